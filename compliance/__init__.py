@@ -1,0 +1,1 @@
+"""What makes a cycle trustworthy: signed evidence, screening, checks, exports. No web framework, no database."""

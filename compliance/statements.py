@@ -1,0 +1,252 @@
+"""The documents that members sign: closed schemas, canonical JSON, DSSE payload types.
+
+Money is an integer number of minor units, written as a string of digits, beside its ISO 4217 code. Every
+document is encoded by `compliance.canonical` (RFC 8785), so that two members who mean the same sign the same
+bytes. A member is named by its BIC (ISO 9362).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Bic = Annotated[str, Meta(pattern=r"^[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?$")]
+CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+CycleId = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}$")]
+Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+Timestamp = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+# One payment: positive, below 10^15 minor units, so that sums of thousands stay inside a BIGINT.
+PaymentAmount = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,14}$")]
+# A total: zero or more, up to 38 digits.
+TotalAmount = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,37})$")]
+# A net: signed, up to 38 digits; positive is owed to the participant, negative is owed by it.
+NetAmount = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]{0,37})$")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class Document(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of every signed document."""
+
+
+class LaneCut(Document):
+    """The last payment of one lane that a cycle takes in. A lane is (sender, receiver, currency)."""
+
+    sender: Bic
+    currency: CurrencyCode
+    last_sequence: Sequence
+
+
+class CycleCut(Document):
+    """What one receiver has accepted when a cycle is cut off: the numbers that decide membership.
+
+    Payload type `application/vnd.concordat.cycle-cut.v1+json`. Lanes are ordered by (sender, currency); a lane
+    on which nothing was ever accepted is left out.
+    """
+
+    cycle: CycleId
+    receiver: Bic
+    lanes: tuple[LaneCut, ...]
+
+
+class Flow(Document):
+    """One direction of a pair in one cycle: the payments first_sequence..last_sequence of a lane.
+
+    `root` is the RFC 6962 tree head over the whole lane (payments 1..last_sequence), so every statement also
+    commits to all that went before it. first_sequence is the first payment not yet settled; an empty flow has
+    first_sequence = last_sequence + 1. `count` and `amount_minor` leave out payments under dispute.
+    """
+
+    sender: Bic
+    receiver: Bic
+    first_sequence: Sequence
+    last_sequence: Sequence
+    count: Count
+    amount_minor: TotalAmount
+    root: Sha256
+
+
+class PositionStatement(Document):
+    """What two banks owe each other in one cycle and currency. Both sign the same bytes.
+
+    Payload type `application/vnd.concordat.position.v1+json`. `pair` is sorted; `flows` holds pair[0]→pair[1],
+    then pair[1]→pair[0]. `revision` starts at 1 and grows by one when a break is mended and attested again.
+    """
+
+    cycle: CycleId
+    currency: CurrencyCode
+    pair: tuple[Bic, Bic]
+    revision: Annotated[int, Meta(ge=1, le=99)]
+    flows: tuple[Flow, Flow]
+
+
+class ScreeningStatement(Document):
+    """A bank's word that it screened what it sent and accepted in a cycle, and against which lists.
+
+    Payload type `application/vnd.concordat.screening.v1+json`. Counts only: no name, no payment.
+    """
+
+    cycle: CycleId
+    participant: Bic
+    lists: tuple[ScreeningList, ...]
+    matcher: str
+    screened: Count
+    hits: Count
+    released: Count
+    rejected: Count
+    pending: Count
+
+
+class ScreeningList(Document):
+    """One imported sanctions list: name, digest of its bytes, entries, when the bank imported it."""
+
+    name: str
+    sha256: Sha256
+    entries: Count
+    imported_at: Timestamp
+
+
+class NetPosition(Document):
+    """One participant in one currency: what it receives and pays gross, and the difference."""
+
+    participant: Bic
+    receives_minor: TotalAmount
+    pays_minor: TotalAmount
+    net_minor: NetAmount
+
+
+class CarriedOver(Document):
+    """A pair that this cycle leaves for a later one, and why (`netting.multilateral` and the coordinator name the reasons)."""
+
+    pair: tuple[Bic, Bic]
+    currency: CurrencyCode
+    reason: str
+
+
+class CurrencyResult(Document):
+    """The netting of one currency: gross of the agreed obligations, value left to settle, and each position."""
+
+    currency: CurrencyCode
+    obligations: Count
+    gross_minor: TotalAmount
+    settlement_minor: TotalAmount
+    positions: tuple[NetPosition, ...]
+
+
+class IncludedStatement(Document):
+    """A matched statement that the result rests on, named by the SHA-256 of its canonical bytes."""
+
+    pair: tuple[Bic, Bic]
+    currency: CurrencyCode
+    sha256: Sha256
+
+
+class NettingResult(Document):
+    """The outcome of a cycle: a deterministic function of the agreed statements, the caps and the rulebook.
+
+    Payload type `application/vnd.concordat.netting-result.v1+json`. No time and no random value is in it.
+    """
+
+    cycle: CycleId
+    value_date: Date
+    rulebook: Sha256
+    statements: tuple[IncludedStatement, ...]
+    results: tuple[CurrencyResult, ...]
+    carried_over: tuple[CarriedOver, ...]
+
+
+class InstructionLine(Document):
+    """One matched pair behind an instruction, seen from the instructed participant."""
+
+    counterparty: Bic
+    statement: Sha256
+    receives_minor: TotalAmount
+    pays_minor: TotalAmount
+
+
+class SettlementInstruction(Document):
+    """One net amount for one bank and currency, signed by the coordinator.
+
+    Payload type `application/vnd.concordat.instruction.v1+json`. `id` is "<cycle>/<participant>/<currency>".
+    """
+
+    id: str
+    cycle: CycleId
+    participant: Bic
+    currency: CurrencyCode
+    net_minor: NetAmount
+    lines: tuple[InstructionLine, ...]
+    result: Sha256
+    settlement_agent: Bic
+
+
+class SettlementFinality(Document):
+    """The settlement agent settled a cycle: recorded once, signed by the coordinator.
+
+    Payload type `application/vnd.concordat.finality.v1+json`. `result` is the digest of the NettingResult;
+    `agent_reference` is the agent's own reference from its pacs.002.
+    """
+
+    cycle: CycleId
+    result: Sha256
+    settlement_agent: Bic
+    agent_reference: str
+    settled_at: Timestamp
+
+
+class Receipt(Document):
+    """A bank's signed word that it verified an instruction and will post it.
+
+    Payload type `application/vnd.concordat.receipt.v1+json`.
+    """
+
+    instruction: str
+    participant: Bic
+    sha256: Sha256
+
+
+class TrustKey(Document):
+    """A public key of a member. `use`: auth (client assertions), sign (documents), token (access tokens)."""
+
+    kid: str
+    alg: Literal["Ed25519"]
+    x: str
+    use: Literal["auth", "sign", "token"]
+    status: Literal["active", "retired", "revoked"]
+
+
+class Member(Document):
+    """An institution of the scheme as everybody may know it."""
+
+    bic: Bic
+    name: str
+    kind: Literal["coordinator", "participant", "agent"]
+    status: Literal["applied", "approved", "active", "suspended", "left"]
+    url: str
+    keys: tuple[TrustKey, ...]
+
+
+class TrustList(Document):
+    """The members and their keys, one version after another, signed by the coordinator's `sign` key.
+
+    Payload type `application/vnd.concordat.trust-list.v1+json`. `issuer` is the `iss` of access tokens.
+    """
+
+    version: Count
+    issuer: str
+    members: tuple[Member, ...]
+
+
+PAYLOAD_TYPES: dict[type[Document], str] = {
+    CycleCut: "application/vnd.concordat.cycle-cut.v1+json",
+    PositionStatement: "application/vnd.concordat.position.v1+json",
+    ScreeningStatement: "application/vnd.concordat.screening.v1+json",
+    NettingResult: "application/vnd.concordat.netting-result.v1+json",
+    SettlementInstruction: "application/vnd.concordat.instruction.v1+json",
+    SettlementFinality: "application/vnd.concordat.finality.v1+json",
+    Receipt: "application/vnd.concordat.receipt.v1+json",
+    TrustList: "application/vnd.concordat.trust-list.v1+json",
+}

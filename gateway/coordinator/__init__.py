@@ -1,0 +1,1 @@
+"""The clearing house: registry, tokens, cycles, checks, settlement."""

@@ -1,0 +1,1 @@
+"""The scheme kit that the operator publishes and every member runs."""

@@ -1,0 +1,212 @@
+"""What members say to each other over HTTP: payments, acknowledgements, cycles, events.
+
+Documents that are signed as evidence are in `compliance.statements`; here are the messages around them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from compliance.dsse import Envelope
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    Date,
+    Document,
+    PaymentAmount,
+    Reason,
+    Sequence,
+    Sha256,
+    Timestamp,
+    TotalAmount,
+)
+
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
+AccountCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
+PartyName = Annotated[str, Meta(min_length=1, max_length=140)]
+Remittance = Annotated[str, Meta(max_length=140)]
+
+BATCH_ITEMS_MAX = 8_192
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of every message: closed schema."""
+
+
+# --- bank to bank ---------------------------------------------------------------------------------------
+
+
+class PaymentTerms(Document):
+    """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
+
+    id: Uuid
+    amount_minor: PaymentAmount
+    currency: CurrencyCode
+    debtor_account: AccountCode
+    debtor_name: PartyName
+    creditor_account: AccountCode
+    creditor_name: PartyName
+    remittance: Remittance = ""
+    returns: Uuid | None = None
+
+
+class PaymentBatch(Document):
+    """Payments from one bank to another, signed once for all of them.
+
+    Payload type `application/vnd.concordat.payment-batch.v1+json`. `root` is the RFC 6962 tree head over the
+    canonical bytes of each payment's terms, so that one payment can later be shown under this signature.
+    """
+
+    sender: Bic
+    receiver: Bic
+    root: Sha256
+    payments: Annotated[tuple[PaymentTerms, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+class PaymentOutcome(Document):
+    """The receiver's answer on one payment: accepted with its number, refused with a reason, or held."""
+
+    id: Uuid
+    status: Literal["accepted", "refused", "held"]
+    sequence: Sequence | None = None
+    reason: str | None = None
+
+
+class Acknowledgement(Document):
+    """The receiver's signed answer to a PaymentBatch, one outcome per payment in the batch's order.
+
+    Payload type `application/vnd.concordat.acknowledgement.v1+json`.
+    """
+
+    sender: Bic
+    receiver: Bic
+    batch: Sha256
+    outcomes: tuple[PaymentOutcome, ...]
+
+
+# --- participant and coordinator -------------------------------------------------------------------------
+
+CycleState = Literal[
+    "open",
+    "cut_off",
+    "attesting",
+    "matched",
+    "netted",
+    "held",
+    "approved",
+    "instructed",
+    "deferred",
+    "settled",
+    "final",
+    "abandoned",
+]
+
+
+class Cycle(Message):
+    """A clearing cycle as members and operators see it."""
+
+    id: CycleId
+    value_date: Date
+    number: Count
+    state: CycleState
+    currencies: tuple[CurrencyCode, ...]
+    rulebook: Sha256
+    trust_list_version: Count
+    opened_at: Timestamp
+    cut_off_at: Timestamp | None = None
+    """When the cycle is or was cut off."""
+    deadline_at: Timestamp | None = None
+    """When the present step ends by rule (cuts or attestations), if it has a deadline."""
+    result: Sha256 | None = None
+
+
+class StatementSubmission(Message):
+    """All that a bank attests in a cycle, in one request: its position statements and its screening.
+
+    `complete` says that there is no further pair; a later submission (a new revision) may hold a few statements only.
+    """
+
+    statements: tuple[Envelope, ...]
+    screening: Envelope | None = None
+    complete: bool = True
+
+
+class StatementVerdict(Message):
+    """What the coordinator did with one submitted statement."""
+
+    counterparty: Bic
+    currency: CurrencyCode
+    revision: Count
+    status: Literal["stored", "agreed", "break"]
+
+
+class SenderCuts(Message):
+    """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence."""
+
+    cycle: CycleId
+    complete: bool
+    lanes: tuple[ReceiverCut, ...]
+
+
+class ReceiverCut(Message):
+    receiver: Bic
+    currency: CurrencyCode
+    last_sequence: Sequence
+
+
+class Event(Message):
+    """One entry of the coordinator's event feed. `id` is the cursor; `data` depends on `type`.
+
+    Types: cycle.opened, cycle.cut_off, cycle.attesting, cycle.break, cycle.matched, cycle.netted, cycle.held,
+    cycle.approved, cycle.instructed, cycle.deferred, cycle.settled, cycle.final, cycle.abandoned,
+    participant.changed, trust_list.published, cap.changed, proposal.made, proposal.decided.
+    """
+
+    id: Count
+    type: str
+    at: Timestamp
+    cycle: CycleId | None = None
+    data: dict[str, Any] = {}
+
+
+class Events(Message):
+    """A page of the feed; `next` is the cursor to ask with."""
+
+    events: tuple[Event, ...]
+    next: Count
+
+
+class BreakNotice(Message):
+    """A pair whose two statements differ, or of which one is missing."""
+
+    pair: tuple[Bic, Bic]
+    currency: CurrencyCode
+    revision: Count
+    kind: Literal["different", "missing"]
+    missing_from: Bic | None = None
+    resolved: bool = False
+
+
+class ProposalRequest(Message):
+    """An operator's proposal on a cycle (four eyes: somebody else decides)."""
+
+    action: Literal["approve", "hold", "release", "abandon"]
+    reason: Reason
+
+
+class Decision(Message):
+    """The second person's word on a proposal."""
+
+    decision: Literal["confirm", "reject"]
+    reason: Reason | None = None
+
+
+class CapChange(Message):
+    """A net debit cap in one currency."""
+
+    cap_minor: TotalAmount
+    reason: Reason

@@ -1,0 +1,1 @@
+"""The operator console. Speaks to the coordinator's HTTP API only."""
