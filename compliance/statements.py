@@ -32,7 +32,7 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """Base of every signed document."""
 
 
-class LaneCut(Document):
+class LaneCut(Document, frozen=True, kw_only=True):
     """The last payment of one lane that a cycle takes in. A lane is (sender, receiver, currency)."""
 
     sender: Bic
@@ -40,7 +40,7 @@ class LaneCut(Document):
     last_sequence: Sequence
 
 
-class CycleCut(Document):
+class CycleCut(Document, frozen=True, kw_only=True):
     """What one receiver has accepted when a cycle is cut off: the numbers that decide membership.
 
     Payload type `application/vnd.concordat.cycle-cut.v1+json`. Lanes are ordered by (sender, currency); a lane
@@ -52,7 +52,7 @@ class CycleCut(Document):
     lanes: tuple[LaneCut, ...]
 
 
-class Flow(Document):
+class Flow(Document, frozen=True, kw_only=True):
     """One direction of a pair in one cycle: the payments first_sequence..last_sequence of a lane.
 
     `root` is the RFC 6962 tree head over the whole lane (payments 1..last_sequence), so every statement also
@@ -69,7 +69,7 @@ class Flow(Document):
     root: Sha256
 
 
-class PositionStatement(Document):
+class PositionStatement(Document, frozen=True, kw_only=True):
     """What two banks owe each other in one cycle and currency. Both sign the same bytes.
 
     Payload type `application/vnd.concordat.position.v1+json`. `pair` is sorted; `flows` holds pair[0]→pair[1],
@@ -83,7 +83,7 @@ class PositionStatement(Document):
     flows: tuple[Flow, Flow]
 
 
-class ScreeningStatement(Document):
+class ScreeningStatement(Document, frozen=True, kw_only=True):
     """A bank's word that it screened what it sent and accepted in a cycle, and against which lists.
 
     Payload type `application/vnd.concordat.screening.v1+json`. Counts only: no name, no payment.
@@ -100,7 +100,7 @@ class ScreeningStatement(Document):
     pending: Count
 
 
-class ScreeningList(Document):
+class ScreeningList(Document, frozen=True, kw_only=True):
     """One imported sanctions list: name, digest of its bytes, entries, when the bank imported it."""
 
     name: str
@@ -109,7 +109,7 @@ class ScreeningList(Document):
     imported_at: Timestamp
 
 
-class NetPosition(Document):
+class NetPosition(Document, frozen=True, kw_only=True):
     """One participant in one currency: what it receives and pays gross, and the difference."""
 
     participant: Bic
@@ -118,15 +118,15 @@ class NetPosition(Document):
     net_minor: NetAmount
 
 
-class CarriedOver(Document):
-    """A pair that this cycle leaves for a later one, and why (`netting.multilateral` and the coordinator name the reasons)."""
+class CarriedOver(Document, frozen=True, kw_only=True):
+    """A pair that this cycle leaves for a later one, and why."""
 
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
     reason: str
 
 
-class CurrencyResult(Document):
+class CurrencyResult(Document, frozen=True, kw_only=True):
     """The netting of one currency: gross of the agreed obligations, value left to settle, and each position."""
 
     currency: CurrencyCode
@@ -136,7 +136,7 @@ class CurrencyResult(Document):
     positions: tuple[NetPosition, ...]
 
 
-class IncludedStatement(Document):
+class IncludedStatement(Document, frozen=True, kw_only=True):
     """A matched statement that the result rests on, named by the SHA-256 of its canonical bytes."""
 
     pair: tuple[Bic, Bic]
@@ -144,7 +144,7 @@ class IncludedStatement(Document):
     sha256: Sha256
 
 
-class NettingResult(Document):
+class NettingResult(Document, frozen=True, kw_only=True):
     """The outcome of a cycle: a deterministic function of the agreed statements, the caps and the rulebook.
 
     Payload type `application/vnd.concordat.netting-result.v1+json`. No time and no random value is in it.
@@ -158,7 +158,7 @@ class NettingResult(Document):
     carried_over: tuple[CarriedOver, ...]
 
 
-class InstructionLine(Document):
+class InstructionLine(Document, frozen=True, kw_only=True):
     """One matched pair behind an instruction, seen from the instructed participant."""
 
     counterparty: Bic
@@ -167,7 +167,7 @@ class InstructionLine(Document):
     pays_minor: TotalAmount
 
 
-class SettlementInstruction(Document):
+class SettlementInstruction(Document, frozen=True, kw_only=True):
     """One net amount for one bank and currency, signed by the coordinator.
 
     Payload type `application/vnd.concordat.instruction.v1+json`. `id` is "<cycle>/<participant>/<currency>".
@@ -183,7 +183,7 @@ class SettlementInstruction(Document):
     settlement_agent: Bic
 
 
-class SettlementFinality(Document):
+class SettlementFinality(Document, frozen=True, kw_only=True):
     """The settlement agent settled a cycle: recorded once, signed by the coordinator.
 
     Payload type `application/vnd.concordat.finality.v1+json`. `result` is the digest of the NettingResult;
@@ -197,7 +197,7 @@ class SettlementFinality(Document):
     settled_at: Timestamp
 
 
-class Receipt(Document):
+class Receipt(Document, frozen=True, kw_only=True):
     """A bank's signed word that it verified an instruction and will post it.
 
     Payload type `application/vnd.concordat.receipt.v1+json`.
@@ -208,7 +208,7 @@ class Receipt(Document):
     sha256: Sha256
 
 
-class TrustKey(Document):
+class TrustKey(Document, frozen=True, kw_only=True):
     """A public key of a member. `use`: auth (client assertions), sign (documents), token (access tokens)."""
 
     kid: str
@@ -218,7 +218,7 @@ class TrustKey(Document):
     status: Literal["active", "retired", "revoked"]
 
 
-class Member(Document):
+class Member(Document, frozen=True, kw_only=True):
     """An institution of the scheme as everybody may know it."""
 
     bic: Bic
@@ -229,7 +229,7 @@ class Member(Document):
     keys: tuple[TrustKey, ...]
 
 
-class TrustList(Document):
+class TrustList(Document, frozen=True, kw_only=True):
     """The members and their keys, one version after another, signed by the coordinator's `sign` key.
 
     Payload type `application/vnd.concordat.trust-list.v1+json`. `issuer` is the `iss` of access tokens.

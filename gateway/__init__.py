@@ -1,1 +1,1 @@
-"""The scheme: the kit every member runs (`federation`), the clearing house (`coordinator`) and the settlement agent (`agent`)."""
+"""The scheme: the members' kit (`federation`), the clearing house (`coordinator`), the settlement agent (`agent`)."""

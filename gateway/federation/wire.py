@@ -40,7 +40,7 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 # --- bank to bank ---------------------------------------------------------------------------------------
 
 
-class PaymentTerms(Document):
+class PaymentTerms(Document, frozen=True, kw_only=True):
     """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
 
     id: Uuid
@@ -54,7 +54,7 @@ class PaymentTerms(Document):
     returns: Uuid | None = None
 
 
-class PaymentBatch(Document):
+class PaymentBatch(Document, frozen=True, kw_only=True):
     """Payments from one bank to another, signed once for all of them.
 
     Payload type `application/vnd.concordat.payment-batch.v1+json`. `root` is the RFC 6962 tree head over the
@@ -67,7 +67,7 @@ class PaymentBatch(Document):
     payments: Annotated[tuple[PaymentTerms, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
-class PaymentOutcome(Document):
+class PaymentOutcome(Document, frozen=True, kw_only=True):
     """The receiver's answer on one payment: accepted with its number, refused with a reason, or held."""
 
     id: Uuid
@@ -76,7 +76,7 @@ class PaymentOutcome(Document):
     reason: str | None = None
 
 
-class Acknowledgement(Document):
+class Acknowledgement(Document, frozen=True, kw_only=True):
     """The receiver's signed answer to a PaymentBatch, one outcome per payment in the batch's order.
 
     Payload type `application/vnd.concordat.acknowledgement.v1+json`.
@@ -106,7 +106,7 @@ CycleState = Literal[
 ]
 
 
-class Cycle(Message):
+class Cycle(Message, frozen=True, kw_only=True):
     """A clearing cycle as members and operators see it."""
 
     id: CycleId
@@ -124,7 +124,7 @@ class Cycle(Message):
     result: Sha256 | None = None
 
 
-class StatementSubmission(Message):
+class StatementSubmission(Message, frozen=True, kw_only=True):
     """All that a bank attests in a cycle, in one request: its position statements and its screening.
 
     `complete` says that there is no further pair; a later submission (a new revision) may hold a few statements only.
@@ -135,7 +135,7 @@ class StatementSubmission(Message):
     complete: bool = True
 
 
-class StatementVerdict(Message):
+class StatementVerdict(Message, frozen=True, kw_only=True):
     """What the coordinator did with one submitted statement."""
 
     counterparty: Bic
@@ -144,7 +144,7 @@ class StatementVerdict(Message):
     status: Literal["stored", "agreed", "break"]
 
 
-class SenderCuts(Message):
+class SenderCuts(Message, frozen=True, kw_only=True):
     """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence."""
 
     cycle: CycleId
@@ -152,13 +152,13 @@ class SenderCuts(Message):
     lanes: tuple[ReceiverCut, ...]
 
 
-class ReceiverCut(Message):
+class ReceiverCut(Message, frozen=True, kw_only=True):
     receiver: Bic
     currency: CurrencyCode
     last_sequence: Sequence
 
 
-class Event(Message):
+class Event(Message, frozen=True, kw_only=True):
     """One entry of the coordinator's event feed. `id` is the cursor; `data` depends on `type`.
 
     Types: cycle.opened, cycle.cut_off, cycle.attesting, cycle.break, cycle.matched, cycle.netted, cycle.held,
@@ -173,14 +173,14 @@ class Event(Message):
     data: dict[str, Any] = {}
 
 
-class Events(Message):
+class Events(Message, frozen=True, kw_only=True):
     """A page of the feed; `next` is the cursor to ask with."""
 
     events: tuple[Event, ...]
     next: Count
 
 
-class BreakNotice(Message):
+class BreakNotice(Message, frozen=True, kw_only=True):
     """A pair whose two statements differ, or of which one is missing."""
 
     pair: tuple[Bic, Bic]
@@ -191,21 +191,21 @@ class BreakNotice(Message):
     resolved: bool = False
 
 
-class ProposalRequest(Message):
+class ProposalRequest(Message, frozen=True, kw_only=True):
     """An operator's proposal on a cycle (four eyes: somebody else decides)."""
 
     action: Literal["approve", "hold", "release", "abandon"]
     reason: Reason
 
 
-class Decision(Message):
+class Decision(Message, frozen=True, kw_only=True):
     """The second person's word on a proposal."""
 
     decision: Literal["confirm", "reject"]
     reason: Reason | None = None
 
 
-class CapChange(Message):
+class CapChange(Message, frozen=True, kw_only=True):
     """A net debit cap in one currency."""
 
     cap_minor: TotalAmount
