@@ -27,7 +27,7 @@ def encode(document: Any) -> bytes:
 
 
 @cache
-def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, strict=True)
 
 
@@ -38,7 +38,7 @@ def decode(data: bytes, kind: type[T]) -> T:
     for bytes that differ from the canonical form of what they say: unsorted or repeated members, white space,
     an optional member written out with its default.
     """
-    document = _decoder(kind).decode(data)
+    document: T = _decoder(kind).decode(data)
     if encode(document) != data:
         raise NotCanonicalError("not in canonical form (RFC 8785)")
     return document
