@@ -161,8 +161,8 @@ class InstructionView(Message, frozen=True, kw_only=True):
 class ProposalView(Message, frozen=True, kw_only=True):
     """One operator's proposal on a cycle and, once somebody else decided, the decision.
 
-    `subject_sha256` is the digest of what the maker looked at (the cycle's result, or its state before there is one):
-    a confirmation of something that changed meanwhile is refused.
+    `subject_sha256` is the digest of the NettingResult that the maker looked at, None before there is one: a
+    confirmation of something that changed meanwhile is refused.
     """
 
     id: Uuid
@@ -180,7 +180,7 @@ class ProposalView(Message, frozen=True, kw_only=True):
 
 
 class Proposals(Message, frozen=True, kw_only=True):
-    """`GET /cycles/{id}/proposals` and `GET /proposals?status=pending`: newest first."""
+    """`GET /cycles/{id}/proposals`: newest first."""
 
     proposals: tuple[ProposalView, ...]
 
