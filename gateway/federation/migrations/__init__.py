@@ -1,0 +1,1 @@
+"""The one Alembic environment: every package brings its own revisions in `<package>/migrations/versions`."""

@@ -1,0 +1,91 @@
+"""What a node is told by its environment: who it is, where it listens, where its data lies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong. The message names the variable and says what it should hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """The settings every institution's node has.
+
+    `url` is the public base URL, without a slash at its end. `data_dir` holds the keys, the trust list and, where
+    `database_url` is None, the embedded PostgreSQL.
+    """
+
+    bic: str
+    url: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data_dir: Path
+    database_url: str | None = None
+    anchor: Path | None = None
+    coordinator_url: str | None = None
+    log_level: str = "info"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.data_dir / "keys"
+
+    @property
+    def trust_list_path(self) -> Path:
+        return self.data_dir / "trust-list.json"
+
+    @classmethod
+    def from_env(cls, prefix: str = "CONCORDAT_", environ: Mapping[str, str] | None = None) -> NodeSettings:
+        """Read the settings from environment variables; raises SettingsError.
+
+        `<prefix>BIC` and `<prefix>DATA_DIR` are required. `<prefix>URL` defaults to the address listened on, and
+        `<prefix>DATABASE_URL` to `DATABASE_URL`. An empty variable counts as absent.
+        """
+        env = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
+
+        def path(name: str) -> Path | None:
+            return Path(env[prefix + name]).expanduser() if prefix + name in env else None
+
+        bic = env.get(prefix + "BIC")
+        if bic is None or not _BIC.fullmatch(bic):
+            raise SettingsError(f"{prefix}BIC: expected this institution's BIC (8 or 11 characters), found {bic!r}")
+        data_dir = path("DATA_DIR")
+        if data_dir is None:
+            raise SettingsError(f"{prefix}DATA_DIR: expected a directory for keys and data, found nothing")
+        host = env.get(prefix + "HOST", "127.0.0.1")
+        port = _port(f"{prefix}PORT", env.get(prefix + "PORT", "8000"))
+        coordinator_url = env.get(prefix + "COORDINATOR_URL")
+        log_level = env.get(prefix + "LOG_LEVEL", "info").lower()
+        if log_level not in LOG_LEVELS:
+            raise SettingsError(f"{prefix}LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, found {log_level!r}")
+        return cls(
+            bic=bic,
+            url=_url(f"{prefix}URL", env.get(prefix + "URL", f"http://{host}:{port}")),
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            database_url=env.get(prefix + "DATABASE_URL", env.get("DATABASE_URL")),
+            anchor=path("ANCHOR"),
+            coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
+            log_level=log_level,
+        )
+
+
+def _port(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise SettingsError(f"{name}: expected a port number from 1 to 65535, found {text!r}")
+    return int(text)
+
+
+def _url(name: str, text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", text):
+        raise SettingsError(f"{name}: expected an http:// or https:// base URL, found {text!r}")
+    return text.rstrip("/")
