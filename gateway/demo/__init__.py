@@ -1,0 +1,1 @@
+"""The demonstration: a federation of separate processes on this machine, and a business day to run through it."""
