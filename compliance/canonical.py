@@ -38,7 +38,8 @@ def decode(data: bytes, kind: type[T]) -> T:
     for bytes that differ from the canonical form of what they say: unsorted or repeated members, white space,
     an optional member written out with its default.
     """
-    document: T = _decoder(kind).decode(data)
+    schema: Any = kind
+    document: T = _decoder(schema).decode(data)
     if encode(document) != data:
         raise NotCanonicalError("not in canonical form (RFC 8785)")
     return document

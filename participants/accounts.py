@@ -1,0 +1,69 @@
+"""Opening customer accounts and moving liquidity between the nostro and suspense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from participants import events
+from participants.books import AccountKey, Books, LaneKey
+from participants.events import AccountOpening
+
+
+class AccountReason(StrEnum):
+    """Why an account isn't opened, in order of precedence."""
+
+    ACCOUNT_EXISTS = "account_exists"
+    BALANCE_OUT_OF_RANGE = "balance_out_of_range"
+
+
+class AccountOutcome(Struct, frozen=True, omit_defaults=True):
+    """The answer on one account to be opened: opened, or exists already (`reason` if it differs from what was asked)."""
+
+    code: str
+    currency: str
+    status: str
+    reason: str | None = None
+
+
+class OpenAccounts:
+    """Open customer accounts with what they hold at the start, which has come in over the nostro."""
+
+    assumes_new = True
+
+    def __init__(self, accounts: Sequence[AccountOpening]) -> None:
+        self.accounts = accounts
+
+    def payment_ids(self) -> list[str]:
+        return []
+
+    def known_payment_ids(self) -> list[str]:
+        return []
+
+    def account_keys(self, books: Books) -> set[AccountKey]:
+        keys = {AccountKey("customer", a.code, a.currency) for a in self.accounts}
+        return keys | {AccountKey("nostro", books.agent, a.currency) for a in self.accounts}
+
+    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - part of the protocol
+        return set()
+
+    def decide(self, books: Books) -> list[AccountOutcome]:
+        return [self._open(books, opening) for opening in self.accounts]
+
+    @staticmethod
+    def _open(books: Books, opening: AccountOpening) -> AccountOutcome:
+        key = AccountKey("customer", opening.code, opening.currency)
+        if books.accounts[key] is not None:
+            return AccountOutcome(opening.code, opening.currency, "exists", AccountReason.ACCOUNT_EXISTS.value)
+        amount = int(opening.opening_balance_minor)
+        nostro = books.chart("nostro", books.agent, opening.currency) if amount else None
+        if nostro is not None and amount > nostro.highest - nostro.balance:
+            return AccountOutcome(opening.code, opening.currency, "refused", AccountReason.BALANCE_OUT_OF_RANGE.value)
+        subject = events.subject_id(*key)
+        sequence = books.record(subject, 1, "accounts.opened", events.AccountsOpened(accounts=(opening,)))
+        account = books.open_account(key, opening.name, sequence)
+        if nostro is not None:
+            books.post(sequence, nostro, account, amount)
+        return AccountOutcome(opening.code, opening.currency, "opened")

@@ -1,0 +1,219 @@
+"""What the ledger reads and writes: the one module that knows the tables behind the books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+
+from compliance.merkle import Tree
+from participants import events
+from participants.books import Account, AccountKey, Books, Lane, LaneKey, Payment, Rows
+from participants.payments import advance, first
+
+READ_ACCOUNTS = """
+SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, code, currency)
+JOIN account a ON a.kind = k.kind AND a.code = k.code AND a.currency = k.currency
+JOIN account_balance b ON b.account_id = a.id
+"""
+READ_LANES = """
+SELECT l.id, l.sender, l.receiver, l.currency, h.sequence, h.total, h.peaks
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sender, receiver, currency)
+JOIN lane l ON l.sender = k.sender AND l.receiver = k.receiver AND l.currency = k.currency
+LEFT JOIN LATERAL (
+    SELECT sequence, total, peaks FROM lane_head WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1
+) h ON true
+"""
+READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2"
+READ_EVENTS = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event
+WHERE subject = ANY($1::uuid[]) ORDER BY subject, version
+"""
+MOVE_BALANCES = """
+UPDATE account_balance b SET balance = u.balance, version = u.version
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
+WHERE b.account_id = u.id
+"""
+OPEN_BALANCES = """
+INSERT INTO account_balance (account_id, balance, version, lowest, highest)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+"""
+KEEP_EVIDENCE = """
+INSERT INTO evidence (sha256, kind, counterparty, recorded_at, envelope) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def read_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
+    """Return the numbers of the last event, account and lane."""
+    row = await connection.fetchrow(
+        "SELECT h.sequence, (SELECT coalesce(max(id), 0) FROM account), (SELECT coalesce(max(id), 0) FROM lane)"
+        " FROM ledger_head h"
+    )
+    return row[0], row[1], row[2]
+
+
+async def take_head(connection: asyncpg.Connection, before: int, after: int) -> bool:
+    """Begin a transaction and move the ledger's head; False if it isn't where it was read."""
+    status: str = await connection.execute(
+        f"BEGIN; UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
+    )
+    return status == "UPDATE 1"
+
+
+async def read_into(connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool) -> None:
+    """Read into the books what the commands need and the books don't hold yet."""
+    accounts: set[AccountKey] = set()
+    lanes: set[LaneKey] = set()
+    payments: set[str] = set()
+    for command in commands:
+        accounts.update(command.account_keys(books))
+        lanes.update(command.lane_keys(books))
+        payments.update(command.known_payment_ids())
+        if read_all or not command.assumes_new:
+            payments.update(command.payment_ids())
+    if payments:
+        books.payments = await read_payments(connection, payments)
+        for payment in books.payments.values():
+            # Ending a payment moves the accounts it began with.
+            terms = payment.terms
+            for key in _accounts_of(payment):
+                accounts.add(key)
+            if payment.direction == "in":
+                lanes.add(LaneKey(payment.counterparty, books.bank, terms.currency))
+    missing = [key for key in accounts if key not in books.accounts]
+    if missing:
+        books.accounts.update(dict.fromkeys(missing))
+        for row in await connection.fetch(READ_ACCOUNTS, *map(list, zip(*missing, strict=True))):
+            key = AccountKey(row[1], row[2], row[3])
+            books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7])
+    missing_lanes = [key for key in lanes if key not in books.lanes]
+    if missing_lanes:
+        for row in await connection.fetch(READ_LANES, *map(list, zip(*missing_lanes, strict=True))):
+            lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), Tree(), 0)
+            if row[4] is not None:
+                lane.tree = Tree.from_bytes(row[4], row[6])
+                lane.total = int(row[5])
+            for entry in await connection.fetch(READ_BEYOND, lane.id, lane.tree.size):
+                lane.beyond[entry[0]] = (entry[1], entry[2])
+            books.lanes[lane.key] = lane
+
+
+def _accounts_of(payment: Payment) -> list[AccountKey]:
+    terms = payment.terms
+    if payment.direction == "out":
+        return [
+            AccountKey("customer", terms.debtor_account, terms.currency),
+            AccountKey("reserved", payment.counterparty, terms.currency),
+            AccountKey("due_to", payment.counterparty, terms.currency),
+        ]
+    return [
+        AccountKey("customer", terms.creditor_account, terms.currency),
+        AccountKey("due_from", payment.counterparty, terms.currency),
+    ]
+
+
+async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
+    """Return the payments that exist under these ids, each as its events tell it."""
+    return fold(
+        events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5])
+        for row in await connection.fetch(READ_EVENTS, list(ids))
+    )
+
+
+def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
+    """Return payments from their events, in the order of versions. Raises ValueError on an impossible history."""
+    payments: dict[str, Payment] = {}
+    for row in rows:
+        data = events.read(row)
+        if row.version == 1:
+            payment = first(row.type, row.subject, data, row.data)
+        else:
+            before = payments.get(row.subject)
+            payment = advance(before, row.type, data) if before is not None else None
+            if before is not None and payment is None:
+                raise ValueError(f"event {row.sequence}: {row.type} on a payment that is {before.status}")
+        if payment is not None:
+            payments[row.subject] = payment
+    return payments
+
+
+async def write(connection: asyncpg.Connection, rows: Rows) -> None:
+    """Write a transaction's rows. Raises asyncpg.UniqueViolationError if a payment id turns out to be known."""
+    if rows.events:
+        await connection.copy_records_to_table(
+            "event",
+            records=rows.events,
+            columns=["sequence", "subject", "version", "type", "schema_version", "recorded_at", "data"],
+        )
+    if rows.accounts:
+        await connection.copy_records_to_table(
+            "account",
+            records=[(a.id, *a.key, name, opened_by) for a, name, opened_by in rows.accounts],
+            columns=["id", "kind", "code", "currency", "name", "opened_by"],
+        )
+        opened = [(a.id, a.balance, a.version, a.lowest, a.highest) for a, _, _ in rows.accounts]
+        await connection.execute(OPEN_BALANCES, *map(list, zip(*opened, strict=True)))
+        for account, _, _ in rows.accounts:
+            rows.balances.pop(account.id, None)
+    if rows.postings:
+        await connection.copy_records_to_table(
+            "posting",
+            records=rows.postings,
+            columns=["account_id", "version", "event_sequence", "amount", "previous_balance", "balance"],
+        )
+    if rows.balances:
+        moved = list(rows.balances.values())
+        await connection.execute(
+            MOVE_BALANCES, [a.id for a in moved], [a.balance for a in moved], [a.version for a in moved]
+        )
+    await _write_open_payments(connection, rows)
+    await _write_lanes(connection, rows)
+    if rows.evidence:
+        await connection.executemany(KEEP_EVIDENCE, rows.evidence)
+    if rows.refusals:
+        await connection.copy_records_to_table(
+            "refusal", records=rows.refusals, columns=["recorded_at", "payment_id", "reason"]
+        )
+    if rows.disputes:
+        await connection.copy_records_to_table(
+            "dispute", records=rows.disputes, columns=["payment_id", "lane_id", "sequence", "amount"]
+        )
+    if rows.undisputed:
+        await connection.execute("DELETE FROM dispute WHERE payment_id = ANY($1::uuid[])", rows.undisputed)
+
+
+async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> None:
+    if rows.closed:
+        await connection.execute("DELETE FROM payment_open WHERE payment_id = ANY($1::uuid[])", rows.closed)
+    if rows.opened:
+        await connection.copy_records_to_table(
+            "payment_open",
+            records=rows.opened.values(),
+            columns=["payment_id", "direction", "counterparty", "state", "event_sequence"],
+        )
+
+
+async def _write_lanes(connection: asyncpg.Connection, rows: Rows) -> None:
+    if rows.lanes:
+        await connection.copy_records_to_table(
+            "lane",
+            records=[(lane.id, *lane.key) for lane in rows.lanes],
+            columns=["id", "sender", "receiver", "currency"],
+        )
+    if rows.entries:
+        await connection.copy_records_to_table(
+            "lane_entry", records=rows.entries, columns=["lane_id", "sequence", "payment_id", "amount", "leaf"]
+        )
+    if rows.moved_lanes:
+        await connection.copy_records_to_table(
+            "lane_head",
+            records=[(lane.id, lane.tree.size, lane.total, lane.tree.to_bytes()) for lane in rows.moved_lanes.values()],
+            columns=["lane_id", "sequence", "total", "peaks"],
+        )
+    if rows.settled:
+        await connection.copy_records_to_table(
+            "lane_settled", records=rows.settled, columns=["lane_id", "cycle", "sequence", "total"]
+        )
