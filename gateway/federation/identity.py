@@ -29,6 +29,7 @@ ASSERTION_LIFETIME_MAX_S = 60
 CLOCK_SKEW_MAX_S = 10
 CACHE_SECONDS_MAX = 60
 CACHE_ENTRIES_MAX = 4_096
+STAFF_ROLE = "staff"
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
 ASSERTION_TYPE = "client-authentication+jwt"  # draft-ietf-oauth-rfc7523bis, section 4
@@ -159,10 +160,15 @@ def verify_client_assertion(
 
 
 class TokenVerifier:
-    """Verifies access tokens meant for one member. Verified ones are remembered for a minute at most."""
+    """Verifies access tokens meant for one member. Verified ones are remembered for a minute at most.
 
-    def __init__(self, audience: str, keys: KeyLookup) -> None:
+    Role `staff` is believed of `staff_issuer` only, the member's own, and nothing else is: so the coordinator can't
+    make itself a bank's staff, nor a bank's issuer make itself an operator.
+    """
+
+    def __init__(self, audience: str, keys: KeyLookup, *, staff_issuer: str | None = None) -> None:
         self.audience = audience
+        self.staff_issuer = staff_issuer
         self._keys = keys
         self._verified: dict[bytes, tuple[Claims, float]] = {}
 
@@ -183,6 +189,10 @@ class TokenVerifier:
             keys=self._keys,
             now=now,
         )
+        if (claims.role == STAFF_ROLE) != (claims.iss == self.staff_issuer):
+            _refuse(
+                TokenReason.CLAIMS_REFUSED, "role staff comes from the member's own issuer, every other role doesn't"
+            )
         self._remember(data, claims, min(claims.exp, now + CACHE_SECONDS_MAX))
         return claims
 
