@@ -171,6 +171,8 @@ def _rows(data: bytes, *, columns: int) -> Iterator[tuple[int, list[str]]]:
     if not body.strip():
         raise ListError(ListRefusal.EMPTY, 0, "no line")
     reader = csv.reader(io.StringIO(text.rstrip(_CONTROL_Z), newline=""), strict=True)
+    # The number of a last line that doesn't end; no row begins there in a whole file.
+    last = text.count("\n") + 1
     line = 1
     try:
         for row in reader:
@@ -178,13 +180,14 @@ def _rows(data: bytes, *, columns: int) -> Iterator[tuple[int, list[str]]]:
             first, line = line, reader.line_num + 1
             if row and row != [_CONTROL_Z]:
                 if len(row) != columns:
-                    reason = ListRefusal.UNKNOWN_LAYOUT if first == 1 else ListRefusal.COLUMNS_WRONG
+                    reason = ListRefusal.COLUMNS_WRONG if first != last else ListRefusal.CUT_OFF
+                    reason = ListRefusal.UNKNOWN_LAYOUT if first == 1 else reason
                     raise ListError(reason, first, f"{len(row)} columns instead of {columns}")
                 yield first, row
     except csv.Error as error:
         raise ListError(ListRefusal.CUT_OFF, line, f"a quoted field doesn't end ({error})") from error
     if len(body) == len(text):
-        raise ListError(ListRefusal.CUT_OFF, line - 1, "the last line doesn't end: the file is cut off")
+        raise ListError(ListRefusal.CUT_OFF, last, "the last line doesn't end: the file is cut off")
 
 
 def _text(data: bytes) -> str:

@@ -1,6 +1,6 @@
 """The form in which two names are compared.
 
-A name is folded in this order, and each step is idempotent on what the steps before it leave:
+A name is folded in this order:
 
 1. Unicode NFKC: full-width, ligature and presentation forms become their plain letters.
 2. Case folding, so that "Straße" and "STRASSE" agree.
