@@ -1,0 +1,65 @@
+"""Runs a node's application until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from litestar import Litestar
+
+from gateway.federation.telemetry import configure_logging
+
+SHUTDOWN_TIMEOUT_S = 10
+
+
+class NodeServer(uvicorn.Server):
+    """uvicorn that tells the application when it begins to drain, so that long polls end at once."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        application = self.config.app
+        if isinstance(application, Litestar):
+            application.state.stopping.set()
+        await super().shutdown(sockets)
+
+
+def server(app: Litestar, *, host: str, port: int) -> NodeServer:
+    """Return a server for the application: one process, one event loop."""
+    return NodeServer(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+    )
+
+
+def run(app: Litestar, *, host: str, port: int, log_level: str = "info") -> None:
+    """Serve until SIGTERM or SIGINT; then finish the requests under way, within 10 s, and return.
+
+    Raises SystemExit(0) when stopped by a signal, SystemExit(1) when the application couldn't start.
+    """
+    configure_logging(log_level)
+
+    def leave(_: int, __: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    # uvicorn takes the signals over while it runs, and raises them again when it has shut down.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    node = server(app, host=host, port=port)
+    node.run()
+    if not node.started:
+        raise SystemExit(1)

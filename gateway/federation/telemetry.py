@@ -1,0 +1,92 @@
+"""Logs as JSON lines on standard error, and the process's metrics. Neither ever holds a body, an amount or a name."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+
+from gateway.federation import correlation
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+"""Every metric of the process is registered here and served at /metrics."""
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+REQUESTS = Counter(
+    "concordat_http_requests", "HTTP requests answered.", ("method", "route", "status"), registry=REGISTRY
+)
+REQUEST_SECONDS = Histogram(
+    "concordat_http_request_seconds",
+    "Time from a request's first byte to its answer's last.",
+    ("method", "route"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+
+
+def configure_logging(level: str = "info") -> None:
+    """Send structlog's and the standard library's records to standard error, one JSON object a line."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _add_correlation_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.ExceptionRenderer(_frames),
+            structlog.processors.JSONRenderer(serializer=_encode),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.ExceptionRenderer(_frames),
+                structlog.processors.JSONRenderer(serializer=_encode),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(number)
+    # These tell every request or every step; ours tell what matters.
+    for name in ("httpx", "httpcore", "alembic", "apscheduler", "uvicorn.access"):
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _add_correlation_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    correlation_id = correlation.current()
+    if correlation_id is not None:
+        event["correlation_id"] = correlation_id
+    return event
+
+
+def _frames(exc_info: structlog.typing.ExcInfo) -> str:
+    """Name an exception and the lines it passed, without its message: a database's messages quote rows."""
+    kind, _, frame = exc_info
+    trace: TracebackType | None = frame
+    lines = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}")
+        trace = trace.tb_next
+    return f"{kind.__module__}.{kind.__qualname__} at " + " < ".join(reversed(lines))
+
+
+def _encode(event: Any, **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
