@@ -31,19 +31,19 @@ class EventFeed:
         self._dsn = dsn(url)
         self._news = asyncio.Event()
         self._closing = False
-        self._listener: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
-    async def start(self) -> None:
-        self._listener = asyncio.create_task(self._listen(), name="event-feed")
+    def start(self, stopping: asyncio.Event) -> None:
+        """Begin to listen; once `stopping` is set, every waiting reader goes with what it has."""
+        self._tasks = (
+            asyncio.create_task(self._listen(), name="event-feed"),
+            asyncio.create_task(self._release(stopping), name="event-feed-release"),
+        )
 
     async def stop(self) -> None:
-        """Let every waiting reader go with what it has."""
-        self._closing = True
-        self._wake()
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
         """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all."""
@@ -59,6 +59,11 @@ class EventFeed:
                 return Events(events=found, next=found[-1].id if found else after)
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), left)
+
+    async def _release(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self._closing = True
+        self._wake()
 
     def _wake(self, *_: Any) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Document
+from compliance.statements import Bic, Document, Reason
+from gateway.federation.wire import Message
 
 KeyUse = Literal["auth", "sign", "token"]
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
 PublicKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-InstitutionName = Annotated[str, Meta(min_length=1, max_length=140)]
+InstitutionName = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,140}$")]
 BaseUrl = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=200)]
 AccountId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9/?:().,'+ -]{1,34}$")]
 
@@ -34,6 +35,13 @@ class SettlementAccount(Document, frozen=True, kw_only=True):
 
     agent: Bic
     account: AccountId
+
+
+class SettlementAccountChange(Message, frozen=True, kw_only=True):
+    """`PUT /participants/{bic}/settlement-account`: where a participant settles from now on."""
+
+    settlement: SettlementAccount
+    reason: Reason
 
 
 class Application(Document, frozen=True, kw_only=True):

@@ -1,0 +1,293 @@
+"""The registry: who is a member, in which state, with which keys, settlement account and caps.
+
+Every change is an event; one that members must know publishes a new version of the trust list. Both happen in the
+transaction of the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance import canonical, dsse
+from compliance.dsse import Envelope, EvidenceError
+from compliance.keys import Signer, VerifyingKey
+from gateway.coordinator import events, members, trust_list
+from gateway.coordinator.lifecycle import RegistryReason, Status, Step, next_status, require_complete
+from gateway.coordinator.members import MemberRecord
+from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.database import transaction
+from gateway.federation.membership import (
+    APPLICATION_TYPE,
+    KEY_CHANGE_TYPE,
+    Application,
+    KeyChange,
+    OfferedKey,
+    SettlementAccount,
+)
+from gateway.federation.problems import Refusal
+from gateway.federation.views import ParticipantView
+
+# Who left keeps its place in the trust list, but changes nothing any more.
+KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
+
+
+class Registry:
+    """Loads, lets `gateway.coordinator.lifecycle` decide, stores and publishes. Every method is one transaction."""
+
+    def __init__(self, engine: AsyncEngine, *, signer: Signer, issuer: str, rulebook: Rulebook) -> None:
+        self._engine = engine
+        self._signer = signer
+        self._issuer = issuer
+        self._rulebook = rulebook
+
+    # --- reading
+
+    async def page(self, *, after: str, limit: int) -> tuple[ParticipantView, ...]:
+        """Return the participants after a BIC, ordered by BIC."""
+        async with transaction(self._engine) as conn:
+            return await members.page(conn, after=after, limit=limit)
+
+    async def view(self, bic: str) -> ParticipantView:
+        """Return one participant; raises Refusal `participant_unknown`."""
+        async with transaction(self._engine) as conn:
+            return await members.view(conn, bic)
+
+    async def trust_list(self) -> Envelope:
+        """Return the signed trust list in force."""
+        async with transaction(self._engine) as conn:
+            found = await trust_list.current(conn)
+        if found is None:
+            raise Refusal("trust_list_missing", "the coordinator isn't initialised", status=503)
+        return found
+
+    # --- the institution itself
+
+    async def apply(self, envelope: Envelope) -> ParticipantView:
+        """Take in an application, signed by the `sign` key that it offers."""
+        application = read_application(envelope)
+        async with transaction(self._engine) as conn:
+            await self._enrol(conn, application, kind="participant")
+            # An applicant isn't in the trust list yet, and its word is nobody's business but the operators'.
+            await events.append(
+                conn, "participant.changed", _change(application.bic, None, Status.APPLIED), audience=events.OPERATORS
+            )
+            return await members.view(conn, application.bic)
+
+    async def change_key(self, bic: str, envelope: Envelope, *, caller: str) -> ParticipantView:
+        """Add a key to a member or replace one, as the member signed it."""
+        if caller != bic:
+            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only", status=403)
+        async with self._publishing() as conn:
+            member = await members.require(conn, bic, lock=True)
+            if member.status not in KEYS_CHANGE_IN:
+                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} is {member.status}")
+            change = read_key_change(envelope, member=bic, active=await members.keys(conn, bic, "sign"))
+            if change.replaces is not None:
+                await members.retire_key(conn, bic, change.use, change.replaces)
+            kid = await members.add_key(conn, bic, change.use, change.x)
+            data = {"bic": bic, "change": "key", "use": change.use, "kid": kid, "replaces": change.replaces}
+            await events.append(conn, "participant.changed", data)
+            return await members.view(conn, bic)
+
+    # --- operators
+
+    async def step(self, bic: str, step: Step, *, by: str, reason: str) -> ParticipantView:
+        """Move a participant along its life cycle; raises Refusal for a step that its state doesn't allow."""
+        async with self._publishing() as conn:
+            await self._step(conn, bic, step, by=by, reason=reason)
+            return await members.view(conn, bic)
+
+    async def set_cap(self, bic: str, currency: str, cap_minor: int, *, by: str, reason: str) -> ParticipantView:
+        """Set a net debit cap; it counts from the next netting on."""
+        self._require_cleared(currency)
+        async with transaction(self._engine) as conn:
+            member = await members.require(conn, bic, lock=True)
+            if member.status is Status.LEFT:
+                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+            await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
+            return await members.view(conn, bic)
+
+    async def set_settlement_account(
+        self, bic: str, settlement: SettlementAccount, *, by: str, reason: str
+    ) -> ParticipantView:
+        """Set where a participant settles."""
+        async with transaction(self._engine) as conn:
+            member = await members.require(conn, bic, lock=True)
+            if member.status is Status.LEFT:
+                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+            await members.set_settlement_account(conn, bic, settlement)
+            account = f"{settlement.agent}/{settlement.account}"
+            await events.acted(conn, by, "settlement_account", bic, reason, account=account)
+            return await members.view(conn, bic)
+
+    # --- setting up
+
+    async def found(self, application: Application) -> None:
+        """Enter the coordinator itself, its rulebook and the first trust list; does nothing the second time.
+
+        Raises Refusal if it was founded with another sign key: that key is the trust anchor of every member.
+        """
+        async with transaction(self._engine) as conn:
+            known = await members.find(conn, application.bic)
+        offered = {VerifyingKey(key.x).kid for key in application.keys}
+        if known is None:
+            async with self._publishing() as conn:
+                await self._enrol(conn, application, kind="coordinator")
+                await self._move(conn, application.bic, None, Status.ACTIVE)
+        else:
+            async with transaction(self._engine) as conn:
+                for use in ("auth", "sign", "token"):
+                    if not offered & (await members.keys(conn, application.bic, use)).keys():
+                        detail = f"the {use} key in the keys directory isn't the registered one"
+                        raise Refusal(RegistryReason.KEY_UNKNOWN, detail)
+        await self.adopt()
+
+    async def adopt(self) -> None:
+        """Put the rulebook in force, so that cycles can name it; does nothing for one that was in force before."""
+        async with transaction(self._engine) as conn:
+            added = await conn.execute(
+                text(
+                    "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json))"
+                    " ON CONFLICT DO NOTHING RETURNING sha256"
+                ),
+                {"sha256": self._rulebook.sha256, "document": canonical.encode(self._rulebook).decode()},
+            )
+            if added.one_or_none() is not None:
+                data = {"sha256": self._rulebook.sha256, "version": self._rulebook.version}
+                await events.append(conn, "rulebook.adopted", data)
+
+    async def admit(
+        self,
+        application: Application,
+        *,
+        kind: Literal["participant", "agent"],
+        caps_minor: dict[str, int],
+        by: str,
+        reason: str,
+    ) -> ParticipantView:
+        """Take a member in at once, as an operator at the coordinator's own machine does."""
+        for currency in caps_minor:
+            self._require_cleared(currency)
+        async with self._publishing() as conn:
+            await self._enrol(conn, application, kind=kind)
+            for currency, cap_minor in sorted(caps_minor.items()):
+                await self._set_cap(conn, application.bic, currency, cap_minor, by=by, reason=reason)
+            for step in (Step.APPROVE, Step.ACTIVATE):
+                await self._step(conn, application.bic, step, by=by, reason=reason)
+            return await members.view(conn, application.bic)
+
+    async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
+        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
+        kid = VerifyingKey(x).kid
+        async with transaction(self._engine) as conn:
+            stored = await conn.execute(
+                text(
+                    "INSERT INTO clients (client_id, role, kid, x)"
+                    " SELECT :client_id, :role, :kid, :x"
+                    " WHERE NOT EXISTS (SELECT FROM member_keys WHERE member_keys.kid = :kid)"
+                    " AND NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid AND client_id <> :client_id)"
+                    " ON CONFLICT (client_id) DO UPDATE"
+                    " SET role = excluded.role, kid = excluded.kid, x = excluded.x, disabled = false"
+                    " RETURNING client_id"
+                ),
+                {"client_id": client_id, "role": role, "kid": kid, "x": x},
+            )
+            if stored.one_or_none() is None:
+                raise Refusal(RegistryReason.KEY_KNOWN, "the key is somebody else's: a key has one owner and one use")
+            await events.acted(conn, by, "client", client_id, "let in by key", role=role, kid=kid)
+        return kid
+
+    # --- parts of a transaction
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that ends with a new version of the trust list."""
+        async with transaction(self._engine) as conn:
+            yield conn
+            await trust_list.publish(conn, self._signer, self._issuer)
+
+    async def _enrol(self, conn: AsyncConnection, application: Application, *, kind: str) -> None:
+        record = MemberRecord(
+            bic=application.bic, name=application.name, kind=kind, status=Status.APPLIED, url=application.url
+        )
+        await members.insert(conn, record)
+        for key in application.keys:
+            await members.add_key(conn, application.bic, key.use, key.x)
+        if application.settlement is not None:
+            await members.set_settlement_account(conn, application.bic, application.settlement)
+
+    async def _step(self, conn: AsyncConnection, bic: str, step: Step, *, by: str, reason: str) -> None:
+        member = await members.require(conn, bic, lock=True)
+        if member.kind == "coordinator":
+            raise Refusal(RegistryReason.STEP_ILLEGAL, "the coordinator is no participant")
+        status = next_status(member.status, step)
+        if status is Status.ACTIVE:
+            settles = member.kind != "participant" or bic in await members.settlement_accounts(conn)
+            require_complete(key_uses=await members.key_uses(conn, bic), settlement_account=settles)
+        await self._move(conn, bic, member.status, status)
+        await events.acted(conn, by, str(step), bic, reason)
+
+    async def _move(self, conn: AsyncConnection, bic: str, previous: Status | None, status: Status) -> None:
+        await members.set_status(conn, bic, status)
+        await events.append(conn, "participant.changed", _change(bic, previous, status))
+
+    async def _set_cap(
+        self, conn: AsyncConnection, bic: str, currency: str, cap_minor: int, *, by: str, reason: str
+    ) -> None:
+        await members.set_cap(conn, bic, currency, cap_minor)
+        data = {"bic": bic, "currency": currency, "cap_minor": str(cap_minor)}
+        await events.append(conn, "cap.changed", data, audience=[bic])
+        await events.acted(conn, by, "cap", bic, reason, currency=currency, cap_minor=str(cap_minor))
+
+    def _require_cleared(self, currency: str) -> None:
+        if currency not in self._rulebook.currencies:
+            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook", status=422)
+
+
+def read_application(envelope: Envelope) -> Application:
+    """Return an application that its own sign key signed; raises Refusal."""
+    try:
+        offered = canonical.decode(envelope.payload_bytes(), Application)
+        keys = {use: _verifying_key(offered.keys, use) for use in ("auth", "sign")}
+        if len({key.use for key in offered.keys}) != len(offered.keys) or len({k.x for k in offered.keys}) != len(
+            offered.keys
+        ):
+            raise Refusal(RegistryReason.KEYS_INCOMPLETE, "one key for each use", status=422, pointer="/keys")
+        signer = keys["sign"]
+        return dsse.verify(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
+    except (EvidenceError, ValueError) as error:
+        raise _signature_refused(error) from error
+
+
+def read_key_change(envelope: Envelope, *, member: str, active: dict[str, VerifyingKey]) -> KeyChange:
+    """Return a key change that an active sign key of the member and the new key itself signed; raises Refusal."""
+    try:
+        change = dsse.verify(envelope, KeyChange, active, payload_type=KEY_CHANGE_TYPE)
+        new = VerifyingKey(change.x)
+        dsse.open_(envelope, {new.kid: new}, payload_type=KEY_CHANGE_TYPE)
+    except (EvidenceError, ValueError) as error:
+        raise _signature_refused(error) from error
+    if change.member != member:
+        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", status=403, pointer="/member")
+    return change
+
+
+def _verifying_key(offered: tuple[OfferedKey, ...], use: str) -> VerifyingKey:
+    for key in offered:
+        if key.use == use:
+            return VerifyingKey(key.x)
+    raise Refusal(RegistryReason.KEYS_INCOMPLETE, f"no {use} key is offered", status=422, pointer="/keys")
+
+
+def _signature_refused(error: Exception) -> Refusal:
+    reason = error.reason if isinstance(error, EvidenceError) else "schema_violation"
+    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", status=422, pointer="/payload")
+
+
+def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:
+    return {"bic": bic, "change": "status", "previous": previous, "status": str(status)}
