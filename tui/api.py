@@ -1,0 +1,108 @@
+"""The coordinator's HTTP API, as the console asks it: typed, one method per question."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from typing import TypeVar
+
+import msgspec
+
+from gateway.federation.client import FederationClient, Query
+from gateway.federation.views import (
+    Checks,
+    CyclePage,
+    CycleProgress,
+    OpenCycle,
+    ParticipantPage,
+    ParticipantView,
+    Positions,
+    Proposals,
+    ProposalView,
+)
+from gateway.federation.wire import Cycle, Decision, Events, Message, ProposalRequest
+
+T = TypeVar("T")
+CYCLES_SHOWN = 50
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who the coordinator takes the console for."""
+
+    subject: str
+    role: str
+
+
+class _TokenClaims(msgspec.Struct, frozen=True):
+    sub: str
+    role: str
+
+
+class ConsoleApi:
+    """Asks one coordinator. Raises RemoteProblem for a refusal, RemoteUnavailable when there is no answer.
+
+    Nothing is retried here: the feed asks again by itself, and an operator's action is sent once, so that what the
+    screen says is what happened.
+    """
+
+    def __init__(self, client: FederationClient, *, coordinator_url: str, coordinator_bic: str) -> None:
+        self.client = client
+        self.url = coordinator_url.rstrip("/")
+        self.bic = coordinator_bic
+
+    async def caller(self) -> Caller:
+        """Read subject and role from our own access token: labels for the screen, for only the coordinator checks."""
+        token = await self.client.token(self.bic)
+        payload = token.split(".")[1]
+        claims = msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_TokenClaims)
+        return Caller(claims.sub, claims.role)
+
+    async def cycles(self) -> CyclePage:
+        return await self._get("/cycles", CyclePage, {"limit": CYCLES_SHOWN})
+
+    async def progress(self, cycle: str) -> CycleProgress:
+        return await self._get(f"/cycles/{cycle}/progress", CycleProgress)
+
+    async def positions(self, cycle: str) -> Positions:
+        return await self._get(f"/cycles/{cycle}/positions", Positions)
+
+    async def checks(self, cycle: str) -> Checks:
+        return await self._get(f"/cycles/{cycle}/checks", Checks)
+
+    async def proposals(self, cycle: str) -> Proposals:
+        return await self._get(f"/cycles/{cycle}/proposals", Proposals)
+
+    async def participants(self) -> tuple[ParticipantView, ...]:
+        """All participants, page after page."""
+        found: list[ParticipantView] = []
+        params: dict[str, str | int | bool | None] = {"limit": 1000}
+        while True:
+            page = await self._get("/participants", ParticipantPage, params)
+            found += page.items
+            if page.next is None:
+                return tuple(found)
+            params["cursor"] = page.next
+
+    async def events(self, after: int, *, wait_s: int, limit: int = 1000) -> Events:
+        """Long poll: what came after the cursor, or an empty page once the wait is over."""
+        params = {"after": after, "wait_s": wait_s, "limit": limit}
+        return await self._get("/events", Events, params, timeout_s=wait_s + 10)
+
+    async def open_cycle(self, value_date: str | None) -> Cycle:
+        return await self._post("/cycles", OpenCycle(value_date=value_date), Cycle)
+
+    async def cut_off(self, cycle: str) -> Cycle:
+        return await self._post(f"/cycles/{cycle}/cut-off", None, Cycle)
+
+    async def propose(self, cycle: str, request: ProposalRequest) -> ProposalView:
+        return await self._post(f"/cycles/{cycle}/proposals", request, ProposalView)
+
+    async def decide(self, proposal: str, decision: Decision) -> ProposalView:
+        return await self._post(f"/proposals/{proposal}/decision", decision, ProposalView)
+
+    async def _get(self, path: str, kind: type[T], params: Query | None = None, *, timeout_s: float | None = None) -> T:
+        return await self.client.get(
+            self.url + path, kind, audience=self.bic, params=params, timeout_s=timeout_s, attempts_max=1
+        )
+
+    async def _post(self, path: str, body: Message | None, kind: type[T]) -> T:
+        return await self.client.post(self.url + path, kind, audience=self.bic, json=body, attempts_max=1)

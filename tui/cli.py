@@ -1,0 +1,67 @@
+"""The command `concordat console`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def console(
+    coordinator: Annotated[
+        str, typer.Option(envvar="CONCORDAT_COORDINATOR_URL", help="URL of the coordinator.", show_default=False)
+    ],
+    coordinator_bic: Annotated[
+        str, typer.Option(envvar="CONCORDAT_COORDINATOR_BIC", help="BIC of the coordinator.", show_default=False)
+    ],
+    client: Annotated[
+        str, typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the coordinator.", show_default=False)
+    ],
+    key: Annotated[
+        Path,
+        typer.Option(
+            envvar="CONCORDAT_CLIENT_KEY",
+            help="Your private key (PEM) that the coordinator knows.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ],
+    operate: Annotated[
+        bool, typer.Option("--operate", help="Allow actions; without it the console only reads.")
+    ] = False,
+    environment: Annotated[
+        str, typer.Option(envvar="CONCORDAT_ENVIRONMENT", help="Shown in the banner: production, test, demo …")
+    ] = "test",
+    log: Annotated[
+        Path | None,
+        typer.Option(envvar="CONCORDAT_CONSOLE_LOG", help="Session log; by default in the state directory."),
+    ] = None,
+    export_dir: Annotated[Path, typer.Option(help="Where exports are written.")] = Path(),
+) -> None:
+    """Watch the clearing house live and, with --operate, run it."""
+    # Imported here, so that the other commands don't wait for Textual.
+    from compliance.keys import SigningKey
+    from tui.run import Settings, run
+
+    try:
+        signing_key = SigningKey.load(key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
+    settings = Settings(
+        coordinator_url=coordinator,
+        coordinator_bic=coordinator_bic,
+        client=client,
+        environment=environment,
+        operate=operate,
+        log=log,
+        export_directory=export_dir,
+    )
+    asyncio.run(run(settings, signing_key))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(console)

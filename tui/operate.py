@@ -1,0 +1,93 @@
+"""Sends what an operator decided: logged before, sent once, logged after. No screen in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.federation import correlation
+from gateway.federation.client import RemoteError, RemoteProblem
+from gateway.federation.views import ProposalView
+from gateway.federation.wire import Decision, ProposalRequest
+from tui.actions import Action, Answer
+from tui.api import ConsoleApi
+from tui.feed import said
+from tui.journal import Entry, Journal, timestamp
+from tui.model import Tone
+
+
+@dataclass(frozen=True)
+class Order:
+    """An action with all that it needs. `cycle` is None only to open one."""
+
+    action: Action
+    answer: Answer
+    cycle: str | None = None
+    proposal: ProposalView | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an order, in words."""
+
+    text: str
+    tone: Tone
+
+
+async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: str) -> Outcome:
+    """Carry out an order under one correlation id. An order that can't be logged isn't sent.
+
+    Without an answer nobody knows whether it took effect: the outcome says so, and the next snapshot shows it.
+    """
+    correlation_id, label = correlation.begin(), order.action.label
+    asked = Entry(
+        at=timestamp(),
+        subject=subject,
+        coordinator=api.bic,
+        correlation_id=correlation_id,
+        action=order.action.id,
+        outcome="asked",
+        cycle=order.cycle,
+        proposal=order.proposal.id if order.proposal else None,
+        reason=order.answer.reason.strip() or None,
+    )
+    try:
+        journal.write(asked)
+    except OSError as error:
+        return Outcome(f"{label}: not sent, for the session log can't be written: {error}", Tone.BAD)
+    try:
+        await _send(order, api)
+    except RemoteProblem as problem:
+        outcome = Outcome(f"{label} refused · {said(problem)}", Tone.BAD)
+        done = _after(asked, outcome="refused", code=problem.code, detail=problem.detail)
+    except RemoteError as failure:
+        outcome = Outcome(f"{label}: outcome unknown · {said(failure)}", Tone.BAD)
+        done = _after(asked, outcome="unknown", detail=said(failure))
+    else:
+        outcome = Outcome(f"{label}: done · {order.cycle or 'new cycle'} · correlation id {correlation_id}", Tone.GOOD)
+        done = _after(asked, outcome="done")
+    try:
+        journal.write(done)
+    except OSError as error:
+        return Outcome(f"{outcome.text} · the session log can't be written: {error}", Tone.BAD)
+    return outcome
+
+
+def _after(asked: Entry, *, outcome: str, code: str | None = None, detail: str | None = None) -> Entry:
+    return msgspec.structs.replace(asked, at=timestamp(), outcome=outcome, code=code, detail=detail, reason=None)
+
+
+async def _send(order: Order, api: ConsoleApi) -> None:
+    reason, cycle, proposal = order.answer.reason.strip(), order.cycle, order.proposal
+    match order.action.id:
+        case "open_cycle":
+            await api.open_cycle(order.answer.value_date.strip() or None)
+        case "cut_off" if cycle is not None:
+            await api.cut_off(cycle)
+        case "confirm" | "reject" as decision if proposal is not None:
+            await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
+        case "approve" | "hold" | "release" | "abandon" as action if cycle is not None:
+            await api.propose(cycle, ProposalRequest(action=action, reason=reason))
+        case other:
+            raise ValueError(f"{other} needs what the order lacks")

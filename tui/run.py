@@ -1,0 +1,41 @@
+"""Puts the console together and runs it until the operator leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from compliance.keys import SigningKey
+from gateway.federation.client import FederationClient
+from tui.api import ConsoleApi
+from tui.app import ConsoleApp, Options
+from tui.journal import Journal, default_path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line and the environment say."""
+
+    coordinator_url: str
+    coordinator_bic: str
+    client: str
+    environment: str = "test"
+    operate: bool = False
+    log: Path | None = None
+    export_directory: Path = Path()
+
+
+def assemble(settings: Settings, client: FederationClient) -> ConsoleApp:
+    """Make the console over a client, which the caller closes."""
+    api = ConsoleApi(client, coordinator_url=settings.coordinator_url, coordinator_bic=settings.coordinator_bic)
+    options = Options(
+        environment=settings.environment, operate=settings.operate, export_directory=settings.export_directory
+    )
+    return ConsoleApp(api, Journal(settings.log or default_path(datetime.now(UTC))), options)
+
+
+async def run(settings: Settings, key: SigningKey) -> None:
+    """Show the console."""
+    async with FederationClient(settings.client, key, settings.coordinator_url) as client:
+        await assemble(settings, client).run_async()

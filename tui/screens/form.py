@@ -1,0 +1,76 @@
+"""The confirmation of an action: what it will change, and what has to be typed before its button works."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from tui.actions import Answer, Form, missing
+from tui.model import plain
+
+
+class FormScreen(ModalScreen[Answer | None]):
+    """Asks, and is dismissed with the answer, or None when the operator goes back."""
+
+    BINDINGS = [("escape", "back", "Back")]  # noqa: RUF012 (Textual's own way)
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+    def compose(self) -> ComposeResult:
+        form = self.form
+        with Vertical(id="dialog"):
+            yield Static(Text(plain(form.title)), id="title")
+            with VerticalScroll(id="effects", can_focus=False):
+                for line in form.lines:
+                    yield Static(Text(plain(line)))
+            if form.ask_value_date:
+                yield Input(placeholder="value date YYYY-MM-DD; empty: the next business day", id="value-date")
+            if form.ask_reason:
+                needed = "required" if form.reason_required else "optional"
+                yield Input(placeholder=f"reason ({needed})", max_length=500, id="reason")
+            if form.typed_id is not None:
+                yield Input(placeholder=f"type {form.typed_id} to go on", id="typed")
+            yield Static("", id="missing")
+            with Horizontal(id="buttons"):
+                yield Button("Back", id="back")
+                yield Button(form.button, id="go", variant="warning")
+
+    def on_mount(self) -> None:
+        self._check()
+
+    @property
+    def answer(self) -> Answer:
+        values = {widget.id: widget.value for widget in self.query(Input)}
+        return Answer(
+            typed=values.get("typed", ""), reason=values.get("reason", ""), value_date=values.get("value-date", "")
+        )
+
+    @on(Input.Changed)
+    def _check(self) -> None:
+        lacking = missing(self.form, self.answer)
+        self.query_one("#missing", Static).update(Text(lacking or ""))
+        self.query_one("#go", Button).disabled = lacking is not None
+
+    @on(Input.Submitted)
+    def _next(self) -> None:
+        """Enter goes to the next field, and from the last one sends a complete form."""
+        fields = list(self.query(Input))
+        if self.focused is not fields[-1]:
+            self.focus_next(Input)
+        else:
+            self._go()
+
+    @on(Button.Pressed, "#go")
+    def _go(self) -> None:
+        if missing(self.form, self.answer) is None:
+            self.dismiss(self.answer)
+
+    @on(Button.Pressed, "#back")
+    def action_back(self) -> None:
+        self.dismiss(None)

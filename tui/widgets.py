@@ -1,0 +1,145 @@
+"""The two widgets of our own: a table that lives, and the banner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.theme import Theme
+from textual.widgets import DataTable, Static
+
+from tui.model import Tone
+from tui.tables import Cell, Row, Table
+
+Styles = Mapping[Tone, str]
+
+
+def styles(theme: Theme) -> Styles:
+    """The colours of the tones in a theme."""
+    return {
+        Tone.PLAIN: "",
+        Tone.GOOD: theme.success or "green",
+        Tone.WARN: theme.warning or "yellow",
+        Tone.BAD: f"bold {theme.error or 'red'}",
+        Tone.DIM: "dim",
+    }
+
+
+class _Drawn(Text):
+    """The first cell of a row: it knows the row's key, for DataTable sorts by what is in the cells."""
+
+    row_key: str = ""
+
+
+class LiveTable(DataTable[Text]):
+    """Shows one `Table` after another. Rows are matched by key, so that cursor and scroll stay where they are."""
+
+    BINDINGS = [  # noqa: RUF012 (Textual's own way)
+        Binding("j", "cursor_down", show=False),
+        Binding("k", "cursor_up", show=False),
+        Binding("g", "scroll_top", show=False),
+        Binding("G", "scroll_bottom", show=False),
+    ]
+
+    def __init__(self, *, id: str, fixed: int = 1, still: bool = False) -> None:  # noqa: A002 (Textual's own name)
+        """`fixed` columns stay while the others scroll; a `still` table has no cursor."""
+        super().__init__(id=id, cursor_type="row", zebra_stripes=True, fixed_columns=fixed, show_cursor=not still)
+        self.can_focus = not still
+        self.table: Table | None = None
+        self.settled_key: str | None = None
+        """The row that the cursor is known to be on; another one means that the operator moved it."""
+        self._rows: dict[str, Row] = {}
+        self._styles: Styles = {}
+
+    @property
+    def cursor_key(self) -> str | None:
+        """The key of the row under the cursor."""
+        if not self.is_valid_row_index(self.cursor_row):
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    def show(self, table: Table, styles: Styles, *, cursor: str | None = None) -> None:
+        """Bring the rows up to date: change, add, remove, reorder. The cursor stays on its row, or goes to `cursor`."""
+        if self._styles != styles:
+            self._rows, self._styles = {}, styles
+            self.clear(columns=True)
+        if [key.value for key in self.columns] != [column.key for column in table.columns]:
+            self._rows = {}
+            self.clear(columns=True)
+            for column in table.columns:
+                self.add_column(Text(column.title, justify="right" if column.numeric else "left"), key=column.key)
+        kept = cursor if cursor is not None else self.settled_key
+        offset = self.cursor_row - int(self.scroll_y)
+        self._upsert(table)
+        self.table = table
+        if kept in self._rows:
+            self._restore(self.get_row_index(kept), offset)
+        self.settled_key = self.cursor_key
+
+    def _upsert(self, table: Table) -> None:
+        wanted = {row.key: row for row in table.rows}
+        for key in self._rows.keys() - wanted.keys():
+            self.remove_row(key)
+        for key, row in wanted.items():
+            old = self._rows.get(key)
+            if old is None:
+                self.add_row(*(self._drawn(table, row, index) for index in range(len(row.cells))), key=key)
+            elif old != row:
+                for index, column in enumerate(table.columns):
+                    if old.cells[index] != row.cells[index]:
+                        self.update_cell(key, column.key, self._drawn(table, row, index), update_width=True)
+        drawn = [key for key in self._rows if key in wanted] + [key for key in wanted if key not in self._rows]
+        self._rows = wanted
+        if drawn != list(wanted):
+            order = {key: index for index, key in enumerate(wanted)}
+            self.sort(table.columns[0].key, key=lambda cell: order[cell.row_key])
+
+    def _restore(self, row: int, offset: int) -> None:
+        if row != self.cursor_row:
+            self.move_cursor(row=row, scroll=False)
+            self.scroll_to(y=max(0, row - offset), animate=False)
+
+    def _drawn(self, table: Table, row: Row, index: int) -> Text:
+        cell: Cell = row.cells[index]
+        justify: Literal["left", "right"] = "right" if table.columns[index].numeric else "left"
+        if index:
+            return Text(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
+        first = _Drawn(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
+        first.row_key = row.key
+        return first
+
+
+class Banner(Horizontal):
+    """The first line: which environment this is (word and colour), who operates it, and how fresh the screen is."""
+
+    def __init__(self, environment: str, coordinator: str) -> None:
+        super().__init__()
+        self.environment = environment
+        self.coordinator = coordinator
+
+    def compose(self) -> ComposeResult:
+        kind = environment_kind(self.environment)
+        yield Static(f" {self.environment.upper()} ", id="environment", classes=kind, markup=False)
+        yield Static(f" {self.coordinator}", id="who", markup=False)
+        yield Static("", id="freshness", markup=False)
+
+    def who(self, text: str) -> None:
+        self.query_one("#who", Static).update(Text(f" {self.coordinator} · {text}"))
+
+    def freshness(self, text: str, tone: Tone) -> None:
+        widget = self.query_one("#freshness", Static)
+        widget.update(Text(f" {text} ", no_wrap=True, overflow="ellipsis"))
+        widget.set_classes(tone.value)
+        self.set_class(tone is Tone.BAD, "stale")
+
+
+def environment_kind(environment: str) -> str:
+    """Sort an environment by how careful one has to be in it."""
+    name = environment.casefold()
+    if name.startswith(("prod", "live")):
+        return "production"
+    return "rehearsal" if name.startswith(("demo", "train", "dev", "local")) else "test"
