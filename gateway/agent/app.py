@@ -1,0 +1,201 @@
+"""The settlement agent's HTTP application: ISO 20022 for the coordinator, a feed for participants, a desk for staff."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import structlog
+from litestar import Litestar, Request, Response, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.params import FromPath, JSONBody, QueryParameter, RawBody
+
+from compliance.keys import VerifyingKey
+from compliance.statements import Bic
+from gateway.agent.ledger import Ledger
+from gateway.federation import iso20022
+from gateway.federation.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.database import asyncpg_pool, head_revision
+from gateway.federation.identity import Claims, TokenVerifier
+from gateway.federation.iso20022 import MessageReason, MessageRefused
+from gateway.federation.node import create_app, requires
+from gateway.federation.problems import Refusal
+from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.settlement import (
+    AccountOpening,
+    Funding,
+    FundingReceipt,
+    SettlementAccountView,
+    SettlementNotifications,
+)
+from gateway.federation.trust import TrustError, TrustStore
+
+PACKAGE = "gateway.agent"
+TRUST_REFRESH_S = 30
+TRUST_RETRY_S = 1
+NOTIFICATIONS_MAX = 500
+_XML_MEDIA_TYPES = frozenset({iso20022.MEDIA_TYPE, "text/xml"})
+_log = structlog.get_logger()
+
+AgentRequest = Request[str, Claims, Any]
+
+
+class Agent:
+    """The running agent: whom it trusts and, between `start` and `stop`, its books."""
+
+    def __init__(self, settings: NodeSettings, database_url: str) -> None:
+        if settings.anchor is None or settings.coordinator_url is None:
+            raise SettingsError("CONCORDAT_ANCHOR and CONCORDAT_COORDINATOR_URL: the agent settles for a coordinator")
+        self._settings = settings
+        self._database_url = database_url
+        self._coordinator_url = settings.coordinator_url
+        self._identity = MemberIdentity(settings.bic, settings.keys_dir)
+        self._trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
+        self._revision = head_revision(PACKAGE)
+        self._following: asyncio.Task[None] | None = None
+        self._pool: Any = None
+
+    @property
+    def bic(self) -> str:
+        return self._settings.bic
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self._pool, self.bic)
+
+    async def start(self, _: Litestar) -> None:
+        self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
+        self._following = asyncio.create_task(self._follow_trust())
+
+    async def stop(self, _: Litestar) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+        await self._pool.close()
+
+    async def ready(self) -> dict[str, str]:
+        """Return the state of the database and of the trust list; raises Refusal (503) when one is missing."""
+        revision = await self._pool.fetchval("SELECT version_num FROM alembic_version")
+        if revision != self._revision:
+            raise Refusal("not_ready", f"the schema is at revision {revision}", status=503, retry_after_s=5)
+        if not self._trust.loaded:
+            raise Refusal("not_ready", "no trust list yet", status=503, retry_after_s=TRUST_RETRY_S)
+        return {"database": f"revision {revision}", "trust_list": f"version {self._trust.current.version}"}
+
+    def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
+        """Return the key of our own issuer, which vouches for our staff, or of the coordinator's."""
+        if issuer == self._settings.url:
+            own = self._identity.token.verifying_key
+            return own if own.kid == kid else None
+        return self._trust.token_key(issuer, kid)
+
+    async def _follow_trust(self) -> None:
+        """Keep the trust list fresh. While the coordinator is away, the one we have goes on to count."""
+        async with FederationClient(self.bic, self._identity.auth, self._coordinator_url) as client:
+            while True:
+                try:
+                    if await self._trust.refresh(client):
+                        self.verifier.forget()
+                except (RemoteError, TrustError) as error:
+                    _log.warning("trust list not refreshed", reason=type(error).__name__)
+                await asyncio.sleep(TRUST_REFRESH_S if self._trust.loaded else TRUST_RETRY_S)
+
+
+class _XmlOperation(Operation):
+    """An operation whose request body is an XML document."""
+
+    def __post_init__(self) -> None:
+        body = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+        self.request_body = RequestBody(content={iso20022.MEDIA_TYPE: body}, required=True)
+
+
+@post(
+    "/messages",
+    guards=[requires("coordinator")],
+    status_code=200,
+    media_type=iso20022.MEDIA_TYPE,
+    operation_class=_XmlOperation,
+    tags=["settlement"],
+)
+async def post_message(
+    request: AgentRequest, body: RawBody, agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
+) -> Response[bytes]:
+    """Settle a cycle: pacs.029 in, pacs.002 out, both with their head.001 in a BusinessMessage.
+
+    All debits before any credit, all or nothing, final once answered; the same message id gets the same answer.
+    """
+    if request.content_type[0] not in _XML_MEDIA_TYPES:
+        raise Refusal("unsupported_media_type", f"a message is {iso20022.MEDIA_TYPE}", status=415)
+    asked = await asyncio.to_thread(iso20022.read_settlement_request, body)
+    if asked.receiver != agent.bic:
+        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked.receiver}, not to {agent.bic}")
+    if asked.sender != request.auth.sub:
+        raise MessageRefused(MessageReason.HEADER_MISMATCH, "the sender isn't who calls")
+    return Response(await ledger.settle(asked, body), media_type=iso20022.MEDIA_TYPE)
+
+
+@get("/notifications", guards=[requires("participant")], tags=["accounts"])
+async def get_notifications(
+    request: AgentRequest,
+    ledger: NamedDependency[Ledger],
+    after: Annotated[int, QueryParameter(ge=0, le=2**62, description="`next` of the page before.")] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=NOTIFICATIONS_MAX)] = 100,
+) -> SettlementNotifications:
+    """The caller's notifications (camt.054) after a cursor, oldest first. They are kept for good."""
+    return await ledger.notifications(request.auth.sub, after=after, limit=limit)
+
+
+@get("/accounts", guards=[requires("staff")], tags=["accounts"])
+async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccountView, ...]:
+    """All accounts."""
+    return await ledger.accounts()
+
+
+@get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"])
+async def get_account(
+    request: AgentRequest, bic: FromPath[Bic], ledger: NamedDependency[Ledger]
+) -> tuple[SettlementAccountView, ...]:
+    """The accounts of one participant, by currency. A participant sees its own only."""
+    if request.auth.role == "participant" and request.auth.sub != bic:
+        raise Refusal("not_yours", "a participant sees its own accounts", status=403)
+    return await ledger.accounts(bic)
+
+
+@post("/accounts", guards=[requires("staff")], tags=["accounts"])
+async def post_account(
+    request: AgentRequest, data: JSONBody[AccountOpening], ledger: NamedDependency[Ledger]
+) -> SettlementAccountView:
+    """Open an account. The same opening again answers with the account as it is."""
+    return await ledger.open_account(data, by=request.auth.sub)
+
+
+@post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"])
+async def post_funding(
+    request: AgentRequest, bic: FromPath[Bic], data: JSONBody[Funding], ledger: NamedDependency[Ledger]
+) -> FundingReceipt:
+    """Move central money to an account, or back. The same funding again answers with the same receipt."""
+    return await ledger.fund(bic, data, by=request.auth.sub)
+
+
+def build_app(settings: NodeSettings, database_url: str) -> Litestar:
+    """Return the agent's application over a migrated database. Raises SettingsError, TrustError, OSError."""
+    agent = Agent(settings, database_url)
+    return create_app(
+        title="Concordat settlement agent",
+        version=version("concordat"),
+        route_handlers=[post_message, get_notifications, get_accounts, get_account, post_account, post_funding],
+        verifier=agent.verifier,
+        ready=agent.ready,
+        on_startup=[agent.start],
+        on_shutdown=[agent.stop],
+        dependencies={
+            "agent": Provide(lambda: agent, sync_to_thread=False),
+            "ledger": Provide(lambda: agent.ledger, sync_to_thread=False),
+        },
+        body_bytes_max=iso20022.MESSAGE_BYTES_MAX,
+    )
