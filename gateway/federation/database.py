@@ -71,6 +71,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={"server_settings": session, "timeout": 10},
     )
 

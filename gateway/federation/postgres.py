@@ -30,15 +30,15 @@ from urllib.parse import quote
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from gateway.federation.settings import NodeSettings
+from gateway.federation.settings import ConfigurationError, NodeSettings
 
 START_TIMEOUT_S = 60
 _SUPERUSER = "postgres"
 _URL_SCHEME = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://")
 
 
-class PostgresError(RuntimeError):
-    """The embedded server can't run here. The message says why and what to do."""
+class PostgresError(ConfigurationError):
+    """PostgreSQL can't be used as it is. The message says why and what to do."""
 
 
 class EmbeddedServer:

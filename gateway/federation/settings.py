@@ -12,7 +12,11 @@ _BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-class SettingsError(ValueError):
+class ConfigurationError(Exception):
+    """Something that whoever runs the node must mend. The message says what and how."""
+
+
+class SettingsError(ConfigurationError):
     """A setting is missing or wrong. The message names the variable and says what it should hold."""
 
 

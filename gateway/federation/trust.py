@@ -18,6 +18,7 @@ from compliance import canonical, dsse
 from compliance.dsse import Envelope, EvidenceError
 from compliance.keys import VerifyingKey
 from compliance.statements import Bic, Member, TrustKey, TrustList
+from gateway.federation.settings import ConfigurationError
 
 if TYPE_CHECKING:
     from gateway.federation.client import FederationClient
@@ -65,7 +66,7 @@ class TrustReason(StrEnum):
     MISSING = "trust_list_missing"
 
 
-class TrustError(Exception):
+class TrustError(ConfigurationError):
     """A trust anchor or trust list that can't be relied on. `reason` is stable."""
 
     def __init__(self, reason: TrustReason, detail: str) -> None:

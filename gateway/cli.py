@@ -1,0 +1,81 @@
+"""The command `concordat`.
+
+Each sub-command lives with what it runs and is imported when it is called: the console and the verifier start fast
+because they never load a web framework or a database.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sub-command is defined: a module with `app` (a Typer) or `register(app)`."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Source] = {
+    "coordinator": Source("gateway.coordinator.cli", "Run the clearing house."),
+    "participant": Source("participants.cli", "Run a bank's node."),
+    "agent": Source("gateway.agent.cli", "Run the settlement agent."),
+    "console": Source("tui.cli", "Watch the clearing house live and, with --operate, run it."),
+    "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows the names and one line of help of all sub-commands, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            self.add_command(load(args[0]), args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load(name: str) -> Any:
+    """Import a sub-command and return it as a command."""
+    module = importlib.import_module(COMMANDS[name].module)
+    if hasattr(module, "register"):
+        alone = typer.Typer()
+        # With a callback a Typer stays a group, even around a single command.
+        alone.callback()(_nothing)
+        module.register(alone)
+        return typer.main.get_group(alone).commands[name]
+    return typer.main.get_command(module.app)
+
+
+def _nothing() -> None:
+    pass
+
+
+app = typer.Typer(
+    name="concordat",
+    help="A federated clearing gateway: banks keep their ledgers, sign what they owe, net it and settle it.",
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.callback()(_nothing)
+for _name, _source in COMMANDS.items():
+    app.command(_name, help=_source.help)(_nothing)
+
+
+def main() -> None:
+    """Run the command line; a wrong setting ends with one line on standard error and code 2."""
+    from gateway.federation.settings import ConfigurationError
+
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"concordat: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
