@@ -1,0 +1,109 @@
+"""Matching: comparing what both banks of a pair signed. Pure.
+
+A pair agrees in a currency when both banks signed the same bytes for one revision; from then on the pair takes no
+further revision, so there is one agreed statement at most.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+PairKey = tuple[str, str, str]
+"""Currency and the two banks, sorted."""
+
+MatchStatus = Literal["agreed", "different", "missing"]
+CarryReason = Literal["participant_suspended", "cut_missing", "not_attested", "break"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """One signed statement as far as matching looks at it."""
+
+    key: PairKey
+    participant: str
+    revision: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a pair stands in a currency at `revision`.
+
+    Agreed: on the statement `sha256`. Different: both signed this revision, differently. Missing: `missing_from`
+    hasn't signed it, and `differed` tells whether an earlier revision was signed by both.
+    """
+
+    key: PairKey
+    status: MatchStatus
+    revision: int
+    sha256: str | None = None
+    missing_from: str | None = None
+    differed: bool = False
+
+
+class Placement(Enum):
+    """What a further statement of a bank is to those it signed before for the same pair and currency."""
+
+    NEW = "new"
+    REPLAY = "replay"
+    EQUIVOCATION = "equivocation"
+    REVISION_REFUSED = "revision_refused"
+
+
+def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
+    """Compare all statements; one Match for each pair and currency that anybody attested, in order."""
+    signed: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
+    for one in attested:
+        signed[one.key].setdefault(one.participant, {})[one.revision] = one.sha256
+    return {key: _match(key, by_bank) for key, by_bank in sorted(signed.items())}
+
+
+def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
+    _, low, high = key
+    of_low, of_high = by_bank.get(low, {}), by_bank.get(high, {})
+    common = sorted(of_low.keys() & of_high.keys(), reverse=True)
+    for revision in common:
+        if of_low[revision] == of_high[revision]:
+            return Match(key, "agreed", revision, sha256=of_low[revision])
+    newest_low, newest_high = max(of_low, default=0), max(of_high, default=0)
+    newest = max(newest_low, newest_high)
+    if common and newest == common[0]:
+        return Match(key, "different", newest, differed=True)
+    behind = low if newest_low < newest_high else high
+    return Match(key, "missing", newest, missing_from=behind, differed=bool(common))
+
+
+def place(
+    *, revision: int, sha256: str, own: Mapping[int, str], theirs: Mapping[int, str], revisions_max: int
+) -> Placement:
+    """Judge a further statement for a pair and currency; `own` and `theirs` are the digests by revision so far.
+
+    Revisions grow by one; a bank that is behind may also sign any revision that its counterparty has signed.
+    """
+    if revision in own:
+        return Placement.REPLAY if own[revision] == sha256 else Placement.EQUIVOCATION
+    agreed = any(theirs.get(signed) == digest for signed, digest in own.items())
+    newest = max(own, default=0)
+    follows = revision == newest + 1 or (revision > newest and revision in theirs)
+    return Placement.NEW if follows and revision <= revisions_max and not agreed else Placement.REVISION_REFUSED
+
+
+def carry_reason(
+    key: PairKey, found: Match | None, *, active: Collection[str], delivered: Collection[str]
+) -> CarryReason | None:
+    """Return why a pair is carried over, or None for an agreed one, when attestation closes.
+
+    `active` are the participants that aren't suspended, `delivered` those whose cut arrived.
+    """
+    pair = key[1:]
+    if not all(bank in active for bank in pair):
+        return "participant_suspended"
+    if not all(bank in delivered for bank in pair):
+        return "cut_missing"
+    if found is not None and found.status == "agreed":
+        return None
+    return "break" if found is not None and found.differed else "not_attested"

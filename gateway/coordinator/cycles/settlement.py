@@ -1,0 +1,138 @@
+"""Asking the settlement agent: pacs.029 out, pacs.002 back.
+
+The agent answers the same to the same message id, so a request whose answer was lost is simply sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from compliance.statements import NettingResult
+from gateway.federation import iso20022
+from gateway.federation.client import FederationClient, RemoteProblem, RemoteUnavailable
+
+INSUFFICIENT_FUNDS = "AM04"
+"""ISO 20022 external status reason: the agent's accounts don't cover the debits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """All movements are posted and final. `reference` is the agent's own."""
+
+    reference: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Nothing is posted for want of funds; asking later may succeed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Nothing is posted, and asking the same again is useless. `reason` is for operators."""
+
+    reason: str
+
+
+Answer = Settled | Shortfall | Rejected
+
+
+class NoAnswerError(Exception):
+    """It isn't known whether the agent settled: ask again with the same message."""
+
+
+class SettlementClient(Protocol):
+    """Whatever settles a cycle's movements all or nothing."""
+
+    @property
+    def bic(self) -> str: ...
+
+    async def settle(self, message_id: str, message: bytes) -> Answer:
+        """Send a settlement request and return the answer. Raises NoAnswerError."""
+        ...
+
+
+def movements(result: NettingResult) -> tuple[iso20022.Movement, ...]:
+    """Return the nets of a result that aren't zero."""
+    return tuple(
+        iso20022.Movement(position.participant, of_currency.currency, int(position.net_minor))
+        for of_currency in result.results
+        for position in of_currency.positions
+        if position.net_minor != "0"
+    )
+
+
+def message(
+    *,
+    message_id: str,
+    created_at: datetime,
+    coordinator: str,
+    agent: str,
+    cycle: str,
+    value_date: date,
+    moving: Iterable[iso20022.Movement],
+) -> bytes:
+    """Return the pacs.029 that settles a cycle's movements."""
+    return iso20022.settlement_request(
+        message_id=message_id,
+        created_at=created_at,
+        sender=coordinator,
+        receiver=agent,
+        cycle=cycle,
+        value_date=value_date,
+        movements=tuple(moving),
+    )
+
+
+class HttpSettlementClient:
+    """The settlement agent over HTTP: `POST {url}/messages`."""
+
+    def __init__(self, client: FederationClient, *, bic: str, url: str) -> None:
+        self._client = client
+        self._bic = bic
+        self._url = f"{url.rstrip('/')}/messages"
+
+    @property
+    def bic(self) -> str:
+        return self._bic
+
+    async def settle(self, message_id: str, message: bytes) -> Answer:
+        """Send a settlement request and return the answer. Raises NoAnswerError."""
+        try:
+            response = await self._client.request(
+                "POST",
+                self._url,
+                audience=self._bic,
+                content=message,
+                headers={"Content-Type": iso20022.MEDIA_TYPE, "Accept": iso20022.MEDIA_TYPE},
+                idempotent=True,
+            )
+            report = iso20022.read_status(response.content)
+        except RemoteUnavailable as error:
+            raise NoAnswerError(f"the settlement agent can't be reached: {error}") from error
+        except RemoteProblem as problem:
+            # 401, 403, 408 and 429 say nothing about the message itself.
+            if problem.status in (400, 409, 413, 415, 422):
+                return Rejected(problem.code)
+            raise NoAnswerError(f"the settlement agent answers {problem.status}") from problem
+        except iso20022.MessageRefused as refused:
+            raise NoAnswerError(f"the answer can't be read: {refused.reason}") from refused
+        if report.original_message_id != message_id:
+            raise NoAnswerError(f"the answer is to another message, {report.original_message_id}")
+        return _answer(report)
+
+
+def _answer(report: iso20022.StatusReport) -> Answer:
+    # read_status made sure that ACSC has a reference and a time, and RJCT a reason.
+    if report.status == "ACSC" and report.reference is not None and report.settled_at is not None:
+        return Settled(report.reference, report.settled_at)
+    if report.status == "PDNG":
+        raise NoAnswerError("the settlement agent hasn't decided yet")
+    detail = f"{report.reason_code}: {report.reason_text or ''}".rstrip(": ")
+    return Shortfall(detail) if report.reason_code == INSUFFICIENT_FUNDS else Rejected(detail)

@@ -1,0 +1,431 @@
+"""What the banks signed in a cycle: cuts, statements, screenings, and what doesn't fit. SQL only."""
+
+# ruff: noqa: S608 - every SQL text here is made of constants.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.dsse import Envelope
+from compliance.statements import PositionStatement, ScreeningStatement
+from gateway.coordinator.cycles.matching import Attested, Match, PairKey
+from gateway.coordinator.cycles.submission import (
+    Declared,
+    Lane,
+    ReadCut,
+    ReadScreening,
+    ReadStatement,
+    to_json,
+)
+from gateway.federation.wire import BreakNotice
+
+
+def envelope_of(document: str) -> Envelope:
+    """Read a stored envelope."""
+    return msgspec.json.decode(document, type=Envelope)
+
+
+# --- cuts -----------------------------------------------------------------------------------------------
+
+
+async def cut_of(conn: AsyncConnection, cycle: str, receiver: str) -> tuple[str, str] | None:
+    """Return digest and envelope (JSON) of a receiver's cut."""
+    query = text("SELECT sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver = :receiver")
+    row = (await conn.execute(query, {"cycle": cycle, "receiver": receiver})).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def insert_cut(conn: AsyncConnection, cut: ReadCut, at: datetime) -> None:
+    """Keep a cut, and its lanes for lookup."""
+    document = cut.document
+    await conn.execute(
+        text(
+            "INSERT INTO cuts (cycle, receiver, sha256, envelope, received_at)"
+            " VALUES (:cycle, :receiver, :sha256, CAST(:envelope AS json), :at)"
+        ),
+        {
+            "cycle": document.cycle,
+            "receiver": document.receiver,
+            "sha256": cut.sha256,
+            "envelope": to_json(cut.envelope),
+            "at": at,
+        },
+    )
+    await conn.execute(
+        text(
+            "INSERT INTO cut_lanes (cycle, receiver, sender, currency, last_sequence) SELECT :cycle, :receiver, * FROM"
+            " unnest(CAST(:senders AS text[]), CAST(:currencies AS text[]), CAST(:sequences AS bigint[]))"
+        ),
+        {
+            "cycle": document.cycle,
+            "receiver": document.receiver,
+            "senders": [lane.sender for lane in document.lanes],
+            "currencies": [lane.currency for lane in document.lanes],
+            "sequences": [lane.last_sequence for lane in document.lanes],
+        },
+    )
+    await conn.execute(
+        text("UPDATE cycle_participants SET cut_at = :at WHERE cycle = :cycle AND participant = :receiver"),
+        {"cycle": document.cycle, "receiver": document.receiver, "at": at},
+    )
+
+
+async def cut_lanes(conn: AsyncConnection, cycle: str, bank: str | None = None) -> dict[Lane, int]:
+    """Return the last sequence of each lane of a cycle, or of the lanes that a bank sends or receives on."""
+    rows = await conn.execute(
+        text(
+            "SELECT sender, receiver, currency, last_sequence FROM cut_lanes WHERE cycle = :cycle"
+            + ("" if bank is None else " AND :bank IN (sender, receiver)")
+        ),
+        {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
+    )
+    return {(row.sender, row.receiver, row.currency): row.last_sequence for row in rows}
+
+
+async def settled_lanes(conn: AsyncConnection, bank: str | None = None) -> dict[Lane, int]:
+    """Return through which payment each lane is settled, or each lane of one bank."""
+    rows = await conn.execute(
+        text(
+            "SELECT sender, receiver, currency, settled_sequence FROM lane_settlements"
+            + ("" if bank is None else " WHERE :bank IN (sender, receiver)")
+        ),
+        {} if bank is None else {"bank": bank},
+    )
+    return {(row.sender, row.receiver, row.currency): row.settled_sequence for row in rows}
+
+
+async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[PositionStatement]) -> None:
+    """Write down that the statements' payments are settled."""
+    flows = [(flow, statement.currency) for statement in statements for flow in statement.flows if flow.last_sequence]
+    await conn.execute(
+        text(
+            "INSERT INTO lane_settlements (sender, receiver, currency, settled_sequence, cycle)"
+            " SELECT sender, receiver, currency, settled, :cycle FROM unnest(CAST(:senders AS text[]),"
+            " CAST(:receivers AS text[]), CAST(:currencies AS text[]), CAST(:settled AS bigint[]))"
+            " AS lane (sender, receiver, currency, settled) ON CONFLICT (sender, receiver, currency)"
+            " DO UPDATE SET settled_sequence = excluded.settled_sequence, cycle = excluded.cycle"
+        ),
+        {
+            "cycle": cycle,
+            "senders": [flow.sender for flow, _ in flows],
+            "receivers": [flow.receiver for flow, _ in flows],
+            "currencies": [currency for _, currency in flows],
+            "settled": [flow.last_sequence for flow, _ in flows],
+        },
+    )
+
+
+async def declared(conn: AsyncConnection, cycle: str, bank: str, delivered: Iterable[str]) -> Declared:
+    """Return the numbers that bound a bank's statements."""
+    return Declared(
+        delivered=frozenset(delivered),
+        cuts=await cut_lanes(conn, cycle, bank),
+        settled=await settled_lanes(conn, bank),
+    )
+
+
+# --- statements -----------------------------------------------------------------------------------------
+
+
+async def all_stored(conn: AsyncConnection, cycle: str, bank: str, digests: Sequence[str]) -> bool:
+    """Tell whether a bank has submitted all these statements before."""
+    query = text(
+        "SELECT count(DISTINCT sha256) FROM statements"
+        " WHERE cycle = :cycle AND participant = :bank AND sha256 = ANY (:digests)"
+    )
+    found = (await conn.execute(query, {"cycle": cycle, "bank": bank, "digests": list(digests)})).scalar_one()
+    return bool(found == len(set(digests)))
+
+
+async def attested(conn: AsyncConnection, cycle: str, bank: str | None = None) -> list[Attested]:
+    """Return all statements of a cycle, or those of one bank's pairs, of both sides."""
+    rows = await conn.execute(
+        text(
+            "SELECT currency, pair_low, pair_high, participant, revision, sha256 FROM statements WHERE cycle = :cycle"
+            + ("" if bank is None else " AND (pair_low = :bank OR pair_high = :bank)")
+        ),
+        {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
+    )
+    return [Attested((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
+
+
+async def insert_statements(
+    conn: AsyncConnection, cycle: str, bank: str, statements: Sequence[ReadStatement], at: datetime
+) -> None:
+    """Keep a bank's statements, all at once."""
+    await conn.execute(
+        text(
+            "INSERT INTO statements (cycle, participant, received_at, currency, pair_low, pair_high, revision, sha256,"
+            " envelope, forth_minor, back_minor) SELECT :cycle, :bank, :at, currency, low, high, revision, sha256,"
+            " CAST(envelope AS json), CAST(forth AS numeric), CAST(back AS numeric)"
+            " FROM unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[]),"
+            " CAST(:revisions AS integer[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]),"
+            " CAST(:forth AS text[]), CAST(:back AS text[]))"
+            " AS given (currency, low, high, revision, sha256, envelope, forth, back)"
+        ),
+        {
+            "cycle": cycle,
+            "bank": bank,
+            "at": at,
+            "currencies": [s.document.currency for s in statements],
+            "lows": [s.document.pair[0] for s in statements],
+            "highs": [s.document.pair[1] for s in statements],
+            "revisions": [s.document.revision for s in statements],
+            "digests": [s.sha256 for s in statements],
+            "envelopes": [to_json(s.envelope) for s in statements],
+            "forth": [str(s.amounts[0]) for s in statements],
+            "back": [str(s.amounts[1]) for s in statements],
+        },
+    )
+
+
+async def mark_attested(conn: AsyncConnection, cycle: str, bank: str, at: datetime) -> None:
+    """Write down that a bank has said all it has to say."""
+    await conn.execute(
+        text("UPDATE cycle_participants SET attested_at = :at WHERE cycle = :cycle AND participant = :bank"),
+        {"cycle": cycle, "bank": bank, "at": at},
+    )
+
+
+async def statement_envelope(conn: AsyncConnection, cycle: str, bank: str, key: PairKey, revision: int) -> str:
+    """Return one stored statement (JSON of its envelope)."""
+    query = text(
+        "SELECT envelope::text FROM statements WHERE cycle = :cycle AND participant = :bank AND currency = :currency"
+        " AND pair_low = :low AND pair_high = :high AND revision = :revision"
+    )
+    values = {"cycle": cycle, "bank": bank, "currency": key[0], "low": key[1], "high": key[2], "revision": revision}
+    return str((await conn.execute(query, values)).scalar_one())
+
+
+async def insert_screening(conn: AsyncConnection, screening: ReadScreening, at: datetime) -> None:
+    """Keep a screening statement; the last one a bank submits counts."""
+    await conn.execute(
+        text(
+            "INSERT INTO screenings (cycle, participant, sha256, envelope, received_at)"
+            " VALUES (:cycle, :bank, :sha256, CAST(:envelope AS json), :at) ON CONFLICT DO NOTHING"
+        ),
+        {
+            "cycle": screening.document.cycle,
+            "bank": screening.document.participant,
+            "sha256": screening.sha256,
+            "envelope": to_json(screening.envelope),
+            "at": at,
+        },
+    )
+
+
+async def screenings(conn: AsyncConnection, cycle: str) -> dict[str, ScreeningStatement]:
+    """Return each participant's last screening statement. They were verified when they came in."""
+    rows = await conn.execute(
+        text("SELECT participant, envelope::text AS envelope FROM screenings WHERE cycle = :cycle ORDER BY id"),
+        {"cycle": cycle},
+    )
+    return {
+        row.participant: msgspec.json.decode(envelope_of(row.envelope).payload_bytes(), type=ScreeningStatement)
+        for row in rows
+    }
+
+
+async def insert_equivocation(
+    conn: AsyncConnection,
+    *,
+    cycle: str,
+    bank: str,
+    digests: tuple[str, str],
+    envelopes: tuple[str, str],
+    at: datetime,
+) -> bool:
+    """Keep both documents (JSON of their envelopes); tell whether the proof is new."""
+    row = await conn.execute(
+        text(
+            "INSERT INTO equivocations (cycle, participant, first_sha256, second_sha256, first, second, noticed_at)"
+            " VALUES (:cycle, :bank, :first_sha256, :second_sha256, CAST(:first AS json), CAST(:second AS json), :at)"
+            " ON CONFLICT DO NOTHING RETURNING id"
+        ),
+        {
+            "cycle": cycle,
+            "bank": bank,
+            "first_sha256": digests[0],
+            "second_sha256": digests[1],
+            "first": envelopes[0],
+            "second": envelopes[1],
+            "at": at,
+        },
+    )
+    return row.one_or_none() is not None
+
+
+# --- breaks ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A noticed break."""
+
+    key: PairKey
+    notice: BreakNotice
+
+
+async def breaks(conn: AsyncConnection, cycle: str, bank: str | None = None) -> list[Break]:
+    """Return the breaks of a cycle, or of one bank's pairs, in order."""
+    rows = await conn.execute(
+        text(
+            "SELECT currency, pair_low, pair_high, revision, kind, missing_from, resolved_at IS NOT NULL AS resolved"
+            " FROM breaks WHERE cycle = :cycle"
+            + ("" if bank is None else " AND (pair_low = :bank OR pair_high = :bank)")
+            + " ORDER BY currency, pair_low, pair_high, revision, kind"
+        ),
+        {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
+    )
+    return [
+        Break(
+            (row.currency, row.pair_low, row.pair_high),
+            BreakNotice(
+                pair=(row.pair_low, row.pair_high),
+                currency=row.currency,
+                revision=row.revision,
+                kind=row.kind,
+                missing_from=row.missing_from,
+                resolved=row.resolved,
+            ),
+        )
+        for row in rows
+    ]
+
+
+async def notice_break(conn: AsyncConnection, cycle: str, match: Match, at: datetime) -> BreakNotice | None:
+    """Write down a break; None if it was noticed before."""
+    currency, low, high = match.key
+    added = await conn.execute(
+        text(
+            "INSERT INTO breaks (cycle, currency, pair_low, pair_high, revision, kind, missing_from, noticed_at)"
+            " VALUES (:cycle, :currency, :low, :high, :revision, :kind, :missing_from, :at)"
+            " ON CONFLICT DO NOTHING RETURNING cycle"
+        ),
+        {
+            "cycle": cycle,
+            "currency": currency,
+            "low": low,
+            "high": high,
+            "revision": match.revision,
+            "kind": match.status,
+            "missing_from": match.missing_from,
+            "at": at,
+        },
+    )
+    if added.one_or_none() is None:
+        return None
+    return BreakNotice(
+        pair=(low, high),
+        currency=currency,
+        revision=match.revision,
+        kind="different" if match.status == "different" else "missing",
+        missing_from=match.missing_from,
+    )
+
+
+async def resolve_breaks(conn: AsyncConnection, cycle: str, key: PairKey, at: datetime) -> None:
+    """Write down that a pair's breaks are mended."""
+    await conn.execute(
+        text(
+            "UPDATE breaks SET resolved_at = :at WHERE cycle = :cycle AND currency = :currency AND pair_low = :low"
+            " AND pair_high = :high AND resolved_at IS NULL"
+        ),
+        {"cycle": cycle, "currency": key[0], "low": key[1], "high": key[2], "at": at},
+    )
+
+
+# --- the outcome of matching ----------------------------------------------------------------------------
+
+
+async def insert_pairs(
+    conn: AsyncConnection, cycle: str, agreed: Mapping[PairKey, str], carried: Mapping[PairKey, str]
+) -> None:
+    """Write down how attestation closed: the digest of each agreed statement, the reason of each other pair."""
+    keys = [*agreed, *carried]
+    await conn.execute(
+        text(
+            "INSERT INTO cycle_pairs (cycle, currency, pair_low, pair_high, sha256, carried) SELECT :cycle, * FROM"
+            " unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[]),"
+            " CAST(:digests AS text[]), CAST(:carried AS text[]))"
+        ),
+        {
+            "cycle": cycle,
+            "currencies": [key[0] for key in keys],
+            "lows": [key[1] for key in keys],
+            "highs": [key[2] for key in keys],
+            "digests": [agreed.get(key) for key in keys],
+            "carried": [carried.get(key) for key in keys],
+        },
+    )
+
+
+async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], reason: str) -> None:
+    """Carry agreed pairs over."""
+    await conn.execute(
+        text(
+            "UPDATE cycle_pairs SET carried = :reason WHERE cycle = :cycle AND (currency, pair_low, pair_high) IN"
+            " (SELECT * FROM unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[])))"
+        ),
+        {
+            "cycle": cycle,
+            "reason": reason,
+            "currencies": [key[0] for key in keys],
+            "lows": [key[1] for key in keys],
+            "highs": [key[2] for key in keys],
+        },
+    )
+
+
+async def carried_pairs(conn: AsyncConnection, cycle: str) -> dict[PairKey, str]:
+    """Return the reason of each pair that is carried over."""
+    rows = await conn.execute(
+        text("SELECT currency, pair_low, pair_high, carried FROM cycle_pairs WHERE cycle = :cycle AND carried <> ''"),
+        {"cycle": cycle},
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str, PositionStatement]]:
+    """Return the agreed statements that aren't carried over, with their digests, in order.
+
+    Both banks signed the same bytes, so one envelope tells all; it was verified when it came in.
+    """
+    rows = await conn.execute(
+        text(
+            "SELECT p.sha256, s.envelope::text AS envelope FROM cycle_pairs p JOIN statements s"
+            " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
+            " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
+            " WHERE p.cycle = :cycle AND p.carried IS NULL ORDER BY p.currency, p.pair_low, p.pair_high"
+        ),
+        {"cycle": cycle},
+    )
+    return [
+        (row.sha256, msgspec.json.decode(envelope_of(row.envelope).payload_bytes(), type=PositionStatement))
+        for row in rows
+    ]
+
+
+async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:
+    """Return each pair's totals in the last settled cycles."""
+    rows = await conn.execute(
+        text(
+            "SELECT p.currency, p.pair_low, p.pair_high, (s.forth_minor + s.back_minor)::text AS total"
+            " FROM cycle_pairs p JOIN statements s"
+            " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
+            " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
+            " WHERE p.carried IS NULL AND p.cycle IN"
+            " (SELECT id FROM cycles WHERE state = 'final' ORDER BY value_date DESC, number DESC LIMIT :cycles)"
+        ),
+        {"cycles": cycles},
+    )
+    history: dict[PairKey, list[int]] = {}
+    for row in rows:
+        history.setdefault((row.currency, row.pair_low, row.pair_high), []).append(int(row.total))
+    return history
