@@ -7,6 +7,7 @@ or more and a liability one of zero or less.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -99,13 +100,17 @@ class Account:
 
 @dataclass(slots=True)
 class Lane:
-    """A lane's tree and total over payments 1..tree.size, and numbered payments known beyond a gap."""
+    """A lane's tree and total over payments 1..tree.size, and numbered payments known beyond a gap.
+
+    Payments 1..settled are settled.
+    """
 
     id: int
     key: LaneKey
     tree: Tree
     total: int
     beyond: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    settled: int = 0
 
 
 class Payment(Struct, frozen=True, kw_only=True):
@@ -196,6 +201,8 @@ class Books:
         """Start a new transaction's rows."""
         self.rows = Rows()
         self.payments: dict[str, Payment] = {}
+        # Payments decided against without their history being read, and the version they were taken to have.
+        self.doubted: dict[str, int] = {}
         if now is not None:
             self.now = now
 
@@ -225,6 +232,24 @@ class Books:
         credit.balance = credited
         rows.balances[debit.id] = debit
         rows.balances[credit.id] = credit
+
+    def post_entry(self, event_sequence: int, amounts: Sequence[tuple[Account, int]]) -> None:
+        """Post an entry of several legs, debits positive. Raises OutOfBoundsError before anything is changed.
+
+        An account stands in it once; amounts of zero are left out.
+        """
+        for account, amount in amounts:
+            if not account.lowest <= account.balance + amount <= account.highest:
+                raise OutOfBoundsError(f"{account.key} by {amount}")
+        for account, amount in amounts:
+            if amount:
+                account.version += 1
+                balance = account.balance + amount
+                self.rows.postings.append(
+                    Posting(account.id, account.version, event_sequence, amount, account.balance, balance)
+                )
+                account.balance = balance
+                self.rows.balances[account.id] = account
 
     # --- accounts --------------------------------------------------------------------------------------
 
@@ -268,8 +293,15 @@ class Books:
         lane.beyond[sequence] = (leaf, amount)
         self.rows.moved_lanes[lane.id] = lane
 
+    def settled_through(self, lane: Lane) -> int:
+        """Return the last settled number of a lane, what this transaction settles included."""
+        return max([lane.settled, *(sequence for id_, _, sequence, _ in self.rows.settled if id_ == lane.id)])
+
     def advance_lanes(self) -> None:
         """Take numbered payments into the lanes' trees as far as there is no gap. Called once before writing."""
+        if self.rows.settled:
+            for lane in self.lanes.values():
+                lane.settled = self.settled_through(lane)
         moved = {}
         for lane in self.rows.moved_lanes.values():
             leaves: list[bytes] = []

@@ -5,7 +5,7 @@ grows with the load. A group is decided in memory, copied in, and answered when 
 
 Any number of processes may run a writer on the same ledger. A transaction first moves `ledger_head` from the event
 number its books were read at; if another writer has moved it, nothing is written, the books are forgotten and the
-group is decided again on what the database says.
+group is decided again on what the database says, this time with the other writers kept waiting.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ GROUP_ITEMS_MAX = 8_192
 QUEUE_ITEMS_MAX = 65_536
 CACHED_ACCOUNTS_MAX = 500_000
 RECONNECT_SECONDS_MAX = 2.0
-OVERTAKEN_MAX = 20
 
 CONNECTION_LOST = (
     OSError,
@@ -72,8 +71,8 @@ class _Waiting:
     items: int
 
 
-class _OvertakenError(Exception):
-    """Another writer has moved the ledger."""
+class _StaleError(Exception):
+    """The books don't hold what the database does: another writer moved the ledger, or a payment was known."""
 
 
 class Ledger:
@@ -148,28 +147,22 @@ class Ledger:
         After a lost connection it is unknown whether the transaction was committed; deciding again with the
         payments' histories read gives the stored answers where it was.
         """
-        read_all = False
+        careful = False
         delay = 0.01
-        overtaken = 0
         while True:
             try:
-                try:
-                    answers = await self._write(group, read_all=read_all)
-                except (_OvertakenError, asyncpg.UniqueViolationError):
-                    overtaken += 1
-                    if overtaken > OVERTAKEN_MAX:
-                        raise
-                    read_all = True
-                    await self._reread_patiently()
-                    continue
+                answers = await self._write(group, careful=careful)
             except CONNECTION_LOST as error:
                 log.warning("ledger connection lost", error=type(error).__name__)
-                read_all = True
+                careful = True
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RECONNECT_SECONDS_MAX)
                 await self._reread_patiently()
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
                 await self._reread_patiently()
+                if not careful and isinstance(error, _StaleError | asyncpg.UniqueViolationError):
+                    careful = True
+                    continue
                 if len(group) > 1:
                     for waiting in group:
                         await self._write_until_known([waiting])
@@ -184,23 +177,33 @@ class Ledger:
                         waiting.answer.set_result(answer)
                 return
 
-    async def _write(self, group: list[_Waiting], *, read_all: bool) -> list[Any]:
+    async def _write(self, group: list[_Waiting], *, careful: bool) -> list[Any]:
+        """Decide a group and write it, or raise and leave the database as it was; then the books must be reread.
+
+        `careful` keeps other writers out from the start, so that none overtakes, and reads every payment named.
+        """
         connection = cast(asyncpg.Connection, self._connection)
         if connection is None or connection.is_closed():
             raise OSError("not connected")
         books = self.books
-        books.begin(datetime.now(UTC))
-        commands = [waiting.command for waiting in group]
-        await store.read_into(connection, books, commands, read_all=read_all)
-        before = books.head
-        answers = [command.decide(books) for command in commands]
-        rows = books.rows
-        if books.head == before and not rows.refusals and not rows.closed:
-            return answers
-        books.advance_lanes()
         try:
-            if not await store.take_head(connection, before, books.head):
-                raise _OvertakenError
+            if careful:
+                books.clear(*await store.lock_head(connection))
+            books.begin(datetime.now(UTC))
+            commands = [waiting.command for waiting in group]
+            await store.read_into(connection, books, commands, read_all=careful)
+            before = books.head
+            answers = [command.decide(books) for command in commands]
+            rows = books.rows
+            if not careful and books.doubted and await store.any_moved_on(connection, books.doubted):
+                raise _StaleError
+            if books.head == before and not rows.refusals and not rows.closed:
+                if careful:
+                    await connection.execute("ROLLBACK")
+                return answers
+            books.advance_lanes()
+            if not await store.take_head(connection, before, books.head, begun=careful):
+                raise _StaleError
             await store.write(connection, rows)
             await connection.execute("COMMIT")
         except BaseException:

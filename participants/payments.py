@@ -142,6 +142,9 @@ class SubmitOrders:
 
     @staticmethod
     def _refuse(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
+        if order.id not in books.payments:
+            # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
+            books.doubted[order.id] = 0
         books.rows.refusals.append((books.now, order.id, reason.value))
         return OrderOutcome(order.id, "refused", reason.value)
 
@@ -291,6 +294,8 @@ class ApplyAnswers:
                 continue
             if answer.outcome.status == "accepted":
                 if not self._post(books, payment, answer):
+                    if payment.id not in books.payments:
+                        books.doubted[payment.id] = payment.version
                     self.conflicts.append(payment.id)
                     continue
             else:
@@ -306,6 +311,8 @@ class ApplyAnswers:
     def _post(self, books: Books, payment: Payment, answer: SentPayment) -> bool:
         terms = payment.terms
         number = answer.outcome.sequence or 0
+        if number < 1:
+            return False
         lane = books.lane(LaneKey(books.bank, self.counterparty, terms.currency))
         if number <= lane.tree.size or number in lane.beyond:
             return False
@@ -416,7 +423,7 @@ def first(kind: str, subject: str, data: Any, stored: str) -> Payment | None:
         order: PaymentOrder = data if kind == "payment.reserved" else data.order
         held = kind == "payment.held_out"
         return Payment(
-            **{**common, "first_data": events.encode(order)},
+            **{**common, "first_data": events.encode(order) if held else stored},
             status=Status.HELD if held else Status.RESERVED,
             direction=direction,
             counterparty=order.creditor_agent,

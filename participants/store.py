@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -19,7 +19,8 @@ JOIN account a ON a.kind = k.kind AND a.code = k.code AND a.currency = k.currenc
 JOIN account_balance b ON b.account_id = a.id
 """
 READ_LANES = """
-SELECT l.id, l.sender, l.receiver, l.currency, h.sequence, h.total, h.peaks
+SELECT l.id, l.sender, l.receiver, l.currency, h.sequence, h.total, h.peaks,
+    (SELECT coalesce(max(sequence), 0) FROM lane_settled WHERE lane_id = l.id)
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sender, receiver, currency)
 JOIN lane l ON l.sender = k.sender AND l.receiver = k.receiver AND l.currency = k.currency
 LEFT JOIN LATERAL (
@@ -30,6 +31,12 @@ READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 
 READ_EVENTS = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY($1::uuid[]) ORDER BY subject, version
+"""
+MOVED_ON = """
+SELECT EXISTS (
+    SELECT FROM unnest($1::uuid[], $2::integer[]) AS u (id, version)
+    JOIN event e ON e.subject = u.id AND e.version = u.version + 1
+)
 """
 MOVE_BALANCES = """
 UPDATE account_balance b SET balance = u.balance, version = u.version
@@ -55,12 +62,23 @@ async def read_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-async def take_head(connection: asyncpg.Connection, before: int, after: int) -> bool:
-    """Begin a transaction and move the ledger's head; False if it isn't where it was read."""
-    status: str = await connection.execute(
-        f"BEGIN; UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
-    )
+async def take_head(connection: asyncpg.Connection, before: int, after: int, *, begun: bool = False) -> bool:
+    """Begin a transaction unless it is `begun` and move the ledger's head; False if it isn't where it was read."""
+    move = f"UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
+    status: str = await connection.execute(move if begun else f"BEGIN; {move}")
     return status == "UPDATE 1"
+
+
+async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
+    """Begin a transaction that keeps other writers waiting, and return what `read_head` does."""
+    await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")
+    # A statement of its own, since one that has waited for a lock still sees what was there before.
+    return await read_head(connection)
+
+
+async def any_moved_on(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:
+    """Tell whether any of these payments has an event after the version given."""
+    return bool(await connection.fetchval(MOVED_ON, list(versions), list(versions.values())))
 
 
 async def read_into(connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool) -> None:
@@ -76,6 +94,10 @@ async def read_into(connection: asyncpg.Connection, books: Books, commands: Iter
             payments.update(command.payment_ids())
     if payments:
         books.payments = await read_payments(connection, payments)
+        # What happens to a return happens to the payment that it gives back.
+        returned = {p.terms.returns for p in books.payments.values() if p.terms.returns} - books.payments.keys()
+        if returned:
+            books.payments.update(await read_payments(connection, returned))
         for payment in books.payments.values():
             # Ending a payment moves the accounts it began with.
             terms = payment.terms
@@ -92,7 +114,7 @@ async def read_into(connection: asyncpg.Connection, books: Books, commands: Iter
     missing_lanes = [key for key in lanes if key not in books.lanes]
     if missing_lanes:
         for row in await connection.fetch(READ_LANES, *map(list, zip(*missing_lanes, strict=True))):
-            lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), Tree(), 0)
+            lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), Tree(), 0, settled=row[7])
             if row[4] is not None:
                 lane.tree = Tree.from_bytes(row[4], row[6])
                 lane.total = int(row[5])

@@ -67,6 +67,10 @@ class PaymentBatch(Document, frozen=True, kw_only=True):
     payments: Annotated[tuple[PaymentTerms, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
+PAYMENT_BATCH_TYPE = "application/vnd.concordat.payment-batch.v1+json"
+ACKNOWLEDGEMENT_TYPE = "application/vnd.concordat.acknowledgement.v1+json"
+
+
 class PaymentOutcome(Document, frozen=True, kw_only=True):
     """The receiver's answer on one payment: accepted with its number, refused with a reason, or held."""
 

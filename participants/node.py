@@ -1,0 +1,176 @@
+"""A bank's node: its parts, put together, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import structlog
+
+from compliance.keys import VerifyingKey
+from gateway.federation.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
+from gateway.federation.identity import TokenVerifier
+from gateway.federation.postgres import dsn
+from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.trust import TrustError, TrustStore
+from participants import events
+from participants.events import PaymentOrder
+from participants.follower import Follower
+from participants.inbound import Inbound
+from participants.ledger import Ledger
+from participants.outbound import Outbound
+from participants.payments import CheckedOrder, OrderReason
+from participants.screening import Screener
+
+TRUST_RETRY_SECONDS_MAX = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class BankNode:
+    """Everything a bank's node runs on: ledger, trust list, senders, follower, screening."""
+
+    ledger: Ledger
+    pool: asyncpg.Pool
+    outbound: Outbound
+    inbound: Inbound
+    follower: Follower
+    screener: Screener
+    agents: dict[str, OrderReason | None]
+
+    def __init__(self, settings: NodeSettings, database_url: str) -> None:
+        if settings.anchor is None:
+            raise SettingsError("CONCORDAT_ANCHOR: expected the file of the scheme's trust anchor, found nothing")
+        if settings.coordinator_url is None:
+            raise SettingsError("CONCORDAT_COORDINATOR_URL: expected the coordinator's base URL, found nothing")
+        self.settings = settings
+        self.bic = settings.bic
+        self.database_url = database_url
+        self.identity = MemberIdentity(settings.bic, settings.keys_dir)
+        self.trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        self.coordinator = self.trust.anchor.bic
+        self._staff_key = self.identity.token.verifying_key
+        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
+        self.client = FederationClient(settings.bic, self.identity.auth, settings.coordinator_url)
+        self.agents = {}
+
+    def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
+        """The bank's own people have tokens of its own issuer, everybody else of the coordinator's."""
+        if issuer == self.settings.url:
+            return self._staff_key if kid == self._staff_key.kid else None
+        return self.trust.token_key(issuer, kid)
+
+    async def start(self) -> None:
+        """Start every part. Waits for the first trust list if there is none yet."""
+        await self._trust_list()
+        engine = create_engine(self.database_url, pool_size=1)
+        try:
+            await check_schema(engine, "participants")
+        finally:
+            await engine.dispose()
+        self.pool = await asyncpg_pool(self.database_url, max_size=6, application_name=f"concordat {self.bic}")
+        self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
+        await self.ledger.start()
+        self.screener = Screener(self.pool, self.bic)
+        await self.screener.start()
+        self.inbound = Inbound(
+            bank=self.bic,
+            ledger=self.ledger,
+            trust=self.trust,
+            signer=self.identity.sign,
+            screen=self.screener.hits_for,
+        )
+        self.outbound = Outbound(
+            bank=self.bic,
+            ledger=self.ledger,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.client,
+            signer=self.identity.sign,
+        )
+        self.follower = Follower(
+            bank=self.bic,
+            coordinator=self.coordinator,
+            ledger=self.ledger,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.client,
+            signer=self.identity.sign,
+            outbound=self.outbound,
+            screener=self.screener,
+            trust_changed=self._trust_changed,
+        )
+        self._trust_changed()
+        await self.outbound.start()
+        self.follower.start()
+
+    async def stop(self) -> None:
+        """Stop taking part, write what was submitted, let go of everything."""
+        await self.follower.stop()
+        await self.outbound.stop()
+        await self.ledger.stop()
+        await self.client.close()
+        await self.pool.close()
+
+    async def ready(self) -> dict[str, str]:
+        """Name what the node depends on; raises if the ledger can't be reached."""
+        events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
+        return {
+            "status": "ready",
+            "ledger": f"{events_written} events",
+            "trust_list": f"version {self.trust.current.version}",
+        }
+
+    def check(self, order: PaymentOrder) -> CheckedOrder:
+        """Screen an order and look up the bank it goes to: all that is decided before the books."""
+        agent = order.creditor_agent
+        refusal = self.agents.get(agent, OrderReason.CREDITOR_AGENT_UNKNOWN)
+        hits = () if refusal is not None else self.screener.hits_for(order)
+        return CheckedOrder(order, events.encode(order), hits, refusal)
+
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(
+            dsn(self.database_url),
+            timeout=10,
+            server_settings={
+                "role": APP_ROLE,
+                "application_name": f"concordat {self.bic} ledger",
+                "lock_timeout": "4000",
+                "statement_timeout": "30000",
+            },
+        )
+
+    async def _trust_list(self) -> None:
+        """Fetch the trust list; go on with the kept one if the coordinator is away, wait if there is none."""
+        delay = 0.1
+        while True:
+            try:
+                await self.trust.refresh(self.client)
+                return
+            except (RemoteError, TrustError) as error:
+                if self.trust.loaded:
+                    log.warning("coordinator away, going on with the kept trust list", error=str(error)[:200])
+                    return
+                log.warning("waiting for the first trust list", error=str(error)[:200])
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, TRUST_RETRY_SECONDS_MAX)
+
+    def _agent(self) -> str:
+        """Return the settlement agent's BIC."""
+        agents = [m.bic for m in self.trust.current.members if m.kind == "agent" and m.status == "active"]
+        if len(agents) != 1:
+            raise SettingsError(f"the trust list names {len(agents)} active settlement agents; expected one")
+        return agents[0]
+
+    def _trust_changed(self) -> None:
+        """Take up who may be paid from the trust list."""
+        agents: dict[str, OrderReason | None] = {}
+        for member in self.trust.current.members:
+            if member.kind == "participant":
+                active = member.status == "active"
+                agents[member.bic] = None if active else OrderReason.CREDITOR_AGENT_NOT_ACTIVE
+        agents[self.bic] = OrderReason.CREDITOR_AGENT_IS_SELF
+        self.agents = agents
+        self.verifier.forget()
