@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
+from litestar.types import ControllerRouterHandler
 
 from gateway.coordinator.feed import EventFeed
 from gateway.federation.node import requires
@@ -38,4 +39,4 @@ async def feed(
     return await events.read(after=after, limit=limit, wait_s=wait_s, viewer=viewer)
 
 
-route_handlers = [feed]
+route_handlers: list[ControllerRouterHandler] = [feed]

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.types import ControllerRouterHandler
 
 from gateway.coordinator.oauth import Answer, TokenService, malformed
 
@@ -62,4 +63,4 @@ async def jwks(tokens: NamedDependency[TokenService]) -> dict[str, Any]:
     return await tokens.jwks()
 
 
-route_handlers = [token, metadata, jwks]
+route_handlers: list[ControllerRouterHandler] = [token, metadata, jwks]

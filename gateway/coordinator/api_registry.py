@@ -8,6 +8,7 @@ import msgspec
 from litestar import Controller, Request, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
+from litestar.types import ControllerRouterHandler
 
 from compliance.dsse import Envelope
 from gateway.coordinator.lifecycle import Step
@@ -112,4 +113,4 @@ def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> Particip
     return msgspec.structs.replace(view, settlement_account=None, caps=(), last_seen_at=None)
 
 
-route_handlers = [ParticipantController, trust_list]
+route_handlers: list[ControllerRouterHandler] = [ParticipantController, trust_list]

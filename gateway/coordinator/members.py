@@ -78,6 +78,10 @@ async def set_status(conn: AsyncConnection, bic: str, status: Status) -> None:
     )
 
 
+async def set_url(conn: AsyncConnection, bic: str, url: str) -> None:
+    await conn.execute(text("UPDATE members SET url = :url WHERE bic = :bic"), {"bic": bic, "url": url})
+
+
 # --- keys -----------------------------------------------------------------------------------------------
 
 

@@ -128,23 +128,28 @@ class Registry:
     # --- setting up
 
     async def found(self, application: Application) -> None:
-        """Enter the coordinator itself, its rulebook and the first trust list; does nothing the second time.
+        """Enter the coordinator itself, its rulebook and the first trust list; mostly does nothing the second time.
 
-        Raises Refusal if it was founded with another sign key: that key is the trust anchor of every member.
+        A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is
+        every member's trust anchor.
         """
         async with transaction(self._engine) as conn:
             known = await members.find(conn, application.bic)
-        offered = {VerifyingKey(key.x).kid for key in application.keys}
+            registered = {use: await members.keys(conn, application.bic, use) for use in ("auth", "sign", "token")}
         if known is None:
             async with self._publishing() as conn:
                 await self._enrol(conn, application, kind="coordinator")
                 await self._move(conn, application.bic, None, Status.ACTIVE)
         else:
-            async with transaction(self._engine) as conn:
-                for use in ("auth", "sign", "token"):
-                    if not offered & (await members.keys(conn, application.bic, use)).keys():
-                        detail = f"the {use} key in the keys directory isn't the registered one"
-                        raise Refusal(RegistryReason.KEY_UNKNOWN, detail)
+            for key in application.keys:
+                if VerifyingKey(key.x).kid not in registered[key.use]:
+                    detail = f"the {key.use} key in the keys directory isn't the one that {known.bic} registered"
+                    raise Refusal(RegistryReason.KEY_UNKNOWN, detail)
+            if known.url != application.url:
+                async with self._publishing() as conn:
+                    await members.set_url(conn, known.bic, application.url)
+                    data = {"bic": known.bic, "change": "url", "url": application.url}
+                    await events.append(conn, "participant.changed", data)
         await self.adopt()
 
     async def adopt(self) -> None:

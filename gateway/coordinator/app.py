@@ -1,0 +1,122 @@
+"""The coordinator's application: its services put together, and the node around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from compliance.keys import VerifyingKey
+from gateway.coordinator import api_events, api_oauth, api_registry
+from gateway.coordinator.feed import EventFeed
+from gateway.coordinator.oauth import TokenService
+from gateway.coordinator.registry import Registry
+from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.client import AccessToken, MemberIdentity
+from gateway.federation.database import check_schema, create_engine
+from gateway.federation.identity import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
+from gateway.federation.membership import Application, OfferedKey
+from gateway.federation.node import create_app
+from gateway.federation.settings import NodeSettings
+
+PACKAGE = "gateway.coordinator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foundation:
+    """What everything in the coordinator stands on. Belongs to one event loop."""
+
+    settings: NodeSettings
+    identity: MemberIdentity
+    rulebook: Rulebook
+    engine: AsyncEngine
+    registry: Registry
+
+    @classmethod
+    def lay(cls, settings: NodeSettings, database_url: str, rulebook: Rulebook) -> Foundation:
+        """Open the keys and the database; nothing is read or written yet."""
+        identity = MemberIdentity(settings.bic, settings.keys_dir)
+        engine = create_engine(database_url, application_name="concordat coordinator")
+        registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rulebook)
+        return cls(settings=settings, identity=identity, rulebook=rulebook, engine=engine, registry=registry)
+
+    async def found(self, name: str) -> None:
+        """Enter the coordinator in its own registry, unless it is there."""
+        await self.registry.found(own_application(self.settings, self.identity, name))
+
+    async def own_token(self, audience: str) -> AccessToken:
+        """Issue an access token for the coordinator itself, as a `FederationClient`'s token source."""
+        token = issue_access_token(
+            key=self.identity.token,
+            issuer=self.settings.url,
+            subject=self.settings.bic,
+            audience=audience,
+            client_id=self.settings.bic,
+            role="coordinator",
+        )
+        return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_MAX_S)
+
+
+def own_application(settings: NodeSettings, identity: MemberIdentity, name: str) -> Application:
+    """Return the coordinator as a member of its own scheme."""
+    keys = (
+        OfferedKey(use="auth", x=identity.auth.x),
+        OfferedKey(use="sign", x=identity.sign.x),
+        OfferedKey(use="token", x=identity.token.x),
+    )
+    return Application(bic=settings.bic, name=name, url=settings.url, keys=keys)
+
+
+def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name: str) -> Litestar:
+    """Return the coordinator's application on a migrated database."""
+    base = Foundation.lay(settings, database_url, rulebook)
+    tokens = TokenService(base.engine, issuer=settings.url, key=base.identity.token)
+    feed = EventFeed(base.engine, database_url)
+
+    async def ready() -> dict[str, str]:
+        return {"database": await check_schema(base.engine, PACKAGE)}
+
+    async def start(app: Litestar) -> None:
+        await check_schema(base.engine, PACKAGE)
+        await base.found(name)
+        feed.start(app.state.stopping)
+
+    async def stop(_: Litestar) -> None:
+        await feed.stop()
+        await base.engine.dispose()
+
+    def provide(service: Any) -> Provide:
+        return Provide(lambda: service, sync_to_thread=False)
+
+    return create_app(
+        title="Concordat coordinator",
+        version=version("concordat"),
+        route_handlers=[
+            *api_registry.route_handlers,
+            *api_oauth.route_handlers,
+            *api_events.route_handlers,
+        ],
+        verifier=TokenVerifier(settings.bic, _own_token_key(base)),
+        ready=ready,
+        on_startup=[start],
+        on_shutdown=[stop],
+        dependencies={
+            "registry": provide(base.registry),
+            "tokens": provide(tokens),
+            "events": provide(feed),
+        },
+    )
+
+
+def _own_token_key(base: Foundation) -> KeyLookup:
+    """Return the lookup of keys whose access tokens the coordinator takes: its own, and no other issuer's."""
+    key = base.identity.token.verifying_key
+
+    def lookup(issuer: str, kid: str) -> VerifyingKey | None:
+        return key if (issuer, kid) == (base.settings.url, key.kid) else None
+
+    return lookup

@@ -1,0 +1,138 @@
+"""A coordinator on a real socket and a real database, for tests, and the members that talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from compliance import dsse
+from compliance.dsse import Envelope
+from compliance.keys import SigningKey
+from gateway.coordinator.app import Foundation, build
+from gateway.coordinator.registry import Registry
+from gateway.coordinator.rulebook import Rulebook, load
+from gateway.federation.client import FederationClient, MemberIdentity
+from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+from gateway.federation.serve import server
+from gateway.federation.settings import NodeSettings
+
+COORDINATOR = "CNCDXXC0"
+ALPHA, BRAVO, CARLO = "ALPHDEF0", "BRAVFRP0", "CARLITM0"
+AGENT = "AGNTXXC0"
+
+
+def on_demand(**changes: object) -> Rulebook:
+    """The package's rulebook without a timetable."""
+    return msgspec.structs.replace(load(), slots=(), **changes)
+
+
+@dataclass
+class Bank:
+    """An institution with its own keys."""
+
+    identity: MemberIdentity
+    url: str = "http://127.0.0.1:1"
+
+    @property
+    def bic(self) -> str:
+        return self.identity.bic
+
+    def application(self, *, account: str | None = "default") -> Application:
+        keys = (OfferedKey(use="auth", x=self.identity.auth.x), OfferedKey(use="sign", x=self.identity.sign.x))
+        settlement = None
+        if account is not None:
+            settlement = SettlementAccount(agent=AGENT, account=f"ACC-{self.bic}" if account == "default" else account)
+        return Application(bic=self.bic, name=f"Bank {self.bic}", url=self.url, keys=keys, settlement=settlement)
+
+    def signed_application(self, *, account: str | None = "default") -> Envelope:
+        return dsse.sign(self.application(account=account), self.identity.sign, payload_type=APPLICATION_TYPE)
+
+
+@dataclass
+class Coordinator:
+    """A running coordinator."""
+
+    settings: NodeSettings
+    base: Foundation
+    database_url: str
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        return self.settings.url
+
+    @property
+    def registry(self) -> Registry:
+        return self.base.registry
+
+    def bank(self, bic: str) -> Bank:
+        return Bank(MemberIdentity(bic, self.directory / bic))
+
+    async def admit(self, *bics: str, caps_minor: dict[str, int] | None = None) -> list[Bank]:
+        banks = [self.bank(bic) for bic in bics]
+        for bank in banks:
+            await self.registry.admit(
+                bank.application(), kind="participant", caps_minor=caps_minor or {}, by="test", reason="set up"
+            )
+        return banks
+
+    async def admit_agent(self) -> Bank:
+        agent = self.bank(AGENT)
+        await self.registry.admit(
+            agent.application(account=None), kind="agent", caps_minor={}, by="test", reason="set up"
+        )
+        return agent
+
+    async def client_key(self, client_id: str, role: str) -> SigningKey:
+        key = SigningKey.generate()
+        await self.registry.add_client(client_id, role, key.x, by="test")
+        return key
+
+    async def operator(self, client_id: str = "alice", role: str = "operator") -> FederationClient:
+        return FederationClient(client_id, await self.client_key(client_id, role), self.url)
+
+    def client(self, bank: Bank) -> FederationClient:
+        return FederationClient(bank.bic, bank.identity.auth, self.url)
+
+
+@asynccontextmanager
+async def running_coordinator(
+    database_url: str, directory: Path, *, rulebook: Rulebook | None = None, port: int | None = None
+) -> AsyncIterator[Coordinator]:
+    """Serve a coordinator on a free port until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port or 0))
+        free = probe.getsockname()[1]
+    settings = NodeSettings(
+        bic=COORDINATOR, url=f"http://127.0.0.1:{free}", port=free, data_dir=directory / "coordinator"
+    )
+    rules = rulebook or on_demand()
+    node = server(build(settings, database_url, rules, name="Clearing house"), host="127.0.0.1", port=free)
+    serving = asyncio.create_task(node.serve())
+    base = Foundation.lay(settings, database_url, rules)
+    try:
+        await _until_live(settings.url, serving)
+        yield Coordinator(settings, base, database_url, directory)
+    finally:
+        node.should_exit = True
+        await serving
+        await base.engine.dispose()
+
+
+async def _until_live(url: str, serving: asyncio.Task[None]) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        while True:
+            if serving.done():
+                raise RuntimeError("the coordinator didn't start")
+            try:
+                if (await http.get(f"{url}/health/live")).is_success:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.02)

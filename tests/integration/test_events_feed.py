@@ -1,0 +1,180 @@
+"""The event log and its feed: gap-free under concurrency, tamper-evident, and quick to wake its readers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator, running_coordinator
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.coordinator import events
+from gateway.coordinator.events import EventChainError
+from gateway.coordinator.feed import EventFeed
+from gateway.federation.client import RemoteProblem
+from gateway.federation.database import create_engine, transaction
+from gateway.federation.wire import Events
+from tests.conftest import NewDatabase
+
+
+@pytest.fixture
+async def url(new_database: NewDatabase) -> str:
+    return await new_database("gateway.coordinator")
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def coordinator(url: str, tmp_path: Path) -> AsyncIterator[Coordinator]:
+    async with running_coordinator(url, tmp_path) as running:
+        yield running
+
+
+async def append(engine: AsyncEngine, type_: str, **more: object) -> None:
+    async with transaction(engine) as conn:
+        await events.append(conn, type_, {"n": "1"}, **more)
+
+
+async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -> None:
+    first, second = create_engine(url), create_engine(url)
+
+    async def writer(engine: AsyncEngine, number: int) -> None:
+        for n in range(10):
+            try:
+                async with transaction(engine) as conn:
+                    await events.append(conn, "test.wrote", {"writer": number, "n": n})
+                    if n % 3 == 2:
+                        raise RuntimeError("a transaction that fails after appending")
+            except RuntimeError:
+                pass
+
+    try:
+        await asyncio.gather(*(writer((first, second)[number % 2], number) for number in range(8)))
+        async with transaction(first) as conn:
+            assert await events.verify_chain(conn) == 8 * 7
+            found = await events.read(conn, after=0, limit=1000, viewer=None)
+        assert [event.id for event in found] == list(range(1, 8 * 7 + 1))
+    finally:
+        await first.dispose()
+        await second.dispose()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE events SET type = 'x'", "DELETE FROM events", "TRUNCATE events"])
+@pytest.mark.parametrize("role", ["concordat_app", None])
+async def test_nobody_changes_the_log(url: str, engine: AsyncEngine, statement: str, role: str | None) -> None:
+    await append(engine, "test.wrote")
+    other = create_engine(url, role=role)
+    with pytest.raises(DBAPIError, match="append-only" if role is None else "permission denied"):
+        async with transaction(other) as conn:
+            await conn.execute(text(statement))
+    await other.dispose()
+
+
+@pytest.mark.parametrize(
+    ("statement", "broken_at"),
+    [
+        ("""UPDATE events SET data = '{"n":"2"}' WHERE id = 3""", 3),
+        ("UPDATE events SET audience = '{ALPHDEF0}' WHERE id = 2", 2),
+        ("UPDATE events SET at = at + interval '1 microsecond' WHERE id = 1", 1),
+        ("DELETE FROM events WHERE id = 4", 4),
+        (f"UPDATE events SET prev_hash = '{'1' * 64}' WHERE id = 2", 2),
+        (f"UPDATE events SET hash = '{'1' * 64}' WHERE id = 5", 5),
+    ],
+)
+async def test_tampering_is_found(url: str, engine: AsyncEngine, statement: str, broken_at: int) -> None:
+    for _ in range(5):
+        await append(engine, "test.wrote")
+    owner = create_engine(url, role=None)
+    async with transaction(owner) as conn:
+        # What only a superuser who wants to cheat would do.
+        await conn.execute(text("ALTER TABLE events DISABLE TRIGGER events_append_only"))
+        await conn.execute(text(statement))
+    await owner.dispose()
+    async with transaction(engine) as conn:
+        with pytest.raises(EventChainError) as found:
+            await events.verify_chain(conn)
+    assert found.value.event_id == broken_at
+
+
+async def test_members_see_what_concerns_them(engine: AsyncEngine) -> None:
+    await append(engine, "to.everybody")
+    await append(engine, "to.pair", audience=[BRAVO, ALPHA])
+    await append(engine, "to.operators", audience=events.OPERATORS)
+    async with transaction(engine) as conn:
+        for viewer, expected in {
+            ALPHA: ["to.everybody", "to.pair"],
+            CARLO: ["to.everybody"],
+            None: ["to.everybody", "to.pair", "to.operators"],
+        }.items():
+            found = await events.read(conn, after=0, limit=10, viewer=viewer)
+            assert [event.type for event in found] == expected
+
+
+async def test_a_waiting_reader_wakes_for_another_replicas_event(url: str, engine: AsyncEngine) -> None:
+    feed = EventFeed(engine, url)
+    feed.start(asyncio.Event())
+    try:
+        waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=20, viewer=ALPHA))
+        await append(engine, "to.bravo", audience=[BRAVO])
+        other = create_engine(url)
+        started = time.monotonic()
+        await append(other, "to.alpha", audience=[ALPHA])
+        await other.dispose()
+        found = await waiting
+        assert [event.type for event in found.events] == ["to.alpha"]
+        assert found.next == 2
+        assert time.monotonic() - started < 5
+    finally:
+        await feed.stop()
+
+
+async def test_a_reader_goes_when_its_time_is_up_or_the_node_stops(url: str, engine: AsyncEngine) -> None:
+    feed, stopping = EventFeed(engine, url), asyncio.Event()
+    feed.start(stopping)
+    assert await feed.read(after=7, limit=10, wait_s=0.05, viewer=None) == Events(events=(), next=7)
+    waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=600, viewer=None))
+    stopping.set()
+    assert await asyncio.wait_for(waiting, 5) == Events(events=(), next=0)
+    await feed.stop()
+
+
+async def test_the_feed_over_http(coordinator: Coordinator) -> None:
+    [alpha] = await coordinator.admit(ALPHA, caps_minor={"EUR": 100})
+    async with coordinator.client(alpha) as bank, await coordinator.operator() as operator:
+        seen = await bank.get(f"{coordinator.url}/events", Events, audience=COORDINATOR)
+        assert {event.type for event in seen.events} >= {"participant.changed", "trust_list.published", "cap.changed"}
+        assert "operator.acted" not in {event.type for event in seen.events}
+        everything = await operator.get(f"{coordinator.url}/events", Events, audience=COORDINATOR)
+        assert "operator.acted" in {event.type for event in everything.events}
+
+        waiting = asyncio.create_task(
+            bank.get(
+                f"{coordinator.url}/events",
+                Events,
+                audience=COORDINATOR,
+                params={"after": everything.next, "wait_s": 20},
+                timeout_s=30,
+            )
+        )
+        started = time.monotonic()
+        await coordinator.registry.set_cap(ALPHA, "USD", 5, by="alice", reason="test")
+        news = await waiting
+        assert [event.type for event in news.events] == ["cap.changed"]
+        assert news.events[0].data == {"bic": ALPHA, "currency": "USD", "cap_minor": "5"}
+        assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("params", [{"after": -1}, {"wait_s": 26}, {"limit": 0}, {"limit": 1001}, {"after": "x"}])
+async def test_bad_cursors_are_problems(coordinator: Coordinator, params: dict[str, int]) -> None:
+    async with await coordinator.operator() as operator:
+        with pytest.raises(RemoteProblem) as refused:
+            await operator.get(f"{coordinator.url}/events", Events, audience=COORDINATOR, params=params)
+    assert (refused.value.status, refused.value.code) == (400, "validation_failed")
