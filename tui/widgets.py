@@ -51,7 +51,7 @@ class LiveTable(DataTable[Text]):
         self.can_focus = not still
         self.table: Table | None = None
         self.settled_key: str | None = None
-        """The row that the cursor is known to be on; another one means that the operator moved it."""
+        """The row where we left the cursor; on another one, it was the operator who moved it."""
         self._rows: dict[str, Row] = {}
         self._styles: Styles = {}
 
@@ -63,7 +63,10 @@ class LiveTable(DataTable[Text]):
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def show(self, table: Table, styles: Styles, *, cursor: str | None = None) -> None:
-        """Bring the rows up to date: change, add, remove, reorder. The cursor stays on its row, or goes to `cursor`."""
+        """Bring the rows up to date: change, add, remove, reorder.
+
+        The cursor stays on its row, or goes to `cursor` unless the operator has just moved it.
+        """
         if self._styles != styles:
             self._rows, self._styles = {}, styles
             self.clear(columns=True)
@@ -72,13 +75,15 @@ class LiveTable(DataTable[Text]):
             self.clear(columns=True)
             for column in table.columns:
                 self.add_column(Text(column.title, justify="right" if column.numeric else "left"), key=column.key)
-        kept = cursor if cursor is not None else self.settled_key
+        moved = self.settled_key is not None and self.cursor_key not in (None, self.settled_key)
+        kept = self.cursor_key if moved or cursor is None else cursor
         offset = self.cursor_row - int(self.scroll_y)
         self._upsert(table)
         self.table = table
         if kept in self._rows:
             self._restore(self.get_row_index(kept), offset)
-        self.settled_key = self.cursor_key
+        if not moved:
+            self.settled_key = self.cursor_key
 
     def _upsert(self, table: Table) -> None:
         wanted = {row.key: row for row in table.rows}
