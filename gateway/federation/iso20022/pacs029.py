@@ -98,6 +98,7 @@ def settlement_request(
     # Debits first: the order in which they are to be posted.
     moving = sorted((m for m in movements if m.amount), key=lambda m: (m.amount > 0, m.currency, m.participant))
     _check_movements(moving)
+    records = [_movement_node(number, movement) for number, movement in enumerate(moving, start=1)]
     header = Header(sender, receiver, message_id, created_at, value_date)
     group: list[Node] = [
         ("MsgId", message_id),
@@ -110,7 +111,7 @@ def settlement_request(
         ("InstrId", message_id),
         ("SttlmCycl", cycle),
         ("NbOfMvmntRcrds", str(len(moving))),
-        *(_movement_node(number, movement) for number, movement in enumerate(moving, start=1)),
+        *records,
     ]
     return frame(header, DEFINITION, ("MulSttlmReq", [("GrpHdr", group), ("SttlmReq", request)]))
 

@@ -94,7 +94,7 @@ def _check_attributes(element: Element, field: Field, path: str) -> None:
         raise MessageRefused(MessageReason.ELEMENT_MISSING, "an amount without its currency", pointer=f"{path}/@Ccy")
     unexpected = names - {"Ccy"} if field.amount else names
     if unexpected:
-        name = str(min(unexpected))
+        name = str(min(unexpected))[:70]
         raise MessageRefused(MessageReason.ATTRIBUTE_UNEXPECTED, f"attribute {name} is not accepted", pointer=path)
 
 
