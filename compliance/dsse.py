@@ -98,6 +98,24 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
     return payload
 
 
+def canonical_form(envelope: Envelope) -> Envelope:
+    """Return the envelope with its base64 in the one form an encoder gives. Raises EvidenceError.
+
+    A decoder ignores the spare bits of the last character, so an envelope can differ and hold the same.
+    """
+    try:
+        return Envelope(
+            payload=b64encode(envelope.payload_bytes()).decode(),
+            payloadType=envelope.payloadType,
+            signatures=tuple(
+                Signature(keyid=s.keyid, sig=b64encode(b64decode(s.sig, validate=True)).decode())
+                for s in envelope.signatures
+            ),
+        )
+    except binascii.Error as error:
+        raise EvidenceError("bad_signature", f"signature isn't base64: {error}") from error
+
+
 def sign(document: Document, *signers: Signer, payload_type: str | None = None) -> Envelope:
     """Sign a document in its canonical form."""
     return seal(canonical.encode(document), payload_type or PAYLOAD_TYPES[type(document)], *signers)

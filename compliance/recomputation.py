@@ -1,0 +1,449 @@
+"""A cycle checked from its documents alone: who signed what, what follows from it, and whether that is what was done.
+
+Steps 5 to 10 of `compliance.verifier`. Each raises `RefutedError` at the first thing that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from compliance import canonical, dsse
+from compliance.dsse import Envelope, EvidenceError
+from compliance.export import CycleRecord, Equivocation
+from compliance.result import NET_DEBIT_CAP, InconsistentInputError, inconsistency, instructions, net_cycle
+from compliance.statements import (
+    PAYLOAD_TYPES,
+    CycleCut,
+    Document,
+    NettingResult,
+    PositionStatement,
+    Receipt,
+    ScreeningStatement,
+    SettlementFinality,
+    SettlementInstruction,
+)
+from compliance.trust import Signers
+from netting.model import ObligationRefusedError
+
+D = TypeVar("D", bound=Document)
+
+Lane = tuple[str, tuple[str, str]]
+"""Currency and pair."""
+
+RESULT_STATES = frozenset({"netted", "approved", "instructed", "deferred", "settled", "final"})
+INSTRUCTED_STATES = frozenset({"instructed", "deferred", "settled", "final"})
+
+
+class Finding(StrEnum):
+    """What can be wrong with an export, by step."""
+
+    ARCHIVE_MALFORMED = "archive_malformed"
+    MANIFEST_UNSIGNED = "manifest_unsigned"
+    FILE_MISSING = "file_missing"
+    FILE_ADDED = "file_added"
+    FILE_CHANGED = "file_changed"
+    FORMAT_VIOLATION = "format_violation"
+    TRUST_LIST_REFUSED = "trust_list_refused"
+    CHAIN_BROKEN = "chain_broken"
+    STATE_CONTRADICTED = "state_contradicted"
+    SIGNATURE_REFUSED = "signature_refused"
+    WRONG_CYCLE = "wrong_cycle"
+    SIGNED_TWICE = "signed_twice"
+    FALSE_ACCUSATION = "false_accusation"
+    PAIR_NOT_MATCHED = "pair_not_matched"
+    PAIR_LEFT_OUT = "pair_left_out"
+    CUT_CONTRADICTED = "cut_contradicted"
+    RESULT_DIFFERS = "result_differs"
+    INSTRUCTIONS_DIFFER = "instructions_differ"
+    RECEIPT_DIFFERS = "receipt_differs"
+    MAKER_IS_CHECKER = "maker_is_checker"
+    APPROVAL_MISSING = "approval_missing"
+    FINALITY_DIFFERS = "finality_differs"
+
+
+class RefutedError(Exception):
+    """What is claimed of a cycle doesn't hold."""
+
+    def __init__(self, finding: Finding, detail: str) -> None:
+        super().__init__(detail)
+        self.finding = finding
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Generic[D]):
+    """A verified document, the SHA-256 of its canonical bytes, and who signed it."""
+
+    document: D
+    sha256: str
+    signer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """All signed documents of a cycle, verified."""
+
+    cuts: Mapping[str, CycleCut]
+    statements: tuple[Signed[PositionStatement], ...]
+    screenings: int
+    equivocations: int
+    receipts: tuple[Signed[Receipt], ...]
+    result: Signed[NettingResult] | None
+    instructions: tuple[Signed[SettlementInstruction], ...]
+    finality: Signed[SettlementFinality] | None
+
+    @property
+    def summary(self) -> str:
+        return (
+            f"{len(self.cuts)} cuts, {len(self.statements)} statements, {self.screenings} screenings, "
+            f"{len(self.instructions)} instructions, {len(self.receipts)} receipts, "
+            f"{self.equivocations} equivocations"
+        )
+
+
+# --- step 5 -----------------------------------------------------------------------------------------------
+
+
+def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> Documents:
+    """Verify every document of a record under its signer's key."""
+
+    def read(name: str, envelopes: Iterable[Envelope], kind: type[D]) -> tuple[Signed[D], ...]:
+        return tuple(
+            _read(f"{name} line {number}", envelope, kind, signers) for number, envelope in enumerate(envelopes, 1)
+        )
+
+    cuts = read("cuts.jsonl", record.cuts, CycleCut)
+    statements = read("statements.jsonl", record.statements, PositionStatement)
+    screenings = read("screenings.jsonl", record.screenings, ScreeningStatement)
+    receipts = read("receipts.jsonl", record.receipts, Receipt)
+    results = read("result.jsonl", () if record.result is None else (record.result,), NettingResult)
+    instructed = read("instructions.jsonl", record.instructions, SettlementInstruction)
+    finalities = read("finality.jsonl", () if record.finality is None else (record.finality,), SettlementFinality)
+
+    for cut in cuts:
+        _is_by(cut, cut.document.receiver)
+    for statement in statements:
+        _is_by(statement, *statement.document.pair)
+    for screening in screenings:
+        _is_by(screening, screening.document.participant)
+    for receipt in receipts:
+        _is_by(receipt, receipt.document.participant)
+    of_coordinator: list[Signed[Any]] = [*results, *instructed, *finalities]
+    for signed in of_coordinator:
+        _is_by(signed, coordinator)
+    of_cycle: list[Signed[Any]] = [*cuts, *statements, *screenings, *of_coordinator]
+    for signed in of_cycle:
+        if signed.document.cycle != record.cycle:
+            raise RefutedError(Finding.WRONG_CYCLE, f"{_what(signed)} is of cycle {signed.document.cycle}")
+    _once("cut", [cut.signer for cut in cuts])
+    _once("statement", [(s.signer, s.document.pair, s.document.currency, s.document.revision) for s in statements])
+    _once("instruction", [instruction.document.id for instruction in instructed])
+    for accusation in record.equivocations:
+        _check_equivocation(accusation, record.cycle, signers)
+    return Documents(
+        cuts={cut.signer: cut.document for cut in cuts},
+        statements=statements,
+        screenings=len(screenings),
+        equivocations=len(record.equivocations),
+        receipts=receipts,
+        result=results[0] if results else None,
+        instructions=instructed,
+        finality=finalities[0] if finalities else None,
+    )
+
+
+def _read(where: str, envelope: Envelope, kind: type[D], signers: Signers) -> Signed[D]:
+    """Verify a document that exactly one member signed."""
+    owners = {owner for signature in envelope.signatures if (owner := signers.owner(signature.keyid)) is not None}
+    if len(owners) != 1:
+        named = ", ".join(signature.keyid for signature in envelope.signatures) or "none"
+        detail = f"{where}: signed by {len(owners)} members instead of one (keys: {named})"
+        raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+    signer = owners.pop()
+    try:
+        document = dsse.verify(envelope, kind, signers.of(signer))
+        return Signed(document, canonical.digest(envelope.payload_bytes()), signer)
+    except EvidenceError as error:
+        raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
+
+
+def _is_by(signed: Signed[Any], *allowed: str) -> None:
+    if signed.signer not in allowed:
+        detail = f"{_what(signed)} must be signed by {' or '.join(allowed)}"
+        raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+
+
+def _what(signed: Signed[Any]) -> str:
+    return f"{type(signed.document).__name__} {signed.sha256[:16]}… by {signed.signer}"
+
+
+def _once(what: str, keys: Iterable[object]) -> None:
+    seen: set[object] = set()
+    for key in keys:
+        if key in seen:
+            raise RefutedError(Finding.SIGNED_TWICE, f"a second {what} {key}: two where there can be one")
+        seen.add(key)
+
+
+def _check_equivocation(accusation: Equivocation, cycle: str, signers: Signers) -> None:
+    """Check that a bank did sign two different documents where there can be one: evidence convicts, not the record."""
+    kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement, ScreeningStatement)}
+    kind = kinds.get(accusation.first.payloadType)
+    where = f"equivocations.jsonl of {accusation.participant}"
+    if kind is None:
+        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")
+    first = _read(where, accusation.first, kind, signers)
+    second = _read(where, accusation.second, kind, signers)
+    if {first.signer, second.signer} != {accusation.participant}:
+        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {first.signer} and {second.signer}")
+    if first.sha256 == second.sha256 or _place(first.document) != _place(second.document):
+        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: the two documents don't exclude each other")
+    if _place(first.document)[0] != cycle:
+        raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {_place(first.document)[0]}")
+
+
+def _place(document: Document) -> tuple[Any, ...]:
+    """Return where a document stands: its signer can sign one for each place."""
+    match document:
+        case PositionStatement():
+            return (document.cycle, document.pair, document.currency, document.revision)
+        case CycleCut():
+            return (document.cycle, document.receiver)
+        case ScreeningStatement():
+            return (document.cycle, document.participant)
+        case _:
+            raise AssertionError(f"{type(document).__name__} has no place")
+
+
+# --- step 6 -----------------------------------------------------------------------------------------------
+
+
+def match(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
+    """Return the agreed statement of each lane that has one: the newest revision that both banks signed alike."""
+    by_lane: defaultdict[Lane, defaultdict[int, dict[str, Signed[PositionStatement]]]]
+    by_lane = defaultdict(lambda: defaultdict(dict))
+    for signed in documents.statements:
+        statement = signed.document
+        by_lane[statement.currency, statement.pair][statement.revision][signed.signer] = signed
+    agreed: dict[Lane, Signed[PositionStatement]] = {}
+    for lane, revisions in by_lane.items():
+        for _, by_bank in sorted(revisions.items(), reverse=True):
+            if len(by_bank) == 2 and len({signed.sha256 for signed in by_bank.values()}) == 1:
+                agreed[lane] = next(iter(by_bank.values()))
+                break
+    return agreed
+
+
+def check_matching(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
+    """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
+    agreed = match(documents)
+    for lane, signed in agreed.items():
+        if (contradiction := inconsistency(signed.document)) is not None:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)}: {contradiction}")
+        for flow in signed.document.flows:
+            cut = documents.cuts.get(flow.receiver)
+            declared = {(c.sender, c.currency): c.last_sequence for c in cut.lanes} if cut is not None else None
+            if declared is not None and flow.last_sequence != declared.get((flow.sender, lane[0]), 0):
+                detail = (
+                    f"{_lane(lane)}: ends with payment {flow.last_sequence} of {flow.sender}, not where its cut does"
+                )
+                raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+    if documents.result is None:
+        return agreed
+    result = documents.result.document
+    included = {(one.currency, one.pair): one.sha256 for one in result.statements}
+    carried = {(one.currency, one.pair): one.reason for one in result.carried_over}
+    for lane, sha256 in included.items():
+        if lane not in agreed or agreed[lane].sha256 != sha256:
+            detail = f"{_lane(lane)} is in the result, but both banks didn't sign the statement {sha256}"
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
+    for lane in sorted({(s.document.currency, s.document.pair) for s in documents.statements}):
+        if lane not in included and lane not in carried:
+            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is neither in the result nor carried over")
+    for lane, reason in carried.items():
+        _check_carried(lane, reason, agreed=lane in agreed, cuts=documents.cuts)
+    return agreed
+
+
+def _check_carried(lane: Lane, reason: str, *, agreed: bool, cuts: Mapping[str, CycleCut]) -> None:
+    """Check that the reason for carrying a pair over isn't disproved by the documents."""
+    if reason == NET_DEBIT_CAP:
+        if not agreed:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)} is carried over for a cap, but didn't match")
+    elif reason == "cut_missing":
+        if all(bank in cuts for bank in lane[1]):
+            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is carried over, yet both cuts are there")
+    elif agreed and reason in ("break", "not_attested"):
+        raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} matched, yet is carried over as {reason}")
+
+
+def _lane(lane: Lane) -> str:
+    return f"{lane[0]} {'/'.join(lane[1])}"
+
+
+# --- step 7 -----------------------------------------------------------------------------------------------
+
+
+def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lane, Signed[PositionStatement]]) -> str:
+    """Compute the result again and compare it byte for byte; return what was done."""
+    if documents.result is None:
+        if record.state in RESULT_STATES:
+            raise RefutedError(Finding.RESULT_DIFFERS, f"a cycle in state {record.state} has a result")
+        return f"no result in state {record.state}"
+    result = documents.result.document
+    given = [carried for carried in result.carried_over if carried.reason != NET_DEBIT_CAP]
+    left_out = {(carried.currency, carried.pair) for carried in given}
+    try:
+        computed = net_cycle(
+            cycle=record.cycle,
+            value_date=record.value_date,
+            rulebook_sha256=canonical.digest(record.rulebook),
+            statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
+            caps={(cap.participant, cap.currency): int(cap.cap_minor) for cap in record.caps},
+            carried_over=given,
+        )
+    except (InconsistentInputError, ObligationRefusedError) as error:
+        raise RefutedError(Finding.RESULT_DIFFERS, str(error)) from error
+    if canonical.encode(computed) != canonical.encode(result):
+        detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed))
+        raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
+    return f"{len(result.statements)} pairs in {len(result.results)} currencies, result {documents.result.sha256}"
+
+
+def first_difference(signed: Any, computed: Any, path: str = "") -> str:
+    """Return where two JSON values first differ, in words."""
+    if isinstance(signed, dict) and isinstance(computed, dict):
+        for key in sorted(signed.keys() | computed.keys()):
+            if signed.get(key) != computed.get(key):
+                return first_difference(signed.get(key), computed.get(key), f"{path}.{key}" if path else key)
+    if isinstance(signed, (list, tuple)) and isinstance(computed, (list, tuple)):
+        for index, (one, other) in enumerate(zip(signed, computed, strict=False)):
+            if one != other:
+                return first_difference(one, other, f"{path}[{index}]")
+        return f"{path} has {len(signed)} members signed, {len(computed)} computed"
+    return f"{path} is {signed!r} signed, {computed!r} computed"
+
+
+# --- step 8 -----------------------------------------------------------------------------------------------
+
+
+def check_instructions(record: CycleRecord, documents: Documents, signers: Signers) -> str:
+    """Compute the instructions again and compare them; check that each receipt is for one of them."""
+    if not documents.instructions:
+        if record.state in INSTRUCTED_STATES and documents.result is not None and documents.result.document.results:
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"a cycle in state {record.state} has instructions")
+        if documents.receipts:
+            raise RefutedError(Finding.RECEIPT_DIFFERS, "a receipt without an instruction")
+        return "none"
+    if documents.result is None:
+        raise RefutedError(Finding.INSTRUCTIONS_DIFFER, "instructions without a result")
+    signed = {instruction.document.id: instruction for instruction in documents.instructions}
+    agent = documents.instructions[0].document.settlement_agent
+    if signers.kind(agent) != "agent":
+        raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
+    statements = [(one.sha256, one.document) for one in documents.statements]
+    computed = {
+        instruction.id: instruction
+        for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)
+    }
+    for name in sorted(signed.keys() | computed.keys()):
+        if name not in computed:
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name} doesn't follow from the result")
+        if name not in signed:
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name} is missing")
+        if signed[name].document != computed[name]:
+            found, expected = msgspec.to_builtins(signed[name].document), msgspec.to_builtins(computed[name])
+            detail = f"instruction {name}: {first_difference(found, expected)}"
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
+    for receipt in documents.receipts:
+        said = receipt.document
+        instruction = signed.get(said.instruction)
+        if instruction is None or instruction.document.participant != said.participant:
+            raise RefutedError(Finding.RECEIPT_DIFFERS, f"{said.participant} acknowledges {said.instruction}")
+        if instruction.sha256 != said.sha256:
+            detail = f"{said.participant} acknowledges another content of {said.instruction}"
+            raise RefutedError(Finding.RECEIPT_DIFFERS, detail)
+    return f"{len(signed)} instructions, {len(documents.receipts)} acknowledged"
+
+
+# --- step 9 -----------------------------------------------------------------------------------------------
+
+
+class _Approval(Struct, frozen=True):
+    mode: str
+    thresholds_minor: dict[str, str]
+
+
+class _Rules(Struct, frozen=True):
+    """The part of a rulebook that decides on four eyes."""
+
+    approval: _Approval
+
+
+def check_approval(record: CycleRecord, documents: Documents) -> str:
+    """Check that no maker was the checker, and that what needed a second person got one."""
+    for proposal in record.proposals:
+        if (proposal.decision is None) != (proposal.decided_by is None):
+            raise RefutedError(Finding.MAKER_IS_CHECKER, f"proposal {proposal.id} is decided by nobody")
+        if proposal.decided_by is not None and _person(proposal.decided_by) == _person(proposal.made_by):
+            detail = f"{proposal.made_by} made and decided proposal {proposal.id}"
+            raise RefutedError(Finding.MAKER_IS_CHECKER, detail)
+    try:
+        rules = msgspec.json.decode(record.rulebook, type=_Rules)
+    except msgspec.MsgspecError as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
+    if documents.result is None or not documents.instructions:
+        return "no instruction to approve"
+    why = _needs_four_eyes(rules.approval, documents.result.document)
+    actions = {"approve", "release"}
+    if any(check.verdict == "fail" for check in record.checks):
+        # A failed check holds the cycle, and only a release lets a held one go on.
+        why, actions = "a check failed", {"release"}
+    if why is None:
+        return "not asked for by the rulebook"
+    for proposal in record.proposals:
+        about_this = proposal.subject_sha256 == documents.result.sha256
+        if proposal.action in actions and proposal.decision == "confirm" and about_this:
+            return f"{proposal.made_by} proposed, {proposal.decided_by} confirmed ({why})"
+    raise RefutedError(Finding.APPROVAL_MISSING, f"instructed without a second person's confirmation: {why}")
+
+
+def _needs_four_eyes(rule: _Approval, result: NettingResult) -> str | None:
+    if rule.mode == "never":
+        return None
+    if rule.mode == "always":
+        return "the rulebook always asks for it"
+    for one in result.results:
+        if int(one.settlement_minor) > int(rule.thresholds_minor.get(one.currency, "0")):
+            return f"{one.settlement_minor} {one.currency} minor units to settle are above the threshold"
+    return None
+
+
+def _person(name: str) -> str:
+    return name.strip().casefold()
+
+
+# --- step 10 ----------------------------------------------------------------------------------------------
+
+
+def check_finality(record: CycleRecord, documents: Documents) -> str:
+    """Check that finality is there exactly when the cycle is final, and that it is of this result and agent."""
+    if documents.finality is None:
+        if record.state == "final":
+            raise RefutedError(Finding.FINALITY_DIFFERS, "the cycle is called final, but nothing says so")
+        return f"not final: the cycle's state is {record.state}"
+    finality = documents.finality.document
+    if record.state != "final":
+        raise RefutedError(Finding.FINALITY_DIFFERS, f"final by document, {record.state} by state")
+    if documents.result is None or finality.result != documents.result.sha256:
+        raise RefutedError(Finding.FINALITY_DIFFERS, f"finality of the result {finality.result}")
+    agents = {instruction.document.settlement_agent for instruction in documents.instructions}
+    if agents and agents != {finality.settlement_agent}:
+        raise RefutedError(Finding.FINALITY_DIFFERS, f"settled by {finality.settlement_agent}")
+    return f"settled at {finality.settled_at}, reference {finality.agent_reference}"

@@ -1,0 +1,110 @@
+"""The trust anchor, and what a trust list must be for anybody to rely on it. Pure.
+
+The one thing believed without proof is the anchor: the coordinator's `sign` keys, handed over by another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from compliance.keys import VerifyingKey
+from compliance.statements import Bic, Member, TrustList
+
+
+class AnchorError(Exception):
+    """A trust anchor that can't be used, or a trust list that contradicts itself."""
+
+
+class AnchorKey(Struct, frozen=True, forbid_unknown_fields=True):
+    kid: str
+    x: str
+
+
+class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
+    """The coordinator's `sign` keys, pinned. `bic` names the coordinator."""
+
+    bic: Bic
+    keys: tuple[AnchorKey, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Anchor:
+        """Read an anchor file (JSON). Raises OSError, AnchorError."""
+        try:
+            anchor = msgspec.json.decode(path.read_bytes(), type=cls)
+        except msgspec.MsgspecError as error:
+            raise AnchorError(f"{path}: {error}") from error
+        anchor.verifying_keys()
+        return anchor
+
+    @classmethod
+    def of(cls, bic: str, *keys: VerifyingKey) -> Anchor:
+        return cls(bic=bic, keys=tuple(AnchorKey(kid=key.kid, x=key.x) for key in keys))
+
+    def verifying_keys(self) -> dict[str, VerifyingKey]:
+        """Return the keys by key id. Raises AnchorError."""
+        if not self.keys:
+            raise AnchorError("an anchor holds at least one key")
+        return {entry.kid: _key(entry.kid, entry.x) for entry in self.keys}
+
+
+class Signers:
+    """Who may have signed a document of a cycle: the `sign` keys of members over one or more trust lists.
+
+    A key counts that was active or retired in any of them; one that every list calls revoked never does.
+    """
+
+    def __init__(self, trust_lists: Iterable[TrustList]) -> None:
+        self._owners: dict[str, str] = {}
+        self._keys: dict[str, dict[str, VerifyingKey]] = {}
+        self._kinds: dict[str, str] = {}
+        for trust_list in trust_lists:
+            for member in trust_list.members:
+                self._add(member)
+
+    def _add(self, member: Member) -> None:
+        if self._kinds.setdefault(member.bic, member.kind) != member.kind:
+            raise AnchorError(f"{member.bic} is a {self._kinds[member.bic]} first and a {member.kind} later")
+        for entry in member.keys:
+            key = _key(entry.kid, entry.x)
+            if self._owners.setdefault(key.kid, member.bic) != member.bic:
+                raise AnchorError(f"key {key.kid} is of {self._owners[key.kid]} and of {member.bic}")
+            if entry.use == "sign" and entry.status != "revoked":
+                self._keys.setdefault(member.bic, {})[key.kid] = key
+
+    def of(self, bic: str) -> Mapping[str, VerifyingKey]:
+        """Return a member's keys by key id; none if there is no such member."""
+        return self._keys.get(bic, {})
+
+    def owner(self, kid: str) -> str | None:
+        """Return whose key it is."""
+        return self._owners.get(kid)
+
+    def kind(self, bic: str) -> str | None:
+        """Return what a member is: coordinator, participant or agent."""
+        return self._kinds.get(bic)
+
+
+def check_trust_list(trust_list: TrustList, anchor: Anchor) -> None:
+    """Check that members and keys are each named once and that the coordinator is the anchor's. Raises AnchorError."""
+    bics = [member.bic for member in trust_list.members]
+    if len(set(bics)) != len(bics):
+        raise AnchorError("a member is listed twice")
+    if [member.bic for member in trust_list.members if member.kind == "coordinator"] != [anchor.bic]:
+        raise AnchorError(f"the coordinator isn't {anchor.bic}")
+    kids = [key.kid for member in trust_list.members for key in member.keys]
+    if len(set(kids)) != len(kids):
+        raise AnchorError("a key is listed twice")
+
+
+def _key(kid: str, x: str) -> VerifyingKey:
+    try:
+        key = VerifyingKey(x)
+    except ValueError as error:
+        raise AnchorError(f"key {kid}: {error}") from error
+    if key.kid != kid:
+        raise AnchorError(f"key {kid} has the thumbprint {key.kid}")
+    return key
