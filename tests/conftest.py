@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import socket
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from litestar import Litestar
 
 from gateway.federation.database import migrate
 from gateway.federation.postgres import EmbeddedServer, async_url, create_database, drop_database
+from gateway.federation.serve import NodeServer, server
 
 NewDatabase = Callable[..., Awaitable[str]]
+Live = Callable[[Litestar | Callable[[str], Litestar]], str]
 
 # A test's database needs no durability.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
@@ -28,6 +35,8 @@ def postgres_url() -> Iterator[str]:
     configured = os.environ.get("DATABASE_URL")
     if configured:
         yield async_url(configured)
+        for name in _templates.values():
+            asyncio.run(drop_database(configured, name))
         return
     # Not pytest's own temporary directory, which every new pytest run makes private again: the server may run as
     # another user, who has to pass through.
@@ -68,3 +77,32 @@ async def _template(server_url: str, run: str, package: str) -> str:
         await migrate(await create_database(server_url, name), package)
         _templates[package] = name
     return _templates[package]
+
+
+@pytest.fixture
+def live() -> Iterator[Live]:
+    """A function that serves an application on a free port of the loopback interface and returns its base URL.
+
+    Takes an application, or a function from the URL to the application. All are stopped after the test.
+    """
+    running: list[tuple[NodeServer, threading.Thread]] = []
+
+    def serve(build: Litestar | Callable[[str], Litestar]) -> str:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        host, port = listener.getsockname()
+        url = f"http://{host}:{port}"
+        node = server(build if isinstance(build, Litestar) else build(url), host=host, port=port)
+        thread = threading.Thread(target=node.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not node.started:
+            assert thread.is_alive(), "the application didn't start"
+            time.sleep(0.01)
+        running.append((node, thread))
+        return url
+
+    yield serve
+    for node, _ in running:
+        node.should_exit = True
+    for _, thread in running:
+        thread.join()

@@ -1,0 +1,198 @@
+"""The trust list: believed by the anchor only, and only forwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+
+from compliance import dsse
+from compliance.dsse import Envelope
+from compliance.keys import SigningKey
+from compliance.statements import Member, TrustKey, TrustList
+from gateway.federation.trust import AnchorKey, TrustAnchor, TrustError, TrustReason, TrustStore
+
+COORDINATOR = "CNCDXXC0"
+BANK = "BANKDEFF"
+ISSUER = "https://coordinator.example"
+ANCHOR_KEY, TOKEN_KEY, BANK_SIGN, BANK_OLD, BANK_LOST, BANK_AUTH, BANK_TOKEN = (SigningKey.generate() for _ in range(7))
+
+
+def key(
+    signing: SigningKey,
+    use: Literal["auth", "sign", "token"],
+    status: Literal["active", "retired", "revoked"] = "active",
+    kid: str | None = None,
+) -> TrustKey:
+    return TrustKey(kid=kid or signing.kid, alg="Ed25519", x=signing.x, use=use, status=status)
+
+
+def coordinator(*keys: TrustKey, bic: str = COORDINATOR) -> Member:
+    return Member(bic=bic, name="Clearing house", kind="coordinator", status="active", url=ISSUER, keys=keys)
+
+
+def bank(*keys: TrustKey) -> Member:
+    return Member(bic=BANK, name="Bank", kind="participant", status="active", url="https://bank.example", keys=keys)
+
+
+HOUSE = coordinator(key(ANCHOR_KEY, "sign"), key(TOKEN_KEY, "token"))
+MEMBERS = (
+    HOUSE,
+    bank(
+        key(BANK_SIGN, "sign"),
+        key(BANK_OLD, "sign", "retired"),
+        key(BANK_LOST, "sign", "revoked"),
+        key(BANK_AUTH, "auth"),
+        key(BANK_TOKEN, "token"),
+    ),
+)
+
+
+def signed(version: int, *members: Member, by: SigningKey = ANCHOR_KEY) -> Envelope:
+    return dsse.sign(TrustList(version=version, issuer=ISSUER, members=members or MEMBERS), by)
+
+
+def open_store(path: Path | None = None) -> TrustStore:
+    return TrustStore.open(TrustAnchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), path=path)
+
+
+def refusal(store: TrustStore, envelope: Envelope) -> TrustReason:
+    with pytest.raises(TrustError) as refused:
+        store.update(envelope)
+    return refused.value.reason
+
+
+def test_before_the_first_list_nobody_is_trusted() -> None:
+    store = open_store()
+    assert not store.loaded
+    assert store.member(BANK) is None
+    assert store.signing_keys(BANK) == {}
+    assert store.token_key(ISSUER, TOKEN_KEY.kid) is None
+    with pytest.raises(TrustError) as refused:
+        _ = store.current
+    assert refused.value.reason == TrustReason.MISSING
+
+
+def test_keys_are_found_by_member_use_and_status() -> None:
+    store = open_store()
+    assert store.update(signed(1))
+    assert store.current.version == 1
+    assert set(store.signing_keys(BANK)) == {BANK_SIGN.kid}
+    assert set(store.signing_keys(BANK, retired=True)) == {BANK_SIGN.kid, BANK_OLD.kid}
+    assert store.signing_keys("NOBODYXX") == {}
+    member = store.member(BANK)
+    assert member is not None
+    assert member.url == "https://bank.example"
+
+
+def test_access_tokens_are_the_coordinator_s_only() -> None:
+    store = open_store()
+    store.update(signed(1))
+    found = store.token_key(ISSUER, TOKEN_KEY.kid)
+    assert found is not None
+    assert found.kid == TOKEN_KEY.kid
+    assert store.token_key(ISSUER, ANCHOR_KEY.kid) is None
+    assert store.token_key(ISSUER, BANK_TOKEN.kid) is None
+    assert store.token_key("https://bank.example", BANK_TOKEN.kid) is None
+    assert store.token_key("https://evil.example", TOKEN_KEY.kid) is None
+
+
+def test_versions_only_grow() -> None:
+    store = open_store()
+    assert store.update(signed(5))
+    assert not store.update(signed(5))
+    assert refusal(store, signed(4)) == TrustReason.ROLLED_BACK
+    assert store.update(signed(7))
+    assert store.current.version == 7
+
+
+def test_one_version_has_one_content() -> None:
+    store = open_store()
+    store.update(signed(5))
+    assert refusal(store, signed(5, HOUSE)) == TrustReason.FORKED
+    assert store.member(BANK) is not None
+
+
+def test_only_the_anchor_s_key_signs() -> None:
+    store = open_store()
+    assert refusal(store, signed(1, by=BANK_SIGN)) == TrustReason.UNVERIFIED
+    # A key that the list itself names is no reason to believe the list.
+    usurper = coordinator(key(BANK_SIGN, "sign"))
+    assert refusal(store, signed(1, usurper, by=BANK_SIGN)) == TrustReason.UNVERIFIED
+    good = signed(1)
+    assert refusal(store, msgspec.structs.replace(good, signatures=())) == TrustReason.UNVERIFIED
+    assert refusal(store, msgspec.structs.replace(good, payload=signed(2).payload)) == TrustReason.UNVERIFIED
+    assert not store.loaded
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param((HOUSE, bank(), bank()), id="member twice"),
+        pytest.param((bank(),), id="no coordinator"),
+        pytest.param((coordinator(bic="OTHERXX0"),), id="another coordinator"),
+        pytest.param((HOUSE, bank(key(BANK_SIGN, "sign", kid=BANK_OLD.kid))), id="misnamed key"),
+        pytest.param((HOUSE, bank(key(TOKEN_KEY, "sign"))), id="one key, two members"),
+        pytest.param(
+            (HOUSE, bank(TrustKey(kid="x", alg="Ed25519", x="AAAA", use="sign", status="active"))), id="no key at all"
+        ),
+    ],
+)
+def test_a_list_that_contradicts_itself_is_refused(members: tuple[Member, ...]) -> None:
+    assert refusal(open_store(), signed(1, *members)) == TrustReason.INCONSISTENT
+
+
+def test_the_list_outlives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "trust-list.json"
+    open_store(path).update(signed(3))
+    again = open_store(path)
+    assert again.current.version == 3
+    assert refusal(again, signed(2)) == TrustReason.ROLLED_BACK
+    again.update(signed(4))
+    assert open_store(path).current.version == 4
+
+
+def test_a_kept_list_is_verified_again(tmp_path: Path) -> None:
+    path = tmp_path / "trust-list.json"
+    for content in (msgspec.json.encode(signed(9, by=BANK_SIGN)), b"{", b""):
+        path.write_bytes(content)
+        with pytest.raises(TrustError) as refused:
+            open_store(path)
+        assert refused.value.reason == TrustReason.UNVERIFIED
+
+
+def test_a_refused_list_isn_t_kept(tmp_path: Path) -> None:
+    path = tmp_path / "trust-list.json"
+    store = open_store(path)
+    store.update(signed(2))
+    before = path.read_bytes()
+    refusal(store, signed(1))
+    assert path.read_bytes() == before
+
+
+def test_an_anchor_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "anchor.json"
+    anchor = TrustAnchor.of(COORDINATOR, ANCHOR_KEY.verifying_key)
+    anchor.write(path)
+    assert TrustStore.open(path).anchor == anchor
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"bic":"CNCDXXC0","keys":[]}',
+        b'{"bic":"nobody","keys":[]}',
+        b'{"bic":"CNCDXXC0","keys":[{"kid":"a","x":"!!"}]}',
+        msgspec.json.encode(TrustAnchor(bic=COORDINATOR, keys=(AnchorKey(kid=TOKEN_KEY.kid, x=ANCHOR_KEY.x),))),
+    ],
+)
+def test_a_malformed_anchor_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "anchor.json"
+    path.write_bytes(content)
+    with pytest.raises(TrustError) as refused:
+        TrustStore.open(path)
+    assert refused.value.reason == TrustReason.ANCHOR_MALFORMED
