@@ -1,0 +1,88 @@
+"""Two banks that take part in a cycle over the coordinator's HTTP API, as their nodes do."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import msgspec
+
+from compliance import dsse
+from compliance.statements import (
+    CycleCut,
+    Flow,
+    LaneCut,
+    PositionStatement,
+    ScreeningList,
+    ScreeningStatement,
+)
+from gateway.federation.client import FederationClient
+from gateway.federation.wire import StatementSubmission
+from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank, Coordinator
+
+ROOT = "5" * 64
+LANES = {(ALPHA, BRAVO): (2, "50000"), (BRAVO, ALPHA): (1, "20000")}
+"""(sender, receiver) -> payments, amount in minor units."""
+
+
+async def take_part(coordinator: Coordinator, banks: list[Bank], cycle: str, *, differing: bool = False) -> None:
+    """Deliver every bank's cut, then its statements; with `differing` the two banks' statements contradict."""
+    async with AsyncExitStack() as stack:
+        clients = [(bank, await stack.enter_async_context(coordinator.client(bank))) for bank in banks]
+        for bank, client in clients:
+            await _send_cut(coordinator, bank, client, cycle)
+        for number, (bank, client) in enumerate(clients):
+            await _attest(coordinator, bank, client, cycle, amount="50001" if differing and number else "50000")
+
+
+async def _send_cut(coordinator: Coordinator, bank: Bank, client: FederationClient, cycle: str) -> None:
+    lanes = tuple(
+        LaneCut(sender=sender, currency="EUR", last_sequence=count)
+        for (sender, receiver), (count, _) in LANES.items()
+        if receiver == bank.bic
+    )
+    cut = CycleCut(cycle=cycle, receiver=bank.bic, lanes=lanes)
+    await client.request(
+        "PUT",
+        f"{coordinator.url}/cycles/{cycle}/cuts",
+        audience=COORDINATOR,
+        json=dsse.sign(cut, bank.identity.sign),
+    )
+
+
+async def _attest(coordinator: Coordinator, bank: Bank, client: FederationClient, cycle: str, *, amount: str) -> None:
+    forth, back = (
+        Flow(
+            sender=sender,
+            receiver=receiver,
+            first_sequence=1,
+            last_sequence=count,
+            count=count,
+            amount_minor=amount_minor,
+            root=ROOT,
+        )
+        for (sender, receiver), (count, amount_minor) in LANES.items()
+    )
+    statement = PositionStatement(
+        cycle=cycle,
+        currency="EUR",
+        pair=(ALPHA, BRAVO),
+        revision=1,
+        flows=(msgspec.structs.replace(forth, amount_minor=amount), back),
+    )
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    screening = ScreeningStatement(
+        cycle=cycle,
+        participant=bank.bic,
+        lists=(ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at=now),),
+        matcher="test",
+        screened=3,
+        hits=0,
+        released=0,
+        rejected=0,
+        pending=0,
+    )
+    submission = StatementSubmission(
+        statements=(dsse.sign(statement, bank.identity.sign),), screening=dsse.sign(screening, bank.identity.sign)
+    )
+    await client.request("POST", f"{coordinator.url}/cycles/{cycle}/statements", audience=COORDINATOR, json=submission)
