@@ -277,6 +277,8 @@ def read_key_change(envelope: Envelope, *, member: str, active: dict[str, Verify
         dsse.open_(envelope, {new.kid: new}, payload_type=KEY_CHANGE_TYPE)
     except (EvidenceError, ValueError) as error:
         raise _signature_refused(error) from error
+    if new.kid in active:
+        raise Refusal(RegistryReason.KEY_KNOWN, "the new key is in force already", pointer="/x")
     if change.member != member:
         raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", status=403, pointer="/member")
     return change

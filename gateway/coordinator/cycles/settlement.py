@@ -5,7 +5,7 @@ The agent answers the same to the same message id, so a request whose answer was
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
@@ -50,8 +50,9 @@ class NoAnswerError(Exception):
 class SettlementClient(Protocol):
     """Whatever settles a cycle's movements all or nothing."""
 
-    @property
-    def bic(self) -> str: ...
+    async def agent(self) -> str:
+        """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
+        ...
 
     async def settle(self, message_id: str, message: bytes) -> Answer:
         """Send a settlement request and return the answer. Raises NoAnswerError."""
@@ -90,25 +91,34 @@ def message(
     )
 
 
+FindAgent = Callable[[], Awaitable[tuple[str, str] | None]]
+"""Returns BIC and base URL of the settlement agent, None while the registry has none."""
+
+
 class HttpSettlementClient:
     """The settlement agent over HTTP: `POST {url}/messages`."""
 
-    def __init__(self, client: FederationClient, *, bic: str, url: str) -> None:
+    def __init__(self, client: FederationClient, find: FindAgent) -> None:
         self._client = client
-        self._bic = bic
-        self._url = f"{url.rstrip('/')}/messages"
+        self._find = find
 
-    @property
-    def bic(self) -> str:
-        return self._bic
+    async def agent(self) -> str:
+        """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
+        return (await self._known())[0]
+
+    async def _known(self) -> tuple[str, str]:
+        if (found := await self._find()) is None:
+            raise NoAnswerError("no settlement agent is active")
+        return found
 
     async def settle(self, message_id: str, message: bytes) -> Answer:
         """Send a settlement request and return the answer. Raises NoAnswerError."""
+        bic, url = await self._known()
         try:
             response = await self._client.request(
                 "POST",
-                self._url,
-                audience=self._bic,
+                f"{url.rstrip('/')}/messages",
+                audience=bic,
                 content=message,
                 headers={"Content-Type": iso20022.MEDIA_TYPE, "Accept": iso20022.MEDIA_TYPE},
                 idempotent=True,

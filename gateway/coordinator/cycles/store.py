@@ -129,8 +129,8 @@ async def insert(
         await conn.execute(
             text(
                 "INSERT INTO cycles (id, value_date, number, state, currencies, rulebook, trust_list_version,"
-                " opened_at, cut_off_at) VALUES (:id, :value_date, :number, 'open', :currencies, :rulebook, :version, :opened_at,"
-                f" :cut_off_at) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"
+                " opened_at, cut_off_at) VALUES (:id, :value_date, :number, 'open', :currencies, :rulebook, :version,"
+                f" :opened_at, :cut_off_at) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"
             ),
             {
                 "id": cycle_id,

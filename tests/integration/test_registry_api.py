@@ -1,0 +1,285 @@
+"""Participants over HTTP: applying, being moved along, caps, accounts, keys, and the trust list that follows."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator, on_demand, running_coordinator
+from sqlalchemy import text
+
+from compliance import dsse
+from compliance.dsse import Envelope
+from compliance.keys import SigningKey
+from gateway.coordinator import events
+from gateway.coordinator.app import Foundation
+from gateway.federation.client import FederationClient, RemoteProblem
+from gateway.federation.database import transaction
+from gateway.federation.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
+from gateway.federation.problems import Refusal
+from gateway.federation.trust import TrustAnchor, TrustStore
+from gateway.federation.views import ParticipantPage, ParticipantView
+from gateway.federation.wire import Events
+from tests.conftest import NewDatabase
+
+
+@pytest.fixture
+async def coordinator(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[Coordinator]:
+    async with running_coordinator(await new_database("gateway.coordinator"), tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def operator(coordinator: Coordinator) -> AsyncIterator[FederationClient]:
+    async with await coordinator.operator() as client:
+        yield client
+
+
+@pytest.fixture
+async def anyone() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        yield client
+
+
+def trust(coordinator: Coordinator) -> TrustStore:
+    return TrustStore(TrustAnchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key))
+
+
+async def post(client: FederationClient, url: str, body: Any) -> ParticipantView:
+    return await client.post(url, ParticipantView, audience=COORDINATOR, json=body)
+
+
+async def refused(client: FederationClient, method: str, url: str, body: Any) -> tuple[int, str]:
+    with pytest.raises(RemoteProblem) as problem:
+        await client.request(method, url, audience=COORDINATOR, json=body)
+    return problem.value.status, problem.value.code
+
+
+async def apply(coordinator: Coordinator, envelope: Envelope) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        body = {
+            "payload": envelope.payload,
+            "payloadType": envelope.payloadType,
+            "signatures": [{"keyid": s.keyid, "sig": s.sig} for s in envelope.signatures],
+        }
+        return await http.post(f"{coordinator.url}/participants", json=body)
+
+
+async def test_a_participants_whole_life(coordinator: Coordinator, operator: FederationClient) -> None:
+    store, base = trust(coordinator), f"{coordinator.url}/participants/{ALPHA}"
+    await store.refresh(operator)
+    assert (await apply(coordinator, coordinator.bank(ALPHA).signed_application())).status_code == 201
+    await store.refresh(operator)
+    assert store.member(ALPHA) is None
+
+    for step, status in [
+        ("approve", "approved"),
+        ("activate", "active"),
+        ("suspend", "suspended"),
+        ("activate", "active"),
+        ("suspend", "suspended"),
+        ("leave", "left"),
+    ]:
+        before = store.current.version
+        assert (await post(operator, f"{base}/{step}", {"reason": "test"})).status == status
+        assert await store.refresh(operator)
+        member = store.member(ALPHA)
+        assert member is not None
+        assert (member.status, store.current.version) == (status, before + 1)
+    assert await refused(operator, "POST", f"{base}/activate", {"reason": "test"}) == (409, "step_illegal")
+
+    seen = await operator.get(f"{coordinator.url}/events", Events, audience=COORDINATOR, params={"limit": 1000})
+    moves = [e.data["status"] for e in seen.events if e.type == "participant.changed" and e.data["bic"] == ALPHA]
+    assert moves == ["applied", "approved", "active", "suspended", "active", "suspended", "left"]
+    acts = [e.data for e in seen.events if e.type == "operator.acted" and e.data["subject"] == ALPHA]
+    assert [(act["by"], act["reason"]) for act in acts] == [("alice", "test")] * 6
+    async with transaction(coordinator.base.engine) as conn:
+        assert await events.verify_chain(conn) == len(seen.events)
+
+
+async def test_applications_that_prove_nothing(coordinator: Coordinator, operator: FederationClient) -> None:
+    alpha = coordinator.bank(ALPHA)
+    application = alpha.application()
+
+    def signed(document: Any, key: SigningKey, payload_type: str = APPLICATION_TYPE) -> Envelope:
+        return dsse.sign(document, key, payload_type=payload_type)
+
+    one_key = OfferedKey(use="sign", x=alpha.identity.sign.x)
+    twice = (one_key, OfferedKey(use="auth", x=alpha.identity.sign.x))
+    change = msgspec.structs.replace
+    for envelope, status, code in [
+        (signed(application, SigningKey.generate()), 422, "signature_refused"),
+        (signed(application, alpha.identity.auth), 422, "signature_refused"),
+        (signed(application, alpha.identity.sign, KEY_CHANGE_TYPE), 422, "signature_refused"),
+        (dsse.seal(b"{}", APPLICATION_TYPE, alpha.identity.sign), 422, "signature_refused"),
+        (dsse.seal(b"\xff", APPLICATION_TYPE, alpha.identity.sign), 422, "signature_refused"),
+        (signed(change(application, keys=(one_key,)), alpha.identity.sign), 422, "signature_refused"),
+        (signed(change(application, keys=(one_key, one_key)), alpha.identity.sign), 422, "keys_incomplete"),
+        (signed(change(application, keys=twice), alpha.identity.sign), 422, "keys_incomplete"),
+        (signed(change(application, name="A\x00B"), alpha.identity.sign), 422, "signature_refused"),
+        (signed(change(application, url="ftp://a"), alpha.identity.sign), 422, "signature_refused"),
+    ]:
+        answer = await apply(coordinator, envelope)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert (await apply(coordinator, alpha.signed_application())).status_code == 201
+    again = await apply(coordinator, alpha.signed_application())
+    assert (again.status_code, again.json()["code"]) == (409, "participant_exists")
+    # A key has one owner: nobody applies with another's.
+    thief = msgspec.structs.replace(alpha.application(account=None), bic=BRAVO)
+    stolen = await apply(coordinator, signed(thief, alpha.identity.sign))
+    assert (stolen.status_code, stolen.json()["code"]) == (409, "key_known")
+    page = await operator.get(f"{coordinator.url}/participants", ParticipantPage, audience=COORDINATOR)
+    assert [item.bic for item in page.items] == [ALPHA]
+
+
+async def test_activation_needs_a_settlement_account(coordinator: Coordinator, operator: FederationClient) -> None:
+    base = f"{coordinator.url}/participants/{ALPHA}"
+    await apply(coordinator, coordinator.bank(ALPHA).signed_application(account=None))
+    await post(operator, f"{base}/approve", {"reason": "test"})
+    assert await refused(operator, "POST", f"{base}/activate", {"reason": "r"}) == (409, "activation_incomplete")
+    account = {"settlement": {"agent": AGENT, "account": "ACC-1"}, "reason": "agreed"}
+    view = await operator.put(f"{base}/settlement-account", ParticipantView, audience=COORDINATOR, json=account)
+    assert view.settlement_account == f"{AGENT}/ACC-1"
+    assert (await post(operator, f"{base}/activate", {"reason": "r"})).status == "active"
+    await coordinator.admit(BRAVO)
+    other = f"{coordinator.url}/participants/{BRAVO}/settlement-account"
+    assert await refused(operator, "PUT", other, account) == (409, "account_taken")
+
+
+async def test_caps(coordinator: Coordinator, operator: FederationClient) -> None:
+    alpha, bravo = await coordinator.admit(ALPHA, BRAVO)
+    base = f"{coordinator.url}/participants/{ALPHA}"
+    for cap in ("0", "9" * 38):
+        view = await operator.put(
+            f"{base}/caps/EUR", ParticipantView, audience=COORDINATOR, json={"cap_minor": cap, "reason": "test"}
+        )
+        assert [(item.currency, item.cap_minor) for item in view.caps] == [("EUR", cap)]
+    for currency, cap, expected in [
+        ("XAU", "1", (422, "currency_unknown")),
+        ("eur", "1", (400, "validation_failed")),
+        ("EUR", "-1", (400, "validation_failed")),
+        ("EUR", "1.5", (400, "validation_failed")),
+        ("EUR", "NaN", (400, "validation_failed")),
+        ("EUR", "1e5", (400, "validation_failed")),
+        ("EUR", 1, (400, "validation_failed")),
+    ]:
+        body = {"cap_minor": cap, "reason": "test"}
+        assert await refused(operator, "PUT", f"{base}/caps/{currency}", body) == expected, (currency, cap)
+    with pytest.raises(RemoteProblem) as problem:
+        await operator.request("PUT", f"{base}/caps/EUR", audience=COORDINATOR, json={"cap_minor": "x", "reason": "r"})
+    assert [error.pointer for error in problem.value.problem.errors] == ["/cap_minor"]
+    assert await refused(operator, "PUT", f"{base}/caps/EUR", {"cap_minor": "1"}) == (400, "validation_failed")
+
+    async with coordinator.client(alpha) as own, coordinator.client(bravo) as other:
+        assert (await own.get(base, ParticipantView, audience=COORDINATOR)).caps
+        seen = await other.get(base, ParticipantView, audience=COORDINATOR)
+        assert (seen.caps, seen.settlement_account, seen.last_seen_at) == ((), None, None)
+
+
+async def test_only_operators_operate(
+    coordinator: Coordinator, operator: FederationClient, anyone: httpx.AsyncClient
+) -> None:
+    [alpha] = await coordinator.admit(ALPHA)
+    base = f"{coordinator.url}/participants/{ALPHA}"
+    async with coordinator.client(alpha) as bank, await coordinator.operator("rita", "auditor") as auditor:
+        for client in (bank, auditor):
+            assert await refused(client, "POST", f"{base}/suspend", {"reason": "r"}) == (403, "role_not_allowed")
+            cap = {"cap_minor": "1", "reason": "r"}
+            assert await refused(client, "PUT", f"{base}/caps/EUR", cap) == (403, "role_not_allowed")
+        assert (await auditor.get(base, ParticipantView, audience=COORDINATOR)).bic == ALPHA
+    assert (await anyone.get(base)).json()["code"] == "token_missing"
+    assert (await anyone.post(f"{base}/suspend", json={"reason": "r"})).status_code == 401
+    assert await refused(operator, "POST", f"{base}/explode", {"reason": "r"}) == (400, "validation_failed")
+    assert await refused(operator, "POST", f"{base}/suspend", {}) == (400, "validation_failed")
+    assert await refused(operator, "POST", f"{base}/suspend", {"reason": "r", "x": 1}) == (400, "validation_failed")
+    unknown = f"{coordinator.url}/participants/{CARLO}/suspend"
+    assert await refused(operator, "POST", unknown, {"reason": "r"}) == (404, "participant_unknown")
+    no_participant = f"{coordinator.url}/participants/{COORDINATOR}/suspend"
+    assert await refused(operator, "POST", no_participant, {"reason": "r"}) == (409, "step_illegal")
+
+
+async def test_changing_keys(coordinator: Coordinator) -> None:
+    alpha, bravo = await coordinator.admit(ALPHA, BRAVO)
+    url, store = f"{coordinator.url}/participants/{ALPHA}/keys", trust(coordinator)
+    old, new = alpha.identity.sign, SigningKey.generate()
+    rotation = KeyChange(member=ALPHA, use="sign", x=new.x, replaces=old.kid)
+
+    def signed(change: KeyChange, *keys: SigningKey) -> Envelope:
+        return dsse.sign(change, *keys, payload_type=KEY_CHANGE_TYPE)
+
+    async with coordinator.client(alpha) as bank, coordinator.client(bravo) as other:
+        for envelope, expected in [
+            (signed(rotation, old), (422, "signature_refused")),
+            (signed(rotation, new), (422, "signature_refused")),
+            (signed(rotation, new, alpha.identity.auth), (422, "signature_refused")),
+            (signed(KeyChange(member=BRAVO, use="sign", x=new.x), old, new), (403, "not_yours")),
+            (signed(KeyChange(member=ALPHA, use="sign", x=new.x, replaces="x"), old, new), (409, "key_unknown")),
+            (
+                signed(KeyChange(member=ALPHA, use="auth", x=bravo.identity.auth.x), old, bravo.identity.auth),
+                (409, "key_known"),
+            ),
+        ]:
+            assert await refused(bank, "POST", url, envelope) == expected
+        assert await refused(other, "POST", url, signed(rotation, old, new)) == (403, "not_yours")
+
+        view = await post(bank, url, signed(rotation, old, new))
+        assert {key.kid: key.status for key in view.keys if key.use == "sign"} == {
+            old.kid: "retired",
+            new.kid: "active",
+        }
+        await store.refresh(bank)
+        assert set(store.signing_keys(ALPHA)) == {new.kid}
+        assert set(store.signing_keys(ALPHA, retired=True)) == {old.kid, new.kid}
+        # Said again, or by the old key, it is refused.
+        assert await refused(bank, "POST", url, signed(rotation, old, new)) == (409, "key_known")
+        newer = SigningKey.generate()
+        by_the_old = signed(KeyChange(member=ALPHA, use="sign", x=newer.x, replaces=new.kid), old, newer)
+        assert await refused(bank, "POST", url, by_the_old) == (422, "signature_refused")
+
+        # An auth key is replaced by the sign key's word; the old one opens nothing any more.
+        fresh = SigningKey.generate()
+        change = KeyChange(member=ALPHA, use="auth", x=fresh.x, replaces=alpha.identity.auth.kid)
+        await post(bank, url, signed(change, new, fresh))
+    async with coordinator.client(alpha) as locked_out, FederationClient(ALPHA, fresh, coordinator.url) as bank:
+        with pytest.raises(RemoteProblem, match="invalid_client"):
+            await locked_out.token(COORDINATOR)
+        assert await bank.token(COORDINATOR)
+
+
+async def test_pages(coordinator: Coordinator, operator: FederationClient) -> None:
+    await coordinator.admit(CARLO, ALPHA, BRAVO)
+    url, found, cursor = f"{coordinator.url}/participants", [], None
+    while True:
+        page = await operator.get(url, ParticipantPage, audience=COORDINATOR, params={"limit": 1, "cursor": cursor})
+        found += [item.bic for item in page.items]
+        if page.next is None:
+            break
+        cursor = page.next
+    assert found == [ALPHA, BRAVO, CARLO]
+    with pytest.raises(RemoteProblem) as problem:
+        await operator.get(url, ParticipantPage, audience=COORDINATOR, params={"cursor": "nonsense"})
+    assert (problem.value.status, problem.value.code) == (400, "cursor_malformed")
+
+
+async def test_a_restart_keeps_the_keys_and_publishes_a_new_address(new_database: NewDatabase, tmp_path: Path) -> None:
+    url = await new_database("gateway.coordinator")
+    async with running_coordinator(url, tmp_path) as first, await first.operator() as operator:
+        store = trust(first)
+        await store.refresh(operator)
+        assert [(m.bic, m.kind, m.status, m.url) for m in store.current.members] == [
+            (COORDINATOR, "coordinator", "active", first.url)
+        ]
+    async with running_coordinator(url, tmp_path, rulebook=on_demand(version="next")) as second:
+        async with await second.operator("bob") as operator:
+            await store.refresh(operator)
+        assert store.current.issuer == second.url != first.url
+        async with transaction(second.base.engine) as conn:
+            assert (await conn.execute(text("SELECT count(*) FROM rulebooks"))).scalar_one() == 2
+    stranger = Foundation.lay(dataclasses.replace(first.settings, data_dir=tmp_path / "elsewhere"), url, on_demand())
+    with pytest.raises(Refusal, match="key_unknown"):
+        await stranger.found("Another clearing house")
+    await stranger.engine.dispose()
