@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -53,7 +54,10 @@ class Agent:
         self._database_url = database_url
         self._coordinator_url = settings.coordinator_url
         self._identity = MemberIdentity(settings.bic, settings.keys_dir)
-        self._trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        try:
+            self._trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        except OSError as error:
+            raise SettingsError(f"CONCORDAT_ANCHOR: {error}") from error
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
         self._following: asyncio.Task[None] | None = None
@@ -106,6 +110,7 @@ class Agent:
                 await asyncio.sleep(TRUST_REFRESH_S if self._trust.loaded else TRUST_RETRY_S)
 
 
+@dataclass
 class _XmlOperation(Operation):
     """An operation whose request body is an XML document."""
 
@@ -183,7 +188,7 @@ async def post_funding(
 
 
 def build_app(settings: NodeSettings, database_url: str) -> Litestar:
-    """Return the agent's application over a migrated database. Raises SettingsError, TrustError, OSError."""
+    """Return the agent's application over a migrated database. Raises ConfigurationError."""
     agent = Agent(settings, database_url)
     return create_app(
         title="Concordat settlement agent",

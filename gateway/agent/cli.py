@@ -60,16 +60,11 @@ def serve() -> None:
     from gateway.federation.database import migrate
     from gateway.federation.postgres import database
     from gateway.federation.serve import run
-    from gateway.federation.settings import SettingsError
 
     settings = _settings()
     with database(settings, DATABASE) as url:
         asyncio.run(migrate(url, PACKAGE))
-        try:
-            application = build_app(settings, url)
-        except SettingsError as error:
-            raise _failed(str(error)) from None
-        run(application, host=settings.host, port=settings.port, log_level=settings.log_level)
+        run(build_app(settings, url), host=settings.host, port=settings.port, log_level=settings.log_level)
 
 
 @app.command()
@@ -153,17 +148,9 @@ def fsck() -> None:
 
 
 def _settings() -> NodeSettings:
-    from gateway.federation.settings import NodeSettings, SettingsError
+    from gateway.federation.settings import NodeSettings
 
-    try:
-        return NodeSettings.from_env()
-    except SettingsError as error:
-        raise _failed(str(error)) from None
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)
+    return NodeSettings.from_env()
 
 
 def _identity(settings: NodeSettings) -> MemberIdentity:
@@ -201,7 +188,7 @@ def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient],
     try:
         return asyncio.run(answer())
     except RemoteError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"concordat: {error}", err=True)
         raise typer.Exit(1) from None
 
 
@@ -211,7 +198,7 @@ def _minor(text: str, currency: str) -> int:
     try:
         return parse_amount(text, currency)
     except AmountError as error:
-        raise _failed(str(error)) from None
+        raise typer.BadParameter(str(error)) from None
 
 
 def _readable(amount_minor: str, currency: str) -> str:

@@ -62,7 +62,8 @@ _QUERIES = {
     "every posting was notified": """
         SELECT format('account %s, posting %s', p.account_id, p.version) FROM posting p
         JOIN account a ON a.id = p.account_id AND a.kind = 'participant'
-        LEFT JOIN notification n USING (account_id, version) WHERE n.id IS NULL ORDER BY 1""",
+        LEFT JOIN notification n ON n.account_id = p.account_id AND n.version = p.version
+        WHERE n.id IS NULL ORDER BY 1""",
 }
 
 
