@@ -205,7 +205,7 @@ class ConsoleApp(App[None]):
         banner.freshness(*freshness(self.feed, monotonic()))
         if self.caller is not None:
             mode = "OPERATE" if self.operating else "READ ONLY"
-            banner.who(f"{plain(self.caller.subject)} ({plain(self.caller.role)}) · {mode}")
+            banner.who(f"{mode} · {plain(self.caller.subject)} ({plain(self.caller.role)})")
 
     def draw(self) -> None:
         """Draw the view, filtered."""

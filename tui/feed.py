@@ -30,7 +30,7 @@ def said(failure: RemoteError) -> str:
     """Say a failure in one line: the problem's code and detail, or what the connection did."""
     if isinstance(failure, RemoteProblem):
         return f"{failure.code}: {failure.detail}"
-    return f"no answer from the coordinator ({str(failure).partition(':')[0]})"
+    return f"no answer ({str(failure).partition(':')[0]})"
 
 
 async def read(api: ConsoleApi, picked: str | None, events: tuple[Event, ...] = ()) -> Snapshot:

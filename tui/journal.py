@@ -20,6 +20,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: str
     outcome: str
     cycle: str | None = None
+    value_date: str | None = None
     proposal: str | None = None
     reason: str | None = None
     code: str | None = None

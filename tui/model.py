@@ -110,13 +110,12 @@ class Feed:
 
 def freshness(feed: Feed, now: float) -> tuple[str, Tone]:
     """Say how old the screen is, in words."""
-    updated = "no answer yet" if feed.heard_at is None else f"updated {age(now - feed.heard_at)} ago"
+    old = None if feed.heard_at is None else age(now - feed.heard_at)
     if feed.stale(now):
-        why = f" · {feed.lost}" if feed.lost else ""
-        return f"STALE · {updated}{why}", Tone.BAD
+        return " · ".join(part for part in (f"STALE {old or ''}".strip(), feed.lost) if part), Tone.BAD
     if feed.frozen:
         return f"FROZEN · {feed.waiting} waiting · space resumes", Tone.WARN
-    return ("connecting", Tone.DIM) if feed.heard_at is None else (updated, Tone.GOOD)
+    return ("connecting", Tone.DIM) if old is None else (f"updated {old} ago", Tone.GOOD)
 
 
 # --- text, times, amounts ---------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
         action=order.action.id,
         outcome="asked",
         cycle=order.cycle,
+        value_date=order.answer.value_date.strip() or None,
         proposal=order.proposal.id if order.proposal else None,
         reason=order.answer.reason.strip() or None,
     )

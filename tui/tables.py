@@ -76,6 +76,10 @@ def _text(text: str, tone: Tone = Tone.PLAIN) -> Cell:
     return Cell(plain(text), tone)
 
 
+def _optional(text: str | None) -> Cell:
+    return Cell("–", Tone.DIM, "") if text is None else _text(text)
+
+
 def _amount(minor: str | int | None, currency: str, tone: Tone = Tone.PLAIN) -> Cell:
     return Cell(money(minor, currency), tone, decimal(minor, currency))
 
@@ -193,7 +197,7 @@ def breaks(cycle: str, notices: Iterable[BreakNotice]) -> Table:
                     Cell(notice.pair[1]),
                     Cell(notice.currency),
                     Cell(notice.kind, Tone.WARN),
-                    Cell(notice.missing_from or "–", value=notice.missing_from or ""),
+                    _optional(notice.missing_from),
                     Cell(str(notice.revision), value=notice.revision),
                     Cell(*status),
                 ),
@@ -298,9 +302,9 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
                     _text(member.name),
                     Cell(member.status, _status_tone(member.status)),
                     Cell(age_of(member.last_seen_at, now), value=member.last_seen_at or ""),
-                    Cell(ages or "–", Tone.PLAIN if ages else Tone.DIM),
-                    Cell(caps or "–", Tone.PLAIN if caps else Tone.DIM),
-                    _text(member.settlement_account or "–"),
+                    _optional(ages or None),
+                    _optional(caps or None),
+                    _optional(member.settlement_account),
                 ),
             )
         )
@@ -338,8 +342,8 @@ def proposals(made: Iterable[ProposalView], subject: str, name: str = "proposals
                     Cell(plain(proposal.made_by) + own, value=proposal.made_by),
                     _text(proposal.reason),
                     _time(proposal.made_at),
-                    _text(proposal.decided_by or "–"),
-                    _text(proposal.decision_reason or ""),
+                    _optional(proposal.decided_by),
+                    _optional(proposal.decision_reason),
                 ),
             )
         )
@@ -367,7 +371,7 @@ def events(seen: Iterable[Event]) -> Table:
                 (
                     Cell(str(event.id), Tone.DIM, event.id),
                     _time(event.at),
-                    Cell(event.cycle or "–", value=event.cycle or ""),
+                    _optional(event.cycle),
                     _text(event.type),
                     _text(data, Tone.DIM),
                 ),

@@ -133,7 +133,7 @@ class Banner(Horizontal):
         yield Static("", id="freshness", markup=False)
 
     def who(self, text: str) -> None:
-        self.query_one("#who", Static).update(Text(f" {self.coordinator} · {text}"))
+        self.query_one("#who", Static).update(Text(f" {text} · {self.coordinator}", no_wrap=True))
 
     def freshness(self, text: str, tone: Tone) -> None:
         widget = self.query_one("#freshness", Static)
