@@ -1,0 +1,277 @@
+"""A coordinator that lies in an export it signs itself: each lie is found by the step that looks for it."""
+
+from __future__ import annotations
+
+import pytest
+from clearing import (
+    COORDINATOR,
+    CYCLE,
+    OTHER_CYCLE,
+    ROOT,
+    A,
+    B,
+    D,
+    export,
+    honest,
+    refused,
+    repacked,
+    scheme,
+)
+from msgspec.structs import replace
+
+from compliance import canonical, dsse
+from compliance.archive import pack, unpack
+from compliance.checks import Check
+from compliance.dsse import Envelope
+from compliance.events import GENESIS
+from compliance.export import (
+    Equivocation,
+)
+from compliance.keys import SigningKey
+from compliance.recomputation import Finding
+from compliance.statements import (
+    CarriedOver,
+    CycleCut,
+    Document,
+    NettingResult,
+    PositionStatement,
+    Receipt,
+    SettlementFinality,
+    SettlementInstruction,
+)
+from compliance.verifier import VerificationError, verify_bytes
+
+
+def lied(**changes: object) -> VerificationError:
+    return refused(scheme().export(replace(honest(), **changes)))
+
+
+def resigned(envelope: Envelope, bic: str, kind: type[Document], **changes: object) -> Envelope:
+    document = canonical.decode(envelope.payload_bytes(), kind)
+    return scheme().sign(bic, replace(document, **changes))
+
+
+def result() -> NettingResult:
+    assert honest().result is not None
+    return canonical.decode(honest().result.payload_bytes(), NettingResult)  # type: ignore[union-attr]
+
+
+def with_result(document: NettingResult) -> VerificationError:
+    return lied(result=scheme().sign(COORDINATOR, document))
+
+
+def test_trust_lists() -> None:
+    s = scheme()
+    stranger = dsse.sign(s.trust_list(3), SigningKey.generate())
+    by_bank = s.sign(A, s.trust_list(3))
+    stolen = replace(s.trust_list(3).members[0], bic="EEEEITRR")
+    twice = s.sign(COORDINATOR, replace(s.trust_list(3), members=(*s.trust_list(3).members, stolen)))
+    fork = s.sign(COORDINATOR, replace(s.trust_list(2), issuer="http://elsewhere"))
+    for lists in ((stranger,), (by_bank,), (twice,), (), (*honest().trust_lists, fork)):
+        error = lied(trust_lists=lists)
+        assert (error.step, error.finding) == (3, Finding.TRUST_LIST_REFUSED)
+
+
+def test_a_key_that_changes_hands_between_trust_lists() -> None:
+    s = scheme()
+    members = s.trust_list(3).members
+    keys = {member.bic: member.keys for member in members}
+    swapped = tuple(replace(m, keys=keys[{A: B, B: A}.get(m.bic, m.bic)]) for m in members)
+    newest = s.sign(COORDINATOR, replace(s.trust_list(3), members=swapped))
+    error = lied(trust_lists=(*honest().trust_lists, newest))
+    assert (error.step, error.finding) == (3, Finding.TRUST_LIST_REFUSED)
+
+
+def test_events() -> None:
+    events = honest().events
+    changed = replace(events[3], data={"n": "another"})
+    cases = [
+        (*events[:3], *events[4:]),
+        (*events[:3], changed, *events[4:]),
+        events[1:],
+        (),
+        (replace(events[0], id=1), *(replace(e, id=n) for n, e in enumerate(events[1:], 2))),
+    ]
+    for case in cases:
+        error = lied(events=case)
+        assert (error.step, error.finding) == (4, Finding.CHAIN_BROKEN)
+    assert lied(events=events[:-1]).finding is Finding.STATE_CONTRADICTED
+    assert events[0].prev_hash != GENESIS
+
+
+@pytest.mark.parametrize("name", ["cuts", "statements", "screenings", "receipts"])
+def test_a_document_that_its_bank_did_not_sign(name: str) -> None:
+    documents: tuple[Envelope, ...] = getattr(honest(), name)
+    first = documents[0]
+    by_coordinator = dsse.seal(first.payload_bytes(), first.payloadType, scheme().keys[COORDINATOR])
+    by_other = dsse.seal(first.payload_bytes(), first.payloadType, scheme().keys[D])
+    by_nobody = dsse.seal(first.payload_bytes(), first.payloadType, SigningKey.generate())
+    unsigned = replace(first, signatures=())
+    for forged in (by_coordinator, by_other, by_nobody, unsigned):
+        error = lied(**{name: (forged, *documents[1:])})
+        assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED)
+
+
+def test_coordinator_documents_signed_by_a_bank() -> None:
+    record = honest()
+    assert record.result is not None
+    assert record.finality is not None
+    by_bank = dsse.seal(record.result.payload_bytes(), record.result.payloadType, scheme().keys[A])
+    assert (lied(result=by_bank).step, lied(result=by_bank).finding) == (5, Finding.SIGNATURE_REFUSED)
+    by_bank = dsse.seal(record.finality.payload_bytes(), record.finality.payloadType, scheme().keys[A])
+    assert lied(finality=by_bank).step == 5
+
+
+@pytest.mark.parametrize("name", ["cuts", "statements", "screenings", "instructions"])
+def test_documents_of_another_cycle(name: str) -> None:
+    other = scheme().record(OTHER_CYCLE)
+    error = lied(**{name: (*getattr(honest(), name)[1:], getattr(other, name)[0])})
+    assert (error.step, error.finding) == (5, Finding.WRONG_CYCLE)
+
+
+def test_result_and_finality_of_another_cycle() -> None:
+    other = scheme().record(OTHER_CYCLE)
+    assert lied(result=other.result).finding is Finding.WRONG_CYCLE
+    assert lied(finality=other.finality).finding is Finding.WRONG_CYCLE
+    error = lied(statements=other.statements)
+    assert (error.step, error.finding) == (5, Finding.WRONG_CYCLE)
+
+
+def test_two_statements_of_one_bank_for_one_place() -> None:
+    second = resigned(honest().statements[0], A, PositionStatement, flows=scheme().statement(A, B, 1, 1).flows)
+    error = lied(statements=(*honest().statements, second))
+    assert (error.step, error.finding) == (5, Finding.SIGNED_TWICE)
+
+
+def test_a_false_accusation() -> None:
+    statements = honest().statements
+    for first, second in (
+        (statements[0], statements[0]),
+        (statements[0], statements[2]),
+        (statements[0], statements[1]),
+    ):
+        error = lied(equivocations=(Equivocation(participant=A, first=first, second=second),))
+        assert error.step == 5
+    error = lied(equivocations=(Equivocation(participant=B, first=statements[0], second=statements[0]),))
+    assert error.finding is Finding.FALSE_ACCUSATION
+
+
+def test_a_pair_that_one_bank_did_not_sign() -> None:
+    error = lied(statements=honest().statements[1:])
+    assert (error.step, error.finding) == (6, Finding.PAIR_NOT_MATCHED)
+
+
+def test_a_pair_left_out_in_silence() -> None:
+    document = result()
+    error = with_result(replace(document, statements=document.statements[1:]))
+    assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
+    error = with_result(replace(document, carried_over=()))
+    assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
+
+
+@pytest.mark.parametrize("reason", ["break", "not_attested", "cut_missing"])
+def test_a_matched_pair_carried_over_for_a_false_reason(reason: str) -> None:
+    document = result()
+    first = document.statements[0]
+    carried = (*document.carried_over, CarriedOver(pair=first.pair, currency=first.currency, reason=reason))
+    error = with_result(replace(document, statements=document.statements[1:], carried_over=carried))
+    assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
+
+
+def test_a_broken_pair_excused_by_a_cap() -> None:
+    document = result()
+    carried = tuple(replace(one, reason="net_debit_cap") for one in document.carried_over)
+    assert (with_result(replace(document, carried_over=carried)).step) == 6
+
+
+def test_a_statement_beyond_the_receivers_cut() -> None:
+    short = replace(canonical.decode(honest().cuts[1].payload_bytes(), CycleCut), lanes=())
+    error = lied(cuts=(honest().cuts[0], scheme().sign(B, short), *honest().cuts[2:]))
+    assert (error.step, error.finding) == (6, Finding.CUT_CONTRADICTED)
+
+
+def test_an_altered_net() -> None:
+    document = result()
+    positions = document.results[0].positions
+    altered = (replace(positions[0], net_minor="-7499"), replace(positions[1], net_minor="6799"), *positions[2:])
+    error = with_result(
+        replace(document, results=(replace(document.results[0], positions=altered), *document.results[1:]))
+    )
+    assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
+    assert "results[0].positions[0].net_minor is '-7499' signed, '-7500' computed" in error.detail
+
+
+def test_an_altered_net_with_the_old_manifest() -> None:
+    """The brief forgery: alter a net and sign the manifest with whatever key is at hand."""
+    document = result()
+    positions = tuple(replace(p, net_minor="0") for p in document.results[0].positions)
+    forged = replace(document, results=(replace(document.results[0], positions=positions), *document.results[1:]))
+    files = {**unpack(export()), "result.jsonl": canonical.encode(scheme().sign(COORDINATOR, forged)) + b"\n"}
+    assert refused(pack(files)).finding is Finding.FILE_CHANGED
+    assert refused(repacked(files, SigningKey.generate())).finding is Finding.MANIFEST_UNSIGNED
+    assert refused(repacked(files)).finding is Finding.RESULT_DIFFERS
+
+
+def test_another_rulebook_or_cap() -> None:
+    error = lied(rulebook=canonical.encode({"approval": {"mode": "never", "thresholds_minor": {}}}))
+    assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
+    assert error.detail.startswith("the result: rulebook")
+    assert lied(caps=()).step == 7
+    assert lied(value_date="2026-03-03").step == 7
+    assert lied(result=None).step == 7
+
+
+def test_instructions() -> None:
+    made = honest().instructions
+    more = resigned(made[0], COORDINATOR, SettlementInstruction, net_minor="-1")
+    agentless = tuple(resigned(one, COORDINATOR, SettlementInstruction, settlement_agent=A) for one in made)
+    elsewhere = resigned(made[0], COORDINATOR, SettlementInstruction, id=f"{CYCLE}/{D}/EUR", participant=D)
+    for case in ((more, *made[1:]), made[1:], agentless, (*made, elsewhere), ()):
+        error = lied(instructions=case)
+        assert (error.step, error.finding) == (8, Finding.INSTRUCTIONS_DIFFER)
+
+
+def test_receipts() -> None:
+    receipt = canonical.decode(honest().receipts[0].payload_bytes(), Receipt)
+    for changes in ({"sha256": ROOT}, {"instruction": f"{CYCLE}/{B}/EUR"}):
+        error = lied(receipts=(scheme().sign(A, replace(receipt, **changes)),))
+        assert (error.step, error.finding) == (8, Finding.RECEIPT_DIFFERS)
+    assert verify_bytes(scheme().export(replace(honest(), receipts=())), scheme().anchor).state == "final"
+
+
+def test_four_eyes() -> None:
+    proposal = honest().proposals[0]
+    for person in ("alice", " Alice "):
+        error = lied(proposals=(replace(proposal, decided_by=person),))
+        assert (error.step, error.finding) == (9, Finding.MAKER_IS_CHECKER)
+    assert lied(proposals=(replace(proposal, decided_by=None),)).finding is Finding.MAKER_IS_CHECKER
+    for proposals in (
+        (),
+        (replace(proposal, decision="reject"),),
+        (replace(proposal, decision=None, decided_by=None),),
+        (replace(proposal, action="hold"),),
+        (replace(proposal, subject_sha256=ROOT),),
+        (replace(proposal, subject_sha256=None),),
+    ):
+        error = lied(proposals=proposals)
+        assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
+
+
+def test_a_failed_check_needs_a_release() -> None:
+    failed = (Check(name="screening_attested", verdict="fail", detail="a list is stale"),)
+    error = lied(checks=failed)
+    assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
+    released = (replace(honest().proposals[0], action="release"),)
+    data = scheme().export(replace(honest(), checks=failed, proposals=released))
+    assert verify_bytes(data, scheme().anchor).state == "final"
+
+
+def test_finality() -> None:
+    record = honest()
+    assert record.finality is not None
+    for changes in ({"result": ROOT}, {"settlement_agent": A}):
+        error = lied(finality=resigned(record.finality, COORDINATOR, SettlementFinality, **changes))
+        assert (error.step, error.finding) == (10, Finding.FINALITY_DIFFERS)
+    assert (lied(finality=None).step, lied(finality=None).finding) == (10, Finding.FINALITY_DIFFERS)
+    settled = lied(state="settled", events=record.events[:-1])
+    assert (settled.step, settled.finding) == (10, Finding.FINALITY_DIFFERS)
