@@ -153,18 +153,19 @@ class Registry:
         await self.adopt()
 
     async def adopt(self) -> None:
-        """Put the rulebook in force, so that cycles can name it; does nothing for one that was in force before."""
+        """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
+        sha256 = self._rulebook.sha256
         async with transaction(self._engine) as conn:
-            added = await conn.execute(
+            if await rulebook_in_force(conn) == self._rulebook:
+                return
+            await conn.execute(
                 text(
                     "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json))"
-                    " ON CONFLICT DO NOTHING RETURNING sha256"
+                    " ON CONFLICT DO NOTHING"
                 ),
-                {"sha256": self._rulebook.sha256, "document": canonical.encode(self._rulebook).decode()},
+                {"sha256": sha256, "document": canonical.encode(self._rulebook).decode()},
             )
-            if added.one_or_none() is not None:
-                data = {"sha256": self._rulebook.sha256, "version": self._rulebook.version}
-                await events.append(conn, "rulebook.adopted", data)
+            await events.append(conn, "rulebook.adopted", {"sha256": sha256, "version": self._rulebook.version})
 
     async def admit(
         self,
@@ -252,6 +253,18 @@ class Registry:
     def _require_cleared(self, currency: str) -> None:
         if currency not in self._rulebook.currencies:
             raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook", status=422)
+
+
+async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
+    """Return the rulebook adopted last; None before the coordinator is founded."""
+    found = await conn.execute(
+        text(
+            "SELECT document::text FROM rulebooks WHERE sha256 ="
+            " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
+        )
+    )
+    document = found.scalar_one_or_none()
+    return None if document is None else canonical.decode(document.encode(), Rulebook)
 
 
 def read_application(envelope: Envelope) -> Application:

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from compliance import canonical
 from compliance.statements import CurrencyCode, TotalAmount
+from gateway.federation.settings import ConfigurationError
 
 Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
@@ -114,7 +115,7 @@ class Rulebook(Rule, frozen=True, kw_only=True):
         return day
 
 
-class RulebookError(ValueError):
+class RulebookError(ConfigurationError):
     """The rulebook can't be used. The message says where and why."""
 
 
@@ -125,7 +126,7 @@ def load(path: Path | None = None) -> Rulebook:
         if source.suffix == ".json":
             return checked(msgspec.json.decode(source.read_bytes(), type=Rulebook))
         return checked(msgspec.convert(tomllib.loads(source.read_text("utf-8")), Rulebook))
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, msgspec.MsgspecError, RulebookError) as error:
         raise RulebookError(f"{source}: {error}") from error
 
 

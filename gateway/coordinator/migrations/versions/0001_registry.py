@@ -88,6 +88,7 @@ CREATE TABLE events (
     hash text NOT NULL UNIQUE CHECK (hash ~ '^[0-9a-f]{64}$')
 );
 CREATE INDEX events_cycle ON events (cycle, id) WHERE cycle IS NOT NULL;
+CREATE INDEX events_rulebook ON events (id) WHERE type = 'rulebook.adopted';
 
 CREATE FUNCTION announce_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,0 +1,253 @@
+"""`concordat coordinator …`: found, run and look after the clearing house."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.coordinator.app import Foundation
+    from gateway.coordinator.rulebook import Rulebook
+    from gateway.federation.membership import Application
+    from gateway.federation.settings import NodeSettings
+
+T = TypeVar("T")
+
+app = typer.Typer(name="coordinator", help="The clearing house.", no_args_is_help=True)
+
+DATABASE = "coordinator"
+# Who acts when a command is given at the coordinator's own machine, in the events that it leaves.
+AT_THE_MACHINE = "command line"
+
+_Name = Annotated[str, typer.Option(help="The clearing house's name.", envvar="CONCORDAT_NAME")]
+_Rulebook = Annotated[
+    Path | None,
+    typer.Option(
+        "--rulebook", help="A rulebook in TOML or JSON; without it, the built-in one.", envvar="CONCORDAT_RULEBOOK"
+    ),
+]
+_Application = Annotated[Path, typer.Argument(help="The application that the institution's `init` wrote.")]
+_Reason = Annotated[str, typer.Option(help="Why, for the event log.")]
+
+
+@app.command()
+def init(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
+    """Make the keys, bring the database up to date and publish the first trust list. Safe to run again."""
+
+    async def nothing_more(_: Foundation) -> None:
+        return
+
+    _on_foundation(nothing_more, first=(_rules(rulebook), name))
+    anchor()
+
+
+@app.command()
+def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
+    """Run the coordinator until it is told to stop. Brings its database up to date first."""
+    from gateway.coordinator.app import PACKAGE, build
+    from gateway.federation.database import migrate
+    from gateway.federation.postgres import database
+    from gateway.federation.serve import run
+
+    settings, rules = _settings(), _rules(rulebook)
+    with database(settings, DATABASE) as url:
+        asyncio.run(migrate(url, PACKAGE))
+        application = build(settings, url, rules, name=name)
+        run(application, host=settings.host, port=settings.port, log_level=settings.log_level)
+
+
+@app.command()
+def anchor(
+    out: Annotated[Path | None, typer.Option(help="Where to write it (standard output if absent).")] = None,
+) -> None:
+    """Print the trust anchor: the one thing that members, auditors and verifiers believe without proof."""
+    import msgspec
+
+    from gateway.federation.client import MemberIdentity
+    from gateway.federation.trust import TrustAnchor
+
+    settings = _settings()
+    trusted = TrustAnchor.of(settings.bic, MemberIdentity(settings.bic, settings.keys_dir).sign.verifying_key)
+    if out is None:
+        typer.echo(msgspec.json.format(msgspec.json.encode(trusted)).decode())
+    else:
+        trusted.write(out)
+
+
+@app.command("add-operator")
+def add_operator(
+    client_id: Annotated[str, typer.Argument(help="The person's name: small letters, digits, '.', '_', '-'.")],
+    key: Annotated[str | None, typer.Option(help="The public key, base64url as in a JWK.")] = None,
+    create: Annotated[Path | None, typer.Option(help="Make a key in this directory instead (auth.pem).")] = None,
+    role: Annotated[str, typer.Option(help="operator or auditor.")] = "operator",
+) -> None:
+    """Let an operator or auditor in by a public key; a known one gets the new key."""
+    import re
+
+    from compliance.keys import VerifyingKey
+    from gateway.federation.client import MemberIdentity
+
+    if not re.fullmatch(r"[a-z][a-z0-9._-]{0,63}", client_id):
+        raise typer.BadParameter(
+            "small letters, digits, '.', '_' and '-', beginning with a letter", param_hint="CLIENT_ID"
+        )
+    if role not in ("operator", "auditor"):
+        raise typer.BadParameter("operator or auditor", param_hint="--role")
+    if (key is None) == (create is None):
+        raise typer.BadParameter("give either --key or --create")
+    try:
+        public = VerifyingKey(key) if key else MemberIdentity(client_id, create or Path()).auth.verifying_key
+    except ValueError as error:
+        raise typer.BadParameter(f"not an Ed25519 public key: {error}", param_hint="--key") from error
+    granted: Literal["operator", "auditor"] = "operator" if role == "operator" else "auditor"
+    kid = _on_foundation(lambda base: base.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE))
+    typer.echo(f"{client_id} is {role} by key {kid}")
+
+
+@app.command("add-participant")
+def add_participant(
+    application: _Application,
+    cap: Annotated[
+        list[str] | None, typer.Option(help="A net debit cap, as in EUR=2500000.00; once for each currency.")
+    ] = None,
+    reason: _Reason = "enrolled at the coordinator's machine",
+) -> None:
+    """Take a bank in at once: approved, activated, with its caps."""
+    caps_minor = dict(_cap(entry) for entry in cap or ())
+    _admit(application, "participant", caps_minor, reason)
+
+
+@app.command("add-agent")
+def add_agent(
+    application: _Application,
+    reason: _Reason = "enrolled at the coordinator's machine",
+) -> None:
+    """Take the settlement agent in."""
+    _admit(application, "agent", {}, reason)
+
+
+@app.command()
+def status() -> None:
+    """Show who is a member, and prove that the event log is whole."""
+    from sqlalchemy import text
+
+    from gateway.coordinator import events, trust_list
+    from gateway.federation.database import transaction
+
+    async def look(base: Foundation) -> list[str]:
+        async with transaction(base.engine) as conn:
+            count = await events.verify_chain(conn)
+            version = await trust_list.version(conn)
+            members = await conn.execute(text("SELECT bic, kind, status, name FROM members ORDER BY kind, bic"))
+            clients = await conn.execute(text("SELECT client_id, role FROM clients WHERE NOT disabled ORDER BY 1"))
+            return [
+                f"events      {count}, the chain of hashes is whole",
+                f"trust list  version {version}",
+                f"rulebook    {base.rulebook.version} ({base.rulebook.sha256[:12]})",
+                *(f"{row.kind:<11} {row.bic:<11} {row.status:<9} {row.name}" for row in members),
+                *(f"{row.role:<11} {row.client_id}" for row in clients),
+            ]
+
+    try:
+        typer.echo("\n".join(_on_foundation(look)))
+    except events.EventChainError as error:
+        typer.echo(f"the event log was tampered with: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _admit(
+    path: Path,
+    kind: Literal["participant", "agent"],
+    caps_minor: dict[str, int],
+    reason: str,
+) -> None:
+    applicant = _application(path)
+
+    async def admit(base: Foundation) -> None:
+        await base.registry.admit(applicant, kind=kind, caps_minor=caps_minor, by=AT_THE_MACHINE, reason=reason)
+
+    _on_foundation(admit)
+    typer.echo(f"{applicant.bic} ({applicant.name}) is an active {kind}")
+
+
+def _application(path: Path) -> Application:
+    import msgspec
+
+    from compliance.dsse import Envelope
+    from gateway.coordinator.registry import read_application
+    from gateway.federation.problems import Refusal
+
+    try:
+        return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope))
+    except (OSError, msgspec.MsgspecError, Refusal) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="APPLICATION") from error
+
+
+def _cap(entry: str) -> tuple[str, int]:
+    from gateway.federation.money import AmountError, parse_amount
+
+    currency, _, amount = entry.partition("=")
+    try:
+        return currency, parse_amount(amount, currency)
+    except AmountError as error:
+        raise typer.BadParameter(f"{entry}: {error}", param_hint="--cap") from error
+
+
+def _settings() -> NodeSettings:
+    from gateway.federation.settings import NodeSettings
+
+    return NodeSettings.from_env()
+
+
+def _rules(path: Path | None) -> Rulebook:
+    from gateway.coordinator import rulebook
+
+    return rulebook.load(path)
+
+
+def _on_foundation(work: Callable[[Foundation], Awaitable[T]], *, first: tuple[Rulebook, str] | None = None) -> T:
+    """Do something with the coordinator's registry and database, whether or not the coordinator runs meanwhile.
+
+    `first` is the rulebook and the name to found it with; without, it has to be founded already.
+    """
+    from gateway.coordinator.app import PACKAGE, Foundation
+    from gateway.coordinator.registry import rulebook_in_force
+    from gateway.federation.database import create_engine, migrate, transaction
+    from gateway.federation.postgres import database
+    from gateway.federation.problems import Refusal
+    from gateway.federation.settings import ConfigurationError
+
+    settings = _settings()
+
+    async def in_force(url: str) -> Rulebook:
+        engine = create_engine(url)
+        try:
+            async with transaction(engine) as conn:
+                found = await rulebook_in_force(conn)
+        finally:
+            await engine.dispose()
+        if found is None:
+            raise ConfigurationError("the coordinator isn't founded yet: run `concordat coordinator init`")
+        return found
+
+    async def run(url: str) -> T:
+        await migrate(url, PACKAGE)
+        base = Foundation.lay(settings, url, first[0] if first else await in_force(url))
+        try:
+            if first:
+                await base.found(first[1])
+            return await work(base)
+        finally:
+            await base.engine.dispose()
+
+    with database(settings, DATABASE) as url:
+        try:
+            task: Coroutine[None, None, T] = run(url)
+            return asyncio.run(task)
+        except Refusal as refusal:
+            typer.echo(f"refused: {refusal.reason}: {refusal.detail}", err=True)
+            raise typer.Exit(1) from refusal
