@@ -1,0 +1,115 @@
+"""`concordat verify` as a user meets it: exit codes, one line per step, and nothing heavy imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from compliance import canonical, dsse
+from compliance.events import LoggedEvent
+from compliance.export import CycleRecord, build_export
+from compliance.keys import SigningKey
+from compliance.statements import Member, TrustKey, TrustList
+from compliance.trust import Anchor
+from gateway.federation import audit_cli
+
+CYCLE, COORDINATOR = "2026-03-02-01", "CNCDXXC0"
+KEY = SigningKey.generate()
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    audit_cli.register(app)
+    return app
+
+
+@pytest.fixture
+def anchor(tmp_path: Path) -> Path:
+    path = tmp_path / "anchor.json"
+    path.write_bytes(msgspec.json.encode(Anchor.of(COORDINATOR, KEY.verifying_key)))
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """The export of a cycle that was just opened."""
+    member = Member(
+        bic=COORDINATOR,
+        name="Clearing house",
+        kind="coordinator",
+        status="active",
+        url="http://localhost",
+        keys=(TrustKey(kid=KEY.kid, alg="Ed25519", x=KEY.x, use="sign", status="active"),),
+    )
+    opened = LoggedEvent(
+        id=3, type="cycle.opened", at="2026-03-02T06:00:00Z", cycle=CYCLE, data={}, audience=None, prev_hash="0" * 64
+    )
+    record = CycleRecord(
+        cycle=CYCLE,
+        value_date="2026-03-02",
+        state="open",
+        rulebook=canonical.encode({"approval": {"mode": "never", "thresholds_minor": {}}}),
+        trust_lists=(dsse.sign(TrustList(version=1, issuer="http://localhost", members=(member,)), KEY),),
+        events=(opened,),
+    )
+    path = tmp_path / "export.zip"
+    path.write_bytes(build_export(record, KEY))
+    return path
+
+
+def test_verified(app: typer.Typer, anchor: Path, archive: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", str(archive), "--trust", str(anchor)])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert [line.split()[:2] for line in lines[:10]] == [["✓", str(number)] for number in range(1, 11)]
+    assert lines[-1].startswith("VERIFIED: ")
+
+
+def test_not_verified(app: typer.Typer, anchor: Path, archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes().replace(b'"state":"open"', b'"state":"done"'))
+    result = CliRunner().invoke(app, ["verify", str(archive), "--trust", str(anchor)])
+    assert result.exit_code == 1
+    assert "✗  1 The archive is well formed: cycle.json was changed" in result.output
+    assert "NOT VERIFIED" in result.output
+
+
+@pytest.mark.parametrize("spoil", ["no archive", "no anchor", "anchor is no JSON", "anchor without keys"])
+def test_not_readable(app: typer.Typer, anchor: Path, archive: Path, spoil: str) -> None:
+    match spoil:
+        case "no archive":
+            archive.unlink()
+        case "no anchor":
+            anchor.unlink()
+        case "anchor is no JSON":
+            anchor.write_text("{")
+        case "anchor without keys":
+            anchor.write_text(f'{{"bic":"{COORDINATOR}","keys":[]}}')
+    result = CliRunner().invoke(app, ["verify", str(archive), "--trust", str(anchor)])
+    assert result.exit_code == 2
+    assert "can't read" in result.output
+
+
+def test_an_export_from_nowhere_leaves_no_file(app: typer.Typer, tmp_path: Path) -> None:
+    KEY.save(tmp_path / "auth.pem")
+    target = tmp_path / "out.zip"
+    options = ["--coordinator", "http://127.0.0.1:9", "--coordinator-bic", COORDINATOR, "--client", "ada"]
+    options += ["--key", str(tmp_path / "auth.pem"), "--out", str(target)]
+    result = CliRunner().invoke(app, ["export", CYCLE, *options])
+    assert result.exit_code == 1
+    assert not target.exists()
+
+
+def test_the_verifier_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, compliance.verifier, gateway.federation.audit_cli;"
+        "heavy = {'litestar', 'sqlalchemy', 'asyncpg', 'httpx', 'textual', 'numpy', 'rapidfuzz'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr == ""
