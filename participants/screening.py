@@ -128,7 +128,7 @@ class Screener:
             if versions == self._versions:
                 return False
             rows = [tuple(row) for row in await self._pool.fetch(IN_FORCE)]
-            # Normalising tens of thousands of names takes seconds: payments go on with the old lists meanwhile.
+            # Reading and normalising tens of thousands of names takes about a second: payments go on meanwhile.
             self._matcher = await asyncio.to_thread(lambda: Matcher([_stored(*row) for row in rows]))
             self._versions = [(row[0], row[1]) for row in rows]
             self._clean = set()
