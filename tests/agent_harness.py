@@ -28,7 +28,8 @@ class Scheme:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.sign, self.token = SigningKey.generate(), SigningKey.generate()
+        self.sign = SigningKey.load_or_create(directory / "coordinator" / "sign.pem")
+        self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
         anchor = TrustAnchor.of(COORDINATOR, self.sign.verifying_key)
         anchor.write(directory / "anchor.json")
         TrustStore(anchor, path=directory / "trust-list.json").update(dsse.sign(self._trust_list(), self.sign))
