@@ -23,6 +23,7 @@ import time
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,11 +35,20 @@ from gateway.federation.settings import ConfigurationError, NodeSettings
 
 START_TIMEOUT_S = 60
 _SUPERUSER = "postgres"
+_PORT = 5432  # part of the socket's name
 _URL_SCHEME = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://")
 
 
 class PostgresError(ConfigurationError):
     """PostgreSQL can't be used as it is. The message says why and what to do."""
+
+
+class _Answer(IntEnum):
+    """What a server says to pg_isready."""
+
+    ACCEPTS = 0
+    REJECTS = 1
+    NOTHING = 2
 
 
 class EmbeddedServer:
@@ -82,8 +92,11 @@ class EmbeddedServer:
         try:
             if not (self.data / "PG_VERSION").exists():
                 self._initialise()
-            if not self._is_running():
-                self._launch()
+            match self._answer():
+                case _Answer.REJECTS:  # a server left by a killed owner, still starting or recovering
+                    self._wait_for_owner()
+                case _Answer.NOTHING:
+                    self._launch()
         except BaseException:
             os.close(lock)
             raise
@@ -96,7 +109,7 @@ class EmbeddedServer:
             return
         atexit.unregister(self.stop)
         try:
-            if self._is_running():
+            if self._answer() is not _Answer.NOTHING:
                 self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S))
             shutil.rmtree(self.socket_dir, ignore_errors=True)
         finally:
@@ -105,7 +118,11 @@ class EmbeddedServer:
 
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of a database on this server."""
-        return f"postgresql+asyncpg://{_SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_dir))}"
+        return f"postgresql+asyncpg://{_SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_dir))}&port={_PORT}"
+
+    def program(self, name: str) -> Path:
+        """Return the path of one of PostgreSQL's programs (pg_dump, psql, pgbench)."""
+        return self._bin / name
 
     def _initialise(self) -> None:
         self._run(
@@ -122,6 +139,7 @@ class EmbeddedServer:
     def _launch(self) -> None:
         settings = {
             "listen_addresses": "",
+            "port": str(_PORT),
             "unix_socket_directories": str(self.socket_dir),
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
@@ -145,13 +163,14 @@ class EmbeddedServer:
 
     def _wait_for_owner(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while self._call("pg_isready", "-q", "-h", str(self.socket_dir)).returncode != 0:
+        while self._answer() is not _Answer.ACCEPTS:
             if time.monotonic() > deadline:
                 raise PostgresError(f"another process owns {self.directory}, but its server accepts no connection")
             time.sleep(0.1)
 
-    def _is_running(self) -> bool:
-        return self._call("pg_ctl", "status", "-D", str(self.data)).returncode == 0
+    def _answer(self) -> _Answer:
+        # Asked on the socket, not of the pid file: a pid may be another process's, or a zombie's.
+        return _Answer(self._call("pg_isready", "-q", "-h", str(self.socket_dir), "-p", str(_PORT)).returncode)
 
     def _run(self, program: str, *arguments: str) -> None:
         done = self._call(program, *arguments)
@@ -168,6 +187,8 @@ class EmbeddedServer:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 cwd=self.directory,
+                # libpq's variables are about other servers.
+                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
                 check=False,
                 **({} if self._account is None else _as_account(self._account)),
             )

@@ -49,7 +49,7 @@ def server(app: Litestar, *, host: str, port: int) -> NodeServer:
 def run(app: Litestar, *, host: str, port: int, log_level: str = "info") -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, within 10 s, and return.
 
-    Raises SystemExit(0) when stopped by a signal, SystemExit(1) when the application couldn't start.
+    Raises SystemExit: 0 when stopped by a signal, 3 when the application couldn't start.
     """
     configure_logging(log_level)
 
@@ -59,7 +59,4 @@ def run(app: Litestar, *, host: str, port: int, log_level: str = "info") -> None
     # uvicorn takes the signals over while it runs, and raises them again when it has shut down.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    node = server(app, host=host, port=port)
-    node.run()
-    if not node.started:
-        raise SystemExit(1)
+    server(app, host=host, port=port).run()
