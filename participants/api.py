@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post, put
@@ -10,11 +11,12 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.dsse import Envelope
+from compliance.statements import ScreeningList
 from gateway.federation.identity import Claims
 from gateway.federation.node import requires
 from gateway.federation.paging import Page, encode_cursor
 from gateway.federation.problems import Refusal
-from participants import cycle_reads, views
+from participants import cycle_reads, store, views
 from participants.accounts import AccountOutcome, OpenAccounts
 from participants.cycle import attested_subject, cut_subject, settled_subject
 from participants.disputes import Dispute, WithdrawDispute
@@ -22,13 +24,14 @@ from participants.events import PaymentOrder
 from participants.fsck import balances_at
 from participants.holds import DecideHold
 from participants.node import BankNode
-from participants.payments import OrderOutcome, OrderReason, SubmitOrders
+from participants.payments import OrderOutcome, OrderReason
 from participants.views import (
     AccountBatch,
     AccountPage,
     CycleView,
     HoldOpinion,
     LaneView,
+    ListImport,
     OrderBatch,
     OrderResults,
     PaymentPage,
@@ -62,7 +65,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.ledger.submit(SubmitOrders([node.check(data)]))
+    (outcome,) = await node.submit([data])
     if outcome.status == "refused":
         raise refusal_of(outcome)
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
@@ -72,7 +75,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
 @post("/payments/batch", guards=STAFF, status_code=HTTP_200_OK, tags=["payments"], operation_id="submitPayments")
 async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.ledger.submit(SubmitOrders([node.check(order) for order in data.payments]))
+    outcomes = await node.submit(data.payments)
     return OrderResults(results=tuple(answer_of(outcome) for outcome in outcomes))
 
 
@@ -112,7 +115,7 @@ async def return_payment(payment_id: FromPath[Any], data: JSONBody[ReturnRequest
         remittance=data.remittance,
         returns=original.id,
     )
-    (outcome,) = await node.ledger.submit(SubmitOrders([node.check(order)]))
+    (outcome,) = await node.submit([order])
     if outcome.status == "refused":
         raise refusal_of(outcome)
     return answer_of(outcome)
@@ -123,7 +126,7 @@ async def dispute_payment(
     payment_id: FromPath[Any], data: JSONBody[Why], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
-    await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))
+    (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
     await node.follower.mend()
     return await _payment(node, str(payment_id))
 
@@ -142,16 +145,14 @@ async def withdraw_dispute(
     reason: Annotated[str, QueryParameter(min_length=1, max_length=500)] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
-    await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))
+    (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
     await node.follower.mend()
     return await _payment(node, str(payment_id))
 
 
 async def _payment(node: BankNode, payment_id: str) -> PaymentView:
-    from participants.store import read_payments
-
     async with node.pool.acquire() as connection:
-        found = await read_payments(connection, [payment_id])
+        found = await store.read_payments(connection, [payment_id])
     if payment_id not in found:
         raise Refusal("payment_unknown", f"no payment {payment_id}", status=404)
     return views.payment_view(found[payment_id])
@@ -172,8 +173,20 @@ async def decide_hold(
     payment_id: FromPath[Any], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Give one person's word on a held payment; two different people must agree before anything happens."""
-    await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))
+    (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()
     return await _payment(node, str(payment_id))
+
+
+@post("/screening/lists", guards=STAFF, tags=["screening"], operation_id="importList")
+async def import_list(data: JSONBody[ListImport], node: Node, request: ConcordatRequest) -> ScreeningList:
+    """Import a sanctions list (OFAC's sdn.csv with alt.csv, its one-file CSV, or the UN's XML) and screen against it."""
+    return await node.screener.import_list(data.name, data.files, request.auth.sub)
+
+
+@get("/screening/lists", guards=READERS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
+def list_lists(node: Node) -> list[ScreeningList]:
+    """List the sanctions lists in force."""
+    return list(node.screener.lists)
 
 
 # --- books ---------------------------------------------------------------------------------------------------
@@ -278,8 +291,6 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
 
 
 def _instant(text: str) -> Any:
-    from datetime import UTC, datetime
-
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:

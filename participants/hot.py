@@ -7,10 +7,10 @@ handler of the framework costs about as much as everything else a payment needs 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.federation import correlation
 from gateway.federation.edge import header
@@ -20,7 +20,6 @@ from gateway.federation.telemetry import REQUESTS
 from participants.api import answer_of, refusal_of
 from participants.events import PaymentOrder
 from participants.node import BankNode
-from participants.payments import SubmitOrders
 from participants.views import OrderBatch, OrderResults
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -41,7 +40,7 @@ class HotPath:
         self._app = app
         self._node = node
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         path = scope["path"]
@@ -70,9 +69,8 @@ class HotPath:
         # than members were understood means a repeated member, or a body that the application should look at.
         if body.count(b'":') != members:
             return await self._app(scope, again, send)
-        check = self._node.check
         try:
-            outcomes = await self._node.ledger.submit(SubmitOrders([check(order) for order in orders]))
+            outcomes = await self._node.submit(orders)
         except Refusal as refusal:
             return await _refuse(scope, send, refusal)
         if path != "/payments":
@@ -92,10 +90,10 @@ def _members(order: PaymentOrder) -> int:
 
 async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
     """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
-    messages: list[Message] = []
+    messages: list[dict[str, Any]] = []
     body = b""
     while True:
-        message: Any = await receive()
+        message = cast(dict[str, Any], await receive())
         messages.append(message)
         if message["type"] != "http.request":
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -19,9 +18,9 @@ from gateway.federation.wire import (
     PaymentBatch,
     PaymentTerms,
 )
-from participants.events import Hit
 from participants.ledger import Ledger
 from participants.payments import ReceivedPayment, ReceivePayments
+from participants.screening import Screener
 
 
 class BatchReason(StrEnum):
@@ -50,13 +49,13 @@ class Inbound:
         ledger: Ledger,
         trust: TrustStore,
         signer: Signer,
-        screen: Callable[[PaymentTerms], tuple[Hit, ...]],
+        screener: Screener,
     ) -> None:
         self._bank = bank
         self._ledger = ledger
         self._trust = trust
         self._signer = signer
-        self._screen = screen
+        self._screener = screener
 
     async def receive(self, caller: str, body: bytes) -> Envelope:
         """Decide the payments of a signed batch from `caller` and return the signed Acknowledgement.
@@ -77,6 +76,7 @@ class Inbound:
             )
         except EvidenceError as error:
             raise Refusal(error.reason, str(error), status=400) from error
+        await self._screener.prepare(batch.payments)
         payments = self._check(caller, batch)
         digest = canonical.digest(envelope.payload_bytes())
         outcomes = await self._ledger.submit(ReceivePayments(caller, digest, body, payments))
@@ -104,6 +104,6 @@ class Inbound:
                 BatchReason.ROOT_DIFFERS, "root isn't the tree head over the payments", status=400, pointer="/root"
             )
         return [
-            ReceivedPayment(terms, leaf, self._screen(terms))
+            ReceivedPayment(terms, leaf, self._screener.hits_for(terms))
             for terms, leaf in zip(batch.payments, leaves, strict=True)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -21,7 +22,7 @@ from participants.follower import Follower
 from participants.inbound import Inbound
 from participants.ledger import Ledger
 from participants.outbound import Outbound
-from participants.payments import CheckedOrder, OrderReason
+from participants.payments import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders
 from participants.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
@@ -80,7 +81,7 @@ class BankNode:
             ledger=self.ledger,
             trust=self.trust,
             signer=self.identity.sign,
-            screen=self.screener.hits_for,
+            screener=self.screener,
         )
         self.outbound = Outbound(
             bank=self.bic,
@@ -122,6 +123,11 @@ class BankNode:
             "ledger": f"{events_written} events",
             "trust_list": f"version {self.trust.current.version}",
         }
+
+    async def submit(self, orders: Sequence[PaymentOrder]) -> list[OrderOutcome]:
+        """Decide orders of the bank's own customers; return when that is durable."""
+        await self.screener.prepare(orders)
+        return await self.ledger.submit(SubmitOrders([self.check(order) for order in orders]))
 
     def check(self, order: PaymentOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""

@@ -49,6 +49,13 @@ class HoldOpinion(Message, frozen=True, kw_only=True):
     reason: Reason
 
 
+class ListImport(Message, frozen=True, kw_only=True):
+    """A sanctions list: its name, and the contents (base64) of its files by file name."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    files: Annotated[dict[str, bytes], Meta(min_length=1, max_length=8)]
+
+
 class ReturnRequest(Message, frozen=True, kw_only=True):
     """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
 

@@ -1,0 +1,24 @@
+"""What tests of several kinds share."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from uuid import UUID
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def uuid7() -> str:
+    """Return a new UUIDv7 (RFC 9562): ids in the order of time keep a B-tree's insertions together."""
+    milliseconds = time.time_ns() // 1_000_000
+    tail = random.getrandbits(74)
+    value = (milliseconds << 80) | (7 << 76) | ((tail >> 62) << 64) | (2 << 62) | (tail & (2**62 - 1))
+    return str(UUID(int=value))
