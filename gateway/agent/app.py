@@ -189,6 +189,7 @@ async def post_funding(
 
 def build_app(settings: NodeSettings, database_url: str) -> Litestar:
     """Return the agent's application over a migrated database. Raises ConfigurationError."""
+    iso20022.require_schemas(*iso20022.DEFINITIONS)
     agent = Agent(settings, database_url)
     return create_app(
         title="Concordat settlement agent",

@@ -10,6 +10,7 @@ import pytest
 from lxml import etree
 
 from gateway.federation.iso20022 import (
+    DEFINITIONS,
     MessageReason,
     MessageRefused,
     Movement,
@@ -19,11 +20,13 @@ from gateway.federation.iso20022 import (
     read_notification,
     read_settlement_request,
     read_status,
+    require_schemas,
     settlement_request,
     status_report,
 )
 from gateway.federation.iso20022.schemas import XSD_DIR_VARIABLE
 from gateway.federation.iso20022.values import control_sum_agrees, read_amount, write_amount, write_control_sum
+from gateway.federation.settings import SettingsError
 
 ISO20022 = Path(__file__).parents[3] / "shared" / "data" / "iso20022"
 needs_schemas = pytest.mark.skipif(
@@ -265,6 +268,13 @@ def test_with_the_schemas_at_hand_messages_are_validated_too(monkeypatch: pytest
     with pytest.raises(MessageRefused) as refused:
         notification(booked(account="A" * 40))
     assert refused.value.reason == MessageReason.SCHEMA_INVALID
+
+
+def test_a_schema_that_is_missing_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    require_schemas(*DEFINITIONS)
+    monkeypatch.setenv(XSD_DIR_VARIABLE, str(tmp_path))
+    with pytest.raises(SettingsError, match=XSD_DIR_VARIABLE):
+        require_schemas(*DEFINITIONS)
 
 
 def samples() -> Iterator[Path]:

@@ -5,6 +5,7 @@ Three messages, each in one envelope with its header (`framing`): the settlement
 `MessageReason`.
 """
 
+from gateway.federation.iso20022 import camt054, framing, pacs002, pacs029
 from gateway.federation.iso20022.camt054 import Notification, notification, read_notification
 from gateway.federation.iso20022.pacs002 import Status, StatusReport, read_status, status_report
 from gateway.federation.iso20022.pacs029 import (
@@ -14,11 +15,14 @@ from gateway.federation.iso20022.pacs029 import (
     settlement_request,
 )
 from gateway.federation.iso20022.reasons import MessageReason, MessageRefused
+from gateway.federation.iso20022.schemas import require_schemas
 from gateway.federation.iso20022.xml import MESSAGE_BYTES_MAX
 
 MEDIA_TYPE = "application/xml"
+DEFINITIONS = (framing.HEADER_DEFINITION, pacs029.DEFINITION, pacs002.DEFINITION, camt054.DEFINITION)
 
 __all__ = [
+    "DEFINITIONS",
     "MEDIA_TYPE",
     "MESSAGE_BYTES_MAX",
     "MessageReason",
@@ -32,6 +36,7 @@ __all__ = [
     "read_notification",
     "read_settlement_request",
     "read_status",
+    "require_schemas",
     "settlement_request",
     "status_report",
 ]

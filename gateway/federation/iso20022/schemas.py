@@ -13,6 +13,7 @@ from pathlib import Path
 from lxml import etree
 
 from gateway.federation.iso20022.reasons import MessageReason, MessageRefused
+from gateway.federation.settings import SettingsError
 
 XSD_DIR_VARIABLE = "CONCORDAT_XSD_DIR"
 NAMESPACE_PREFIX = "urn:iso:std:iso:20022:tech:xsd:"
@@ -24,6 +25,18 @@ def load(directory: Path, definition: str) -> etree.XMLSchema:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     with (directory / f"{definition}.xsd").open("rb") as file:
         return etree.XMLSchema(etree.parse(file, parser))
+
+
+def require_schemas(*definitions: str) -> None:
+    """Load the schemas that will be needed, if schemas are set up. Raises SettingsError for one that can't be."""
+    directory = os.environ.get(XSD_DIR_VARIABLE)
+    if not directory:
+        return
+    for definition in definitions:
+        try:
+            load(Path(directory), definition)
+        except (OSError, etree.LxmlError) as error:
+            raise SettingsError(f"{XSD_DIR_VARIABLE}: {error}") from error
 
 
 def validate(root: etree._Element, definition: str) -> None:
