@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from compliance import canonical, dsse
 from compliance.archive import ARCHIVE_BYTES_MAX, ArchiveError, unpack
+from compliance.cycle_documents import Finding, RefutedError, read_documents
 from compliance.dsse import Envelope, EvidenceError
 from compliance.events import ChainError, check_chain
 from compliance.export import (
@@ -40,14 +41,11 @@ from compliance.export import (
 )
 from compliance.keys import VerifyingKey
 from compliance.recomputation import (
-    Finding,
-    RefutedError,
     check_approval,
     check_finality,
     check_instructions,
     check_matching,
     check_netting,
-    read_documents,
 )
 from compliance.statements import TrustList
 from compliance.trust import Anchor, AnchorError, Signers, check_trust_list

@@ -113,7 +113,7 @@ class Scheme:
             flows=(flow(low, high, forth), flow(high, low, back)),
         )
 
-    def record(self, cycle: str = CYCLE) -> CycleRecord:
+    def record(self, cycle: str = CYCLE, rulebook: bytes = RULEBOOK) -> CycleRecord:
         """Return the honest record of the cycle."""
         agreed = [
             self.statement(A, B, 10_000, 2_500),
@@ -132,7 +132,7 @@ class Scheme:
         result = net_cycle(
             cycle=cycle,
             value_date="2026-03-02",
-            rulebook_sha256=canonical.digest(RULEBOOK),
+            rulebook_sha256=canonical.digest(rulebook),
             statements=pairs,
             caps={(C, "EUR"): 50_000},
             carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")],
@@ -146,7 +146,7 @@ class Scheme:
             cycle=cycle,
             value_date="2026-03-02",
             state="final",
-            rulebook=RULEBOOK,
+            rulebook=rulebook,
             trust_lists=tuple(self.sign(COORDINATOR, self.trust_list(version)) for version in (1, 2)),
             events=events,
             cuts=tuple(self.sign(cut.receiver, cut) for cut in cuts),

@@ -28,6 +28,7 @@ from msgspec.structs import replace
 
 from compliance import canonical
 from compliance.archive import pack, unpack
+from compliance.cycle_documents import Finding
 from compliance.dsse import Envelope, Signature
 from compliance.events import LoggedEvent
 from compliance.export import (
@@ -37,7 +38,6 @@ from compliance.export import (
     to_files,
 )
 from compliance.keys import SigningKey
-from compliance.recomputation import Finding
 from compliance.trust import Anchor, AnchorError
 from compliance.verifier import StepReport, verify_bytes, verify_export
 

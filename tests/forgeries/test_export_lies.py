@@ -22,13 +22,13 @@ from msgspec.structs import replace
 from compliance import canonical, dsse
 from compliance.archive import pack, unpack
 from compliance.checks import Check
+from compliance.cycle_documents import Finding
 from compliance.dsse import Envelope
 from compliance.events import GENESIS
 from compliance.export import (
     Equivocation,
 )
 from compliance.keys import SigningKey
-from compliance.recomputation import Finding
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -264,6 +264,29 @@ def test_a_failed_check_needs_a_release() -> None:
     released = (replace(honest().proposals[0], action="release"),)
     data = scheme().export(replace(honest(), checks=failed, proposals=released))
     assert verify_bytes(data, scheme().anchor).state == "final"
+
+
+@pytest.mark.parametrize(
+    ("mode", "thresholds", "verdict", "asked"),
+    [
+        ("never", {}, "warn", False),
+        ("never", {}, "fail", True),
+        ("above", {"EUR": "7500", "USD": "40"}, "pass", False),
+        ("above", {"EUR": "7500", "USD": "40"}, "warn", True),
+        ("above", {"EUR": "7499", "USD": "40"}, "pass", True),
+        ("above", {"EUR": "7500"}, "pass", True),
+        ("always", {}, "pass", True),
+    ],
+)
+def test_when_four_eyes_are_asked_for(mode: str, thresholds: dict[str, str], verdict: str, asked: bool) -> None:
+    rulebook = canonical.encode({"approval": {"mode": mode, "thresholds_minor": thresholds}})
+    record = scheme().record(rulebook=rulebook)
+    checks = (Check(name="completeness", verdict=verdict, detail="a pair is missing"),)  # type: ignore[arg-type]
+    unapproved = scheme().export(replace(record, checks=checks, proposals=()))
+    if asked:
+        assert refused(unapproved).finding is Finding.APPROVAL_MISSING
+    else:
+        assert verify_bytes(unapproved, scheme().anchor).steps[8].detail == "not asked for by the rulebook"
 
 
 def test_finality() -> None:
