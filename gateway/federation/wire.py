@@ -148,12 +148,23 @@ class StatementVerdict(Message, frozen=True, kw_only=True):
     status: Literal["stored", "agreed", "break"]
 
 
+class StatementVerdicts(Message, frozen=True, kw_only=True):
+    """The answer to a StatementSubmission, one verdict per statement in its order."""
+
+    verdicts: tuple[StatementVerdict, ...]
+
+
 class SenderCuts(Message, frozen=True, kw_only=True):
-    """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence."""
+    """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence.
+
+    `absent` are the receivers without a cut so far; once `complete`, pairs with them are carried over. On a lane of
+    any other receiver that isn't listed nothing was accepted.
+    """
 
     cycle: CycleId
     complete: bool
     lanes: tuple[ReceiverCut, ...]
+    absent: tuple[Bic, ...] = ()
 
 
 class ReceiverCut(Message, frozen=True, kw_only=True):
@@ -165,8 +176,8 @@ class ReceiverCut(Message, frozen=True, kw_only=True):
 class Event(Message, frozen=True, kw_only=True):
     """One entry of the coordinator's event feed. `id` is the cursor; `data` depends on `type`.
 
-    Types: cycle.opened, cycle.cut_off, cycle.attesting, cycle.break, cycle.matched, cycle.netted, cycle.held,
-    cycle.approved, cycle.instructed, cycle.deferred, cycle.settled, cycle.final, cycle.abandoned,
+    Types: cycle.opened, cycle.cut_off, cycle.attesting, cycle.break, cycle.equivocation, cycle.matched, cycle.netted,
+    cycle.held, cycle.approved, cycle.instructed, cycle.deferred, cycle.settled, cycle.final, cycle.abandoned,
     participant.changed, trust_list.published, cap.changed, proposal.made, proposal.decided.
     """
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from compliance.statements import NettingResult
 from gateway.federation import iso20022
 from gateway.federation.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.database import transaction
 
 INSUFFICIENT_FUNDS = "AM04"
 """ISO 20022 external status reason: the agent's accounts don't cover the debits."""
@@ -93,6 +97,18 @@ def message(
 
 FindAgent = Callable[[], Awaitable[tuple[str, str] | None]]
 """Returns BIC and base URL of the settlement agent, None while the registry has none."""
+
+
+def registered_agent(engine: AsyncEngine) -> FindAgent:
+    """Return the lookup of the scheme's active settlement agent in the registry."""
+
+    async def find() -> tuple[str, str] | None:
+        query = text("SELECT bic, url FROM members WHERE kind = 'agent' AND status = 'active' ORDER BY bic LIMIT 1")
+        async with transaction(engine) as conn:
+            row = (await conn.execute(query)).one_or_none()
+        return None if row is None else (row.bic, row.url)
+
+    return find
 
 
 class HttpSettlementClient:

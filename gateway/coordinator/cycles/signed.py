@@ -429,3 +429,55 @@ async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, l
     for row in rows:
         history.setdefault((row.currency, row.pair_low, row.pair_high), []).append(int(row.total))
     return history
+
+
+# --- counting -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedPair:
+    """A pair that agrees so far: what pair[0] pays pair[1], and back."""
+
+    key: PairKey
+    forth: int
+    back: int
+
+
+async def agreed_so_far(conn: AsyncConnection, cycle: str) -> list[AgreedPair]:
+    """Return the pairs of which both banks signed the same bytes."""
+    rows = await conn.execute(
+        text(
+            "SELECT low.currency, low.pair_low, low.pair_high, low.forth_minor::text AS forth,"
+            " low.back_minor::text AS back FROM statements low JOIN statements high"
+            " USING (cycle, currency, pair_low, pair_high, revision, sha256)"
+            " WHERE cycle = :cycle AND low.participant = pair_low AND high.participant = pair_high"
+        ),
+        {"cycle": cycle},
+    )
+    return [AgreedPair((row[0], row[1], row[2]), int(row.forth), int(row.back)) for row in rows]
+
+
+async def pair_outcomes(conn: AsyncConnection, cycle: str) -> dict[PairKey, str | None]:
+    """Return every pair of a closed attestation with the reason why it is carried over, None for an included one."""
+    rows = await conn.execute(
+        text("SELECT currency, pair_low, pair_high, carried FROM cycle_pairs WHERE cycle = :cycle"), {"cycle": cycle}
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+async def outcome_counts(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return how many pairs of each cycle are included and carried over."""
+    rows = await conn.execute(
+        text(
+            "SELECT cycle, count(*) FILTER (WHERE carried IS NULL) AS agreed, count(carried) AS carried"
+            " FROM cycle_pairs WHERE cycle = ANY (:cycles) GROUP BY cycle"
+        ),
+        {"cycles": list(cycles)},
+    )
+    return {row.cycle: (row.agreed, row.carried) for row in rows}
+
+
+async def statement_counts(conn: AsyncConnection, cycle: str) -> dict[str, int]:
+    """Return how many statements each participant submitted."""
+    query = text("SELECT participant, count(*) FROM statements WHERE cycle = :cycle GROUP BY participant")
+    return {row[0]: row[1] for row in await conn.execute(query, {"cycle": cycle})}

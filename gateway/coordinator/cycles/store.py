@@ -122,9 +122,11 @@ async def insert(
     opened_at: datetime,
     cut_off_at: datetime | None,
 ) -> Cycle | None:
-    """Open a cycle and tell everybody; None when its number is taken or another cycle is open."""
+    """Open a cycle and tell everybody; None when its number is taken or another cycle is open.
+
+    The registry has put the rulebook in force before.
+    """
     cycle_id = f"{value_date.isoformat()}-{number:02d}"
-    await _adopt(conn, rulebook)
     row = (
         await conn.execute(
             text(
@@ -222,16 +224,6 @@ async def happenings(conn: AsyncConnection, cycle_id: str) -> tuple[Happening, .
 
 
 # --- rulebooks ------------------------------------------------------------------------------------------
-
-
-async def _adopt(conn: AsyncConnection, rulebook: Rulebook) -> None:
-    await conn.execute(
-        text(
-            "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json))"
-            " ON CONFLICT (sha256) DO NOTHING"
-        ),
-        {"sha256": rulebook.sha256, "document": msgspec.json.encode(rulebook, order="sorted").decode()},
-    )
 
 
 async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:

@@ -135,7 +135,8 @@ CREATE TABLE results (
     sha256 text NOT NULL UNIQUE,
     envelope json NOT NULL,
     caps json NOT NULL,
-    checks json NOT NULL
+    checks json NOT NULL,
+    totals json NOT NULL
 );
 
 CREATE TABLE proposals (
@@ -173,6 +174,7 @@ CREATE INDEX instructions_pending ON instructions (participant, id) WHERE acknow
 CREATE TABLE settlement_attempts (
     cycle text NOT NULL REFERENCES cycles,
     attempt integer NOT NULL CHECK (attempt >= 1),
+    agent text NOT NULL,
     message_id text NOT NULL UNIQUE,
     request text,
     made_at timestamptz NOT NULL,

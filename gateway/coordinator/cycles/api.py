@@ -1,0 +1,223 @@
+"""HTTP: cycles, what banks submit to them, what operators decide, and what comes out."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.types import ControllerRouterHandler
+
+from compliance.dsse import Envelope
+from gateway.coordinator.cycles.service import CycleService
+from gateway.federation.node import requires
+from gateway.federation.paging import Key, Page, encode_cursor
+from gateway.federation.problems import Refusal
+from gateway.federation.views import (
+    Breaks,
+    Checks,
+    CyclePage,
+    CycleProgress,
+    InstructionView,
+    OpenCycle,
+    Positions,
+    Proposals,
+    ProposalView,
+)
+from gateway.federation.wire import (
+    Cycle,
+    Decision,
+    ProposalRequest,
+    SenderCuts,
+    StatementSubmission,
+    StatementVerdicts,
+)
+
+CyclePath = Annotated[str, PathParameter(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}$")]
+ProposalPath = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Cycles = NamedDependency[CycleService]
+Caller = Request[Any, Any, Any]
+
+_OPERATOR = requires("operator")
+_AUDITOR = requires("operator", "auditor")
+_PARTICIPANT = requires("participant")
+_READER = requires("operator", "auditor", "participant")
+_CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class CycleController(Controller):
+    path = "/cycles"
+    tags = ["cycles"]  # noqa: RUF012 - Litestar's own attribute
+
+    @get("/", guards=[_READER], operation_id="listCycles")
+    async def page(
+        self,
+        cycles: Cycles,
+        page: NamedDependency[Page],
+        value_date: Annotated[date | None, QueryParameter(description="Only cycles of this value date.")] = None,
+    ) -> CyclePage:
+        """List the cycles, newest first."""
+        found = await cycles.reading.summaries(limit=page.limit + 1, before=_before(page.after), value_date=value_date)
+        items = found[: page.limit]
+        last = items[-1].cycle if len(found) > page.limit else None
+        return CyclePage(items=items, next=None if last is None else encode_cursor(last.value_date, last.number))
+
+    @post("/", guards=[_OPERATOR], operation_id="openCycle")
+    async def open(self, request: Caller, data: JSONBody[OpenCycle], cycles: Cycles) -> Cycle:
+        """Open a cycle by hand."""
+        value_date = None if data.value_date is None else _date(data.value_date)
+        return (await cycles.open_on_demand(value_date, by=request.auth.sub)).message()
+
+    @get("/current", guards=[_READER], operation_id="getCurrentCycle")
+    async def current(self, cycles: Cycles) -> Cycle:
+        """Show the open cycle."""
+        return (await cycles.reading.current()).message()
+
+    @get("/{cycle:str}", guards=[_READER], operation_id="getCycle")
+    async def one(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
+        """Show one cycle."""
+        return (await cycles.reading.cycle(cycle)).message()
+
+    @post("/{cycle:str}/cut-off", guards=[_OPERATOR], status_code=200, operation_id="cutOffCycle")
+    async def cut_off(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Cycle:
+        """Cut the open cycle off now; a cycle that was cut off before is answered as it is."""
+        return (await cycles.cut_off(cycle, cause="operator", by=request.auth.sub)).message()
+
+    # --- what banks submit
+
+    @put("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="submitCut")
+    async def submit_cut(self, request: Caller, cycle: CyclePath, data: JSONBody[Envelope], cycles: Cycles) -> Cycle:
+        """Deliver the caller's signed `CycleCut`; the same again is fine."""
+        await cycles.attestation.submit_cut(request.auth.sub, cycle, data)
+        return (await cycles.reading.cycle(cycle)).message()
+
+    @get("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="getCuts")
+    async def cuts(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> SenderCuts:
+        """Show what every receiver accepted from the caller."""
+        return await cycles.attestation.cuts_for(request.auth.sub, cycle)
+
+    @post("/{cycle:str}/statements", guards=[_PARTICIPANT], status_code=200, operation_id="submitStatements")
+    async def submit_statements(
+        self, request: Caller, cycle: CyclePath, data: JSONBody[StatementSubmission], cycles: Cycles
+    ) -> StatementVerdicts:
+        """Submit signed statements and the screening statement: all are taken in, or none."""
+        return StatementVerdicts(verdicts=await cycles.attestation.submit_statements(request.auth.sub, cycle, data))
+
+    # --- what there is to see
+
+    @get("/{cycle:str}/breaks", guards=[_READER], operation_id="listBreaks")
+    async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
+        """Show the breaks; a participant sees those of its own pairs."""
+        return await cycles.reading.breaks(cycle, _own(request))
+
+    @get("/{cycle:str}/progress", guards=[_AUDITOR], operation_id="getProgress")
+    async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
+        """Show how far the cycle and each participant are."""
+        return await cycles.reading.progress(cycle)
+
+    @get("/{cycle:str}/positions", guards=[_READER], operation_id="getPositions")
+    async def positions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Positions:
+        """Show the net positions; a participant sees its own."""
+        return await cycles.reading.positions(cycle, _own(request))
+
+    @get("/{cycle:str}/checks", guards=[_AUDITOR], operation_id="getChecks")
+    async def checks(self, cycle: CyclePath, cycles: Cycles) -> Checks:
+        """Show what the checks before settlement said."""
+        return await cycles.reading.checks(cycle)
+
+    @get("/{cycle:str}/result", guards=[_READER], operation_id="getResult")
+    async def result(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
+        """Show the signed `NettingResult`."""
+        return await cycles.reading.result(cycle)
+
+    @get("/{cycle:str}/finality", guards=[_READER], operation_id="getFinality")
+    async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
+        """Show the signed `SettlementFinality`."""
+        return await cycles.reading.finality(cycle)
+
+    @get("/{cycle:str}/export", guards=[_AUDITOR], media_type="application/zip", operation_id="exportCycle")
+    async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:
+        """Export the cycle's evidence as one signed archive, for `concordat verify`."""
+        disposition = {"Content-Disposition": f'attachment; filename="{cycle}.zip"'}
+        return Response(await cycles.export(cycle), media_type="application/zip", headers=disposition)
+
+    # --- four eyes and instructions
+
+    @get("/{cycle:str}/proposals", guards=[_AUDITOR], operation_id="listProposals")
+    async def proposals(self, cycle: CyclePath, cycles: Cycles) -> Proposals:
+        """Show what operators proposed and decided, newest first."""
+        return await cycles.approvals.proposals(cycle)
+
+    @post("/{cycle:str}/proposals", guards=[_OPERATOR], operation_id="propose")
+    async def propose(
+        self, request: Caller, cycle: CyclePath, data: JSONBody[ProposalRequest], cycles: Cycles
+    ) -> ProposalView:
+        """Propose to approve, hold, release or abandon the cycle; another operator decides."""
+        return await cycles.approvals.propose(cycle, data, maker=request.auth.sub)
+
+    @get("/{cycle:str}/instructions", guards=[_READER], operation_id="listCycleInstructions")
+    async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
+        """Deliver the signed instructions; a participant gets its own."""
+        return await cycles.delivery.instructions(cycle, _own(request))
+
+    @get("/{cycle:str}/deliveries", guards=[_AUDITOR], operation_id="listDeliveries")
+    async def deliveries(
+        self,
+        cycle: CyclePath,
+        cycles: Cycles,
+        acknowledged: Annotated[bool | None, QueryParameter(description="Only those with or without receipt.")] = None,
+    ) -> list[InstructionView]:
+        """Show which instructions were acknowledged when."""
+        return await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
+
+
+@post("/proposals/{proposal:str}/decision", guards=[_OPERATOR], status_code=200, tags=["cycles"], operation_id="decide")
+async def decide(request: Caller, proposal: ProposalPath, data: JSONBody[Decision], cycles: Cycles) -> ProposalView:
+    """Confirm or reject another operator's proposal. The maker is never the checker."""
+    return await cycles.approvals.decide(proposal, data, checker=request.auth.sub)
+
+
+@get("/instructions", guards=[_PARTICIPANT], tags=["cycles"], operation_id="listPendingInstructions")
+async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
+    """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
+    return await cycles.delivery.pending(request.auth.sub)
+
+
+@post(
+    "/instructions/acknowledgements",
+    guards=[_PARTICIPANT],
+    status_code=204,
+    tags=["cycles"],
+    operation_id="acknowledgeInstruction",
+)
+async def acknowledge(request: Caller, data: JSONBody[Envelope], cycles: Cycles) -> None:
+    """Acknowledge an instruction by a signed `Receipt`; the same again is fine."""
+    await cycles.delivery.acknowledge(request.auth.sub, data)
+
+
+def _own(request: Caller) -> str | None:
+    """Return the participant whose part of things the caller may see; None for all."""
+    return str(request.auth.sub) if request.auth.role == "participant" else None
+
+
+def _before(after: Key | None) -> tuple[date, int] | None:
+    """Read the cursor of a page of cycles; raises Refusal (cursor_malformed, 400)."""
+    match after:
+        case None:
+            return None
+        case (str(day), int(number)) if _CURSOR_DATE.fullmatch(day) and 0 < number < 10_000:
+            return _date(day), number
+    raise Refusal("cursor_malformed", "not a cursor of this list", status=400)
+
+
+def _date(day: str) -> date:
+    try:
+        return date.fromisoformat(day)
+    except ValueError:
+        raise Refusal("value_date_refused", f"{day} isn't a date", status=422) from None
+
+
+route_handlers: list[ControllerRouterHandler] = [CycleController, decide, pending_instructions, acknowledge]

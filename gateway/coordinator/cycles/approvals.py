@@ -1,0 +1,112 @@
+"""Proposals and decisions: the maker is never the checker, in code and in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.coordinator import events
+from gateway.coordinator.cycles import settled, store
+from gateway.coordinator.cycles.approval import (
+    HAPPENINGS,
+    PROPOSAL_LIFETIME_S,
+    require_decidable,
+    require_possible,
+)
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.settled import Proposal
+from gateway.federation.database import transaction
+from gateway.federation.views import Proposals, ProposalView
+from gateway.federation.wire import Decision, ProposalRequest
+
+
+class Approvals:
+    """Keeps what operators propose and decide, and moves the cycle when a proposal is confirmed."""
+
+    def __init__(self, engine: AsyncEngine, *, now: Callable[[], datetime], wake: Callable[[], None]) -> None:
+        self._engine = engine
+        self._now = now
+        self._wake = wake
+
+    async def proposals(self, cycle_id: str) -> Proposals:
+        """Return a cycle's proposals, newest first. Raises Refusal."""
+        async with transaction(self._engine) as conn:
+            await store.find(conn, cycle_id)
+            found = await settled.proposals(conn, cycle_id)
+        return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in found))
+
+    async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
+        """Keep a proposal for somebody else to decide. Raises Refusal."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id, lock=True)
+            require_possible(request.action, cycle)
+            now = self._now()
+            proposal = Proposal(
+                id=str(uuid4()),
+                cycle=cycle_id,
+                action=request.action,
+                reason=request.reason,
+                subject_sha256=cycle.result,
+                made_by=maker,
+                made_at=now,
+                expires_at=now + timedelta(seconds=PROPOSAL_LIFETIME_S),
+            )
+            await settled.insert_proposal(conn, proposal)
+            data = {
+                "proposal": proposal.id,
+                "action": request.action,
+                "by": maker,
+                "reason": request.reason,
+                "subject_sha256": cycle.result,
+            }
+            await events.append(conn, "proposal.made", data, cycle=cycle_id, audience=events.OPERATORS)
+        return proposal.view(now)
+
+    async def decide(self, proposal_id: str, decision: Decision, *, checker: str) -> ProposalView:
+        """Confirm or reject another operator's proposal; confirming moves the cycle. Raises Refusal.
+
+        The same decision again by the same person is answered again.
+        """
+        async with transaction(self._engine) as conn:
+            found = await settled.find_proposal(conn, proposal_id)
+            if found is None:
+                raise refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
+            # The cycle first, as everywhere, so that nobody waits for each other.
+            cycle = await store.find(conn, found.cycle, lock=True)
+            proposal = await settled.find_proposal(conn, proposal_id, lock=True) or found
+            now = self._now()
+            if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
+                return proposal.view(now)
+            require_decidable(proposal, cycle, checker=checker, now=now)
+            confirmed = decision.decision == "confirm"
+            if confirmed:
+                require_possible(proposal.action, cycle)
+            decided = replace(
+                proposal,
+                decision=decision.decision,
+                decided_by=checker,
+                decided_at=now,
+                decision_reason=decision.reason,
+            )
+            await settled.decide_proposal(conn, decided)
+            data = {
+                "proposal": proposal.id,
+                "action": proposal.action,
+                "decision": decision.decision,
+                "by": checker,
+                "reason": decision.reason,
+            }
+            await events.append(conn, "proposal.decided", data, cycle=cycle.id, audience=events.OPERATORS)
+            if confirmed:
+                moved = {"proposal": proposal.id} if cycle.result is None else {
+                    "proposal": proposal.id,
+                    "result": cycle.result,
+                }  # fmt: skip
+                await store.move(conn, cycle, HAPPENINGS[proposal.action], data=moved)
+        if confirmed:
+            self._wake()
+        return decided.view(now)

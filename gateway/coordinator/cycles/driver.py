@@ -1,0 +1,53 @@
+"""The background task that takes a cycle's steps: promptly when told of news, and by the clock for deadlines.
+
+After a crash it goes on from the stored state. Several replicas may run it: a step is one transaction on a locked
+row, so each happens once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.coordinator.cycles.service import CycleService
+
+LOOK_EVERY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Driver:
+    """Runs until stopped; belongs to the event loop that started it."""
+
+    def __init__(self, cycles: CycleService, *, look_every_s: float = LOOK_EVERY_S) -> None:
+        self._cycles = cycles
+        self._look_every_s = look_every_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="cycle-driver")
+
+    async def stop(self) -> None:
+        """Stop between two steps or within one: the step that is cut short is taken again at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            # Cleared before looking: what happens while we look sets it again.
+            self._cycles.news.clear()
+            try:
+                await self._cycles.advance_current()
+            except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
+                log.warning("cycle_driver_waits", error=type(error).__name__)
+            except Exception:
+                # A cycle that can't go on is for people to look into; the driver must be there when it can.
+                log.exception("cycle_stuck")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._cycles.news.wait(), self._look_every_s)

@@ -1,0 +1,185 @@
+"""Clearing cycles as one service: opening and cutting off here, the rest in its parts.
+
+`attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
+`steps` moves a cycle on, `reading` shows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance.export import build_export
+from compliance.keys import Signer
+from gateway.coordinator import clock, events, trust_list
+from gateway.coordinator.cycles import exporting, store
+from gateway.coordinator.cycles.approvals import Approvals
+from gateway.coordinator.cycles.attesting import Attestation
+from gateway.coordinator.cycles.delivery import Delivery
+from gateway.coordinator.cycles.reading import Reading
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.settlement import SettlementClient
+from gateway.coordinator.cycles.states import Happening, State
+from gateway.coordinator.cycles.steps import Steps
+from gateway.coordinator.cycles.store import Cycle
+from gateway.coordinator.rulebook import Rulebook, Slot
+from gateway.federation.database import transaction
+
+NEXT_SLOT_DAYS_MAX = 14
+
+
+class CycleService:
+    """The clearing house's cycles. Belongs to one event loop; any number of replicas may share a database.
+
+    New cycles open under `rulebook`; a cycle that is under way keeps the one it was opened under. `news` is set
+    whenever a cycle may have a step to take.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        bic: str,
+        signer: Signer,
+        rulebook: Rulebook,
+        agent: SettlementClient,
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        self.news = asyncio.Event()
+        self._engine = engine
+        self._signer = signer
+        self._rulebook = rulebook
+        self._now = now
+        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now)
+        self.attestation = Attestation(engine, now=now, wake=self.news.set)
+        self.approvals = Approvals(engine, now=now, wake=self.news.set)
+        self.delivery = Delivery(engine, now=now)
+        self.reading = Reading(engine)
+
+    # --- opening
+
+    async def open_slot(self, value_date: date, number: int) -> Cycle | None:
+        """Open the cycle of a scheduled slot, once however often it is asked for; return it.
+
+        Raises Refusal `cycle_open_already` while another cycle is open.
+        """
+        cut_off_at = next((_cut_off_at(value_date, s) for s in self._rulebook.slots if s.number == number), None)
+        async with transaction(self._engine) as conn:
+            opened = await self._open(conn, value_date, number, cut_off_at)
+            if opened is not None:
+                return opened
+            # Not `find`, which refuses: nobody else's cycle is this slot's.
+            claimed = await store.page(conn, limit=1, before=(value_date, number + 1), value_date=value_date)
+            if claimed and claimed[0].number == number:
+                return claimed[0]
+            return await self._refuse_second_open(conn)
+
+    async def open_on_demand(self, value_date: date | None, *, by: str) -> Cycle:
+        """Open a cycle by hand; without a value date, the next business day's. Raises Refusal."""
+        today = self._now().date()
+        if value_date is not None and (value_date < today or not self._rulebook.is_business_day(value_date)):
+            detail = f"{value_date.isoformat()} is past or no business day"
+            raise refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
+        day = value_date or self._rulebook.business_day(today)
+        async with transaction(self._engine) as conn:
+            opened = await self._open(conn, day, await self._free_number(conn, day), None)
+            if opened is None:
+                return await self._refuse_second_open(conn)
+            await events.acted(conn, by, "open", opened.id, "opened by hand")
+            return opened
+
+    async def _open(
+        self, conn: AsyncConnection, value_date: date, number: int, cut_off_at: datetime | None
+    ) -> Cycle | None:
+        return await store.insert(
+            conn,
+            value_date=value_date,
+            number=number,
+            rulebook=self._rulebook,
+            trust_list_version=await trust_list.version(conn),
+            opened_at=self._now(),
+            cut_off_at=cut_off_at,
+        )
+
+    async def _free_number(self, conn: AsyncConnection, value_date: date) -> int:
+        """Return the next number of a value date; the numbers of slots are kept for them."""
+        return max(await store.last_number(conn, value_date), len(self._rulebook.slots)) + 1
+
+    async def _refuse_second_open(self, conn: AsyncConnection) -> Cycle:
+        existing = await store.current(conn)
+        name = "another cycle" if existing is None else f"cycle {existing.id}"
+        raise refusal(CycleReason.CYCLE_OPEN_ALREADY, f"{name} is open")
+
+    # --- cutting off
+
+    async def cut_off(self, cycle_id: str, *, cause: str = "schedule", by: str | None = None) -> Cycle:
+        """Cut an open cycle off and open the next one; a cycle that was cut off before is returned as it is.
+
+        Who is active now takes part. Raises Refusal `cycle_unknown`, and `cycle_in_progress` while an earlier cycle
+        hasn't ended. `by` is the operator, if one asked.
+        """
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id, lock=True)
+            if cycle.state is not State.OPEN:
+                return cycle
+            if (earlier := await store.in_progress(conn)) is not None:
+                raise refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
+            now = self._now()
+            rulebook = await store.rulebook_of(conn, cycle)
+            participants = await store.take_in(conn, cycle_id)
+            moved = await store.move(
+                conn,
+                cycle,
+                Happening.CUT_OFF_REACHED,
+                data={"cause": cause, "participants": participants},
+                cut_off_at=now,
+                trust_list_version=await trust_list.version(conn),
+                deadline_at=now + timedelta(seconds=rulebook.cut_deadline_s),
+            )
+            await self._open_next(conn, moved)
+            if by is not None:
+                await events.acted(conn, by, "cut_off", cycle_id, "cut off by hand")
+        self.news.set()
+        return moved
+
+    async def _open_next(self, conn: AsyncConnection, cycle: Cycle) -> None:
+        """Open the cycle after one that was just cut off, so that there always is one: the next slot, or on demand."""
+        now = self._now()
+        for days in range(NEXT_SLOT_DAYS_MAX):
+            day = now.date() + timedelta(days=days)
+            if not self._rulebook.is_business_day(day):
+                continue
+            for slot in self._rulebook.slots:
+                cut_off_at = _cut_off_at(day, slot)
+                # A slot that was cut off early has had its cycle.
+                if cut_off_at > now and await self._open(conn, day, slot.number, cut_off_at) is not None:
+                    return
+        day = self._rulebook.business_day(max(cycle.value_date, now.date()))
+        await self._open(conn, day, await self._free_number(conn, day), None)
+
+    # --- moving on
+
+    async def advance(self, cycle_id: str) -> State:
+        """Take every step of a cycle that is due and return the state reached. Idempotent."""
+        return await self.steps.advance(cycle_id)
+
+    async def advance_current(self) -> State | None:
+        """Do the same for the cycle between its cut-off and its end; None if there is none."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.in_progress(conn)
+        return None if cycle is None else await self.steps.advance(cycle.id)
+
+    # --- evidence
+
+    async def export(self, cycle_id: str) -> bytes:
+        """Return the signed audit export of a cycle as it stands. Raises Refusal `cycle_unknown`."""
+        async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
+            record = await exporting.record(conn, cycle_id)
+        return build_export(record, self._signer)
+
+
+def _cut_off_at(day: date, slot: Slot) -> datetime:
+    return datetime.combine(day, time.fromisoformat(slot.cut_off_at), UTC)

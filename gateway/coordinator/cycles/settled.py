@@ -1,0 +1,374 @@
+"""What follows from a cycle's result: result, instructions, settlement attempts, finality, proposals. SQL only."""
+
+# ruff: noqa: S608 - every SQL text here is made of constants.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.checks import Check
+from compliance.dsse import Envelope
+from compliance.statements import NettingResult, SettlementInstruction
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
+from gateway.coordinator.cycles.signed import envelope_of
+from gateway.coordinator.cycles.submission import to_json
+from gateway.federation.views import CurrencyTotal, InstructionView, ProposalAction, ProposalView
+
+# --- results --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A cycle's result as it was signed, the caps it was made with and what the checks said."""
+
+    sha256: str
+    envelope: Envelope
+    caps: dict[str, str]
+    checks: tuple[Check, ...]
+
+    @property
+    def document(self) -> NettingResult:
+        """The result itself: our own, so it needs no verification."""
+        return msgspec.json.decode(self.envelope.payload_bytes(), type=NettingResult)
+
+
+async def insert_result(
+    conn: AsyncConnection,
+    cycle: str,
+    *,
+    sha256: str,
+    envelope: Envelope,
+    caps: Mapping[tuple[str, str], int],
+    checks: Sequence[Check],
+    totals: Sequence[CurrencyTotal],
+) -> None:
+    """Keep a cycle's one result."""
+    await conn.execute(
+        text(
+            "INSERT INTO results (cycle, sha256, envelope, caps, checks, totals) VALUES (:cycle, :sha256,"
+            " CAST(:envelope AS json), CAST(:caps AS json), CAST(:checks AS json), CAST(:totals AS json))"
+        ),
+        {
+            "cycle": cycle,
+            "sha256": sha256,
+            "envelope": to_json(envelope),
+            "caps": to_json({f"{bic}/{currency}": str(cap) for (bic, currency), cap in sorted(caps.items())}),
+            "checks": to_json(tuple(checks)),
+            "totals": to_json(tuple(totals)),
+        },
+    )
+
+
+async def result(conn: AsyncConnection, cycle: str) -> Result | None:
+    """Return a cycle's result once there is one."""
+    query = text(
+        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, checks::text AS checks"
+        " FROM results WHERE cycle = :cycle"
+    )
+    row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
+    if row is None:
+        return None
+    return Result(
+        sha256=row.sha256,
+        envelope=envelope_of(row.envelope),
+        caps=msgspec.json.decode(row.caps, type=dict[str, str]),
+        checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
+    )
+
+
+async def totals(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[CurrencyTotal, ...]]:
+    """Return the totals of those cycles that have a result."""
+    rows = await conn.execute(
+        text("SELECT cycle, totals::text AS totals FROM results WHERE cycle = ANY (:cycles)"), {"cycles": list(cycles)}
+    )
+    return {row.cycle: msgspec.json.decode(row.totals, type=tuple[CurrencyTotal, ...]) for row in rows}
+
+
+# --- instructions ---------------------------------------------------------------------------------------
+
+
+async def insert_instructions(
+    conn: AsyncConnection, cycle: str, signed: Sequence[tuple[SettlementInstruction, str, Envelope]]
+) -> None:
+    """Keep signed instructions with their digests; those that exist stay as they are."""
+    await conn.execute(
+        text(
+            "INSERT INTO instructions (cycle, id, participant, currency, net_minor, sha256, envelope)"
+            " SELECT :cycle, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:participants AS text[]), CAST(:currencies AS text[]),"
+            " CAST(:nets AS text[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]))"
+            " AS given (id, participant, currency, net, sha256, envelope) ON CONFLICT DO NOTHING"
+        ),
+        {
+            "cycle": cycle,
+            "ids": [one.id for one, _, _ in signed],
+            "participants": [one.participant for one, _, _ in signed],
+            "currencies": [one.currency for one, _, _ in signed],
+            "nets": [one.net_minor for one, _, _ in signed],
+            "digests": [digest for _, digest, _ in signed],
+            "envelopes": [to_json(envelope) for _, _, envelope in signed],
+        },
+    )
+
+
+async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:
+    """Return the signed instructions of a cycle, or one participant's, by currency and participant."""
+    rows = await conn.execute(
+        text(
+            "SELECT envelope::text AS envelope FROM instructions WHERE cycle = :cycle"
+            " AND (CAST(:participant AS text) IS NULL OR participant = :participant) ORDER BY currency, participant"
+        ),
+        {"cycle": cycle, "participant": participant},
+    )
+    return [envelope_of(row.envelope) for row in rows]
+
+
+async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:
+    """Return a participant's instructions that it hasn't acknowledged, oldest first; none of abandoned cycles."""
+    rows = await conn.execute(
+        text(
+            "SELECT i.envelope::text AS envelope FROM instructions i JOIN cycles c ON c.id = i.cycle"
+            " WHERE i.participant = :participant AND i.acknowledged_at IS NULL AND c.state <> 'abandoned'"
+            " ORDER BY c.value_date, c.number, i.currency"
+        ),
+        {"participant": participant},
+    )
+    return [envelope_of(row.envelope) for row in rows]
+
+
+async def instruction_views(
+    conn: AsyncConnection, *, cycle: str | None, acknowledged: bool | None
+) -> list[InstructionView]:
+    """Return instructions as operators follow them."""
+    rows = await conn.execute(
+        text(
+            "SELECT id, cycle, participant, currency, net_minor::text AS net_minor, sha256, acknowledged_at"
+            " FROM instructions WHERE (CAST(:cycle AS text) IS NULL OR cycle = :cycle)"
+            " AND (CAST(:acknowledged AS boolean) IS NULL OR (acknowledged_at IS NOT NULL) = :acknowledged)"
+            " ORDER BY cycle, currency, participant"
+        ),
+        {"cycle": cycle, "acknowledged": acknowledged},
+    )
+    return [
+        InstructionView(
+            id=row.id,
+            cycle=row.cycle,
+            participant=row.participant,
+            currency=row.currency,
+            net_minor=row.net_minor,
+            sha256=row.sha256,
+            acknowledged_at=None if row.acknowledged_at is None else timestamp(row.acknowledged_at),
+        )
+        for row in rows
+    ]
+
+
+async def instruction_digest(conn: AsyncConnection, instruction: str, participant: str) -> str | None:
+    """Return the digest of a participant's instruction."""
+    query = text("SELECT sha256 FROM instructions WHERE id = :id AND participant = :participant")
+    found = (await conn.execute(query, {"id": instruction, "participant": participant})).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+async def acknowledge(conn: AsyncConnection, instruction: str, receipt: Envelope, at: datetime) -> None:
+    """Keep the first receipt of an instruction; a repeated one changes nothing."""
+    await conn.execute(
+        text(
+            "UPDATE instructions SET acknowledged_at = :at, receipt = CAST(:receipt AS json)"
+            " WHERE id = :id AND acknowledged_at IS NULL"
+        ),
+        {"id": instruction, "receipt": to_json(receipt), "at": at},
+    )
+
+
+# --- settlement attempts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One settlement request. Without `request` there is nothing to move, and nobody is asked."""
+
+    cycle: str
+    attempt: int
+    agent: str
+    message_id: str
+    request: str | None
+    outcome: Literal["settled", "shortfall", "rejected"] | None = None
+    reference: str | None = None
+    settled_at: datetime | None = None
+    detail: str | None = None
+
+
+async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) -> None:
+    """Keep a request before it is sent: after a crash the very same is sent again."""
+    await conn.execute(
+        text(
+            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, request, made_at)"
+            " VALUES (:cycle, :attempt, :agent, :message_id, :request, :at)"
+        ),
+        {
+            "cycle": attempt.cycle,
+            "attempt": attempt.attempt,
+            "agent": attempt.agent,
+            "message_id": attempt.message_id,
+            "request": attempt.request,
+            "at": at,
+        },
+    )
+
+
+async def last_attempt(conn: AsyncConnection, cycle: str) -> Attempt | None:
+    """Return the newest settlement request of a cycle."""
+    query = text(
+        "SELECT cycle, attempt, agent, message_id, request, outcome, reference, settled_at, detail"
+        " FROM settlement_attempts WHERE cycle = :cycle ORDER BY attempt DESC LIMIT 1"
+    )
+    row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
+    return None if row is None else Attempt(**row._asdict())
+
+
+async def record_answer(conn: AsyncConnection, attempt: Attempt, answer: Answer, at: datetime) -> None:
+    """Keep the agent's answer."""
+    values: dict[str, Any] = {"outcome": None, "reference": None, "settled_at": None, "detail": None}
+    match answer:
+        case Settled(reference, settled_at):
+            values |= {"outcome": "settled", "reference": reference, "settled_at": settled_at}
+        case Shortfall(detail):
+            values |= {"outcome": "shortfall", "detail": detail}
+        case Rejected(reason):
+            values |= {"outcome": "rejected", "detail": reason}
+    await conn.execute(
+        text(
+            "UPDATE settlement_attempts SET outcome = :outcome, reference = :reference, settled_at = :settled_at,"
+            " detail = :detail, answered_at = :at WHERE cycle = :cycle AND attempt = :attempt"
+        ),
+        {**values, "cycle": attempt.cycle, "attempt": attempt.attempt, "at": at},
+    )
+
+
+async def insert_finality(conn: AsyncConnection, cycle: str, envelope: Envelope) -> None:
+    """Keep a cycle's finality: once."""
+    await conn.execute(
+        text("INSERT INTO finalities (cycle, envelope) VALUES (:cycle, CAST(:envelope AS json))"),
+        {"cycle": cycle, "envelope": to_json(envelope)},
+    )
+
+
+async def attempts(conn: AsyncConnection, cycle: str) -> int:
+    """Return how often the agent was asked to settle a cycle."""
+    query = text("SELECT count(*) FROM settlement_attempts WHERE cycle = :cycle")
+    return int((await conn.execute(query, {"cycle": cycle})).scalar_one())
+
+
+async def finality(conn: AsyncConnection, cycle: str) -> Envelope | None:
+    """Return a cycle's signed finality."""
+    query = text("SELECT envelope::text FROM finalities WHERE cycle = :cycle")
+    found = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
+    return None if found is None else envelope_of(found)
+
+
+# --- proposals ------------------------------------------------------------------------------------------
+
+_PROPOSAL = (
+    "id::text AS id, cycle, action, reason, subject_sha256, made_by, made_at, expires_at, decision, decided_by,"
+    " decided_at, decision_reason"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """One operator's proposal on a cycle, and another's decision."""
+
+    id: str
+    cycle: str
+    action: ProposalAction
+    reason: str
+    subject_sha256: str | None
+    made_by: str
+    made_at: datetime
+    expires_at: datetime
+    decision: Literal["confirm", "reject"] | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decision_reason: str | None = None
+
+    def view(self, now: datetime) -> ProposalView:
+        """Return the proposal as operators see it at an instant."""
+        if self.decision is not None:
+            status: Literal["pending", "confirmed", "rejected", "expired"] = (
+                "confirmed" if self.decision == "confirm" else "rejected"
+            )
+        else:
+            status = "pending" if now < self.expires_at else "expired"
+        return ProposalView(
+            id=self.id,
+            cycle=self.cycle,
+            action=self.action,
+            reason=self.reason,
+            status=status,
+            subject_sha256=self.subject_sha256,
+            made_by=self.made_by,
+            made_at=timestamp(self.made_at),
+            expires_at=timestamp(self.expires_at),
+            decided_by=self.decided_by,
+            decided_at=None if self.decided_at is None else timestamp(self.decided_at),
+            decision_reason=self.decision_reason,
+        )
+
+
+async def insert_proposal(conn: AsyncConnection, proposal: Proposal) -> None:
+    """Keep a proposal."""
+    await conn.execute(
+        text(
+            "INSERT INTO proposals (id, cycle, action, reason, subject_sha256, made_by, made_at, expires_at) VALUES"
+            " (CAST(:id AS uuid), :cycle, :action, :reason, :subject_sha256, :made_by, :made_at, :expires_at)"
+        ),
+        {
+            "id": proposal.id,
+            "cycle": proposal.cycle,
+            "action": proposal.action,
+            "reason": proposal.reason,
+            "subject_sha256": proposal.subject_sha256,
+            "made_by": proposal.made_by,
+            "made_at": proposal.made_at,
+            "expires_at": proposal.expires_at,
+        },
+    )
+
+
+async def find_proposal(conn: AsyncConnection, proposal_id: str, *, lock: bool = False) -> Proposal | None:
+    """Return a proposal; `lock` keeps others from deciding it meanwhile."""
+    query = f"SELECT {_PROPOSAL} FROM proposals WHERE id = CAST(:id AS uuid){' FOR UPDATE' if lock else ''}"
+    row = (await conn.execute(text(query), {"id": proposal_id})).one_or_none()
+    return None if row is None else Proposal(**row._asdict())
+
+
+async def proposals(conn: AsyncConnection, cycle: str) -> list[Proposal]:
+    """Return a cycle's proposals, newest first."""
+    query = text(f"SELECT {_PROPOSAL} FROM proposals WHERE cycle = :cycle ORDER BY made_at DESC, id")
+    return [Proposal(**row._asdict()) for row in await conn.execute(query, {"cycle": cycle})]
+
+
+async def decide_proposal(conn: AsyncConnection, proposal: Proposal) -> None:
+    """Keep a proposal's decision."""
+    await conn.execute(
+        text(
+            "UPDATE proposals SET decision = :decision, decided_by = :by, decided_at = :at, decision_reason = :reason"
+            " WHERE id = CAST(:id AS uuid)"
+        ),
+        {
+            "id": proposal.id,
+            "decision": proposal.decision,
+            "by": proposal.decided_by,
+            "at": proposal.decided_at,
+            "reason": proposal.decision_reason,
+        },
+    )

@@ -1,0 +1,379 @@
+"""The steps that a cycle takes by itself from its cut-off to its end. Each is one transaction.
+
+`Steps.step` looks at the stored state only, so whoever comes after a crash takes the step that was due, and two
+replicas take each step once: the second finds the row locked, and then moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance import canonical, checks, dsse
+from compliance.keys import Signer
+from compliance.result import NET_DEBIT_CAP, instructions, net_cycle
+from compliance.statements import CarriedOver, NettingResult, PositionStatement, SettlementFinality
+from gateway.coordinator import members
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles import settled, settlement, signed, store
+from gateway.coordinator.cycles.approval import needs_four_eyes
+from gateway.coordinator.cycles.matching import Match, PairKey, carry_reason, match
+from gateway.coordinator.cycles.settled import Attempt
+from gateway.coordinator.cycles.settlement import (
+    Answer,
+    NoAnswerError,
+    Rejected,
+    Settled,
+    SettlementClient,
+    Shortfall,
+)
+from gateway.coordinator.cycles.states import ENDED, Happening, State
+from gateway.coordinator.cycles.store import Cycle, Taking
+from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.database import transaction
+from gateway.federation.views import CurrencyTotal
+
+ASK_AGAIN_S = 2
+"""After which a settlement agent that gave no answer is asked again."""
+
+NO_MOVEMENT = "NO-MOVEMENT"
+"""The reference of a settlement in which every net is zero: there is nothing to ask the agent for."""
+
+log = structlog.get_logger(__name__)
+
+
+class Steps:
+    """Moves cycles on. `bic` and `signer` are the coordinator's."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        bic: str,
+        signer: Signer,
+        agent: SettlementClient,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._bic = bic
+        self._signer = signer
+        self._agent = agent
+        self._now = now
+
+    async def advance(self, cycle_id: str) -> State:
+        """Take every step that is due, one transaction each, and return the state reached. Idempotent."""
+        while await self.step(cycle_id):
+            pass
+        async with transaction(self._engine) as conn:
+            return (await store.find(conn, cycle_id)).state
+
+    async def step(self, cycle_id: str) -> bool:
+        """Take the next step if it is due; tell whether the cycle moved."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id, lock=True)
+            if cycle.state is not State.INSTRUCTED:
+                moved = await self._move(conn, cycle)
+                if moved is not None:
+                    log.info("cycle_moved", cycle=cycle_id, state=moved.state)
+                return moved is not None
+            attempt = await settled.last_attempt(conn, cycle_id)
+        if attempt is None or (cycle.due_at is not None and self._now() < cycle.due_at):
+            return False
+        # Asked outside of any transaction. Replicas may both ask: the agent knows the message by its id.
+        return await self._settle(attempt)
+
+    async def _move(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
+        if cycle.state is State.OPEN or cycle.state in ENDED:
+            return None
+        if cycle.due_at is not None and self._now() < cycle.due_at:
+            return None
+        rulebook = await store.rulebook_of(conn, cycle)
+        match cycle.state:
+            case State.CUT_OFF:
+                return await self._close_cuts(conn, cycle, rulebook)
+            case State.ATTESTING:
+                return await self._close_attestation(conn, cycle)
+            case State.MATCHED:
+                return await self._net(conn, cycle, rulebook)
+            case State.NETTED:
+                return await self._approve(conn, cycle, rulebook)
+            case State.APPROVED:
+                return await self._instruct(conn, cycle)
+            case State.DEFERRED:
+                return await self._repeat(conn, cycle, rulebook)
+            case State.SETTLED:
+                return await self._finalise(conn, cycle)
+        return None
+
+    def _passed(self, deadline_at: datetime | None) -> bool:
+        return deadline_at is not None and self._now() > deadline_at
+
+    # --- cuts and statements
+
+    async def _close_cuts(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
+        """Go on once every cut is in, or the deadline passed."""
+        taking_part = await store.taking_part(conn, cycle.id)
+        absent = [taking.participant for taking in taking_part if taking.cut_at is None]
+        awaited = [taking for taking in taking_part if taking.cut_at is None and taking.active]
+        if awaited and not self._passed(cycle.deadline_at):
+            return None
+        deadline_at = self._now() + timedelta(seconds=rulebook.attestation_deadline_s)
+        data = {"absent": absent}
+        return await store.move(conn, cycle, Happening.CUTS_CLOSED, data=data, deadline_at=deadline_at)
+
+    async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
+        """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
+        taking_part = await store.taking_part(conn, cycle.id)
+        awaited = [t for t in taking_part if t.active and t.cut_at is not None and t.attested_at is None]
+        closing = self._passed(cycle.deadline_at)
+        if awaited and not closing:
+            return None
+        matches = match(await signed.attested(conn, cycle.id))
+        agreed, carried = _closed(matches, await self._unsettled(conn, cycle), taking_part)
+        if not closing and any(reason in ("break", "not_attested") for reason in carried.values()):
+            return None
+        await signed.insert_pairs(conn, cycle.id, agreed, carried)
+        data = {"agreed": len(agreed), "carried_over": len(carried)}
+        return await store.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
+
+    async def _unsettled(self, conn: AsyncConnection, cycle: Cycle) -> set[PairKey]:
+        """Return the pairs with payments that the cuts take in."""
+        settled_through = await signed.settled_lanes(conn)
+        return {
+            (currency, min(sender, receiver), max(sender, receiver))
+            for (sender, receiver, currency), last in (await signed.cut_lanes(conn, cycle.id)).items()
+            if last > settled_through.get((sender, receiver, currency), 0)
+        }
+
+    # --- netting and approval
+
+    async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle:
+        """Net the agreed statements within the caps, check the outcome and sign it."""
+        statements = await signed.agreed_statements(conn, cycle.id)
+        caps = await members.caps(conn)
+        result = net_cycle(
+            cycle=cycle.id,
+            value_date=cycle.value_date.isoformat(),
+            rulebook_sha256=cycle.rulebook,
+            statements=statements,
+            caps=caps,
+            carried_over=[
+                CarriedOver(pair=(low, high), currency=currency, reason=reason)
+                for (currency, low, high), reason in (await signed.carried_pairs(conn, cycle.id)).items()
+            ],
+        )
+        payload = canonical.encode(result)
+        sha256 = canonical.digest(payload)
+        included = {one.sha256 for one in result.statements}
+        found = await self._check(
+            conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], caps
+        )
+        over_cap = [(c.currency, *c.pair) for c in result.carried_over if c.reason == NET_DEBIT_CAP]
+        if over_cap:
+            await signed.carry_over(conn, cycle.id, over_cap, NET_DEBIT_CAP)
+        envelope = dsse.sign(result, self._signer)
+        await settled.insert_result(
+            conn,
+            cycle.id,
+            sha256=sha256,
+            envelope=envelope,
+            caps=caps,
+            checks=found,
+            totals=[
+                CurrencyTotal(currency=one.currency, gross_minor=one.gross_minor, settlement_minor=one.settlement_minor)
+                for one in result.results
+            ],
+        )
+        failed = [check.name for check in found if check.verdict == "fail"]
+        happening = Happening.CHECK_FAILED if failed else Happening.NETTED
+        data = {"result": sha256, "failed": failed, "warned": [c.name for c in found if c.verdict == "warn"]}
+        return await store.move(conn, cycle, happening, data=data, result=sha256)
+
+    async def _check(
+        self,
+        conn: AsyncConnection,
+        cycle: Cycle,
+        rulebook: Rulebook,
+        result: NettingResult,
+        included: list[PositionStatement],
+        caps: Mapping[tuple[str, str], int],
+    ) -> list[checks.Check]:
+        taking_part = await store.taking_part(conn, cycle.id)
+        totals = {
+            (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
+            for statement in included
+        }
+        rule = rulebook.aggregate_flow
+        return [
+            checks.conservation(result, included),
+            checks.completeness(
+                participants=[t.participant for t in taking_part],
+                cuts=[t.participant for t in taking_part if t.cut_at is not None],
+                attested=[t.participant for t in taking_part if t.attested_at is not None],
+                result=result,
+                severity=rulebook.checks.completeness,
+            ),
+            checks.net_debit_caps(result, caps, severity=rulebook.checks.caps),
+            checks.screening_attested(
+                included,
+                await signed.screenings(conn, cycle.id),
+                cut_off_at=cycle.cut_off_at or cycle.opened_at,
+                list_age_max_hours=rulebook.screening.list_age_max_hours,
+                required=rulebook.screening.required,
+                severity=rulebook.checks.screening,
+            ),
+            checks.aggregate_flow(
+                totals,
+                await signed.pair_history(conn, cycles=rule.window_cycles),
+                cycles_min=rule.cycles_min,
+                factor_percent=rule.factor_percent,
+                floor_minor={currency: int(floor) for currency, floor in rule.floor_minor.items()},
+                severity=rulebook.checks.aggregate_flow,
+            ),
+        ]
+
+    async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
+        """Approve by rule; where the rulebook asks for four eyes, wait for them."""
+        result = await settled.result(conn, cycle.id)
+        if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
+            return None
+        data = {"result": result.sha256, "by": "rulebook"}
+        return await store.move(conn, cycle, Happening.APPROVED, data=data)
+
+    # --- settlement
+
+    async def _instruct(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
+        """Sign the instructions and write down the request to the settlement agent."""
+        result = await settled.result(conn, cycle.id)
+        if result is None:
+            return None
+        try:
+            agent = await self._agent.agent()
+        except NoAnswerError as error:
+            await self._wait_for_agent(conn, cycle, error)
+            return None
+        statements = await signed.agreed_statements(conn, cycle.id)
+        orders = instructions(result.document, statements, result.sha256, agent)
+        await settled.insert_instructions(
+            conn,
+            cycle.id,
+            [(one, canonical.digest(canonical.encode(one)), dsse.sign(one, self._signer)) for one in orders],
+        )
+        attempt = await self._next_attempt(conn, cycle, result.document, agent)
+        data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt}
+        return await store.move(conn, cycle, Happening.INSTRUCTIONS_SIGNED, data=data)
+
+    async def _wait_for_agent(self, conn: AsyncConnection, cycle: Cycle, error: NoAnswerError) -> None:
+        log.warning("settlement_agent_unknown", cycle=cycle.id, error=str(error))
+        await store.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
+
+    async def _next_attempt(self, conn: AsyncConnection, cycle: Cycle, result: NettingResult, agent: str) -> int:
+        last = await settled.last_attempt(conn, cycle.id)
+        number, now = 1 if last is None else last.attempt + 1, self._now()
+        message_id = f"{cycle.id}-{number}"
+        moving = settlement.movements(result)
+        request = settlement.message(
+            message_id=message_id,
+            created_at=now,
+            coordinator=self._bic,
+            agent=agent,
+            cycle=cycle.id,
+            value_date=cycle.value_date,
+            moving=moving,
+        ).decode() if moving else None  # fmt: skip
+        attempt = Attempt(cycle=cycle.id, attempt=number, agent=agent, message_id=message_id, request=request)
+        await settled.insert_attempt(conn, attempt, now)
+        return number
+
+    async def _settle(self, attempt: Attempt) -> bool:
+        """Ask the agent and keep its answer; without an answer, ask the same again later."""
+        answer: Answer | None
+        try:
+            if attempt.request is None:
+                answer = Settled(NO_MOVEMENT, self._now())
+            else:
+                answer = await self._agent.settle(attempt.message_id, attempt.request.encode())
+        except NoAnswerError as error:
+            log.warning("settlement_unanswered", cycle=attempt.cycle, attempt=attempt.attempt, error=str(error))
+            answer = None
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, attempt.cycle, lock=True)
+            last = await settled.last_attempt(conn, attempt.cycle)
+            if cycle.state is not State.INSTRUCTED or last is None or last.attempt != attempt.attempt:
+                return True  # Another replica was first with the same answer.
+            if answer is None:
+                await store.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
+                return False
+            await settled.record_answer(conn, attempt, answer, self._now())
+            await self._move_by(conn, cycle, attempt, answer)
+        return True
+
+    async def _move_by(self, conn: AsyncConnection, cycle: Cycle, attempt: Attempt, answer: Answer) -> None:
+        # What the agent says about single accounts stays between it and the operators.
+        data = {"attempt": attempt.attempt}
+        match answer:
+            case Settled(reference, at):
+                told = {**data, "reference": reference, "settled_at": timestamp(at)}
+                await store.move(conn, cycle, Happening.AGENT_SETTLED, data=told)
+            case Shortfall():
+                rulebook = await store.rulebook_of(conn, cycle)
+                # When attempts are used up there is nothing to wait for.
+                waiting = attempt.attempt < rulebook.settlement.attempts_max
+                due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
+                await store.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
+            case Rejected():
+                await store.move(conn, cycle, Happening.AGENT_REJECTED, data=data)
+
+    async def _repeat(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
+        """Ask the agent anew under a new message id, or give up when the attempts are used up."""
+        last, result = await settled.last_attempt(conn, cycle.id), await settled.result(conn, cycle.id)
+        if last is None or result is None:
+            return None
+        if last.attempt >= rulebook.settlement.attempts_max:
+            return await store.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": last.attempt})
+        try:
+            agent = await self._agent.agent()
+        except NoAnswerError as error:
+            await self._wait_for_agent(conn, cycle, error)
+            return None
+        attempt = await self._next_attempt(conn, cycle, result.document, agent)
+        return await store.move(conn, cycle, Happening.REQUEST_REPEATED, data={"attempt": attempt})
+
+    async def _finalise(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
+        """Sign finality, once, and count the lanes as settled."""
+        attempt, result = await settled.last_attempt(conn, cycle.id), await settled.result(conn, cycle.id)
+        if attempt is None or result is None or attempt.reference is None or attempt.settled_at is None:
+            return None
+        finality = SettlementFinality(
+            cycle=cycle.id,
+            result=result.sha256,
+            settlement_agent=attempt.agent,
+            agent_reference=attempt.reference,
+            settled_at=timestamp(attempt.settled_at),
+        )
+        await settled.insert_finality(conn, cycle.id, dsse.sign(finality, self._signer))
+        statements = [statement for _, statement in await signed.agreed_statements(conn, cycle.id)]
+        await signed.settle_lanes(conn, cycle.id, statements)
+        data = {"result": result.sha256, "reference": attempt.reference}
+        return await store.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
+
+
+def _closed(
+    matches: Mapping[PairKey, Match], unsettled: set[PairKey], taking_part: tuple[Taking, ...]
+) -> tuple[dict[PairKey, str], dict[PairKey, str]]:
+    """Return the digests of the agreed pairs, and the reasons of the others."""
+    active = {taking.participant for taking in taking_part if taking.active}
+    delivered = {taking.participant for taking in taking_part if taking.cut_at is not None}
+    agreed: dict[PairKey, str] = {}
+    carried: dict[PairKey, str] = {}
+    for key in sorted(matches.keys() | unsettled):
+        found = matches.get(key)
+        reason = carry_reason(key, found, active=active, delivered=delivered)
+        if reason is not None:
+            carried[key] = reason
+        elif found is not None and found.sha256 is not None:
+            agreed[key] = found.sha256
+    return agreed, carried
