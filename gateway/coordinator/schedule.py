@@ -22,7 +22,7 @@ from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
 
 # How soon a turn that had to wait (an earlier cycle was still being settled, the database was away) is tried again.
-RETRY_S = 15
+RETRY_S = 15.0
 # No calendar closes for longer.
 DAYS_AHEAD_MAX = 14
 
@@ -101,10 +101,18 @@ def _business_days_before(rulebook: Rulebook, day: date) -> Iterator[date]:
 class Schedule:
     """Runs the timetable in the event loop that started it."""
 
-    def __init__(self, cycles: Cycles, rulebook: Rulebook, *, now: Callable[[], datetime] = clock.now) -> None:
+    def __init__(
+        self,
+        cycles: Cycles,
+        rulebook: Rulebook,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        retry_s: float = RETRY_S,
+    ) -> None:
         self._cycles = cycles
         self._rulebook = rulebook
         self._now = now
+        self._retry_s = retry_s
         self._done: set[Turn] = set()
         self._catching_up = asyncio.Lock()
         self._timer = AsyncIOScheduler(
@@ -114,7 +122,7 @@ class Schedule:
     def start(self) -> None:
         """Catch up with what is due, now and at every turn to come; does nothing when cycles run on demand."""
         if self._rulebook.slots:
-            self._timer.add_job(self.catch_up, IntervalTrigger(seconds=RETRY_S), next_run_time=datetime.now(UTC))
+            self._timer.add_job(self.catch_up, IntervalTrigger(seconds=self._retry_s), next_run_time=datetime.now(UTC))
             self._timer.start()
 
     def stop(self) -> None:

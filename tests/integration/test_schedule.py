@@ -1,0 +1,158 @@
+"""The timetable on a real database: two replicas, each slot once; outages and late cut-offs are caught up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from running_coordinator import COORDINATOR
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.coordinator.app import Foundation
+from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.cycles.settlement import Answer, NoAnswerError
+from gateway.coordinator.feed import EventFeed
+from gateway.coordinator.rulebook import load
+from gateway.coordinator.schedule import Schedule
+from gateway.federation.database import transaction
+from gateway.federation.settings import NodeSettings
+from tests.conftest import NewDatabase
+
+RULEBOOK = load()  # slots 06-09, 09-12, 12-16
+
+
+class NoAgent:
+    """A settlement agent that can't be reached; none of these cycles gets as far."""
+
+    async def agent(self) -> str:
+        raise NoAnswerError("no agent")
+
+    async def settle(self, message_id: str, message: bytes) -> Answer:
+        raise NoAnswerError("no agent")
+
+
+class Clock:
+    def __init__(self, at: str) -> None:
+        self.set(at)
+
+    def set(self, at: str) -> None:
+        self.at = datetime.fromisoformat(at).replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+class Replica:
+    """One coordinator process's schedule, with connections and memory of its own."""
+
+    def __init__(self, base: Foundation, clock: Clock) -> None:
+        self.base = base
+        self.cycles = CycleService(
+            base.engine, bic=COORDINATOR, signer=base.identity.sign, rulebook=RULEBOOK, agent=NoAgent(), now=clock
+        )
+        self.schedule = Schedule(self.cycles, RULEBOOK, now=clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock("2026-11-20T05:59")
+
+
+@pytest.fixture
+async def replicas(new_database: NewDatabase, tmp_path: Path, clock: Clock) -> AsyncIterator[list[Replica]]:
+    url = await new_database("gateway.coordinator")
+    settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:1", data_dir=tmp_path)
+    bases = [Foundation.lay(settings, url, RULEBOOK) for _ in range(2)]
+    await bases[0].found("Clearing house")
+    yield [Replica(base, clock) for base in bases]
+    for base in bases:
+        await base.engine.dispose()
+
+
+async def cycles(engine: AsyncEngine) -> dict[str, str]:
+    async with transaction(engine) as conn:
+        return {row.id: row.state for row in await conn.execute(text("SELECT id, state FROM cycles ORDER BY id"))}
+
+
+async def happened(engine: AsyncEngine) -> list[tuple[str, str]]:
+    async with transaction(engine) as conn:
+        rows = await conn.execute(text("SELECT type, cycle FROM events WHERE type LIKE 'cycle.%' ORDER BY id"))
+        return [(row.type, row.cycle) for row in rows]
+
+
+async def end(engine: AsyncEngine, cycle: str) -> None:
+    """Let a cycle be over, as if it had settled."""
+    async with transaction(engine) as conn:
+        await conn.execute(text("UPDATE cycles SET state = 'final' WHERE id = :cycle"), {"cycle": cycle})
+
+
+async def test_two_replicas_one_slot_exactly_once(replicas: list[Replica], clock: Clock) -> None:
+    engine = replicas[0].base.engine
+
+    async def everybody() -> None:
+        # Every replica fires twice at the same moment, as after a restart in the middle of it.
+        fresh = [Schedule(replica.cycles, RULEBOOK, now=clock) for replica in replicas]
+        await asyncio.gather(*(s.catch_up() for s in [*fresh, *(r.schedule for r in replicas)]))
+
+    await everybody()
+    assert await cycles(engine) == {}
+    clock.set("2026-11-20T06:00")
+    await everybody()
+    assert await cycles(engine) == {"2026-11-20-01": "open"}
+    clock.set("2026-11-20T09:00")
+    await everybody()
+    assert await cycles(engine) == {"2026-11-20-01": "cut_off", "2026-11-20-02": "open"}
+    assert await happened(engine) == [
+        ("cycle.opened", "2026-11-20-01"),
+        ("cycle.cut_off", "2026-11-20-01"),
+        ("cycle.opened", "2026-11-20-02"),
+    ]
+
+
+async def test_a_cut_off_waits_for_the_cycle_before(replicas: list[Replica], clock: Clock) -> None:
+    engine, timetable = replicas[0].base.engine, replicas[0].schedule
+    for at in ("06:00", "09:00", "12:00"):
+        clock.set(f"2026-11-20T{at}")
+        await timetable.catch_up()
+    # The first still isn't settled, so the second stays open past its time: banks can pay meanwhile.
+    assert await cycles(engine) == {"2026-11-20-01": "cut_off", "2026-11-20-02": "open"}
+    await end(engine, "2026-11-20-01")
+    clock.set("2026-11-20T12:01")
+    await timetable.catch_up()
+    assert await cycles(engine) == {
+        "2026-11-20-01": "final",
+        "2026-11-20-02": "cut_off",
+        "2026-11-20-03": "open",
+    }
+
+
+async def test_after_an_outage(replicas: list[Replica], clock: Clock) -> None:
+    first, second = replicas
+    clock.set("2026-11-20T12:30")
+    await first.schedule.catch_up()
+    # Slots 1 and 2 are over and are left out.
+    assert await cycles(first.base.engine) == {"2026-11-20-03": "open"}
+    # Nobody was there at 16:00; on Monday another replica starts and finds the cycle open.
+    clock.set("2026-11-23T06:00")
+    await second.schedule.catch_up()
+    found = await cycles(first.base.engine)
+    assert found["2026-11-20-03"] == "cut_off"
+    assert found["2026-11-23-01"] == "open"
+
+
+async def test_the_timer_fires_by_itself(replicas: list[Replica], clock: Clock) -> None:
+    engine = replicas[0].base.engine
+    feed = EventFeed(engine, engine.url.render_as_string(hide_password=False))
+    feed.start(asyncio.Event())
+    timer = Schedule(replicas[0].cycles, RULEBOOK, now=clock, retry_s=0.05)
+    timer.start()
+    try:
+        before = await feed.read(after=0, limit=100, wait_s=0, viewer=None)
+        clock.set("2026-11-20T06:00")
+        news = await feed.read(after=before.next, limit=100, wait_s=10, viewer=None)
+        assert [(event.type, event.cycle) for event in news.events] == [("cycle.opened", "2026-11-20-01")]
+    finally:
+        timer.stop()
+        await feed.stop()

@@ -1,0 +1,103 @@
+"""The rulebook as data: loading, refusing what doesn't fit together, and its digest."""
+
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import gateway.coordinator
+from compliance import canonical
+from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load
+
+BUILT_IN = Path(gateway.coordinator.__path__[0]) / "rulebook.toml"
+
+
+def test_the_built_in_rulebook_reads_back_as_json(tmp_path: Path) -> None:
+    rulebook = load()
+    path = tmp_path / "rulebook.json"
+    path.write_bytes(canonical.encode(rulebook))
+    assert load(path) == rulebook
+    assert load(path).sha256 == rulebook.sha256 == canonical.digest(path.read_bytes())
+
+
+def test_every_rule_counts_in_the_digest() -> None:
+    rulebook = load()
+    changed = [
+        msgspec.structs.replace(rulebook, cut_deadline_s=rulebook.cut_deadline_s + 1),
+        msgspec.structs.replace(rulebook, slots=()),
+        msgspec.structs.replace(rulebook, approval=msgspec.structs.replace(rulebook.approval, mode="never")),
+    ]
+    assert len({rulebook.sha256, *(other.sha256 for other in changed)}) == 4
+    assert set(msgspec.json.decode(canonical.encode(rulebook))) == set(Rulebook.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("day", "open_"),
+    [
+        (date(2026, 11, 20), True),
+        (date(2026, 11, 21), False),  # a Saturday
+        (date(2026, 4, 3), False),  # Good Friday
+        (date(2026, 4, 6), False),  # Easter Monday
+        (date(2026, 5, 1), False),
+        (date(2026, 12, 25), False),
+        (date(2027, 1, 1), False),
+    ],
+)
+def test_the_calendar_is_targets(day: date, open_: bool) -> None:
+    assert load().is_business_day(day) is open_
+    assert msgspec.structs.replace(load(), calendar="every_day").is_business_day(day)
+
+
+def test_the_next_business_day_passes_over_easter() -> None:
+    assert load().business_day(date(2026, 4, 3)) == date(2026, 4, 7)
+    assert load().business_day(date(2026, 4, 7)) == date(2026, 4, 7)
+
+
+def slot(number: int, opens_at: str, cut_off_at: str) -> Slot:
+    return Slot(number=number, opens_at=opens_at, cut_off_at=cut_off_at)
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        (slot(2, "06:00", "07:00"),),
+        (slot(1, "06:00", "07:00"), slot(1, "07:00", "08:00")),
+        (slot(1, "06:00", "06:00"),),
+        (slot(1, "06:00", "08:00"), slot(2, "07:00", "09:00")),
+        (slot(1, "08:00", "09:00"), slot(2, "06:00", "07:00")),
+    ],
+)
+def test_slots_that_dont_fit_together(slots: tuple[Slot, ...]) -> None:
+    with pytest.raises(RulebookError, match="slots"):
+        checked(msgspec.structs.replace(load(), slots=slots))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"CHF"', '"EUR"', "named twice"),
+        ('currencies = ["CHF", ', "currencies = [", "CHF"),
+        ("cut_deadline_s = 120", "cut_deadline_s = 0", "cut_deadline_s"),
+        ("cut_deadline_s = 120", "cut_deadline_s = 1.5", "cut_deadline_s"),
+        ('version = "2026.1"', 'version = "2026.1"\nsurprise = 1', "surprise"),
+        ('calendar = "XECB"', 'calendar = "XMARS"', "XMARS"),
+        ('CHF = "100000000"', 'CHF = "1e8"', "floor_minor"),
+        ('CHF = "100000000"', "CHF = 100000000", "floor_minor"),
+        ('opens_at = "06:00"', 'opens_at = "24:00"', "opens_at"),
+        ("[settlement]", "[settlement", "rulebook.toml"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    good = BUILT_IN.read_text()
+    assert old in good
+    path = tmp_path / "rulebook.toml"
+    path.write_text(good.replace(old, new, 1))
+    with pytest.raises(RulebookError, match=complaint) as refused:
+        load(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_file_that_isnt_there(tmp_path: Path) -> None:
+    with pytest.raises(RulebookError, match=r"missing\.toml"):
+        load(tmp_path / "missing.toml")
