@@ -29,6 +29,10 @@ COMMANDS: dict[str, Source] = {
     "participant": Source("participants.cli", "Run a bank's node."),
     "agent": Source("gateway.agent.cli", "Run the settlement agent."),
     "console": Source("tui.cli", "Watch the clearing house live and, with --operate, run it."),
+    "export": Source("gateway.federation.audit_cli", "Write the signed archive of a cycle."),
+    "verify": Source(
+        "gateway.federation.audit_cli", "Check an export offline: every signature, and the netting again."
+    ),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 
@@ -79,3 +83,7 @@ def main() -> None:
     except ConfigurationError as error:
         print(f"concordat: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

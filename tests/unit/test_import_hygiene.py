@@ -45,6 +45,9 @@ def import_all(*packages: str) -> str:
         ),
         pytest.param("import gateway.cli", (*SERVER, "httpx", "textual"), id="the command line loads nothing yet"),
         pytest.param(
+            "from gateway.cli import load; load('verify')", (*SERVER, "httpx", "textual"), id="verify needs little"
+        ),
+        pytest.param(
             "from gateway.cli import load; load('console')", (*SERVER, "textual"), id="console's help starts fast"
         ),
     ],
