@@ -50,16 +50,19 @@ def match(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
 def check_matching(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
     """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
     agreed = match(documents)
+    declared = {
+        (lane.sender, receiver, lane.currency): lane.last_sequence
+        for receiver, cut in documents.cuts.items()
+        for lane in cut.lanes
+    }
     for lane, signed in agreed.items():
         if (contradiction := inconsistency(signed.document)) is not None:
             raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)}: {contradiction}")
         for flow in signed.document.flows:
-            cut = documents.cuts.get(flow.receiver)
-            declared = {(c.sender, c.currency): c.last_sequence for c in cut.lanes} if cut is not None else None
-            if declared is not None and flow.last_sequence != declared.get((flow.sender, lane[0]), 0):
-                detail = (
-                    f"{_lane(lane)}: ends with payment {flow.last_sequence} of {flow.sender}, not where its cut does"
-                )
+            last = declared.get((flow.sender, flow.receiver, lane[0]), 0)
+            # Without its receiver's cut a flow ends nowhere in particular; the pair is carried over then.
+            if flow.receiver in documents.cuts and flow.last_sequence != last:
+                detail = f"{_lane(lane)}: ends with payment {flow.last_sequence} of {flow.sender}, its cut with {last}"
                 raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     if documents.result is None:
         return agreed
