@@ -60,18 +60,16 @@ FORBIDDEN = [
 ]
 
 
-@pytest.mark.parametrize("statement", [*FORBIDDEN, "UPDATE account SET balance = 5", "UPDATE account SET version = 5"])
-async def test_the_application_cannot_change_history_or_a_balance(
-    application: asyncpg.Connection, statement: str
-) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await application.execute(statement)
+async def test_the_application_cannot_change_history_or_a_balance(application: asyncpg.Connection) -> None:
+    for statement in (*FORBIDDEN, "UPDATE account SET balance = 5", "UPDATE account SET version = 5"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await application.execute(statement)
 
 
-@pytest.mark.parametrize("statement", FORBIDDEN)
-async def test_not_even_the_owner_changes_history(owner: asyncpg.Connection, statement: str) -> None:
-    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
-        await owner.execute(statement)
+async def test_not_even_the_owner_changes_history(owner: asyncpg.Connection) -> None:
+    for statement in FORBIDDEN:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await owner.execute(statement)
 
 
 POST = (
