@@ -1,0 +1,73 @@
+"""Settings from the environment: what is read, and how wrong ones are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.federation.settings import NodeSettings, SettingsError
+
+LEAST = {"CONCORDAT_BIC": "BANKDEFF", "CONCORDAT_DATA_DIR": "/var/lib/bank"}
+
+
+def test_little_must_be_said() -> None:
+    settings = NodeSettings.from_env(environ=LEAST)
+    assert settings == NodeSettings(bic="BANKDEFF", url="http://127.0.0.1:8000", data_dir=Path("/var/lib/bank"))
+    assert settings.keys_dir == Path("/var/lib/bank/keys")
+    assert settings.trust_list_path == Path("/var/lib/bank/trust-list.json")
+
+
+def test_everything_can_be_said() -> None:
+    settings = NodeSettings.from_env(
+        "BANK_",
+        {
+            "BANK_BIC": "BANKDEFFXXX",
+            "BANK_URL": "https://bank.example/node/",
+            "BANK_HOST": "0.0.0.0",
+            "BANK_PORT": "8443",
+            "BANK_DATA_DIR": "/data",
+            "BANK_DATABASE_URL": "postgresql://db/bank",
+            "DATABASE_URL": "postgresql://db/other",
+            "BANK_ANCHOR": "/etc/anchor.json",
+            "BANK_COORDINATOR_URL": "https://house.example",
+            "BANK_LOG_LEVEL": "WARNING",
+        },
+    )
+    assert settings == NodeSettings(
+        bic="BANKDEFFXXX",
+        url="https://bank.example/node",
+        host="0.0.0.0",
+        port=8443,
+        data_dir=Path("/data"),
+        database_url="postgresql://db/bank",
+        anchor=Path("/etc/anchor.json"),
+        coordinator_url="https://house.example",
+        log_level="warning",
+    )
+
+
+def test_the_usual_name_of_a_database_is_understood() -> None:
+    settings = NodeSettings.from_env(environ={**LEAST, "DATABASE_URL": "postgresql://db/x"})
+    assert settings.database_url == "postgresql://db/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BIC", ""),
+        ("BIC", "bankdeff"),
+        ("BIC", "BANKDEFFX"),
+        ("DATA_DIR", ""),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "٨٠"),
+        ("URL", "bank.example"),
+        ("URL", "https://bank.example/?a=b"),
+        ("COORDINATOR_URL", "ftp://house.example"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^CONCORDAT_{name}: expected"):
+        NodeSettings.from_env(environ={**LEAST, f"CONCORDAT_{name}": value})
