@@ -108,6 +108,8 @@ async def running_coordinator(
 ) -> AsyncIterator[Coordinator]:
     """Serve a coordinator on a free port until the block ends."""
     with socket.socket() as probe:
+        # As servers do, so that the port of a coordinator that just stopped is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port or 0))
         free = probe.getsockname()[1]
     settings = NodeSettings(
