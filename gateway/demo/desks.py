@@ -1,7 +1,7 @@
 """The people of the demonstration at their desks: each institution's staff, and the operators of the clearing house.
 
 They speak to the nodes over HTTP as anybody would, with tokens of their own institution's issuer (staff) or of the
-coordinator (operators).
+coordinator (operators and auditors).
 """
 
 from __future__ import annotations
@@ -9,128 +9,232 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from msgspec import Struct
+import msgspec
 
+from compliance.dsse import Envelope
 from compliance.keys import SigningKey
 from gateway.demo.plan import AccountPlan
-from gateway.federation.client import AccessToken, FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.client import AccessToken, FederationClient, Query, RemoteProblem, RemoteUnavailable
 from gateway.federation.identity import issue_access_token
-from gateway.federation.settlement import AccountOpening, Funding, FundingReceipt, SettlementAccountView
+from gateway.federation.settlement import AccountOpening, Funding, SettlementAccountView
+from gateway.federation.views import Breaks, CycleProgress, OpenCycle, ProposalView, StatusChange
+from gateway.federation.wire import CapChange, Cycle, Decision, ProposalRequest
+from participants.accounts import AccountOutcome
+from participants.intake import order_of
 from participants.rows import PaymentRow
+from participants.views import (
+    AccountPage,
+    AccountView,
+    CycleView,
+    LaneView,
+    ListImport,
+    OrderBatch,
+    OrderResults,
+    PaymentView,
+)
+
+T = TypeVar("T")
 
 BATCH_PAYMENTS = 1_000
 BATCH_ACCOUNTS = 2_000
 FUNDING_MAX = 10**15 - 1
 TOKEN_LIFETIME_S = 300
 PATIENCE_S = 90
+RETRY_S = 0.3
 
 
 class DayFailedError(RuntimeError):
     """The day didn't go as it must: what was expected, and what was found."""
 
 
-class Outcome(Struct):
-    """The answer on one payment or account of a batch."""
+class Person:
+    """Somebody with a client of their own. Whatever they ask may be asked twice, so it's asked until answered."""
 
-    status: str
-    id: str = ""
-    code: str = ""
-    reason: str | None = None
-
-
-class Outcomes(Struct):
-    results: list[Outcome]
-
-
-def staff_client(url: str, bic: str, token_key: SigningKey, subject: str) -> FederationClient:
-    """Return a client for one of an institution's own people, who get their tokens at home."""
-
-    async def source(audience: str) -> AccessToken:
-        token = issue_access_token(
-            key=token_key,
-            issuer=url,
-            subject=subject,
-            audience=audience,
-            client_id=subject,
-            role="staff",
-            lifetime_s=TOKEN_LIFETIME_S,
-        )
-        return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_S)
-
-    return FederationClient(subject, token_key, url, timeout_s=60, token_source=source)
-
-
-class Desk:
-    """One person at one institution. Requests wait while the node is away, and are sent again."""
-
-    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str) -> None:
-        self.bic = bic
+    def __init__(self, audience: str, url: str, client: FederationClient) -> None:
+        self.bic = audience
         self.url = url
-        self._client = staff_client(url, bic, token_key, subject)
+        self._client = client
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def ask(self, method: str, path: str, *, json: Any = None, params: dict[str, Any] | None = None) -> bytes:
-        """Send a request until it's answered; every request here may safely be sent twice."""
+    async def ask(self, method: str, path: str, kind: type[T], *, json: Any = None, params: Query | None = None) -> T:
+        """Send a request, again and again while the node is away, and decode the answer."""
+        return msgspec.json.decode(await self.ask_raw(method, path, json=json, params=params), type=kind)
+
+    async def ask_raw(self, method: str, path: str, *, json: Any = None, params: Query | None = None) -> bytes:
         give_up_at = time.monotonic() + PATIENCE_S
         while True:
             try:
                 answer = await self._client.request(
-                    method, self.url + path, audience=self.bic, json=json, params=params, idempotent=True
+                    method,
+                    self.url + path,
+                    audience=self.bic,
+                    json=json,
+                    params=params,
+                    idempotent=True,
+                    attempts_max=1,
                 )
             except RemoteUnavailable:
                 if time.monotonic() > give_up_at:
                     raise
-                await asyncio.sleep(0.3)
+            except RemoteProblem as problem:
+                if problem.status != 503 or time.monotonic() > give_up_at:
+                    raise
             else:
                 return answer.content
+            await asyncio.sleep(RETRY_S)
 
 
-class BankDesk(Desk):
+class Staff(Person):
+    """One of an institution's own people, who get their tokens at home."""
+
+    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str) -> None:
+        async def source(audience: str) -> AccessToken:
+            token = issue_access_token(
+                key=token_key,
+                issuer=url,
+                subject=subject,
+                audience=audience,
+                client_id=subject,
+                role="staff",
+                lifetime_s=TOKEN_LIFETIME_S,
+            )
+            return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_S)
+
+        super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=60, token_source=source))
+
+
+class BankDesk(Staff):
     """A bank's back office."""
 
     async def open_accounts(self, accounts: Sequence[AccountPlan]) -> None:
         for start in range(0, len(accounts), BATCH_ACCOUNTS):
-            part = accounts[start : start + BATCH_ACCOUNTS]
-            body = {
-                "accounts": [
-                    {
-                        "code": account.code,
-                        "currency": account.currency,
-                        "name": account.name,
-                        "opening_balance_minor": str(account.opening_minor),
-                    }
-                    for account in part
-                ]
-            }
-            await self.ask("POST", "/accounts", json=body)
+            part = [
+                {
+                    "code": account.code,
+                    "currency": account.currency,
+                    "name": account.name,
+                    "opening_balance_minor": str(account.opening_minor),
+                }
+                for account in accounts[start : start + BATCH_ACCOUNTS]
+            ]
+            outcomes = await self.ask("POST", "/accounts", list[AccountOutcome], json={"accounts": part})
+            refused = Counter(outcome.reason for outcome in outcomes if outcome.status == "refused")
+            if refused:
+                raise DayFailedError(f"{self.bic} refused to open accounts: {dict(refused)}")
 
     async def pay(self, payments: Sequence[PaymentRow], sent: Callable[[int], None]) -> None:
-        """Order payments in batches; `sent` is told how many more are in."""
+        """Order payments in batches; `sent` is told how many more are in. Raises DayFailedError for a refusal."""
         for start in range(0, len(payments), BATCH_PAYMENTS):
-            part = payments[start : start + BATCH_PAYMENTS]
-            await self.ask("POST", "/payments/batch", json={"payments": [order(payment) for payment in part]})
-            sent(len(part))
+            batch = OrderBatch(payments=tuple(map(order_of, payments[start : start + BATCH_PAYMENTS])))
+            answer = await self.ask("POST", "/payments/batch", OrderResults, json=batch)
+            refused = Counter(outcome.reason for outcome in answer.results if outcome.status == "refused")
+            if refused:
+                raise DayFailedError(f"{self.bic} refused its customers' payments: {dict(refused)}")
+            sent(len(batch.payments))
+
+    async def import_list(self, name: str, path: Path) -> None:
+        """Screen against a sanctions list from now on."""
+        content = await asyncio.to_thread(path.read_bytes)
+        await self.ask_raw("POST", "/screening/lists", json=ListImport(name=name, files={path.name: content}))
+
+    async def give_back(self, payment: PaymentRow) -> None:
+        """Return a payment that came in; the id of the return follows from the payment's."""
+        number = str(uuid.uuid5(uuid.UUID(payment.id), "return"))
+        await self.ask_raw("POST", f"/payments/{payment.id}/return", json={"id": number, "remittance": "returned"})
+
+    async def dispute(self, payment_id: str, reason: str) -> PaymentView:
+        return await self.ask("PUT", f"/payments/{payment_id}/dispute", PaymentView, json={"reason": reason})
+
+    async def withdraw_dispute(self, payment_id: str) -> PaymentView:
+        return await self.ask("DELETE", f"/payments/{payment_id}/dispute", PaymentView)
+
+    async def payment(self, payment_id: str) -> PaymentView:
+        return await self.ask("GET", f"/payments/{payment_id}", PaymentView)
+
+    async def accounts(self, kind: str) -> tuple[AccountView, ...]:
+        page = await self.ask("GET", "/accounts", AccountPage, params={"kind": kind, "limit": 1000})
+        return page.items
+
+    async def lanes(self) -> list[LaneView]:
+        return await self.ask("GET", "/lanes", list[LaneView])
+
+    async def cycle(self, cycle: str) -> CycleView:
+        return await self.ask("GET", f"/cycles/{cycle}", CycleView)
 
 
-class AgentDesk(Desk):
+class AgentDesk(Staff):
     """The settlement agent's back office."""
 
+    async def open_account(self, participant: str, currency: str) -> None:
+        opening = AccountOpening(participant=participant, currency=currency)
+        await self.ask("POST", "/accounts", SettlementAccountView, json=opening)
 
-def order(payment: PaymentRow) -> dict[str, str]:
-    """Return a payment as its bank's customer channel orders it."""
-    return {
-        "id": payment.id,
-        "creditor_agent": payment.creditor_bank,
-        "debtor_account": payment.debtor_account,
-        "debtor_name": payment.debtor_name,
-        "creditor_account": payment.creditor_account,
-        "creditor_name": payment.creditor_name,
-        "amount_minor": str(payment.amount_minor),
-        "currency": payment.currency,
-        "remittance": payment.remittance,
-    }
+    async def fund(self, participant: str, currency: str, amount_minor: int) -> None:
+        """Move central money to an account, or back when negative, in as many fundings as it takes."""
+        sign = 1 if amount_minor > 0 else -1
+        left = abs(amount_minor)
+        while left:
+            part = min(left, FUNDING_MAX)
+            funding = Funding(id=str(uuid.uuid4()), currency=currency, amount_minor=str(sign * part))
+            await self.ask_raw("POST", f"/accounts/{participant}/funding", json=funding)
+            left -= part
+
+    async def balances(self, participant: str) -> dict[str, int]:
+        accounts = await self.ask("GET", f"/accounts/{participant}", tuple[SettlementAccountView, ...])
+        return {account.currency: int(account.balance_minor) for account in accounts}
+
+
+class Operator(Person):
+    """An operator or auditor of the clearing house, let in by a key."""
+
+    def __init__(self, coordinator: str, url: str, name: str, key: SigningKey) -> None:
+        super().__init__(coordinator, url, FederationClient(name, key, url, timeout_s=30))
+        self.name = name
+
+    async def enter(self, application: Envelope) -> None:
+        await self.ask_raw("POST", "/participants", json=application)
+
+    async def move(self, bic: str, step: str, reason: str) -> None:
+        await self.ask_raw("POST", f"/participants/{bic}/{step}", json=StatusChange(reason=reason))
+
+    async def set_cap(self, bic: str, currency: str, cap_minor: int, reason: str) -> None:
+        change = CapChange(cap_minor=str(cap_minor), reason=reason)
+        await self.ask_raw("PUT", f"/participants/{bic}/caps/{currency}", json=change)
+
+    async def open_cycle(self) -> str:
+        """Return the id of the cycle that is open, and open one if there is none."""
+        try:
+            cycle = await self.ask("GET", "/cycles/current", Cycle)
+        except RemoteProblem as problem:
+            if problem.status != 404:
+                raise
+            cycle = await self.ask("POST", "/cycles", Cycle, json=OpenCycle())
+        return cycle.id
+
+    async def cut_off(self, cycle: str) -> None:
+        await self.ask("POST", f"/cycles/{cycle}/cut-off", Cycle)
+
+    async def progress(self, cycle: str) -> CycleProgress:
+        return await self.ask("GET", f"/cycles/{cycle}/progress", CycleProgress)
+
+    async def breaks(self, cycle: str) -> Breaks:
+        return await self.ask("GET", f"/cycles/{cycle}/breaks", Breaks)
+
+    async def result(self, cycle: str) -> Envelope:
+        return await self.ask("GET", f"/cycles/{cycle}/result", Envelope)
+
+    async def propose(self, cycle: str, request: ProposalRequest) -> ProposalView:
+        return await self.ask("POST", f"/cycles/{cycle}/proposals", ProposalView, json=request)
+
+    async def decide(self, proposal: str, decision: Decision) -> None:
+        await self.ask_raw("POST", f"/proposals/{proposal}/decision", json=decision)
+
+    async def export(self, cycle: str) -> bytes:
+        return await self.ask_raw("GET", f"/cycles/{cycle}/export")

@@ -60,3 +60,11 @@ BANKS = (
 """Invented institutions: XX is no country, and a 0 in the eighth place marks a test BIC (ISO 9362)."""
 
 GIVEN, SURNAMES, TRADES = (tuple(words.split()) for words in (_GIVEN, _SURNAMES, _TRADES))
+
+LISTED = (
+    ("Boris Quillfeather", "individual", ("Borys Quilfether", "The Quill")),
+    ("Marrowgate Shipping Holding", "entity", ("Marrowgate Lines",)),
+    ("Ottoline Vantongeren-Skarsholt", "individual", ()),
+    ("Zephyrhollow General Trading", "entity", ("Zephyr Hollow FZE",)),
+)
+"""An invented sanctions list: (name, kind, aliases). Nobody who pays in an invented day is on it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from participants.rows import PaymentRow, RefusedRow
 
@@ -59,11 +60,13 @@ def plan_day(
     cycles: int,
     banks: Sequence[str] = (),
     returned: frozenset[str] = frozenset(),
+    returned_one_in: int = 0,
 ) -> Plan:
     """Spread payments over cycles in the order of their step. Raises NothingToPayError.
 
     Every account opens with all that it will pay, so that no order of arrival makes a payment fail. `banks` come
-    first and take part whether they pay or not; others follow in alphabetical order.
+    first and take part whether they pay or not; others follow in alphabetical order. Who says nothing of returns
+    may have about one payment in so many come back.
     """
     payments: list[PaymentRow] = []
     refused: Counter[str] = Counter()
@@ -81,13 +84,15 @@ def plan_day(
             f"{len(payments)} payments are too few for {cycles} cycles"
             + (f"; refused: {_counted(refused)}" if refused else "")
         )
+    if returned_one_in:
+        returned = frozenset(p.id for p in payments if int(p.id[-8:], 16) % returned_one_in == 0)
     others = sorted({b for p in payments for b in (p.debtor_bank, p.creditor_bank)} - set(banks))
     everybody = (*banks, *others)
     edges = [len(payments) * number // cycles for number in range(cycles + 1)]
     return Plan(
         banks=everybody,
         accounts=_accounts(everybody, payments),
-        cycles=tuple(tuple(payments[a:b]) for a, b in zip(edges, edges[1:], strict=False)),
+        cycles=tuple(tuple(payments[a:b]) for a, b in pairwise(edges)),
         returned=returned,
         refused=dict(refused.most_common()),
         refused_first=tuple(first),

@@ -35,15 +35,16 @@ class CycleReport:
     attempts: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BreakReport:
-    """A pair that disagreed: in which cycle, over what, and how it ended."""
+    """A pair that disagreed: in which cycle, over what, how it ended and in which cycle it was settled."""
 
     cycle: str
     pair: tuple[str, str]
     currency: str
     cause: str
     ended: str
+    ended_in: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class DayReport:
         found = [f"cycle {cycle.id} ended {cycle.state}" for cycle in self.cycles if cycle.state != "final"]
         found += [f"{bank.bic}: the ledger isn't proven" for bank in self.banks if not bank.proven]
         found += [f"{bank.bic}: nostro and account at the agent differ" for bank in self.banks if not bank.agrees]
+        found += [f"the break of {item.cycle} wasn't settled" for item in self.breaks if item.ended_in is None]
         found += [what for what, holds in self.proofs if not holds]
         return found
 

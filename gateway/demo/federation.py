@@ -1,0 +1,261 @@
+"""The federation of the demonstration: its institutions, their processes and databases, and the people's desks."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from compliance.dsse import Envelope
+from compliance.keys import SigningKey, VerifyingKey
+from gateway.coordinator import rulebook
+from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
+from gateway.demo.names import BANKS, LISTED
+from gateway.demo.plan import Plan
+from gateway.demo.processes import Node, Supervisor, free_ports, run
+from gateway.federation.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.trust import TrustAnchor
+
+COORDINATOR_BIC = "CNCDXXC0"
+AGENT_BIC = "CNCDXXS0"
+# All institutions share one server here, and have a database each; every pool fits in with room to spare.
+POSTGRES = {"max_connections": "400", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+COMMANDS_AT_ONCE = 3
+OPERATORS = ("alice", "bob")
+AUDITOR = "carol"
+
+CUT_DEADLINE_S = 60
+# A bank answers in a second; this is what the cycle with the break waits for.
+ATTESTATION_DEADLINE_S = 12
+SETTLEMENT_RETRY_S = 2
+SETTLEMENT_ATTEMPTS_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Institution:
+    """A member with its own directory, database and process."""
+
+    bic: str
+    name: str
+    command: str
+    directory: Path
+    database: str
+    url: str
+    environment: dict[str, str]
+    node: Node
+
+    def key(self, use: str) -> SigningKey:
+        """Return one of the institution's private keys, as its own people may."""
+        return SigningKey.load(self.directory / "keys" / f"{use}.pem")
+
+
+class Federation:
+    """Everybody who takes part in the day: `set_up` once, then use the desks, then `stop`."""
+
+    alice: Operator
+    bob: Operator
+    carol: Operator
+    desks: dict[str, BankDesk]
+    agent_desk: AgentDesk
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        self.directory = directory
+        self.plan = plan
+        self.supervisor = Supervisor(directory / "logs")
+        self.server = EmbeddedServer(directory / "postgres", options=POSTGRES)
+        self.anchor = directory / "trust-anchor.json"
+        self.rulebook = directory / "rulebook.json"
+        self.sanctions = directory / "sanctions.csv"
+        self.commands_log = directory / "logs" / "commands.log"
+        self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
+        self._people: list[Person] = []
+        ports = free_ports(2 + len(plan.banks))
+        coordinator_url = f"http://127.0.0.1:{ports[0]}"
+        names = dict(BANKS)
+
+        def institution(command: str, bic: str, name: str, port: int) -> Institution:
+            home = directory / (command if command != "participant" else f"banks/{bic}")
+            home.mkdir(parents=True, exist_ok=True)
+            database = f"{command}_{bic.lower()}"
+            environment = {
+                "CONCORDAT_BIC": bic,
+                "CONCORDAT_URL": f"http://127.0.0.1:{port}",
+                "CONCORDAT_HOST": "127.0.0.1",
+                "CONCORDAT_PORT": str(port),
+                "CONCORDAT_DATA_DIR": str(home),
+                "CONCORDAT_DATABASE_URL": dsn(self.server.url(database)),
+                "CONCORDAT_ANCHOR": str(self.anchor),
+                "CONCORDAT_COORDINATOR_URL": coordinator_url,
+                "CONCORDAT_RULEBOOK": str(self.rulebook),
+                "CONCORDAT_LOG_LEVEL": "info",
+            }
+            url = environment["CONCORDAT_URL"]
+            label = command if command != "participant" else bic
+            node = self.supervisor.add(label, (command, "serve"), environment, url)
+            return Institution(bic, name, command, home, database, url, environment, node)
+
+        self.coordinator = institution("coordinator", COORDINATOR_BIC, "Concordat Clearing House", ports[0])
+        self.agent = institution("agent", AGENT_BIC, "Settlement Agent", ports[1])
+        self.banks = {
+            bic: institution("participant", bic, names.get(bic, f"Bank {bic}"), port)
+            for bic, port in zip(plan.banks, ports[2:], strict=True)
+        }
+
+    @property
+    def institutions(self) -> list[Institution]:
+        return [self.coordinator, self.agent, *self.banks.values()]
+
+    async def command(self, institution: Institution, *arguments: str) -> str:
+        """Run a command in an institution's name and return what it printed. Raises ProcessError."""
+        async with self._commands:
+            return await asyncio.to_thread(run, *arguments, environ=institution.environment, log=self.commands_log)
+
+    # --- setting up ------------------------------------------------------------------------------------
+
+    async def set_up(self, tell: Callable[[str], None]) -> None:
+        """Create databases and keys, register everybody, start every process and open every account."""
+        await asyncio.to_thread(self.server.start)
+        for institution in self.institutions:
+            await create_database(self.server.url("postgres"), institution.database)
+        tell(f"PostgreSQL runs, with a database of its own for each of {len(self.institutions)} institutions")
+        write_rulebook(self.rulebook, self.plan.currencies)
+        write_sanctions_list(self.sanctions)
+        await self._found()
+        tell("keys are made, the trust anchor is handed out, the clearing house is founded")
+        await self._start(self.coordinator)
+        await self._register()
+        tell(f"{len(self.banks)} banks have applied; one operator approved them, another activated them")
+        await self._start(self.agent, *self.banks.values())
+        tell(f"{len(self.institutions)} processes are ready")
+        await self._open_accounts()
+        accounts = sum(map(len, self.plan.accounts.values()))
+        tell(f"{accounts:,} customer accounts are open, settlement accounts funded, a sanctions list imported")
+
+    async def _found(self) -> None:
+        """Make every institution's keys and enter in the coordinator's registry what doesn't come over HTTP."""
+        applications = [
+            self.command(bank, "participant", "init", "--name", bank.name, "--agent", AGENT_BIC,
+                         "--account", f"{bank.bic}-SETTLEMENT", "--out", str(_application(bank)))
+            for bank in self.banks.values()
+        ]  # fmt: skip
+        agent_application = self.command(
+            self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent))
+        )
+        await asyncio.gather(self._found_coordinator(agent_application), *applications)
+
+    async def _found_coordinator(self, agent_application: Awaitable[str]) -> None:
+        for name in (*OPERATORS, AUDITOR):
+            SigningKey.load_or_create(self._client_key(name))
+        await self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name)
+        await self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor))
+        await agent_application
+        await asyncio.gather(
+            self.command(self.coordinator, "coordinator", "add-agent", str(_application(self.agent))),
+            *(self._let_in(name, "operator") for name in OPERATORS),
+            self._let_in(AUDITOR, "auditor"),
+        )
+
+    async def _let_in(self, name: str, role: str) -> None:
+        key = SigningKey.load(self._client_key(name))
+        await self.command(self.coordinator, "coordinator", "add-operator", name, "--role", role, "--key", key.x)
+
+    def _client_key(self, name: str) -> Path:
+        return self.directory / "operators" / name / "auth.pem"
+
+    async def _start(self, *institutions: Institution) -> None:
+        nodes = [institution.node for institution in institutions]
+        for node in nodes:
+            node.start()
+        await asyncio.to_thread(self.supervisor.wait_ready, *nodes)
+
+    async def _register(self) -> None:
+        """Let every bank apply over HTTP; one operator approves and sets caps, the other activates."""
+        self.alice, self.bob, self.carol = (
+            Operator(self.coordinator.bic, self.coordinator.url, name, SigningKey.load(self._client_key(name)))
+            for name in (*OPERATORS, AUDITOR)
+        )
+        self._people += [self.alice, self.bob, self.carol]
+        for bank in self.banks.values():
+            envelope = msgspec.json.decode(_application(bank).read_bytes(), type=Envelope)
+            await self.alice.enter(envelope)
+            await self.alice.move(bank.bic, "approve", "application checked")
+            for currency, liquidity in self.plan.liquidity(bank.bic).items():
+                await self.alice.set_cap(bank.bic, currency, max(liquidity, 1), "liquidity at the settlement agent")
+            await self.bob.move(bank.bic, "activate", "ready to clear")
+
+    async def _open_accounts(self) -> None:
+        self.desks = {
+            bic: BankDesk(bic, bank.url, bank.key("token"), "back-office") for bic, bank in self.banks.items()
+        }
+        self.agent_desk = AgentDesk(self.agent.bic, self.agent.url, self.agent.key("token"), "desk")
+        self._people += [*self.desks.values(), self.agent_desk]
+        for bic in self.banks:
+            for currency, liquidity in self.plan.liquidity(bic).items():
+                await self.agent_desk.open_account(bic, currency)
+                await self.agent_desk.fund(bic, currency, liquidity)
+        await asyncio.gather(
+            *(desk.open_accounts(self.plan.accounts[bic]) for bic, desk in self.desks.items()),
+            *(desk.import_list("demo", self.sanctions) for desk in self.desks.values()),
+        )
+
+    # --- during the day --------------------------------------------------------------------------------
+
+    async def kill(self, bic: str) -> None:
+        """Kill a bank's process as a power cut does."""
+        await asyncio.to_thread(self.banks[bic].node.kill)
+
+    async def restart(self, bic: str) -> None:
+        """Start a bank again and return when it is ready."""
+        await self._start(self.banks[bic])
+
+    def require_running(self) -> None:
+        """Raise ProcessError if a process has ended by itself."""
+        for institution in self.institutions:
+            institution.node.require_running()
+
+    def anchor_keys(self) -> dict[str, VerifyingKey]:
+        """Return the keys that everybody trusts without proof: the coordinator's."""
+        return {key.kid: VerifyingKey(key.x) for key in TrustAnchor.read(self.anchor).keys}
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    async def stop(self) -> dict[str, int | None]:
+        """Close the desks, stop every process and return the exit codes. The database server goes on."""
+        for person in self._people:
+            await person.close()
+        return await asyncio.to_thread(self.supervisor.stop)
+
+
+def write_rulebook(path: Path, currencies: tuple[str, ...]) -> None:
+    """Write the scheme's rulebook for a day at the demonstration's pace: cycles on demand, short deadlines."""
+    built_in = rulebook.load()
+    rules = msgspec.structs.replace(
+        built_in,
+        version=f"{built_in.version}-demo",
+        currencies=tuple(sorted({*built_in.currencies, *currencies})),
+        calendar="every_day",
+        slots=(),
+        cut_deadline_s=CUT_DEADLINE_S,
+        attestation_deadline_s=ATTESTATION_DEADLINE_S,
+        settlement=msgspec.structs.replace(
+            built_in.settlement, retry_interval_s=SETTLEMENT_RETRY_S, attempts_max=SETTLEMENT_ATTEMPTS_MAX
+        ),
+    )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(rulebook.checked(rules))))
+
+
+def write_sanctions_list(path: Path) -> None:
+    """Write the invented sanctions list as a CSV in the one-file layout."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("uid", "name", "type", "programs", "alternate_names"))
+        for number, (name, kind, aliases) in enumerate(LISTED, start=1):
+            writer.writerow((number, name, kind, "DEMO", "; ".join(aliases)))
+
+
+def _application(institution: Institution) -> Path:
+    return institution.directory / "application.json"
