@@ -12,11 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.keys import VerifyingKey
 from gateway.coordinator import api_events, api_oauth, api_registry
+from gateway.coordinator.cycles import api as cycles_api
+from gateway.coordinator.cycles.driver import Driver
+from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.cycles.settlement import HttpSettlementClient
 from gateway.coordinator.feed import EventFeed
 from gateway.coordinator.oauth import TokenService
 from gateway.coordinator.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
-from gateway.federation.client import AccessToken, MemberIdentity
+from gateway.coordinator.schedule import Schedule
+from gateway.federation.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.database import check_schema, create_engine
 from gateway.federation.identity import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.membership import Application, OfferedKey
@@ -77,6 +82,16 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     tokens = TokenService(base.engine, issuer=settings.url, key=base.identity.token)
     feed = EventFeed(base.engine, database_url)
 
+    to_agent = FederationClient(settings.bic, base.identity.auth, settings.url, token_source=base.own_token)
+    cycles = CycleService(
+        base.engine,
+        bic=settings.bic,
+        signer=base.identity.sign,
+        rulebook=rulebook,
+        agent=HttpSettlementClient(to_agent, base.registry.settlement_agent),
+    )
+    driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
+
     async def ready() -> dict[str, str]:
         return {"database": await check_schema(base.engine, PACKAGE)}
 
@@ -84,9 +99,14 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         await check_schema(base.engine, PACKAGE)
         await base.found(name)
         feed.start(app.state.stopping)
+        driver.start()
+        schedule.start()
 
     async def stop(_: Litestar) -> None:
+        schedule.stop()
+        await driver.stop()
         await feed.stop()
+        await to_agent.close()
         await base.engine.dispose()
 
     def provide(service: Any) -> Provide:
@@ -99,6 +119,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             *api_registry.route_handlers,
             *api_oauth.route_handlers,
             *api_events.route_handlers,
+            *cycles_api.route_handlers,
         ],
         verifier=TokenVerifier(settings.bic, _own_token_key(base)),
         ready=ready,
@@ -108,6 +129,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             "registry": provide(base.registry),
             "tokens": provide(tokens),
             "events": provide(feed),
+            "cycles": provide(cycles),
         },
     )
 

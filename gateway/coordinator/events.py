@@ -10,16 +10,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance import canonical
+from compliance.events import GENESIS, LoggedEvent
 from gateway.coordinator.clock import now, timestamp
 from gateway.federation.wire import Event
 
 CHANNEL = "concordat_events"
-GENESIS = "0" * 64
 OPERATORS: tuple[str, ...] = ()
 """The audience of an event that only operators and auditors see."""
 
@@ -39,22 +38,6 @@ _READ = text(
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
-
-
-class Hashed(Struct, frozen=True, kw_only=True):
-    """What an event's hash is over, in canonical JSON."""
-
-    id: int
-    type: str
-    at: str
-    cycle: str | None
-    data: dict[str, Any]
-    audience: tuple[str, ...] | None
-    prev_hash: str
-
-    @property
-    def hash(self) -> str:
-        return canonical.digest(canonical.encode(self))
 
 
 class EventChainError(Exception):
@@ -82,7 +65,7 @@ async def append(
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
     head = (await conn.execute(_HEAD)).one_or_none()
     at = now()
-    entry = Hashed(
+    entry = LoggedEvent(
         id=1 if head is None else head.id + 1,
         type=type_,
         at=timestamp(at),
@@ -116,12 +99,12 @@ async def acted(conn: AsyncConnection, by: str, action: str, subject: str, reaso
 async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | None) -> tuple[Event, ...]:
     """Return the events after `after` that a member may see; `viewer` None sees all."""
     rows = await conn.execute(_READ, {"after": after, "viewer": viewer, "limit": limit})
-    return tuple(_event(_hashed(row)) for row in rows)
+    return tuple(_event(_logged(row)) for row in rows)
 
 
 async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:
     """Return all events of one cycle."""
-    return tuple(_event(_hashed(row)) for row in await conn.execute(_OF_CYCLE, {"cycle": cycle}))
+    return tuple(_event(_logged(row)) for row in await conn.execute(_OF_CYCLE, {"cycle": cycle}))
 
 
 async def verify_chain(conn: AsyncConnection) -> int:
@@ -131,7 +114,7 @@ async def verify_chain(conn: AsyncConnection) -> int:
         for row in rows:
             if row.id != last + 1:
                 raise EventChainError(last + 1, "missing")
-            entry = _hashed(row)
+            entry = _logged(row)
             if entry.prev_hash != prev_hash:
                 raise EventChainError(row.id, "doesn't follow its predecessor")
             if entry.hash != row.hash:
@@ -140,9 +123,9 @@ async def verify_chain(conn: AsyncConnection) -> int:
     return last
 
 
-def _hashed(row: Any) -> Hashed:
+def _logged(row: Any) -> LoggedEvent:
     at: datetime = row.at
-    return Hashed(
+    return LoggedEvent(
         id=row.id,
         type=row.type,
         at=timestamp(at),
@@ -153,5 +136,5 @@ def _hashed(row: Any) -> Hashed:
     )
 
 
-def _event(entry: Hashed) -> Event:
+def _event(entry: LoggedEvent) -> Event:
     return Event(id=entry.id, type=entry.type, at=entry.at, cycle=entry.cycle, data=entry.data)

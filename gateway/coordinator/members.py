@@ -58,6 +58,18 @@ async def participants(conn: AsyncConnection, *statuses: Status) -> tuple[Member
     return tuple(_record(row) for row in rows)
 
 
+async def settlement_agent(conn: AsyncConnection) -> MemberRecord | None:
+    """Return the active settlement agent, if there is one."""
+    rows = await conn.execute(
+        text(
+            "SELECT bic, name, kind, status, url FROM members WHERE kind = 'agent' AND status = 'active'"
+            " ORDER BY bic LIMIT 1"
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _record(row)
+
+
 async def insert(conn: AsyncConnection, member: MemberRecord) -> None:
     """Add a member; raises Refusal `participant_exists`."""
     added = await conn.execute(

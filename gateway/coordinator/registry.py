@@ -65,6 +65,12 @@ class Registry:
             raise Refusal("trust_list_missing", "the coordinator isn't initialised", status=503)
         return found
 
+    async def settlement_agent(self) -> tuple[str, str] | None:
+        """Return BIC and base URL of the settlement agent, if one is active."""
+        async with transaction(self._engine) as conn:
+            agent = await members.settlement_agent(conn)
+        return None if agent is None else (agent.bic, agent.url)
+
     # --- the institution itself
 
     async def apply(self, envelope: Envelope) -> ParticipantView:
