@@ -160,7 +160,8 @@ class Ledger:
                 await self._reread_patiently()
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
                 await self._reread_patiently()
-                if not careful and isinstance(error, _StaleError | asyncpg.UniqueViolationError):
+                if not careful:
+                    # What was assumed of payments and not read may have been wrong.
                     careful = True
                     continue
                 if len(group) > 1:

@@ -1,0 +1,222 @@
+"""Two banks' ledgers on real databases, paying and settling with each other as their nodes do, without the HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import msgspec
+from support import uuid7
+
+from compliance import canonical, dsse, merkle
+from compliance.keys import SigningKey
+from compliance.statements import (
+    InstructionLine,
+    PositionStatement,
+    SettlementFinality,
+    SettlementInstruction,
+)
+from gateway.federation.database import APP_ROLE
+from gateway.federation.postgres import dsn
+from gateway.federation.wire import (
+    ACKNOWLEDGEMENT_TYPE,
+    PAYMENT_BATCH_TYPE,
+    Acknowledgement,
+    PaymentBatch,
+    PaymentOutcome,
+    PaymentTerms,
+)
+from participants import cycle_reads, events, store
+from participants.accounts import AccountOutcome, OpenAccounts
+from participants.books import LaneKey
+from participants.cycle import FixCut, PostSettlement, RecordInstruction, RecordSigned, statements
+from participants.events import AccountOpening, Hit, PaymentOrder
+from participants.inbound import leaf_of
+from participants.ledger import Ledger
+from participants.payments import (
+    ApplyAnswers,
+    CheckedOrder,
+    OrderOutcome,
+    ReceivedPayment,
+    ReceivePayments,
+    SentPayment,
+    SubmitOrders,
+)
+
+ALFA, BETA, AGENT = "ALFADEFF", "BETAFRPP", "AGNTBEB1"
+HIT = Hit(party="debtor", list="TEST", entry="1", listed_name="Ivan Listed", score=100, method="exact")
+QUEUED = "SELECT payment_id::text FROM payment_open WHERE state = 'queued' ORDER BY event_sequence"
+
+
+@dataclass
+class Bank:
+    """A bank with a writer on its ledger and a connection of its own for looking."""
+
+    bic: str
+    url: str
+    ledger: Ledger
+    connection: asyncpg.Connection
+    key: SigningKey = field(default_factory=SigningKey.generate)
+
+    async def open(self, *accounts: str, balance: int = 0, currency: str = "EUR") -> list[AccountOutcome]:
+        """Open customer accounts that hold `balance` each."""
+        return await self.ledger.submit(
+            OpenAccounts(
+                [
+                    AccountOpening(code=a, currency=currency, name=a, opening_balance_minor=str(balance))
+                    for a in accounts
+                ]
+            )
+        )
+
+    async def order(self, *orders: PaymentOrder, hits: Sequence[Hit] = ()) -> list[OrderOutcome]:
+        """Submit orders as the API does."""
+        return await self.ledger.submit(SubmitOrders([CheckedOrder(o, events.encode(o), tuple(hits)) for o in orders]))
+
+    async def receive(self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = ()) -> list[PaymentOutcome]:
+        """Receive payments that another bank signs now."""
+        leaves = [leaf_of(t) for t in terms]
+        batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=merkle.root(leaves).hex(), payments=terms)
+        envelope = dsse.sign(batch, sender.key, payload_type=PAYMENT_BATCH_TYPE)
+        received = [ReceivedPayment(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
+        digest = canonical.digest(envelope.payload_bytes())
+        return await self.ledger.submit(
+            ReceivePayments(sender.bic, digest, msgspec.json.encode(envelope), received)
+        )  # fmt: skip
+
+    async def queued(self) -> list[str]:
+        return [row[0] for row in await self.connection.fetch(QUEUED)]
+
+    async def deliver(self, receiver: Bank, *, hits: Sequence[Hit] = ()) -> int:
+        """Send what is queued to the one other bank and post its answers; return the number that ended."""
+        ids = await self.queued()
+        if not ids:
+            return 0
+        known = await store.read_payments(self.connection, ids)
+        payments = [known[id_] for id_ in ids]
+        terms = [p.terms.terms() for p in payments if isinstance(p.terms, PaymentOrder)]
+        outcomes = await receiver.receive(self, *terms, hits=hits)
+        return await self.ledger.submit(self.answers(receiver, payments, outcomes))
+
+    def answers(
+        self, receiver: Bank, payments: Sequence[store.Payment], outcomes: Iterable[PaymentOutcome]
+    ) -> ApplyAnswers:
+        """Return the command that applies another bank's signed answers."""
+        answer = Acknowledgement(sender=self.bic, receiver=receiver.bic, batch="0" * 64, outcomes=tuple(outcomes))
+        envelope = dsse.sign(answer, receiver.key, payload_type=ACKNOWLEDGEMENT_TYPE)
+        sent = [
+            SentPayment(p, leaf_of(p.terms.terms() if isinstance(p.terms, PaymentOrder) else p.terms), o)
+            for p, o in zip(payments, answer.outcomes, strict=True)
+        ]
+        digest = canonical.digest(canonical.encode(answer))
+        return ApplyAnswers(receiver.bic, digest, msgspec.json.encode(envelope), sent)
+
+    async def balance(self, kind: str, code: str, currency: str = "EUR") -> int:
+        """Return what an account holds (customers and other liabilities) or is owed, as a positive number."""
+        found = await self.connection.fetchval(
+            "SELECT balance FROM account JOIN account_balance ON account_id = id"
+            " WHERE kind = $1 AND code = $2 AND currency = $3",
+            kind, code, currency,
+        )  # fmt: skip
+        return abs(found or 0)
+
+
+@asynccontextmanager
+async def bank(url: str, bic: str = ALFA) -> AsyncIterator[Bank]:
+    """Open a bank's ledger with a writer of its own; several may be open on one database."""
+    ledger = Ledger(lambda: connect(url), bank=bic, agent=AGENT)
+    await ledger.start()
+    connection = await connect(url)
+    try:
+        yield Bank(bic, url, ledger, connection)
+    finally:
+        await ledger.stop()
+        await connection.close()
+
+
+async def connect(url: str, *, role: str | None = APP_ROLE) -> asyncpg.Connection:
+    session = {"application_name": "test", "lock_timeout": "4000"}
+    return await asyncpg.connect(dsn(url), server_settings=session if role is None else {**session, "role": role})
+
+
+def payment(
+    amount: int = 100,
+    *,
+    debtor: str = "a-1",
+    creditor: str = "b-1",
+    to: str = BETA,
+    id_: str | None = None,
+    currency: str = "EUR",
+    returns: str | None = None,
+) -> PaymentOrder:
+    return PaymentOrder(
+        id=id_ or uuid7(), creditor_agent=to, amount_minor=str(amount), currency=currency, debtor_account=debtor,
+        debtor_name=f"Debtor {debtor}", creditor_account=creditor, creditor_name=f"Creditor {creditor}",
+        returns=returns,
+    )  # fmt: skip
+
+
+def giving_back(original: PaymentOrder, *, to: str = ALFA, id_: str | None = None) -> PaymentOrder:
+    """Return the order by which the creditor's bank gives a payment back."""
+    return payment(
+        int(original.amount_minor), debtor=original.creditor_account, creditor=original.debtor_account, to=to, id_=id_,
+        currency=original.currency, returns=original.id,
+    )  # fmt: skip
+
+
+async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
+    """Take banks through a cycle from cut-off to finality; return the first one's statements.
+
+    What the banks would hear from the coordinator, each hears from the other one's books.
+    """
+    coordinator = SigningKey.generate()
+    cuts: dict[LaneKey, int] = {}
+    for one in banks:
+        known = await cycle_reads.lanes(one.connection)
+        envelope = await one.ledger.submit(FixCut(cycle, [k for k in known if k.receiver == one.bic], one.key))
+        for lane in msgspec.json.decode(envelope.payload_bytes())["lanes"]:
+            cuts[LaneKey(lane["sender"], one.bic, lane["currency"])] = lane["last_sequence"]
+    first: list[PositionStatement] = []
+    for one in banks:
+        points = await cycle_reads.points(
+            one.connection, {key: cut for key, cut in cuts.items() if one.bic in (key.sender, key.receiver)}
+        )
+        found = statements(bank=one.bic, cycle=cycle, points=points)
+        first = first or found
+        await one.ledger.submit(RecordSigned(cycle, 1, [dsse.sign(s, one.key) for s in found]))
+        for currency in sorted({s.currency for s in found}):
+            await _settle_one(one, cycle, [s for s in found if s.currency == currency], coordinator)
+    return first
+
+
+async def _settle_one(one: Bank, cycle: str, found: Sequence[PositionStatement], coordinator: SigningKey) -> None:
+    signed = {canonical.digest(canonical.encode(s)): s for s in found}
+    lines, net, totals = [], 0, {}
+    for digest, statement in signed.items():
+        amounts = {flow.sender: int(flow.amount_minor) for flow in statement.flows}
+        other = next(b for b in statement.pair if b != one.bic)
+        lines.append(
+            InstructionLine(
+                counterparty=other,
+                statement=digest,
+                receives_minor=str(amounts[other]),
+                pays_minor=str(amounts[one.bic]),
+            )
+        )
+        net += amounts[other] - amounts[one.bic]
+        for flow in statement.flows:
+            if flow.last_sequence >= flow.first_sequence:
+                key = LaneKey(flow.sender, flow.receiver, statement.currency)
+                totals[key, flow.last_sequence] = await cycle_reads.total_at(one.connection, key, flow.last_sequence)
+    currency = found[0].currency
+    instruction = SettlementInstruction(
+        id=f"{cycle}/{one.bic}/{currency}", cycle=cycle, participant=one.bic, currency=currency, net_minor=str(net),
+        lines=tuple(lines), result="0" * 64, settlement_agent=AGENT,
+    )  # fmt: skip
+    finality = SettlementFinality(
+        cycle=cycle, result="0" * 64, settlement_agent=AGENT, agent_reference="1", settled_at="2026-10-02T12:00:00Z"
+    )
+    await one.ledger.submit(RecordInstruction(instruction, dsse.sign(instruction, coordinator)))
+    await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
