@@ -1,0 +1,268 @@
+"""A clearing house without its HTTP surface, for tests: real database, real keys, a real settlement agent's books."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from compliance import canonical, dsse, merkle
+from compliance.dsse import Envelope
+from compliance.statements import (
+    CycleCut,
+    Flow,
+    LaneCut,
+    PositionStatement,
+    Receipt,
+    ScreeningList,
+    ScreeningStatement,
+    SettlementInstruction,
+)
+from gateway.agent.ledger import Ledger
+from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.cycles.settlement import Answer, answer_in
+from gateway.coordinator.registry import Registry
+from gateway.coordinator.rulebook import ApprovalRule, CheckRule, Rulebook, SettlementRule, load
+from gateway.federation.client import MemberIdentity
+from gateway.federation.iso20022 import read_settlement_request
+from gateway.federation.membership import Application, OfferedKey, SettlementAccount
+from gateway.federation.problems import Refusal
+from gateway.federation.settlement import AccountOpening, Funding
+from gateway.federation.wire import StatementSubmission, StatementVerdict
+
+COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
+ALFA, BETA, GAMA, DELT = "ALFADEFF", "BETAFRPP", "GAMAITRR", "DELTESMM"
+BANKS = (ALFA, BETA, GAMA, DELT)
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+Lane = tuple[str, str, str]
+
+
+def rulebook(**changes: object) -> Rulebook:
+    """Two currencies, cycles on demand, nobody's approval needed."""
+    rules = msgspec.structs.replace(
+        load(),
+        currencies=("EUR", "JPY"),
+        slots=(),
+        calendar="every_day",
+        cut_deadline_s=60,
+        attestation_deadline_s=300,
+        approval=ApprovalRule(mode="never", thresholds_minor={}),
+        aggregate_flow=msgspec.structs.replace(load().aggregate_flow, floor_minor={}),
+        settlement=SettlementRule(retry_interval_s=30, attempts_max=2),
+    )
+    return msgspec.structs.replace(rules, **changes)
+
+
+def severe(**changes: str) -> CheckRule:
+    return msgspec.structs.replace(load().checks, **changes)
+
+
+class Clock:
+    """Time that only tests move."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_s(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Books:
+    """The settlement agent's real books, asked without HTTP in between."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.asked: list[bytes] = []
+
+    async def agent(self) -> str:
+        return AGENT
+
+    async def settle(self, message_id: str, message: bytes) -> Answer:
+        self.asked.append(message)
+        return answer_in(message_id, await self.ledger.settle(read_settlement_request(message), message))
+
+    async def open(self, banks: Sequence[str], currencies: Sequence[str], amount: int) -> None:
+        for bank in banks:
+            for currency in currencies:
+                await self.ledger.open_account(AccountOpening(participant=bank, currency=currency), by="test")
+                if amount:
+                    await self.fund(bank, currency, amount)
+
+    async def fund(self, bank: str, currency: str, amount: int) -> None:
+        await self.ledger.fund(bank, Funding(id=str(uuid4()), currency=currency, amount_minor=str(amount)), by="test")
+
+    async def balances(self) -> dict[tuple[str, str], int]:
+        return {(one.participant, one.currency): int(one.balance_minor) for one in await self.ledger.accounts()}
+
+
+@dataclass
+class House:
+    """The clearing house and, of every bank, its keys and the payments it has exchanged."""
+
+    engine: AsyncEngine
+    registry: Registry
+    clock: Clock
+    books: Books
+    signer: MemberIdentity
+    rules: Rulebook
+    directory: Path
+    lanes: dict[Lane, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def service(self, engine: AsyncEngine | None = None) -> CycleService:
+        """Return a new replica of the coordinator."""
+        return CycleService(
+            engine or self.engine,
+            bic=COORDINATOR,
+            signer=self.signer.sign,
+            rulebook=self.rules,
+            agent=self.books,
+            now=self.clock,
+        )
+
+    def identity(self, bank: str) -> MemberIdentity:
+        return MemberIdentity(bank, self.directory / bank)
+
+    async def admit(self, bank: str, *, caps_minor: dict[str, int] | None = None) -> None:
+        identity = self.identity(bank)
+        application = Application(
+            bic=bank,
+            name=f"Bank {bank}",
+            url=f"http://{bank.lower()}.example",
+            keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
+            settlement=None if bank == AGENT else SettlementAccount(agent=AGENT, account=f"ACC-{bank}"),
+        )
+        kind = "agent" if bank == AGENT else "participant"
+        await self.registry.admit(application, kind=kind, caps_minor=caps_minor or {}, by="test", reason="set up")
+
+    # --- what banks do
+
+    def pay(self, sender: str, receiver: str, currency: str, *amounts: int) -> None:
+        self.lanes[sender, receiver, currency] += amounts
+
+    def cut(self, cycle: str, bank: str) -> Envelope:
+        lanes = tuple(
+            LaneCut(sender=sender, currency=currency, last_sequence=len(payments))
+            for (sender, receiver, currency), payments in sorted(self.lanes.items(), key=lambda i: (i[0][0], i[0][2]))
+            if receiver == bank
+        )
+        return dsse.sign(CycleCut(cycle=cycle, receiver=bank, lanes=lanes), self.identity(bank).sign)
+
+    def statement(
+        self, cycle: str, pair: tuple[str, str], currency: str, *, settled: dict[Lane, int] | None = None,
+        revision: int = 1, wrong_by: int = 0,
+    ) -> PositionStatement:  # fmt: skip
+        low, high = sorted(pair)
+
+        def flow(sender: str, receiver: str, wrong: int) -> Flow:
+            payments = self.lanes.get((sender, receiver, currency), [])
+            first = (settled or {}).get((sender, receiver, currency), 0) + 1
+            return Flow(
+                sender=sender,
+                receiver=receiver,
+                first_sequence=first,
+                last_sequence=len(payments),
+                count=len(payments) - first + 1,
+                amount_minor=str(sum(payments[first - 1 :]) + wrong),
+                root=merkle.root([merkle.leaf_hash(str(amount).encode()) for amount in payments]).hex(),
+            )
+
+        return PositionStatement(
+            cycle=cycle,
+            currency=currency,
+            pair=(low, high),
+            revision=revision,
+            flows=(flow(low, high, wrong_by), flow(high, low, 0)),
+        )
+
+    def sign(self, bank: str, statement: PositionStatement) -> Envelope:
+        return dsse.sign(statement, self.identity(bank).sign)
+
+    def screening(self, cycle: str, bank: str) -> Envelope:
+        imported_at = (self.clock() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        document = ScreeningStatement(
+            cycle=cycle,
+            participant=bank,
+            lists=(ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at=imported_at),),
+            matcher="exact-1",
+            screened=1_000,
+            hits=0,
+            released=0,
+            rejected=0,
+            pending=0,
+        )
+        return dsse.sign(document, self.identity(bank).sign)
+
+    def pairs(self, bank: str) -> list[tuple[tuple[str, str], str]]:
+        """Return the pairs and currencies in which a bank has paid or been paid."""
+        found = {
+            ((min(s, r), max(s, r)), currency)
+            for (s, r, currency), payments in self.lanes.items()
+            if payments and bank in (s, r)
+        }
+        return sorted(found)
+
+    def submission(
+        self,
+        cycle: str,
+        bank: str,
+        *,
+        settled: dict[Lane, int] | None = None,
+        wrong_by: dict[tuple[tuple[str, str], str], int] | None = None,
+        without: Sequence[str] = (),
+    ) -> StatementSubmission:
+        return StatementSubmission(
+            statements=tuple(
+                self.sign(
+                    bank,
+                    self.statement(
+                        cycle, pair, currency, settled=settled, wrong_by=(wrong_by or {}).get((pair, currency), 0)
+                    ),
+                )
+                for pair, currency in self.pairs(bank)
+                if not set(pair) & set(without)
+            ),
+            screening=self.screening(cycle, bank),
+        )
+
+    async def cut_off(self, service: CycleService, banks: Sequence[str] = BANKS) -> str:
+        """Open a cycle if none is, cut it off, and deliver the banks' cuts; return its id."""
+        try:
+            cycle = (await service.reading.current()).id
+        except Refusal:
+            cycle = (await service.open_on_demand(None, by="alice")).id
+        await service.cut_off(cycle)
+        for bank in banks:
+            await service.attestation.submit_cut(bank, cycle, self.cut(cycle, bank))
+        await service.advance(cycle)
+        return cycle
+
+    async def attest(
+        self, service: CycleService, cycle: str, banks: Sequence[str] = BANKS, *, settled: dict[Lane, int] | None = None
+    ) -> dict[str, tuple[StatementVerdict, ...]]:
+        return {
+            bank: await service.attestation.submit_statements(
+                bank, cycle, self.submission(cycle, bank, settled=settled)
+            )
+            for bank in banks
+        }
+
+    def receipt(self, bank: str, instruction: Envelope) -> Envelope:
+        payload = instruction.payload_bytes()
+        document = msgspec.json.decode(payload, type=SettlementInstruction)
+        receipt = Receipt(instruction=document.id, participant=bank, sha256=canonical.digest(payload))
+        return dsse.sign(receipt, self.identity(bank).sign)
+
+
+async def open_books(pool: asyncpg.Pool) -> Books:
+    return Books(Ledger(pool, AGENT))
