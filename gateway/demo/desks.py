@@ -52,6 +52,14 @@ class DayFailedError(RuntimeError):
     """The day didn't go as it must: what was expected, and what was found."""
 
 
+class AnsweredNoError(DayFailedError):
+    """A request that was refused: who refused what, and why."""
+
+    def __init__(self, what: str, problem: RemoteProblem) -> None:
+        super().__init__(f"{what} was refused: {problem}")
+        self.status = problem.status
+
+
 class Person:
     """Somebody with a client of their own. Whatever they ask may be asked twice, so it's asked until answered."""
 
@@ -85,7 +93,7 @@ class Person:
                     raise
             except RemoteProblem as problem:
                 if problem.status != 503 or time.monotonic() > give_up_at:
-                    raise
+                    raise AnsweredNoError(f"{method} {path} at {self.bic}", problem) from problem
             else:
                 return answer.content
             await asyncio.sleep(RETRY_S)
@@ -212,8 +220,8 @@ class Operator(Person):
         """Return the id of the cycle that is open, and open one if there is none."""
         try:
             cycle = await self.ask("GET", "/cycles/current", Cycle)
-        except RemoteProblem as problem:
-            if problem.status != 404:
+        except AnsweredNoError as refused:
+            if refused.status != 404:
                 raise
             cycle = await self.ask("POST", "/cycles", Cycle, json=OpenCycle())
         return cycle.id
