@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from compliance.statements import NettingResult
 from gateway.federation import iso20022
 from gateway.federation.client import FederationClient, RemoteProblem, RemoteUnavailable
-from gateway.federation.database import transaction
 
 INSUFFICIENT_FUNDS = "AM04"
 """ISO 20022 external status reason: the agent's accounts don't cover the debits."""
@@ -99,18 +95,6 @@ FindAgent = Callable[[], Awaitable[tuple[str, str] | None]]
 """Returns BIC and base URL of the settlement agent, None while the registry has none."""
 
 
-def registered_agent(engine: AsyncEngine) -> FindAgent:
-    """Return the lookup of the scheme's active settlement agent in the registry."""
-
-    async def find() -> tuple[str, str] | None:
-        query = text("SELECT bic, url FROM members WHERE kind = 'agent' AND status = 'active' ORDER BY bic LIMIT 1")
-        async with transaction(engine) as conn:
-            row = (await conn.execute(query)).one_or_none()
-        return None if row is None else (row.bic, row.url)
-
-    return find
-
-
 class HttpSettlementClient:
     """The settlement agent over HTTP: `POST {url}/messages`."""
 
@@ -139,7 +123,6 @@ class HttpSettlementClient:
                 headers={"Content-Type": iso20022.MEDIA_TYPE, "Accept": iso20022.MEDIA_TYPE},
                 idempotent=True,
             )
-            report = iso20022.read_status(response.content)
         except RemoteUnavailable as error:
             raise NoAnswerError(f"the settlement agent can't be reached: {error}") from error
         except RemoteProblem as problem:
@@ -147,14 +130,17 @@ class HttpSettlementClient:
             if problem.status in (400, 409, 413, 415, 422):
                 return Rejected(problem.code)
             raise NoAnswerError(f"the settlement agent answers {problem.status}") from problem
-        except iso20022.MessageRefused as refused:
-            raise NoAnswerError(f"the answer can't be read: {refused.reason}") from refused
-        if report.original_message_id != message_id:
-            raise NoAnswerError(f"the answer is to another message, {report.original_message_id}")
-        return _answer(report)
+        return answer_in(message_id, response.content)
 
 
-def _answer(report: iso20022.StatusReport) -> Answer:
+def answer_in(message_id: str, data: bytes) -> Answer:
+    """Read the agent's answer to a message. Raises NoAnswerError for what answers nothing."""
+    try:
+        report = iso20022.read_status(data)
+    except iso20022.MessageRefused as refused:
+        raise NoAnswerError(f"the answer can't be read: {refused.reason}") from refused
+    if report.original_message_id != message_id:
+        raise NoAnswerError(f"the answer is to another message, {report.original_message_id}")
     # read_status made sure that ACSC has a reference and a time, and RJCT a reason.
     if report.status == "ACSC" and report.reference is not None and report.settled_at is not None:
         return Settled(report.reference, report.settled_at)
