@@ -42,9 +42,13 @@ class VerifyingKey:
     """A public Ed25519 key. `x` is its base64url form as in a JWK."""
 
     def __init__(self, x: str) -> None:
+        raw = unb64url(x)
+        # Several texts decode to the same bytes, and each would give the key another thumbprint.
+        if b64url(raw) != x:
+            raise ValueError("the key isn't base64url in its one form")
         self.x = x
         self.kid = thumbprint(x)
-        self.public = Ed25519PublicKey.from_public_bytes(unb64url(x))
+        self.public = Ed25519PublicKey.from_public_bytes(raw)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Tell whether the signature over the message is this key's."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -277,14 +278,11 @@ def read_application(envelope: Envelope) -> Application:
     """Return an application that its own sign key signed; raises Refusal."""
     try:
         offered = canonical.decode(envelope.payload_bytes(), Application)
-        keys = {use: _verifying_key(offered.keys, use) for use in ("auth", "sign")}
-        if len({key.use for key in offered.keys}) != len(offered.keys) or len({k.x for k in offered.keys}) != len(
-            offered.keys
-        ):
-            raise Refusal(RegistryReason.KEYS_INCOMPLETE, "one key for each use", status=422, pointer="/keys")
+        keys = {key.use: VerifyingKey(key.x) for key in offered.keys}
+        _require_one_for_each_use(offered.keys)
         signer = keys["sign"]
         return dsse.verify(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
-    except (EvidenceError, ValueError) as error:
+    except (EvidenceError, ValueError, msgspec.MsgspecError) as error:
         raise _signature_refused(error) from error
 
 
@@ -303,11 +301,11 @@ def read_key_change(envelope: Envelope, *, member: str, active: dict[str, Verify
     return change
 
 
-def _verifying_key(offered: tuple[OfferedKey, ...], use: str) -> VerifyingKey:
-    for key in offered:
-        if key.use == use:
-            return VerifyingKey(key.x)
-    raise Refusal(RegistryReason.KEYS_INCOMPLETE, f"no {use} key is offered", status=422, pointer="/keys")
+def _require_one_for_each_use(offered: tuple[OfferedKey, ...]) -> None:
+    uses = [key.use for key in offered]
+    if len(set(uses)) != len(uses) or len({key.x for key in offered}) != len(uses) or not {"auth", "sign"} <= set(uses):
+        detail = "an auth key and a sign key, and no key or use twice"
+        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, status=422, pointer="/keys")
 
 
 def _signature_refused(error: Exception) -> Refusal:

@@ -110,6 +110,10 @@ async def test_applications_that_prove_nothing(coordinator: Coordinator, operato
     one_key = OfferedKey(use="sign", x=alpha.identity.sign.x)
     twice = (one_key, OfferedKey(use="auth", x=alpha.identity.sign.x))
     change = msgspec.structs.replace
+    auth_x = alpha.identity.auth.x
+    # The same 32 bytes in another spelling would give the key a second name.
+    bad_token = OfferedKey(use="token", x=auth_x[:-1] + chr(ord(auth_x[-1]) + 1))
+    respelt = (one_key, OfferedKey(use="auth", x=auth_x[:-1] + chr(ord(auth_x[-1]) + 1)))
     for envelope, status, code in [
         (signed(application, SigningKey.generate()), 422, "signature_refused"),
         (signed(application, alpha.identity.auth), 422, "signature_refused"),
@@ -119,6 +123,12 @@ async def test_applications_that_prove_nothing(coordinator: Coordinator, operato
         (signed(change(application, keys=(one_key,)), alpha.identity.sign), 422, "signature_refused"),
         (signed(change(application, keys=(one_key, one_key)), alpha.identity.sign), 422, "keys_incomplete"),
         (signed(change(application, keys=twice), alpha.identity.sign), 422, "keys_incomplete"),
+        (signed(change(application, keys=respelt), alpha.identity.sign), 422, "signature_refused"),
+        (
+            signed(change(application, keys=(*application.keys, bad_token)), alpha.identity.sign),
+            422,
+            "signature_refused",
+        ),
         (signed(change(application, name="A\x00B"), alpha.identity.sign), 422, "signature_refused"),
         (signed(change(application, url="ftp://a"), alpha.identity.sign), 422, "signature_refused"),
     ]:
