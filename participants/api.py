@@ -179,7 +179,7 @@ async def decide_hold(
 
 @post("/screening/lists", guards=STAFF, tags=["screening"], operation_id="importList")
 async def import_list(data: JSONBody[ListImport], node: Node, request: ConcordatRequest) -> ScreeningList:
-    """Import a sanctions list (OFAC's sdn.csv with alt.csv, its one-file CSV, or the UN's XML) and screen against it."""
+    """Import a sanctions list (OFAC's sdn.csv and alt.csv, its one-file CSV, the UN's XML); it is in force at once."""
     return await node.screener.import_list(data.name, data.files, request.auth.sub)
 
 
@@ -300,6 +300,6 @@ def _instant(text: str) -> Any:
 
 ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
-    list_holds, decide_hold, open_accounts, list_accounts, list_postings, list_balances, list_lanes, get_cycle,
-    list_attestations, list_instructions, receive_payments,
+    list_holds, decide_hold, import_list, list_lists, open_accounts, list_accounts, list_postings, list_balances,
+    list_lanes, get_cycle, list_attestations, list_instructions, receive_payments,
 ]  # fmt: skip

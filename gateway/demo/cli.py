@@ -20,8 +20,12 @@ def demo(
         Path | None, typer.Option(help="Keep logs, keys, databases and exports in this empty or new directory.")
     ] = None,
     rounding: Annotated[
-        bool, typer.Option("--rounding/--no-rounding", help="Round a file's amounts to minor units, half to even.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--rounding/--no-rounding",
+            help="Round a file's amounts to minor units, half to even, or refuse those with too many decimals.",
+        ),
+    ] = True,
     currency: Annotated[str, typer.Option(help="The currency of a file that names none.")] = "EUR",
 ) -> None:
     """Run a whole clearing day on this machine: a coordinator, a settlement agent and banks as separate processes.

@@ -88,6 +88,8 @@ def _introduce(plan: Plan, options: DemoOptions, directory: Path, console: Conso
         f"{plan.payments:,} payments in {', '.join(plan.currencies)} ({source})",
         highlight=False,
     )
+    if options.payments is not None and options.rounding:
+        console.print("  amounts with more decimals than their currency has are rounded, half to even", highlight=False)
     for reason, count in plan.refused.items():
         example = next((row for row in plan.refused_first if row.reason == reason), None)
         said = f": line {example.line}, {example.detail}" if example else ""
