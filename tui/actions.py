@@ -143,10 +143,12 @@ def effects(action: str, view: Snapshot) -> tuple[str, ...]:
     if progress is None:
         return ("No cycle is selected.",)
     cycle, pairs = progress.cycle, progress.pairs
-    active = sum(bank.status == "active" for bank in progress.participants)
+    # An open cycle has no participants of its own yet: whoever is active at the cut-off takes part.
+    banks = progress.participants or view.participants
+    active = sum(bank.status == "active" for bank in banks)
     facts = [
         f"Cycle {cycle.id}, value date {cycle.value_date}, is {cycle.state}.",
-        f"Participants: {active} active of {len(progress.participants)}.",
+        f"Participants: {active} active of {len(banks)}.",
     ]
     if cycle.state != "open":
         facts.append(f"Pairs: {pairs.agreed} agreed, {pairs.differing} differing, {pairs.missing} missing.")

@@ -121,6 +121,7 @@ class ConsoleApp(App[None]):
         self.picked: str | None = None
         self.needle = ""
         self.poke = asyncio.Event()
+        self.possible: set[str] = set()
 
     # --- what is on the screen --------------------------------------------------------------------------
 
@@ -171,6 +172,11 @@ class ConsoleApp(App[None]):
                 self.caller = await self.api.caller()
             self.post_message(Read(news))
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the widgets are gone while a last message or tick still comes in."""
+        return not self.query(Banner)
+
     @on(Read)
     def _take(self, message: Read) -> None:
         self.feed = self.feed.heard(monotonic())
@@ -201,6 +207,8 @@ class ConsoleApp(App[None]):
         return self.query_one(f"#t-{part}", LiveTable)
 
     def draw_freshness(self) -> None:
+        if self.leaving:
+            return
         banner = self.query_one(Banner)
         banner.freshness(*freshness(self.feed, monotonic()))
         if self.caller is not None:
@@ -209,6 +217,8 @@ class ConsoleApp(App[None]):
 
     def draw(self) -> None:
         """Draw the view, filtered."""
+        if self.leaving:
+            return
         view, tones = self.view, styles(self.current_theme)
         cycle = view.selected or ""
         shown = {
@@ -236,7 +246,7 @@ class ConsoleApp(App[None]):
                 self.query_one(f"#{widget.id[2:]}-note", Static).update(Text(table.note))
         self._draw_cycle(view, tones)
         self._draw_badges(view)
-        self.refresh_bindings()
+        self._draw_footer()
 
     def _draw_cycle(self, view: Snapshot, tones: Styles) -> None:
         road, levels = Text(no_wrap=True), Text(no_wrap=True)
@@ -263,7 +273,16 @@ class ConsoleApp(App[None]):
         badges = (("#panes", "proposals", "5 Proposals", inbox), ("#parts", "breaks", "Breaks", unresolved))
         for tabs, pane, title, count in (*badges, ("#parts", "checks", "Checks ✗", failed)):
             label = f"{title} ({count})" if count else title.removesuffix(" ✗")
-            self.query_one(tabs, TabbedContent).get_tab(pane).label = label
+            tab = self.query_one(tabs, TabbedContent).get_tab(pane)
+            if tab.label.plain != label:
+                tab.label = label
+
+    def _draw_footer(self) -> None:
+        """Build the footer anew only when other actions apply: it's the costliest widget of all."""
+        possible = {action.id for action in ACTIONS if self.check_action("run", (action.id,))}
+        if possible != self.possible:
+            self.possible = possible
+            self.refresh_bindings()
 
     # --- keys, footer, palette, help: all from the registry -----------------------------------------------
 

@@ -138,7 +138,8 @@ class Banner(Horizontal):
     def freshness(self, text: str, tone: Tone) -> None:
         widget = self.query_one("#freshness", Static)
         widget.update(Text(f" {text} ", no_wrap=True, overflow="ellipsis"))
-        widget.set_classes(tone.value)
+        if not widget.has_class(tone.value):
+            widget.set_classes(tone.value)
         self.set_class(tone is Tone.BAD, "stale")
 
 

@@ -17,7 +17,7 @@ from compliance.statements import (
     ScreeningStatement,
 )
 from gateway.federation.client import FederationClient
-from gateway.federation.wire import StatementSubmission
+from gateway.federation.wire import Events, StatementSubmission
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank, Coordinator
 
 ROOT = "5" * 64
@@ -31,6 +31,7 @@ async def take_part(coordinator: Coordinator, banks: list[Bank], cycle: str, *, 
         clients = [(bank, await stack.enter_async_context(coordinator.client(bank))) for bank in banks]
         for bank, client in clients:
             await _send_cut(coordinator, bank, client, cycle)
+        await _attesting(coordinator, clients[0][1], cycle)
         for number, (bank, client) in enumerate(clients):
             await _attest(coordinator, bank, client, cycle, amount="50001" if differing and number else "50000")
 
@@ -48,6 +49,18 @@ async def _send_cut(coordinator: Coordinator, bank: Bank, client: FederationClie
         audience=COORDINATOR,
         json=dsse.sign(cut, bank.identity.sign),
     )
+
+
+async def _attesting(coordinator: Coordinator, client: FederationClient, cycle: str) -> None:
+    """Wait on the event feed until statements are wanted."""
+    cursor = 0
+    while True:
+        page = await client.get(
+            f"{coordinator.url}/events", Events, audience=COORDINATOR, params={"after": cursor, "wait_s": 20}
+        )
+        if any(event.type == "cycle.attesting" and event.cycle == cycle for event in page.events):
+            return
+        cursor = page.next
 
 
 async def _attest(coordinator: Coordinator, bank: Bank, client: FederationClient, cycle: str, *, amount: str) -> None:
