@@ -20,7 +20,7 @@ class AccountReason(StrEnum):
 
 
 class AccountOutcome(Struct, frozen=True, omit_defaults=True):
-    """The answer on one account to be opened: opened, or exists already (`reason` if it differs from what was asked)."""
+    """The answer on one account: opened, exists already, or refused with its reason."""
 
     code: str
     currency: str

@@ -128,6 +128,8 @@ class Payment(Struct, frozen=True, kw_only=True):
     was_held: bool = False
     batch: str | None = None
     opinions: tuple[events.Opinion, ...] = ()
+    waiting_since: int = 0
+    """The event that put it into the queue or the holds."""
 
 
 class Posting(NamedTuple):
@@ -160,12 +162,12 @@ class Rows:
     )
 
     def __init__(self) -> None:
-        self.events: list[tuple[int, str, int, str, int, datetime, str]] = []
+        self.events: list[tuple[int, str, int, str, int, str]] = []
         self.postings: list[Posting] = []
         self.accounts: list[tuple[Account, str, int]] = []
         self.balances: dict[int, Account] = {}
         self.opened: dict[str, tuple[str, str, str, str, int]] = {}
-        self.closed: list[str] = []
+        self.closed: list[tuple[str, int]] = []
         self.lanes: list[Lane] = []
         self.moved_lanes: dict[int, Lane] = {}
         self.entries: list[tuple[int, int, str, int, bytes]] = []
@@ -211,7 +213,7 @@ class Books:
     def event(self, subject: str, version: int, kind: str, data: str) -> int:
         """Add an event and return its sequence number."""
         self.head += 1
-        self.rows.events.append((self.head, subject, version, kind, events.SCHEMA_VERSION, self.now, data))
+        self.rows.events.append((self.head, subject, version, kind, events.SCHEMA_VERSION, data))
         return self.head
 
     def record(self, subject: str, version: int, kind: str, data: Document) -> int:

@@ -84,9 +84,9 @@ def _take(history: History, row: events.EventRow, legs: list[str]) -> None:
         return
     before = history.payment
     if row.type.startswith("payment."):
-        after = first(row.type, row.subject, data, row.data) if row.version == 1 else None
+        after = first(row, data) if row.version == 1 else None
         if before is not None:
-            after = advance(before, row.type, data)
+            after = advance(before, row.type, data, row.sequence)
         if after is None or after.terms.id != row.subject:
             history.impossible = f"{place} on {before.status if before else 'nothing'}"
             return

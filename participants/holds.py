@@ -131,7 +131,7 @@ def _release(books: Books, payment: Payment, people: Sequence[str]) -> None:
     number = payments.credit(
         books, due_from, creditor, terms, payment.counterparty, leaf, version=payment.version + 1
     )  # fmt: skip
-    credited = payments.advance(payment, "payment.credited", events.Numbered(sequence=number))
+    credited = payments.advance(payment, "payment.credited", events.Numbered(sequence=number), books.head)
     if credited is not None:
         books.payments[payment.id] = credited
     if terms.returns is not None:
@@ -150,4 +150,4 @@ def _reject(books: Books, payment: Payment) -> None:
 
 def _close(books: Books, payment: Payment) -> None:
     books.rows.opened.pop(payment.id, None)
-    books.rows.closed.append(payment.id)
+    books.rows.closed.append((payment.counterparty, payment.waiting_since))

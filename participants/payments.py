@@ -135,6 +135,7 @@ class SubmitOrders:
             terms=order,
             first_data=checked.data,
             was_held=held,
+            waiting_since=sequence,
         )
         if returned is not None:
             append(books, returned, "payment.returned", events.Returned(by=order.id))
@@ -236,7 +237,7 @@ class ReceivePayments:
     ) -> None:
         books.payments[terms.id] = Payment(
             id=terms.id, version=1, status=status, direction="in", counterparty=self.sender, terms=terms,
-            sequence=number, reason=reason, batch=self.batch,
+            sequence=number, reason=reason, batch=self.batch, waiting_since=books.head,
         )  # fmt: skip
 
 
@@ -302,7 +303,7 @@ class ApplyAnswers:
                 reason = answer.outcome.reason or "unspecified"
                 release(books, payment, events.Refused(reason=reason, acknowledgement=self.digest))
             ended += 1
-            books.rows.closed.append(payment.id)
+            books.rows.closed.append((payment.counterparty, payment.waiting_since))
         if ended:
             digest = bytes.fromhex(self.digest)
             books.rows.evidence.append((digest, "acknowledgement", self.counterparty, books.now, self.envelope))
@@ -392,15 +393,15 @@ def _gives_back(terms: PaymentTerms, bank: str, returned: Payment) -> bool:
 
 def append(books: Books, payment: Payment, kind: str, data: Document) -> int:
     """Add an event to a payment, keep its new version in the books, and return the event's number."""
-    after = advance(payment, kind, data)
+    after = advance(payment, kind, data, books.head + 1)
     if after is None:
         raise ValueError(f"{kind} on payment {payment.id} that is {payment.status}")
     books.payments[payment.id] = after
     return books.record(payment.id, after.version, kind, data)
 
 
-def advance(payment: Payment, kind: str, data: Any) -> Payment | None:
-    """Return a payment after one more event, or None if its status doesn't allow the event."""
+def advance(payment: Payment, kind: str, data: Any, sequence: int) -> Payment | None:
+    """Return a payment after one more event, number `sequence`, or None if its status doesn't allow the event."""
     status = next_status(payment.status, kind)
     if status is None:
         return None
@@ -411,19 +412,23 @@ def advance(payment: Payment, kind: str, data: Any) -> Payment | None:
         changes["reason"] = data.reason
     elif isinstance(data, events.Opinion):
         changes["opinions"] = (*payment.opinions, data)
+    elif isinstance(data, events.Released):
+        changes["waiting_since"] = sequence
     return msgspec.structs.replace(payment, **changes)
 
 
-def first(kind: str, subject: str, data: Any, stored: str) -> Payment | None:
+def first(row: events.EventRow, data: Any) -> Payment | None:
     """Return the payment that an event of version 1 begins, or None if the event isn't about a payment."""
-    common: Mapping[str, Any] = {"id": subject, "version": 1, "first_data": stored}
+    kind = row.type
+    common: Mapping[str, Any] = {"id": row.subject, "version": 1, "waiting_since": row.sequence}
     direction: Direction
     if kind in ("payment.reserved", "payment.held_out"):
         direction = "out"
         order: PaymentOrder = data if kind == "payment.reserved" else data.order
         held = kind == "payment.held_out"
         return Payment(
-            **{**common, "first_data": events.encode(order) if held else stored},
+            **common,
+            first_data=events.encode(order) if held else row.data,
             status=Status.HELD if held else Status.RESERVED,
             direction=direction,
             counterparty=order.creditor_agent,

@@ -47,6 +47,10 @@ OPEN_BALANCES = """
 INSERT INTO account_balance (account_id, balance, version, lowest, highest)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 """
+CLOSE_PAYMENTS = """
+DELETE FROM payment_open o USING unnest($1::text[], $2::bigint[]) AS c (counterparty, event_sequence)
+WHERE o.counterparty = c.counterparty AND o.event_sequence = c.event_sequence
+"""
 KEEP_EVIDENCE = """
 INSERT INTO evidence (sha256, kind, counterparty, recorded_at, envelope) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
@@ -151,10 +155,10 @@ def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
     for row in rows:
         data = events.read(row)
         if row.version == 1:
-            payment = first(row.type, row.subject, data, row.data)
+            payment = first(row, data)
         else:
             before = payments.get(row.subject)
-            payment = advance(before, row.type, data) if before is not None else None
+            payment = advance(before, row.type, data, row.sequence) if before is not None else None
             if before is not None and payment is None:
                 raise ValueError(f"event {row.sequence}: {row.type} on a payment that is {before.status}")
         if payment is not None:
@@ -168,7 +172,7 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "event",
             records=rows.events,
-            columns=["sequence", "subject", "version", "type", "schema_version", "recorded_at", "data"],
+            columns=["sequence", "subject", "version", "type", "schema_version", "data"],
         )
     if rows.accounts:
         await connection.copy_records_to_table(
@@ -209,7 +213,7 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
 
 async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> None:
     if rows.closed:
-        await connection.execute("DELETE FROM payment_open WHERE payment_id = ANY($1::uuid[])", rows.closed)
+        await connection.execute(CLOSE_PAYMENTS, *map(list, zip(*rows.closed, strict=True)))
     if rows.opened:
         await connection.copy_records_to_table(
             "payment_open",

@@ -32,7 +32,7 @@ CREATE TABLE event (
     version integer NOT NULL CHECK (version > 0),
     type text NOT NULL,
     schema_version smallint NOT NULL CHECK (schema_version > 0),
-    recorded_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
     data json NOT NULL,
     UNIQUE (subject, version)
 );
@@ -61,9 +61,6 @@ CREATE TABLE posting (
     PRIMARY KEY (account_id, version),
     CHECK (balance = previous_balance + amount)
 );
--- Postings arrive in the order of their events, which is what a BRIN index is for.
-CREATE INDEX posting_event ON posting USING brin (event_sequence) WITH (pages_per_range = 16, autosummarize = on);
-
 -- Every statement that inserts postings must leave each journal entry balanced in each currency. Entries never
 -- change, so what holds for every statement holds for every commit; and one check serves thousands of postings.
 CREATE FUNCTION require_balanced_entries() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -127,14 +124,16 @@ CREATE TABLE lane_settled (
 );
 
 -- Projection: payments that wait for the other bank's answer (queued) or for people's decision (held).
+-- `event_sequence` is the event since which it waits, so each counterparty's queue grows at its end.
 CREATE TABLE payment_open (
-    payment_id uuid PRIMARY KEY,
+    payment_id uuid NOT NULL,
     direction text NOT NULL CHECK (direction IN ('out', 'in')),
     counterparty text NOT NULL,
     state text NOT NULL CHECK (state IN ('queued', 'held')),
-    event_sequence bigint NOT NULL
+    event_sequence bigint NOT NULL,
+    PRIMARY KEY (counterparty, event_sequence)
 );
-CREATE INDEX payment_open_queue ON payment_open (counterparty, event_sequence) WHERE state = 'queued';
+CREATE INDEX payment_open_held ON payment_open (event_sequence) WHERE state = 'held';
 
 -- Projection: accepted payments that this bank contests and leaves out of its statements.
 CREATE TABLE dispute (
