@@ -36,8 +36,8 @@ from gateway.federation.wire import (
     StatementVerdicts,
 )
 
-CyclePath = Annotated[str, PathParameter(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}$")]
-ProposalPath = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+CyclePath = Annotated[str, PathParameter(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}"))]
+ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 

@@ -6,6 +6,7 @@ verdict is found and its rows are written.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +21,9 @@ from gateway.coordinator import events, members
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import signed, store
 from gateway.coordinator.cycles.matching import Attested, Match, PairKey, Placement, match, place
-from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal, refusal
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.states import State
-from gateway.coordinator.cycles.store import Cycle, Taking
+from gateway.coordinator.cycles.store import Cycle, Roster
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
     ReadScreening,
@@ -47,19 +48,11 @@ class _Caller:
     bic: str
     keys: Mapping[str, VerifyingKey]
     cycle: Cycle
-    taking_part: tuple[Taking, ...]
+    roster: Roster
 
     @property
     def terms(self) -> CycleTerms:
-        return CycleTerms(
-            id=self.cycle.id,
-            currencies=self.cycle.currencies,
-            participants={taking.participant for taking in self.taking_part},
-        )
-
-    @property
-    def part(self) -> Taking | None:
-        return next((taking for taking in self.taking_part if taking.participant == self.bic), None)
+        return CycleTerms(id=self.cycle.id, currencies=self.cycle.currencies, participants=self.roster.participants)
 
 
 class Attestation:
@@ -74,25 +67,18 @@ class Attestation:
         """Take in a bank's cut. Raises Refusal; the same cut again is fine, a different one is equivocation."""
         async with transaction(self._engine) as conn:
             caller = await _caller(conn, bank, cycle_id)
-            existing = await signed.cut_of(conn, cycle_id, bank)
-            if existing is not None and existing[0] == _payload_digest(envelope):
-                return
-            # Against a cut that was delivered the other one is evidence, whenever it comes.
-            if existing is None:
+            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
+            if bank not in caller.roster.delivered:
                 _require(caller, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, self._now())
             cut = read_cut(envelope, bank, caller.terms, caller.keys)
             cycle = await store.find(conn, cycle_id, lock=True)
-            # Another request with this bank's cut may have been first.
             existing = await signed.cut_of(conn, cycle_id, bank)
             if existing is None:
                 if cycle.state is not State.CUT_OFF:
                     raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle_id} is {cycle.state}")
                 check_cut(cut.document, await signed.settled_lanes(conn, bank))
                 await signed.insert_cut(conn, cut, self._now())
-                complete = all(
-                    taking.cut_at is not None or taking.participant == bank or not taking.active
-                    for taking in await store.taking_part(conn, cycle_id)
-                )
+                complete = (await store.roster(conn, cycle_id)).cuts_awaited == 0
             elif existing[0] != cut.sha256:
                 digests, envelopes = (existing[0], cut.sha256), (existing[1], to_json(envelope))
                 await self._keep_equivocation(conn, caller, digests, envelopes)
@@ -106,7 +92,7 @@ class Attestation:
         """Return what every receiver accepted from a bank. Raises Refusal."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            taking_part = await store.taking_part(conn, cycle_id)
+            roster = await store.roster(conn, cycle_id)
             lanes = await signed.cut_lanes(conn, cycle_id, bank)
         return SenderCuts(
             cycle=cycle_id,
@@ -116,9 +102,7 @@ class Attestation:
                 for (sender, receiver, currency), last in sorted(lanes.items())
                 if sender == bank
             ),
-            absent=tuple(
-                taking.participant for taking in taking_part if taking.cut_at is None and taking.participant != bank
-            ),
+            absent=tuple(sorted(roster.participants - roster.delivered - {bank})),
         )
 
     async def submit_statements(
@@ -132,15 +116,16 @@ class Attestation:
         refused: Refusal | None = None
         async with transaction(self._engine) as conn:
             caller = await _caller(conn, bank, cycle_id)
-            digests = [_payload_digest(e, f"/statements/{i}") for i, e in enumerate(submission.statements)]
-            if caller.cycle.state is not State.ATTESTING and await _all_known(conn, caller, digests):
-                return _verdicts_again(bank, digests, await signed.attested(conn, cycle_id, bank))
+            if caller.cycle.state is not State.ATTESTING:
+                again = await _verdicts_again(conn, caller, submission)
+                if again is not None:
+                    return again
             _require(caller, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
-            if caller.part is not None and caller.part.cut_at is None:
+            if bank not in caller.roster.delivered:
                 raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {cycle_id}")
-            statements, screening = _read(caller, submission)
-            delivered = (taking.participant for taking in caller.taking_part if taking.cut_at is not None)
-            declared = await signed.declared(conn, cycle_id, bank, delivered)
+            # Verification releases the interpreter's lock, so it may use another core.
+            statements, screening = await asyncio.to_thread(_read, caller, submission)
+            declared = await signed.declared(conn, cycle_id, bank, caller.roster.delivered)
             revisions_max = (await store.rulebook_of(conn, caller.cycle)).revisions_max
 
             if (await store.find(conn, cycle_id, lock=True)).state is not State.ATTESTING:
@@ -150,7 +135,7 @@ class Attestation:
             if equivocal is None:
                 for statement in fresh:
                     check_sequences(statement, declared)
-                after = before + [Attested(s.key, bank, s.document.revision, s.sha256) for s in fresh]
+                after = match(before + [Attested(s.key, bank, s.document.revision, s.sha256) for s in fresh])
                 complete = await self._take_in(conn, caller, submission.complete, fresh, screening, after)
             else:
                 refused = await self._equivocation(conn, caller, equivocal, statements, before)
@@ -158,7 +143,7 @@ class Attestation:
             raise refused
         if complete:
             self._wake()
-        return _verdicts(bank, [(s.key, s.document.revision) for s in statements], match(after))
+        return _verdicts(bank, [(s.key, s.document.revision) for s in statements], after)
 
     async def _take_in(
         self,
@@ -167,7 +152,7 @@ class Attestation:
         complete: bool,
         fresh: Sequence[ReadStatement],
         screening: ReadScreening | None,
-        after: Sequence[Attested],
+        after: Mapping[PairKey, Match],
     ) -> bool:
         """Store a submission and tell of its breaks; return whether nobody is waited for any more."""
         cycle, bank, now = caller.cycle.id, caller.bic, self._now()
@@ -177,15 +162,12 @@ class Attestation:
             await signed.insert_screening(conn, screening, now)
         if complete:
             await signed.mark_attested(conn, cycle, bank, now)
-        taking_part = await store.taking_part(conn, cycle)
-        finished = {taking.participant for taking in taking_part if taking.attested_at is not None}
-        await self._tell_breaks(conn, caller, match(after), finished)
-        return all(
-            taking.participant in finished or taking.cut_at is None or not taking.active for taking in taking_part
-        )
+        roster = await store.roster(conn, cycle)
+        await self._tell_breaks(conn, caller, after, roster.attested)
+        return roster.statements_awaited == 0
 
     async def _tell_breaks(
-        self, conn: AsyncConnection, caller: _Caller, matches: Mapping[PairKey, Match], finished: set[str]
+        self, conn: AsyncConnection, caller: _Caller, matches: Mapping[PairKey, Match], finished: frozenset[str]
     ) -> None:
         """Notice the breaks of the caller's pairs, resolve the mended ones, and tell both banks of either.
 
@@ -199,6 +181,8 @@ class Attestation:
             notice = await signed.notice_break(conn, cycle, found, now)
             if notice is not None:
                 await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=key[1:])
+        if all(found.revision == 1 for found in matches.values()) and caller.bic not in caller.roster.attested:
+            return  # A bank's first word can't mend anything.
         for one in await signed.breaks(conn, cycle, caller.bic):
             if one.notice.resolved or (resolved := matches.get(one.key)) is None or resolved.status != "agreed":
                 continue
@@ -248,15 +232,10 @@ async def _caller(conn: AsyncConnection, bank: str, cycle_id: str) -> _Caller:
     if member is None or member.kind != "participant" or member.status is not Status.ACTIVE:
         raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
     cycle = await store.find(conn, cycle_id)
-    taking_part = await store.taking_part(conn, cycle_id)
-    if cycle.state is not State.OPEN and bank not in {taking.participant for taking in taking_part}:
+    roster = await store.roster(conn, cycle_id)
+    if cycle.state is not State.OPEN and bank not in roster.participants:
         raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} wasn't active when cycle {cycle_id} was cut off")
-    return _Caller(bic=bank, keys=await members.keys(conn, bank, "sign"), cycle=cycle, taking_part=taking_part)
-
-
-async def _all_known(conn: AsyncConnection, caller: _Caller, digests: Sequence[str]) -> bool:
-    """Tell whether statements were taken in before, while the cycle attested."""
-    return bool(digests) and await signed.all_stored(conn, caller.cycle.id, caller.bic, digests)
+    return _Caller(bic=bank, keys=await members.keys(conn, bank, "sign"), cycle=cycle, roster=roster)
 
 
 def _require(caller: _Caller, state: State, otherwise: CycleReason, now: datetime) -> None:
@@ -268,13 +247,6 @@ def _require(caller: _Caller, state: State, otherwise: CycleReason, now: datetim
     if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
         closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
         raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
-
-
-def _payload_digest(envelope: Envelope, pointer: str | None = None) -> str:
-    try:
-        return canonical.digest(envelope.payload_bytes())
-    except EvidenceError as error:
-        raise evidence_refusal(error, pointer=pointer) from error
 
 
 def _read(caller: _Caller, submission: StatementSubmission) -> tuple[list[ReadStatement], ReadScreening | None]:
@@ -329,7 +301,16 @@ def _verdicts(
     )
 
 
-def _verdicts_again(bank: str, digests: Sequence[str], stored: Sequence[Attested]) -> tuple[StatementVerdict, ...]:
-    """Return the verdicts of statements that were taken in before."""
-    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
-    return _verdicts(bank, [own[digest] for digest in digests], match(stored))
+async def _verdicts_again(
+    conn: AsyncConnection, caller: _Caller, submission: StatementSubmission
+) -> tuple[StatementVerdict, ...] | None:
+    """Return the verdicts of statements that were all taken in while the cycle attested; None if any is new."""
+    try:
+        digests = [canonical.digest(envelope.payload_bytes()) for envelope in submission.statements]
+    except EvidenceError:
+        return None
+    stored = await signed.attested(conn, caller.cycle.id, caller.bic)
+    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == caller.bic}
+    if not digests or not own.keys() >= set(digests):
+        return None
+    return _verdicts(caller.bic, [own[digest] for digest in digests], match(stored))

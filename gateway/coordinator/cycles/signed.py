@@ -81,7 +81,7 @@ async def cut_lanes(conn: AsyncConnection, cycle: str, bank: str | None = None) 
     rows = await conn.execute(
         text(
             "SELECT sender, receiver, currency, last_sequence FROM cut_lanes WHERE cycle = :cycle"
-            + ("" if bank is None else " AND :bank IN (sender, receiver)")
+            + ("" if bank is None else " AND (sender = :bank OR receiver = :bank)")
         ),
         {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
     )
@@ -93,7 +93,7 @@ async def settled_lanes(conn: AsyncConnection, bank: str | None = None) -> dict[
     rows = await conn.execute(
         text(
             "SELECT sender, receiver, currency, settled_sequence FROM lane_settlements"
-            + ("" if bank is None else " WHERE :bank IN (sender, receiver)")
+            + ("" if bank is None else " WHERE sender = :bank OR receiver = :bank")
         ),
         {} if bank is None else {"bank": bank},
     )
@@ -123,24 +123,22 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[P
 
 async def declared(conn: AsyncConnection, cycle: str, bank: str, delivered: Iterable[str]) -> Declared:
     """Return the numbers that bound a bank's statements."""
-    return Declared(
-        delivered=frozenset(delivered),
-        cuts=await cut_lanes(conn, cycle, bank),
-        settled=await settled_lanes(conn, bank),
+    rows = await conn.execute(
+        text(
+            "SELECT 'cut' AS kind, sender, receiver, currency, last_sequence AS sequence FROM cut_lanes"
+            " WHERE cycle = :cycle AND (sender = :bank OR receiver = :bank)"
+            " UNION ALL SELECT 'settled', sender, receiver, currency, settled_sequence FROM lane_settlements"
+            " WHERE sender = :bank OR receiver = :bank"
+        ),
+        {"cycle": cycle, "bank": bank},
     )
+    found: dict[str, dict[Lane, int]] = {"cut": {}, "settled": {}}
+    for row in rows:
+        found[row.kind][row.sender, row.receiver, row.currency] = row.sequence
+    return Declared(delivered=frozenset(delivered), cuts=found["cut"], settled=found["settled"])
 
 
 # --- statements -----------------------------------------------------------------------------------------
-
-
-async def all_stored(conn: AsyncConnection, cycle: str, bank: str, digests: Sequence[str]) -> bool:
-    """Tell whether a bank has submitted all these statements before."""
-    query = text(
-        "SELECT count(DISTINCT sha256) FROM statements"
-        " WHERE cycle = :cycle AND participant = :bank AND sha256 = ANY (:digests)"
-    )
-    found = (await conn.execute(query, {"cycle": cycle, "bank": bank, "digests": list(digests)})).scalar_one()
-    return bool(found == len(set(digests)))
 
 
 async def attested(conn: AsyncConnection, cycle: str, bank: str | None = None) -> list[Attested]:
@@ -159,29 +157,28 @@ async def insert_statements(
     conn: AsyncConnection, cycle: str, bank: str, statements: Sequence[ReadStatement], at: datetime
 ) -> None:
     """Keep a bank's statements, all at once."""
+    rows = [
+        {
+            "currency": statement.document.currency,
+            "pair_low": statement.document.pair[0],
+            "pair_high": statement.document.pair[1],
+            "revision": statement.document.revision,
+            "sha256": statement.sha256,
+            "envelope": statement.envelope,
+            "forth_minor": str(statement.amounts[0]),
+            "back_minor": str(statement.amounts[1]),
+        }
+        for statement in statements
+    ]
     await conn.execute(
         text(
             "INSERT INTO statements (cycle, participant, received_at, currency, pair_low, pair_high, revision, sha256,"
-            " envelope, forth_minor, back_minor) SELECT :cycle, :bank, :at, currency, low, high, revision, sha256,"
-            " CAST(envelope AS json), CAST(forth AS numeric), CAST(back AS numeric)"
-            " FROM unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[]),"
-            " CAST(:revisions AS integer[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]),"
-            " CAST(:forth AS text[]), CAST(:back AS text[]))"
-            " AS given (currency, low, high, revision, sha256, envelope, forth, back)"
+            " envelope, forth_minor, back_minor)"
+            " SELECT :cycle, :bank, :at, * FROM json_to_recordset(CAST(:rows AS json)) AS given ("
+            "currency text, pair_low text, pair_high text, revision integer, sha256 text, envelope json,"
+            " forth_minor numeric, back_minor numeric)"
         ),
-        {
-            "cycle": cycle,
-            "bank": bank,
-            "at": at,
-            "currencies": [s.document.currency for s in statements],
-            "lows": [s.document.pair[0] for s in statements],
-            "highs": [s.document.pair[1] for s in statements],
-            "revisions": [s.document.revision for s in statements],
-            "digests": [s.sha256 for s in statements],
-            "envelopes": [to_json(s.envelope) for s in statements],
-            "forth": [str(s.amounts[0]) for s in statements],
-            "back": [str(s.amounts[1]) for s in statements],
-        },
+        {"cycle": cycle, "bank": bank, "at": at, "rows": to_json(rows)},
     )
 
 

@@ -226,11 +226,17 @@ async def happenings(conn: AsyncConnection, cycle_id: str) -> tuple[Happening, .
 # --- rulebooks ------------------------------------------------------------------------------------------
 
 
+# Named by their digests, so what was read once never changes.
+_rulebooks: dict[str, Rulebook] = {}
+
+
 async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
     """Return the rulebook that a cycle was opened under."""
-    query = text("SELECT document::text FROM rulebooks WHERE sha256 = :sha256")
-    document = (await conn.execute(query, {"sha256": cycle.rulebook})).scalar_one()
-    return msgspec.json.decode(document, type=Rulebook)
+    if cycle.rulebook not in _rulebooks:
+        query = text("SELECT document::text FROM rulebooks WHERE sha256 = :sha256")
+        document = (await conn.execute(query, {"sha256": cycle.rulebook})).scalar_one()
+        _rulebooks[cycle.rulebook] = msgspec.json.decode(document, type=Rulebook)
+    return _rulebooks[cycle.rulebook]
 
 
 # --- participants ---------------------------------------------------------------------------------------
@@ -272,4 +278,38 @@ async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...
         ),
         {"cycle": cycle_id},
     )
-    return tuple(Taking(**row._asdict()) for row in rows)
+    return tuple(Taking(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roster:
+    """A cycle's participants in short: who takes part, delivered its cut, attested, and how many are waited for."""
+
+    participants: frozenset[str]
+    delivered: frozenset[str]
+    attested: frozenset[str]
+    cuts_awaited: int
+    statements_awaited: int
+
+
+async def roster(conn: AsyncConnection, cycle_id: str) -> Roster:
+    """Return a cycle's roster. Nobody waits for a participant that isn't active any more, or delivered no cut."""
+    row = (
+        await conn.execute(
+            text(
+                "SELECT array_agg(participant), array_agg(participant) FILTER (WHERE cut_at IS NOT NULL),"
+                " array_agg(participant) FILTER (WHERE attested_at IS NOT NULL),"
+                " count(*) FILTER (WHERE cut_at IS NULL AND status = 'active'),"
+                " count(*) FILTER (WHERE cut_at IS NOT NULL AND attested_at IS NULL AND status = 'active')"
+                " FROM cycle_participants JOIN members ON bic = participant WHERE cycle = :cycle"
+            ),
+            {"cycle": cycle_id},
+        )
+    ).one()
+    return Roster(
+        participants=frozenset(row[0] or ()),
+        delivered=frozenset(row[1] or ()),
+        attested=frozenset(row[2] or ()),
+        cuts_awaited=row[3],
+        statements_awaited=row[4],
+    )
