@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,16 @@ COMMANDS_AT_ONCE = 3
 OPERATORS = ("alice", "bob")
 AUDITOR = "carol"
 
-CUT_DEADLINE_S = 60
-# A bank answers in a second; this is what the cycle with the break waits for.
-ATTESTATION_DEADLINE_S = 12
-SETTLEMENT_RETRY_S = 2
-SETTLEMENT_ATTEMPTS_MAX = 30
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the clearing house waits before its rules go on without somebody."""
+
+    cut_deadline_s: int = 60
+    # A bank answers in a second; this is what the cycle with the break waits for.
+    attestation_deadline_s: int = 12
+    settlement_retry_s: int = 2
+    settlement_attempts_max: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,19 @@ class Federation:
     desks: dict[str, BankDesk]
     agent_desk: AgentDesk
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        *,
+        pace: Pace = Pace(),
+        postgres: Mapping[str, str] = POSTGRES,
+    ) -> None:
         self.directory = directory
         self.plan = plan
+        self.pace = pace
         self.supervisor = Supervisor(directory / "logs")
-        self.server = EmbeddedServer(directory / "postgres", options=POSTGRES)
+        self.server = EmbeddedServer(directory / "postgres", options=postgres)
         self.anchor = directory / "trust-anchor.json"
         self.rulebook = directory / "rulebook.json"
         self.sanctions = directory / "sanctions.csv"
@@ -122,7 +135,7 @@ class Federation:
         for institution in self.institutions:
             await create_database(self.server.url("postgres"), institution.database)
         tell(f"PostgreSQL runs, with a database of its own for each of {len(self.institutions)} institutions")
-        write_rulebook(self.rulebook, self.plan.currencies)
+        write_rulebook(self.rulebook, self.plan.currencies, self.pace)
         write_sanctions_list(self.sanctions)
         await self._found()
         tell("keys are made, the trust anchor is handed out, the clearing house is founded")
@@ -142,18 +155,16 @@ class Federation:
                          "--account", f"{bank.bic}-SETTLEMENT", "--out", str(_application(bank)))
             for bank in self.banks.values()
         ]  # fmt: skip
-        agent_application = self.command(
-            self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent))
+        applications.append(
+            self.command(self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent)))
         )
-        await asyncio.gather(self._found_coordinator(agent_application), *applications)
-
-    async def _found_coordinator(self, agent_application: Awaitable[str]) -> None:
         for name in (*OPERATORS, AUDITOR):
             SigningKey.load_or_create(self._client_key(name))
-        await self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name)
-        await self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor))
-        await agent_application
         await asyncio.gather(
+            self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name), *applications
+        )
+        await asyncio.gather(
+            self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor)),
             self.command(self.coordinator, "coordinator", "add-agent", str(_application(self.agent))),
             *(self._let_in(name, "operator") for name in OPERATORS),
             self._let_in(AUDITOR, "auditor"),
@@ -230,8 +241,8 @@ class Federation:
         return await asyncio.to_thread(self.supervisor.stop)
 
 
-def write_rulebook(path: Path, currencies: tuple[str, ...]) -> None:
-    """Write the scheme's rulebook for a day at the demonstration's pace: cycles on demand, short deadlines."""
+def write_rulebook(path: Path, currencies: tuple[str, ...], pace: Pace) -> None:
+    """Write the scheme's rulebook for a day at a pace of its own: cycles on demand, short deadlines."""
     built_in = rulebook.load()
     rules = msgspec.structs.replace(
         built_in,
@@ -239,10 +250,10 @@ def write_rulebook(path: Path, currencies: tuple[str, ...]) -> None:
         currencies=tuple(sorted({*built_in.currencies, *currencies})),
         calendar="every_day",
         slots=(),
-        cut_deadline_s=CUT_DEADLINE_S,
-        attestation_deadline_s=ATTESTATION_DEADLINE_S,
+        cut_deadline_s=pace.cut_deadline_s,
+        attestation_deadline_s=pace.attestation_deadline_s,
         settlement=msgspec.structs.replace(
-            built_in.settlement, retry_interval_s=SETTLEMENT_RETRY_S, attempts_max=SETTLEMENT_ATTEMPTS_MAX
+            built_in.settlement, retry_interval_s=pace.settlement_retry_s, attempts_max=pace.settlement_attempts_max
         ),
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rulebook.checked(rules))))
