@@ -1,0 +1,21 @@
+"""One federation for all simulations that can share it: three banks, a coordinator and an agent as processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from invented import plan_of
+from world import World, running
+
+BANKS = ("ALDRXXA0", "BRCHXXB0", "CEDRXXC0")
+CYCLES = 40
+PER_LANE = 2
+SEED = 1
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world() -> AsyncIterator[World]:
+    """The shared federation. Every cycle of its plan is used once; what a test leaves open, it finishes itself."""
+    async with running(plan_of(BANKS, cycles=CYCLES, per_lane=PER_LANE, seed=SEED)) as shared:
+        yield shared

@@ -1,0 +1,95 @@
+"""Stopping a process at one exact step, by its own transaction: a row that may not be written yet.
+
+Every interesting table gets a trigger that takes a shared advisory lock named after the row. Nobody notices, until a
+test holds the same lock: then whoever is about to write such a row waits, in the middle of its transaction, for as
+long as the test looks, kills and lets go. No sleeping, and nothing of it is in the program under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+REACHED_TIMEOUT_S = 60
+LOOK_EVERY_S = 0.005
+
+FUNCTION = """
+CREATE FUNCTION simulation_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(
+        hashtextextended(TG_TABLE_NAME || '.' || (to_jsonb(NEW) ->> TG_ARGV[0]), 0));
+    RETURN NEW;
+END $$
+"""
+# A gate is "<table>.<value of this column>".
+COLUMNS = {
+    "participant": {"event": ("INSERT", "type")},
+    "coordinator": {
+        "cycles": ("UPDATE", "state"),
+        "cuts": ("INSERT", "receiver"),
+        "statements": ("INSERT", "participant"),
+        "instructions": ("UPDATE", "participant"),
+        "proposals": ("INSERT", "action"),
+    },
+    "agent": {"entry": ("INSERT", "kind"), "answer": ("INSERT", "status")},
+}
+
+WAITING = """
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND NOT granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+async def build_gates(url: str, kind: str) -> None:
+    """Put the triggers into an institution's database."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(FUNCTION)
+        for table, (operation, column) in COLUMNS[kind].items():
+            await connection.execute(
+                f"CREATE TRIGGER simulation_gate BEFORE {operation} ON {table}"
+                f" FOR EACH ROW EXECUTE FUNCTION simulation_gate('{column}')"
+            )
+    finally:
+        await connection.close()
+
+
+@dataclass
+class Gate:
+    """A closed gate in one database."""
+
+    name: str
+    connection: asyncpg.Connection
+
+    async def reached(self) -> None:
+        """Return when somebody stands before the gate."""
+        give_up_at = time.monotonic() + REACHED_TIMEOUT_S
+        while not await self._waiting():
+            assert time.monotonic() < give_up_at, f"nobody came to {self.name}"
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def roll_back(self) -> None:
+        """End the transactions that wait here, as a server does when it finds their client gone."""
+        for pid in await self._waiting():
+            await self.connection.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+
+    async def _waiting(self) -> Iterable[int]:
+        return [row[0] for row in await self.connection.fetch(WAITING)]
+
+
+@asynccontextmanager
+async def closed(url: str, name: str) -> AsyncIterator[Gate]:
+    """Close a gate until the block ends."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", name)
+        yield Gate(name, connection)
+    finally:
+        # The lock ends with the connection.
+        await connection.close()
