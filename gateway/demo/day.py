@@ -263,7 +263,12 @@ class Day:
             self.tell(f"[bold green]{cycle} is final[/]: settled at the agent, posted by every bank")
         carried = tuple(f"{'/'.join(c.pair)} {c.currency} ({c.reason})" for c in result.carried_over)
         lines = tuple(
-            CurrencyLine(r.currency, int(r.gross_minor), int(r.settlement_minor), settled=state == "final")
+            CurrencyLine(
+                r.currency,
+                int(r.gross_minor),
+                int(r.settlement_minor),
+                int(r.settlement_minor) if state == "final" else 0,
+            )
             for r in result.results
         )
         attempts = progress.settlement_attempts

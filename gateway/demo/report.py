@@ -15,12 +15,12 @@ from gateway.federation.money import format_minor
 
 @dataclass(frozen=True, slots=True)
 class CurrencyLine:
-    """One currency of one cycle: what the banks owed each other, and what was left to settle."""
+    """One currency of one cycle: what the banks owed each other, what was left to settle, and what was settled."""
 
     currency: str
     gross_minor: int
     settlement_minor: int
-    settled: bool
+    settled_minor: int
 
 
 @dataclass(slots=True)
@@ -89,6 +89,7 @@ def show(report: DayReport, console: Console) -> None:
     """Print the day."""
     console.print()
     console.print(_cycles(report.cycles))
+    console.print(_outcomes(report.cycles))
     if report.breaks:
         console.print(_breaks(report.breaks))
     console.print(_banks(report.banks))
@@ -110,59 +111,70 @@ def saved_per_mille(gross_minor: int, settlement_minor: int) -> int:
 
 
 def _cycles(cycles: Sequence[CycleReport]) -> Table:
-    table = Table(title="Cycles", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = _table("What netting saved")
     table.add_column("cycle", no_wrap=True)
-    table.add_column("currency")
-    table.add_column("gross", justify="right")
-    table.add_column("net to settle", justify="right")
-    table.add_column("saved", justify="right")
-    table.add_column("settled", justify="right")
-    table.add_column("pairs", justify="right")
-    table.add_column("outcome")
+    table.add_column("", no_wrap=True)
+    for column in ("gross", "net to settle", "saved", "settled"):
+        table.add_column(column, justify="right", no_wrap=True)
     for cycle in cycles:
-        outcome = cycle.state if cycle.attempts <= 1 else f"{cycle.state} at attempt {cycle.attempts}"
-        if cycle.carried_over:
-            outcome += f"; carried over: {', '.join(cycle.carried_over)}"
         for number, line in enumerate(cycle.lines):
             table.add_row(
-                cycle.id if number == 0 else "",
-                line.currency,
-                *_money_row(line.currency, line.gross_minor, line.settlement_minor, settled=line.settled),
-                str(cycle.pairs) if number == 0 else "",
-                outcome if number == 0 else "",
-                end_section=number == len(cycle.lines) - 1,
+                cycle.id if number == 0 else "", *_money_row(line), end_section=number == len(cycle.lines) - 1
             )
-    for line in _totals(cycle_line for cycle in cycles for cycle_line in cycle.lines):
-        cells = _money_row(line.currency, line.gross_minor, line.settlement_minor, settled=line.settled)
-        table.add_row("day", line.currency, *cells, "", "", style="bold")
+    for number, line in enumerate(_totals(cycle_line for cycle in cycles for cycle_line in cycle.lines)):
+        table.add_row("the day" if number == 0 else "", *_money_row(line), style="bold")
     return table
 
 
-def _money_row(currency: str, gross: int, settlement: int, *, settled: bool) -> tuple[str, str, str, str]:
-    saved = saved_per_mille(gross, settlement)
+def _outcomes(cycles: Sequence[CycleReport]) -> Table:
+    table = _table("How each cycle went")
+    table.add_column("cycle", no_wrap=True)
+    table.add_column("outcome")
+    table.add_column("pairs netted", justify="right")
+    table.add_column("carried over")
+    for cycle in cycles:
+        outcome = cycle.state if cycle.attempts <= 1 else f"{cycle.state} at attempt {cycle.attempts}"
+        table.add_row(cycle.id, outcome, str(cycle.pairs), "\n".join(cycle.carried_over))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def _money_row(line: CurrencyLine) -> tuple[str, ...]:
+    saved = saved_per_mille(line.gross_minor, line.settlement_minor)
     return (
-        format_minor(gross, currency),
-        format_minor(settlement, currency),
+        line.currency,
+        format_minor(line.gross_minor, line.currency),
+        format_minor(line.settlement_minor, line.currency),
         f"{saved // 10}.{saved % 10} %",
-        format_minor(settlement if settled else 0, currency),
+        format_minor(line.settled_minor, line.currency),
     )
 
 
 def _totals(lines: Iterable[CurrencyLine]) -> list[CurrencyLine]:
     totals: dict[str, CurrencyLine] = {}
     for line in lines:
-        before = totals.get(line.currency, CurrencyLine(line.currency, 0, 0, settled=True))
+        before = totals.get(line.currency, CurrencyLine(line.currency, 0, 0, 0))
         totals[line.currency] = CurrencyLine(
             line.currency,
             before.gross_minor + line.gross_minor,
             before.settlement_minor + line.settlement_minor,
-            before.settled and line.settled,
+            before.settled_minor + line.settled_minor,
         )
     return [totals[currency] for currency in sorted(totals)]
 
 
 def _breaks(breaks: Sequence[BreakReport]) -> Table:
-    table = Table(title="Breaks", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = _table("Breaks")
     for column in ("cycle", "pair", "currency", "cause", "how it ended"):
         table.add_column(column)
     for item in breaks:
@@ -171,13 +183,13 @@ def _breaks(breaks: Sequence[BreakReport]) -> Table:
 
 
 def _banks(banks: Sequence[BankReport]) -> Table:
-    table = Table(title="Banks", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = _table("Banks")
     table.add_column("bank", no_wrap=True)
     table.add_column("name")
     for column in ("sent", "received", "returned"):
-        table.add_column(column, justify="right")
-    table.add_column("nostro = account at the agent", justify="right")
-    table.add_column("ledger", justify="center")
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("nostro = at the agent", justify="right", no_wrap=True)
+    table.add_column("ledger", no_wrap=True)
     for bank in banks:
         money = "\n".join(
             f"{format_minor(bank.nostro.get(currency, 0), currency)} {currency}"

@@ -72,7 +72,7 @@ def test_one_cycle_is_no_day() -> None:
 
 def report() -> DayReport:
     return DayReport(
-        cycles=[CycleReport("2026-01-05-01", "final", (CurrencyLine("EUR", 100_000, 25_050, settled=True),), 3)],
+        cycles=[CycleReport("2026-01-05-01", "final", (CurrencyLine("EUR", 100_000, 25_050, 25_050),), 3)],
         breaks=[BreakReport("2026-01-05-01", ("A", "B"), "EUR", "disputed", "settled later", "2026-01-05-02")],
         banks=[BankReport("ALDRXXA0", "Alder Bank", 3, 4, 0, True, {"EUR": 5, "USD": 0}, {"EUR": 5})],
         proofs=[("it holds", True)],
