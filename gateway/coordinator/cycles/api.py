@@ -12,6 +12,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.dsse import Envelope
+from compliance.statements import CYCLE_PATTERN, whole
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.node import requires
 from gateway.federation.paging import Key, Page, encode_cursor
@@ -36,7 +37,7 @@ from gateway.federation.wire import (
     StatementVerdicts,
 )
 
-CyclePath = Annotated[str, PathParameter(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}"))]
+CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance import canonical
 from compliance.dsse import Envelope, EvidenceError
 from compliance.keys import VerifyingKey
-from gateway.coordinator import events, members
+from gateway.coordinator import events
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import signed, store
 from gateway.coordinator.cycles.matching import Attested, Match, PairKey, Placement, match, place
@@ -35,7 +35,6 @@ from gateway.coordinator.cycles.submission import (
     read_statement,
     to_json,
 )
-from gateway.coordinator.lifecycle import Status
 from gateway.federation.database import transaction
 from gateway.federation.problems import Refusal
 from gateway.federation.wire import ReceiverCut, SenderCuts, StatementSubmission, StatementVerdict
@@ -228,14 +227,14 @@ class Attestation:
 
 async def _caller(conn: AsyncConnection, bank: str, cycle_id: str) -> _Caller:
     """Return the calling bank and its part in the cycle. Raises Refusal."""
-    member = await members.find(conn, bank)
-    if member is None or member.kind != "participant" or member.status is not Status.ACTIVE:
+    keys = await store.signing_keys(conn, bank)
+    if keys is None:
         raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
     cycle = await store.find(conn, cycle_id)
     roster = await store.roster(conn, cycle_id)
     if cycle.state is not State.OPEN and bank not in roster.participants:
         raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} wasn't active when cycle {cycle_id} was cut off")
-    return _Caller(bic=bank, keys=await members.keys(conn, bank, "sign"), cycle=cycle, roster=roster)
+    return _Caller(bic=bank, keys=keys, cycle=cycle, roster=roster)
 
 
 def _require(caller: _Caller, state: State, otherwise: CycleReason, now: datetime) -> None:

@@ -42,37 +42,28 @@ async def cut_of(conn: AsyncConnection, cycle: str, receiver: str) -> tuple[str,
 
 
 async def insert_cut(conn: AsyncConnection, cut: ReadCut, at: datetime) -> None:
-    """Keep a cut, and its lanes for lookup."""
-    document = cut.document
+    """Keep a cut, its lanes for lookup, and that its bank delivered it."""
+    lanes = [
+        {"sender": lane.sender, "currency": lane.currency, "last_sequence": lane.last_sequence}
+        for lane in cut.document.lanes
+    ]
     await conn.execute(
         text(
-            "INSERT INTO cuts (cycle, receiver, sha256, envelope, received_at)"
-            " VALUES (:cycle, :receiver, :sha256, CAST(:envelope AS json), :at)"
+            "WITH cut AS (INSERT INTO cuts (cycle, receiver, sha256, envelope, received_at)"
+            " VALUES (:cycle, :receiver, :sha256, CAST(:envelope AS json), :at)),"
+            " lanes AS (INSERT INTO cut_lanes (cycle, receiver, sender, currency, last_sequence)"
+            " SELECT :cycle, :receiver, * FROM json_to_recordset(CAST(:lanes AS json))"
+            " AS given (sender text, currency text, last_sequence bigint))"
+            " UPDATE cycle_participants SET cut_at = :at WHERE cycle = :cycle AND participant = :receiver"
         ),
         {
-            "cycle": document.cycle,
-            "receiver": document.receiver,
+            "cycle": cut.document.cycle,
+            "receiver": cut.document.receiver,
             "sha256": cut.sha256,
             "envelope": to_json(cut.envelope),
+            "lanes": to_json(lanes),
             "at": at,
         },
-    )
-    await conn.execute(
-        text(
-            "INSERT INTO cut_lanes (cycle, receiver, sender, currency, last_sequence) SELECT :cycle, :receiver, * FROM"
-            " unnest(CAST(:senders AS text[]), CAST(:currencies AS text[]), CAST(:sequences AS bigint[]))"
-        ),
-        {
-            "cycle": document.cycle,
-            "receiver": document.receiver,
-            "senders": [lane.sender for lane in document.lanes],
-            "currencies": [lane.currency for lane in document.lanes],
-            "sequences": [lane.last_sequence for lane in document.lanes],
-        },
-    )
-    await conn.execute(
-        text("UPDATE cycle_participants SET cut_at = :at WHERE cycle = :cycle AND participant = :receiver"),
-        {"cycle": document.cycle, "receiver": document.receiver, "at": at},
     )
 
 

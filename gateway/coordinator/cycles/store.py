@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compliance.keys import VerifyingKey
 from gateway.coordinator import events
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
@@ -267,6 +268,20 @@ async def take_in(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
         {"cycle": cycle_id},
     )
     return tuple(sorted(rows.scalars()))
+
+
+async def signing_keys(conn: AsyncConnection, bank: str) -> dict[str, VerifyingKey] | None:
+    """Return the keys that an active participant signs documents with; None for anybody else."""
+    rows = await conn.execute(
+        text(
+            "SELECT x FROM members m"
+            " LEFT JOIN member_keys k ON k.bic = m.bic AND k.use = 'sign' AND k.status = 'active'"
+            " WHERE m.bic = :bank AND m.kind = 'participant' AND m.status = 'active'"
+        ),
+        {"bank": bank},
+    )
+    found = rows.scalars().all()
+    return {key.kid: key for key in map(VerifyingKey, filter(None, found))} if found else None
 
 
 async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...]:
