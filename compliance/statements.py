@@ -11,18 +11,33 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Bic = Annotated[str, Meta(pattern=r"^[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?$")]
-CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
-CycleId = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}$")]
-Date = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
-Timestamp = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+def whole(pattern: str) -> str:
+    """Return the regular expression that a whole text matches, in Python's dialect and in JSON Schema's.
+
+    By `$` alone Python would let a line break follow.
+    """
+    return rf"^{pattern}(?!\n)$"
+
+
+BIC_PATTERN = whole(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
+CURRENCY_PATTERN = whole(r"[A-Z]{3}")
+CYCLE_PATTERN = whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}")
+
+Bic = Annotated[str, Meta(pattern=BIC_PATTERN)]
+CurrencyCode = Annotated[str, Meta(pattern=CURRENCY_PATTERN)]
+CycleId = Annotated[str, Meta(pattern=CYCLE_PATTERN)]
+Date = Annotated[str, Meta(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
+Timestamp = Annotated[
+    str, Meta(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z"))
+]
+Sha256 = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{64}"))]
 # One payment: positive, below 10^15 minor units, so that sums of thousands stay inside a BIGINT.
-PaymentAmount = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,14}$")]
+PaymentAmount = Annotated[str, Meta(pattern=whole(r"[1-9][0-9]{0,14}"))]
 # A total: zero or more, up to 38 digits.
-TotalAmount = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,37})$")]
+TotalAmount = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,37})"))]
 # A net: signed, up to 38 digits; positive is owed to the participant, negative is owed by it.
-NetAmount = Annotated[str, Meta(pattern=r"^(0|-?[1-9][0-9]{0,37})$")]
+NetAmount = Annotated[str, Meta(pattern=whole(r"(0|-?[1-9][0-9]{0,37})"))]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]

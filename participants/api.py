@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.dsse import Envelope
-from compliance.statements import ScreeningList
+from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.identity import Claims
 from gateway.federation.node import requires
 from gateway.federation.paging import Page, encode_cursor
@@ -46,6 +49,8 @@ READERS = [requires("staff", "auditor")]
 ConcordatRequest = Request[str, Claims, Any]
 """Who is asking is in `request.auth`."""
 Node = NamedDependency[BankNode]
+CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
+AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
 def refusal_of(outcome: OrderOutcome) -> Refusal:
@@ -87,20 +92,20 @@ def answer_of(outcome: OrderOutcome) -> OrderOutcome:
 @get("/payments", guards=READERS, tags=["payments"], operation_id="listPayments")
 async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
     """List payments, newest first."""
-    before = int(page.after[0]) if page.after else None
+    before = page.number()
     async with node.pool.acquire() as connection:
         items, after = await views.payments(connection, before, page.limit)
     return PaymentPage(items=tuple(items), next=None if after is None else encode_cursor(after))
 
 
 @get("/payments/{payment_id:uuid}", guards=READERS, tags=["payments"], operation_id="getPayment")
-async def get_payment(payment_id: FromPath[Any], node: Node) -> PaymentView:
+async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
     """Show one payment as it stands."""
     return await _payment(node, str(payment_id))
 
 
 @post("/payments/{payment_id:uuid}/return", guards=STAFF, tags=["payments"], operation_id="returnPayment")
-async def return_payment(payment_id: FromPath[Any], data: JSONBody[ReturnRequest], node: Node) -> OrderOutcome:
+async def return_payment(payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node) -> OrderOutcome:
     """Pay an accepted incoming payment back in full, by a payment linked to it."""
     original = await _payment(node, str(payment_id))
     order = PaymentOrder(
@@ -123,7 +128,7 @@ async def return_payment(payment_id: FromPath[Any], data: JSONBody[ReturnRequest
 
 @put("/payments/{payment_id:uuid}/dispute", guards=STAFF, tags=["payments"], operation_id="disputePayment")
 async def dispute_payment(
-    payment_id: FromPath[Any], data: JSONBody[Why], node: Node, request: ConcordatRequest
+    payment_id: FromPath[UUID], data: JSONBody[Why], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
     (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
@@ -139,7 +144,7 @@ async def dispute_payment(
     operation_id="withdrawDispute",
 )
 async def withdraw_dispute(
-    payment_id: FromPath[Any],
+    payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
     reason: Annotated[str, QueryParameter(min_length=1, max_length=500)] = "dispute withdrawn",
@@ -170,7 +175,7 @@ async def list_holds(node: Node, page: NamedDependency[Page]) -> list[PaymentVie
 
 @post("/holds/{payment_id:uuid}/decisions", guards=STAFF, tags=["screening"], operation_id="decideHold")
 async def decide_hold(
-    payment_id: FromPath[Any], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
+    payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Give one person's word on a held payment; two different people must agree before anything happens."""
     (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()
@@ -204,19 +209,19 @@ async def list_accounts(
     page: NamedDependency[Page],
     kind: Annotated[str | None, QueryParameter(max_length=20)] = None,
     code: Annotated[str | None, QueryParameter(max_length=64)] = None,
-    currency: Annotated[str | None, QueryParameter(pattern="^[A-Z]{3}$")] = None,
+    currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
-    after = int(page.after[0]) if page.after else 0
+    after = page.number() or 0
     async with node.pool.acquire() as connection:
         items = await views.accounts(connection, after, kind, code, currency, page.limit)
     return AccountPage(items=tuple(items), next=encode_cursor(items[-1].id) if len(items) == page.limit else None)
 
 
 @get("/accounts/{account_id:int}/postings", guards=READERS, tags=["books"], operation_id="listPostings")
-async def list_postings(account_id: FromPath[int], node: Node, page: NamedDependency[Page]) -> PostingPage:
+async def list_postings(account_id: AccountPath, node: Node, page: NamedDependency[Page]) -> PostingPage:
     """List an account's postings, newest first, each with the balance before and after."""
-    before = int(page.after[0]) if page.after else None
+    before = page.number()
     async with node.pool.acquire() as connection:
         items = await views.postings(connection, account_id, before, page.limit)
     return PostingPage(items=tuple(items), next=encode_cursor(items[-1].version) if len(items) == page.limit else None)
@@ -243,7 +248,7 @@ async def list_lanes(node: Node) -> list[LaneView]:
 
 
 @get("/cycles/{cycle:str}", guards=READERS, tags=["cycles"], operation_id="getCycleMembership")
-async def get_cycle(cycle: FromPath[str], node: Node) -> CycleView:
+async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     """Show this bank's part in a cycle."""
     async with node.pool.acquire() as connection:
         cut = await cycle_reads.exists(connection, cut_subject(cycle))
@@ -256,7 +261,7 @@ async def get_cycle(cycle: FromPath[str], node: Node) -> CycleView:
 
 
 @get("/cycles/{cycle:str}/attestations", guards=READERS, tags=["cycles"], operation_id="listAttestations")
-async def list_attestations(cycle: FromPath[str], node: Node) -> list[Envelope]:
+async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
     """Show every document that this bank signed in a cycle: cut, statements, screening."""
     async with node.pool.acquire() as connection:
         cut = await cycle_reads.read_documents(connection, cut_subject(cycle))
@@ -265,7 +270,7 @@ async def list_attestations(cycle: FromPath[str], node: Node) -> list[Envelope]:
 
 
 @get("/cycles/{cycle:str}/instructions", guards=READERS, tags=["cycles"], operation_id="listInstructions")
-async def list_instructions(cycle: FromPath[str], node: Node) -> list[Envelope]:
+async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
     """Show the settlement instructions of a cycle that this bank verified."""
     async with node.pool.acquire() as connection:
         return await cycle_reads.instructions(connection, cycle, node.bic)
@@ -274,12 +279,22 @@ async def list_instructions(cycle: FromPath[str], node: Node) -> list[Envelope]:
 # --- federation ----------------------------------------------------------------------------------------------
 
 
+@dataclass
+class _EnvelopeOperation(Operation):
+    """An operation whose request body is a signed document, read by itself because its very bytes count."""
+
+    def __post_init__(self) -> None:
+        body = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Envelope"))
+        self.request_body = RequestBody(content={"application/json": body}, required=True)
+
+
 @post(
     "/federation/payments",
     guards=[requires("participant")],
     status_code=HTTP_200_OK,
     tags=["federation"],
     operation_id="receivePayments",
+    operation_class=_EnvelopeOperation,
 )
 async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.

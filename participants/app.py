@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
@@ -12,8 +14,6 @@ from participants.api import ROUTE_HANDLERS
 from participants.hot import BODY_BYTES_MAX, HotPath
 from participants.node import BankNode
 
-VERSION = "1"
-
 
 def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     """Return a bank's application; the node starts and stops with it."""
@@ -23,8 +23,8 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         return HotPath(app, node)
 
     app = create_app(
-        title=f"Concordat participant {settings.bic}",
-        version=VERSION,
+        title="Concordat participant",
+        version=version("concordat"),
         route_handlers=ROUTE_HANDLERS,
         verifier=node.verifier,
         ready=node.ready,

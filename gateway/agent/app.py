@@ -126,6 +126,7 @@ class _XmlOperation(Operation):
     media_type=iso20022.MEDIA_TYPE,
     operation_class=_XmlOperation,
     tags=["settlement"],
+    operation_id="settle",
 )
 async def post_message(
     request: AgentRequest, body: RawBody, agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
@@ -144,34 +145,34 @@ async def post_message(
     return Response(await ledger.settle(asked, body), media_type=iso20022.MEDIA_TYPE)
 
 
-@get("/notifications", guards=[requires("participant")], tags=["accounts"])
+@get("/notifications", guards=[requires("participant")], tags=["accounts"], operation_id="listNotifications")
 async def get_notifications(
     request: AgentRequest,
     ledger: NamedDependency[Ledger],
     after: Annotated[int, QueryParameter(ge=0, le=2**62, description="`next` of the page before.")] = 0,
     limit: Annotated[int, QueryParameter(ge=1, le=NOTIFICATIONS_MAX)] = 100,
 ) -> SettlementNotifications:
-    """The caller's notifications (camt.054) after a cursor, oldest first. They are kept for good."""
+    """List the caller's notifications (camt.054) after a cursor, oldest first. They are kept for good."""
     return await ledger.notifications(request.auth.sub, after=after, limit=limit)
 
 
-@get("/accounts", guards=[requires("staff")], tags=["accounts"])
+@get("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="listAccounts")
 async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccountView, ...]:
-    """All accounts."""
+    """List all accounts."""
     return await ledger.accounts()
 
 
-@get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"])
+@get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
     request: AgentRequest, bic: FromPath[Bic], ledger: NamedDependency[Ledger]
 ) -> tuple[SettlementAccountView, ...]:
-    """The accounts of one participant, by currency. A participant sees its own only."""
+    """List the accounts of one participant, by currency. A participant sees its own only."""
     if request.auth.role == "participant" and request.auth.sub != bic:
         raise Refusal("not_yours", "a participant sees its own accounts", status=403)
     return await ledger.accounts(bic)
 
 
-@post("/accounts", guards=[requires("staff")], tags=["accounts"])
+@post("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="openAccount")
 async def post_account(
     request: AgentRequest, data: JSONBody[AccountOpening], ledger: NamedDependency[Ledger]
 ) -> SettlementAccountView:
@@ -179,7 +180,7 @@ async def post_account(
     return await ledger.open_account(data, by=request.auth.sub)
 
 
-@post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"])
+@post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"], operation_id="fundAccount")
 async def post_funding(
     request: AgentRequest, bic: FromPath[Bic], data: JSONBody[Funding], ledger: NamedDependency[Ledger]
 ) -> FundingReceipt:

@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_401_UNAUTHORIZED
 from litestar.types import ControllerRouterHandler
+from msgspec import Struct
 
-from gateway.coordinator.oauth import Answer, TokenService, malformed
+from gateway.coordinator.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
 
 FORM = "application/x-www-form-urlencoded"
 FORM_BYTES_MAX = 16_384
 FIELDS_MAX = 20
+
+
+class TokenAnswer(Struct, frozen=True):
+    """An access token (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class TokenError(Struct, frozen=True, omit_defaults=True):
+    """Why there is no token (RFC 6749, section 5.2)."""
+
+    error: str
+    error_description: str | None = None
+
+
+@dataclass
+class _FormOperation(Operation):
+    """An operation whose request body is a form."""
+
+    def __post_init__(self) -> None:
+        text = Schema(type=OpenAPIType.STRING)
+        fields = {
+            "grant_type": Schema(const=GRANT_TYPE),
+            "client_assertion_type": Schema(const=ASSERTION_TYPE),
+            "client_assertion": text,
+            "resource": text,
+        }
+        form = Schema(type=OpenAPIType.OBJECT, properties={**fields}, required=list(fields))
+        self.request_body = RequestBody(content={FORM: OpenAPIMediaType(schema=form)}, required=True)
+
+
+_ANSWERS = {
+    HTTP_200_OK: ResponseSpec(TokenAnswer, generate_examples=False, description="OK"),
+    HTTP_400_BAD_REQUEST: ResponseSpec(TokenError, generate_examples=False, description="The request is refused."),
+    HTTP_401_UNAUTHORIZED: ResponseSpec(TokenError, generate_examples=False, description="The client isn't known."),
+}
 
 
 @post(
@@ -23,6 +66,8 @@ FIELDS_MAX = 20
     request_max_body_size=FORM_BYTES_MAX,
     tags=["access"],
     operation_id="requestToken",
+    operation_class=_FormOperation,
+    responses=_ANSWERS,
 )
 async def token(request: Request[Any, Any, Any], tokens: NamedDependency[TokenService]) -> Response[dict[str, Any]]:
     """Issue an access token of at most 300 s for one member (`resource`: its BIC).
@@ -31,7 +76,10 @@ async def token(request: Request[Any, Any, Any], tokens: NamedDependency[TokenSe
     """
     answer = await _answer(request, tokens)
     return Response(
-        dict(answer.body), status_code=answer.status, media_type=MediaType.JSON, headers=dict(answer.headers)
+        dict(answer.body),
+        status_code=answer.status,
+        media_type=MediaType.JSON,
+        headers=dict(answer.headers),
     )
 
 

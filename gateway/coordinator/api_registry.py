@@ -11,6 +11,7 @@ from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.dsse import Envelope
+from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
 from gateway.coordinator.lifecycle import Step
 from gateway.coordinator.registry import Registry
 from gateway.federation.membership import SettlementAccountChange
@@ -19,8 +20,8 @@ from gateway.federation.paging import Page, encode_cursor
 from gateway.federation.views import ParticipantPage, ParticipantView, StatusChange
 from gateway.federation.wire import CapChange
 
-BicPath = Annotated[str, PathParameter(pattern=r"^[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?$")]
-CurrencyPath = Annotated[str, PathParameter(pattern=r"^[A-Z]{3}$")]
+BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
+CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 StepPath = Annotated[Step, PathParameter(description="What happens to the participant.")]
 
 _OPERATOR = requires("operator")
@@ -37,7 +38,7 @@ class ParticipantController(Controller):
         self, request: Request[Any, Any, Any], registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
         """List the participants by BIC. A participant sees caps and accounts of its own only."""
-        found = await registry.page(after="" if page.after is None else str(page.after[0]), limit=page.limit + 1)
+        found = await registry.page(after=page.text() or "", limit=page.limit + 1)
         items = tuple(_seen_by(request, item) for item in found[: page.limit])
         return ParticipantPage(items=items, next=encode_cursor(items[-1].bic) if len(found) > page.limit else None)
 

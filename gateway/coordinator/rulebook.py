@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from compliance import canonical
-from compliance.statements import CurrencyCode, TotalAmount
+from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.federation.settings import ConfigurationError
 
-Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Clock = Annotated[str, Meta(pattern=whole(r"([01][0-9]|2[0-3]):[0-5][0-9]"))]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
 Percent = Annotated[int, Meta(ge=1, le=1_000_000)]
 Severity = Literal["warn", "fail"]

@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Document, Reason
+from compliance.statements import Bic, Document, Reason, whole
 from gateway.federation.wire import Message
 
 KeyUse = Literal["auth", "sign", "token"]
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
-PublicKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-InstitutionName = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,140}$")]
-BaseUrl = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$", max_length=200)]
-AccountId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9/?:().,'+ -]{1,34}$")]
+PublicKey = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
+InstitutionName = Annotated[str, Meta(pattern=whole(r"[^\x00-\x1f\x7f]{1,140}"))]
+_URL = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+BaseUrl = Annotated[str, Meta(pattern=whole(_URL), max_length=200)]
+AccountId = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9/?:().,'+ -]{1,34}"))]
 
 APPLICATION_TYPE = "application/vnd.concordat.application.v1+json"
 KEY_CHANGE_TYPE = "application/vnd.concordat.key-change.v1+json"

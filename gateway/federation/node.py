@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import structlog
@@ -19,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gateway.federation.edge import Authentication, Edge
 from gateway.federation.http_problems import EXCEPTION_HANDLERS
 from gateway.federation.identity import TokenVerifier
-from gateway.federation.openapi import Operations, openapi_config
+from gateway.federation.openapi import Exposed, Operations, openapi_config
 from gateway.federation.paging import provide_page
 from gateway.federation.problems import Refusal
 from gateway.federation.telemetry import REGISTRY
@@ -35,11 +36,16 @@ Ready = Callable[[], Awaitable[dict[str, str]]]
 def requires(*roles: str) -> Guard:
     """Return a guard that lets only these roles pass; everybody else gets 403 `role_not_allowed`."""
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if connection.auth.role not in roles:
-            raise Refusal("role_not_allowed", f"this takes the role {' or '.join(roles)}", status=403)
+    return _Requires(roles)
 
-    return guard
+
+@dataclass(frozen=True)
+class _Requires:
+    roles: tuple[str, ...]
+
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if connection.auth.role not in self.roles:
+            raise Refusal("role_not_allowed", f"this takes the role {' or '.join(self.roles)}", status=403)
 
 
 def create_app(
@@ -62,7 +68,7 @@ def create_app(
     state, and raises if it can't serve. `wrap` puts one more layer around everything. While the server drains,
     the event `app.state.stopping` is set: whoever waits for news should then answer.
     """
-    public: Operations = set()
+    operations: Operations = {}
     app = Litestar(
         route_handlers=[_live, _startup, _metrics, *route_handlers],
         middleware=[Authentication(verifier)],
@@ -72,11 +78,11 @@ def create_app(
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
         request_max_body_size=body_bytes_max,
-        openapi_config=openapi_config(title=title, version=version, public=public),
+        openapi_config=openapi_config(title=title, version=version, operations=operations),
         logging_config=None,
     )
     app.register(_readiness(ready))
-    _check_routes(app, public)
+    _check_routes(app, operations)
     app.state.stopping = asyncio.Event()
     handler: ASGIApp = Edge(app.asgi_handler)
     app.asgi_handler = handler if wrap is None else wrap(handler)
@@ -105,33 +111,37 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} isn't JSON")
 
 
-def _check_routes(app: Litestar, public: Operations) -> None:
-    """Refuse to build a node with a route that anybody with any token could use; collect the public ones."""
+def _check_routes(app: Litestar, operations: Operations) -> None:
+    """Refuse to build a node with a route that anybody with any token could use; collect what there is."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", (getattr(route, "route_handler", None),)):
-            if handler is None or handler.opt.get("raw"):
+            if handler is None or handler.opt.get("raw") or getattr(handler, "http_methods", None) == {"OPTIONS"}:
                 continue
-            if handler.opt.get("public"):
-                methods = handler.http_methods if isinstance(handler, HTTPRouteHandler) else ()
-                public.update((route.path_format or "/", str(method).lower()) for method in methods)
-            elif not handler.resolve_guards() and getattr(handler, "http_methods", None) != {"OPTIONS"}:
+            guards = handler.resolve_guards()
+            if not guards and not handler.opt.get("public"):
                 raise ValueError(f"route {route.path}: say who may use it, by requires(...) or opt={{'public': True}}")
+            if isinstance(handler, HTTPRouteHandler):
+                roles = tuple(role for guard in guards if isinstance(guard, _Requires) for role in guard.roles)
+                exposed = Exposed.of(handler, roles)
+                operations.update(
+                    {(route.path_format or "/", str(method).lower()): exposed for method in handler.http_methods}
+                )
 
 
-@get("/health/live", opt=_UNATTENDED, tags=["health"])
+@get("/health/live", opt=_UNATTENDED, tags=["health"], operation_id="isLive")
 async def _live() -> dict[str, str]:
     """The process runs."""
     return {"status": "live"}
 
 
-@get("/health/startup", opt=_UNATTENDED, tags=["health"])
+@get("/health/startup", opt=_UNATTENDED, tags=["health"], operation_id="isStarted")
 async def _startup() -> dict[str, str]:
     """The node has started: its database is migrated, its keys and trust list are loaded."""
     return {"status": "started"}
 
 
 def _readiness(ready: Ready) -> HTTPRouteHandler:
-    @get("/health/ready", opt=_UNATTENDED, tags=["health"])
+    @get("/health/ready", opt=_UNATTENDED, tags=["health"], operation_id="isReady")
     async def _ready() -> dict[str, str]:
         """The node can serve: what it depends on, and the state of each."""
         try:

@@ -25,6 +25,24 @@ class Page(Struct, frozen=True):
     limit: int = LIMIT_DEFAULT
     after: Key | None = None
 
+    def number(self) -> int | None:
+        """Return the number that the page begins after; raises Refusal (cursor_malformed, 400)."""
+        match self.after:
+            case None:
+                return None
+            case (int(number),) if 0 <= number < 2**63:
+                return number
+        raise _malformed()
+
+    def text(self) -> str | None:
+        """Return the text that the page begins after; raises Refusal (cursor_malformed, 400)."""
+        match self.after:
+            case None:
+                return None
+            case (str(text),) if text.isascii() and text.isprintable():
+                return text
+        raise _malformed()
+
 
 def encode_cursor(*key: str | int) -> str:
     """Return the cursor that continues after the row with this sort key."""
@@ -36,7 +54,11 @@ def decode_cursor(cursor: str) -> Key:
     try:
         return msgspec.json.decode(unb64url(cursor), type=Key)
     except (ValueError, msgspec.MsgspecError):
-        raise Refusal("cursor_malformed", "not a cursor of this service", status=400) from None
+        raise _malformed() from None
+
+
+def _malformed() -> Refusal:
+    return Refusal("cursor_malformed", "not a cursor of this list", status=400)
 
 
 def provide_page(

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Count, CurrencyCode, NetAmount
+from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
 from gateway.federation.wire import Message, Uuid
 
 # Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
-FundingAmount = Annotated[str, Meta(pattern=r"^-?[1-9][0-9]{0,14}$")]
-OverdraftLimit = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})$")]
+FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
+OverdraftLimit = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,14})"))]
 
 
 class AccountOpening(Message, frozen=True, kw_only=True):

@@ -23,10 +23,11 @@ from compliance.statements import (
     Sha256,
     Timestamp,
     TotalAmount,
+    whole,
 )
 
-Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
-AccountCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
+Uuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"))]
+AccountCode = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9._:/-]{1,64}"))]
 PartyName = Annotated[str, Meta(min_length=1, max_length=140)]
 Remittance = Annotated[str, Meta(max_length=140)]
 

@@ -267,7 +267,8 @@ async def test_the_api_description_tells_the_truth(http: httpx.AsyncClient) -> N
     taken = document["paths"]["/orders/{number}"]["post"]
     assert list(taken["responses"]) == ["201", "default"]
     assert list(taken["responses"]["default"]["content"]) == [PROBLEM_MEDIA_TYPE]
-    assert "security" not in taken
+    assert taken["security"] == [{"bearer": ["operator"]}]
+    assert document["paths"]["/whoami"]["get"]["security"] == [{"bearer": ["operator"]}, {"bearer": ["participant"]}]
     assert document["paths"]["/health/live"]["get"]["security"] == []
     assert "code" in document["components"]["schemas"]["Problem"]["required"]
 
