@@ -142,24 +142,7 @@ class Posting(NamedTuple):
 
 
 class Rows:
-    """What one transaction writes."""
-
-    __slots__ = (
-        "accounts",
-        "balances",
-        "closed",
-        "disputes",
-        "entries",
-        "events",
-        "evidence",
-        "lanes",
-        "moved_lanes",
-        "opened",
-        "postings",
-        "refusals",
-        "settled",
-        "undisputed",
-    )
+    """What one transaction writes, once it is frozen."""
 
     def __init__(self) -> None:
         self.events: list[tuple[int, str, int, str, int, str]] = []
@@ -176,6 +159,15 @@ class Rows:
         self.undisputed: list[str] = []
         self.evidence: list[tuple[bytes, str, str, datetime, bytes]] = []
         self.refusals: list[tuple[datetime, str, str]] = []
+
+    def freeze(self) -> None:
+        """Take down where accounts and lanes stand now, so that what is decided next doesn't change these rows."""
+        self.new_accounts = [(a.id, *a.key, name, opened_by) for a, name, opened_by in self.accounts]
+        self.new_balances = [(a.id, a.balance, a.version, a.lowest, a.highest) for a, _, _ in self.accounts]
+        new = {account.id for account, _, _ in self.accounts}
+        self.moved_balances = [(a.id, a.balance, a.version) for a in self.balances.values() if a.id not in new]
+        self.new_lanes = [(lane.id, *lane.key) for lane in self.lanes]
+        self.heads = [(x.id, x.tree.size, x.total, x.tree.to_bytes()) for x in self.moved_lanes.values()]
 
 
 class OutOfBoundsError(Exception):

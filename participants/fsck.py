@@ -1,7 +1,7 @@
 """Proof of a bank's books from its journal: everything that is kept for speed is computed again and compared.
 
 Reads only, in one snapshot, so a node may go on serving meanwhile. Nothing is held in memory but one history, one
-lane's tree and one number per counterparty; a million events take about a minute (docs/operating/fsck.md).
+lane's tree and one number per counterparty; a million events take about a minute.
 """
 
 from __future__ import annotations

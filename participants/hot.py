@@ -24,6 +24,8 @@ from participants.views import OrderBatch, OrderResults
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 _REQUIRED_MEMBERS = 8
+# Those of a name and of its value, which is a text in every member of an order.
+_QUOTES = 4
 
 _decode_order = msgspec.json.Decoder(PaymentOrder).decode
 _decode_batch = msgspec.json.Decoder(OrderBatch).decode
@@ -59,15 +61,15 @@ class HotPath:
             if path == "/payments":
                 order = _decode_order(body)
                 orders: tuple[PaymentOrder, ...] = (order,)
-                members = _members(order)
+                quotes = _quotes(order)
             else:
                 orders = _decode_batch(body).payments
-                members = 1 + sum(map(_members, orders))
+                quotes = 2 + sum(map(_quotes, orders))
         except msgspec.MsgspecError:
             return await self._app(scope, again, send)
-        # In JSON a quote followed by a colon ends a member's name, or stands escaped in a string; so more of them
-        # than members were understood means a repeated member, or a body that the application should look at.
-        if body.count(b'":') != members:
+        # A repeated member, however it is spaced or escaped, adds quotes to those of what was understood. A body with
+        # quotes inside a text has more of them too: the application looks at it more closely.
+        if body.count(b'"') != quotes:
             return await self._app(scope, again, send)
         try:
             outcomes = await self._node.submit(orders)
@@ -84,8 +86,9 @@ class HotPath:
         return await _answer(send, 201, _encode(answer_of(outcome)), hit)
 
 
-def _members(order: PaymentOrder) -> int:
-    return _REQUIRED_MEMBERS + (order.remittance != "") + (order.returns is not None)
+def _quotes(order: PaymentOrder) -> int:
+    """Return how many quotes an order has when each member stands in it once and no text holds another."""
+    return _QUOTES * (_REQUIRED_MEMBERS + (order.remittance != "") + (order.returns is not None))
 
 
 async def _read(receive: Receive) -> tuple[bytes | None, Receive]:

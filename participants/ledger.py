@@ -71,6 +71,36 @@ class _Waiting:
     items: int
 
 
+class _Decided:
+    """A group that has been decided on the books and not yet written."""
+
+    def __init__(self, books: Books) -> None:
+        books.begin(datetime.now(UTC))
+        self.books = books
+        self.before = books.head
+        self.rows = books.rows
+        self.doubted = books.doubted
+        self.group: list[_Waiting] = []
+        self.answers: list[Any] = []
+        self.items = 0
+
+    def add(self, waiting: _Waiting) -> None:
+        self.group.append(waiting)
+        self.items += waiting.items
+        self.answers.append(waiting.command.decide(self.books))
+
+    def close(self) -> None:
+        """End the group: nothing decided after this changes what it writes."""
+        self.books.advance_lanes()
+        self.after = self.books.head
+        self.rows.freeze()
+
+    def answer(self) -> None:
+        for waiting, answer in zip(self.group, self.answers, strict=True):
+            if not waiting.answer.cancelled():
+                waiting.answer.set_result(answer)
+
+
 class _StaleError(Exception):
     """The books don't hold what the database does: another writer moved the ledger, or a payment was known."""
 
@@ -121,15 +151,115 @@ class Ledger:
     # --- the writer ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        """Write group after group; while one is being written, decide what comes in on top of it."""
+        ahead: _Decided | None = None
         while True:
-            if not self._queue:
-                if self._stopping:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
+            if ahead is None:
+                if not self._queue:
+                    if self._stopping:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                if len(self.books.accounts) > CACHED_ACCOUNTS_MAX:
+                    self.books.clear(self.books.head, self.books.last_account, self.books.last_lane)
+                if not self._decidable(self._queue[0].command):
+                    await self._write_until_known(self._take())
+                    continue
+                ahead = _Decided(self.books)
+                if not self._decide_what_waits(ahead):
+                    await self._write_carefully(ahead)
+                    ahead = None
+                    continue
+            decided, ahead = ahead, None
+            decided.close()
+            writing = asyncio.create_task(self._put(decided))
+            writing.add_done_callback(lambda _: self._wake.set())
+            ahead = _Decided(self.books)
+            sound = await self._decide_meanwhile(ahead, writing)
+            if await writing and sound:
+                ahead = ahead if ahead.group else None
                 continue
-            group = self._take()
-            await self._write_until_known(group)
+            # What was decided on top of a group that wasn't written, or that broke off, is decided again.
+            if not writing.result():
+                await self._write_carefully(decided)
+            await self._write_carefully(ahead)
+            ahead = None
+
+    def _decidable(self, command: Command[Any]) -> bool:
+        """Tell whether the books hold all that the command needs, so that it can be decided without reading."""
+        books = self.books
+        return (
+            command.assumes_new
+            and all(key in books.accounts for key in command.account_keys(books))
+            and all(key in books.lanes for key in command.lane_keys(books))
+            and not command.known_payment_ids()
+        )
+
+    def _decide_what_waits(self, group: _Decided) -> bool:
+        """Decide waiting commands in their order, as far as that needs no reading; False if one broke off."""
+        while self._queue and group.items + self._queue[0].items <= GROUP_ITEMS_MAX:
+            if not self._decidable(self._queue[0].command):
+                return True
+            waiting = self._queue.popleft()
+            self._queued_items -= waiting.items
+            try:
+                group.add(waiting)
+            except Exception as error:  # whatever went wrong, the group is decided again, each command for itself
+                log.warning("group broke off", command=type(waiting.command).__name__, error=repr(error))
+                return False
+        return True
+
+    async def _decide_meanwhile(self, group: _Decided, writing: asyncio.Task[bool]) -> bool:
+        """Decide what comes in until the writing is done; False if a command broke off."""
+        while not writing.done():
+            self._wake.clear()
+            if not self._decide_what_waits(group):
+                return False
+            if not writing.done():
+                await self._wake.wait()
+        return True
+
+    async def _put(self, decided: _Decided) -> bool:
+        """Write a group and answer it; False if it wasn't written, or nobody knows."""
+        connection = self._connection
+        try:
+            if connection is None or connection.is_closed():
+                return False
+            try:
+                await self._put_rows(connection, decided)
+            except BaseException:
+                if not connection.is_closed() and connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")
+                raise
+        except Exception as error:  # whatever it was, the careful way finds out
+            log.info("group not written at once", error=repr(error)[:200])
+            return False
+        self._written(decided)
+        return True
+
+    async def _put_rows(self, connection: asyncpg.Connection, decided: _Decided) -> None:
+        rows = decided.rows
+        if decided.doubted and await store.any_moved_on(connection, decided.doubted):
+            raise _StaleError
+        if decided.after == decided.before and not rows.refusals and not rows.closed:
+            return
+        if not await store.take_head(connection, decided.before, decided.after):
+            raise _StaleError
+        await store.write(connection, rows)
+        await connection.execute("COMMIT")
+        self.transactions += 1
+
+    def _written(self, decided: _Decided) -> None:
+        for listener in self.listeners:
+            listener(decided.rows)
+        decided.answer()
+
+    async def _write_carefully(self, decided: _Decided) -> None:
+        """Write a group that was decided on wrong grounds, or whose fate is unknown, on fresh books."""
+        await self._reread_patiently()
+        if decided.group:
+            await self._write_until_known(decided.group, careful=True)
 
     def _take(self) -> list[_Waiting]:
         group = [self._queue.popleft()]
@@ -141,24 +271,25 @@ class Ledger:
         self._queued_items -= items
         return group
 
-    async def _write_until_known(self, group: list[_Waiting]) -> None:
+    async def _write_until_known(self, group: list[_Waiting], *, careful: bool = False) -> None:
         """Write a group and answer it, through lost connections and overtaking writers.
 
         After a lost connection it is unknown whether the transaction was committed; deciding again with the
         payments' histories read gives the stored answers where it was.
         """
-        careful = False
         delay = 0.01
         while True:
             try:
-                answers = await self._write(group, careful=careful)
-            except CONNECTION_LOST as error:
-                log.warning("ledger connection lost", error=type(error).__name__)
-                careful = True
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RECONNECT_SECONDS_MAX)
-                await self._reread_patiently()
+                await self._write(group, careful=careful)
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
+                # What can't be encoded is an InterfaceError too, and a ValueError: that isn't the connection's fault.
+                if isinstance(error, CONNECTION_LOST) and not isinstance(error, ValueError):
+                    log.warning("ledger connection lost", error=type(error).__name__)
+                    careful = True
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, RECONNECT_SECONDS_MAX)
+                    await self._reread_patiently()
+                    continue
                 await self._reread_patiently()
                 if not careful:
                     # What was assumed of payments and not read may have been wrong.
@@ -173,12 +304,9 @@ class Ledger:
                     group[0].answer.set_exception(error)
                 return
             else:
-                for waiting, answer in zip(group, answers, strict=True):
-                    if not waiting.answer.cancelled():
-                        waiting.answer.set_result(answer)
                 return
 
-    async def _write(self, group: list[_Waiting], *, careful: bool) -> list[Any]:
+    async def _write(self, group: list[_Waiting], *, careful: bool) -> None:
         """Decide a group and write it, or raise and leave the database as it was; then the books must be reread.
 
         `careful` keeps other writers out from the start, so that none overtakes, and reads every payment named.
@@ -190,33 +318,30 @@ class Ledger:
         try:
             if careful:
                 books.clear(*await store.lock_head(connection))
-            books.begin(datetime.now(UTC))
             commands = [waiting.command for waiting in group]
-            await store.read_into(connection, books, commands, read_all=careful)
-            before = books.head
-            answers = [command.decide(books) for command in commands]
-            rows = books.rows
-            if not careful and books.doubted and await store.any_moved_on(connection, books.doubted):
+            known = await store.read_into(connection, books, commands, read_all=careful)
+            decided = _Decided(books)
+            books.payments = known
+            for waiting in group:
+                decided.add(waiting)
+            decided.close()
+            rows = decided.rows
+            if not careful and decided.doubted and await store.any_moved_on(connection, decided.doubted):
                 raise _StaleError
-            if books.head == before and not rows.refusals and not rows.closed:
+            if decided.after == decided.before and not rows.refusals and not rows.closed:
                 if careful:
                     await connection.execute("ROLLBACK")
-                return answers
-            books.advance_lanes()
-            if not await store.take_head(connection, before, books.head, begun=careful):
-                raise _StaleError
-            await store.write(connection, rows)
-            await connection.execute("COMMIT")
+            else:
+                if not await store.take_head(connection, decided.before, decided.after, begun=careful):
+                    raise _StaleError
+                await store.write(connection, rows)
+                await connection.execute("COMMIT")
+                self.transactions += 1
         except BaseException:
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
             raise
-        self.transactions += 1
-        for listener in self.listeners:
-            listener(rows)
-        if len(books.accounts) > CACHED_ACCOUNTS_MAX:
-            books.clear(books.head, books.last_account, books.last_lane)
-        return answers
+        self._written(decided)
 
     async def _reread_patiently(self) -> None:
         delay = 0.05

@@ -85,8 +85,10 @@ async def any_moved_on(connection: asyncpg.Connection, versions: Mapping[str, in
     return bool(await connection.fetchval(MOVED_ON, list(versions), list(versions.values())))
 
 
-async def read_into(connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool) -> None:
-    """Read into the books what the commands need and the books don't hold yet."""
+async def read_into(
+    connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool
+) -> dict[str, Payment]:
+    """Read into the books what the commands need and the books don't hold yet; return the payments they name."""
     accounts: set[AccountKey] = set()
     lanes: set[LaneKey] = set()
     payments: set[str] = set()
@@ -96,13 +98,14 @@ async def read_into(connection: asyncpg.Connection, books: Books, commands: Iter
         payments.update(command.known_payment_ids())
         if read_all or not command.assumes_new:
             payments.update(command.payment_ids())
+    known: dict[str, Payment] = {}
     if payments:
-        books.payments = await read_payments(connection, payments)
+        known = await read_payments(connection, payments)
         # What happens to a return happens to the payment that it gives back.
-        returned = {p.terms.returns for p in books.payments.values() if p.terms.returns} - books.payments.keys()
+        returned = {p.terms.returns for p in known.values() if p.terms.returns} - known.keys()
         if returned:
-            books.payments.update(await read_payments(connection, returned))
-        for payment in books.payments.values():
+            known.update(await read_payments(connection, returned))
+        for payment in known.values():
             # Ending a payment moves the accounts it began with.
             terms = payment.terms
             for key in _accounts_of(payment):
@@ -125,6 +128,7 @@ async def read_into(connection: asyncpg.Connection, books: Books, commands: Iter
             for entry in await connection.fetch(READ_BEYOND, lane.id, lane.tree.size):
                 lane.beyond[entry[0]] = (entry[1], entry[2])
             books.lanes[lane.key] = lane
+    return known
 
 
 def _accounts_of(payment: Payment) -> list[AccountKey]:
@@ -174,27 +178,19 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
             records=rows.events,
             columns=["sequence", "subject", "version", "type", "schema_version", "data"],
         )
-    if rows.accounts:
+    if rows.new_accounts:
         await connection.copy_records_to_table(
-            "account",
-            records=[(a.id, *a.key, name, opened_by) for a, name, opened_by in rows.accounts],
-            columns=["id", "kind", "code", "currency", "name", "opened_by"],
+            "account", records=rows.new_accounts, columns=["id", "kind", "code", "currency", "name", "opened_by"]
         )
-        opened = [(a.id, a.balance, a.version, a.lowest, a.highest) for a, _, _ in rows.accounts]
-        await connection.execute(OPEN_BALANCES, *map(list, zip(*opened, strict=True)))
-        for account, _, _ in rows.accounts:
-            rows.balances.pop(account.id, None)
+        await connection.execute(OPEN_BALANCES, *map(list, zip(*rows.new_balances, strict=True)))
     if rows.postings:
         await connection.copy_records_to_table(
             "posting",
             records=rows.postings,
             columns=["account_id", "version", "event_sequence", "amount", "previous_balance", "balance"],
         )
-    if rows.balances:
-        moved = list(rows.balances.values())
-        await connection.execute(
-            MOVE_BALANCES, [a.id for a in moved], [a.balance for a in moved], [a.version for a in moved]
-        )
+    if rows.moved_balances:
+        await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.moved_balances, strict=True)))
     await _write_open_payments(connection, rows)
     await _write_lanes(connection, rows)
     if rows.evidence:
@@ -223,21 +219,17 @@ async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> No
 
 
 async def _write_lanes(connection: asyncpg.Connection, rows: Rows) -> None:
-    if rows.lanes:
+    if rows.new_lanes:
         await connection.copy_records_to_table(
-            "lane",
-            records=[(lane.id, *lane.key) for lane in rows.lanes],
-            columns=["id", "sender", "receiver", "currency"],
+            "lane", records=rows.new_lanes, columns=["id", "sender", "receiver", "currency"]
         )
     if rows.entries:
         await connection.copy_records_to_table(
             "lane_entry", records=rows.entries, columns=["lane_id", "sequence", "payment_id", "amount", "leaf"]
         )
-    if rows.moved_lanes:
+    if rows.heads:
         await connection.copy_records_to_table(
-            "lane_head",
-            records=[(lane.id, lane.tree.size, lane.total, lane.tree.to_bytes()) for lane in rows.moved_lanes.values()],
-            columns=["lane_id", "sequence", "total", "peaks"],
+            "lane_head", records=rows.heads, columns=["lane_id", "sequence", "total", "peaks"]
         )
     if rows.settled:
         await connection.copy_records_to_table(
