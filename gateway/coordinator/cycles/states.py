@@ -1,7 +1,7 @@
 """The state machine of a cycle: a table of (state, happening) -> state.
 
 Every row of the `cycles` table is a projection of its happenings, which are kept as `cycle.*` events: `replay` of
-them gives its state. The page `docs/concepts/cycle.md` tells the same story in words.
+them gives its state. The page `docs/concepts/cycle-life-cycle.md` tells the same story in words.
 """
 
 from __future__ import annotations
