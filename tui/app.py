@@ -16,7 +16,6 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
-from textual.theme import Theme
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from gateway.federation.client import RemoteError
@@ -30,35 +29,9 @@ from tui.model import Feed, Snapshot, Tone, bar, clock, cycle_to_follow, freshne
 from tui.operate import Order, execute
 from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen, key_name
-from tui.widgets import Banner, LiveTable, Styles, styles
+from tui.themes import THEMES, Styles, styles
+from tui.widgets import Banner, LiveTable
 
-THEMES = (
-    Theme(
-        name="concordat",
-        primary="#5b8def",
-        secondary="#7aa2f7",
-        accent="#e0af68",
-        success="#73c991",
-        warning="#e5b567",
-        error="#e5534b",
-        foreground="#d8dee9",
-        background="#12161f",
-        surface="#161b26",
-        panel="#232b3b",
-    ),
-    Theme(
-        name="concordat-contrast",
-        primary="#00a2ff",
-        accent="#ffff00",
-        success="#00ff66",
-        warning="#ffff00",
-        error="#ff5555",
-        foreground="#ffffff",
-        background="#000000",
-        surface="#000000",
-        panel="#303030",
-    ),
-)
 # The parts of the cycle pane: tab, table.
 PARTS = (("banks", "Participants"), ("breaks", "Breaks"), ("checks", "Checks"), ("approvals", "Approvals"))
 
@@ -172,11 +145,6 @@ class ConsoleApp(App[None]):
                 self.caller = await self.api.caller()
             self.post_message(Read(news))
 
-    @property
-    def leaving(self) -> bool:
-        """Whether the widgets are gone while a last message or tick still comes in."""
-        return not self.query(Banner)
-
     @on(Read)
     def _take(self, message: Read) -> None:
         self.feed = self.feed.heard(monotonic())
@@ -207,8 +175,8 @@ class ConsoleApp(App[None]):
         return self.query_one(f"#t-{part}", LiveTable)
 
     def draw_freshness(self) -> None:
-        if self.leaving:
-            return
+        if not self.is_running:
+            return  # A last message or tick comes in while the widgets are taken down.
         banner = self.query_one(Banner)
         banner.freshness(*freshness(self.feed, monotonic()))
         if self.caller is not None:
@@ -217,8 +185,8 @@ class ConsoleApp(App[None]):
 
     def draw(self) -> None:
         """Draw the view, filtered."""
-        if self.leaving:
-            return
+        if not self.is_running:
+            return  # A last message or tick comes in while the widgets are taken down.
         view, tones = self.view, styles(self.current_theme)
         cycle = view.selected or ""
         shown = {
@@ -240,13 +208,20 @@ class ConsoleApp(App[None]):
         for widget in self.query(LiveTable):
             table = shown.get(widget.id or "", tables.EMPTY)
             needle = self.needle if widget is self.pane_table else ""
-            follow = view.selected if widget.id == "t-cycles" and self.picked is None else None
-            widget.show(tables.filtered(table, needle), tones, cursor=follow)
+            drawn = tables.filtered(table, needle)
+            widget.show(drawn, tones, cursor=self._place(widget, drawn))
             if widget.id in ("t-positions", "t-participants"):
                 self.query_one(f"#{widget.id[2:]}-note", Static).update(Text(table.note))
         self._draw_cycle(view, tones)
         self._draw_badges(view)
         self._draw_footer()
+
+    def _place(self, widget: LiveTable, table: tables.Table) -> str | None:
+        """Where the cursor goes: on the followed cycle, on the newest event if it was there; else it stays."""
+        if widget.id == "t-cycles" and self.picked is None:
+            return self.view.selected
+        at_top = widget.id == "t-events" and widget.cursor_row == 0 and table.rows
+        return table.rows[0].key if at_top else None
 
     def _draw_cycle(self, view: Snapshot, tones: Styles) -> None:
         road, levels = Text(no_wrap=True), Text(no_wrap=True)

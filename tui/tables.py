@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from typing import Any
 
 from gateway.federation.views import (
     Checks,
@@ -360,11 +361,17 @@ def proposals(made: Iterable[ProposalView], subject: str, name: str = "proposals
     return Table(name, columns, tuple(rows))
 
 
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(map(_said, value)) or "–"
+    return "–" if value is None else str(value)
+
+
 def events(seen: Iterable[Event]) -> Table:
     """The feed, newest first."""
     rows = []
     for event in sorted(seen, key=lambda event: event.id, reverse=True):
-        data = ", ".join(f"{name}={value}" for name, value in sorted(event.data.items()))
+        data = ", ".join(f"{name}={_said(value)}" for name, value in sorted(event.data.items()))
         rows.append(
             Row(
                 str(event.id),

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.theme import Theme
 from textual.widgets import DataTable, Static
 
 from tui.model import Tone
 from tui.tables import Cell, Row, Table
-
-Styles = Mapping[Tone, str]
-
-
-def styles(theme: Theme) -> Styles:
-    """The colours of the tones in a theme."""
-    return {
-        Tone.PLAIN: "",
-        Tone.GOOD: theme.success or "green",
-        Tone.WARN: theme.warning or "yellow",
-        Tone.BAD: f"bold {theme.error or 'red'}",
-        Tone.DIM: "dim",
-    }
+from tui.themes import Styles
 
 
 class _Drawn(Text):
