@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -57,6 +58,15 @@ log = structlog.get_logger(__name__)
 
 # Answers of the coordinator that asking again doesn't change: the cycle went on without us, or has what we sent.
 SETTLED_ANSWERS = range(400, 500)
+
+
+def report(error: Exception, what: str, **more: Any) -> None:
+    """Log what went wrong: a line for what a network brings with it, the frames for what nobody foresaw."""
+    expected = isinstance(error, (RemoteError, TrustError, EvidenceError, asyncpg.PostgresError, OSError))
+    if expected:
+        log.warning(what, error=str(error)[:200], **more)
+    else:
+        log.error(what, exc_info=error, **more)
 
 
 class Follower:
@@ -118,15 +128,8 @@ class Follower:
                     await cycle_reads.move_cursor(self._pool, page.next)
                     cursor = page.next
                 delay = RETRY_SECONDS_MIN
-            except (
-                RemoteError,
-                TrustError,
-                EvidenceError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
-                log.warning("coordinator's feed interrupted", error=str(error)[:200], retry_s=delay)
+            except Exception as error:  # whatever went wrong, the bank must go on following
+                report(error, "coordinator's feed interrupted", retry_s=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 
@@ -173,8 +176,8 @@ class Follower:
             except cycle_reads.LaneUnknownError as error:
                 log.info("waiting for answers before attesting", cycle=cycle, waiting_for=str(error))
                 await asyncio.sleep(LANE_POLL_SECONDS)
-            except (RemoteError, EvidenceError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning("attestation delayed", cycle=cycle, error=str(error)[:200])
+            except Exception as error:  # the attestation is due until the cycle goes on without it
+                report(error, "attestation delayed", cycle=cycle)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 

@@ -18,6 +18,7 @@ from compliance import canonical, dsse, merkle
 from compliance.dsse import Envelope, EvidenceError
 from compliance.keys import Signer
 from gateway.federation.client import FederationClient, RemoteError
+from gateway.federation.problems import Refusal
 from gateway.federation.trust import TrustStore
 from gateway.federation.wire import (
     ACKNOWLEDGEMENT_TYPE,
@@ -107,14 +108,17 @@ class Outbound:
             try:
                 sent = await self._send_batch(counterparty)
                 delay = RETRY_SECONDS_MIN
-            except (
-                RemoteError,
-                AnswerRefusedError,
-                EvidenceError,
-                asyncpg.PostgresError,
-                OSError,
-            ) as error:
-                log.warning("payments not delivered", counterparty=counterparty, error=str(error)[:200], retry_s=delay)
+            except Exception as error:  # whatever went wrong, queued payments must be tried again
+                expected = isinstance(
+                    error, (RemoteError, AnswerRefusedError, EvidenceError, Refusal, asyncpg.PostgresError, OSError)
+                )
+                log.warning(
+                    "payments not delivered",
+                    counterparty=counterparty,
+                    error=str(error)[:200],
+                    retry_s=delay,
+                    exc_info=None if expected else error,
+                )
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
                 continue

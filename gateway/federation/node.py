@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
 import structlog
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.connection import ASGIConnection
@@ -95,8 +96,10 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Parse the body; raises ClientException (400)."""
         try:
+            # The standard parser lets through what isn't Unicode text: half of a surrogate pair.
+            msgspec.json.decode(await self.body() or b"null")
             return json.loads(await self.body() or b"null", object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
             raise ClientException(f"the body isn't acceptable JSON: {error}") from error
 
 
