@@ -224,7 +224,10 @@ class Follower:
     async def mend(self) -> None:
         """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""
         for cycle in list(self._attesting):
-            await self._mend(cycle)
+            try:
+                await self._mend(cycle)
+            except Exception as error:  # the dispute stands whatever becomes of the break
+                report(error, "break not mended", cycle=cycle)
 
     async def _mend(self, cycle: str) -> None:
         """Answer the open breaks of this bank's pairs with a new revision where there is something new to say."""
@@ -236,7 +239,11 @@ class Follower:
         if not documents:
             return
         signed = _latest(documents)
-        present = {(*s.pair, s.currency): s for s in await self._statements(cycle, revision=1) or []}
+        try:
+            found = await self._statements(cycle, revision=1)
+        except cycle_reads.LaneUnknownError:
+            return
+        present = {(*s.pair, s.currency): s for s in found or []}
         renewed = [
             statement
             for notice in mine
