@@ -6,9 +6,9 @@ An event is appended in the transaction that does what it tells of, so neither e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +37,7 @@ _READ = text(
     " ORDER BY id LIMIT :limit"
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
+_NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
 
 
@@ -102,6 +103,12 @@ async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | N
     return tuple(_event(_logged(row)) for row in rows)
 
 
+async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:
+    """Return the events after `after` with their audiences, the last `limit` of them at most."""
+    rows = await conn.fetch(_NEWEST, after, limit)
+    return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
+
+
 async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:
     """Return all events of one cycle."""
     return tuple(_event(_logged(row)) for row in await conn.execute(_OF_CYCLE, {"cycle": cycle}))
@@ -123,16 +130,17 @@ async def verify_chain(conn: AsyncConnection) -> int:
     return last
 
 
-def _logged(row: Any) -> LoggedEvent:
-    at: datetime = row.at
+def _logged(row: Iterable[Any]) -> LoggedEvent:
+    """Read a row of _COLUMNS."""
+    number, type_, at, cycle, data, audience, prev_hash, _ = row
     return LoggedEvent(
-        id=row.id,
-        type=row.type,
+        id=number,
+        type=type_,
         at=timestamp(at),
-        cycle=row.cycle,
-        data=msgspec.json.decode(row.data),
-        audience=None if row.audience is None else tuple(row.audience),
-        prev_hash=row.prev_hash,
+        cycle=cycle,
+        data=msgspec.json.decode(data),
+        audience=None if audience is None else tuple(audience),
+        prev_hash=prev_hash,
     )
 
 

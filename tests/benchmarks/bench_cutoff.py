@@ -1,0 +1,362 @@
+"""Milliseconds from cut-off to signed instructions, beside the bare signature checks and one COPY.
+
+A coordinator process and a settlement agent process on PostgreSQL with fsync on; the banks are simulated in this
+process (`tests/simulated_banks.py`), everything they say goes over HTTP and is really signed. They follow the event
+feed by long poll. All cycles of a row run at the same coordinator, the first isn't counted, the row is the median.
+
+The clock starts before the operator's POST …/cut-off and stops when the feed has said `cycle.instructed` to the
+operator. What the banks sign is signed before, for in real life each does it on a machine of its own; all else that
+they do (sending, and reading and verifying what they get) shares the two cores with the coordinator and counts.
+The peer does what can't be left out: it verifies as many signatures and stores as many rows by one COPY.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import psutil
+import uvloop
+
+from compliance import canonical, dsse
+from compliance.dsse import Envelope
+from compliance.statements import PAYLOAD_TYPES, PositionStatement
+from gateway.coordinator.app import Foundation
+from gateway.coordinator.rulebook import ApprovalRule, Rulebook, load
+from gateway.federation.client import MemberIdentity
+from gateway.federation.database import migrate
+from gateway.federation.identity import issue_access_token
+from gateway.federation.membership import Application, OfferedKey
+from gateway.federation.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.settings import NodeSettings
+from gateway.federation.trust import TrustAnchor
+from gateway.federation.wire import Cycle, Event, Events, StatementSubmission
+from tests.simulated_banks import Banks, Bodies, Connection
+from tests.support import free_port
+
+COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
+PAYMENTS = 25
+CYCLES = 3
+STEPS = ("cycle.cut_off", "cycle.attesting", "cycle.matched", "cycle.instructed")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One cycle, in milliseconds. `cuts`, `attestation` and `outcome` are by the events' own times."""
+
+    instructed: float
+    delivered: float
+    cuts: float
+    attestation: float
+    outcome: float
+    coordinator_cpu: float
+    banks_cpu: float
+    bare: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A clearing house under measurement."""
+
+    operator: Connection
+    banks: Banks
+    process: psutil.Process
+    database: str
+
+
+def run() -> list[Row]:
+    """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
+        server = EmbeddedServer(Path(name) / "postgres")
+        server.start()
+        try:
+            for count, currencies in ((6, ("EUR",)), (50, ("EUR",)), (50, ("CHF", "EUR", "USD")), (200, ("EUR",))):
+                directory = Path(name) / f"{count}-{len(currencies)}"
+                directory.mkdir()
+                rows += uvloop.run(_measure(server, directory, count, currencies))
+        finally:
+            server.stop()
+    return rows
+
+
+async def _measure(server: EmbeddedServer, directory: Path, count: int, currencies: tuple[str, ...]) -> list[Row]:
+    async with _house(server, directory, count, currencies) as house:
+        what = f"{count} banks, {count * (count - 1) * len(currencies):,} statements"
+        if len(currencies) > 1:
+            what += f", {len(currencies)} currencies"
+        timings = [await _cycle(house, PAYMENTS, 1) for _ in range(1 + CYCLES)][1:]
+        rows = _rows(what, timings)
+        if count == 50 and len(currencies) == 1:
+            timings = [await _cycle(house, PAYMENTS * 1_000, 1_000) for _ in range(CYCLES)]
+            rows += _rows(f"{what}, 1,000 times the payments", timings)[:1]
+        resident = house.process.memory_info().rss / 2**20
+        rows.append(_row("  coordinator's memory after these cycles", resident, None, "MiB", "resident set"))
+        rows.append(await _waiting(house))
+        return rows
+
+
+def _rows(what: str, timings: list[Timing]) -> list[Row]:
+    def median(of: Callable[[Timing], float]) -> float:
+        return statistics.median(of(one) for one in timings)
+
+    bare = median(lambda t: t.bare)
+    spread = f"{min(t.instructed for t in timings):,.0f} to {max(t.instructed for t in timings):,.0f} ms"
+    cpu = f"CPU: coordinator {median(lambda t: t.coordinator_cpu):,.0f}, banks {median(lambda t: t.banks_cpu):,.0f} ms"
+    return [
+        _row(f"{what}: to signed instructions", median(lambda t: t.instructed), bare, "ms", f"{spread}; {cpu}"),
+        _row("  cuts", median(lambda t: t.cuts), None, "ms", "cycle.cut_off to cycle.attesting"),
+        _row("  attestation", median(lambda t: t.attestation), None, "ms", "cycle.attesting to cycle.matched"),
+        _row("  outcome", median(lambda t: t.outcome), None, "ms", "netting, checks, approval, signing instructions"),
+        _row("  every bank has verified its own", median(lambda t: t.delivered), None, "ms", "from cut-off"),
+    ]
+
+
+def _row(what: str, ours: float, peer: float | None, unit: str, note: str) -> Row:
+    name = "verify each signature, one COPY" if peer else ""
+    return {"what": what, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "note": note}
+
+
+# --- one cycle ------------------------------------------------------------------------------------------
+
+
+async def _cycle(house: House, payments: int, scale: int) -> Timing:
+    """Clear the open cycle and wait until it is final."""
+    operator, banks = house.operator, house.banks
+    cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
+    after = await operator.newest()
+    bodies = banks.prepare(cycle, payments=payments, scale=scale)
+    clearing = asyncio.create_task(banks.clear(cycle, bodies, after=after))
+    await asyncio.sleep(1)  # until all banks wait for news
+    before, own_before = _cpu(house.process), time.process_time()
+    started = time.perf_counter()
+    cutting = asyncio.create_task(operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off"))
+    await cutting
+    await operator.event("cycle.instructed", cycle, after)
+    instructed = time.perf_counter()
+    coordinator_cpu, banks_cpu = _cpu(house.process) - before, time.process_time() - own_before
+    await clearing
+    delivered = time.perf_counter()
+    await operator.event("cycle.final", cycle, after)
+    banks.settled += payments
+    at = await _times(operator, cycle, after)
+    return Timing(
+        instructed=(instructed - started) * 1e3,
+        delivered=(delivered - started) * 1e3,
+        cuts=at[1] - at[0],
+        attestation=at[2] - at[1],
+        outcome=at[3] - at[2],
+        coordinator_cpu=coordinator_cpu * 1e3,
+        banks_cpu=banks_cpu * 1e3,
+        bare=await _bare(house, bodies) * 1e3,
+    )
+
+
+async def _times(operator: Connection, cycle: str, after: int) -> list[float]:
+    """Return when each of STEPS was recorded, in milliseconds."""
+    found: dict[str, Event] = {}
+    while (page := await operator.ask(Events, "GET", f"/events?after={after}&limit=1000")).events:
+        found |= {event.type: event for event in page.events if event.cycle == cycle}
+        after = page.next
+    return [datetime.fromisoformat(found[step].at).timestamp() * 1e3 for step in STEPS]
+
+
+async def _waiting(house: House) -> Row:
+    """Return what it costs the coordinator that all banks wait for news and there is none."""
+    after, seconds = await house.operator.newest(), 10
+    path = f"/events?after={after}&wait_s={seconds}"
+    before = _cpu(house.process)
+    await asyncio.gather(*(bank.connection.ask(Events, "GET", path) for bank in house.banks.banks))
+    used = (_cpu(house.process) - before) / (seconds * len(house.banks.banks))
+    note = f"share of one core, {len(house.banks.banks)} banks"
+    return _row("  one bank waiting for news", used * 1e6, None, "µs/s", note)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def _bare(house: House, bodies: list[Bodies]) -> float:
+    """Return the seconds it takes to verify the statements' signatures and to store as many rows by one COPY."""
+    envelopes: list[tuple[Envelope, int]] = []
+    for number, body in enumerate(bodies):
+        submission = msgspec.json.decode(body.statements, type=StatementSubmission)
+        envelopes += [(envelope, number) for envelope in submission.statements]
+    kind = PAYLOAD_TYPES[PositionStatement]
+    keys = [{bank.sign.kid: bank.sign.verifying_key} for bank in house.banks.banks]
+    connection = await asyncpg.connect(dsn(house.database))
+    try:
+        await connection.execute("CREATE TEMPORARY TABLE bare (sha256 text PRIMARY KEY, bank int, envelope json)")
+        await connection.execute("CREATE TABLE IF NOT EXISTS bare_statements (LIKE bare INCLUDING INDEXES)")
+        started = time.perf_counter()
+        rows = []
+        for envelope, number in envelopes:
+            payload = dsse.open_(envelope, keys[number], payload_type=kind)
+            rows.append((f"{canonical.digest(payload)}-{number}", number, msgspec.json.encode(envelope).decode()))
+        await connection.copy_records_to_table("bare_statements", records=rows)
+        took = time.perf_counter() - started
+        await connection.execute("DROP TABLE bare_statements")
+        return took
+    finally:
+        await connection.close()
+
+
+# --- the clearing house ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _house(
+    server: EmbeddedServer, directory: Path, count: int, currencies: tuple[str, ...]
+) -> AsyncIterator[House]:
+    """Run a coordinator with so many active banks, and a settlement agent that lends them what they need."""
+    databases = {}
+    for package in ("gateway.coordinator", "gateway.agent"):
+        name = f"{package.rpartition('.')[2]}_{directory.name.replace('-', '_')}"
+        databases[package] = await create_database(server.url("postgres"), name)
+        await migrate(databases[package], package)
+    rules = _rulebook(currencies)
+    (directory / "rulebook.json").write_bytes(msgspec.json.encode(rules))
+    settings = _settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
+    agent = _settings(AGENT, directory / "agent", databases["gateway.agent"])
+    base = Foundation.lay(settings, databases["gateway.coordinator"], rules)
+    try:
+        await base.found("Clearing house")
+        banks = Banks.of(
+            count,
+            currencies=currencies,
+            url=settings.url,
+            coordinator=COORDINATOR,
+            token_key=base.identity.token,
+            coordinator_key=base.identity.sign.verifying_key,
+        )
+        await _admit(base, banks, agent, currencies)
+    finally:
+        await base.engine.dispose()
+    TrustAnchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
+    token = issue_access_token(
+        key=base.identity.token,
+        issuer=settings.url,
+        subject="alice",
+        audience=COORDINATOR,
+        client_id="alice",
+        role="operator",
+    )
+    operator = Connection(settings.url, token)
+    more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
+    more["CONCORDAT_COORDINATOR_URL"] = settings.url
+    with ExitStack() as stack:
+        process = stack.enter_context(_node("coordinator", settings, more))
+        stack.enter_context(_node("agent", agent, more))
+        await _open_accounts(agent, banks, currencies)
+        await operator.ask(Cycle, "POST", "/cycles", b"{}")
+        yield House(
+            operator=operator,
+            banks=banks,
+            process=psutil.Process(process.pid),
+            database=databases["gateway.coordinator"],
+        )
+        operator.close()
+        banks.close()
+
+
+def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
+    rules = load()
+    return msgspec.structs.replace(
+        rules,
+        currencies=currencies,
+        slots=(),
+        calendar="every_day",
+        approval=ApprovalRule(mode="never", thresholds_minor={}),
+        aggregate_flow=msgspec.structs.replace(rules.aggregate_flow, floor_minor={}),
+    )
+
+
+def _settings(bic: str, directory: Path, database: str) -> NodeSettings:
+    port = free_port()
+    return NodeSettings(
+        bic=bic, url=f"http://127.0.0.1:{port}", port=port, data_dir=directory, database_url=database, log_level="info"
+    )
+
+
+async def _admit(base: Foundation, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
+    identity = MemberIdentity(AGENT, agent.keys_dir)
+    keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
+    application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)
+    await base.registry.admit(application, kind="agent", caps_minor={}, by="bench", reason="set up")
+    caps = dict.fromkeys(currencies, 10**18)
+    for bank in banks.banks:
+        await base.registry.admit(
+            bank.application(AGENT), kind="participant", caps_minor=caps, by="bench", reason="set up"
+        )
+
+
+async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[str, ...]) -> None:
+    key = MemberIdentity(AGENT, agent.keys_dir).token
+    token = issue_access_token(
+        key=key, issuer=agent.url, subject="dora", audience=AGENT, client_id="dora", role="staff"
+    )
+    staff = Connection(agent.url, token)
+    for name in banks.names:
+        for currency in currencies:
+            opening = {"participant": name, "currency": currency, "overdraft_limit_minor": str(10**15 - 1)}
+            await staff.ask(Any, "POST", "/accounts", msgspec.json.encode(opening))
+    staff.close()
+
+
+@contextmanager
+def _node(kind: str, settings: NodeSettings, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `concordat <kind> serve` until the block ends."""
+    environment = {
+        **os.environ,
+        **more,
+        "CONCORDAT_BIC": settings.bic,
+        "CONCORDAT_URL": settings.url,
+        "CONCORDAT_PORT": str(settings.port),
+        "CONCORDAT_DATA_DIR": str(settings.data_dir),
+        "CONCORDAT_DATABASE_URL": settings.database_url or "",
+    }
+    log = settings.data_dir / "node.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli", kind, "serve"], env=environment, stdout=out, stderr=out
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while not _is_ready(settings.url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the {kind} didn't start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+if __name__ == "__main__":
+    for row in run():
+        peer = f"{row['ours'] / row['peer']:5.1f} x {row['peer']:8.1f}" if row["peer"] else ""
+        print(f"{row['what']:75s} {row['ours']:10,.1f} {row['unit']:5s} {peer:20s} {row['note']}")

@@ -1,0 +1,257 @@
+"""Banks without ledgers: real keys, real signatures, real HTTP; what they owe each other is made up.
+
+They do at the coordinator what a bank's node does in a cycle. Their documents can be signed beforehand, because the
+coordinator can't tell, and so that many of them fit beside it on one machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from compliance import canonical, dsse
+from compliance.dsse import Envelope
+from compliance.keys import SigningKey, VerifyingKey
+from compliance.statements import (
+    PAYLOAD_TYPES,
+    CycleCut,
+    Flow,
+    LaneCut,
+    PositionStatement,
+    ScreeningList,
+    ScreeningStatement,
+    SettlementInstruction,
+)
+from gateway.coordinator.clock import now, timestamp
+from gateway.federation.identity import issue_access_token
+from gateway.federation.membership import Application, OfferedKey, SettlementAccount
+from gateway.federation.wire import Event, Events, SenderCuts, StatementSubmission, StatementVerdicts
+
+T = TypeVar("T")
+
+
+def bic(number: int) -> str:
+    """Return the BIC of a bank by its number."""
+    letters = "".join(chr(ord("A") + number // 26**place % 26) for place in (2, 1, 0))
+    return f"S{letters}DEFF"
+
+
+class Connection:
+    """One kept-alive HTTP/1.1 connection that does next to nothing a request, with one person's token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
+        self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {token}\r\n"
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Send a request and return status and body of the answer."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
+        reader, writer = self._streams
+        about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        writer.write(f"{method} {path}{self._head}{about}\r\n".encode() + body)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        at = head.find(b"content-length: ")
+        length = int(head[at + 16 : head.find(b"\r\n", at)]) if at >= 0 else 0
+        return int(head[9:12]), await reader.readexactly(length)
+
+    async def ask(self, kind: type[T], method: str, path: str, body: bytes = b"") -> T:
+        """Send a request and return the decoded answer; raises AssertionError unless it succeeds."""
+        status, answer = await self.send(method, path, body)
+        assert status < 300, f"{method} {path}: {status} {answer[:500]!r}"
+        return msgspec.json.decode(answer, type=kind)
+
+    async def event(self, type_: str, cycle: str, after: int) -> Event:
+        """Follow the feed from a cursor to an event of a cycle."""
+        while True:
+            page = await self.ask(Events, "GET", f"/events?after={after}&wait_s=25")
+            for event in page.events:
+                if event.type == type_ and event.cycle == cycle:
+                    return event
+            after = page.next
+
+    async def newest(self) -> int:
+        """Return the cursor behind the newest event."""
+        after = 0
+        while (page := await self.ask(Events, "GET", f"/events?after={after}&limit=1000")).events:
+            after = page.next
+        return after
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bodies:
+    """What one bank will send in a cycle, signed."""
+
+    cut: bytes
+    statements: bytes
+
+
+@dataclass(kw_only=True)
+class Bank:
+    """One bank."""
+
+    bic: str
+    sign: SigningKey
+    auth: SigningKey
+    connection: Connection
+
+    def application(self, agent: str) -> Application:
+        return Application(
+            bic=self.bic,
+            name=f"Bank {self.bic}",
+            url="http://127.0.0.1:9",
+            keys=(OfferedKey(use="auth", x=self.auth.x), OfferedKey(use="sign", x=self.sign.x)),
+            settlement=SettlementAccount(agent=agent, account=f"ACC-{self.bic}"),
+        )
+
+
+@dataclass(kw_only=True)
+class Banks:
+    """Banks of which each pays each other in every currency, so many payments a lane and cycle.
+
+    Every cycle takes in all lanes to the same number, `settled` once it is final.
+    """
+
+    banks: Sequence[Bank]
+    currencies: Sequence[str]
+    coordinator: VerifyingKey
+    settled: int = 0
+    _amounts: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, count: int, *, currencies: Iterable[str], url: str, coordinator: str, token_key: SigningKey,
+        coordinator_key: VerifyingKey,
+    ) -> Banks:  # fmt: skip
+        """Make banks with new keys, and with tokens of the coordinator at `url`."""
+
+        def bank(name: str) -> Bank:
+            token = issue_access_token(
+                key=token_key, issuer=url, subject=name, audience=coordinator, client_id=name, role="participant"
+            )
+            keys = SigningKey.generate(), SigningKey.generate()
+            return Bank(bic=name, sign=keys[0], auth=keys[1], connection=Connection(url, token))
+
+        return cls(
+            banks=[bank(bic(number)) for number in range(count)],
+            currencies=sorted(currencies),
+            coordinator=coordinator_key,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return [bank.bic for bank in self.banks]
+
+    def prepare(self, cycle: str, *, payments: int, scale: int = 1) -> list[Bodies]:
+        """Sign everything for a cycle: `payments` a lane, amounts times `scale`."""
+        first, last = self.settled + 1, self.settled + payments
+        submitted: dict[str, list[Envelope]] = {name: [] for name in self.names}
+        for currency in self.currencies:
+            for number, low in enumerate(self.banks):
+                for high in self.banks[number + 1 :]:
+                    payload = canonical.encode(self._statement(cycle, currency, low.bic, high.bic, first, last, scale))
+                    for bank in (low, high):
+                        sealed = dsse.seal(payload, PAYLOAD_TYPES[PositionStatement], bank.sign)
+                        submitted[bank.bic].append(sealed)
+        return [
+            Bodies(
+                cut=msgspec.json.encode(dsse.sign(self._cut(cycle, bank.bic, last), bank.sign)),
+                statements=msgspec.json.encode(
+                    StatementSubmission(
+                        statements=tuple(submitted[bank.bic]),
+                        screening=dsse.sign(self._screening(cycle, bank.bic, payments), bank.sign),
+                    )
+                ),
+            )
+            for bank in self.banks
+        ]
+
+    async def clear(self, cycle: str, bodies: Sequence[Bodies], *, after: int) -> None:
+        """Let all banks do their part of a cycle, from the feed's cursor `after` to their verified instructions."""
+        await asyncio.gather(
+            *(self._clear(bank, cycle, body, after) for bank, body in zip(self.banks, bodies, strict=True))
+        )
+
+    def close(self) -> None:
+        for bank in self.banks:
+            bank.connection.close()
+
+    # --- one bank's part
+
+    async def _clear(self, bank: Bank, cycle: str, bodies: Bodies, after: int) -> None:
+        http = bank.connection
+        cut_off = await http.event("cycle.cut_off", cycle, after)
+        await http.ask(Any, "PUT", f"/cycles/{cycle}/cuts", bodies.cut)  # type: ignore[arg-type]
+        attesting = await http.event("cycle.attesting", cycle, cut_off.id)
+        cuts = await http.ask(SenderCuts, "GET", f"/cycles/{cycle}/cuts")
+        lanes = (len(self.banks) - 1) * len(self.currencies)
+        assert (cuts.complete, len(cuts.lanes)) == (True, lanes)
+        answer = await http.ask(StatementVerdicts, "POST", f"/cycles/{cycle}/statements", bodies.statements)
+        assert {verdict.status for verdict in answer.verdicts} <= {"stored", "agreed"}
+        await http.event("cycle.instructed", cycle, attesting.id)
+        instructions = await http.ask(list[Envelope], "GET", f"/cycles/{cycle}/instructions")
+        self._verify(bank, cycle, instructions)
+
+    def _verify(self, bank: Bank, cycle: str, envelopes: Sequence[Envelope]) -> None:
+        keys = {self.coordinator.kid: self.coordinator}
+        found = [dsse.verify(envelope, SettlementInstruction, keys) for envelope in envelopes]
+        assert [(one.cycle, one.participant, one.currency) for one in found] == [
+            (cycle, bank.bic, currency) for currency in self.currencies
+        ]
+        for one in found:
+            others = [name for name in self.names if name != bank.bic]
+            assert [line.counterparty for line in one.lines] == others
+            receives = sum(self._amounts[other, bank.bic, one.currency] for other in others)
+            pays = sum(self._amounts[bank.bic, other, one.currency] for other in others)
+            assert int(one.net_minor) == receives - pays
+
+    # --- documents
+
+    def _statement(
+        self, cycle: str, currency: str, low: str, high: str, first: int, last: int, scale: int
+    ) -> PositionStatement:
+        def flow(sender: str, receiver: str) -> Flow:
+            seed = canonical.digest(f"{cycle} {sender} {receiver} {currency}".encode())
+            amount = (10**6 + int(seed[:8], 16)) * scale
+            self._amounts[sender, receiver, currency] = amount
+            return Flow(
+                sender=sender,
+                receiver=receiver,
+                first_sequence=first,
+                last_sequence=last,
+                count=last - first + 1,
+                amount_minor=str(amount),
+                root=seed,
+            )
+
+        return PositionStatement(
+            cycle=cycle, currency=currency, pair=(low, high), revision=1, flows=(flow(low, high), flow(high, low))
+        )
+
+    def _cut(self, cycle: str, receiver: str, last: int) -> CycleCut:
+        lanes = tuple(
+            LaneCut(sender=sender, currency=currency, last_sequence=last)
+            for sender in self.names
+            if sender != receiver
+            for currency in self.currencies
+        )
+        return CycleCut(cycle=cycle, receiver=receiver, lanes=lanes)
+
+    def _screening(self, cycle: str, participant: str, payments: int) -> ScreeningStatement:
+        fresh = ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at=timestamp(now()))
+        screened = payments * 2 * (len(self.banks) - 1) * len(self.currencies)
+        return ScreeningStatement(
+            cycle=cycle, participant=participant, lists=(fresh,), matcher="exact-1", screened=screened,
+            hits=0, released=0, rejected=0, pending=0,
+        )  # fmt: skip
