@@ -6,7 +6,7 @@ of a pair therefore derive the same statement from their own books, whenever the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -167,10 +167,14 @@ def settled_subject(instruction: str) -> str:
 
 
 class FixCut(_OnLanes):
-    """Fix, once and for all, the last accepted number of every lane this bank receives on."""
+    """Fix, once and for all, the last accepted number of every lane this bank receives on in the cycle's currencies.
 
-    def __init__(self, cycle: str, lanes: Sequence[LaneKey], signer: Signer) -> None:
+    `lanes` are those the database knows; the books know any that came up since.
+    """
+
+    def __init__(self, cycle: str, currencies: Collection[str], lanes: Sequence[LaneKey], signer: Signer) -> None:
         self.cycle = cycle
+        self.currencies = currencies
         self.lanes = lanes
         self.signer = signer
 
@@ -182,7 +186,7 @@ class FixCut(_OnLanes):
         cuts = tuple(
             LaneCut(sender=key.sender, currency=key.currency, last_sequence=lane.tree.size + len(lane.beyond))
             for key, lane in sorted(books.lanes.items())
-            if key.receiver == books.bank and lane.tree.size + len(lane.beyond)
+            if key.receiver == books.bank and key.currency in self.currencies and lane.tree.size + len(lane.beyond)
         )
         envelope = dsse.sign(CycleCut(cycle=self.cycle, receiver=books.bank, lanes=cuts), self.signer)
         books.record(

@@ -28,7 +28,7 @@ from compliance.statements import (
 from gateway.federation.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.trust import TrustError, TrustStore
 from gateway.federation.views import Breaks
-from gateway.federation.wire import BreakNotice, Event, Events, SenderCuts, StatementSubmission
+from gateway.federation.wire import BreakNotice, Cycle, Event, Events, SenderCuts, StatementSubmission
 from participants import cycle_reads
 from participants.books import LaneKey
 from participants.cycle import (
@@ -154,6 +154,9 @@ class Follower:
         elif event.type == "cycle.final":
             await self._settle(cycle)
 
+    async def _cycle(self, cycle: str) -> Cycle:
+        return await self._client.get(f"{self._url}/cycles/{cycle}", Cycle, audience=self._coordinator)
+
     # --- cut and attest --------------------------------------------------------------------------------
 
     async def _cut(self, cycle: str) -> None:
@@ -162,9 +165,10 @@ class Follower:
         if documents:
             envelope = documents[0].envelopes[0]
         else:
+            currencies = (await self._cycle(cycle)).currencies
             known = await cycle_reads.lanes(self._pool)
             receiving = [key for key in known if key.receiver == self._bank]
-            envelope = await self._ledger.submit(FixCut(cycle, receiving, self._signer))
+            envelope = await self._ledger.submit(FixCut(cycle, currencies, receiving, self._signer))
         await self._submit("PUT", f"/cycles/{cycle}/cuts", envelope)
 
     async def _attest_patiently(self, cycle: str) -> None:
@@ -208,6 +212,8 @@ class Follower:
         cut = msgspec.json.decode(own[0].envelopes[0].payload_bytes())
         cuts = {LaneKey(lane["sender"], self._bank, lane["currency"]): lane["last_sequence"] for lane in cut["lanes"]}
         sending = await self._client.get(f"{self._url}/cycles/{cycle}/cuts", SenderCuts, audience=self._coordinator)
+        # Whoever isn't in the cycle, or has no cut in it, is nobody to state a position with.
+        cuts = {key: last for key, last in cuts.items() if key.sender in sending.delivered}
         for lane in sending.lanes:
             cuts[LaneKey(self._bank, lane.receiver, lane.currency)] = lane.last_sequence
         try:

@@ -158,14 +158,14 @@ class StatementVerdicts(Message, frozen=True, kw_only=True):
 class SenderCuts(Message, frozen=True, kw_only=True):
     """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence.
 
-    `absent` are the receivers without a cut so far; once `complete`, pairs with them are carried over. On a lane of
-    any other receiver that isn't listed nothing was accepted.
+    `delivered` are the participants of the cycle whose cut is in; a bank states its positions with these, and pairs
+    with anybody else are carried over. On a lane of one of them that isn't listed nothing was accepted.
     """
 
     cycle: CycleId
     complete: bool
     lanes: tuple[ReceiverCut, ...]
-    absent: tuple[Bic, ...] = ()
+    delivered: tuple[Bic, ...]
 
 
 class ReceiverCut(Message, frozen=True, kw_only=True):

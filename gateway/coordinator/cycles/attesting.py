@@ -39,6 +39,10 @@ from gateway.federation.database import transaction
 from gateway.federation.problems import Refusal
 from gateway.federation.wire import ReceiverCut, SenderCuts, StatementSubmission, StatementVerdict
 
+# All banks submit at the same moment. They wait here, in order, and not for a connection or for the cycle's row, where
+# waiting ends with a timeout and everybody else's requests would wait too.
+SUBMISSIONS_AT_ONCE = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Caller:
@@ -61,10 +65,11 @@ class Attestation:
         self._engine = engine
         self._now = now
         self._wake = wake
+        self._turns = asyncio.Semaphore(SUBMISSIONS_AT_ONCE)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> None:
         """Take in a bank's cut. Raises Refusal; the same cut again is fine, a different one is equivocation."""
-        async with transaction(self._engine) as conn:
+        async with self._turns, transaction(self._engine) as conn:
             caller = await _caller(conn, bank, cycle_id)
             # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
             if bank not in caller.roster.delivered:
@@ -101,7 +106,7 @@ class Attestation:
                 for (sender, receiver, currency), last in sorted(lanes.items())
                 if sender == bank
             ),
-            absent=tuple(sorted(roster.participants - roster.delivered - {bank})),
+            delivered=tuple(sorted(roster.delivered)),
         )
 
     async def submit_statements(
@@ -113,7 +118,7 @@ class Attestation:
         the statement.
         """
         refused: Refusal | None = None
-        async with transaction(self._engine) as conn:
+        async with self._turns, transaction(self._engine) as conn:
             caller = await _caller(conn, bank, cycle_id)
             if caller.cycle.state is not State.ATTESTING:
                 again = await _verdicts_again(conn, caller, submission)
