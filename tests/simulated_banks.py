@@ -7,7 +7,8 @@ coordinator can't tell, and so that many of them fit beside it on one machine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from gateway.coordinator.clock import now, timestamp
-from gateway.federation.identity import issue_access_token
+from gateway.federation.identity import TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.membership import Application, OfferedKey, SettlementAccount
 from gateway.federation.wire import Event, Events, SenderCuts, StatementSubmission, StatementVerdicts
 
@@ -42,16 +43,19 @@ def bic(number: int) -> str:
 
 
 class Connection:
-    """One kept-alive HTTP/1.1 connection that does next to nothing a request, with one person's token."""
+    """One kept-alive HTTP/1.1 connection that does next to nothing a request. `token` issues its user's tokens."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: Callable[[], str]) -> None:
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
-        self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {token}\r\n"
+        self._token, self._head, self._renew_at = token, "", 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Send a request and return status and body of the answer."""
-        if self._streams is None:
+        if time.monotonic() >= self._renew_at:
+            self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {self._token()}\r\n"
+            self._renew_at = time.monotonic() + TOKEN_LIFETIME_MAX_S / 2
+        if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
         reader, writer = self._streams
         about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
@@ -137,9 +141,11 @@ class Banks:
         """Make banks with new keys, and with tokens of the coordinator at `url`."""
 
         def bank(name: str) -> Bank:
-            token = issue_access_token(
-                key=token_key, issuer=url, subject=name, audience=coordinator, client_id=name, role="participant"
-            )
+            def token() -> str:
+                return issue_access_token(
+                    key=token_key, issuer=url, subject=name, audience=coordinator, client_id=name, role="participant"
+                )
+
             keys = SigningKey.generate(), SigningKey.generate()
             return Bank(bic=name, sign=keys[0], auth=keys[1], connection=Connection(url, token))
 

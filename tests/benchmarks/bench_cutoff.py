@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ import uvloop
 
 from compliance import canonical, dsse
 from compliance.dsse import Envelope
+from compliance.keys import SigningKey
 from compliance.statements import PAYLOAD_TYPES, PositionStatement
+from compliance.trust import Anchor
 from gateway.coordinator.app import Foundation
 from gateway.coordinator.rulebook import ApprovalRule, Rulebook, load
 from gateway.federation.client import MemberIdentity
@@ -43,7 +46,6 @@ from gateway.federation.identity import issue_access_token
 from gateway.federation.membership import Application, OfferedKey
 from gateway.federation.postgres import EmbeddedServer, create_database, dsn
 from gateway.federation.settings import NodeSettings
-from gateway.federation.trust import TrustAnchor
 from gateway.federation.wire import Cycle, Event, Events, StatementSubmission
 from tests.simulated_banks import Banks, Bodies, Connection
 from tests.support import free_port
@@ -249,16 +251,8 @@ async def _house(
         await _admit(base, banks, agent, currencies)
     finally:
         await base.engine.dispose()
-    TrustAnchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
-    token = issue_access_token(
-        key=base.identity.token,
-        issuer=settings.url,
-        subject="alice",
-        audience=COORDINATOR,
-        client_id="alice",
-        role="operator",
-    )
-    operator = Connection(settings.url, token)
+    Anchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
+    operator = Connection(settings.url, partial(_token, base.identity.token, settings, "alice", "operator"))
     more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
     with ExitStack() as stack:
@@ -309,15 +303,18 @@ async def _admit(base: Foundation, banks: Banks, agent: NodeSettings, currencies
 
 async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[str, ...]) -> None:
     key = MemberIdentity(AGENT, agent.keys_dir).token
-    token = issue_access_token(
-        key=key, issuer=agent.url, subject="dora", audience=AGENT, client_id="dora", role="staff"
-    )
-    staff = Connection(agent.url, token)
+    staff = Connection(agent.url, partial(_token, key, agent, "dora", "staff"))
     for name in banks.names:
         for currency in currencies:
             opening = {"participant": name, "currency": currency, "overdraft_limit_minor": str(10**15 - 1)}
             await staff.ask(Any, "POST", "/accounts", msgspec.json.encode(opening))
     staff.close()
+
+
+def _token(key: SigningKey, node: NodeSettings, subject: str, role: str) -> str:
+    return issue_access_token(
+        key=key, issuer=node.url, subject=subject, audience=node.bic, client_id=subject, role=role
+    )
 
 
 @contextmanager
