@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.dsse import Envelope
 from gateway.coordinator import members
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import settled, signed, store
+from gateway.coordinator.cycles import pairs, settled, signed, store
 from gateway.coordinator.cycles.matching import PairKey, match
+from gateway.coordinator.cycles.pairs import AgreedPair
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.coordinator.cycles.signed import AgreedPair
 from gateway.coordinator.cycles.states import State
 from gateway.coordinator.cycles.store import Cycle
 from gateway.federation.database import transaction
@@ -61,17 +61,17 @@ class Reading:
         async with transaction(self._engine) as conn:
             cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
             ids = [cycle.id for cycle in cycles]
-            counts = await signed.outcome_counts(conn, ids)
+            counts = await pairs.outcome_counts(conn, ids)
             totals = await settled.totals(conn, ids)
             summaries: list[CycleSummary] = []
             for cycle in cycles:
                 if cycle.state is State.ATTESTING:
                     standing = await _standing(conn, cycle)
-                    pairs, total = _counts(standing.values()), _totals(await signed.agreed_so_far(conn, cycle.id))
+                    counted, total = _counts(standing.values()), _totals(await pairs.agreed_so_far(conn, cycle.id))
                 else:
                     agreed, carried = counts.get(cycle.id, (0, 0))
-                    pairs, total = PairCounts(agreed=agreed, carried_over=carried), totals.get(cycle.id, ())
-                summaries.append(CycleSummary(cycle=cycle.message(), pairs=pairs, totals=total))
+                    counted, total = PairCounts(agreed=agreed, carried_over=carried), totals.get(cycle.id, ())
+                summaries.append(CycleSummary(cycle=cycle.message(), pairs=counted, totals=total))
         return tuple(summaries)
 
     async def progress(self, cycle_id: str) -> CycleProgress:
@@ -82,7 +82,7 @@ class Reading:
             standing = await _standing(conn, cycle)
             totals = (await settled.totals(conn, [cycle_id])).get(cycle_id)
             if totals is None:
-                totals = _totals(await signed.agreed_so_far(conn, cycle_id))
+                totals = _totals(await pairs.agreed_so_far(conn, cycle_id))
             statements = await signed.statement_counts(conn, cycle_id)
             breaks = await signed.breaks(conn, cycle_id)
             instructions = await settled.instruction_views(conn, cycle=cycle_id, acknowledged=None)
@@ -122,7 +122,7 @@ class Reading:
             await store.find(conn, cycle_id)
             result = await settled.result(conn, cycle_id)
             if result is None:
-                gross = _gross(await signed.agreed_so_far(conn, cycle_id))
+                gross = _gross(await pairs.agreed_so_far(conn, cycle_id))
                 caps = await members.caps(conn)
             else:
                 gross = {
@@ -186,7 +186,7 @@ async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standi
         names = {"agreed": "agreed", "different": "differing", "missing": "missing"}
         found = match(await signed.attested(conn, cycle.id))
         return {key: names[one.status] for key, one in found.items()}
-    outcomes = await signed.pair_outcomes(conn, cycle.id)
+    outcomes = await pairs.pair_outcomes(conn, cycle.id)
     return {key: "agreed" if reason is None else "carried_over" for key, reason in outcomes.items()}
 
 

@@ -18,7 +18,7 @@ from compliance.result import NET_DEBIT_CAP, instructions, net_cycle
 from compliance.statements import CarriedOver, NettingResult, PositionStatement, SettlementFinality
 from gateway.coordinator import members
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import settled, settlement, signed, store
+from gateway.coordinator.cycles import pairs, settled, settlement, signed, store
 from gateway.coordinator.cycles.approval import needs_four_eyes
 from gateway.coordinator.cycles.matching import Match, PairKey, carry_reason, match
 from gateway.coordinator.cycles.settled import Attempt
@@ -135,7 +135,7 @@ class Steps:
         agreed, carried = _closed(matches, await self._unsettled(conn, cycle), taking_part)
         if not closing and any(reason in ("break", "not_attested") for reason in carried.values()):
             return None
-        await signed.insert_pairs(conn, cycle.id, agreed, carried)
+        await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
         return await store.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
 
@@ -152,7 +152,7 @@ class Steps:
 
     async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle:
         """Net the agreed statements within the caps, check the outcome and sign it."""
-        statements = await signed.agreed_statements(conn, cycle.id)
+        statements = await pairs.agreed_statements(conn, cycle.id)
         caps = await members.caps(conn)
         result = net_cycle(
             cycle=cycle.id,
@@ -162,7 +162,7 @@ class Steps:
             caps=caps,
             carried_over=[
                 CarriedOver(pair=(low, high), currency=currency, reason=reason)
-                for (currency, low, high), reason in (await signed.carried_pairs(conn, cycle.id)).items()
+                for (currency, low, high), reason in (await pairs.carried_pairs(conn, cycle.id)).items()
             ],
         )
         payload = canonical.encode(result)
@@ -173,7 +173,7 @@ class Steps:
         )
         over_cap = [(c.currency, *c.pair) for c in result.carried_over if c.reason == NET_DEBIT_CAP]
         if over_cap:
-            await signed.carry_over(conn, cycle.id, over_cap, NET_DEBIT_CAP)
+            await pairs.carry_over(conn, cycle.id, over_cap, NET_DEBIT_CAP)
         envelope = dsse.sign(result, self._signer)
         await settled.insert_result(
             conn,
@@ -227,7 +227,7 @@ class Steps:
             ),
             checks.aggregate_flow(
                 totals,
-                await signed.pair_history(conn, cycles=rule.window_cycles),
+                await pairs.pair_history(conn, cycles=rule.window_cycles),
                 cycles_min=rule.cycles_min,
                 factor_percent=rule.factor_percent,
                 floor_minor={currency: int(floor) for currency, floor in rule.floor_minor.items()},
@@ -255,7 +255,7 @@ class Steps:
         except NoAnswerError as error:
             await self._wait_for_agent(conn, cycle, error)
             return None
-        statements = await signed.agreed_statements(conn, cycle.id)
+        statements = await pairs.agreed_statements(conn, cycle.id)
         orders = instructions(result.document, statements, result.sha256, agent)
         await settled.insert_instructions(
             conn,
@@ -355,7 +355,7 @@ class Steps:
             settled_at=timestamp(attempt.settled_at),
         )
         await settled.insert_finality(conn, cycle.id, dsse.sign(finality, self._signer))
-        statements = [statement for _, statement in await signed.agreed_statements(conn, cycle.id)]
+        statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
         await signed.settle_lanes(conn, cycle.id, statements)
         data = {"result": result.sha256, "reference": attempt.reference}
         return await store.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
