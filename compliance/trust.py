@@ -44,6 +44,11 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, bic: str, *keys: VerifyingKey) -> Anchor:
         return cls(bic=bic, keys=tuple(AnchorKey(kid=key.kid, x=key.x) for key in keys))
 
+    def write(self, path: Path) -> None:
+        """Write an anchor file, to be handed to members by a way they trust."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
     def verifying_keys(self) -> dict[str, VerifyingKey]:
         """Return the keys by key id. Raises AnchorError."""
         if not self.keys:
@@ -89,13 +94,15 @@ class Signers:
 
 
 def check_trust_list(trust_list: TrustList, anchor: Anchor) -> None:
-    """Check that members and keys are each named once and that the coordinator is the anchor's. Raises AnchorError."""
+    """Check that members and keys are each named once, keys by their thumbprint, and that the coordinator is the
+    anchor's. Raises AnchorError.
+    """
     bics = [member.bic for member in trust_list.members]
     if len(set(bics)) != len(bics):
         raise AnchorError("a member is listed twice")
     if [member.bic for member in trust_list.members if member.kind == "coordinator"] != [anchor.bic]:
         raise AnchorError(f"the coordinator isn't {anchor.bic}")
-    kids = [key.kid for member in trust_list.members for key in member.keys]
+    kids = [_key(key.kid, key.x).kid for member in trust_list.members for key in member.keys]
     if len(set(kids)) != len(kids):
         raise AnchorError("a key is listed twice")
 

@@ -13,10 +13,11 @@ import httpx
 from compliance import dsse
 from compliance.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
+from compliance.trust import Anchor
 from gateway.federation.identity import issue_access_token
 from gateway.federation.iso20022 import Movement, StatusReport, read_status, settlement_request
 from gateway.federation.settings import NodeSettings
-from gateway.federation.trust import TrustAnchor, TrustStore
+from gateway.federation.trust import TrustStore
 
 AGENT, COORDINATOR, ALFA, BETA, GAMMA = "AGNTXXS0", "CNCDXXC0", "ALFADEFF", "BETADEFF", "GAMMDEFF"
 # Nobody listens there: the agent works from the trust list it has kept.
@@ -30,7 +31,7 @@ class Scheme:
         self.directory = directory
         self.sign = SigningKey.load_or_create(directory / "coordinator" / "sign.pem")
         self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
-        anchor = TrustAnchor.of(COORDINATOR, self.sign.verifying_key)
+        anchor = Anchor.of(COORDINATOR, self.sign.verifying_key)
         anchor.write(directory / "anchor.json")
         TrustStore(anchor, path=directory / "trust-list.json").update(dsse.sign(self._trust_list(), self.sign))
 

@@ -9,19 +9,17 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 from litestar import Litestar
+from support import Live, NewDatabase
 
 from gateway.federation.database import migrate
 from gateway.federation.postgres import EmbeddedServer, async_url, create_database, drop_database
 from gateway.federation.serve import NodeServer, server
-
-NewDatabase = Callable[..., Awaitable[str]]
-Live = Callable[[Litestar | Callable[[str], Litestar]], str]
 
 # A test's database needs no durability.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}

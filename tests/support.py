@@ -5,7 +5,15 @@ from __future__ import annotations
 import random
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from uuid import UUID
+
+from litestar import Litestar
+
+NewDatabase = Callable[..., Awaitable[str]]
+"""The fixture `new_database`: the name of a package, or none, to the URL of a fresh database."""
+Live = Callable[[Litestar | Callable[[str], Litestar]], str]
+"""The fixture `live`: an application, or what makes one for a URL, to the URL where it is served."""
 
 
 def free_port() -> int:

@@ -67,11 +67,11 @@ def anchor(
     """Print the trust anchor: the one thing that members, auditors and verifiers believe without proof."""
     import msgspec
 
+    from compliance.trust import Anchor
     from gateway.federation.client import MemberIdentity
-    from gateway.federation.trust import TrustAnchor
 
     settings = _settings()
-    trusted = TrustAnchor.of(settings.bic, MemberIdentity(settings.bic, settings.keys_dir).sign.verifying_key)
+    trusted = Anchor.of(settings.bic, MemberIdentity(settings.bic, settings.keys_dir).sign.verifying_key)
     if out is None:
         typer.echo(msgspec.json.format(msgspec.json.encode(trusted)).decode())
     else:

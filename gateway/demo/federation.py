@@ -12,13 +12,13 @@ import msgspec
 
 from compliance.dsse import Envelope
 from compliance.keys import SigningKey, VerifyingKey
+from compliance.trust import Anchor
 from gateway.coordinator import rulebook
 from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
 from gateway.demo.names import BANKS, LISTED
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, Supervisor, free_ports, run
 from gateway.federation.postgres import EmbeddedServer, create_database, dsn
-from gateway.federation.trust import TrustAnchor
 
 COORDINATOR_BIC = "CNCDXXC0"
 AGENT_BIC = "CNCDXXS0"
@@ -230,7 +230,7 @@ class Federation:
 
     def anchor_keys(self) -> dict[str, VerifyingKey]:
         """Return the keys that everybody trusts without proof: the coordinator's."""
-        return {key.kid: VerifyingKey(key.x) for key in TrustAnchor.read(self.anchor).keys}
+        return {key.kid: VerifyingKey(key.x) for key in Anchor.read(self.anchor).keys}
 
     # --- the end ---------------------------------------------------------------------------------------
 

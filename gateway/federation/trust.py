@@ -12,47 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from msgspec import Struct
 
 from compliance import canonical, dsse
 from compliance.dsse import Envelope, EvidenceError
 from compliance.keys import VerifyingKey
-from compliance.statements import Bic, Member, TrustKey, TrustList
+from compliance.statements import Member, TrustList
+from compliance.trust import Anchor, AnchorError, check_trust_list
 from gateway.federation.settings import ConfigurationError
 
 if TYPE_CHECKING:
     from gateway.federation.client import FederationClient
 
 KeyUse = Literal["auth", "sign", "token"]
-
-
-class AnchorKey(Struct, frozen=True, forbid_unknown_fields=True):
-    kid: str
-    x: str
-
-
-class TrustAnchor(Struct, frozen=True, forbid_unknown_fields=True):
-    """The coordinator's `sign` keys, pinned. `bic` names the coordinator."""
-
-    bic: Bic
-    keys: tuple[AnchorKey, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> TrustAnchor:
-        """Read an anchor file (JSON). Raises OSError, TrustError."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.MsgspecError as error:
-            raise TrustError(TrustReason.ANCHOR_MALFORMED, f"{path}: {error}") from error
-
-    @classmethod
-    def of(cls, bic: str, *keys: VerifyingKey) -> TrustAnchor:
-        return cls(bic=bic, keys=tuple(AnchorKey(kid=key.kid, x=key.x) for key in keys))
-
-    def write(self, path: Path) -> None:
-        """Write an anchor file, to be handed to members by a way they trust."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
 class TrustReason(StrEnum):
@@ -77,19 +48,26 @@ class TrustError(ConfigurationError):
 class TrustStore:
     """The newest trust list that verified. With a `path` it outlives the process."""
 
-    def __init__(self, anchor: TrustAnchor, *, path: Path | None = None) -> None:
+    def __init__(self, anchor: Anchor, *, path: Path | None = None) -> None:
         self.anchor = anchor
         self._path = path
-        self._anchor_keys = _anchor_keys(anchor)
+        try:
+            self._anchor_keys = anchor.verifying_keys()
+        except AnchorError as error:
+            raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
         self._current: TrustList | None = None
         self._payload = b""
         self._members: dict[str, Member] = {}
         self._token_keys: dict[str, VerifyingKey] = {}
 
     @classmethod
-    def open(cls, anchor: Path | TrustAnchor, *, path: Path | None = None) -> TrustStore:
+    def open(cls, anchor: Path | Anchor, *, path: Path | None = None) -> TrustStore:
         """Open a store; take up the trust list kept at `path`, if there is one. Raises OSError, TrustError."""
-        store = cls(TrustAnchor.read(anchor) if isinstance(anchor, Path) else anchor, path=path)
+        try:
+            pinned = Anchor.read(anchor) if isinstance(anchor, Path) else anchor
+        except AnchorError as error:
+            raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
+        store = cls(pinned, path=path)
         if path is not None and path.exists():
             try:
                 envelope = msgspec.json.decode(path.read_bytes(), type=Envelope)
@@ -152,7 +130,10 @@ class TrustStore:
             trust_list = dsse.verify(envelope, TrustList, self._anchor_keys)
         except EvidenceError as error:
             raise TrustError(TrustReason.UNVERIFIED, f"{error.reason}: {error}") from error
-        _check(trust_list, self.anchor)
+        try:
+            check_trust_list(trust_list, self.anchor)
+        except AnchorError as error:
+            raise TrustError(TrustReason.INCONSISTENT, str(error)) from error
         return trust_list, canonical.encode(trust_list)
 
     def _adopt(self, trust_list: TrustList, payload: bytes) -> None:
@@ -161,48 +142,8 @@ class TrustStore:
         self._token_keys = _keys(self._members[self.anchor.bic], "token", ("active",))
 
 
-def _anchor_keys(anchor: TrustAnchor) -> dict[str, VerifyingKey]:
-    if not anchor.keys:
-        raise TrustError(TrustReason.ANCHOR_MALFORMED, "an anchor holds at least one key")
-    keys = {}
-    for entry in anchor.keys:
-        try:
-            key = VerifyingKey(entry.x)
-        except ValueError as error:
-            raise TrustError(TrustReason.ANCHOR_MALFORMED, f"key {entry.kid}: {error}") from error
-        if key.kid != entry.kid:
-            raise TrustError(TrustReason.ANCHOR_MALFORMED, f"key {entry.kid} has the thumbprint {key.kid}")
-        keys[key.kid] = key
-    return keys
-
-
-def _check(trust_list: TrustList, anchor: TrustAnchor) -> None:
-    """Raise TrustError unless members and keys are each named once and the coordinator is the anchor's."""
-    bics = [member.bic for member in trust_list.members]
-    if len(set(bics)) != len(bics):
-        raise TrustError(TrustReason.INCONSISTENT, "a member is listed twice")
-    coordinators = [member.bic for member in trust_list.members if member.kind == "coordinator"]
-    if coordinators != [anchor.bic]:
-        raise TrustError(TrustReason.INCONSISTENT, f"the coordinator isn't {anchor.bic}")
-    kids: set[str] = set()
-    for member in trust_list.members:
-        for key in member.keys:
-            if _verifying_key(key).kid != key.kid:
-                raise TrustError(TrustReason.INCONSISTENT, f"{member.bic}: key {key.kid} isn't named by its thumbprint")
-            if key.kid in kids:
-                raise TrustError(TrustReason.INCONSISTENT, f"{member.bic}: key {key.kid} is listed twice")
-            kids.add(key.kid)
-
-
 def _keys(member: Member, use: KeyUse, statuses: tuple[str, ...]) -> dict[str, VerifyingKey]:
-    return {key.kid: _verifying_key(key) for key in member.keys if key.use == use and key.status in statuses}
-
-
-def _verifying_key(key: TrustKey) -> VerifyingKey:
-    try:
-        return VerifyingKey(key.x)
-    except ValueError as error:
-        raise TrustError(TrustReason.INCONSISTENT, f"key {key.kid}: {error}") from error
+    return {key.kid: VerifyingKey(key.x) for key in member.keys if key.use == use and key.status in statuses}
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -25,10 +25,10 @@ import uvloop
 from compliance import dsse
 from compliance.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
+from compliance.trust import Anchor
 from gateway.federation.database import migrate
 from gateway.federation.identity import issue_access_token
 from gateway.federation.postgres import EmbeddedServer, create_database
-from gateway.federation.trust import TrustAnchor
 from tests.benchmarks import load
 from tests.support import free_port, uuid7
 
@@ -72,12 +72,12 @@ def _bank(directory: Path, database_url: str) -> Iterator[tuple[int, SigningKey,
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     coordinator = SigningKey.generate()
-    members = [_member("CNCDXXC0", "coordinator", coordinator), _member("RTGSXXA0", "agent", coordinator)]
-    members += [_member(bic, "participant", coordinator) for bic in (BANK, *OTHERS)]
+    members = [_member("CNCDXXC0", "coordinator", coordinator), _member("RTGSXXA0", "agent")]
+    members += [_member(bic, "participant") for bic in (BANK, *OTHERS)]
     directory.mkdir(parents=True)
     trust_list = TrustList(version=1, issuer="http://127.0.0.1:9", members=tuple(members))
     (directory / "trust-list.json").write_bytes(msgspec.json.encode(dsse.sign(trust_list, coordinator)))
-    TrustAnchor.of("CNCDXXC0", coordinator.verifying_key).write(directory / "anchor.json")
+    Anchor.of("CNCDXXC0", coordinator.verifying_key).write(directory / "anchor.json")
     environment = {
         **os.environ,
         "CONCORDAT_BIC": BANK,
@@ -101,10 +101,10 @@ def _bank(directory: Path, database_url: str) -> Iterator[tuple[int, SigningKey,
             process.wait(timeout=20)
 
 
-def _member(bic: str, kind: Any, key: SigningKey) -> Member:
-    keys = tuple(
-        TrustKey(kid=key.kid, alg="Ed25519", x=key.x, use=use, status="active") for use in ("auth", "sign", "token")
-    )
+def _member(bic: str, kind: Any, sign: SigningKey | None = None) -> Member:
+    held = {"sign": sign or SigningKey.generate(), "auth": SigningKey.generate(), "token": SigningKey.generate()}
+    uses: Any = held.items()
+    keys = tuple(TrustKey(kid=key.kid, alg="Ed25519", x=key.x, use=use, status="active") for use, key in uses)
     return Member(bic=bic, name=bic, kind=kind, status="active", url="http://127.0.0.1:9", keys=keys)
 
 

@@ -20,6 +20,7 @@ from support import free_port, uuid7
 from compliance import dsse, merkle
 from compliance.dsse import Envelope
 from compliance.keys import SigningKey
+from compliance.trust import Anchor
 from gateway.federation.client import MemberIdentity
 from gateway.federation.database import migrate
 from gateway.federation.identity import issue_access_token
@@ -27,7 +28,6 @@ from gateway.federation.node import create_app
 from gateway.federation.postgres import create_database, drop_database
 from gateway.federation.serve import server
 from gateway.federation.settings import NodeSettings
-from gateway.federation.trust import TrustAnchor
 from gateway.federation.wire import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -249,7 +249,7 @@ async def running_town(
         )
         await coordinator.admit_agent()
         anchor = directory / "anchor.json"
-        TrustAnchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key).write(anchor)
+        Anchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key).write(anchor)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, trust_env=False))
         town = Town(coordinator, {})
         for bic in bics:

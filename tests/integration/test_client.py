@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from conftest import Live
 from litestar import Litestar, Request, Response, get, post, put
 from litestar.enums import RequestEncodingType
 from litestar.params import BodyKwarg, FromPath, JSONBody
 from msgspec import Struct
+from support import Live
 
 from compliance import dsse
 from compliance.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
+from compliance.trust import Anchor
 from gateway.federation import correlation
 from gateway.federation.client import (
     AccessToken,
@@ -36,7 +37,7 @@ from gateway.federation.identity import (
 )
 from gateway.federation.node import create_app, requires
 from gateway.federation.problems import Refusal
-from gateway.federation.trust import TrustAnchor, TrustStore
+from gateway.federation.trust import TrustStore
 
 COORDINATOR, BANK = "CNCDXXC0", "BANKDEFF"
 
@@ -326,9 +327,7 @@ async def test_an_institution_that_issues_its_own_tokens_asks_nobody(member: Pee
 async def test_the_trust_list_is_fetched_without_a_token(
     client: FederationClient, member: PeerNode, tmp_path: Path
 ) -> None:
-    store = TrustStore.open(
-        TrustAnchor.of(COORDINATOR, member.sign_key.verifying_key), path=tmp_path / "trust-list.json"
-    )
+    store = TrustStore.open(Anchor.of(COORDINATOR, member.sign_key.verifying_key), path=tmp_path / "trust-list.json")
     assert await store.refresh(client)
     assert not await store.refresh(client)
     assert store.current == member.trust_list()

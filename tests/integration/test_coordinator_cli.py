@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from compliance import dsse
 from compliance.keys import SigningKey
+from compliance.trust import Anchor
 from gateway.coordinator.cli import app
 from gateway.federation.client import FederationClient, MemberIdentity
 from gateway.federation.database import create_engine, transaction
 from gateway.federation.membership import APPLICATION_TYPE
-from gateway.federation.trust import TrustAnchor, TrustStore
+from gateway.federation.trust import TrustStore
 from gateway.federation.wire import Events
 from tests.conftest import NewDatabase
 
@@ -54,7 +55,7 @@ def test_a_clearing_house_from_nothing(environment: dict[str, str], tmp_path: Pa
     anchor = tmp_path / "anchor.json"
     first = run(environment, "init", "--name", "Clearing house of the test")
     run(environment, "anchor", "--out", str(anchor))
-    assert msgspec.json.decode(first, type=TrustAnchor) == TrustAnchor.read(anchor)
+    assert msgspec.json.decode(first, type=Anchor) == Anchor.read(anchor)
     assert run(environment, "init") == first
 
     run(environment, "add-agent", application(tmp_path, AGENT, account=None))
@@ -117,7 +118,7 @@ async def test_the_process_founds_itself_and_leaves_promptly(environment: dict[s
         async with httpx.AsyncClient(trust_env=False) as http:
             await ready(http, url, process)
             await asyncio.to_thread(run, settings, "add-operator", "alice", "--create", str(tmp_path / "alice"))
-            store = TrustStore(msgspec.json.decode(await asyncio.to_thread(run, settings, "anchor"), type=TrustAnchor))
+            store = TrustStore(msgspec.json.decode(await asyncio.to_thread(run, settings, "anchor"), type=Anchor))
             async with FederationClient("alice", SigningKey.load(tmp_path / "alice" / "auth.pem"), url) as alice:
                 await store.refresh(alice)
                 assert store.current.issuer == url

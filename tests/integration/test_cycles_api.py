@@ -19,7 +19,6 @@ from gateway.federation.client import FederationClient, MemberIdentity, RemotePr
 from gateway.federation.identity import issue_access_token
 from gateway.federation.settings import NodeSettings
 from gateway.federation.settlement import AccountOpening
-from gateway.federation.trust import TrustAnchor
 from gateway.federation.views import (
     Breaks,
     Checks,
@@ -56,7 +55,7 @@ async def agent(coordinator: Coordinator, new_database: NewDatabase, tmp_path: P
     """A settlement agent with accounts of both banks; returns its URL."""
     database_url = await new_database("gateway.agent")
     data_dir = tmp_path / AGENT
-    anchor = TrustAnchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key)
+    anchor = Anchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key)
     anchor.write(tmp_path / "anchor.json")
 
     def build(url: str) -> Any:

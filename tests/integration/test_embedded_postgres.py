@@ -14,9 +14,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from conftest import NewDatabase
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from support import NewDatabase
 
 from gateway.federation.database import (
     asyncpg_pool,

@@ -15,12 +15,12 @@ from typing import IO, Annotated, Any
 
 import httpx
 import pytest
-from conftest import Live
 from litestar import Request, asgi, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
+from support import Live
 
 from compliance.dsse import EvidenceError
 from compliance.keys import SigningKey

@@ -14,13 +14,14 @@ from sqlalchemy import text
 from compliance import dsse
 from compliance.dsse import Envelope
 from compliance.keys import SigningKey
+from compliance.trust import Anchor
 from gateway.coordinator import events
 from gateway.coordinator.app import Foundation
 from gateway.federation.client import FederationClient, RemoteProblem
 from gateway.federation.database import transaction
 from gateway.federation.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
 from gateway.federation.problems import Refusal
-from gateway.federation.trust import TrustAnchor, TrustStore
+from gateway.federation.trust import TrustStore
 from gateway.federation.views import ParticipantPage, ParticipantView
 from gateway.federation.wire import Events
 from tests.conftest import NewDatabase
@@ -45,7 +46,7 @@ async def anyone() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def trust(coordinator: Coordinator) -> TrustStore:
-    return TrustStore(TrustAnchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key))
+    return TrustStore(Anchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key))
 
 
 async def post(client: FederationClient, url: str, body: Any) -> ParticipantView:

@@ -12,7 +12,8 @@ from compliance import dsse
 from compliance.dsse import Envelope
 from compliance.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
-from gateway.federation.trust import AnchorKey, TrustAnchor, TrustError, TrustReason, TrustStore
+from compliance.trust import Anchor, AnchorKey
+from gateway.federation.trust import TrustError, TrustReason, TrustStore
 
 COORDINATOR = "CNCDXXC0"
 BANK = "BANKDEFF"
@@ -55,7 +56,7 @@ def signed(version: int, *members: Member, by: SigningKey = ANCHOR_KEY) -> Envel
 
 
 def open_store(path: Path | None = None) -> TrustStore:
-    return TrustStore.open(TrustAnchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), path=path)
+    return TrustStore.open(Anchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), path=path)
 
 
 def refusal(store: TrustStore, envelope: Envelope) -> TrustReason:
@@ -174,7 +175,7 @@ def test_a_refused_list_isn_t_kept(tmp_path: Path) -> None:
 
 def test_an_anchor_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "anchor.json"
-    anchor = TrustAnchor.of(COORDINATOR, ANCHOR_KEY.verifying_key)
+    anchor = Anchor.of(COORDINATOR, ANCHOR_KEY.verifying_key)
     anchor.write(path)
     assert TrustStore.open(path).anchor == anchor
 
@@ -187,7 +188,7 @@ def test_an_anchor_is_read_from_its_file(tmp_path: Path) -> None:
         b'{"bic":"CNCDXXC0","keys":[]}',
         b'{"bic":"nobody","keys":[]}',
         b'{"bic":"CNCDXXC0","keys":[{"kid":"a","x":"!!"}]}',
-        msgspec.json.encode(TrustAnchor(bic=COORDINATOR, keys=(AnchorKey(kid=TOKEN_KEY.kid, x=ANCHOR_KEY.x),))),
+        msgspec.json.encode(Anchor(bic=COORDINATOR, keys=(AnchorKey(kid=TOKEN_KEY.kid, x=ANCHOR_KEY.x),))),
     ],
 )
 def test_a_malformed_anchor_is_refused(tmp_path: Path, content: bytes) -> None:
