@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench sim lock clean
+.PHONY: help demo test check format bench sim openapi reference lock clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,12 @@ bench: $(STAMP)  ## Run the benchmarks, each beside its peers
 
 sim: $(STAMP)  ## Run the seeded whole-federation simulation: make sim SEED=7
 	CONCORDAT_SIM_SEED=$(SEED) $(BIN)/pytest -q tests/simulation $(ARGS)
+
+openapi: $(STAMP)  ## Rewrite the published descriptions of the HTTP APIs
+	$(BIN)/python -m tests.contract
+
+reference: openapi  ## Rewrite the generated pages of docs/reference
+	$(BIN)/python -m tests.reference
 
 lock:  ## Rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \

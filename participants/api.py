@@ -19,8 +19,10 @@ from gateway.federation.identity import Claims
 from gateway.federation.node import requires
 from gateway.federation.paging import Page, encode_cursor
 from gateway.federation.problems import Refusal
+from gateway.federation.wire import ACCOUNT_PATTERN
 from participants import cycle_reads, store, views
 from participants.accounts import AccountOutcome, OpenAccounts
+from participants.books import Kind
 from participants.cycle import attested_subject, cut_subject, settled_subject
 from participants.disputes import Dispute, WithdrawDispute
 from participants.events import PaymentOrder
@@ -207,8 +209,8 @@ async def open_accounts(data: JSONBody[AccountBatch], node: Node) -> list[Accoun
 async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
-    kind: Annotated[str | None, QueryParameter(max_length=20)] = None,
-    code: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    kind: Annotated[Kind | None, QueryParameter()] = None,
+    code: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN)] = None,
     currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
@@ -305,12 +307,12 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     return await node.inbound.receive(request.auth.sub, await request.body())
 
 
-def _instant(text: str) -> Any:
+def _instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise Refusal("instant_malformed", f"not an RFC 3339 instant: {text[:40]!r}", status=400) from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 ROUTE_HANDLERS = [

@@ -27,9 +27,10 @@ from compliance.statements import (
 )
 
 Uuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"))]
-AccountCode = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9._:/-]{1,64}"))]
-PartyName = Annotated[str, Meta(min_length=1, max_length=140, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Remittance = Annotated[str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ACCOUNT_PATTERN = whole(r"[A-Za-z0-9._:/-]{1,64}")
+AccountCode = Annotated[str, Meta(pattern=ACCOUNT_PATTERN)]
+PartyName = Annotated[str, Meta(min_length=1, max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
+Remittance = Annotated[str, Meta(max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 
 BATCH_ITEMS_MAX = 8_192
 
