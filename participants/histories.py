@@ -15,17 +15,19 @@ from participants.payments import advance, first
 
 PREFETCH_ROWS = 2_000
 
-HISTORIES = """
-SELECT e.sequence, e.subject::text, e.version, e.type, e.schema_version, e.data, p.legs
-FROM event e LEFT JOIN (
-    SELECT p.event_sequence, array_agg(
-        concat_ws(' ', a.kind, CASE WHEN a.kind NOT IN ('nostro', 'suspense') THEN a.code END, a.currency, p.amount)
-        ORDER BY p.amount DESC
-    ) AS legs
-    FROM posting p LEFT JOIN account a ON a.id = p.account_id GROUP BY p.event_sequence
-) p ON p.event_sequence = e.sequence
-ORDER BY e.subject, e.version
+# Each posting as `str(Leg)` writes it.
+LEGS_OF_EVENTS = """
+SELECT p.event_sequence, array_agg(
+    concat_ws(' ', a.kind, CASE WHEN a.kind NOT IN ('nostro', 'suspense') THEN a.code END, a.currency, p.amount)
+    ORDER BY p.amount DESC
+) AS legs
+FROM posting p LEFT JOIN account a ON a.id = p.account_id GROUP BY p.event_sequence
 """
+HISTORIES = f"""
+SELECT e.sequence, e.subject::text, e.version, e.type, e.schema_version, e.data, p.legs
+FROM event e LEFT JOIN ({LEGS_OF_EVENTS}) p ON p.event_sequence = e.sequence
+ORDER BY e.subject, e.version
+"""  # noqa: S608 - a constant
 # Their entries follow from documents of other subjects; `fsck` looks at them by themselves.
 SETTLED = "cycle.settled"
 

@@ -175,7 +175,9 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
     cuts: dict[LaneKey, int] = {}
     for one in banks:
         known = await cycle_reads.lanes(one.connection)
-        envelope = await one.ledger.submit(FixCut(cycle, [k for k in known if k.receiver == one.bic], one.key))
+        receiving = [key for key in known if key.receiver == one.bic]
+        currencies = {key.currency for key in known}
+        envelope = await one.ledger.submit(FixCut(cycle, currencies, receiving, one.key))
         for lane in msgspec.json.decode(envelope.payload_bytes())["lanes"]:
             cuts[LaneKey(lane["sender"], one.bic, lane["currency"])] = lane["last_sequence"]
     first: list[PositionStatement] = []
