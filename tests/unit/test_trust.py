@@ -190,6 +190,7 @@ def test_an_anchor_is_read_from_its_file(tmp_path: Path) -> None:
         b'{"bic":"CNCDXXC0","keys":[{"kid":"a","x":"!!"}]}',
         msgspec.json.encode(Anchor(bic=COORDINATOR, keys=(AnchorKey(kid=TOKEN_KEY.kid, x=ANCHOR_KEY.x),))),
     ],
+    ids=["empty", "no object", "no key", "no BIC", "no key material", "another key's name"],
 )
 def test_a_malformed_anchor_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "anchor.json"
