@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -168,16 +167,6 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith("CONCORDAT_") and name != "DATABASE_URL"
     }
     return {**inherited, **settings}
-
-
-def interrupt_on_terminate() -> None:
-    """Let SIGTERM and SIGHUP end us the way Ctrl-C does, so that the nodes are stopped."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
 
 
 def _is_ready(client: httpx.Client, node: Node) -> bool:

@@ -99,7 +99,7 @@ def _introduce(plan: Plan, options: DemoOptions, directory: Path, console: Conso
 
 async def _run(plan: Plan, directory: Path, console: Console) -> int:
     """Run the day between setting up and cleaning up."""
-    _cancel_on_terminate()
+    _cancel_on_signals(console)
     federation = Federation(directory, plan)
     day = Day(federation, plan, console)
     started_at = time.monotonic()
@@ -121,12 +121,21 @@ async def _run(plan: Plan, directory: Path, console: Console) -> int:
     return FAILED if day.report.failures() else HOLDS
 
 
-def _cancel_on_terminate() -> None:
-    """Let SIGTERM and SIGHUP end the day the way Ctrl-C does, so that every process is stopped."""
+def _cancel_on_signals(console: Console) -> None:
+    """Let Ctrl-C, SIGTERM and SIGHUP end the day once, so that every process is stopped in order."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, lambda: task.cancel() if task else None)
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if not asked and task is not None:
+            asked = True
+            console.print("stopping every process …")
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
 
 
 def _directory(keep: Path | None) -> Path:
