@@ -99,6 +99,9 @@ class Follower:
         self._trust_changed = trust_changed
         self._task: asyncio.Task[None] | None = None
         self._attesting: dict[str, asyncio.Task[None]] = {}
+        # The event that each cycle being attested began with. The kept cursor stays before it until the cycle is
+        # matched, so that a bank that is restarted meanwhile reads it again and attests, or answers a break.
+        self._began: dict[str, int] = {}
         self.disagreements: dict[str, InstructionReason] = {}
 
     def start(self) -> None:
@@ -125,7 +128,7 @@ class Follower:
                 for event in page.events:
                     await self._handle(event)
                 if page.next > cursor:
-                    await cycle_reads.move_cursor(self._pool, page.next)
+                    await cycle_reads.move_cursor(self._pool, min([page.next, *(e - 1 for e in self._began.values())]))
                     cursor = page.next
                 delay = RETRY_SECONDS_MIN
             except Exception as error:  # whatever went wrong, the bank must go on following
@@ -144,11 +147,14 @@ class Follower:
         if event.type == "cycle.cut_off":
             await self._cut(cycle)
         elif event.type == "cycle.attesting":
-            self._attesting[cycle] = asyncio.create_task(self._attest_patiently(cycle), name=f"attest-{cycle}")
+            if cycle not in self._attesting:
+                self._began[cycle] = event.id
+                self._attesting[cycle] = asyncio.create_task(self._attest_patiently(cycle), name=f"attest-{cycle}")
         elif event.type == "cycle.break":
             await self._mend(cycle)
         elif event.type in ("cycle.matched", "cycle.abandoned") and cycle in self._attesting:
             self._attesting.pop(cycle).cancel()
+            del self._began[cycle]
         elif event.type == "cycle.instructed":
             await self._receive_instructions(cycle)
         elif event.type == "cycle.final":
