@@ -39,7 +39,10 @@ def decode(data: bytes, kind: type[T]) -> T:
     an optional member written out with its default.
     """
     schema: Any = kind
-    document: T = _decoder(schema).decode(data)
+    try:
+        document: T = _decoder(schema).decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
     if encode(document) != data:
         raise NotCanonicalError("not in canonical form (RFC 8785)")
     return document

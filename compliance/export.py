@@ -266,5 +266,5 @@ def _version(envelope: Envelope) -> int:
     """Return the version of a trust list, unverified: for the order of lines only."""
     try:
         return msgspec.json.decode(envelope.payload_bytes(), type=_Version).version
-    except (msgspec.MsgspecError, dsse.EvidenceError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, dsse.EvidenceError) as error:
         raise FormatError(f"trust-lists.jsonl: {error}") from error

@@ -206,7 +206,7 @@ def check_approval(record: CycleRecord, documents: Documents) -> str:
             raise RefutedError(Finding.MAKER_IS_CHECKER, detail)
     try:
         rules = msgspec.json.decode(record.rulebook, type=_Rules)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"

@@ -35,7 +35,7 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
         """Read an anchor file (JSON). Raises OSError, AnchorError."""
         try:
             anchor = msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise AnchorError(f"{path}: {error}") from error
         anchor.verifying_keys()
         return anchor

@@ -65,7 +65,7 @@ class HotPath:
             else:
                 orders = _decode_batch(body).payments
                 quotes = 2 + sum(map(_quotes, orders))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return await self._app(scope, again, send)
         # A repeated member, however it is spaced or escaped, adds quotes to those of what was understood. A body with
         # quotes inside a text has more of them too: the application looks at it more closely.

@@ -65,7 +65,7 @@ class Inbound:
         """
         try:
             envelope = msgspec.json.decode(body, type=Envelope)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Refusal(BatchReason.BODY_MALFORMED, str(error), status=400) from error
         member = self._trust.member(caller)
         if member is None or member.kind != "participant" or member.status != "active":

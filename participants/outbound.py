@@ -174,7 +174,7 @@ class Outbound:
     def _read_answer(self, counterparty: str, sent: Envelope, ids: list[str], body: bytes) -> Acknowledgement:
         try:
             envelope = msgspec.json.decode(body, type=Envelope)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
         answer = dsse.verify(
             envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE

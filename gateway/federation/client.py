@@ -301,7 +301,7 @@ async def _retrying(
 def _decode(response: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(response.content, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RemoteProblem(problem("answer_malformed", 502, f"{response.request.url.path}: {error}")) from error
 
 
@@ -321,6 +321,6 @@ def _problem(response: httpx.Response) -> RemoteProblem:
         elif media_type == "application/json":
             oauth = msgspec.json.decode(response.content, type=_OAuthError)
             document = problem(oauth.error, response.status_code, oauth.error_description)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         pass  # What matters then is the status.
     return RemoteProblem(document, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)

@@ -71,7 +71,7 @@ class TrustStore:
         if path is not None and path.exists():
             try:
                 envelope = msgspec.json.decode(path.read_bytes(), type=Envelope)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise TrustError(TrustReason.UNVERIFIED, f"{path}: {error}") from error
             store._adopt(*store._verify(envelope))
         return store

@@ -202,6 +202,12 @@ async def test_a_payment_that_is_none(town: Town, member: str, value: Any) -> No
     assert problem(answer) == (400, "schema_violation")
 
 
+async def test_signed_bytes_that_are_no_text(town: Town) -> None:
+    payload = canonical.encode(batch_of(terms())).replace(b"Anna", b"An\xff\xfe")
+    envelope = dsse.seal(payload, PAYMENT_BATCH_TYPE, town.alpha.sign)
+    assert problem(await town.deliver(envelope)) == (400, "schema_violation")
+
+
 async def test_an_empty_batch(town: Town) -> None:
     text = canonical.encode({**msgspec.to_builtins(batch_of(terms())), "payments": []}).decode()
     assert problem(await town.deliver(sealed_text(town, text))) == (400, "schema_violation")
@@ -234,7 +240,16 @@ async def test_a_root_over_other_payments(town: Town) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", b"{}", b'{"payload":', b"\xff\xfe", b'{"payload":1,"payloadType":"x","signatures":[]}'],
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"payload":',
+        b"\xff\xfe",
+        b'{"payload":"\xff"}',
+        b'{"payload":1,"payloadType":"x","signatures":[]}',
+    ],
 )
 async def test_a_body_that_is_no_envelope(town: Town, body: bytes) -> None:
     assert problem(await town.deliver(body)) == (400, "body_malformed")
