@@ -67,11 +67,16 @@ class Gate:
     name: str
     connection: asyncpg.Connection
 
-    async def reached(self) -> None:
-        """Return when somebody stands before the gate."""
+    async def reached_by(self, work: asyncio.Task[None]) -> None:
+        """Return when somebody stands before the gate; raise what the work that should lead there raises."""
         give_up_at = time.monotonic() + REACHED_TIMEOUT_S
         while not await self._waiting():
-            assert time.monotonic() < give_up_at, f"nobody came to {self.name}"
+            if work.done():
+                await work
+            assert not work.done(), f"nobody came to {self.name}, and it is over"
+            if time.monotonic() > give_up_at:
+                work.cancel()
+                raise AssertionError(f"nobody came to {self.name}")
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def roll_back(self) -> None:

@@ -99,14 +99,10 @@ async def test_an_undisturbed_cycle(world: World) -> None:
 async def test_restart_at_every_step(world: World, number: int, kill: Kill) -> None:
     async with world.gate(kill.place, kill.row) as gate:
         cycle = asyncio.create_task(_cycle(world, number))
-        try:
-            await gate.reached()
-            await world.kill(*kill.victims)
-            if kill.place in kill.victims:
-                await gate.roll_back()
-        except BaseException:
-            cycle.cancel()
-            raise
+        await gate.reached_by(cycle)
+        await world.kill(*kill.victims)
+        if kill.place in kill.victims:
+            await gate.roll_back()
     await world.restart(*kill.victims)
     await cycle
 
@@ -121,7 +117,7 @@ async def test_a_bank_that_stays_away_is_carried_over(world: World, number: int,
     carried = {key: reason for key in world.oracle.pairs_with(rows) if VICTIM in key}
     async with world.gate(VICTIM, row) as gate:
         cycle = asyncio.create_task(_cycle(world, number, carried, away=VICTIM))
-        await gate.reached()
+        await gate.reached_by(cycle)
         await world.kill(VICTIM)
         await gate.roll_back()
     await world.let_deadline_pass()
@@ -140,6 +136,7 @@ async def _cycle(
 ) -> None:
     """Run the plan's cycle from the first payment to the last settlement leg and compare the outcome."""
     carried = carried or {}
+    world.begin()
     rows = world.federation.plan.cycles[number]
     alice = world.federation.alice
     cycle = await alice.open_cycle()
@@ -154,6 +151,7 @@ async def _cycle(
     await world.posted(cycle)
     world.oracle.settle(carried)
     await world.check_lanes(away=away)
+    world.end()
 
 
 async def _proven(world: World) -> None:
