@@ -94,7 +94,7 @@ class Intake:
         """Take in a whole file. Raises IntakeError, FileRefused."""
         rows = self._own(read_rows(file, options))
         while batch := await asyncio.to_thread(lambda: list(islice(rows, self._batch_items))):
-            await self._take(batch)
+            await self.take(batch)
             self._progress(batch[-1].line)
         self._progress(file.lines)
         return self.summary
@@ -108,7 +108,7 @@ class Intake:
             else:
                 self.summary.of_other_banks += 1
 
-    async def _take(self, rows: Sequence[PaymentRow]) -> None:
+    async def take(self, rows: Sequence[PaymentRow]) -> None:
         """Submit rows; a request refused as a whole is divided until the row to blame stands alone."""
         try:
             outcomes = await self._submit(rows)
@@ -119,8 +119,8 @@ class Intake:
                 self._refuse(RefusedRow(rows[0].line, problem.code, problem.detail))
                 return
             middle = len(rows) // 2
-            await self._take(rows[:middle])
-            await self._take(rows[middle:])
+            await self.take(rows[:middle])
+            await self.take(rows[middle:])
             return
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome.status == "refused":
