@@ -92,8 +92,7 @@ class CycleController(Controller):
     @put("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="submitCut")
     async def submit_cut(self, request: Caller, cycle: CyclePath, data: JSONBody[Envelope], cycles: Cycles) -> Cycle:
         """Deliver the caller's signed `CycleCut`; the same again is fine."""
-        await cycles.attestation.submit_cut(request.auth.sub, cycle, data)
-        return (await cycles.reading.cycle(cycle)).message()
+        return (await cycles.attestation.submit_cut(request.auth.sub, cycle, data)).message()
 
     @get("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="getCuts")
     async def cuts(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> SenderCuts:

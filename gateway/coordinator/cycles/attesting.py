@@ -1,14 +1,15 @@
 """Taking in what the banks sign: cuts, statements, screening.
 
-Signatures are verified before the cycle's row is locked, so that a submission holds up others only while its
-verdict is found and its rows are written.
+All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
+cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -26,6 +27,9 @@ from gateway.coordinator.cycles.states import State
 from gateway.coordinator.cycles.store import Cycle, Roster
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
+    Declared,
+    Lane,
+    ReadCut,
     ReadScreening,
     ReadStatement,
     check_cut,
@@ -35,27 +39,55 @@ from gateway.coordinator.cycles.submission import (
     read_statement,
     to_json,
 )
+from gateway.coordinator.cycles.together import Together
 from gateway.federation.database import transaction
 from gateway.federation.problems import Refusal
 from gateway.federation.wire import ReceiverCut, SenderCuts, StatementSubmission, StatementVerdict
 
-# All banks submit at the same moment. They wait here, in order, and not for a connection or for the cycle's row, where
-# waiting ends with a timeout and everybody else's requests would wait too.
-SUBMISSIONS_AT_ONCE = 4
+_Keys = Mapping[str, VerifyingKey]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Caller:
-    """An active participant and its part in a cycle, if the cycle has fixed its participants already."""
+class _Callers:
+    """A cycle, its roster if its participants are fixed already, and the keys of those who submit to it."""
 
-    bic: str
-    keys: Mapping[str, VerifyingKey]
     cycle: Cycle
     roster: Roster
+    keys: Mapping[str, _Keys]
+
+    @classmethod
+    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> _Callers:
+        """Load them. Raises Refusal `cycle_unknown`."""
+        keys = await store.signing_keys(conn, banks)
+        if not keys:
+            # Whether there is such a cycle isn't a stranger's to know.
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
+        return cls(cycle=await store.find(conn, cycle_id), roster=await store.roster(conn, cycle_id), keys=keys)
 
     @property
     def terms(self) -> CycleTerms:
         return CycleTerms(id=self.cycle.id, currencies=self.cycle.currencies, participants=self.roster.participants)
+
+    def require(self, bank: str) -> _Keys:
+        """Return the keys of an active participant of the cycle. Raises Refusal."""
+        if bank not in self.keys:
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
+        if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
+            detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, detail)
+        return self.keys[bank]
+
+
+@dataclass(kw_only=True)
+class _Submitted:
+    """One bank's submission on its way to an answer."""
+
+    bank: str
+    statements: list[ReadStatement]
+    screening: ReadScreening | None
+    complete: bool
+    fresh: list[ReadStatement] = field(default_factory=list)
+    equivocal: ReadStatement | None = None
 
 
 class Attestation:
@@ -65,32 +97,62 @@ class Attestation:
         self._engine = engine
         self._now = now
         self._wake = wake
-        self._turns = asyncio.Semaphore(SUBMISSIONS_AT_ONCE)
+        self._cuts = Together(self._take_cuts)
+        self._statements = Together(self._take_statements)
 
-    async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> None:
-        """Take in a bank's cut. Raises Refusal; the same cut again is fine, a different one is equivocation."""
-        async with self._turns, transaction(self._engine) as conn:
-            caller = await _caller(conn, bank, cycle_id)
-            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
-            if bank not in caller.roster.delivered:
-                _require(caller, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, self._now())
-            cut = read_cut(envelope, bank, caller.terms, caller.keys)
+    async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
+        """Take in a bank's cut and return the cycle. Raises Refusal.
+
+        The same cut again is fine, a different one is equivocation.
+        """
+        return await self._cuts.add(cycle_id, (bank, envelope))
+
+    async def _take_cuts(self, cycle_id: str, submitted: Sequence[tuple[str, Envelope]]) -> list[Cycle | Exception]:
+        banks = {bank for bank, _ in submitted}
+        answers: list[Cycle | Exception] = []
+        added: dict[str, ReadCut] = {}
+        async with transaction(self._engine) as conn:
+            callers = await _Callers.find(conn, cycle_id, banks)
+            read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
             cycle = await store.find(conn, cycle_id, lock=True)
-            existing = await signed.cut_of(conn, cycle_id, bank)
-            if existing is None:
-                if cycle.state is not State.CUT_OFF:
-                    raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle_id} is {cycle.state}")
-                check_cut(cut.document, await signed.settled_lanes(conn, bank))
-                await signed.insert_cut(conn, cut, self._now())
-                complete = (await store.roster(conn, cycle_id)).cuts_awaited == 0
-            elif existing[0] != cut.sha256:
-                digests, envelopes = (existing[0], cut.sha256), (existing[1], to_json(envelope))
-                await self._keep_equivocation(conn, caller, digests, envelopes)
-        if existing is None:
-            if complete:
-                self._wake()
-        elif existing[0] != cut.sha256:
-            raise refusal(CycleReason.EQUIVOCATION, f"{bank} signed another cut for cycle {cycle_id} before")
+            existing = await signed.cuts_of(conn, cycle_id, banks)
+            settled = await signed.settled_lanes(conn, banks)
+            now = self._now()
+            for (bank, _), cut in zip(submitted, read, strict=True):
+                if isinstance(cut, Refusal):
+                    answers.append(cut)
+                    continue
+                first = existing.get(bank)
+                if first is None:
+                    refused = _cut_refused(cut, cycle, settled)
+                    if refused is None:
+                        added[bank] = cut
+                        existing[bank] = (cut.sha256, to_json(cut.envelope))
+                    answers.append(refused or cycle)
+                elif first[0] == cut.sha256:
+                    answers.append(cycle)
+                else:
+                    digests, envelopes = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
+                    await self._keep_equivocation(conn, cycle_id, bank, digests, envelopes)
+                    detail = f"{bank} signed another cut for cycle {cycle_id} before"
+                    answers.append(refusal(CycleReason.EQUIVOCATION, detail))
+            if added:
+                await signed.insert_cuts(conn, cycle_id, list(added.values()), now)
+            complete = added and (await store.roster(conn, cycle_id)).cuts_awaited == 0
+        if complete:
+            self._wake()
+        return answers
+
+    def _read_cut(self, callers: _Callers, bank: str, envelope: Envelope) -> ReadCut | Refusal:
+        """Verify a cut, if its bank may submit one now."""
+        try:
+            caller = callers.require(bank)
+            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
+            if bank not in callers.roster.delivered:
+                _require(callers.cycle, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, self._now())
+            return read_cut(envelope, bank, callers.terms, caller)
+        except Refusal as refused:
+            return refused
 
     async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
         """Return what every receiver accepted from a bank. Raises Refusal."""
@@ -104,7 +166,6 @@ class Attestation:
             lanes=tuple(
                 ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
                 for (sender, receiver, currency), last in sorted(lanes.items())
-                if sender == bank
             ),
             delivered=tuple(sorted(roster.delivered)),
         )
@@ -117,67 +178,94 @@ class Attestation:
         What was taken in before is answered again, with its verdict as it is now. Raises Refusal; its pointer names
         the statement.
         """
-        refused: Refusal | None = None
-        async with self._turns, transaction(self._engine) as conn:
-            caller = await _caller(conn, bank, cycle_id)
-            if caller.cycle.state is not State.ATTESTING:
-                again = await _verdicts_again(conn, caller, submission)
-                if again is not None:
-                    return again
-            _require(caller, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
-            if bank not in caller.roster.delivered:
-                raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {cycle_id}")
+        return await self._statements.add(cycle_id, (bank, submission))
+
+    async def _take_statements(
+        self, cycle_id: str, submitted: Sequence[tuple[str, StatementSubmission]]
+    ) -> list[tuple[StatementVerdict, ...] | Exception]:
+        async with transaction(self._engine) as conn:
+            callers = await _Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
+            if callers.cycle.state is not State.ATTESTING:
+                return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
             # Verification releases the interpreter's lock, so it may use another core.
-            statements, screening = await asyncio.to_thread(_read, caller, submission)
-            declared = await signed.declared(conn, cycle_id, bank, caller.roster.delivered)
-            revisions_max = (await store.rulebook_of(conn, caller.cycle)).revisions_max
+            read = await asyncio.to_thread(_read_all, callers, submitted, self._now())
+            asked = [one for one in read if isinstance(one, _Submitted)]
+            banks = {one.bank for one in asked}
+            declared = await signed.declared(conn, cycle_id, banks, callers.roster.delivered)
+            revisions_max = (await store.rulebook_of(conn, callers.cycle)).revisions_max
 
             if (await store.find(conn, cycle_id, lock=True)).state is not State.ATTESTING:
                 raise refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
-            before = await signed.attested(conn, cycle_id, bank)
-            fresh, equivocal = _placed(bank, statements, before, revisions_max)
-            if equivocal is None:
-                for statement in fresh:
-                    check_sequences(statement, declared)
-                after = match(before + [Attested(s.key, bank, s.document.revision, s.sha256) for s in fresh])
-                complete = await self._take_in(conn, caller, submission.complete, fresh, screening, after)
-            else:
-                refused = await self._equivocation(conn, caller, equivocal, statements, before)
-        if refused is not None:
-            raise refused
+            after = await signed.attested(conn, cycle_id, banks)
+            placed = _place_all(read, after, declared, revisions_max)
+            matches = match(after)
+            taken = [one for one in placed if isinstance(one, _Submitted) and one.equivocal is None]
+            complete = await self._take_in(conn, callers, taken, matches)
+            answers: list[tuple[StatementVerdict, ...] | Exception] = []
+            for one in placed:
+                if isinstance(one, Refusal):
+                    answers.append(one)
+                elif one.equivocal is not None:
+                    answers.append(await self._equivocation(conn, cycle_id, one, one.equivocal, after))
+                else:
+                    keys = [(statement.key, statement.document.revision) for statement in one.statements]
+                    answers.append(_verdicts(one.bank, keys, matches))
         if complete:
             self._wake()
-        return _verdicts(bank, [(s.key, s.document.revision) for s in statements], after)
+        return answers
+
+    async def _answer_again(
+        self, conn: AsyncConnection, callers: _Callers, bank: str, submission: StatementSubmission
+    ) -> tuple[StatementVerdict, ...] | Refusal:
+        """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
+        try:
+            callers.require(bank)
+            again = await _verdicts_again(conn, callers.cycle.id, bank, submission)
+            if again is None:
+                _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
+        except Refusal as refused:
+            return refused
+        assert again is not None, "a cycle that doesn't attest was required to"
+        return again
 
     async def _take_in(
         self,
         conn: AsyncConnection,
-        caller: _Caller,
-        complete: bool,
-        fresh: Sequence[ReadStatement],
-        screening: ReadScreening | None,
-        after: Mapping[PairKey, Match],
+        callers: _Callers,
+        taken: Sequence[_Submitted],
+        matches: Mapping[PairKey, Match],
     ) -> bool:
-        """Store a submission and tell of its breaks; return whether nobody is waited for any more."""
-        cycle, bank, now = caller.cycle.id, caller.bic, self._now()
+        """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
+        cycle, now = callers.cycle.id, self._now()
+        fresh = [(one.bank, statement) for one in taken for statement in one.fresh]
+        screenings = [one.screening for one in taken if one.screening is not None]
+        finished = [one.bank for one in taken if one.complete]
         if fresh:
-            await signed.insert_statements(conn, cycle, bank, fresh, now)
-        if screening is not None:
-            await signed.insert_screening(conn, screening, now)
-        if complete:
-            await signed.mark_attested(conn, cycle, bank, now)
+            await signed.insert_statements(conn, cycle, fresh, now)
+        if screenings:
+            await signed.insert_screenings(conn, cycle, screenings, now)
+        if finished:
+            await signed.mark_attested(conn, cycle, finished, now)
         roster = await store.roster(conn, cycle)
-        await self._tell_breaks(conn, caller, after, roster.attested)
+        again = not callers.roster.attested.isdisjoint(one.bank for one in taken)
+        await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
         return roster.statements_awaited == 0
 
     async def _tell_breaks(
-        self, conn: AsyncConnection, caller: _Caller, matches: Mapping[PairKey, Match], finished: frozenset[str]
+        self,
+        conn: AsyncConnection,
+        cycle: str,
+        matches: Mapping[PairKey, Match],
+        finished: frozenset[str],
+        *,
+        again: bool,
     ) -> None:
-        """Notice the breaks of the caller's pairs, resolve the mended ones, and tell both banks of either.
+        """Notice the breaks among some pairs, resolve the mended ones, and tell both banks of either.
 
-        A statement is missing only once its bank says that it has no more to come.
+        A statement is missing only once its bank says that it has no more to come. `again` tells that a bank has
+        attested before.
         """
-        cycle, now = caller.cycle.id, self._now()
+        now = self._now()
         for key, found in matches.items():
             missing = found.status == "missing" and not found.differed and found.missing_from in finished
             if found.status != "different" and not missing:
@@ -185,9 +273,9 @@ class Attestation:
             notice = await signed.notice_break(conn, cycle, found, now)
             if notice is not None:
                 await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=key[1:])
-        if all(found.revision == 1 for found in matches.values()) and caller.bic not in caller.roster.attested:
+        if not again and all(found.revision == 1 for found in matches.values()):
             return  # A bank's first word can't mend anything.
-        for one in await signed.breaks(conn, cycle, caller.bic):
+        for one in await signed.breaks(conn, cycle):
             if one.notice.resolved or (resolved := matches.get(one.key)) is None or resolved.status != "agreed":
                 continue
             await signed.resolve_breaks(conn, cycle, one.key, now)
@@ -197,54 +285,38 @@ class Attestation:
     async def _equivocation(
         self,
         conn: AsyncConnection,
-        caller: _Caller,
+        cycle: str,
+        submitted: _Submitted,
         second: ReadStatement,
-        statements: Sequence[ReadStatement],
         before: Sequence[Attested],
     ) -> Refusal:
         """Keep both signed statements and return the refusal."""
-        key, revision = second.key, second.document.revision
-        stored = next(
-            (a.sha256 for a in before if (a.key, a.participant, a.revision) == (key, caller.bic, revision)), None
-        )
-        if stored is None:
+        key, revision, bank = second.key, second.document.revision, submitted.bank
+        digest = next((a.sha256 for a in before if (a.key, a.participant, a.revision) == (key, bank, revision)), None)
+        if digest is None:
             # Both came in one submission.
-            first = next(s for s in statements if (s.key, s.document.revision) == (key, revision))
+            first = next(s for s in submitted.statements if (s.key, s.document.revision) == (key, revision))
             digest, envelope = first.sha256, to_json(first.envelope)
         else:
-            digest = stored
-            envelope = await signed.statement_envelope(conn, caller.cycle.id, caller.bic, key, revision)
-        await self._keep_equivocation(conn, caller, (digest, second.sha256), (envelope, to_json(second.envelope)))
-        detail = f"{caller.bic} signed another revision {revision} for {' '.join(key)} before"
+            envelope = await signed.statement_envelope(conn, cycle, bank, key, revision)
+        await self._keep_equivocation(conn, cycle, bank, (digest, second.sha256), (envelope, to_json(second.envelope)))
+        detail = f"{bank} signed another revision {revision} for {' '.join(key)} before"
         return refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
 
     async def _keep_equivocation(
-        self, conn: AsyncConnection, caller: _Caller, digests: tuple[str, str], envelopes: tuple[str, str]
+        self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
     ) -> None:
         """Keep two contradicting documents of one bank, and tell operators and auditors."""
         added = await signed.insert_equivocation(
-            conn, cycle=caller.cycle.id, bank=caller.bic, digests=digests, envelopes=envelopes, at=self._now()
+            conn, cycle=cycle, bank=bank, digests=digests, envelopes=envelopes, at=self._now()
         )
         if added:
-            data = {"participant": caller.bic, "first": digests[0], "second": digests[1]}
-            await events.append(conn, "cycle.equivocation", data, cycle=caller.cycle.id, audience=events.OPERATORS)
+            data = {"participant": bank, "first": digests[0], "second": digests[1]}
+            await events.append(conn, "cycle.equivocation", data, cycle=cycle, audience=events.OPERATORS)
 
 
-async def _caller(conn: AsyncConnection, bank: str, cycle_id: str) -> _Caller:
-    """Return the calling bank and its part in the cycle. Raises Refusal."""
-    keys = await store.signing_keys(conn, bank)
-    if keys is None:
-        raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
-    cycle = await store.find(conn, cycle_id)
-    roster = await store.roster(conn, cycle_id)
-    if cycle.state is not State.OPEN and bank not in roster.participants:
-        raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} wasn't active when cycle {cycle_id} was cut off")
-    return _Caller(bic=bank, keys=keys, cycle=cycle, roster=roster)
-
-
-def _require(caller: _Caller, state: State, otherwise: CycleReason, now: datetime) -> None:
+def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
     """Refuse unless the cycle is in a state whose deadline hasn't passed."""
-    cycle = caller.cycle
     early = (State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)
     if cycle.state in early:
         raise refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
@@ -253,16 +325,74 @@ def _require(caller: _Caller, state: State, otherwise: CycleReason, now: datetim
         raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
 
 
-def _read(caller: _Caller, submission: StatementSubmission) -> tuple[list[ReadStatement], ReadScreening | None]:
-    """Verify all of a submission."""
-    terms = caller.terms
-    statements = [
-        read_statement(envelope, caller.bic, terms, caller.keys, pointer=f"/statements/{number}")
-        for number, envelope in enumerate(submission.statements)
-    ]
-    if submission.screening is None:
-        return statements, None
-    return statements, read_screening(submission.screening, caller.bic, terms, caller.keys)
+def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Refusal | None:
+    """Return why a bank's first cut can't be taken in, if so."""
+    if cycle.state is not State.CUT_OFF:
+        return refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
+    try:
+        check_cut(cut.document, settled)
+    except Refusal as refused:
+        return refused
+    return None
+
+
+def _read_all(
+    callers: _Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
+) -> list[_Submitted | Refusal]:
+    """Verify submissions to a cycle that attests."""
+
+    def read(bank: str, submission: StatementSubmission) -> _Submitted:
+        keys, terms = callers.require(bank), callers.terms
+        _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
+        if bank not in callers.roster.delivered:
+            raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
+        statements = [
+            read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}")
+            for number, envelope in enumerate(submission.statements)
+        ]
+        screening = submission.screening
+        return _Submitted(
+            bank=bank,
+            statements=statements,
+            screening=None if screening is None else read_screening(screening, bank, terms, keys),
+            complete=submission.complete,
+        )
+
+    found: list[_Submitted | Refusal] = []
+    for bank, submission in submitted:
+        try:
+            found.append(read(bank, submission))
+        except Refusal as refused:
+            found.append(refused)
+    return found
+
+
+def _place_all(
+    read: Iterable[_Submitted | Refusal], attested: list[Attested], declared: Declared, revisions_max: int
+) -> list[_Submitted | Refusal]:
+    """Judge submissions one after another; what is new joins `attested`."""
+    of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
+    for one in attested:
+        of_pair[one.key].append(one)
+    placed: list[_Submitted | Refusal] = []
+    for submitted in read:
+        if isinstance(submitted, _Submitted):
+            before = [one for key in {s.key for s in submitted.statements} for one in of_pair[key]]
+            try:
+                submitted.fresh, submitted.equivocal = _placed(
+                    submitted.bank, submitted.statements, before, revisions_max
+                )
+                for statement in submitted.fresh:
+                    check_sequences(statement, declared)
+            except Refusal as refused:
+                placed.append(refused)
+                continue
+            for statement in submitted.fresh:
+                new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
+                of_pair[new.key].append(new)
+                attested.append(new)
+        placed.append(submitted)
+    return placed
 
 
 def _placed(
@@ -306,15 +436,15 @@ def _verdicts(
 
 
 async def _verdicts_again(
-    conn: AsyncConnection, caller: _Caller, submission: StatementSubmission
+    conn: AsyncConnection, cycle: str, bank: str, submission: StatementSubmission
 ) -> tuple[StatementVerdict, ...] | None:
     """Return the verdicts of statements that were all taken in while the cycle attested; None if any is new."""
     try:
         digests = [canonical.digest(envelope.payload_bytes()) for envelope in submission.statements]
     except EvidenceError:
         return None
-    stored = await signed.attested(conn, caller.cycle.id, caller.bic)
-    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == caller.bic}
+    stored = await signed.attested(conn, cycle, [bank])
+    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
     if not digests or not own.keys() >= set(digests):
         return None
-    return _verdicts(caller.bic, [own[digest] for digest in digests], match(stored))
+    return _verdicts(bank, [own[digest] for digest in digests], match(stored))

@@ -34,61 +34,63 @@ def envelope_of(document: str) -> Envelope:
 # --- cuts -----------------------------------------------------------------------------------------------
 
 
-async def cut_of(conn: AsyncConnection, cycle: str, receiver: str) -> tuple[str, str] | None:
-    """Return digest and envelope (JSON) of a receiver's cut."""
-    query = text("SELECT sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver = :receiver")
-    row = (await conn.execute(query, {"cycle": cycle, "receiver": receiver})).one_or_none()
-    return None if row is None else (row[0], row[1])
+async def cuts_of(conn: AsyncConnection, cycle: str, receivers: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return digest and envelope (JSON) of the cuts of some receivers."""
+    query = text("SELECT receiver, sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver = ANY (:banks)")
+    rows = await conn.execute(query, {"cycle": cycle, "banks": list(receivers)})
+    return {row[0]: (row[1], row[2]) for row in rows}
 
 
-async def insert_cut(conn: AsyncConnection, cut: ReadCut, at: datetime) -> None:
-    """Keep a cut, its lanes for lookup, and that its bank delivered it."""
+async def insert_cuts(conn: AsyncConnection, cycle: str, cuts: Sequence[ReadCut], at: datetime) -> None:
+    """Keep cuts, their lanes for lookup, and that their banks delivered them."""
+    given = [{"receiver": cut.document.receiver, "sha256": cut.sha256, "envelope": cut.envelope} for cut in cuts]
     lanes = [
-        {"sender": lane.sender, "currency": lane.currency, "last_sequence": lane.last_sequence}
+        {
+            "receiver": cut.document.receiver,
+            "sender": lane.sender,
+            "currency": lane.currency,
+            "last_sequence": lane.last_sequence,
+        }
+        for cut in cuts
         for lane in cut.document.lanes
     ]
     await conn.execute(
         text(
-            "WITH cut AS (INSERT INTO cuts (cycle, receiver, sha256, envelope, received_at)"
-            " VALUES (:cycle, :receiver, :sha256, CAST(:envelope AS json), :at)),"
+            "WITH cut AS (INSERT INTO cuts (cycle, received_at, receiver, sha256, envelope)"
+            " SELECT :cycle, :at, * FROM json_to_recordset(CAST(:cuts AS json))"
+            " AS given (receiver text, sha256 text, envelope json) RETURNING receiver),"
             " lanes AS (INSERT INTO cut_lanes (cycle, receiver, sender, currency, last_sequence)"
-            " SELECT :cycle, :receiver, * FROM json_to_recordset(CAST(:lanes AS json))"
-            " AS given (sender text, currency text, last_sequence bigint))"
-            " UPDATE cycle_participants SET cut_at = :at WHERE cycle = :cycle AND participant = :receiver"
+            " SELECT :cycle, * FROM json_to_recordset(CAST(:lanes AS json))"
+            " AS given (receiver text, sender text, currency text, last_sequence bigint))"
+            " UPDATE cycle_participants SET cut_at = :at"
+            " WHERE cycle = :cycle AND participant IN (SELECT receiver FROM cut)"
         ),
-        {
-            "cycle": cut.document.cycle,
-            "receiver": cut.document.receiver,
-            "sha256": cut.sha256,
-            "envelope": to_json(cut.envelope),
-            "lanes": to_json(lanes),
-            "at": at,
-        },
+        {"cycle": cycle, "at": at, "cuts": to_json(given), "lanes": to_json(lanes)},
     )
 
 
-async def cut_lanes(conn: AsyncConnection, cycle: str, bank: str | None = None) -> dict[Lane, int]:
-    """Return the last sequence of each lane of a cycle, or of the lanes that a bank sends or receives on."""
+async def cut_lanes(conn: AsyncConnection, cycle: str, sender: str | None = None) -> dict[Lane, int]:
+    """Return the last sequence of each lane of a cycle, or of one sender's lanes."""
     rows = await conn.execute(
         text(
             "SELECT sender, receiver, currency, last_sequence FROM cut_lanes WHERE cycle = :cycle"
-            + ("" if bank is None else " AND (sender = :bank OR receiver = :bank)")
+            + ("" if sender is None else " AND sender = :sender")
         ),
-        {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
+        {"cycle": cycle} if sender is None else {"cycle": cycle, "sender": sender},
     )
-    return {(row.sender, row.receiver, row.currency): row.last_sequence for row in rows}
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
-async def settled_lanes(conn: AsyncConnection, bank: str | None = None) -> dict[Lane, int]:
-    """Return through which payment each lane is settled, or each lane of one bank."""
+async def settled_lanes(conn: AsyncConnection, receivers: Iterable[str] | None = None) -> dict[Lane, int]:
+    """Return through which payment each lane is settled, or each lane of some receivers."""
     rows = await conn.execute(
         text(
             "SELECT sender, receiver, currency, settled_sequence FROM lane_settlements"
-            + ("" if bank is None else " WHERE sender = :bank OR receiver = :bank")
+            + ("" if receivers is None else " WHERE receiver = ANY (:receivers)")
         ),
-        {} if bank is None else {"bank": bank},
+        {} if receivers is None else {"receivers": list(receivers)},
     )
-    return {(row.sender, row.receiver, row.currency): row.settled_sequence for row in rows}
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[PositionStatement]) -> None:
@@ -112,44 +114,46 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[P
     )
 
 
-async def declared(conn: AsyncConnection, cycle: str, bank: str, delivered: Iterable[str]) -> Declared:
-    """Return the numbers that bound a bank's statements."""
+async def declared(conn: AsyncConnection, cycle: str, banks: Iterable[str], delivered: Iterable[str]) -> Declared:
+    """Return the numbers that bound the statements of some banks."""
     rows = await conn.execute(
         text(
-            "SELECT 'cut' AS kind, sender, receiver, currency, last_sequence AS sequence FROM cut_lanes"
-            " WHERE cycle = :cycle AND (sender = :bank OR receiver = :bank)"
-            " UNION ALL SELECT 'settled', sender, receiver, currency, settled_sequence FROM lane_settlements"
-            " WHERE sender = :bank OR receiver = :bank"
+            "SELECT true, sender, receiver, currency, last_sequence FROM cut_lanes"
+            " WHERE cycle = :cycle AND (sender = ANY (:banks) OR receiver = ANY (:banks))"
+            " UNION ALL SELECT false, sender, receiver, currency, settled_sequence FROM lane_settlements"
+            " WHERE sender = ANY (:banks) OR receiver = ANY (:banks)"
         ),
-        {"cycle": cycle, "bank": bank},
+        {"cycle": cycle, "banks": list(banks)},
     )
-    found: dict[str, dict[Lane, int]] = {"cut": {}, "settled": {}}
-    for row in rows:
-        found[row.kind][row.sender, row.receiver, row.currency] = row.sequence
-    return Declared(delivered=frozenset(delivered), cuts=found["cut"], settled=found["settled"])
+    cuts: dict[Lane, int] = {}
+    settled: dict[Lane, int] = {}
+    for is_cut, sender, receiver, currency, sequence in rows:
+        (cuts if is_cut else settled)[sender, receiver, currency] = sequence
+    return Declared(delivered=frozenset(delivered), cuts=cuts, settled=settled)
 
 
 # --- statements -----------------------------------------------------------------------------------------
 
 
-async def attested(conn: AsyncConnection, cycle: str, bank: str | None = None) -> list[Attested]:
-    """Return all statements of a cycle, or those of one bank's pairs, of both sides."""
+async def attested(conn: AsyncConnection, cycle: str, banks: Iterable[str] | None = None) -> list[Attested]:
+    """Return all statements of a cycle, or those of some banks' pairs, of both sides."""
     rows = await conn.execute(
         text(
             "SELECT currency, pair_low, pair_high, participant, revision, sha256 FROM statements WHERE cycle = :cycle"
-            + ("" if bank is None else " AND (pair_low = :bank OR pair_high = :bank)")
+            + ("" if banks is None else " AND (pair_low = ANY (:banks) OR pair_high = ANY (:banks))")
         ),
-        {"cycle": cycle} if bank is None else {"cycle": cycle, "bank": bank},
+        {"cycle": cycle} if banks is None else {"cycle": cycle, "banks": list(banks)},
     )
     return [Attested((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
 
 
 async def insert_statements(
-    conn: AsyncConnection, cycle: str, bank: str, statements: Sequence[ReadStatement], at: datetime
+    conn: AsyncConnection, cycle: str, statements: Iterable[tuple[str, ReadStatement]], at: datetime
 ) -> None:
-    """Keep a bank's statements, all at once."""
+    """Keep statements with the banks that signed them, all at once."""
     rows = [
         {
+            "participant": bank,
             "currency": statement.document.currency,
             "pair_low": statement.document.pair[0],
             "pair_high": statement.document.pair[1],
@@ -159,25 +163,25 @@ async def insert_statements(
             "forth_minor": str(statement.amounts[0]),
             "back_minor": str(statement.amounts[1]),
         }
-        for statement in statements
+        for bank, statement in statements
     ]
     await conn.execute(
         text(
-            "INSERT INTO statements (cycle, participant, received_at, currency, pair_low, pair_high, revision, sha256,"
+            "INSERT INTO statements (cycle, received_at, participant, currency, pair_low, pair_high, revision, sha256,"
             " envelope, forth_minor, back_minor)"
-            " SELECT :cycle, :bank, :at, * FROM json_to_recordset(CAST(:rows AS json)) AS given ("
-            "currency text, pair_low text, pair_high text, revision integer, sha256 text, envelope json,"
-            " forth_minor numeric, back_minor numeric)"
+            " SELECT :cycle, :at, * FROM json_to_recordset(CAST(:rows AS json)) AS given ("
+            "participant text, currency text, pair_low text, pair_high text, revision integer, sha256 text,"
+            " envelope json, forth_minor numeric, back_minor numeric)"
         ),
-        {"cycle": cycle, "bank": bank, "at": at, "rows": to_json(rows)},
+        {"cycle": cycle, "at": at, "rows": to_json(rows)},
     )
 
 
-async def mark_attested(conn: AsyncConnection, cycle: str, bank: str, at: datetime) -> None:
-    """Write down that a bank has said all it has to say."""
+async def mark_attested(conn: AsyncConnection, cycle: str, banks: Iterable[str], at: datetime) -> None:
+    """Write down that banks have said all they have to say."""
     await conn.execute(
-        text("UPDATE cycle_participants SET attested_at = :at WHERE cycle = :cycle AND participant = :bank"),
-        {"cycle": cycle, "bank": bank, "at": at},
+        text("UPDATE cycle_participants SET attested_at = :at WHERE cycle = :cycle AND participant = ANY (:banks)"),
+        {"cycle": cycle, "banks": list(banks), "at": at},
     )
 
 
@@ -197,20 +201,20 @@ async def statement_counts(conn: AsyncConnection, cycle: str) -> dict[str, int]:
     return {row[0]: row[1] for row in await conn.execute(query, {"cycle": cycle})}
 
 
-async def insert_screening(conn: AsyncConnection, screening: ReadScreening, at: datetime) -> None:
-    """Keep a screening statement; the last one a bank submits counts."""
+async def insert_screenings(
+    conn: AsyncConnection, cycle: str, screenings: Sequence[ReadScreening], at: datetime
+) -> None:
+    """Keep screening statements in their order; the last one a bank submits counts."""
+    rows = [
+        {"participant": one.document.participant, "sha256": one.sha256, "envelope": one.envelope} for one in screenings
+    ]
     await conn.execute(
         text(
-            "INSERT INTO screenings (cycle, participant, sha256, envelope, received_at)"
-            " VALUES (:cycle, :bank, :sha256, CAST(:envelope AS json), :at) ON CONFLICT DO NOTHING"
+            "INSERT INTO screenings (cycle, received_at, participant, sha256, envelope)"
+            " SELECT :cycle, :at, * FROM json_to_recordset(CAST(:rows AS json))"
+            " AS given (participant text, sha256 text, envelope json) ON CONFLICT DO NOTHING"
         ),
-        {
-            "cycle": screening.document.cycle,
-            "bank": screening.document.participant,
-            "sha256": screening.sha256,
-            "envelope": to_json(screening.envelope),
-            "at": at,
-        },
+        {"cycle": cycle, "at": at, "rows": to_json(rows)},
     )
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -270,18 +270,23 @@ async def take_in(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
     return tuple(sorted(rows.scalars()))
 
 
-async def signing_keys(conn: AsyncConnection, bank: str) -> dict[str, VerifyingKey] | None:
-    """Return the keys that an active participant signs documents with; None for anybody else."""
+async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str, dict[str, VerifyingKey]]:
+    """Return the keys that these banks sign documents with, of those that are active participants."""
     rows = await conn.execute(
         text(
-            "SELECT x FROM members m"
+            "SELECT m.bic, k.x FROM members m"
             " LEFT JOIN member_keys k ON k.bic = m.bic AND k.use = 'sign' AND k.status = 'active'"
-            " WHERE m.bic = :bank AND m.kind = 'participant' AND m.status = 'active'"
+            " WHERE m.bic = ANY (:banks) AND m.kind = 'participant' AND m.status = 'active'"
         ),
-        {"bank": bank},
+        {"banks": list(banks)},
     )
-    found = rows.scalars().all()
-    return {key.kid: key for key in map(VerifyingKey, filter(None, found))} if found else None
+    found: dict[str, dict[str, VerifyingKey]] = {}
+    for bank, x in rows:
+        keys = found.setdefault(bank, {})
+        if x is not None:
+            key = VerifyingKey(x)
+            keys[key.kid] = key
+    return found
 
 
 async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...]:
