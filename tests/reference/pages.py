@@ -1,0 +1,266 @@
+"""The pages of docs/reference that are made from the program, so that they can't say anything else."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from compliance.cycle_documents import Finding
+from compliance.screening import holds as screening_holds
+from compliance.screening.lists import ListRefusal
+from gateway import cli
+from gateway.agent.ledger import LedgerReason
+from gateway.agent.settlement import RejectionCode
+from gateway.coordinator import lifecycle
+from gateway.coordinator.cycles import states as cycle_states
+from gateway.coordinator.cycles.reasons import CycleReason
+from gateway.federation.identity import TokenReason
+from gateway.federation.iso20022.reasons import MessageReason
+from gateway.federation.money import AmountReason
+from gateway.federation.trust import TrustReason
+from netting.model import ObligationReason
+from participants import books
+from participants.accounts import AccountReason
+from participants.cycle import InstructionReason
+from participants.disputes import DisputeReason
+from participants.files import FileReason
+from participants.holds import HoldReason
+from participants.inbound import BatchReason
+from participants.payments import DeclineReason, OrderReason
+from participants.rows import RowReason
+from participants.screening import ImportReason
+
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = DOCS / "reference"
+MADE = "<!-- Made by `make reference`; don't edit. -->\n"
+
+SERVICES = {
+    "participant": ("A bank's node", "the bank's own issuer (staff), the coordinator's (everybody else)"),
+    "coordinator": ("The coordinator", "the coordinator's own issuer"),
+    "agent": ("The settlement agent", "the agent's own issuer (staff), the coordinator's (everybody else)"),
+}
+
+REASONS: dict[str, tuple[type[StrEnum], ...]] = {
+    "Access": (TokenReason,),
+    "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
+    "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
+    "Payment files": (FileReason, RowReason, AmountReason),
+    "Cycles": (CycleReason, InstructionReason, ObligationReason),
+    "Registry and trust": (lifecycle.RegistryReason, TrustReason),
+    "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
+    "Exports": (Finding,),
+}
+
+
+def pages(documents: Mapping[str, dict[str, Any]]) -> dict[Path, str]:
+    """Return the generated pages by path. `documents` are the services' OpenAPI documents."""
+    return {
+        REFERENCE / "commands.md": commands(),
+        REFERENCE / "http-api.md": http_api(documents),
+        REFERENCE / "reasons.md": reasons(),
+        REFERENCE / "payment-states.md": payment_states(),
+        REFERENCE / "cycle-states.md": cycle_and_member_states(),
+    }
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    """Yield every command with its whole name, in the order of `--help`."""
+    for name in cli.COMMANDS:
+        command = cli.load(name)
+        found = getattr(command, "commands", None)
+        if found is None:
+            yield f"concordat {name}", command
+        else:
+            for sub, one in found.items():
+                yield f"concordat {name} {sub}", one
+
+
+def commands() -> str:
+    parts = [
+        "# Commands\n\n",
+        MADE,
+        "\n`concordat --help`, and `--help` after any command, say the same. Commands that run or look after a node "
+        "take who they are from [settings](settings.md). Exit code 2: a wrong setting or option.\n",
+    ]
+    for name, command in every_command():
+        parts.append(f"\n## {name}\n\n{_paragraphs(command.help)}\n")
+        rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+        if rows:
+            parts.append("\n" + table(("argument or option", "environment", "default", "meaning"), rows))
+    return "".join(parts)
+
+
+def _parameter(parameter: Any) -> tuple[str, str, str, str]:
+    if type(parameter).__name__ == "TyperArgument":
+        name = f"`{parameter.name.upper()}`"
+    else:
+        name = " ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
+    default = parameter.default
+    if parameter.required:
+        shown = "required"
+    elif default in (None, (), []) or isinstance(default, bool):
+        shown = {True: "yes", False: "no"}[default] if parameter.__dict__.get("is_flag") else ""
+    else:
+        shown = f"`{default}`"
+    lowest, highest = parameter.__dict__.get("min"), parameter.__dict__.get("max")
+    bounds = "" if lowest is None and highest is None else f" ({_range(lowest, highest)})"
+    return name, f"`{parameter.envvar}`" if parameter.envvar else "", shown, (parameter.help or "") + bounds
+
+
+def _range(lowest: Any, highest: Any) -> str:
+    if highest is None:
+        return f"{lowest:,} or more"
+    return f"{lowest:,} to {highest:,}"
+
+
+def _paragraphs(text: str | None) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+
+
+# --- HTTP -------------------------------------------------------------------------------------------------
+
+
+def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
+    parts = [
+        "# HTTP APIs\n\n",
+        MADE,
+        "\nEach service serves its OpenAPI 3.1 document at `/schema/openapi.json`; the same files are in "
+        "[openapi/](openapi/). Bodies are closed: an unknown member is refused, and so is a repeated one. Money is a "
+        "string of digits in minor units. A refusal is a problem document (RFC 9457, `application/problem+json`) with "
+        "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
+        "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. Lists "
+        "take `limit` and `cursor`, and give `next`. `/metrics` is Prometheus's text format.\n",
+    ]
+    for service, (title, issuer) in SERVICES.items():
+        rows = [
+            (f"`{method.upper()} {path}`", f"`{operation['operationId']}`", _roles(operation), operation["summary"])
+            for path, item in documents[service]["paths"].items()
+            for method, operation in item.items()
+        ]
+        parts.append(f"\n## {title}\n\nTokens of {issuer}. [openapi/{service}.json](openapi/{service}.json)\n\n")
+        parts.append(table(("request", "operation", "roles", ""), rows))
+    return "".join(parts)
+
+
+def _roles(operation: Mapping[str, Any]) -> str:
+    return ", ".join(role for way in operation["security"] for role in way["bearer"]) or "anybody"
+
+
+# --- reasons ----------------------------------------------------------------------------------------------
+
+
+def reasons() -> str:
+    parts = [
+        "# Reasons\n\n",
+        MADE,
+        "\nEvery refusal has a stable code. Within a list the codes are in order of precedence: the first that applies "
+        "is the answer. Codes with an explanation have it; the others say what they mean.\n\n"
+        "What any service may answer besides is [at the end](#any-service).\n",
+    ]
+    for title, enums in REASONS.items():
+        parts.append(f"\n## {title}\n")
+        for enum in enums:
+            notes = explanations(enum)
+            head = " ".join((enum.__doc__ or "").split("\n\n")[0].split())
+            parts.append(f"\n**{enum.__name__}**: {head}\n\n")
+            parts += [
+                f"{number}. `{member.value}`" + (f": {notes[member.name]}" if member.name in notes else "") + "\n"
+                for number, member in enumerate(enum, start=1)
+            ]
+    parts.append("\n## Any service\n\n" + table(("code", "status", ""), ANY_SERVICE))
+    return "".join(parts)
+
+
+ANY_SERVICE = (
+    ("bad_request", "400", "the request can't be read at all"),
+    ("validation_failed", "400", "it doesn't have the documented form; `errors` says where, by JSON pointer"),
+    ("cursor_malformed", "400", "the cursor is of another list, or of none"),
+    ("instant_malformed", "400", "not an RFC 3339 instant"),
+    ("unauthorized", "401", "the token endpoint and all others have reasons of their own instead, see Access"),
+    ("forbidden", "403", ""),
+    ("role_not_allowed", "403", "the token's role isn't one that the operation takes"),
+    ("not_yours", "403", "it belongs to another participant"),
+    ("not_found", "404", "no such path"),
+    ("payment_unknown", "404", "no payment with this id"),
+    ("method_not_allowed", "405", ""),
+    ("body_too_large", "413", ""),
+    ("unsupported_media_type", "415", ""),
+    ("value_date_refused", "422", "not a date, or not one that a cycle can have"),
+    ("too_many_requests", "429", "with `Retry-After`"),
+    ("internal_error", "500", "a defect; the log has it under the correlation id"),
+    ("remote_refused", "502", "another member refused what this one asked of it"),
+    ("remote_unavailable", "503", "another member can't be reached"),
+    ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
+    ("database_busy", "503", "with `Retry-After`"),
+    ("database_unavailable", "503", "with `Retry-After`"),
+    ("trust_list_missing", "503", "no trust list has come yet"),
+    ("not_ready", "503", "`/health/ready` says what is missing"),
+    ("unavailable", "503", ""),
+)
+
+
+def explanations(enum: type[StrEnum]) -> dict[str, str]:
+    """Return what is written under the members of an enumeration, by member."""
+    (tree,) = ast.parse(inspect.getsource(enum)).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for member, note in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(member, ast.Assign)
+            and isinstance(member.targets[0], ast.Name)
+            and isinstance(note, ast.Expr)
+            and isinstance(note.value, ast.Constant)
+        ):
+            text = " ".join(str(note.value.value).split()).rstrip(".")
+            found[member.targets[0].id] = text[0].lower() + text[1:]
+    return found
+
+
+# --- states -----------------------------------------------------------------------------------------------
+
+
+def payment_states() -> str:
+    """One row for each transition of a payment at a bank."""
+    return (
+        "# Payment states\n\n" + MADE + "\nWhat can happen to a payment in the books of one bank; nothing else does. "
+        "[The life of a payment](../concepts/payment-life-cycle.md) tells the story.\n\n"
+        + table(
+            ("state", "event", "then"),
+            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in books.TRANSITIONS.items()),
+        )
+    )
+
+
+def cycle_and_member_states() -> str:
+    """One row for each transition of a cycle and of a participant."""
+    return (
+        "# States of cycles and participants\n\n"
+        + MADE
+        + "\n## A cycle\n\n[The life of a cycle](../concepts/cycle-life-cycle.md) tells the story.\n\n"
+        + _transitions(cycle_states.TRANSITIONS, "happening")
+        + "\n## A participant\n\nEach step is an operator's, and needs a reason.\n\n"
+        + _transitions(lifecycle.TRANSITIONS, "step")
+    )
+
+
+def _transitions(transitions: Mapping[Any, StrEnum], what: str) -> str:
+    rows = ((_state(was), f"`{happening.value}`", _state(then)) for (was, happening), then in transitions.items())
+    return table(("state", what, "then"), rows)
+
+
+def _state(state: StrEnum | None) -> str:
+    return "(none)" if state is None else f"`{state.value}`"
