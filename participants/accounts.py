@@ -8,7 +8,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from participants import events
-from participants.books import AccountKey, Books, LaneKey
+from participants.books import AccountKey, Books, Command
 from participants.events import AccountOpening
 
 
@@ -28,26 +28,15 @@ class AccountOutcome(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
 
-class OpenAccounts:
+class OpenAccounts(Command[list[AccountOutcome]]):
     """Open customer accounts with what they hold at the start, which has come in over the nostro."""
-
-    assumes_new = True
 
     def __init__(self, accounts: Sequence[AccountOpening]) -> None:
         self.accounts = accounts
 
-    def payment_ids(self) -> list[str]:
-        return []
-
-    def known_payment_ids(self) -> list[str]:
-        return []
-
     def account_keys(self, books: Books) -> set[AccountKey]:
         keys = {AccountKey("customer", a.code, a.currency) for a in self.accounts}
         return keys | {AccountKey("nostro", books.agent, a.currency) for a in self.accounts}
-
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - part of the protocol
-        return set()
 
     def decide(self, books: Books) -> list[AccountOutcome]:
         return [self._open(books, opening) for opening in self.accounts]

@@ -7,11 +7,12 @@ or more and a liability one of zero or less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -19,6 +20,8 @@ from compliance.merkle import Tree
 from compliance.statements import Document
 from gateway.federation.wire import PaymentTerms
 from participants import events
+
+R = TypeVar("R")
 
 BIGINT_MAX = 2**63 - 1
 # Balances stay this far inside a BIGINT, so that one more payment (below 10^15) can't overflow the column.
@@ -306,6 +309,36 @@ class Books:
                 lane.tree = lane.tree.append(leaves)
                 moved[lane.id] = lane
         self.rows.moved_lanes = moved
+
+
+class Command(ABC, Generic[R]):
+    """Something to decide on the books, and what must have been read into them before.
+
+    Deciding again must be safe: a group of commands may be decided more than once before it is written.
+    """
+
+    assumes_new = True
+    """`payment_ids` are taken to be unknown or unchanged, and read only when that turns out wrong."""
+
+    def payment_ids(self) -> list[str]:
+        """Return the payments that the command decides."""
+        return []
+
+    def known_payment_ids(self) -> list[str]:
+        """Return other payments whose history must be read."""
+        return []
+
+    def account_keys(self, books: Books) -> Iterable[AccountKey]:  # noqa: ARG002 - overriding ones need it
+        """Return the accounts that may be posted to, besides those of payments that are read."""
+        return ()
+
+    def lane_keys(self, books: Books) -> Iterable[LaneKey]:  # noqa: ARG002 - overriding ones need it
+        """Return the lanes that may be numbered or looked at, besides those of incoming payments that are read."""
+        return ()
+
+    @abstractmethod
+    def decide(self, books: Books) -> R:
+        """Decide, add the rows to the books, and return the answer."""
 
 
 def next_status(before: Status | None, kind: str) -> Status | None:

@@ -24,7 +24,7 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from participants import events
-from participants.books import Account, AccountKey, Books, LaneKey
+from participants.books import Account, AccountKey, Books, Command, LaneKey
 
 
 class InstructionReason(StrEnum):
@@ -130,24 +130,9 @@ def _amounts(statement: PositionStatement, bank: str) -> tuple[int, int]:
 
 
 # --- commands --------------------------------------------------------------------------------------------
-
-
-class _OnLanes:
-    """The parts of a command that concerns lanes and chart accounts, and no payment."""
-
-    assumes_new = True
-
-    def payment_ids(self) -> list[str]:
-        return []
-
-    def known_payment_ids(self) -> list[str]:
-        return []
-
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - part of the protocol
-        return set()
-
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - part of the protocol
-        return set()
+#
+# Each is recorded under a subject of its own, once. Decided again after a commit whose answer was lost, the ledger
+# refuses it as known; the follower looks whether it is recorded before it asks, and finds it then.
 
 
 def cut_subject(cycle: str) -> str:
@@ -166,7 +151,7 @@ def settled_subject(instruction: str) -> str:
     return events.subject_id("cycle.settled", instruction)
 
 
-class FixCut(_OnLanes):
+class FixCut(Command[Envelope]):
     """Fix, once and for all, the last accepted number of every lane this bank receives on in the cycle's currencies.
 
     `lanes` are those the database knows; the books know any that came up since.
@@ -195,7 +180,7 @@ class FixCut(_OnLanes):
         return envelope
 
 
-class RecordSigned(_OnLanes):
+class RecordSigned(Command[int]):
     """Keep what this bank is about to submit, before it submits it: whatever happens then, it says the same again."""
 
     def __init__(self, cycle: str, version: int, envelopes: Sequence[Envelope]) -> None:
@@ -208,7 +193,7 @@ class RecordSigned(_OnLanes):
         return books.record(attested_subject(self.cycle), self.version, "cycle.attested", documents)
 
 
-class RecordInstruction(_OnLanes):
+class RecordInstruction(Command[int]):
     """Keep an instruction that was verified."""
 
     def __init__(self, instruction: SettlementInstruction, envelope: Envelope) -> None:
@@ -220,7 +205,7 @@ class RecordInstruction(_OnLanes):
         return books.record(instructed_subject(self.instruction.id), 1, "cycle.instructed", data)
 
 
-class PostSettlement(_OnLanes):
+class PostSettlement(Command[int]):
     """Post the settlement leg of one instruction and mark its lanes settled through the cut."""
 
     def __init__(
@@ -242,12 +227,12 @@ class PostSettlement(_OnLanes):
             keys.add(AccountKey("due_from", line.counterparty, self.instruction.currency))
         return keys
 
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - part of the protocol
+    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002
         return {
             LaneKey(flow.sender, flow.receiver, self.instruction.currency)
             for statement in self.statements
             for flow in statement.flows
-            if flow.count
+            if flow.last_sequence >= flow.first_sequence
         }
 
     def decide(self, books: Books) -> int:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from gateway.federation.problems import Refusal
 from participants import events, payments
-from participants.books import AccountKey, Books, Lane, LaneKey, Payment, Status
+from participants.books import Books, Command, Lane, LaneKey, Payment, Status
 
 
 class DisputeReason(StrEnum):
@@ -41,7 +41,7 @@ class DisputeOutcome(Struct, frozen=True, omit_defaults=True):
         return self.disputed
 
 
-class _OnAcceptedPayment:
+class _OnAcceptedPayment(Command[DisputeOutcome]):
     """The parts that both commands share."""
 
     assumes_new = False
@@ -52,15 +52,6 @@ class _OnAcceptedPayment:
 
     def payment_ids(self) -> list[str]:
         return [self.payment_id]
-
-    def known_payment_ids(self) -> list[str]:
-        return [self.payment_id]
-
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - those of the payment are read with it
-        return set()
-
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - that of the payment is read with it
-        return set()
 
 
 class Dispute(_OnAcceptedPayment):

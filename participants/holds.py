@@ -13,7 +13,7 @@ from compliance.screening import holds
 from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
 from gateway.federation.problems import Refusal
 from participants import events, payments
-from participants.books import AccountKey, Books, LaneKey, Payment, Status
+from participants.books import Books, Command, Payment, Status
 from participants.payments import DeclineReason
 
 
@@ -46,7 +46,7 @@ class HoldOutcome(Struct, frozen=True, omit_defaults=True):
         return self.state
 
 
-class DecideHold:
+class DecideHold(Command[HoldOutcome]):
     """Take one person's word on a held payment; when two concur, carry it out in the same transaction.
 
     The same word of the same person again is answered with where the hold stands now.
@@ -60,15 +60,6 @@ class DecideHold:
 
     def payment_ids(self) -> list[str]:
         return [self.payment_id]
-
-    def known_payment_ids(self) -> list[str]:
-        return [self.payment_id]
-
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - those of the payment are read with it
-        return set()
-
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - that of the payment is read with it
-        return set()
 
     def decide(self, books: Books) -> HoldOutcome:
         payment = books.payments.get(self.payment_id)

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import structlog
 
 from gateway.federation.problems import Refusal
 from participants import store
-from participants.books import AccountKey, Books, LaneKey, Rows
+from participants.books import Books, Command, Rows
 
-R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 GROUP_ITEMS_MAX = 8_192
@@ -43,25 +42,6 @@ CONNECTION_LOST = (
 )
 
 log = structlog.get_logger(__name__)
-
-
-class Command(Protocol[R_co]):
-    """Something to decide on the books. Deciding again must be safe: a group may be decided more than once."""
-
-    assumes_new: bool
-    """`payment_ids` are expected to be unknown or unchanged; they are read only when that turns out wrong."""
-
-    def payment_ids(self) -> list[str]: ...
-
-    def known_payment_ids(self) -> list[str]:
-        """Payments whose history must be read before deciding."""
-        ...
-
-    def account_keys(self, books: Books) -> Iterable[AccountKey]: ...
-
-    def lane_keys(self, books: Books) -> Iterable[LaneKey]: ...
-
-    def decide(self, books: Books) -> R_co: ...
 
 
 @dataclass(slots=True)

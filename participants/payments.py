@@ -15,7 +15,7 @@ from msgspec import Struct
 from compliance.statements import Document
 from gateway.federation.wire import PaymentOutcome, PaymentTerms
 from participants import events
-from participants.books import Account, AccountKey, Books, Direction, LaneKey, Payment, Status, next_status
+from participants.books import Account, AccountKey, Books, Command, Direction, LaneKey, Payment, Status, next_status
 from participants.events import Hit, PaymentOrder
 
 
@@ -62,10 +62,8 @@ class CheckedOrder(Struct, frozen=True):
     agent_refusal: OrderReason | None = None
 
 
-class SubmitOrders:
+class SubmitOrders(Command[list[OrderOutcome]]):
     """Reserve the money of orders and queue them, in their order; each is accepted or refused for itself."""
-
-    assumes_new = True
 
     def __init__(self, orders: Sequence[CheckedOrder]) -> None:
         self.orders = orders
@@ -76,16 +74,13 @@ class SubmitOrders:
     def known_payment_ids(self) -> list[str]:
         return [o.order.returns for o in self.orders if o.order.returns is not None]
 
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - part of the protocol
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
         keys: set[AccountKey] = set()
         for checked in self.orders:
             order = checked.order
             keys.add(AccountKey("customer", order.debtor_account, order.currency))
             keys.add(AccountKey("reserved", order.creditor_agent, order.currency))
         return keys
-
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002 - part of the protocol
-        return set()
 
     def decide(self, books: Books) -> list[OrderOutcome]:
         return [self._decide_one(books, checked) for checked in self.orders]
@@ -158,10 +153,8 @@ class ReceivedPayment(Struct, frozen=True):
     hits: tuple[Hit, ...] = ()
 
 
-class ReceivePayments:
+class ReceivePayments(Command[list[PaymentOutcome]]):
     """Accept, hold or decline the payments of one signed batch, numbering what is accepted."""
-
-    assumes_new = True
 
     def __init__(self, sender: str, batch: str, envelope: bytes, payments: Sequence[ReceivedPayment]) -> None:
         self.sender = sender
@@ -175,7 +168,7 @@ class ReceivePayments:
     def known_payment_ids(self) -> list[str]:
         return [p.terms.returns for p in self.payments if p.terms.returns is not None]
 
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - part of the protocol
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
         keys: set[AccountKey] = set()
         for payment in self.payments:
             terms = payment.terms
@@ -249,10 +242,8 @@ class SentPayment(Struct, frozen=True):
     outcome: PaymentOutcome
 
 
-class ApplyAnswers:
+class ApplyAnswers(Command[int]):
     """Post what the other bank accepted and release what it refused."""
-
-    assumes_new = True
 
     def __init__(self, counterparty: str, digest: str, envelope: bytes, answers: Sequence[SentPayment]) -> None:
         self.counterparty = counterparty
@@ -267,7 +258,7 @@ class ApplyAnswers:
     def known_payment_ids(self) -> list[str]:
         return [a.payment.terms.returns for a in self.answers if a.payment.terms.returns is not None]
 
-    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002 - part of the protocol
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
         keys: set[AccountKey] = set()
         for answer in self.answers:
             terms = answer.payment.terms
