@@ -204,12 +204,12 @@ def _detect(path: Path, head: bytes) -> Format:
                 raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} names a column twice")
             return layout
     nearest = max(CSV_FORMATS, key=lambda layout: len(layout.required & set(columns)))
-    missing = ", ".join(sorted(nearest.required - set(columns)))
-    raise FileRefused(
-        FileReason.COLUMNS,
-        f"{path}: line {number} is the header of no known format; "
-        f"nearest is {nearest.name}, which also needs {missing}",
-    )
+    missing = nearest.required - set(columns)
+    hint = f"nearest is {nearest.name}, which also needs {', '.join(sorted(missing))}"
+    if missing == nearest.required:
+        known = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
+        hint = f"known are {'; '.join(known)}"
+    raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} is the header of no known format; {hint}")
 
 
 def _header(text: str) -> list[str]:

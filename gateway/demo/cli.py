@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from gateway.demo.plan import BANKS_MAX, BANKS_MIN
+
 
 def demo(
     payments: Annotated[
         Path | None, typer.Option(help="Run the day on this payment file instead of invented payments.")
     ] = None,
-    banks: Annotated[int, typer.Option(min=3, max=40, help="How many banks (a file may name its own).")] = 6,
+    banks: Annotated[
+        int, typer.Option(min=BANKS_MIN, max=BANKS_MAX, help="How many banks (a file may name its own).")
+    ] = 6,
     cycles: Annotated[int, typer.Option(min=2, max=20, help="How many cycles.")] = 4,
     payments_count: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many invented payments.")] = 12_000,
     seed: Annotated[int, typer.Option(help="The same seed invents the same day.")] = 1,

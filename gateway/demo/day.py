@@ -197,6 +197,9 @@ class Day:
             (p for p in payments if p.id not in self.plan.returned and victim not in (p.debtor_bank, p.creditor_bank)),
             key=lambda p: p.amount_minor,
         )
+        if not possible:
+            self.tell("[yellow]no payment is there to dispute[/], so this day has no break")
+            return
         payment = self._disputed = possible[len(possible) // 2]
         await self.federation.desks[payment.creditor_bank].dispute(payment.id, "beneficiary contests the amount")
         self.tell(
@@ -205,7 +208,9 @@ class Day:
         )
 
     async def _watch_break(self, cycle: str) -> None:
-        payment = self._need_disputed()
+        payment = self._disputed
+        if payment is None:
+            return
         pair = _pair(payment)
 
         async def seen() -> bool:
@@ -218,14 +223,11 @@ class Day:
         )
 
     async def _withdraw_dispute(self) -> None:
-        payment = self._need_disputed()
+        payment = self._disputed
+        if payment is None:
+            return
         await self.federation.desks[payment.creditor_bank].withdraw_dispute(payment.id)
         self.tell(f"[green]{payment.creditor_bank} withdraws its dispute[/]; the next cycle takes the pair in again")
-
-    def _need_disputed(self) -> PaymentRow:
-        if self._disputed is None:
-            raise DayFailedError("no payment was disputed")
-        return self._disputed
 
     # --- approval and settlement -------------------------------------------------------------------------
 
@@ -338,6 +340,7 @@ class Day:
         """Look until it is so. Raises DayFailedError when it takes too long, ProcessError when a process ended."""
         give_up_at = time.monotonic() + STEP_TIMEOUT_S
         while not await reached():
+            self.federation.require_running()
             if time.monotonic() > give_up_at:
                 raise DayFailedError(f"{otherwise()} after {STEP_TIMEOUT_S} s")
             await asyncio.sleep(POLL_S)

@@ -10,6 +10,9 @@ from itertools import pairwise
 from participants.rows import PaymentRow, RefusedRow
 
 REFUSED_SHOWN = 5
+# Two break with each other while a third is away; each bank is a process of about 130 MB.
+BANKS_MIN = 3
+BANKS_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ def plan_day(
         returned = frozenset(p.id for p in payments if int(p.id[-8:], 16) % returned_one_in == 0)
     others = sorted({b for p in payments for b in (p.debtor_bank, p.creditor_bank)} - set(banks))
     everybody = (*banks, *others)
+    if not BANKS_MIN <= len(everybody) <= BANKS_MAX:
+        raise NothingToPayError(
+            f"{len(everybody)} banks: the day needs {BANKS_MIN} at least, and this machine takes {BANKS_MAX} at most"
+        )
     edges = [len(payments) * number // cycles for number in range(cycles + 1)]
     return Plan(
         banks=everybody,

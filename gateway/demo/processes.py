@@ -42,6 +42,7 @@ class Node:
     url: str
     log: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    killed: bool = False
 
     @property
     def running(self) -> bool:
@@ -51,6 +52,7 @@ class Node:
         """Start the process; what it prints goes to the end of its log."""
         if self.running:
             raise ProcessError(f"{self.name} is running already")
+        self.killed = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command(*self.arguments),
@@ -65,6 +67,7 @@ class Node:
     def kill(self) -> None:
         """End the process as a power cut does: SIGKILL, no clean-up."""
         if self.process is not None:
+            self.killed = True
             self.process.kill()
             self.process.wait()
 
@@ -84,8 +87,8 @@ class Node:
             return self.process.returncode
 
     def require_running(self) -> None:
-        """Raise ProcessError with the end of the log if the process has ended."""
-        if not self.running:
+        """Raise ProcessError with the end of the log if the process has ended, unless we killed it."""
+        if not self.running and not self.killed:
             code = None if self.process is None else self.process.returncode
             raise ProcessError(f"{self.name} ended with code {code}; the end of {self.log}:\n{self.log_tail()}")
 

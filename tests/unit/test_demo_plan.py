@@ -104,3 +104,8 @@ def test_whatever_does_not_hold_is_named() -> None:
 def test_savings_are_rounded_down_and_nothing_saves_nothing() -> None:
     assert saved_per_mille(3, 1) == 666
     assert saved_per_mille(0, 0) == 0
+
+
+def test_two_banks_are_no_federation() -> None:
+    with pytest.raises(NothingToPayError, match="2 banks: the day needs 3 at least"):
+        plan_day(generate(BICS[:2], count=50, seed=1).payments, cycles=2)
