@@ -260,10 +260,15 @@ async def test_a_second_revision_mends_a_break_and_the_cycle_goes_on_at_once(fou
         submission = StatementSubmission(statements=(house.sign(bank, mended),), complete=False)
         (verdict,) = await service.attestation.submit_statements(bank, cycle, submission)
         assert (verdict.status, verdict.revision) == (expected, 2)
-    assert [b.resolved for b in (await service.reading.breaks(cycle, None)).breaks] == [True]
+    # First the two differed, then the new revision was missing from one; each was told when it came and when it went.
+    breaks = (await service.reading.breaks(cycle, None)).breaks
+    assert [(b.revision, b.kind, b.missing_from, b.resolved) for b in breaks] == [
+        (1, "different", None, True),
+        (2, "missing", ALFA, True),
+    ]
     assert await service.advance(cycle) is State.FINAL
     assert (await result_of(service, cycle)).carried_over == ()
-    assert (await events_of(house, cycle)).count("cycle.break") == 2
+    assert (await events_of(house, cycle)).count("cycle.break") == 4
 
 
 async def test_a_bank_that_is_away_holds_up_nobody_beyond_the_deadlines(found: Found) -> None:

@@ -267,7 +267,7 @@ class Attestation:
         """
         now = self._now()
         for key, found in matches.items():
-            missing = found.status == "missing" and not found.differed and found.missing_from in finished
+            missing = found.status == "missing" and found.missing_from in finished
             if found.status != "different" and not missing:
                 continue
             notice = await signed.notice_break(conn, cycle, found, now)
