@@ -31,29 +31,16 @@ def init(
     ] = None,
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
-    import msgspec
-
-    from compliance import dsse
-    from gateway.federation.client import MemberIdentity
-    from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+    from gateway.federation.institution import application
+    from gateway.federation.membership import SettlementAccount
 
     settings = _settings()
-    identity = MemberIdentity(settings.bic, settings.keys_dir)
-    # The token key stays at home: the bank alone believes the tokens of its own people.
-    _ = identity.token
-    application = Application(
-        bic=settings.bic,
-        name=name,
-        url=settings.url,
-        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
-        settlement=None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic),
-    )
-    envelope = dsse.sign(application, identity.sign, payload_type=APPLICATION_TYPE)
-    text = msgspec.json.format(msgspec.json.encode(envelope)).decode()
+    settlement = None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic)
+    text = application(settings, name, settlement)
     if out is None:
-        typer.echo(text)
+        typer.echo(text, nl=False)
     else:
-        out.write_text(text + "\n")
+        out.write_text(text)
 
 
 @app.command()
@@ -75,20 +62,9 @@ def token(
     subject: Annotated[str, typer.Option("--subject", help="Who of the bank's staff is asking.")] = "operations",
 ) -> None:
     """Print an access token for a member of the bank's own staff, good for five minutes."""
-    from gateway.federation.client import MemberIdentity
-    from gateway.federation.identity import issue_access_token
+    from gateway.federation.institution import staff_token
 
-    settings = _settings()
-    typer.echo(
-        issue_access_token(
-            key=MemberIdentity(settings.bic, settings.keys_dir).token,
-            issuer=settings.url,
-            subject=subject,
-            audience=settings.bic,
-            client_id=subject,
-            role="staff",
-        )
-    )
+    typer.echo(staff_token(_settings(), subject))
 
 
 @app.command()

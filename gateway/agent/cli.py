@@ -30,27 +30,13 @@ def init(
     ] = None,
 ) -> None:
     """Make the agent's keys and print its application for membership, for the coordinator's operator."""
-    import msgspec
+    from gateway.federation.institution import application
 
-    from compliance import dsse
-    from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey
-
-    settings = _settings()
-    identity = _identity(settings)
-    # The token key stays at home: the agent alone believes the tokens of its own staff.
-    _ = identity.token
-    application = Application(
-        bic=settings.bic,
-        name=name,
-        url=settings.url,
-        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
-    )
-    envelope = dsse.sign(application, identity.sign, payload_type=APPLICATION_TYPE)
-    text = msgspec.json.format(msgspec.json.encode(envelope)).decode()
+    text = application(_settings(), name)
     if out is None:
-        typer.echo(text)
+        typer.echo(text, nl=False)
     else:
-        out.write_text(text + "\n")
+        out.write_text(text)
 
 
 @app.command()
@@ -70,7 +56,9 @@ def serve() -> None:
 @app.command()
 def token(subject: Annotated[str, _SUBJECT] = "operations") -> None:
     """Print an access token for a member of the agent's staff, good for five minutes."""
-    typer.echo(_staff_token(_settings(), subject))
+    from gateway.federation.institution import staff_token
+
+    typer.echo(staff_token(_settings(), subject))
 
 
 @app.command("open-account")
@@ -159,26 +147,14 @@ def _identity(settings: NodeSettings) -> MemberIdentity:
     return MemberIdentity(settings.bic, settings.keys_dir)
 
 
-def _staff_token(settings: NodeSettings, subject: str) -> str:
-    from gateway.federation.identity import STAFF_ROLE, issue_access_token
-
-    return issue_access_token(
-        key=_identity(settings).token,
-        issuer=settings.url,
-        subject=subject,
-        audience=settings.bic,
-        client_id=subject,
-        role=STAFF_ROLE,
-    )
-
-
 def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient], Awaitable[T]]) -> T:
     """Ask the running agent something as one of its own staff."""
     from gateway.federation.client import AccessToken, FederationClient, RemoteError
     from gateway.federation.identity import TOKEN_LIFETIME_MAX_S
+    from gateway.federation.institution import staff_token
 
     async def source(_: str) -> AccessToken:
-        return AccessToken(_staff_token(settings, subject), TOKEN_LIFETIME_MAX_S)
+        return AccessToken(staff_token(settings, subject), TOKEN_LIFETIME_MAX_S)
 
     async def answer() -> T:
         key = _identity(settings).auth

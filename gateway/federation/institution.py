@@ -1,0 +1,39 @@
+"""What every institution does at its own desk: apply for membership, and give its own people access tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compliance import dsse
+from gateway.federation.client import MemberIdentity
+from gateway.federation.identity import STAFF_ROLE, issue_access_token
+from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+from gateway.federation.settings import NodeSettings
+
+
+def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
+    """Make the institution's keys where there are none and return its signed application, as JSON text."""
+    identity = MemberIdentity(settings.bic, settings.keys_dir)
+    # The token key stays at home: the institution alone believes the tokens of its own people.
+    _ = identity.token
+    document = Application(
+        bic=settings.bic,
+        name=name,
+        url=settings.url,
+        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
+        settlement=settlement,
+    )
+    envelope = dsse.sign(document, identity.sign, payload_type=APPLICATION_TYPE)
+    return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"
+
+
+def staff_token(settings: NodeSettings, subject: str) -> str:
+    """Return an access token for one of the institution's own people, for the institution itself."""
+    return issue_access_token(
+        key=MemberIdentity(settings.bic, settings.keys_dir).token,
+        issuer=settings.url,
+        subject=subject,
+        audience=settings.bic,
+        client_id=subject,
+        role=STAFF_ROLE,
+    )
