@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -21,19 +21,17 @@ from compliance.keys import VerifyingKey
 from gateway.coordinator import events
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import signed, store
-from gateway.coordinator.cycles.matching import Attested, Match, PairKey, Placement, match, place
+from gateway.coordinator.cycles.matching import Attested, Match, PairKey, match
+from gateway.coordinator.cycles.placing import Submitted, Verdicts, place_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.states import State
 from gateway.coordinator.cycles.store import Cycle, Roster
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
-    Declared,
     Lane,
     ReadCut,
-    ReadScreening,
     ReadStatement,
     check_cut,
-    check_sequences,
     read_cut,
     read_screening,
     read_statement,
@@ -42,7 +40,10 @@ from gateway.coordinator.cycles.submission import (
 from gateway.coordinator.cycles.together import Together
 from gateway.federation.database import transaction
 from gateway.federation.problems import Refusal
-from gateway.federation.wire import ReceiverCut, SenderCuts, StatementSubmission, StatementVerdict
+from gateway.federation.wire import ReceiverCut, SenderCuts, StatementSubmission
+
+READ_AT_ONCE = 8
+"""Submissions verified at once, while those before them are being stored."""
 
 _Keys = Mapping[str, VerifyingKey]
 
@@ -78,18 +79,6 @@ class _Callers:
         return self.keys[bank]
 
 
-@dataclass(kw_only=True)
-class _Submitted:
-    """One bank's submission on its way to an answer."""
-
-    bank: str
-    statements: list[ReadStatement]
-    screening: ReadScreening | None
-    complete: bool
-    fresh: list[ReadStatement] = field(default_factory=list)
-    equivocal: ReadStatement | None = None
-
-
 class Attestation:
     """Loads, lets `submission` and `matching` decide, and stores. `wake` tells that a cycle may move on."""
 
@@ -98,7 +87,10 @@ class Attestation:
         self._now = now
         self._wake = wake
         self._cuts = Together(self._take_cuts)
-        self._statements = Together(self._take_statements)
+        self._unread: Together[tuple[str, StatementSubmission], Submitted | Verdicts] = Together(
+            self._read_statements, at_once=READ_AT_ONCE
+        )
+        self._read = Together(self._take_statements)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -116,7 +108,9 @@ class Attestation:
             read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
             cycle = await store.find(conn, cycle_id, lock=True)
             existing = await signed.cuts_of(conn, cycle_id, banks)
-            settled = await signed.settled_lanes(conn, banks)
+            settled: defaultdict[str, dict[Lane, int]] = defaultdict(dict)
+            for lane, sequence in (await signed.settled_lanes(conn, banks)).items():
+                settled[lane[1]][lane] = sequence
             now = self._now()
             for (bank, _), cut in zip(submitted, read, strict=True):
                 if isinstance(cut, Refusal):
@@ -124,7 +118,7 @@ class Attestation:
                     continue
                 first = existing.get(bank)
                 if first is None:
-                    refused = _cut_refused(cut, cycle, settled)
+                    refused = _cut_refused(cut, cycle, settled[bank])
                     if refused is None:
                         added[bank] = cut
                         existing[bank] = (cut.sha256, to_json(cut.envelope))
@@ -159,49 +153,58 @@ class Attestation:
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
             roster = await store.roster(conn, cycle_id)
-            lanes = await signed.cut_lanes(conn, cycle_id, bank)
+            lanes = await signed.cut_lanes(conn, cycle_id, [bank])
         return SenderCuts(
             cycle=cycle_id,
             complete=cycle.state not in (State.OPEN, State.CUT_OFF),
             lanes=tuple(
                 ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
                 for (sender, receiver, currency), last in sorted(lanes.items())
+                if sender == bank
             ),
             delivered=tuple(sorted(roster.delivered)),
         )
 
-    async def submit_statements(
-        self, bank: str, cycle_id: str, submission: StatementSubmission
-    ) -> tuple[StatementVerdict, ...]:
+    async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> Verdicts:
         """Take in a bank's statements and its screening, all or none; return a verdict for each statement.
 
         What was taken in before is answered again, with its verdict as it is now. Raises Refusal; its pointer names
         the statement.
         """
-        return await self._statements.add(cycle_id, (bank, submission))
+        # While one group is stored, the next one is verified.
+        read = await self._unread.add(cycle_id, (bank, submission))
+        return await self._read.add(cycle_id, read) if isinstance(read, Submitted) else read
 
-    async def _take_statements(
+    async def _read_statements(
         self, cycle_id: str, submitted: Sequence[tuple[str, StatementSubmission]]
-    ) -> list[tuple[StatementVerdict, ...] | Exception]:
+    ) -> list[Submitted | Verdicts | Exception]:
+        """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
             callers = await _Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
             if callers.cycle.state is not State.ATTESTING:
                 return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
-            # Verification releases the interpreter's lock, so it may use another core.
-            read = await asyncio.to_thread(_read_all, callers, submitted, self._now())
-            asked = [one for one in read if isinstance(one, _Submitted)]
-            banks = {one.bank for one in asked}
-            declared = await signed.declared(conn, cycle_id, banks, callers.roster.delivered)
-            revisions_max = (await store.rulebook_of(conn, callers.cycle)).revisions_max
+        # Verification releases the interpreter's lock, so two threads may use two cores.
+        half = (len(submitted) + 1) // 2
+        threads = [
+            asyncio.to_thread(_read_all, callers, part, self._now()) for part in (submitted[:half], submitted[half:])
+        ]
+        return [one for part in await asyncio.gather(*threads) for one in part]
 
-            if (await store.find(conn, cycle_id, lock=True)).state is not State.ATTESTING:
+    async def _take_statements(self, cycle_id: str, submitted: Sequence[Submitted]) -> list[Verdicts | Exception]:
+        banks = [one.bank for one in submitted]
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id, lock=True)
+            if cycle.state is not State.ATTESTING:
                 raise refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
+            revisions_max = (await store.rulebook_of(conn, cycle)).revisions_max
+            before = await store.roster(conn, cycle_id)
+            declared = await signed.declared(conn, cycle_id, banks, before.delivered)
             after = await signed.attested(conn, cycle_id, banks)
-            placed = _place_all(read, after, declared, revisions_max)
+            placed = place_all(submitted, after, declared, revisions_max)
             matches = match(after)
-            taken = [one for one in placed if isinstance(one, _Submitted) and one.equivocal is None]
-            complete = await self._take_in(conn, callers, taken, matches)
-            answers: list[tuple[StatementVerdict, ...] | Exception] = []
+            taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
+            complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)
+            answers: list[Verdicts | Exception] = []
             for one in placed:
                 if isinstance(one, Refusal):
                     answers.append(one)
@@ -209,14 +212,14 @@ class Attestation:
                     answers.append(await self._equivocation(conn, cycle_id, one, one.equivocal, after))
                 else:
                     keys = [(statement.key, statement.document.revision) for statement in one.statements]
-                    answers.append(_verdicts(one.bank, keys, matches))
+                    answers.append(verdicts(one.bank, keys, matches))
         if complete:
             self._wake()
         return answers
 
     async def _answer_again(
         self, conn: AsyncConnection, callers: _Callers, bank: str, submission: StatementSubmission
-    ) -> tuple[StatementVerdict, ...] | Refusal:
+    ) -> Verdicts | Refusal:
         """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
         try:
             callers.require(bank)
@@ -231,12 +234,13 @@ class Attestation:
     async def _take_in(
         self,
         conn: AsyncConnection,
-        callers: _Callers,
-        taken: Sequence[_Submitted],
+        cycle: str,
+        taken: Sequence[Submitted],
         matches: Mapping[PairKey, Match],
+        attested_before: Collection[str],
     ) -> bool:
         """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
-        cycle, now = callers.cycle.id, self._now()
+        now = self._now()
         fresh = [(one.bank, statement) for one in taken for statement in one.fresh]
         screenings = [one.screening for one in taken if one.screening is not None]
         finished = [one.bank for one in taken if one.complete]
@@ -247,7 +251,7 @@ class Attestation:
         if finished:
             await signed.mark_attested(conn, cycle, finished, now)
         roster = await store.roster(conn, cycle)
-        again = not callers.roster.attested.isdisjoint(one.bank for one in taken)
+        again = any(one.bank in attested_before for one in taken)
         await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
         return roster.statements_awaited == 0
 
@@ -286,7 +290,7 @@ class Attestation:
         self,
         conn: AsyncConnection,
         cycle: str,
-        submitted: _Submitted,
+        submitted: Submitted,
         second: ReadStatement,
         before: Sequence[Attested],
     ) -> Refusal:
@@ -338,10 +342,10 @@ def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Ref
 
 def _read_all(
     callers: _Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
-) -> list[_Submitted | Refusal]:
+) -> list[Submitted | Refusal]:
     """Verify submissions to a cycle that attests."""
 
-    def read(bank: str, submission: StatementSubmission) -> _Submitted:
+    def read(bank: str, submission: StatementSubmission) -> Submitted:
         keys, terms = callers.require(bank), callers.terms
         _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
         if bank not in callers.roster.delivered:
@@ -351,14 +355,14 @@ def _read_all(
             for number, envelope in enumerate(submission.statements)
         ]
         screening = submission.screening
-        return _Submitted(
+        return Submitted(
             bank=bank,
             statements=statements,
             screening=None if screening is None else read_screening(screening, bank, terms, keys),
             complete=submission.complete,
         )
 
-    found: list[_Submitted | Refusal] = []
+    found: list[Submitted | Refusal] = []
     for bank, submission in submitted:
         try:
             found.append(read(bank, submission))
@@ -367,77 +371,9 @@ def _read_all(
     return found
 
 
-def _place_all(
-    read: Iterable[_Submitted | Refusal], attested: list[Attested], declared: Declared, revisions_max: int
-) -> list[_Submitted | Refusal]:
-    """Judge submissions one after another; what is new joins `attested`."""
-    of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
-    for one in attested:
-        of_pair[one.key].append(one)
-    placed: list[_Submitted | Refusal] = []
-    for submitted in read:
-        if isinstance(submitted, _Submitted):
-            before = [one for key in {s.key for s in submitted.statements} for one in of_pair[key]]
-            try:
-                submitted.fresh, submitted.equivocal = _placed(
-                    submitted.bank, submitted.statements, before, revisions_max
-                )
-                for statement in submitted.fresh:
-                    check_sequences(statement, declared)
-            except Refusal as refused:
-                placed.append(refused)
-                continue
-            for statement in submitted.fresh:
-                new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
-                of_pair[new.key].append(new)
-                attested.append(new)
-        placed.append(submitted)
-    return placed
-
-
-def _placed(
-    bank: str, statements: Sequence[ReadStatement], before: Sequence[Attested], revisions_max: int
-) -> tuple[list[ReadStatement], ReadStatement | None]:
-    """Return the statements that are new, and the first that contradicts an earlier one. Raises Refusal."""
-    signed_by: dict[tuple[PairKey, bool], dict[int, str]] = {}
-    for one in before:
-        signed_by.setdefault((one.key, one.participant == bank), {})[one.revision] = one.sha256
-    fresh: list[ReadStatement] = []
-    for statement in statements:
-        own = signed_by.setdefault((statement.key, True), {})
-        theirs = signed_by.get((statement.key, False), {})
-        revision = statement.document.revision
-        placement = place(
-            revision=revision, sha256=statement.sha256, own=own, theirs=theirs, revisions_max=revisions_max
-        )
-        if placement is Placement.EQUIVOCATION:
-            return [], statement
-        if placement is Placement.REVISION_REFUSED:
-            detail = f"{' '.join(statement.key)}: revision {revision} doesn't follow, or nothing is left to mend"
-            raise refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
-        if placement is Placement.NEW:
-            own[revision] = statement.sha256
-            fresh.append(statement)
-    return fresh, None
-
-
-def _verdicts(
-    bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[PairKey, Match]
-) -> tuple[StatementVerdict, ...]:
-    return tuple(
-        StatementVerdict(
-            counterparty=key[2] if key[1] == bank else key[1],
-            currency=key[0],
-            revision=revision,
-            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],  # type: ignore[arg-type]
-        )
-        for key, revision in asked
-    )
-
-
 async def _verdicts_again(
     conn: AsyncConnection, cycle: str, bank: str, submission: StatementSubmission
-) -> tuple[StatementVerdict, ...] | None:
+) -> Verdicts | None:
     """Return the verdicts of statements that were all taken in while the cycle attested; None if any is new."""
     try:
         digests = [canonical.digest(envelope.payload_bytes()) for envelope in submission.statements]
@@ -447,4 +383,4 @@ async def _verdicts_again(
     own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
     if not digests or not own.keys() >= set(digests):
         return None
-    return _verdicts(bank, [own[digest] for digest in digests], match(stored))
+    return verdicts(bank, [own[digest] for digest in digests], match(stored))

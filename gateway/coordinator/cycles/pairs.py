@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.statements import PositionStatement
 from gateway.coordinator.cycles.matching import PairKey
-from gateway.coordinator.cycles.signed import envelope_of
 
 
 async def insert_pairs(
@@ -69,17 +69,15 @@ async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str
     """
     rows = await conn.execute(
         text(
-            "SELECT p.sha256, s.envelope::text AS envelope FROM cycle_pairs p JOIN statements s"
+            "SELECT p.sha256, s.envelope->>'payload' FROM cycle_pairs p JOIN statements s"
             " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
             " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
             " WHERE p.cycle = :cycle AND p.carried IS NULL ORDER BY p.currency, p.pair_low, p.pair_high"
         ),
         {"cycle": cycle},
     )
-    return [
-        (row.sha256, msgspec.json.decode(envelope_of(row.envelope).payload_bytes(), type=PositionStatement))
-        for row in rows
-    ]
+    decode = msgspec.json.Decoder(PositionStatement).decode
+    return [(sha256, decode(b64decode(payload))) for sha256, payload in rows.all()]
 
 
 async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:

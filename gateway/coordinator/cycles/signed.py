@@ -69,28 +69,27 @@ async def insert_cuts(conn: AsyncConnection, cycle: str, cuts: Sequence[ReadCut]
     )
 
 
-async def cut_lanes(conn: AsyncConnection, cycle: str, sender: str | None = None) -> dict[Lane, int]:
-    """Return the last sequence of each lane of a cycle, or of one sender's lanes."""
-    rows = await conn.execute(
-        text(
-            "SELECT sender, receiver, currency, last_sequence FROM cut_lanes WHERE cycle = :cycle"
-            + ("" if sender is None else " AND sender = :sender")
-        ),
-        {"cycle": cycle} if sender is None else {"cycle": cycle, "sender": sender},
-    )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+async def cut_lanes(conn: AsyncConnection, cycle: str, banks: Iterable[str] | None = None) -> dict[Lane, int]:
+    """Return the last sequence of each lane of a cycle, or of the lanes that some banks send or receive on."""
+    source = "last_sequence) FROM cut_lanes WHERE cycle = :cycle"
+    return await _lanes(conn, source, {"cycle": cycle}, banks)
 
 
-async def settled_lanes(conn: AsyncConnection, receivers: Iterable[str] | None = None) -> dict[Lane, int]:
-    """Return through which payment each lane is settled, or each lane of some receivers."""
-    rows = await conn.execute(
-        text(
-            "SELECT sender, receiver, currency, settled_sequence FROM lane_settlements"
-            + ("" if receivers is None else " WHERE receiver = ANY (:receivers)")
-        ),
-        {} if receivers is None else {"receivers": list(receivers)},
-    )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+async def settled_lanes(conn: AsyncConnection, banks: Iterable[str] | None = None) -> dict[Lane, int]:
+    """Return through which payment each lane is settled, or each lane that some banks send or receive on."""
+    return await _lanes(conn, "settled_sequence) FROM lane_settlements WHERE true", {}, banks)
+
+
+async def _lanes(
+    conn: AsyncConnection, source: str, values: dict[str, object], banks: Iterable[str] | None
+) -> dict[Lane, int]:
+    # There are as many lanes as pairs of banks, so they come as four arrays and not as rows.
+    query = f"SELECT array_agg(sender), array_agg(receiver), array_agg(currency), array_agg({source}"
+    if banks is not None:
+        query += " AND (sender = ANY (:banks) OR receiver = ANY (:banks))"
+        values = {**values, "banks": list(banks)}
+    senders, receivers, currencies, numbers = (await conn.execute(text(query), values)).one()
+    return dict(zip(zip(senders, receivers, currencies, strict=True), numbers, strict=True)) if senders else {}
 
 
 async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[PositionStatement]) -> None:
@@ -114,22 +113,13 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[P
     )
 
 
-async def declared(conn: AsyncConnection, cycle: str, banks: Iterable[str], delivered: Iterable[str]) -> Declared:
+async def declared(conn: AsyncConnection, cycle: str, banks: Sequence[str], delivered: Iterable[str]) -> Declared:
     """Return the numbers that bound the statements of some banks."""
-    rows = await conn.execute(
-        text(
-            "SELECT true, sender, receiver, currency, last_sequence FROM cut_lanes"
-            " WHERE cycle = :cycle AND (sender = ANY (:banks) OR receiver = ANY (:banks))"
-            " UNION ALL SELECT false, sender, receiver, currency, settled_sequence FROM lane_settlements"
-            " WHERE sender = ANY (:banks) OR receiver = ANY (:banks)"
-        ),
-        {"cycle": cycle, "banks": list(banks)},
+    return Declared(
+        delivered=frozenset(delivered),
+        cuts=await cut_lanes(conn, cycle, banks),
+        settled=await settled_lanes(conn, banks),
     )
-    cuts: dict[Lane, int] = {}
-    settled: dict[Lane, int] = {}
-    for is_cut, sender, receiver, currency, sequence in rows:
-        (cuts if is_cut else settled)[sender, receiver, currency] = sequence
-    return Declared(delivered=frozenset(delivered), cuts=cuts, settled=settled)
 
 
 # --- statements -----------------------------------------------------------------------------------------
@@ -144,7 +134,10 @@ async def attested(conn: AsyncConnection, cycle: str, banks: Iterable[str] | Non
         ),
         {"cycle": cycle} if banks is None else {"cycle": cycle, "banks": list(banks)},
     )
-    return [Attested((r[0], r[1], r[2]), r[3], r[4], r[5]) for r in rows]
+    return [
+        Attested((currency, low, high), participant, revision, sha256)
+        for currency, low, high, participant, revision, sha256 in rows.all()
+    ]
 
 
 async def insert_statements(

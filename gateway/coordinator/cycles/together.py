@@ -26,8 +26,14 @@ class Together(Generic[Item, Answer]):
     goes to all callers of the group. Belongs to one event loop.
     """
 
-    def __init__(self, work: Callable[[str, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]]) -> None:
+    def __init__(
+        self,
+        work: Callable[[str, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        *,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._work = work
+        self._at_once = at_once
         self._waiting: list[_Waiting[Item, Answer]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -46,7 +52,7 @@ class Together(Generic[Item, Answer]):
                 group: list[_Waiting[Item, Answer]] = []
                 later: list[_Waiting[Item, Answer]] = []
                 for one in self._waiting:
-                    (group if one[0] == subject and len(group) < AT_ONCE else later).append(one)
+                    (group if one[0] == subject and len(group) < self._at_once else later).append(one)
                 self._waiting = later
                 await self._deal_with(subject, group)
         finally:
