@@ -47,13 +47,13 @@ class Connection:
 
     def __init__(self, url: str, token: Callable[[], str]) -> None:
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
-        self._token, self._head, self._renew_at = token, "", 0.0
+        self.token, self._head, self._renew_at = token, "", 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Send a request and return status and body of the answer."""
         if time.monotonic() >= self._renew_at:
-            self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {self._token()}\r\n"
+            self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {self.token()}\r\n"
             self._renew_at = time.monotonic() + TOKEN_LIFETIME_MAX_S / 2
         if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
