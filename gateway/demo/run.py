@@ -48,6 +48,9 @@ class DemoOptions:
 def run_demo(options: DemoOptions) -> int:
     """Run the day and return the exit code: 0 only if everything holds, 2 for input that can't be used."""
     console = Console()
+    started_at = time.monotonic()
+    if options.payments is not None:
+        console.print(f"reading {options.payments}", highlight=False)
     try:
         plan = plan_from(options)
         directory = _directory(options.keep)
@@ -63,6 +66,7 @@ def run_demo(options: DemoOptions) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("interrupted; every process is stopped")
         code = INTERRUPTED
+    console.print(f"{time.monotonic() - started_at:.0f} seconds", highlight=False)
     if options.keep is not None or code == FAILED:
         console.print(f"logs, keys, databases and exports are in {directory}", highlight=False)
     else:
@@ -102,7 +106,6 @@ async def _run(plan: Plan, directory: Path, console: Console) -> int:
     _cancel_on_signals(console)
     federation = Federation(directory, plan)
     day = Day(federation, plan, console)
-    started_at = time.monotonic()
     try:
         try:
             await federation.set_up(day.tell)
@@ -117,7 +120,6 @@ async def _run(plan: Plan, directory: Path, console: Console) -> int:
     finally:
         await asyncio.to_thread(federation.server.stop)
     show(day.report, console)
-    console.print(f"{time.monotonic() - started_at:.0f} seconds", highlight=False)
     return FAILED if day.report.failures() else HOLDS
 
 
