@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 
 from gateway.demo.plan import Plan, plan_day
+from gateway.federation.money import EXPONENTS
 from participants.rows import PaymentRow
 
 CURRENCIES = ("EUR", "JPY")
@@ -49,14 +50,15 @@ def plan_of(banks: Sequence[str], *, cycles: int, per_lane: int, seed: int) -> P
 
 
 def secrets_of(rows: Sequence[PaymentRow]) -> dict[str, str]:
-    """Return all that only the two banks of a payment may know, and what each is."""
+    """Return all that only the two banks of a payment may know, as single words, and what each is."""
     found: dict[str, str] = {}
     for row in rows:
-        found[row.id] = "payment id"
-        found[row.id.replace("-", "")] = "payment id"
-        found[str(row.amount_minor)] = "amount"
-        found |= dict.fromkeys((row.debtor_account, row.creditor_account), "account")
-        found |= dict.fromkeys((row.debtor_account[5:], row.creditor_account[5:]), "account number")
+        found |= dict.fromkeys((row.id.replace("-", ""), row.id.rpartition("-")[2]), "payment id")
+        # As it is paid, and as ISO 20022 writes it.
+        found |= dict.fromkeys(
+            (str(row.amount_minor), str(row.amount_minor)[: -EXPONENTS[row.currency] or None]), "amount"
+        )
+        found |= dict.fromkeys((row.debtor_account[5:], row.creditor_account[5:]), "account")
         found |= dict.fromkeys((*row.debtor_name.split(), *row.creditor_name.split()), "name")
         found |= dict.fromkeys(row.remittance.split(), "remittance")
     return found

@@ -7,11 +7,9 @@ step is durable; there it is killed. What the cycle must come to is known before
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
-from oracle import PairKey
 from world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -91,14 +89,14 @@ KILLS = (
 
 async def test_an_undisturbed_cycle(world: World) -> None:
     """What the others are compared with is what happens when nothing happens."""
-    await _cycle(world, 0)
+    await world.run_cycle(0)
     await _proven(world)
 
 
 @pytest.mark.parametrize(("number", "kill"), enumerate(KILLS, start=1), ids=[kill.when for kill in KILLS])
 async def test_restart_at_every_step(world: World, number: int, kill: Kill) -> None:
     async with world.gate(kill.place, kill.row) as gate:
-        cycle = asyncio.create_task(_cycle(world, number))
+        cycle = asyncio.create_task(world.run_cycle(number))
         await gate.reached_by(cycle)
         await world.kill(*kill.victims)
         if kill.place in kill.victims:
@@ -116,42 +114,19 @@ async def test_a_bank_that_stays_away_is_carried_over(world: World, number: int,
     rows = world.federation.plan.cycles[number]
     carried = {key: reason for key in world.oracle.pairs_with(rows) if VICTIM in key}
     async with world.gate(VICTIM, row) as gate:
-        cycle = asyncio.create_task(_cycle(world, number, carried, away=VICTIM))
+        cycle = asyncio.create_task(world.run_cycle(number, carried, away=VICTIM))
         await gate.reached_by(cycle)
         await world.kill(VICTIM)
         await gate.roll_back()
     await world.let_deadline_pass()
     await cycle
     await world.restart(VICTIM)
-    await _cycle(world, number + 1)
+    await world.run_cycle(number + 1)
 
 
 async def test_everything_is_where_it_belongs(world: World) -> None:
     """After all of it: no payment lost or doubled, money conserved, every ledger proven from its journal."""
     await _proven(world)
-
-
-async def _cycle(
-    world: World, number: int, carried: Mapping[PairKey, str] | None = None, *, away: str | None = None
-) -> None:
-    """Run the plan's cycle from the first payment to the last settlement leg and compare the outcome."""
-    carried = carried or {}
-    world.begin()
-    rows = world.federation.plan.cycles[number]
-    alice = world.federation.alice
-    cycle = await alice.open_cycle()
-    await world.pay(rows)
-    world.oracle.pay(rows)
-    await alice.cut_off(cycle)
-    await world.until_state(cycle, "netted")
-    rulebook = (await world.cycle(cycle)).rulebook
-    assert await world.result(cycle) == world.oracle.result(cycle, rulebook, carried), cycle
-    await world.approve(cycle)
-    await world.until_state(cycle, "final")
-    await world.posted(cycle)
-    world.oracle.settle(carried)
-    await world.check_lanes(away=away)
-    world.end()
 
 
 async def _proven(world: World) -> None:

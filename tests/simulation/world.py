@@ -12,14 +12,14 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 from gates import Gate, build_gates, closed
-from oracle import Oracle
+from oracle import Oracle, PairKey
 
 from compliance import dsse
 from compliance.statements import NettingResult
@@ -60,16 +60,6 @@ class World:
         self.oracle = Oracle(federation.plan)
         self._under_way = False
 
-    def begin(self) -> None:
-        """Begin a cycle; skips the test if another one failed in the middle of its own."""
-        if self._under_way:
-            pytest.skip("an earlier cycle of this federation didn't come to its end")
-        self._under_way = True
-
-    def end(self) -> None:
-        """Say that the cycle came to its end."""
-        self._under_way = False
-
     # --- processes ---------------------------------------------------------------------------------------
 
     def institution(self, name: str) -> Institution:
@@ -96,6 +86,12 @@ class World:
         for node in nodes:
             node.start()
         await asyncio.to_thread(self.federation.supervisor.wait_ready, *nodes)
+
+    async def restart_all(self) -> None:
+        """Start again what isn't running."""
+        federation = self.federation
+        names = ("coordinator", "agent", *federation.banks)
+        await self.restart(*(name for name in names if not self.institution(name).node.running))
 
     def gate(self, place: str, name: str) -> AbstractAsyncContextManager[Gate]:
         """Close a gate (`gates.py`) in an institution's database."""
@@ -168,6 +164,31 @@ class World:
         envelope = await self.federation.alice.result(cycle)
         dsse.verify(envelope, NettingResult, self.federation.anchor_keys())
         return envelope.payload_bytes()
+
+    async def run_cycle(
+        self, number: int, carried: Mapping[PairKey, str] | None = None, *, away: str | None = None
+    ) -> None:
+        """Run a cycle of the plan from its first payment to the last settlement leg, and compare it with the oracle.
+
+        `carried` are the pairs that must be carried over, and why; `away` is a bank that isn't there at the end.
+        """
+        carried, alice, rows = carried or {}, self.federation.alice, self.federation.plan.cycles[number]
+        if self._under_way:
+            pytest.skip("an earlier cycle of this federation didn't come to its end")
+        self._under_way = True
+        cycle = await alice.open_cycle()
+        await self.pay(rows)
+        self.oracle.pay(rows)
+        await alice.cut_off(cycle)
+        await self.until_state(cycle, "netted")
+        rulebook = (await self.cycle(cycle)).rulebook
+        assert await self.result(cycle) == self.oracle.result(cycle, rulebook, carried), cycle
+        await self.approve(cycle)
+        await self.until_state(cycle, "final")
+        await self.posted(cycle)
+        self.oracle.settle(carried)
+        await self.check_lanes(away=away)
+        self._under_way = False
 
     async def posted(self, cycle: str) -> None:
         """Wait until every bank with a position has posted its settlement leg."""
