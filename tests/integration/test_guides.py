@@ -18,6 +18,8 @@ from gateway.demo.processes import free_ports
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = ("clearing-house", "bank-node", "screening", "import-payments", "operate-a-cycle", "audit")
+RUNBOOKS = ("operating/keys.md",)
+"""Pages that go on where the guides end."""
 TIMEOUT_S = 240
 _BLOCK = re.compile(r"^```(sh|python (\S+))\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -45,7 +47,8 @@ def directory() -> Iterator[Path]:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the guides use curl")
 def test_the_guides_run(directory: Path) -> None:
-    text = "".join(script_of((DOCS / "guides" / f"{name}.md").read_text("utf-8")) for name in GUIDES)
+    pages = [*(f"guides/{name}.md" for name in GUIDES), *RUNBOOKS]
+    text = "".join(script_of((DOCS / page).read_text("utf-8")) for page in pages)
     ports = sorted(set(re.findall(r"\b71\d\d\b", text)))
     for written, free in zip(ports, free_ports(len(ports)), strict=True):
         text = re.sub(rf"\b{written}\b", str(free), text)
@@ -74,6 +77,7 @@ def test_the_guides_run(directory: Path) -> None:
     assert "1 payments taken (0 held by screening), 1 rows refused, 1 of other banks" in said
     assert "ALDRXXA0 EUR -138450" in said  # 1,234.50 by curl, 50.00 released, 100.00 from the file
     assert "VERIFIED: cycle.zip" in said
+    assert len(re.findall(r"^sign (active|retired) ", said, re.MULTILINE)) == 2
 
 
 def _logs(directory: Path) -> str:
