@@ -41,7 +41,7 @@ CHECKS = [
     negative_data_rejection,
 ]
 
-# What a database or a date can't hold: rarely generated, and each once was a 500.
+# What a database or a date can't hold, and what generators rarely come upon.
 UNLUCKY = (
     "/accounts?kind=%00",
     "/accounts?code=%00",
