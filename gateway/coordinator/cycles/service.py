@@ -29,6 +29,7 @@ from gateway.coordinator.rulebook import Rulebook, Slot
 from gateway.federation.database import transaction
 
 NEXT_SLOT_DAYS_MAX = 14
+VALUE_DATE_AHEAD_DAYS = 31
 
 
 class CycleService:
@@ -80,8 +81,9 @@ class CycleService:
     async def open_on_demand(self, value_date: date | None, *, by: str) -> Cycle:
         """Open a cycle by hand; without a value date, the next business day's. Raises Refusal."""
         today = self._now().date()
-        if value_date is not None and (value_date < today or not self._rulebook.is_business_day(value_date)):
-            detail = f"{value_date.isoformat()} is past or no business day"
+        last = today + timedelta(days=VALUE_DATE_AHEAD_DAYS)
+        if value_date is not None and not (today <= value_date <= last and self._rulebook.is_business_day(value_date)):
+            detail = f"{value_date.isoformat()} isn't a business day from today to {last.isoformat()}"
             raise refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
         day = value_date or self._rulebook.business_day(today)
         async with transaction(self._engine) as conn:
