@@ -62,11 +62,21 @@ async def carried_pairs(conn: AsyncConnection, cycle: str) -> dict[PairKey, str]
     return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
+async def _expect_many_rows(conn: AsyncConnection) -> None:
+    """Have whole cycles joined by hashing, for the rest of the transaction.
+
+    A cycle's rows come within a second, long before the planner's statistics know of them: it would take them for a
+    handful and look for the partner of each among all.
+    """
+    await conn.execute(text("SET LOCAL enable_nestloop = off"))
+
+
 async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str, PositionStatement]]:
     """Return the agreed statements that aren't carried over, with their digests, in order.
 
     Both banks signed the same bytes, so one envelope tells all; it was verified when it came in.
     """
+    await _expect_many_rows(conn)
     rows = await conn.execute(
         text(
             "SELECT p.sha256, s.envelope->>'payload' FROM cycle_pairs p JOIN statements s"
@@ -82,20 +92,22 @@ async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str
 
 async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:
     """Return each pair's totals in the last settled cycles."""
+    last = text("SELECT id FROM cycles WHERE state = 'final' ORDER BY value_date DESC, number DESC LIMIT :cycles")
+    settled = (await conn.execute(last, {"cycles": cycles})).scalars().all()
+    await _expect_many_rows(conn)
     rows = await conn.execute(
         text(
             "SELECT p.currency, p.pair_low, p.pair_high, (s.forth_minor + s.back_minor)::text AS total"
             " FROM cycle_pairs p JOIN statements s"
             " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
             " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
-            " WHERE p.carried IS NULL AND p.cycle IN"
-            " (SELECT id FROM cycles WHERE state = 'final' ORDER BY value_date DESC, number DESC LIMIT :cycles)"
+            " WHERE p.carried IS NULL AND p.cycle = ANY (:settled) AND s.cycle = ANY (:settled)"
         ),
-        {"cycles": cycles},
+        {"settled": settled},
     )
     history: dict[PairKey, list[int]] = {}
-    for row in rows:
-        history.setdefault((row.currency, row.pair_low, row.pair_high), []).append(int(row.total))
+    for currency, low, high, total in rows.all():
+        history.setdefault((currency, low, high), []).append(int(total))
     return history
 
 
@@ -110,6 +122,7 @@ class AgreedPair:
 
 async def agreed_so_far(conn: AsyncConnection, cycle: str) -> list[AgreedPair]:
     """Return the pairs of which both banks signed the same bytes."""
+    await _expect_many_rows(conn)
     rows = await conn.execute(
         text(
             "SELECT low.currency, low.pair_low, low.pair_high, low.forth_minor::text AS forth,"
