@@ -20,7 +20,7 @@ demo: $(STAMP)  ## Run a whole clearing day on this machine (six banks, embedded
 	$(BIN)/concordat demo $(ARGS)
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## Formatter, linter, strict types, import rules
 	$(BIN)/ruff format --check .
