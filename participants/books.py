@@ -163,6 +163,21 @@ class Rows:
         self.evidence: list[tuple[bytes, str, str, datetime, bytes]] = []
         self.refusals: list[tuple[datetime, str, str]] = []
 
+    def only_orders(self) -> bool:
+        """Tell whether there is nothing here but events, postings, balances and payments to be sent."""
+        return not (
+            self.accounts
+            or self.closed
+            or self.lanes
+            or self.moved_lanes
+            or self.entries
+            or self.settled
+            or self.disputes
+            or self.undisputed
+            or self.evidence
+            or self.refusals
+        )
+
     def freeze(self) -> None:
         """Take down where accounts and lanes stand now, so that what is decided next doesn't change these rows."""
         self.new_accounts = [(a.id, *a.key, name, opened_by) for a, name, opened_by in self.accounts]

@@ -28,6 +28,7 @@ R = TypeVar("R")
 
 GROUP_ITEMS_MAX = 8_192
 QUEUE_ITEMS_MAX = 65_536
+AT_ONCE_ITEMS_MAX = 256
 CACHED_ACCOUNTS_MAX = 500_000
 RECONNECT_SECONDS_MAX = 2.0
 
@@ -131,8 +132,13 @@ class Ledger:
     # --- the writer ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Write group after group; while one is being written, decide what comes in on top of it."""
+        """Write group after group; while one is being written, decide what comes in on top of it.
+
+        A group that was written is answered once the next one is on its way: answering keeps the event loop busy
+        for longer than PostgreSQL needs to write.
+        """
         ahead: _Decided | None = None
+        written: _Decided | None = None
         while True:
             if ahead is None:
                 if not self._queue:
@@ -155,13 +161,23 @@ class Ledger:
             decided.close()
             writing = asyncio.create_task(self._put(decided))
             writing.add_done_callback(lambda _: self._wake.set())
+            await asyncio.sleep(0)
+            if written is not None:
+                self._written(written)
+                written = None
             ahead = _Decided(self.books)
             sound = await self._decide_meanwhile(ahead, writing)
             if await writing and sound:
-                ahead = ahead if ahead.group else None
+                if ahead.group:
+                    written = decided
+                else:
+                    self._written(decided)
+                    ahead = None
                 continue
             # What was decided on top of a group that wasn't written, or that broke off, is decided again.
-            if not writing.result():
+            if writing.result():
+                self._written(decided)
+            else:
                 await self._write_carefully(decided)
             await self._write_carefully(ahead)
             ahead = None
@@ -201,7 +217,7 @@ class Ledger:
         return True
 
     async def _put(self, decided: _Decided) -> bool:
-        """Write a group and answer it; False if it wasn't written, or nobody knows."""
+        """Write a group; False if it wasn't written, or nobody knows."""
         connection = self._connection
         try:
             if connection is None or connection.is_closed():
@@ -215,7 +231,6 @@ class Ledger:
         except Exception as error:  # whatever it was, the careful way finds out
             log.info("group not written at once", error=repr(error)[:200])
             return False
-        self._written(decided)
         return True
 
     async def _put_rows(self, connection: asyncpg.Connection, decided: _Decided) -> None:
@@ -224,10 +239,14 @@ class Ledger:
             raise _StaleError
         if decided.after == decided.before and not rows.refusals and not rows.closed:
             return
-        if not await store.take_head(connection, decided.before, decided.after):
-            raise _StaleError
-        await store.write(connection, rows)
-        await connection.execute("COMMIT")
+        if len(rows.events) <= AT_ONCE_ITEMS_MAX and rows.only_orders():
+            if not await store.write_at_once(connection, rows, decided.before, decided.after):
+                raise _StaleError
+        else:
+            if not await store.take_head(connection, decided.before, decided.after):
+                raise _StaleError
+            await store.write(connection, rows)
+            await connection.execute("COMMIT")
         self.transactions += 1
 
     def _written(self, decided: _Decided) -> None:
