@@ -137,6 +137,12 @@ class EmbeddedServer:
             "unix_socket_directories": str(self.socket_dir),
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
+            # A journal is written far more than read: room for its indexes' pages, and for checkpoints to be rare.
+            "shared_buffers": "256MB",
+            "wal_buffers": "16MB",
+            "max_wal_size": "2GB",
+            "checkpoint_timeout": "15min",
+            "jit": "off",
             **self._options,
         }
         # pg_ctl hands the options to a shell, hence the quotes.
