@@ -23,12 +23,12 @@ def main(names: list[str]) -> None:
         for column in ("what", "ours", "peer", "ratio", "peer is", "note"):
             table.add_column(column, justify="right" if column in ("ours", "peer", "ratio") else "left")
         for row in module.run():
-            peer = row["peer"]
+            ours, peer = row["ours"], row["peer"]
             table.add_row(
                 row["what"],
-                f"{row['ours']:,.1f} {row['unit']}",
+                ours if isinstance(ours, str) else f"{ours:,.1f} {row['unit']}",
                 f"{peer:,.1f}" if peer else "",
-                f"{row['ours'] / peer:.2f}" if peer else "",
+                f"{ours / peer:.2f}" if peer else "",
                 row["peer_name"],
                 row["note"],
             )
