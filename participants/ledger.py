@@ -97,6 +97,8 @@ class Ledger:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.failed = False
+        """The writer ended by itself: nothing can be written until the process is started again."""
         self.books = Books(bank, agent)
         self.listeners: list[Callable[[Rows], None]] = []
         self.transactions = 0
@@ -105,22 +107,35 @@ class Ledger:
         """Connect and begin to write. Raises OSError, asyncpg.PostgresError."""
         await self._reread()
         self._task = asyncio.create_task(self._run(), name="ledger-writer")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self.failed = True
+        log.error("ledger writer ended", exc_info=error)
+        for waiting in self._queue:
+            waiting.answer.set_exception(error)
+        self._queue.clear()
 
     async def stop(self) -> None:
         """Write what is queued, then let go of the connection."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
         if self._connection is not None:
             await self._connection.close()
 
     async def submit(self, command: Command[R]) -> R:
         """Decide a command and return its result once it is durable.
 
-        Raises Refusal `ledger_busy` (503) when too much is waiting.
+        Raises Refusal `ledger_busy` (503) when too much is waiting, `ledger_failed` (503) when the writer has ended.
         """
         items = max(1, len(command.payment_ids()))
+        if self.failed:
+            raise Refusal("ledger_failed", "the ledger can't be written; the node must be started again", status=503)
         if self._stopping or self._queued_items + items > QUEUE_ITEMS_MAX:
             raise Refusal("ledger_busy", "too many payments are waiting to be written", status=503, retry_after_s=1)
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()

@@ -14,6 +14,7 @@ from gateway.federation.client import FederationClient, MemberIdentity, RemoteEr
 from gateway.federation.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.identity import TokenVerifier
 from gateway.federation.postgres import dsn
+from gateway.federation.problems import Refusal
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.trust import TrustError, TrustStore
 from participants import events
@@ -117,6 +118,8 @@ class BankNode:
 
     async def ready(self) -> dict[str, str]:
         """Name what the node depends on; raises if the ledger can't be reached."""
+        if self.ledger.failed:
+            raise Refusal("ledger_failed", "the ledger's writer has ended; start the node again", status=503)
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         return {
             "status": "ready",
