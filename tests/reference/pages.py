@@ -205,6 +205,7 @@ ANY_SERVICE = (
     ("remote_refused", "502", "another member refused what this one asked of it"),
     ("remote_unavailable", "503", "another member can't be reached"),
     ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
+    ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
     ("database_busy", "503", "with `Retry-After`"),
     ("database_unavailable", "503", "with `Retry-After`"),
     ("trust_list_missing", "503", "no trust list has come yet"),
