@@ -21,7 +21,6 @@ from compliance.keys import Signer
 from compliance.statements import (
     PositionStatement,
     Receipt,
-    ScreeningStatement,
     SettlementFinality,
     SettlementInstruction,
 )
@@ -199,7 +198,7 @@ class Follower:
             if found is None:
                 return
             envelopes = [dsse.sign(statement, self._signer) for statement in found]
-            envelopes.append(dsse.sign(await self._screening(cycle, found), self._signer))
+            envelopes.append(dsse.sign(await self._screener.statement(cycle, found), self._signer))
             await self._ledger.submit(RecordSigned(cycle, 1, envelopes))
             documents = await cycle_reads.read_documents(self._pool, attested_subject(cycle))
         await self._submit_statements(cycle, documents[0].envelopes, complete=True)
@@ -229,9 +228,6 @@ class Follower:
                 self._outbound.wake(lane.receiver, held_too=True)
             raise
         return statements(bank=self._bank, cycle=cycle, points=points, revision=revision)
-
-    async def _screening(self, cycle: str, found: list[PositionStatement]) -> ScreeningStatement:
-        return await self._screener.statement(cycle, found)
 
     async def mend(self) -> None:
         """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -84,6 +85,17 @@ class _Decided:
 
 class _StaleError(Exception):
     """The books don't hold what the database does: another writer moved the ledger, or a payment was known."""
+
+
+@asynccontextmanager
+async def _undone_on_error(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Roll back whatever transaction an error leaves open."""
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed() and connection.is_in_transaction():
+            await connection.execute("ROLLBACK")
+        raise
 
 
 class Ledger:
@@ -227,7 +239,10 @@ class Ledger:
             self._wake.clear()
             if not self._decide_what_waits(group):
                 return False
-            if not writing.done():
+            if self._queue:
+                # The next one needs reading, or the group is full: neither changes before this is written.
+                await asyncio.wait([writing])
+            elif not writing.done():
                 await self._wake.wait()
         return True
 
@@ -237,28 +252,30 @@ class Ledger:
         try:
             if connection is None or connection.is_closed():
                 return False
-            try:
+            async with _undone_on_error(connection):
                 await self._put_rows(connection, decided)
-            except BaseException:
-                if not connection.is_closed() and connection.is_in_transaction():
-                    await connection.execute("ROLLBACK")
-                raise
         except Exception as error:  # whatever it was, the careful way finds out
             log.info("group not written at once", error=repr(error)[:200])
             return False
         return True
 
-    async def _put_rows(self, connection: asyncpg.Connection, decided: _Decided) -> None:
+    async def _put_rows(self, connection: asyncpg.Connection, decided: _Decided, *, begun: bool = False) -> None:
+        """Write a group and commit. Raises _StaleError if the books weren't what the database holds.
+
+        With a transaction `begun`, every payment was read in it and the head is locked: nothing is in doubt.
+        """
         rows = decided.rows
-        if decided.doubted and await store.any_moved_on(connection, decided.doubted):
+        if not begun and decided.doubted and await store.any_moved_on(connection, decided.doubted):
             raise _StaleError
         if decided.after == decided.before and not rows.refusals and not rows.closed:
+            if begun:
+                await connection.execute("ROLLBACK")
             return
-        if len(rows.events) <= AT_ONCE_ITEMS_MAX and rows.only_orders():
+        if not begun and len(rows.events) <= AT_ONCE_ITEMS_MAX and rows.only_orders():
             if not await store.write_at_once(connection, rows, decided.before, decided.after):
                 raise _StaleError
         else:
-            if not await store.take_head(connection, decided.before, decided.after):
+            if not await store.take_head(connection, decided.before, decided.after, begun=begun):
                 raise _StaleError
             await store.write(connection, rows)
             await connection.execute("COMMIT")
@@ -329,7 +346,7 @@ class Ledger:
         if connection is None or connection.is_closed():
             raise OSError("not connected")
         books = self.books
-        try:
+        async with _undone_on_error(connection):
             if careful:
                 books.clear(*await store.lock_head(connection))
             commands = [waiting.command for waiting in group]
@@ -339,22 +356,7 @@ class Ledger:
             for waiting in group:
                 decided.add(waiting)
             decided.close()
-            rows = decided.rows
-            if not careful and decided.doubted and await store.any_moved_on(connection, decided.doubted):
-                raise _StaleError
-            if decided.after == decided.before and not rows.refusals and not rows.closed:
-                if careful:
-                    await connection.execute("ROLLBACK")
-            else:
-                if not await store.take_head(connection, decided.before, decided.after, begun=careful):
-                    raise _StaleError
-                await store.write(connection, rows)
-                await connection.execute("COMMIT")
-                self.transactions += 1
-        except BaseException:
-            if not connection.is_closed() and connection.is_in_transaction():
-                await connection.execute("ROLLBACK")
-            raise
+            await self._put_rows(connection, decided, begun=careful)
         self._written(decided)
 
     async def _reread_patiently(self) -> None:
