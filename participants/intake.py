@@ -20,8 +20,8 @@ from typing import Annotated
 import typer
 
 from compliance.keys import SigningKey
-from gateway.federation.client import AccessToken, FederationClient, RemoteProblem, RemoteUnavailable
-from gateway.federation.identity import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.institution import staff_tokens
 from participants.events import PaymentOrder
 from participants.files import FileRefused, PaymentFile, PaymentRow, ReadOptions, RefusedRow, inspect_file, read_rows
 from participants.payments import OrderOutcome
@@ -165,14 +165,8 @@ def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
     if not path.exists():
         raise IntakeError(f"{path} is missing: run this where the bank's keys are (concordat participant init)")
     key = SigningKey.load(path)
-
-    async def issue(audience: str) -> AccessToken:
-        token = issue_access_token(
-            key=key, issuer=url, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
-        )
-        return AccessToken(token, TOKEN_LIFETIME_MAX_S)
-
-    return FederationClient(subject, key, url, timeout_s=60, token_source=issue)
+    tokens = staff_tokens(key, issuer=url, subject=subject)
+    return FederationClient(subject, key, url, timeout_s=60, token_source=tokens)
 
 
 def register(app: typer.Typer) -> None:

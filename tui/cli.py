@@ -8,27 +8,14 @@ from typing import Annotated
 
 import typer
 
+from gateway.federation.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+
 
 def console(
-    coordinator: Annotated[
-        str, typer.Option(envvar="CONCORDAT_COORDINATOR_URL", help="URL of the coordinator.", show_default=False)
-    ],
-    coordinator_bic: Annotated[
-        str, typer.Option(envvar="CONCORDAT_COORDINATOR_BIC", help="BIC of the coordinator.", show_default=False)
-    ],
-    client: Annotated[
-        str, typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the coordinator.", show_default=False)
-    ],
-    key: Annotated[
-        Path,
-        typer.Option(
-            envvar="CONCORDAT_CLIENT_KEY",
-            help="Your private key (PEM) that the coordinator knows.",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ],
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
     operate: Annotated[
         bool, typer.Option("--operate", help="Allow actions; without it the console only reads.")
     ] = False,

@@ -149,16 +149,14 @@ def _identity(settings: NodeSettings) -> MemberIdentity:
 
 def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient], Awaitable[T]]) -> T:
     """Ask the running agent something as one of its own staff."""
-    from gateway.federation.client import AccessToken, FederationClient, RemoteError
-    from gateway.federation.identity import TOKEN_LIFETIME_MAX_S
-    from gateway.federation.institution import staff_token
+    from gateway.federation.client import FederationClient, RemoteError
+    from gateway.federation.institution import staff_tokens
 
-    async def source(_: str) -> AccessToken:
-        return AccessToken(staff_token(settings, subject), TOKEN_LIFETIME_MAX_S)
+    identity = _identity(settings)
+    tokens = staff_tokens(identity.token, issuer=settings.url, subject=subject)
 
     async def answer() -> T:
-        key = _identity(settings).auth
-        async with FederationClient(settings.bic, key, settings.url, token_source=source) as client:
+        async with FederationClient(settings.bic, identity.auth, settings.url, token_source=tokens) as client:
             return await ask(client)
 
     try:

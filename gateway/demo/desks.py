@@ -19,8 +19,8 @@ import msgspec
 from compliance.dsse import Envelope
 from compliance.keys import SigningKey
 from gateway.demo.plan import AccountPlan
-from gateway.federation.client import AccessToken, FederationClient, Query, RemoteProblem, RemoteUnavailable
-from gateway.federation.identity import issue_access_token
+from gateway.federation.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
+from gateway.federation.institution import staff_tokens
 from gateway.federation.settlement import AccountOpening, Funding, SettlementAccountView
 from gateway.federation.views import Breaks, CycleProgress, OpenCycle, ProposalView, StatusChange
 from gateway.federation.wire import CapChange, Cycle, Decision, ProposalRequest
@@ -43,7 +43,6 @@ T = TypeVar("T")
 BATCH_PAYMENTS = 1_000
 BATCH_ACCOUNTS = 2_000
 FUNDING_MAX = 10**15 - 1
-TOKEN_LIFETIME_S = 300
 PATIENCE_S = 90
 RETRY_S = 0.3
 
@@ -103,19 +102,8 @@ class Staff(Person):
     """One of an institution's own people, who get their tokens at home."""
 
     def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str) -> None:
-        async def source(audience: str) -> AccessToken:
-            token = issue_access_token(
-                key=token_key,
-                issuer=url,
-                subject=subject,
-                audience=audience,
-                client_id=subject,
-                role="staff",
-                lifetime_s=TOKEN_LIFETIME_S,
-            )
-            return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_S)
-
-        super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=60, token_source=source))
+        tokens = staff_tokens(token_key, issuer=url, subject=subject)
+        super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=60, token_source=tokens))
 
 
 class BankDesk(Staff):

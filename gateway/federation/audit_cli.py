@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.federation.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+
 if TYPE_CHECKING:
     from compliance.keys import SigningKey
 
@@ -25,25 +27,10 @@ DOWNLOAD_TIMEOUT_S = 120
 
 def export(
     cycle: Annotated[str, typer.Argument(help="The cycle's id, as in 2026-03-02-01.")],
-    coordinator: Annotated[
-        str, typer.Option(envvar="CONCORDAT_COORDINATOR_URL", help="URL of the coordinator.", show_default=False)
-    ],
-    coordinator_bic: Annotated[
-        str, typer.Option(envvar="CONCORDAT_COORDINATOR_BIC", help="BIC of the coordinator.", show_default=False)
-    ],
-    client: Annotated[
-        str, typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the coordinator.", show_default=False)
-    ],
-    key: Annotated[
-        Path,
-        typer.Option(
-            envvar="CONCORDAT_CLIENT_KEY",
-            help="Your private key (PEM) that the coordinator knows.",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ],
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the archive; <cycle>.zip if absent.", dir_okay=False)
     ] = None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from compliance import dsse
-from gateway.federation.client import MemberIdentity
-from gateway.federation.identity import STAFF_ROLE, issue_access_token
+from compliance.keys import SigningKey
+from gateway.federation.client import AccessToken, MemberIdentity, TokenSource
+from gateway.federation.identity import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.settings import NodeSettings
 
@@ -27,13 +28,22 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
     return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"
 
 
+def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
+    """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
+
+    async def issue(audience: str) -> AccessToken:
+        return AccessToken(_staff_token(key, issuer, subject, audience), TOKEN_LIFETIME_MAX_S)
+
+    return issue
+
+
 def staff_token(settings: NodeSettings, subject: str) -> str:
     """Return an access token for one of the institution's own people, for the institution itself."""
+    key = MemberIdentity(settings.bic, settings.keys_dir).token
+    return _staff_token(key, settings.url, subject, settings.bic)
+
+
+def _staff_token(key: SigningKey, issuer: str, subject: str, audience: str) -> str:
     return issue_access_token(
-        key=MemberIdentity(settings.bic, settings.keys_dir).token,
-        issuer=settings.url,
-        subject=subject,
-        audience=settings.bic,
-        client_id=subject,
-        role=STAFF_ROLE,
+        key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
     )
