@@ -1,0 +1,85 @@
+"""One source for two ways to run a kernel: compiled for speed, interpreted for integers of any size.
+
+A kernel is a function of flat vectors of integers: indexing, `len`, loops and integer arithmetic only. Compiled by
+numba, a vector is an int64 array; the caller guards that no sum reaches 2^62. Interpreted, a vector is a list of
+Python's integers, which can't overflow, and nothing has to be loaded or compiled first: the better way for a small
+instance too. Both take the same steps, so they give the same numbers.
+
+A kernel module begins with `kernel, ints = toolchain(__name__)`; `load` imports it in the wanted way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeVar
+
+SUM_MAX = 2**62
+"""Below this every sum and difference of two sums fits in an int64."""
+
+_INTERPRETED = " (interpreted)"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Decorator = Callable[[_Function], _Function]
+
+
+def load(name: str, *, compiled: bool) -> ModuleType:
+    """Return the kernel module `name`, compiled or interpreted. Each is imported once in a process."""
+    if compiled:
+        return importlib.import_module(name)
+    alias = name + _INTERPRETED
+    if alias not in sys.modules:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise ImportError(name)
+        spec = importlib.util.spec_from_file_location(alias, found.origin)
+        if spec is None or spec.loader is None:
+            raise ImportError(name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[alias] = module
+    return sys.modules[alias]
+
+
+def toolchain(name: str) -> tuple[_Decorator[Any], Callable[[int], Any]]:
+    """Return what a kernel module is made with: the decorator of its kernels, and a maker of vectors of zeros."""
+    return (_as_it_is, _zeros) if name.endswith(_INTERPRETED) else (_njit, _compiled_zeros())
+
+
+def vector(values: Iterable[int], *, compiled: bool) -> Any:
+    """Return the values as a kernel wants them: an int64 array, or a list."""
+    if not compiled:
+        return [int(value) for value in values]
+    import numpy as np
+
+    return np.array(values if isinstance(values, np.ndarray) else list(values), dtype=np.int64)
+
+
+def _as_it_is(function: _Function) -> _Function:
+    return function
+
+
+def _zeros(count: int) -> list[int]:
+    return [0] * count
+
+
+def _njit(function: _Function) -> _Function:
+    import numba
+
+    compiled: _Function = numba.njit(cache=True, nogil=True)(function)
+    return compiled
+
+
+@cache
+def _compiled_zeros() -> Callable[[int], Any]:
+    import numpy as np
+
+    @_njit
+    def zeros(count: int) -> Any:
+        return np.zeros(count, np.int64)
+
+    return zeros
