@@ -5,7 +5,8 @@ numba, a vector is an int64 array; the caller guards that no sum reaches 2^62. I
 Python's integers, which can't overflow, and nothing has to be loaded or compiled first: the better way for a small
 instance too. Both take the same steps, so they give the same numbers.
 
-A kernel module begins with `kernel, ints = toolchain(__name__)`; `load` imports it in the wanted way.
+A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kernels of other modules from
+`beside(__name__, other)`, and is imported in the wanted way by `load`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ def load(name: str, *, compiled: bool) -> ModuleType:
 def toolchain(name: str) -> tuple[_Decorator[Any], Callable[[int], Any]]:
     """Return what a kernel module is made with: the decorator of its kernels, and a maker of vectors of zeros."""
     return (_as_it_is, _zeros) if name.endswith(_INTERPRETED) else (_njit, _compiled_zeros())
+
+
+def beside(name: str, other: str) -> ModuleType:
+    """Return the kernel module `other` in the way that the kernel module `name` is loaded."""
+    return load(other, compiled=not name.endswith(_INTERPRETED))
 
 
 def vector(values: Iterable[int], *, compiled: bool) -> Any:
