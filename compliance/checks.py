@@ -14,6 +14,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from compliance.limits import Limits
+from compliance.result import BY_NETTING, NET_DEBIT_CAP
 from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -83,14 +85,14 @@ def completeness(
 ) -> Check:  # fmt: skip
     """Check that every participant delivered its cut and its statements, and that no pair had to be carried over.
 
-    Pairs that a net debit cap left out are attested; they don't count here.
+    Pairs that a limit left out are attested; they don't count here.
     """
     findings = [f"{name}: no cut" for name in sorted(set(participants) - set(cuts))]
     findings += [f"{name}: no complete attestation" for name in sorted((set(participants) & set(cuts)) - set(attested))]
     findings += [
         f"{pair.currency} {pair.pair[0]} {pair.pair[1]}: carried over, {pair.reason}"
         for pair in result.carried_over
-        if pair.reason != "net_debit_cap"
+        if pair.reason not in BY_NETTING
     ]
     return _check(
         "completeness",
@@ -101,21 +103,46 @@ def completeness(
     )
 
 
-def net_debit_caps(result: NettingResult, caps: Mapping[tuple[str, str], int], *, severity: Severity) -> Check:
-    """Check that no net debit exceeds its cap; `caps` maps (participant, currency) to minor units."""
+def net_debit_caps(result: NettingResult, limits: Limits, *, severity: Severity) -> Check:
+    """Check that nobody owes more than its cap and what it prefunded, less what it reserved."""
+    debits = limits.debits()
     findings = [
-        f"{currency.currency} {position.participant}: owes {-int(position.net_minor)}, cap {cap}"
+        f"{currency.currency} {position.participant}: owes {-int(position.net_minor)}, may owe {limit}"
         for currency in result.results
         for position in currency.positions
-        if (cap := caps.get((position.participant, currency.currency))) is not None and -int(position.net_minor) > cap
+        if (limit := debits.get((position.participant, currency.currency))) is not None
+        and -int(position.net_minor) > limit
     ]
-    excluded = sum(pair.reason == "net_debit_cap" for pair in result.carried_over)
+    excluded = sum(pair.reason == NET_DEBIT_CAP for pair in result.carried_over)
     return _check(
         "net_debit_caps",
         severity,
         findings,
-        passed=f"No net debit exceeds its cap; {excluded} pairs were left out to keep it so.",
-        failed="A net debit exceeds its cap.",
+        passed=f"No net debit exceeds its cap and prefunding; {excluded} pairs were left out to keep it so.",
+        failed="A net debit exceeds its cap and prefunding.",
+    )
+
+
+def bilateral_limits(included: Iterable[PositionStatement], limits: Limits, *, severity: Severity) -> Check:
+    """Check that in no pair of the result one owes the other more than that one lets it."""
+    between = limits.between()
+    findings: list[str] = []
+    looked_at = 0
+    for statement in included:
+        forth, back = (int(flow.amount_minor) for flow in statement.flows)
+        for flow, difference in zip(statement.flows, (forth - back, back - forth), strict=True):
+            limit = between.get((flow.sender, flow.receiver, statement.currency))
+            looked_at += limit is not None
+            if limit is not None and difference > limit:
+                findings.append(
+                    f"{statement.currency} {flow.sender} owes {flow.receiver} {difference}, may owe {limit}"
+                )
+    return _check(
+        "bilateral_limits",
+        severity,
+        sorted(findings),
+        passed=f"{looked_at} bilateral limits concern the pairs of the result; all are kept.",
+        failed="One bank owes another more than that one lets it.",
     )
 
 

@@ -10,7 +10,7 @@ The archive (see `compliance.archive`) holds a fixed set of files, whatever the 
     statements.jsonl     every signed PositionStatement, superseded revisions included
     equivocations.jsonl  two signed documents of one bank where there can be one
     screenings.jsonl     signed ScreeningStatements
-    caps.json            the net debit caps that the netting used
+    limits.json          the net debit caps, prefunding and bilateral limits that the netting kept
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
     proposals.json       what operators proposed, and who decided
@@ -38,15 +38,14 @@ from compliance.checks import Check
 from compliance.dsse import Envelope
 from compliance.events import LoggedEvent
 from compliance.keys import Signer
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Document, Reason, Sha256, Timestamp
-from compliance.statements import TotalAmount as Total
+from compliance.limits import Limits, in_order
+from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
-FORMAT = "concordat-audit-export/1"
+FORMAT = "concordat-audit-export/2"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
 FILES = (
-    "caps.json",
     "checks.json",
     "cuts.jsonl",
     "cycle.json",
@@ -54,6 +53,7 @@ FILES = (
     "events.jsonl",
     "finality.jsonl",
     "instructions.jsonl",
+    "limits.json",
     "proposals.json",
     "receipts.jsonl",
     "result.jsonl",
@@ -65,14 +65,6 @@ FILES = (
 """What the manifest names; every export holds each of them, if need be empty."""
 
 T = TypeVar("T")
-
-
-class Cap(Document, frozen=True, kw_only=True):
-    """A net debit cap that the netting used."""
-
-    participant: Bic
-    currency: CurrencyCode
-    cap_minor: Total
 
 
 class Proposal(Document, frozen=True, kw_only=True):
@@ -119,7 +111,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     statements: tuple[Envelope, ...] = ()
     equivocations: tuple[Equivocation, ...] = ()
     screenings: tuple[Envelope, ...] = ()
-    caps: tuple[Cap, ...] = ()
+    limits: Limits = Limits()
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     proposals: tuple[Proposal, ...] = ()
@@ -185,7 +177,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "statements.jsonl": _lines(record.statements),
         "equivocations.jsonl": _lines(record.equivocations),
         "screenings.jsonl": _lines(record.screenings),
-        "caps.json": canonical.encode(sorted(record.caps, key=lambda cap: (cap.currency, cap.participant))),
+        "limits.json": canonical.encode(in_order(record.limits)),
         "checks.json": canonical.encode(record.checks),
         "result.jsonl": _lines(() if record.result is None else (record.result,)),
         "proposals.json": canonical.encode(sorted(record.proposals, key=lambda one: (one.made_at, one.id))),
@@ -218,7 +210,7 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         statements=_read_lines(files, "statements.jsonl", Envelope),
         equivocations=_read_lines(files, "equivocations.jsonl", Equivocation),
         screenings=_read_lines(files, "screenings.jsonl", Envelope),
-        caps=_decode("caps.json", files["caps.json"], tuple[Cap, ...]),
+        limits=_decode("limits.json", files["limits.json"], Limits),
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),

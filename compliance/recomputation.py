@@ -16,7 +16,7 @@ from compliance import canonical
 from compliance.checks import Verdict, worst
 from compliance.cycle_documents import Documents, Finding, RefutedError, Signed
 from compliance.export import CycleRecord
-from compliance.result import NET_DEBIT_CAP, InconsistentInputError, inconsistency, instructions, net_cycle
+from compliance.result import BY_NETTING, InconsistentInputError, inconsistency, instructions, net_cycle
 from compliance.statements import CycleCut, NettingResult, PositionStatement
 from compliance.trust import Signers
 from netting.model import ObligationRefusedError
@@ -83,9 +83,9 @@ def check_matching(documents: Documents) -> dict[Lane, Signed[PositionStatement]
 
 def _check_carried(lane: Lane, reason: str, *, agreed: bool, cuts: Mapping[str, CycleCut]) -> None:
     """Check that the reason for carrying a pair over isn't disproved by the documents."""
-    if reason == NET_DEBIT_CAP:
+    if reason in BY_NETTING:
         if not agreed:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)} is carried over for a cap, but didn't match")
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)} is carried over for a limit, but didn't match")
     elif reason == "cut_missing":
         if all(bank in cuts for bank in lane[1]):
             raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is carried over, yet both cuts are there")
@@ -107,7 +107,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
             raise RefutedError(Finding.RESULT_DIFFERS, f"a cycle in state {record.state} has a result")
         return f"no result in state {record.state}"
     result = documents.result.document
-    given = [carried for carried in result.carried_over if carried.reason != NET_DEBIT_CAP]
+    given = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
     left_out = {(carried.currency, carried.pair) for carried in given}
     try:
         computed = net_cycle(
@@ -115,7 +115,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
             statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
-            caps={(cap.participant, cap.currency): int(cap.cap_minor) for cap in record.caps},
+            limits=record.limits,
             carried_over=given,
         )
     except (InconsistentInputError, ObligationRefusedError) as error:

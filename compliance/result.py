@@ -1,4 +1,4 @@
-"""The outcome of a cycle as a pure function: agreed statements, caps and rulebook in, result and instructions out.
+"""The outcome of a cycle as a pure function: agreed statements, limits and rulebook in, result and instructions out.
 
 The coordinator calls it to make a result, each bank to check its own instruction, the offline verifier to check the
 whole. None of them has to trust another, because the same input gives the same bytes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from compliance.limits import Limits, repeated
 from compliance.statements import (
     CarriedOver,
     CurrencyResult,
@@ -24,6 +25,8 @@ from netting.model import Obligation
 from netting.multilateral import CurrencyNetting, Position, net
 
 NET_DEBIT_CAP = "net_debit_cap"
+BILATERAL_LIMIT = "bilateral_limit"
+BY_NETTING = frozenset({NET_DEBIT_CAP, BILATERAL_LIMIT})
 """Why a matched pair is carried over by `net_cycle` itself."""
 
 
@@ -55,21 +58,28 @@ def net_cycle(
     value_date: str,
     rulebook_sha256: str,
     statements: Sequence[tuple[str, PositionStatement]],
-    caps: Mapping[tuple[str, str], int],
+    limits: Limits,
     carried_over: Sequence[CarriedOver],
 ) -> NettingResult:
-    """Net the agreed statements of a cycle within the caps.
+    """Net the agreed statements of a cycle within the limits.
 
-    `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency; `caps`
-    maps (participant, currency) to minor units; `carried_over` are the pairs that didn't match. The order of none
-    of them matters. A pair that the caps exclude is carried over as `net_debit_cap`. Raises
+    `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency;
+    `carried_over` are the pairs that didn't match. The order of none of them matters. A pair that a limit leaves out
+    is carried over as `bilateral_limit`, where its own difference is beyond that, or as `net_debit_cap`. Raises
     InconsistentInputError, and netting's ObligationRefusedError where a sum needs more than 38 digits.
     """
     by_lane = _by_lane(cycle, statements, carried_over)
-    selection = apply_caps((o for _, statement in statements for o in _obligations(statement)), caps)
-    excluded = {(exclusion.currency, exclusion.pair) for exclusion in selection.excluded}
-    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane not in excluded}
-    over_cap = (CarriedOver(pair=pair, currency=currency, reason=NET_DEBIT_CAP) for currency, pair in excluded)
+    if (twice := repeated(limits)) is not None:
+        raise InconsistentInputError(f"two limits for {twice}")
+    beyond = _beyond_bilateral(by_lane, limits)
+    within = [o for lane, (_, statement) in by_lane.items() if lane not in beyond for o in _obligations(statement)]
+    excluded = {(exclusion.currency, exclusion.pair) for exclusion in apply_caps(within, limits.debits()).excluded}
+    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane not in excluded | beyond}
+    settling = [obligation for lane in included for obligation in _obligations(by_lane[lane][1])]
+    left_out = (
+        CarriedOver(pair=lane[1], currency=lane[0], reason=BILATERAL_LIMIT if lane in beyond else NET_DEBIT_CAP)
+        for lane in excluded | beyond
+    )
     return NettingResult(
         cycle=cycle,
         value_date=value_date,
@@ -78,8 +88,8 @@ def net_cycle(
             IncludedStatement(pair=pair, currency=currency, sha256=digest)
             for (currency, pair), digest in sorted(included.items())
         ),
-        results=_currency_results(net(selection.kept), included),
-        carried_over=tuple(sorted((*carried_over, *over_cap), key=lambda c: (c.currency, c.pair))),
+        results=_currency_results(net(settling), included),
+        carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
 
 
@@ -150,6 +160,19 @@ def _by_lane(
             )
         left.add(lane)
     return by_lane
+
+
+def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, PositionStatement]], limits: Limits) -> set[Lane]:
+    """Return the pairs in which one owes the other more than that one lets it."""
+    between = limits.between()
+    beyond = set[Lane]()
+    for (currency, pair), (_, statement) in by_lane.items() if between else ():
+        forth, back = (int(flow.amount_minor) for flow in statement.flows)
+        for owing, owed, difference in ((*pair, forth - back), (*pair[::-1], back - forth)):
+            limit = between.get((owing, owed, currency))
+            if limit is not None and difference > limit:
+                beyond.add((currency, pair))
+    return beyond
 
 
 def _obligations(statement: PositionStatement) -> list[Obligation]:

@@ -9,7 +9,7 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  4. The event log has no gap: each event names the digest of the one before.
  5. Every document verifies under its signer's key and is of this cycle.
  6. Both banks of every pair in the result signed the same bytes, up to the cuts; no pair is left out in silence.
- 7. The netting, computed again from the statements and the caps, gives the result byte for byte.
+ 7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
  9. Four eyes: no maker was the checker, and what the rulebook asks for was confirmed.
 10. Finality refers to this result.

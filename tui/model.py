@@ -168,17 +168,17 @@ def bar(part: int, whole: int, width: int) -> str:
     return "━" * filled + "╌" * (width - filled)
 
 
-def cap_use(net_minor: str, cap_minor: str | None) -> int | None:
-    """Return the percentage of a net debit cap in use, rounded up; None without a cap.
+def limit_use(net_minor: str, limit_minor: str | None) -> int | None:
+    """Return the percentage in use of what a participant may owe, rounded up; None without a limit.
 
-    Rounded up, so that 100 shows only once the whole cap is used or exceeded by less than a percent, never hidden.
+    Rounded up, so that 100 shows only once the whole limit is used or exceeded by less than a percent, never hidden.
     """
-    if cap_minor is None:
+    if limit_minor is None:
         return None
-    debit, cap = max(0, -int(net_minor)), int(cap_minor)
-    if cap == 0:
+    debit, limit = max(0, -int(net_minor)), int(limit_minor)
+    if limit == 0:
         return 0 if debit == 0 else 999
-    return -(-debit * 100 // cap)
+    return -(-debit * 100 // limit)
 
 
 # --- the life of a cycle ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from gateway.federation.views import (
     ProposalView,
 )
 from gateway.federation.wire import BreakNotice, Event
-from tui.model import Tone, age_of, bar, cap_use, clock, decimal, money, plain, state_tone
+from tui.model import Tone, age_of, bar, clock, decimal, limit_use, money, plain, state_tone
 
 
 @dataclass(frozen=True)
@@ -234,11 +234,11 @@ def checks(found: Checks) -> Table:
 
 
 def positions(found: Positions) -> Table:
-    """Each participant in each currency, with its use of the net debit cap. What matters most comes first."""
+    """Each participant in each currency, with its use of what it may owe. What matters most comes first."""
     rows = []
     for position in found.positions:
         ccy = position.currency
-        used = cap_use(position.net_minor, position.cap_minor)
+        used = limit_use(position.net_minor, position.limit_minor)
         if used is None:
             use = Cell("no cap", Tone.DIM, "")
         else:
@@ -274,7 +274,7 @@ def positions(found: Positions) -> Table:
     for ccy, of_currency in groupby(found.positions, key=lambda position: position.currency):
         total = sum(int(position.net_minor) for position in of_currency)
         sums.append(f"{ccy} {money(total, ccy)}{'' if total == 0 else ' ✗'}")
-    standing = "provisional, before caps" if found.provisional else "as netted"
+    standing = "provisional, before limits" if found.provisional else "as netted"
     note = f"{found.cycle} · {standing} · sum of nets: {', '.join(sums) or '–'}"
     return Table(f"positions-{found.cycle}", columns, tuple(rows), note)
 
@@ -286,7 +286,7 @@ def _status_tone(status: ParticipantStatus) -> Tone:
 
 
 def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
-    """The participants of the scheme: status, caps, and how old their active keys are."""
+    """The participants of the scheme: status, limits, and how old their active keys are."""
     rows = []
     for member in members:
         oldest: dict[str, str] = {}
@@ -294,7 +294,10 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
             if key.status == "active":
                 oldest[key.use] = min(oldest.get(key.use, key.since), key.since)
         ages = ", ".join(f"{use} {age_of(since, now)}" for use, since in sorted(oldest.items()))
-        caps = ", ".join(f"{cap.currency} {money(cap.cap_minor, cap.currency)}" for cap in member.caps)
+        granted = ", ".join(
+            f"{one.counterparty} {one.currency} {money(one.limit_minor, one.currency)}"
+            for one in member.bilateral_limits
+        )
         rows.append(
             Row(
                 member.bic,
@@ -304,7 +307,8 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
                     Cell(member.status, _status_tone(member.status)),
                     Cell(age_of(member.last_seen_at, now), value=member.last_seen_at or ""),
                     _optional(ages or None),
-                    _optional(caps or None),
+                    _optional(", ".join(_caps(member)) or None),
+                    _optional(granted or None),
                     _optional(member.settlement_account),
                 ),
             )
@@ -316,6 +320,7 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
         Column("last_seen_at", "Seen"),
         Column("key_ages", "Keys' age"),
         Column("caps", "Net debit caps"),
+        Column("bilateral_limits", "Bilateral limits"),
         Column("settlement_account", "Settlement account"),
     )
     by_status: defaultdict[str, int] = defaultdict(int)
@@ -323,6 +328,19 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
         by_status[row.cells[2].text] += 1
     note = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
     return Table("participants", columns, tuple(rows), note)
+
+
+def _caps(member: ParticipantView) -> list[str]:
+    """Return what a participant may owe: its caps, and what it prefunded beside them."""
+    held = {one.currency: one for one in member.prefunding}
+    shown = []
+    for cap in member.caps:
+        text = f"{cap.currency} {money(cap.cap_minor, cap.currency)}"
+        if (prefunded := held.get(cap.currency)) is not None:
+            free = int(prefunded.prefunded_minor) - int(prefunded.reserved_minor)
+            text += f" + {money(free, cap.currency)} prefunded"
+        shown.append(text)
+    return shown
 
 
 _PROPOSAL_TONES = {"pending": Tone.WARN, "confirmed": Tone.GOOD, "rejected": Tone.BAD, "expired": Tone.DIM}

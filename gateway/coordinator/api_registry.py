@@ -1,4 +1,4 @@
-"""HTTP: participants, their life cycle, caps, settlement accounts and keys; the trust list."""
+"""HTTP: participants, their life cycle, limits, settlement accounts and keys; the trust list."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.dsse import Envelope
+from compliance.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
-from gateway.coordinator.lifecycle import Step
+from gateway.coordinator.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry import Registry
 from gateway.federation.membership import SettlementAccountChange
 from gateway.federation.node import requires
 from gateway.federation.paging import Page, encode_cursor
+from gateway.federation.problems import Refusal
 from gateway.federation.views import ParticipantPage, ParticipantView, StatusChange
-from gateway.federation.wire import CapChange
+from gateway.federation.wire import BilateralLimitChange, CapChange, PrefundingChange
 
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
@@ -26,6 +28,7 @@ StepPath = Annotated[Step, PathParameter(description="What happens to the partic
 
 _OPERATOR = requires("operator")
 _MEMBER = requires("participant", "agent", "coordinator")
+_LIMITING = requires("operator", "participant")
 _READER = requires("operator", "auditor", "participant")
 
 
@@ -37,7 +40,7 @@ class ParticipantController(Controller):
     async def page(
         self, request: Request[Any, Any, Any], registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
-        """List the participants by BIC. A participant sees caps and accounts of its own only."""
+        """List the participants by BIC. A participant sees limits and accounts of its own only."""
         found = await registry.page(after=page.text() or "", limit=page.limit + 1)
         items = tuple(_seen_by(request, item) for item in found[: page.limit])
         return ParticipantPage(items=items, next=encode_cursor(items[-1].bic) if len(found) > page.limit else None)
@@ -89,6 +92,45 @@ class ParticipantController(Controller):
         """Set a net debit cap; it counts from the next netting on."""
         return await registry.set_cap(bic, currency, int(data.cap_minor), by=request.auth.sub, reason=data.reason)
 
+    @put("/{bic:str}/prefunding/{currency:str}", guards=[_OPERATOR], operation_id="setPrefunding")
+    async def set_prefunding(
+        self,
+        request: Request[Any, Any, Any],
+        bic: BicPath,
+        currency: CurrencyPath,
+        data: JSONBody[PrefundingChange],
+        registry: NamedDependency[Registry],
+    ) -> ParticipantView:
+        """Set what a participant prefunded beside its cap; it counts from the next netting on."""
+        prefunding = Prefunding(
+            participant=bic,
+            currency=currency,
+            prefunded_minor=data.prefunded_minor,
+            reserved_minor=data.reserved_minor,
+        )
+        return await registry.set_prefunding(prefunding, by=request.auth.sub, reason=data.reason)
+
+    @put(
+        "/{bic:str}/bilateral-limits/{counterparty:str}/{currency:str}",
+        guards=[_LIMITING],
+        operation_id="setBilateralLimit",
+    )
+    async def set_bilateral_limit(
+        self,
+        request: Request[Any, Any, Any],
+        bic: BicPath,
+        counterparty: BicPath,
+        currency: CurrencyPath,
+        data: JSONBody[BilateralLimitChange],
+        registry: NamedDependency[Registry],
+    ) -> ParticipantView:
+        """Set the most that a counterparty may owe a participant net; a participant sets its own limits."""
+        caller = request.auth
+        if caller.role == "participant" and caller.sub != bic:
+            raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only", status=403)
+        limit = None if data.limit_minor is None else int(data.limit_minor)
+        return await registry.set_bilateral_limit(bic, counterparty, currency, limit, by=caller.sub, reason=data.reason)
+
     @put("/{bic:str}/settlement-account", guards=[_OPERATOR], operation_id="setSettlementAccount")
     async def set_settlement_account(
         self,
@@ -111,7 +153,9 @@ def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> Particip
     """Return as much of a participant as the caller may know."""
     if request.auth.role != "participant" or request.auth.sub == view.bic:
         return view
-    return msgspec.structs.replace(view, settlement_account=None, caps=(), last_seen_at=None)
+    return msgspec.structs.replace(
+        view, settlement_account=None, caps=(), prefunding=(), bilateral_limits=(), last_seen_at=None
+    )
 
 
 route_handlers: list[ControllerRouterHandler] = [ParticipantController, trust_list]

@@ -1,4 +1,4 @@
-"""The registry's tables: members, their keys, settlement accounts and caps. Queries only; decisions are elsewhere.
+"""The registry's tables: members, their keys and settlement accounts. Queries only; decisions are elsewhere.
 
 Each function works in the caller's transaction.
 """
@@ -13,11 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.keys import VerifyingKey
+from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.lifecycle import RegistryReason, Status
 from gateway.federation.membership import SettlementAccount
 from gateway.federation.problems import Refusal
-from gateway.federation.views import CapView, KeyView, ParticipantView
+from gateway.federation.views import KeyView, ParticipantView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ async def key_uses(conn: AsyncConnection, bic: str) -> frozenset[str]:
     return frozenset(rows.scalars())
 
 
-# --- settlement accounts and caps ------------------------------------------------------------------------
+# --- settlement accounts --------------------------------------------------------------------------------
 
 
 async def set_settlement_account(conn: AsyncConnection, bic: str, settlement: SettlementAccount) -> None:
@@ -171,22 +172,6 @@ async def settlement_accounts(conn: AsyncConnection) -> dict[str, SettlementAcco
     return {row.bic: SettlementAccount(agent=row.agent, account=row.account) for row in rows}
 
 
-async def set_cap(conn: AsyncConnection, bic: str, currency: str, cap_minor: int) -> None:
-    await conn.execute(
-        text(
-            "INSERT INTO caps (bic, currency, cap_minor) VALUES (:bic, :currency, CAST(CAST(:cap AS text) AS numeric))"
-            " ON CONFLICT (bic, currency) DO UPDATE SET cap_minor = excluded.cap_minor"
-        ),
-        {"bic": bic, "currency": currency, "cap": str(cap_minor)},
-    )
-
-
-async def caps(conn: AsyncConnection) -> dict[tuple[str, str], int]:
-    """Return the net debit caps in minor units, by (BIC, currency)."""
-    rows = await conn.execute(text("SELECT bic, currency, cap_minor::text AS cap_minor FROM caps"))
-    return {(row.bic, row.currency): int(row.cap_minor) for row in rows}
-
-
 # --- views ----------------------------------------------------------------------------------------------
 
 
@@ -210,15 +195,7 @@ async def view(conn: AsyncConnection, bic: str) -> ParticipantView:
 async def views(conn: AsyncConnection, bics: Sequence[str]) -> tuple[ParticipantView, ...]:
     """Return these members in full, ordered by BIC."""
     wanted = {"bics": list(bics)}
-    cap_views: dict[str, list[CapView]] = {}
-    for row in await conn.execute(
-        text(
-            "SELECT bic, currency, cap_minor::text AS cap_minor FROM caps WHERE bic = ANY (:bics)"
-            " ORDER BY bic, currency"
-        ),
-        wanted,
-    ):
-        cap_views.setdefault(row.bic, []).append(CapView(currency=row.currency, cap_minor=row.cap_minor))
+    limit_views = await limits.views(conn, bics)
     key_views: dict[str, list[KeyView]] = {}
     for row in await conn.execute(
         text("SELECT bic, kid, use, status, since FROM member_keys WHERE bic = ANY (:bics) ORDER BY use, since, kid"),
@@ -241,7 +218,9 @@ async def views(conn: AsyncConnection, bics: Sequence[str]) -> tuple[Participant
             url=row.url,
             since=timestamp(row.status_since),
             settlement_account=None if row.agent is None else f"{row.agent}/{row.account}",
-            caps=tuple(cap_views.get(row.bic, ())),
+            caps=tuple(limit_views[row.bic].caps),
+            prefunding=tuple(limit_views[row.bic].prefunding),
+            bilateral_limits=tuple(limit_views[row.bic].bilateral),
             keys=tuple(key_views.get(row.bic, ())),
             last_seen_at=None if row.last_seen_at is None else timestamp(row.last_seen_at),
         )

@@ -1,4 +1,4 @@
-"""The registry: who is a member, in which state, with which keys, settlement account and caps.
+"""The registry: who is a member, in which state, with which keys, settlement account and limits.
 
 Every change is an event; one that members must know publishes a new version of the trust list. Both happen in the
 transaction of the change.
@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance import canonical, dsse
 from compliance.dsse import Envelope, EvidenceError
 from compliance.keys import Signer, VerifyingKey
-from gateway.coordinator import events, members, trust_list
+from compliance.limits import Prefunding
+from gateway.coordinator import events, limits, members, trust_list
 from gateway.coordinator.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.members import MemberRecord
 from gateway.coordinator.rulebook import Rulebook
@@ -113,10 +114,42 @@ class Registry:
         """Set a net debit cap; it counts from the next netting on."""
         self._require_cleared(currency)
         async with transaction(self._engine) as conn:
-            member = await members.require(conn, bic, lock=True)
-            if member.status is Status.LEFT:
-                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+            await self._require_member(conn, bic)
             await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
+            return await members.view(conn, bic)
+
+    async def set_prefunding(self, prefunding: Prefunding, *, by: str, reason: str) -> ParticipantView:
+        """Set what a participant prefunded; it counts from the next netting on."""
+        bic = prefunding.participant
+        self._require_cleared(prefunding.currency)
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            await limits.set_prefunding(conn, prefunding)
+            what = {
+                "currency": prefunding.currency,
+                "prefunded_minor": prefunding.prefunded_minor,
+                "reserved_minor": prefunding.reserved_minor,
+            }
+            await events.append(conn, "prefunding.changed", {"bic": bic, **what}, audience=[bic])
+            await events.acted(conn, by, "prefunding", bic, reason, **what)
+            return await members.view(conn, bic)
+
+    async def set_bilateral_limit(
+        self, bic: str, counterparty: str, currency: str, limit_minor: int | None, *, by: str, reason: str
+    ) -> ParticipantView:
+        """Set the most that a counterparty may owe a participant net, or lift it; it counts from the next netting."""
+        self._require_cleared(currency)
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
+                detail = f"{counterparty} isn't another participant"
+                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail, status=404)
+            await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
+            limit = None if limit_minor is None else str(limit_minor)
+            what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
+            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what}, audience=[bic])
+            if by != bic:
+                await events.acted(conn, by, "bilateral_limit", bic, reason, **what)
             return await members.view(conn, bic)
 
     async def set_settlement_account(
@@ -124,9 +157,7 @@ class Registry:
     ) -> ParticipantView:
         """Set where a participant settles."""
         async with transaction(self._engine) as conn:
-            member = await members.require(conn, bic, lock=True)
-            if member.status is Status.LEFT:
-                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+            await self._require_member(conn, bic)
             await members.set_settlement_account(conn, bic, settlement)
             account = f"{settlement.agent}/{settlement.account}"
             await events.acted(conn, by, "settlement_account", bic, reason, account=account)
@@ -249,10 +280,15 @@ class Registry:
         await members.set_status(conn, bic, status)
         await events.append(conn, "participant.changed", _change(bic, previous, status))
 
+    async def _require_member(self, conn: AsyncConnection, bic: str) -> None:
+        member = await members.require(conn, bic, lock=True)
+        if member.status is Status.LEFT:
+            raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+
     async def _set_cap(
         self, conn: AsyncConnection, bic: str, currency: str, cap_minor: int, *, by: str, reason: str
     ) -> None:
-        await members.set_cap(conn, bic, currency, cap_minor)
+        await limits.set_cap(conn, bic, currency, cap_minor)
         data = {"bic": bic, "currency": currency, "cap_minor": str(cap_minor)}
         await events.append(conn, "cap.changed", data, audience=[bic])
         await events.acted(conn, by, "cap", bic, reason, currency=currency, cap_minor=str(cap_minor))

@@ -28,7 +28,7 @@ ParticipantStatus = Literal["applied", "approved", "active", "suspended", "left"
 ProposalAction = Literal["approve", "hold", "release", "abandon"]
 ProposalStatus = Literal["pending", "confirmed", "rejected", "expired"]
 
-# A net debit cap may leave no room at all, and a later change of cap may leave less than none.
+# A limit may leave no room at all, and a later change of it may leave less than none.
 SignedAmount = NetAmount
 
 
@@ -98,7 +98,11 @@ class CycleProgress(Message, frozen=True, kw_only=True):
 
 
 class PositionView(Message, frozen=True, kw_only=True):
-    """One participant in one currency of a cycle. `headroom_minor` = cap + net; None where no cap is set."""
+    """One participant in one currency of a cycle.
+
+    `limit_minor` is the most that it may owe net: its cap and what it prefunded, less what it reserved.
+    `headroom_minor` = limit + net. All three are None where no cap is set.
+    """
 
     participant: Bic
     currency: CurrencyCode
@@ -106,13 +110,14 @@ class PositionView(Message, frozen=True, kw_only=True):
     pays_minor: TotalAmount
     net_minor: NetAmount
     cap_minor: TotalAmount | None = None
+    limit_minor: TotalAmount | None = None
     headroom_minor: SignedAmount | None = None
 
 
 class Positions(Message, frozen=True, kw_only=True):
     """`GET /cycles/{id}/positions`, ordered by (currency, participant).
 
-    `provisional` until the cycle is netted: the agreed statements so far, without the effect of caps.
+    `provisional` until the cycle is netted: the agreed statements so far, without the effect of limits.
     """
 
     cycle: CycleId
@@ -195,6 +200,22 @@ class CapView(Message, frozen=True, kw_only=True):
     cap_minor: TotalAmount
 
 
+class PrefundingView(Message, frozen=True, kw_only=True):
+    """Money set aside for net debits, and how much of it no cycle may use."""
+
+    currency: CurrencyCode
+    prefunded_minor: TotalAmount
+    reserved_minor: TotalAmount
+
+
+class BilateralLimitView(Message, frozen=True, kw_only=True):
+    """The most that a counterparty may owe this participant net."""
+
+    counterparty: Bic
+    currency: CurrencyCode
+    limit_minor: TotalAmount
+
+
 class KeyView(Message, frozen=True, kw_only=True):
     """A public key of a participant, with its age."""
 
@@ -215,6 +236,9 @@ class ParticipantView(Message, frozen=True, kw_only=True):
     """When it got its present status."""
     settlement_account: str | None = None
     caps: tuple[CapView, ...] = ()
+    prefunding: tuple[PrefundingView, ...] = ()
+    bilateral_limits: tuple[BilateralLimitView, ...] = ()
+    """Those that it grants to others."""
     keys: tuple[KeyView, ...] = ()
     last_seen_at: Timestamp | None = None
 

@@ -180,7 +180,8 @@ class Event(Message, frozen=True, kw_only=True):
 
     Types: cycle.opened, cycle.cut_off, cycle.attesting, cycle.break, cycle.equivocation, cycle.matched, cycle.netted,
     cycle.held, cycle.approved, cycle.instructed, cycle.deferred, cycle.settled, cycle.final, cycle.abandoned,
-    participant.changed, trust_list.published, cap.changed, proposal.made, proposal.decided.
+    participant.changed, trust_list.published, cap.changed, prefunding.changed, bilateral_limit.changed, proposal.made,
+    proposal.decided.
     """
 
     id: Count
@@ -226,4 +227,19 @@ class CapChange(Message, frozen=True, kw_only=True):
     """A net debit cap in one currency."""
 
     cap_minor: TotalAmount
+    reason: Reason
+
+
+class PrefundingChange(Message, frozen=True, kw_only=True):
+    """What a participant prefunded in one currency, and how much of it no cycle may use."""
+
+    prefunded_minor: TotalAmount
+    reserved_minor: TotalAmount = "0"
+    reason: Reason
+
+
+class BilateralLimitChange(Message, frozen=True, kw_only=True):
+    """The most that a counterparty may owe a participant net in one currency; null lifts the limit."""
+
+    limit_minor: TotalAmount | None
     reason: Reason

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from gateway.federation.views import (
+    BilateralLimitView,
+    CapView,
     CurrencyTotal,
     CycleProgress,
     CycleSummary,
@@ -21,6 +23,7 @@ from gateway.federation.views import (
     ParticipantView,
     Positions,
     PositionView,
+    PrefundingView,
     ProposalView,
 )
 from gateway.federation.wire import BreakNotice, Cycle, CycleState
@@ -34,11 +37,11 @@ from tui.model import (
     Tone,
     age,
     bar,
-    cap_use,
     cycle_to_follow,
     decimal,
     freshness,
     gauges,
+    limit_use,
     money,
     plain,
     steps,
@@ -90,7 +93,13 @@ def a_proposal(made_by: str = "alice") -> ProposalView:
 
 def a_position(net: str, cap: str | None, currency: str = "EUR", participant: str = "ALPHDEFF") -> PositionView:
     return PositionView(
-        participant=participant, currency=currency, receives_minor="0", pays_minor="0", net_minor=net, cap_minor=cap
+        participant=participant,
+        currency=currency,
+        receives_minor="0",
+        pays_minor="0",
+        net_minor=net,
+        cap_minor=cap,
+        limit_minor=cap,
     )
 
 
@@ -130,7 +139,7 @@ def test_only_all_of_it_fills_the_bar(part: int, filled: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "cap", "percent"),
+    ("net", "limit", "percent"),
     [
         ("100", "1000", 0),
         ("-1", "1000", 1),
@@ -140,8 +149,8 @@ def test_only_all_of_it_fills_the_bar(part: int, filled: int) -> None:
         ("-1", "0", 999),
     ],
 )
-def test_cap_use_never_hides_a_breach(net: str, cap: str | None, percent: int | None) -> None:
-    assert cap_use(net, cap) == percent
+def test_limit_use_never_hides_a_breach(net: str, limit: str | None, percent: int | None) -> None:
+    assert limit_use(net, limit) == percent
 
 
 # --- freshness ----------------------------------------------------------------------------------------------
@@ -245,6 +254,21 @@ def test_keys_age_is_that_of_the_oldest_active_key() -> None:
         ),
     )
     assert tables.participants([member], NOW).rows[0].cells[4].text == "sign 10 d"
+
+
+def test_limits_stand_beside_each_other() -> None:
+    member = ParticipantView(
+        bic="ALPHDEFF",
+        name="Alpha",
+        status="active",
+        url="https://alpha.example",
+        since="2026-03-01T00:00:00Z",
+        caps=(CapView(currency="EUR", cap_minor="10000"), CapView(currency="JPY", cap_minor="5")),
+        prefunding=(PrefundingView(currency="EUR", prefunded_minor="900", reserved_minor="100"),),
+        bilateral_limits=(BilateralLimitView(counterparty="BETAFRPP", currency="EUR", limit_minor="700"),),
+    )
+    cells = [cell.text for cell in tables.participants([member], NOW).rows[0].cells]
+    assert cells[5:7] == ["EUR 100.00 + 8.00 prefunded, JPY 5", "BETAFRPP EUR 7.00"]
 
 
 def test_exports_hold_exact_amounts_and_the_same_bytes_each_time(tmp_path: Path) -> None:

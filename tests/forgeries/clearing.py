@@ -18,7 +18,6 @@ from compliance.export import (
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
-    Cap,
     CycleRecord,
     Equivocation,
     FileEntry,
@@ -27,6 +26,7 @@ from compliance.export import (
     build_export,
 )
 from compliance.keys import SigningKey
+from compliance.limits import Cap, Limits
 from compliance.result import instructions, net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -53,6 +53,7 @@ BANKS = A, B, C, D = "AAAADEFF", "BBBBFRPP", "CCCCNL2A", "DDDDGB2L"
 RULEBOOK = canonical.encode({"version": "test", "approval": {"mode": "always", "thresholds_minor": {}}})
 AT = "2026-03-02T09:00:00.000000Z"
 ROOT = "ab" * 32
+LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
 
 
 def generate_keys() -> dict[str, SigningKey]:
@@ -134,7 +135,7 @@ class Scheme:
             value_date="2026-03-02",
             rulebook_sha256=canonical.digest(rulebook),
             statements=pairs,
-            caps={(C, "EUR"): 50_000},
+            limits=LIMITS,
             carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")],
         )
         sha256 = canonical.digest(canonical.encode(result))
@@ -169,7 +170,7 @@ class Scheme:
                 )
                 for bank in BANKS
             ),
-            caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),),
+            limits=LIMITS,
             checks=(Check(name="conservation", verdict="pass", detail="as it should be"),),
             result=self.sign(COORDINATOR, result),
             proposals=(self.proposal(sha256),),

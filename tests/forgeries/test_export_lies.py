@@ -6,6 +6,7 @@ import pytest
 from clearing import (
     COORDINATOR,
     CYCLE,
+    LIMITS,
     OTHER_CYCLE,
     ROOT,
     A,
@@ -29,6 +30,7 @@ from compliance.export import (
     Equivocation,
 )
 from compliance.keys import SigningKey
+from compliance.limits import BilateralLimit, Cap, Limits
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -212,11 +214,20 @@ def test_an_altered_net_with_the_old_manifest() -> None:
     assert refused(repacked(files)).finding is Finding.RESULT_DIFFERS
 
 
-def test_another_rulebook_or_cap() -> None:
+def test_another_rulebook_or_limit() -> None:
     error = lied(rulebook=canonical.encode({"approval": {"mode": "never", "thresholds_minor": {}}}))
     assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
     assert error.detail.startswith("the result: rulebook")
-    assert lied(caps=()).step == 7
+    twice = (*LIMITS.caps, replace(LIMITS.caps[0], cap_minor="1"))
+    granted = BilateralLimit(participant=B, counterparty=A, currency="EUR", limit_minor="7499")
+    tighter = Cap(participant=A, currency="EUR", cap_minor="0")
+    for limits in (
+        Limits(),
+        replace(LIMITS, caps=twice),
+        replace(LIMITS, bilateral=(granted,)),
+        replace(LIMITS, caps=(*LIMITS.caps, tighter)),
+    ):
+        assert lied(limits=limits).step == 7
     assert lied(value_date="2026-03-03").step == 7
     assert lied(result=None).step == 7
 

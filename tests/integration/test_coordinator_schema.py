@@ -20,6 +20,7 @@ ALLOWED = {
         "cycle text, currency text, pair_low text, pair_high text, revision integer, kind text, missing_from "
         "text, noticed_at timestamp with time zone, resolved_at timestamp with time zone"
     ),
+    "bilateral_limits": "bic text, counterparty text, currency text, limit_minor numeric(38,0)",
     "caps": "bic text, currency text, cap_minor numeric(38,0)",
     "clients": "client_id text, role text, kid text, x text, disabled boolean",
     "cut_lanes": "cycle text, receiver text, sender text, currency text, last_sequence bigint",
@@ -52,12 +53,15 @@ ALLOWED = {
         "bic text, name text, kind text, status text, status_since timestamp with time zone, url text, "
         "last_seen_at timestamp with time zone"
     ),
+    "prefunding": "bic text, currency text, prefunded_minor numeric(38,0), reserved_minor numeric(38,0)",
     "proposals": (
         "id uuid, cycle text, action text, reason text, subject_sha256 text, made_by text, made_at timestamp "
         "with time zone, expires_at timestamp with time zone, decision text, decided_by text, decided_at "
         "timestamp with time zone, decision_reason text"
     ),
-    "results": "cycle text, sha256 text, envelope json, caps json, checks json, totals json",
+    "results": (
+        "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, bilateral json"
+    ),
     "rulebooks": "sha256 text, document json, adopted_at timestamp with time zone",
     "screenings": (
         "id bigint, cycle text, participant text, sha256 text, envelope json, received_at timestamp with time zone"

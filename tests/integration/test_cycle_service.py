@@ -488,6 +488,7 @@ async def test_a_failed_check_holds_the_cycle_until_two_people_release_it(found:
         "conservation": "pass",
         "completeness": "fail",
         "net_debit_caps": "pass",
+        "bilateral_limits": "pass",
         "screening_attested": "pass",
         "aggregate_flow": "pass",
     }

@@ -22,7 +22,7 @@ from gateway.federation.database import transaction
 from gateway.federation.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
 from gateway.federation.problems import Refusal
 from gateway.federation.trust import TrustStore
-from gateway.federation.views import ParticipantPage, ParticipantView
+from gateway.federation.views import BilateralLimitView, ParticipantPage, ParticipantView, PrefundingView
 from gateway.federation.wire import Events
 from tests.conftest import NewDatabase
 
@@ -189,6 +189,39 @@ async def test_caps(coordinator: Coordinator, operator: FederationClient) -> Non
         assert (await own.get(base, ParticipantView, audience=COORDINATOR)).caps
         seen = await other.get(base, ParticipantView, audience=COORDINATOR)
         assert (seen.caps, seen.settlement_account, seen.last_seen_at) == ((), None, None)
+
+
+async def test_prefunding(coordinator: Coordinator, operator: FederationClient) -> None:
+    await coordinator.admit(ALPHA)
+    base = f"{coordinator.url}/participants/{ALPHA}"
+    body = {"prefunded_minor": "500", "reserved_minor": "20", "reason": "deposited"}
+    view = await operator.put(f"{base}/prefunding/EUR", ParticipantView, audience=COORDINATOR, json=body)
+    assert view.prefunding == (PrefundingView(currency="EUR", prefunded_minor="500", reserved_minor="20"),)
+    body = {"prefunded_minor": "0", "reason": "withdrawn"}
+    view = await operator.put(f"{base}/prefunding/EUR", ParticipantView, audience=COORDINATOR, json=body)
+    assert view.prefunding == (PrefundingView(currency="EUR", prefunded_minor="0", reserved_minor="0"),)
+    assert await refused(operator, "PUT", f"{base}/prefunding/XAU", body) == (422, "currency_unknown")
+
+
+async def test_a_participant_limits_what_others_may_owe_it(
+    coordinator: Coordinator, operator: FederationClient
+) -> None:
+    alpha, bravo = await coordinator.admit(ALPHA, BRAVO)
+    base = f"{coordinator.url}/participants/{ALPHA}"
+    of_bravo = f"{base}/bilateral-limits/{BRAVO}/EUR"
+    body = {"limit_minor": "700", "reason": "its rating"}
+    async with coordinator.client(alpha) as own, coordinator.client(bravo) as other:
+        view = await own.put(of_bravo, ParticipantView, audience=COORDINATOR, json=body)
+        assert view.bilateral_limits == (BilateralLimitView(counterparty=BRAVO, currency="EUR", limit_minor="700"),)
+        assert await refused(other, "PUT", of_bravo, body) == (403, "not_yours")
+        assert (await other.get(base, ParticipantView, audience=COORDINATOR)).bilateral_limits == ()
+        lifted = {"limit_minor": None, "reason": "paid back"}
+        view = await operator.put(of_bravo, ParticipantView, audience=COORDINATOR, json=lifted)
+        assert view.bilateral_limits == ()
+        for counterparty in (ALPHA, AGENT, "NOBODY00"):
+            url = f"{base}/bilateral-limits/{counterparty}/EUR"
+            assert await refused(own, "PUT", url, body) == (404, "participant_unknown"), counterparty
+        assert await refused(own, "PUT", f"{base}/bilateral-limits/{BRAVO}/XAU", body) == (422, "currency_unknown")
 
 
 async def test_only_operators_operate(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from compliance import canonical, merkle
+from compliance.limits import Cap, Limits
 from compliance.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.demo.plan import Plan
@@ -58,11 +59,13 @@ class Oracle:
             value_date=cycle[:10],
             rulebook_sha256=rulebook_sha256,
             statements=[(canonical.digest(canonical.encode(s)), s) for s in statements],
-            caps={
-                (bank, currency): max(liquidity, 1)
-                for bank in self.plan.banks
-                for currency, liquidity in self.plan.liquidity(bank).items()
-            },
+            limits=Limits(
+                caps=tuple(
+                    Cap(participant=bank, currency=currency, cap_minor=str(max(liquidity, 1)))
+                    for bank in self.plan.banks
+                    for currency, liquidity in self.plan.liquidity(bank).items()
+                )
+            ),
             carried_over=[CarriedOver(pair=key[1:], currency=key[0], reason=why) for key, why in carried.items()],
         )
         return canonical.encode(result)

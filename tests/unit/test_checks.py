@@ -10,6 +10,7 @@ import pytest
 
 from compliance import checks
 from compliance.checks import Check
+from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
 from compliance.result import net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -53,7 +54,7 @@ def netted(carried: tuple[CarriedOver, ...] = ()) -> NettingResult:
         value_date="2026-01-05",
         rulebook_sha256="0" * 64,
         statements=[(str(number), one) for number, one in enumerate(STATEMENTS)],
-        caps={},
+        limits=Limits(),
         carried_over=carried,
     )
 
@@ -89,9 +90,29 @@ def test_completeness() -> None:
 
 def test_net_debit_caps() -> None:
     # A pays 100 and receives 30.
-    assert checks.net_debit_caps(netted(), {(A, "EUR"): 70, (C, "EUR"): 0}, severity="fail").verdict == "pass"
-    assert checks.net_debit_caps(netted(), {(A, "EUR"): 69}, severity="fail").verdict == "fail"
-    assert checks.net_debit_caps(netted(), {(A, "JPY"): 0}, severity="fail").verdict == "pass"
+    def check(*caps: tuple[str, str, int], prefunded: int = 0, reserved: int = 0) -> Check:
+        held = Prefunding(participant=A, currency="EUR", prefunded_minor=str(prefunded), reserved_minor=str(reserved))
+        limits = Limits(
+            caps=tuple(Cap(participant=bic, currency=code, cap_minor=str(cap)) for bic, code, cap in caps),
+            prefunding=(held,),
+        )
+        return checks.net_debit_caps(netted(), limits, severity="fail")
+
+    assert check((A, "EUR", 70), (C, "EUR", 0)).verdict == "pass"
+    assert check((A, "EUR", 69)).evidence == (f"EUR {A}: owes 70, may owe 69",)
+    assert check((A, "JPY", 0)).verdict == "pass"
+    assert check((A, "EUR", 60), prefunded=10).verdict == "pass"
+    assert check((A, "EUR", 60), prefunded=10, reserved=1).verdict == "fail"
+
+
+def test_bilateral_limits() -> None:
+    def check(by: str, to: str, limit: int) -> Check:
+        one = BilateralLimit(participant=by, counterparty=to, currency="EUR", limit_minor=str(limit))
+        return checks.bilateral_limits(STATEMENTS, Limits(bilateral=(one,)), severity="warn")
+
+    assert check(B, A, 70).verdict == "pass"
+    assert check(B, A, 69).evidence == (f"EUR {A} owes {B} 70, may owe 69",)
+    assert check(A, B, 0).verdict == "pass"
 
 
 SCREENED = ScreeningStatement(

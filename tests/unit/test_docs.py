@@ -132,7 +132,12 @@ def test_the_rulebook_page_has_every_field() -> None:
 def test_the_events_page_has_every_event() -> None:
     listed = set(re.findall(r"^\| `([a-z_.]+)` \|", page("reference/events.md"), re.MULTILINE))
     coordinator = "\n".join(p.read_text("utf-8") for p in SOURCES if "coordinator" in p.parts)
-    appended = set(re.findall(r'"((?:participant|trust_list|cap|proposal|rulebook|operator)\.[a-z_]+)"', coordinator))
+    appended = set(
+        re.findall(
+            r'"((?:participant|trust_list|cap|prefunding|bilateral_limit|proposal|rulebook|operator)\.[a-z_]+)"',
+            coordinator,
+        )
+    )
     appended -= {name for name in appended if name.endswith((".toml", ".json"))}
     cycle = {f"cycle.{state}" for state in states.TRANSITIONS.values()}
     assert listed == appended | cycle | {"cycle.opened", "cycle.break", "cycle.equivocation"}

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from compliance import canonical
+from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
 from compliance.result import InconsistentInputError, inconsistency, instructions, net_cycle
 from compliance.statements import CarriedOver, Flow, NettingResult, PositionStatement
 
@@ -40,9 +41,17 @@ def statement(first: str, second: str, forth: int, back: int, currency: str = "E
     return canonical.digest(canonical.encode(document)), document
 
 
+def cap(participant: str, minor: int, currency: str = "EUR") -> Cap:
+    return Cap(participant=participant, currency=currency, cap_minor=str(minor))
+
+
+def prefunding(participant: str, minor: int, reserved: int = 0) -> Prefunding:
+    return Prefunding(participant=participant, currency="EUR", prefunded_minor=str(minor), reserved_minor=str(reserved))
+
+
 def net(
     statements: list[tuple[str, PositionStatement]],
-    caps: dict[tuple[str, str], int] | None = None,
+    limits: Limits | None = None,
     carried_over: tuple[CarriedOver, ...] = (),
 ) -> NettingResult:
     return net_cycle(
@@ -50,7 +59,7 @@ def net(
         value_date="2026-03-02",
         rulebook_sha256=ROOT,
         statements=statements,
-        caps=caps or {},
+        limits=limits or Limits(),
         carried_over=carried_over,
     )
 
@@ -74,9 +83,9 @@ def test_the_order_of_input_does_not_matter() -> None:
         CarriedOver(pair=(A, B), currency="USD", reason="break"),
         CarriedOver(pair=(B, C), currency="CHF", reason="break"),
     )
-    caps = {(A, "EUR"): 60}
+    limits = Limits(caps=(cap(A, 60),))
     results = {
-        canonical.encode(net(list(order), caps, carry))
+        canonical.encode(net(list(order), limits, carry))
         for order in itertools.permutations(statements)
         for carry in (carried, carried[::-1])
     }
@@ -84,10 +93,47 @@ def test_the_order_of_input_does_not_matter() -> None:
 
 
 def test_a_cap_carries_a_pair_over() -> None:
-    result = net([statement(A, B, 100, 30), statement(B, C, 50, 0)], {(A, "EUR"): 69})
+    result = net([statement(A, B, 100, 30), statement(B, C, 50, 0)], Limits(caps=(cap(A, 69),)))
     assert [(c.pair, c.reason) for c in result.carried_over] == [((A, B), "net_debit_cap")]
     assert [s.pair for s in result.statements] == [(B, C)]
     assert nets(result) == {("EUR", B): -50, ("EUR", C): 50}
+
+
+@pytest.mark.parametrize(
+    ("held", "included"),
+    [
+        ((prefunding(A, 69),), False),
+        ((prefunding(A, 70),), True),
+        ((prefunding(A, 80, 11),), False),
+        ((prefunding(A, 80, 10),), True),
+    ],
+)
+def test_prefunding_widens_a_cap_by_what_is_not_reserved(held: tuple[Prefunding, ...], included: bool) -> None:
+    result = net([statement(A, B, 100, 30)], Limits(caps=(cap(A, 0),), prefunding=held))
+    assert bool(result.statements) is included
+
+
+def test_prefunding_without_a_cap_limits_nothing() -> None:
+    result = net([statement(A, B, 100, 30)], Limits(prefunding=(prefunding(A, 0, 5),)))
+    assert len(result.statements) == 1
+
+
+@pytest.mark.parametrize(("limit", "included"), [(69, False), (70, True)])
+def test_a_bilateral_limit_is_granted_by_who_is_owed(limit: int, included: bool) -> None:
+    def granted(by: str, to: str) -> Limits:
+        one = BilateralLimit(participant=by, counterparty=to, currency="EUR", limit_minor=str(limit))
+        return Limits(bilateral=(one,))
+
+    # A owes B 70.
+    result = net([statement(A, B, 100, 30), statement(B, C, 50, 0)], granted(B, A))
+    carried = [] if included else [((A, B), "bilateral_limit")]
+    assert [(c.pair, c.reason) for c in result.carried_over] == carried
+    assert len(net([statement(A, B, 100, 30)], granted(A, B)).statements) == 1
+
+
+def test_two_limits_for_one_thing_are_refused() -> None:
+    with pytest.raises(InconsistentInputError, match="two limits for cap"):
+        net([statement(A, B, 1, 0)], Limits(caps=(cap(A, 1), cap(A, 2))))
 
 
 def test_a_pair_that_owes_nothing_is_included_and_instructed_with_zero() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.dsse import Envelope
 from compliance.events import LoggedEvent
-from compliance.export import Cap, CycleRecord, Equivocation, Proposal
+from compliance.export import CycleRecord, Equivocation, Proposal
+from compliance.limits import Limits
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import settled, store
 from gateway.coordinator.cycles.signed import envelope_of
@@ -33,7 +33,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
         equivocations=await _equivocations(conn, cycle_id),
         screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
-        caps=() if result is None else _caps(result.caps),
+        limits=Limits() if result is None else result.limits,
         checks=() if result is None else result.checks,
         result=None if result is None else result.envelope,
         proposals=await _proposals(conn, cycle_id),
@@ -122,11 +122,4 @@ async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
             decision_reason=one.decision_reason,
         )
         for one in await settled.proposals(conn, cycle)
-    )
-
-
-def _caps(caps: Mapping[str, str]) -> tuple[Cap, ...]:
-    return tuple(
-        Cap(participant=name.partition("/")[0], currency=name.partition("/")[2], cap_minor=cap)
-        for name, cap in caps.items()
     )

@@ -9,7 +9,7 @@ from datetime import date
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.dsse import Envelope
-from gateway.coordinator import members
+from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import pairs, settled, signed, store
 from gateway.coordinator.cycles.matching import PairKey, match
@@ -123,19 +123,21 @@ class Reading:
             result = await settled.result(conn, cycle_id)
             if result is None:
                 gross = _gross(await pairs.agreed_so_far(conn, cycle_id))
-                caps = await members.caps(conn)
+                keeping = await limits.in_force(conn)
             else:
                 gross = {
                     (of_currency.currency, one.participant): (int(one.receives_minor), int(one.pays_minor))
                     for of_currency in result.document.results
                     for one in of_currency.positions
                 }
-                caps = {_cap_key(name): int(cap) for name, cap in result.caps.items()}
+                keeping = result.limits
+        caps = {(one.participant, one.currency): one.cap_minor for one in keeping.caps}
+        may_owe = keeping.debits()
         return Positions(
             cycle=cycle_id,
             provisional=result is None,
             positions=tuple(
-                _position(bic, currency, receives, pays, caps.get((bic, currency)))
+                _position(bic, currency, receives, pays, caps.get((bic, currency)), may_owe.get((bic, currency)))
                 for (currency, bic), (receives, pays) in sorted(gross.items())
                 if participant in (None, bic)
             ),
@@ -212,12 +214,9 @@ def _gross(agreed: Iterable[AgreedPair]) -> Mapping[tuple[str, str], tuple[int, 
     return gross
 
 
-def _cap_key(name: str) -> tuple[str, str]:
-    bic, _, currency = name.partition("/")
-    return bic, currency
-
-
-def _position(bic: str, currency: str, receives: int, pays: int, cap: int | None) -> PositionView:
+def _position(
+    bic: str, currency: str, receives: int, pays: int, cap_minor: str | None, limit: int | None
+) -> PositionView:
     net = receives - pays
     return PositionView(
         participant=bic,
@@ -225,6 +224,7 @@ def _position(bic: str, currency: str, receives: int, pays: int, cap: int | None
         receives_minor=str(receives),
         pays_minor=str(pays),
         net_minor=str(net),
-        cap_minor=None if cap is None else str(cap),
-        headroom_minor=None if cap is None else str(cap + net),
+        cap_minor=cap_minor,
+        limit_minor=None if limit is None else str(limit),
+        headroom_minor=None if limit is None else str(limit + net),
     )

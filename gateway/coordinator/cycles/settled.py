@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.checks import Check
 from compliance.dsse import Envelope
+from compliance.limits import BilateralLimit, Cap, Limits, Prefunding, in_order
 from compliance.statements import NettingResult, SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
@@ -27,11 +28,11 @@ from gateway.federation.views import CurrencyTotal, InstructionView, ProposalAct
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A cycle's result as it was signed, the caps it was made with and what the checks said."""
+    """A cycle's result as it was signed, the limits it was made with and what the checks said."""
 
     sha256: str
     envelope: Envelope
-    caps: dict[str, str]
+    limits: Limits
     checks: tuple[Check, ...]
 
     @property
@@ -46,21 +47,24 @@ async def insert_result(
     *,
     sha256: str,
     envelope: Envelope,
-    caps: Mapping[tuple[str, str], int],
+    limits: Limits,
     checks: Sequence[Check],
     totals: Sequence[CurrencyTotal],
 ) -> None:
     """Keep a cycle's one result."""
     await conn.execute(
         text(
-            "INSERT INTO results (cycle, sha256, envelope, caps, checks, totals) VALUES (:cycle, :sha256,"
-            " CAST(:envelope AS json), CAST(:caps AS json), CAST(:checks AS json), CAST(:totals AS json))"
+            "INSERT INTO results (cycle, sha256, envelope, caps, prefunding, bilateral, checks, totals)"
+            " VALUES (:cycle, :sha256, CAST(:envelope AS json), CAST(:caps AS json), CAST(:prefunding AS json),"
+            " CAST(:bilateral AS json), CAST(:checks AS json), CAST(:totals AS json))"
         ),
         {
             "cycle": cycle,
             "sha256": sha256,
             "envelope": to_json(envelope),
-            "caps": to_json({f"{bic}/{currency}": str(cap) for (bic, currency), cap in sorted(caps.items())}),
+            "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
+            "prefunding": to_json(limits.prefunding),
+            "bilateral": to_json(limits.bilateral),
             "checks": to_json(tuple(checks)),
             "totals": to_json(tuple(totals)),
         },
@@ -70,8 +74,8 @@ async def insert_result(
 async def result(conn: AsyncConnection, cycle: str) -> Result | None:
     """Return a cycle's result once there is one."""
     query = text(
-        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, checks::text AS checks"
-        " FROM results WHERE cycle = :cycle"
+        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, prefunding::text AS prefunding,"
+        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle"
     )
     row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
     if row is None:
@@ -79,8 +83,22 @@ async def result(conn: AsyncConnection, cycle: str) -> Result | None:
     return Result(
         sha256=row.sha256,
         envelope=envelope_of(row.envelope),
-        caps=msgspec.json.decode(row.caps, type=dict[str, str]),
+        limits=_limits(row),
         checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
+    )
+
+
+def _limits(row: Any) -> Limits:
+    caps = msgspec.json.decode(row.caps, type=dict[str, str])
+    return in_order(
+        Limits(
+            caps=tuple(
+                Cap(participant=name.partition("/")[0], currency=name.partition("/")[2], cap_minor=cap)
+                for name, cap in caps.items()
+            ),
+            prefunding=msgspec.json.decode(row.prefunding, type=tuple[Prefunding, ...]),
+            bilateral=msgspec.json.decode(row.bilateral, type=tuple[BilateralLimit, ...]),
+        )
     )
 
 

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance import canonical, checks, dsse
 from compliance.keys import Signer
-from compliance.result import NET_DEBIT_CAP, instructions, net_cycle
+from compliance.limits import Limits
+from compliance.result import BY_NETTING, instructions, net_cycle
 from compliance.statements import CarriedOver, NettingResult, PositionStatement, SettlementFinality
-from gateway.coordinator import members
+from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import pairs, settled, settlement, signed, store
 from gateway.coordinator.cycles.approval import needs_four_eyes
@@ -151,15 +152,15 @@ class Steps:
     # --- netting and approval
 
     async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle:
-        """Net the agreed statements within the caps, check the outcome and sign it."""
+        """Net the agreed statements within the limits, check the outcome and sign it."""
         statements = await pairs.agreed_statements(conn, cycle.id)
-        caps = await members.caps(conn)
+        keeping = await limits.in_force(conn)
         result = net_cycle(
             cycle=cycle.id,
             value_date=cycle.value_date.isoformat(),
             rulebook_sha256=cycle.rulebook,
             statements=statements,
-            caps=caps,
+            limits=keeping,
             carried_over=[
                 CarriedOver(pair=(low, high), currency=currency, reason=reason)
                 for (currency, low, high), reason in (await pairs.carried_pairs(conn, cycle.id)).items()
@@ -169,18 +170,19 @@ class Steps:
         sha256 = canonical.digest(payload)
         included = {one.sha256 for one in result.statements}
         found = await self._check(
-            conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], caps
+            conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], keeping
         )
-        over_cap = [(c.currency, *c.pair) for c in result.carried_over if c.reason == NET_DEBIT_CAP]
-        if over_cap:
-            await pairs.carry_over(conn, cycle.id, over_cap, NET_DEBIT_CAP)
+        for reason in sorted(BY_NETTING):
+            left_out = [(c.currency, *c.pair) for c in result.carried_over if c.reason == reason]
+            if left_out:
+                await pairs.carry_over(conn, cycle.id, left_out, reason)
         envelope = dsse.sign(result, self._signer)
         await settled.insert_result(
             conn,
             cycle.id,
             sha256=sha256,
             envelope=envelope,
-            caps=caps,
+            limits=keeping,
             checks=found,
             totals=[
                 CurrencyTotal(currency=one.currency, gross_minor=one.gross_minor, settlement_minor=one.settlement_minor)
@@ -199,7 +201,7 @@ class Steps:
         rulebook: Rulebook,
         result: NettingResult,
         included: list[PositionStatement],
-        caps: Mapping[tuple[str, str], int],
+        keeping: Limits,
     ) -> list[checks.Check]:
         taking_part = await store.taking_part(conn, cycle.id)
         totals = {
@@ -216,7 +218,8 @@ class Steps:
                 result=result,
                 severity=rulebook.checks.completeness,
             ),
-            checks.net_debit_caps(result, caps, severity=rulebook.checks.caps),
+            checks.net_debit_caps(result, keeping, severity=rulebook.checks.caps),
+            checks.bilateral_limits(included, keeping, severity=rulebook.checks.caps),
             checks.screening_attested(
                 included,
                 await signed.screenings(conn, cycle.id),
