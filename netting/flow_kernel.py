@@ -294,7 +294,7 @@ def _search(graph: Graph, state: State, scratch: Scratch, count: int, sign: int)
                     seen += 1
                     if sign < 0:
                         reach = min(reach, far + potential[x])
-                    elif slack[x] > 0:
+                    if (slack[x] > 0) if sign > 0 else (potential[x] == 0):
                         reach, deepest = far, min(deepest, level[x])
         if heaped == 0 or (reach >= 0 and distance[heap[0]] >= reach):
             break
@@ -308,10 +308,15 @@ def _search(graph: Graph, state: State, scratch: Scratch, count: int, sign: int)
                 seen += 1
                 if sign < 0:
                     reach = min(reach, far + potential[x])
-                elif slack[x] > 0:
+                if (slack[x] > 0) if sign > 0 else (potential[x] == 0):
                     reach, deepest = far, min(deepest, level[x])
     for h in range(heaped):
         level[heap[h]] = max(level[heap[h]], 0)
+    # What is as far as the nearest help and no help itself leads nowhere.
+    for q in range(seen):
+        x = order[q]
+        if level[x] >= deepest and not ((slack[x] > 0) if sign > 0 else (potential[x] == 0)):
+            level[x] = 0
     return reach, seen, work
 
 
