@@ -27,7 +27,8 @@ from sqlalchemy import text
 
 from compliance import dsse
 from compliance.keys import SigningKey
-from compliance.result import NET_DEBIT_CAP
+from compliance.limits import Prefunding
+from compliance.result import BILATERAL_LIMIT, NET_DEBIT_CAP
 from compliance.statements import NettingResult, PositionStatement, SettlementFinality, SettlementInstruction
 from compliance.trust import Anchor
 from compliance.verifier import verify_bytes as verify
@@ -331,6 +332,28 @@ async def test_a_cap_leaves_a_pair_for_the_next_cycle(found: Found) -> None:
     assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): NET_DEBIT_CAP}
     positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
     assert (positions[ALFA].net_minor, positions[ALFA].headroom_minor) == ("9778", "10278")
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_what_is_prefunded_widens_a_cap_and_a_bilateral_limit_holds_a_pair_back(found: Found) -> None:
+    house = await found(caps={ALFA: {"EUR": 500}})
+    prefunding = Prefunding(participant=ALFA, currency="EUR", prefunded_minor="800", reserved_minor="77")
+    await house.registry.set_prefunding(prefunding, by="alice", reason="deposited")
+    await house.registry.set_bilateral_limit(BETA, GAMA, "EUR", 0, by="alice", reason="its rating")
+    await house.registry.set_bilateral_limit(GAMA, BETA, "EUR", 11_999, by=GAMA, reason="its rating")
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.FINAL
+    # BETA owes GAMA 12,000. ALFA may owe 500 + 800 - 77, and owes 11,000 - 9,001 - 777.
+    assert reasons(await result_of(service, cycle)) == {("EUR", (BETA, GAMA)): BILATERAL_LIMIT}
+    positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
+    assert (positions[ALFA].net_minor, positions[ALFA].limit_minor, positions[ALFA].headroom_minor) == (
+        "-1222",
+        "1223",
+        "1",
+    )
     verify(await service.export(cycle), anchor_of(house))
 
 
