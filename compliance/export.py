@@ -13,6 +13,7 @@ The archive (see `compliance.archive`) holds a fixed set of files, whatever the 
     limits.json          the net debit caps, prefunding and bilateral limits that the netting kept
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
+    superseded.jsonl     the results that a default made void, with their limits, checks, instructions and receipts
     proposals.json       what operators proposed, and who decided
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
@@ -60,6 +61,7 @@ FILES = (
     "rulebook.json",
     "screenings.jsonl",
     "statements.jsonl",
+    "superseded.jsonl",
     "trust-lists.jsonl",
 )
 """What the manifest names; every export holds each of them, if need be empty."""
@@ -70,12 +72,14 @@ T = TypeVar("T")
 class Proposal(Document, frozen=True, kw_only=True):
     """What one operator proposed on the cycle and, once somebody else decided, the decision.
 
-    `subject_sha256` is the digest of the NettingResult that the maker looked at.
+    `subject_sha256` is the digest of the NettingResult that the maker looked at, `participants` are those that an
+    unwinding leaves out.
     """
 
     id: str
-    action: Literal["approve", "hold", "release", "abandon"]
+    action: Literal["approve", "hold", "release", "abandon", "unwind"]
     reason: Reason
+    participants: tuple[Bic, ...] = ()
     made_by: str
     made_at: Timestamp
     subject_sha256: Sha256 | None = None
@@ -91,6 +95,16 @@ class Equivocation(Document, frozen=True, kw_only=True):
     participant: Bic
     first: Envelope
     second: Envelope
+
+
+class Superseded(Document, frozen=True, kw_only=True):
+    """A result that was netted again after a default, with all that rested on it. None of it was settled."""
+
+    result: Envelope
+    limits: Limits
+    checks: tuple[Check, ...]
+    instructions: tuple[Envelope, ...]
+    receipts: tuple[Envelope, ...]
 
 
 class CycleRecord(Struct, frozen=True, kw_only=True):
@@ -114,6 +128,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
+    superseded: tuple[Superseded, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     instructions: tuple[Envelope, ...] = ()
     receipts: tuple[Envelope, ...] = ()
@@ -180,6 +195,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "limits.json": canonical.encode(in_order(record.limits)),
         "checks.json": canonical.encode(record.checks),
         "result.jsonl": _lines(() if record.result is None else (record.result,)),
+        "superseded.jsonl": _lines(_in_order(one) for one in record.superseded),
         "proposals.json": canonical.encode(sorted(record.proposals, key=lambda one: (one.made_at, one.id))),
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
@@ -213,6 +229,7 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         limits=_decode("limits.json", files["limits.json"], Limits),
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
+        superseded=_read_lines(files, "superseded.jsonl", Superseded),
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
         instructions=_read_lines(files, "instructions.jsonl", Envelope),
         receipts=_read_lines(files, "receipts.jsonl", Envelope),
@@ -222,6 +239,15 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         if files[name] != content:
             raise FormatError(f"{name}: out of order, something twice, or a digest that isn't its file's")
     return record
+
+
+def _in_order(one: Superseded) -> Superseded:
+    return msgspec.structs.replace(
+        one,
+        limits=in_order(one.limits),
+        instructions=tuple(sorted(one.instructions, key=canonical.encode)),
+        receipts=tuple(sorted(one.receipts, key=canonical.encode)),
+    )
 
 
 class FormatError(Exception):

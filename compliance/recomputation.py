@@ -117,6 +117,9 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
             statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
             limits=record.limits,
             carried_over=given,
+            edition=result.edition,
+            supersedes=result.supersedes,
+            defaulted=result.defaulted,
         )
     except (InconsistentInputError, ObligationRefusedError) as error:
         raise RefutedError(Finding.RESULT_DIFFERS, str(error)) from error

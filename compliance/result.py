@@ -7,7 +7,7 @@ whole. None of them has to trust another, because the same input gives the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from compliance.limits import Limits, repeated
 from compliance.statements import (
@@ -26,7 +26,8 @@ from netting.multilateral import CurrencyNetting, Position, net
 
 NET_DEBIT_CAP = "net_debit_cap"
 BILATERAL_LIMIT = "bilateral_limit"
-BY_NETTING = frozenset({NET_DEBIT_CAP, BILATERAL_LIMIT})
+PARTICIPANT_DEFAULT = "participant_default"
+BY_NETTING = frozenset({NET_DEBIT_CAP, BILATERAL_LIMIT, PARTICIPANT_DEFAULT})
 """Why a matched pair is carried over by `net_cycle` itself."""
 
 
@@ -60,15 +61,23 @@ def net_cycle(
     statements: Sequence[tuple[str, PositionStatement]],
     limits: Limits,
     carried_over: Sequence[CarriedOver],
+    edition: int = 1,
+    supersedes: str | None = None,
+    defaulted: Collection[str] = (),
 ) -> NettingResult:
-    """Net the agreed statements of a cycle within the limits.
+    """Net the agreed statements of a cycle within the limits, and without the pairs of the `defaulted`.
 
     `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency;
     `carried_over` are the pairs that didn't match. The order of none of them matters. A pair that a limit leaves out
-    is carried over as `bilateral_limit`, where its own difference is beyond that, or as `net_debit_cap`. Raises
-    InconsistentInputError, and netting's ObligationRefusedError where a sum needs more than 38 digits.
+    is carried over as `bilateral_limit`, where its own difference is beyond that, or as `net_debit_cap`; one of a
+    defaulted participant as `participant_default`. `edition` and `supersedes` say which result this one follows.
+    Raises InconsistentInputError, and netting's ObligationRefusedError where a sum needs more than 38 digits.
     """
-    by_lane = _by_lane(cycle, statements, carried_over)
+    if (edition == 1) != (supersedes is None) or (edition == 1 and defaulted):
+        raise InconsistentInputError(f"edition {edition} supersedes {supersedes}")
+    agreed = _by_lane(cycle, statements, carried_over)
+    unwound = {lane for lane in agreed if not frozenset(defaulted).isdisjoint(lane[1])}
+    by_lane = {lane: entry for lane, entry in agreed.items() if lane not in unwound}
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
     beyond = _beyond_bilateral(by_lane, limits)
@@ -77,13 +86,21 @@ def net_cycle(
     included = {lane: digest for lane, (digest, _) in by_lane.items() if lane not in excluded | beyond}
     settling = [obligation for lane in included for obligation in _obligations(by_lane[lane][1])]
     left_out = (
-        CarriedOver(pair=lane[1], currency=lane[0], reason=BILATERAL_LIMIT if lane in beyond else NET_DEBIT_CAP)
-        for lane in excluded | beyond
+        CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
+        for reason, lanes in (
+            (PARTICIPANT_DEFAULT, unwound),
+            (BILATERAL_LIMIT, beyond),
+            (NET_DEBIT_CAP, excluded),
+        )
+        for lane in lanes
     )
     return NettingResult(
         cycle=cycle,
         value_date=value_date,
         rulebook=rulebook_sha256,
+        edition=edition,
+        supersedes=supersedes,
+        defaulted=tuple(sorted(set(defaulted))),
         statements=tuple(
             IncludedStatement(pair=pair, currency=currency, sha256=digest)
             for (currency, pair), digest in sorted(included.items())
@@ -91,6 +108,12 @@ def net_cycle(
         results=_currency_results(net(settling), included),
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
+
+
+def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
+    """Return the id of an instruction: one for each participant, currency and edition of a cycle's result."""
+    name = f"{cycle}/{participant}/{currency}"
+    return name if edition == 1 else f"{name}/{edition}"
 
 
 def instructions(
@@ -120,7 +143,7 @@ def instructions(
             )
     return [
         SettlementInstruction(
-            id=f"{result.cycle}/{position.participant}/{of_currency.currency}",
+            id=instruction_id(result.cycle, position.participant, of_currency.currency, result.edition),
             cycle=result.cycle,
             participant=position.participant,
             currency=of_currency.currency,

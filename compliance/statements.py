@@ -164,11 +164,17 @@ class NettingResult(Document, frozen=True, kw_only=True):
     """The outcome of a cycle: a deterministic function of the agreed statements, the caps and the rulebook.
 
     Payload type `application/vnd.concordat.netting-result.v1+json`. No time and no random value is in it.
+
+    After a default a cycle is netted again without the `defaulted`: `edition` counts its results from 1, and
+    `supersedes` is the digest of the one before.
     """
 
     cycle: CycleId
     value_date: Date
     rulebook: Sha256
+    edition: Annotated[int, Meta(ge=1, le=99)] = 1
+    supersedes: Sha256 | None = None
+    defaulted: tuple[Bic, ...] = ()
     statements: tuple[IncludedStatement, ...]
     results: tuple[CurrencyResult, ...]
     carried_over: tuple[CarriedOver, ...]
@@ -186,7 +192,8 @@ class InstructionLine(Document, frozen=True, kw_only=True):
 class SettlementInstruction(Document, frozen=True, kw_only=True):
     """One net amount for one bank and currency, signed by the coordinator.
 
-    Payload type `application/vnd.concordat.instruction.v1+json`. `id` is "<cycle>/<participant>/<currency>".
+    Payload type `application/vnd.concordat.instruction.v1+json`. `id` is "<cycle>/<participant>/<currency>", from
+    the second edition of the result on with "/<edition>" after it.
     """
 
     id: str

@@ -28,6 +28,7 @@ from compliance import canonical, dsse
 from compliance.archive import ARCHIVE_BYTES_MAX, ArchiveError, unpack
 from compliance.cycle_documents import Finding, RefutedError, read_documents
 from compliance.dsse import Envelope, EvidenceError
+from compliance.editions import check_unwinding, read_editions
 from compliance.events import ChainError, check_chain
 from compliance.export import (
     FORMAT,
@@ -130,16 +131,25 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         step_passed(f"events {record.events[0].id} to {record.events[-1].id}")
     with _step(5):
         documents = read_documents(record, signers, anchor.bic)
+        editions = read_editions(record, documents, signers, anchor.bic)
         step_passed(documents.summary)
+    # What a default made void is verified like what took its place.
     with _step(6):
-        agreed = check_matching(documents)
-        step_passed(f"{len(agreed)} matched pairs")
+        matched = [check_matching(edition.documents) for edition in editions]
+        step_passed(f"{len(matched[-1])} matched pairs")
     with _step(7):
-        step_passed(check_netting(record, documents, agreed))
+        netted = [
+            check_netting(edition.record, edition.documents, agreed)
+            for edition, agreed in zip(editions, matched, strict=True)
+        ]
+        step_passed(_last(netted, superseded="results"))
     with _step(8):
-        step_passed(check_instructions(record, documents, signers))
+        instructed = [check_instructions(edition.record, edition.documents, signers) for edition in editions]
+        step_passed(_last(instructed, superseded="sets"))
     with _step(9):
-        step_passed(check_approval(record, documents))
+        approved = [check_approval(edition.record, edition.documents) for edition in editions]
+        unwound = check_unwinding(editions)
+        step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
     with _step(10):
         step_passed(check_finality(record, documents))
     return Report(
@@ -149,6 +159,10 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         result=None if documents.result is None else documents.result.sha256,
         steps=tuple(passed),
     )
+
+
+def _last(details: list[str], *, superseded: str) -> str:
+    return details[-1] if len(details) == 1 else f"{details[-1]}; {len(details) - 1} superseded {superseded} hold too"
 
 
 @contextmanager
