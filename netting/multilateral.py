@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 
+from netting.batch import Batch, collect
+from netting.figures import Pairs, bilateral, multilateral
 from netting.model import Obligation, canonicalise
 
 
@@ -29,11 +29,27 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """What two participants owe each other: `first`, the one earlier in the alphabet, owes `forth`, is owed `back`."""
+
+    first: str
+    second: str
+    forth: int
+    back: int
+
+    @property
+    def net(self) -> int:
+        """Return what the first owes the second after netting both ways; negative when the second owes."""
+        return self.forth - self.back
+
+
+@dataclass(frozen=True, slots=True)
 class CurrencyNetting:
     """One currency netted. Positions are ordered by participant and their nets sum to zero.
 
     `gross` is what would move payment by payment, `bilateral` what would move if each pair settled its
     difference, `multilateral` what moves when each participant settles its net: the sum of the positive nets.
+    `pairs` are those who owe each other anything, ordered by both names.
     """
 
     currency: str
@@ -42,6 +58,7 @@ class CurrencyNetting:
     bilateral: int
     multilateral: int
     positions: tuple[Position, ...]
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def saving(self) -> int:
@@ -50,34 +67,66 @@ class CurrencyNetting:
 
 
 def net(obligations: Iterable[Obligation]) -> tuple[CurrencyNetting, ...]:
-    """Net obligations exactly, currency by currency in alphabetical order.
+    """Net obligations exactly, currency by currency in alphabetical order; one obligation stands for all of a kind.
 
     A function of the set of obligations: their order doesn't matter. Raises ObligationRefusedError for obligations
     that can't be netted. O(n log n), for the canonical order.
     """
-    ordered = canonicalise(obligations)
-    return tuple(_net_currency(currency, tuple(group)) for currency, group in groupby(ordered, lambda o: o.currency))
+    return net_batch(collect((None, o.currency, o.debtor, o.creditor, o.amount) for o in canonicalise(obligations)))
 
 
-def _net_currency(currency: str, obligations: tuple[Obligation, ...]) -> CurrencyNetting:
-    receives: defaultdict[str, int] = defaultdict(int)
-    pays: defaultdict[str, int] = defaultdict(int)
-    pairs: defaultdict[tuple[str, str], int] = defaultdict(int)
-    gross = 0
-    for obligation in obligations:
-        gross += obligation.amount
-        pays[obligation.debtor] += obligation.amount
-        receives[obligation.creditor] += obligation.amount
-        pair = obligation.pair
-        pairs[pair] += obligation.amount if pair[0] == obligation.debtor else -obligation.amount
-    positions = tuple(Position(name, receives[name], pays[name]) for name in sorted(receives.keys() | pays.keys()))
-    if sum(position.net for position in positions) != 0:
-        raise ConservationError(f"{currency}: positions don't sum to zero")
-    return CurrencyNetting(
-        currency=currency,
-        obligations=len(obligations),
-        gross=gross,
-        bilateral=sum(abs(value) for value in pairs.values()),
-        multilateral=sum(position.net for position in positions if position.net > 0),
-        positions=positions,
-    )
+def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:
+    """Net a batch of single obligations exactly, currency by currency in alphabetical order.
+
+    The order of the obligations doesn't matter. A participant has a position where it receives or pays anything.
+    """
+    nets, pairs = multilateral(batch), bilateral(batch)
+    receives, pays = _integers(nets.receives), _integers(nets.pays)
+    by_currency = _pairs(batch, pairs)
+    counts = [0] * len(batch.currencies)
+    for currency in _integers(batch.currency):
+        counts[currency] += 1
+    banks = len(batch.participants)
+    nettings = []
+    for at, (currency_name, count) in enumerate(zip(batch.currencies, counts, strict=True)):
+        own = zip(
+            batch.participants,
+            receives[at * banks : (at + 1) * banks],
+            pays[at * banks : (at + 1) * banks],
+            strict=True,
+        )
+        positions = tuple(Position(name, got, paid) for name, got, paid in own if got or paid)
+        if sum(position.net for position in positions) != 0:
+            raise ConservationError(f"{currency_name}: positions don't sum to zero")
+        nettings.append(
+            CurrencyNetting(
+                currency=currency_name,
+                obligations=count,
+                gross=sum(position.pays for position in positions),
+                bilateral=sum(abs(pair.net) for pair in by_currency[at]),
+                multilateral=sum(position.net for position in positions if position.net > 0),
+                positions=positions,
+                pairs=tuple(by_currency[at]),
+            )
+        )
+    return tuple(nettings)
+
+
+def _pairs(batch: Batch, pairs: Pairs) -> list[list[Pair]]:
+    """Return the pairs of each currency with their names."""
+    names = batch.participants
+    start, second = _integers(pairs.start), _integers(pairs.second)
+    forth, back = _integers(pairs.forth), _integers(pairs.back)
+    found: list[list[Pair]] = [[] for _ in batch.currencies]
+    for row in range(len(start) - 1):
+        currency, first = divmod(row, len(names))
+        add = found[currency].append
+        for at in range(start[row], start[row + 1]):
+            add(Pair(names[first], names[second[at]], forth[at], back[at]))
+    return found
+
+
+def _integers(column: object) -> list[int]:
+    """Return a column as Python's integers."""
+    integers: list[int] = column if isinstance(column, list) else column.tolist()  # type: ignore[attr-defined]
+    return integers
