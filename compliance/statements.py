@@ -44,6 +44,10 @@ Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
 
+# Every edition of a cycle's result leaves out one participant more at least.
+EDITIONS_MAX = 99
+
+
 class Document(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Base of every signed document."""
 
@@ -172,7 +176,7 @@ class NettingResult(Document, frozen=True, kw_only=True):
     cycle: CycleId
     value_date: Date
     rulebook: Sha256
-    edition: Annotated[int, Meta(ge=1, le=99)] = 1
+    edition: Annotated[int, Meta(ge=1, le=EDITIONS_MAX)] = 1
     supersedes: Sha256 | None = None
     defaulted: tuple[Bic, ...] = ()
     statements: tuple[IncludedStatement, ...]

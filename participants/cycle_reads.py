@@ -9,7 +9,8 @@ import asyncpg
 from compliance import canonical
 from compliance.dsse import Envelope
 from compliance.merkle import Tree
-from compliance.statements import PositionStatement
+from compliance.result import instruction_id
+from compliance.statements import EDITIONS_MAX, PositionStatement
 from participants import events
 from participants.books import LaneKey
 from participants.cycle import LanePoint, attested_subject, instructed_subject
@@ -31,6 +32,10 @@ SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND se
 """
 EVENTS = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = $1 ORDER BY version
+"""
+EVENTS_OF = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = ANY ($1::uuid[])
+ORDER BY sequence
 """
 
 
@@ -121,7 +126,9 @@ async def instructions(connection: asyncpg.Connection, cycle: str, bank: str) ->
     found = []
     currencies = sorted({s.currency for s in (await signed_statements(connection, cycle)).values()})
     for currency in currencies:
-        for row in await connection.fetch(EVENTS, instructed_subject(f"{cycle}/{bank}/{currency}")):
+        # After a default there is a later edition, of which alone the finality can be.
+        names = [instruction_id(cycle, bank, currency, edition) for edition in range(1, EDITIONS_MAX + 1)]
+        for row in await connection.fetch(EVENTS_OF, [instructed_subject(name) for name in names]):
             instructed: events.Instructed = events.read(events.EventRow(*row))
             found.append(instructed.instruction)
     return found

@@ -25,7 +25,7 @@ from compliance.statements import (
 from gateway.federation.wire import BreakNotice, Cycle, Message, Uuid
 
 ParticipantStatus = Literal["applied", "approved", "active", "suspended", "left"]
-ProposalAction = Literal["approve", "hold", "release", "abandon"]
+ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
 ProposalStatus = Literal["pending", "confirmed", "rejected", "expired"]
 
 # A limit may leave no room at all, and a later change of it may leave less than none.
@@ -174,6 +174,7 @@ class ProposalView(Message, frozen=True, kw_only=True):
     cycle: CycleId
     action: ProposalAction
     reason: Reason
+    participants: tuple[Bic, ...] = ()
     status: ProposalStatus
     subject_sha256: Sha256 | None = None
     made_by: str

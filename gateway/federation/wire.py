@@ -210,10 +210,14 @@ class BreakNotice(Message, frozen=True, kw_only=True):
 
 
 class ProposalRequest(Message, frozen=True, kw_only=True):
-    """An operator's proposal on a cycle (four eyes: somebody else decides)."""
+    """An operator's proposal on a cycle (four eyes: somebody else decides).
 
-    action: Literal["approve", "hold", "release", "abandon"]
+    "unwind" names the `participants` who can't pay: the cycle is netted again without their pairs.
+    """
+
+    action: Literal["approve", "hold", "release", "abandon", "unwind"]
     reason: Reason
+    participants: tuple[Bic, ...] = ()
 
 
 class Decision(Message, frozen=True, kw_only=True):

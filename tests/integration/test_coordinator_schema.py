@@ -45,7 +45,7 @@ ALLOWED = {
     "finalities": "cycle text, envelope json",
     "instructions": (
         "id text, cycle text, participant text, currency text, net_minor numeric(38,0), sha256 text, envelope "
-        "json, acknowledged_at timestamp with time zone, receipt json"
+        "json, acknowledged_at timestamp with time zone, receipt json, edition integer"
     ),
     "lane_settlements": "sender text, receiver text, currency text, settled_sequence bigint, cycle text",
     "member_keys": "kid text, bic text, x text, use text, status text, since timestamp with time zone",
@@ -57,10 +57,11 @@ ALLOWED = {
     "proposals": (
         "id uuid, cycle text, action text, reason text, subject_sha256 text, made_by text, made_at timestamp "
         "with time zone, expires_at timestamp with time zone, decision text, decided_by text, decided_at "
-        "timestamp with time zone, decision_reason text"
+        "timestamp with time zone, decision_reason text, participants text[]"
     ),
     "results": (
-        "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, bilateral json"
+        "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, "
+        "bilateral json, edition integer"
     ),
     "rulebooks": "sha256 text, document json, adopted_at timestamp with time zone",
     "screenings": (
@@ -70,7 +71,7 @@ ALLOWED = {
     "settlement_attempts": (
         "cycle text, attempt integer, agent text, message_id text, request text, made_at timestamp with time "
         "zone, outcome text, reference text, settled_at timestamp with time zone, detail text, answered_at "
-        "timestamp with time zone"
+        "timestamp with time zone, edition integer"
     ),
     "statements": (
         "cycle text, currency text, pair_low text, pair_high text, revision integer, participant text, sha256 "

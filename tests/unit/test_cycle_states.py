@@ -35,11 +35,11 @@ final        .               .           .                  .      .            
 abandoned    .               .           .                  .      .            .    .        .        .
 """
 SETTLEMENT = """
-           instructions_signed request_repeated agent_settled agent_short_of_funds agent_rejected retries_used_up finality_signed
-approved   instructed          .                .             .                    .              .               .
-instructed .                   .                settled       deferred             held           .               .
-deferred   .                   instructed       .             .                    .              abandoned       .
-settled    .                   .                .             .                    .              .               final
+           instructions_signed request_repeated agent_settled agent_short_of_funds agent_rejected retries_used_up default_unwound finality_signed
+approved   instructed          .                .             .                    .              .               .               .
+instructed .                   .                settled       deferred             held           .               .               .
+deferred   .                   instructed       .             .                    .              abandoned       matched         .
+settled    .                   .                .             .                    .              .               .               final
 """  # noqa: E501
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from compliance.checks import Check, worst
 from compliance.statements import NettingResult
+from gateway.coordinator.cycles.proposals import Proposal
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.coordinator.cycles.settled import Proposal
 from gateway.coordinator.cycles.states import TRANSITIONS, Happening
 from gateway.coordinator.cycles.store import Cycle
 from gateway.coordinator.rulebook import ApprovalRule
@@ -21,6 +21,7 @@ HAPPENINGS: dict[ProposalAction, Happening] = {
     "hold": Happening.HELD,
     "release": Happening.RELEASED,
     "abandon": Happening.ABANDONED,
+    "unwind": Happening.DEFAULT_UNWOUND,
 }
 """What confirming a proposal does to its cycle."""
 
@@ -49,6 +50,22 @@ def require_possible(action: ProposalAction, cycle: Cycle) -> None:
         states = [state.value for state, happening in TRANSITIONS if happening is HAPPENINGS[action]]
         detail = f"cycle {cycle.id} is {cycle.state}; to {action} takes {' or '.join(states)}"
         raise refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
+
+
+def require_participants(action: ProposalAction, participants: Collection[str], result: NettingResult | None) -> None:
+    """Refuse names that don't fit the action. Raises Refusal `participants_refused`.
+
+    An unwinding names those who can't pay, each with a position in the result; nothing else names anybody.
+    """
+    if action != "unwind":
+        if participants:
+            raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
+        return
+    if not participants:
+        raise refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
+    taking_part = {one.participant for of in (() if result is None else result.results) for one in of.positions}
+    for bank in sorted(set(participants) - taking_part):
+        raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 
 
 def require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: datetime) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator import events
-from gateway.coordinator.cycles import settled, store
+from gateway.coordinator.cycles import proposals, settled, store
 from gateway.coordinator.cycles.approval import (
     HAPPENINGS,
     PROPOSAL_LIFETIME_S,
     require_decidable,
+    require_participants,
     require_possible,
 )
+from gateway.coordinator.cycles.proposals import Proposal
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.coordinator.cycles.settled import Proposal
 from gateway.federation.database import transaction
 from gateway.federation.views import Proposals, ProposalView
 from gateway.federation.wire import Decision, ProposalRequest
@@ -36,7 +38,7 @@ class Approvals:
         """Return a cycle's proposals, newest first. Raises Refusal."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            found = await settled.proposals(conn, cycle_id)
+            found = await proposals.of_cycle(conn, cycle_id)
         return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in found))
 
     async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
@@ -44,25 +46,31 @@ class Approvals:
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id, lock=True)
             require_possible(request.action, cycle)
+            participants = tuple(sorted(set(request.participants)))
+            result = await settled.result(conn, cycle_id) if participants else None
+            require_participants(request.action, participants, None if result is None else result.document)
             now = self._now()
             proposal = Proposal(
                 id=str(uuid4()),
                 cycle=cycle_id,
                 action=request.action,
                 reason=request.reason,
+                participants=participants,
                 subject_sha256=cycle.result,
                 made_by=maker,
                 made_at=now,
                 expires_at=now + timedelta(seconds=PROPOSAL_LIFETIME_S),
             )
-            await settled.insert_proposal(conn, proposal)
-            data = {
+            await proposals.insert(conn, proposal)
+            data: dict[str, Any] = {
                 "proposal": proposal.id,
                 "action": request.action,
                 "by": maker,
                 "reason": request.reason,
                 "subject_sha256": cycle.result,
             }
+            if participants:
+                data["participants"] = participants
             await events.append(conn, "proposal.made", data, cycle=cycle_id, audience=events.OPERATORS)
         return proposal.view(now)
 
@@ -72,12 +80,12 @@ class Approvals:
         The same decision again by the same person is answered again.
         """
         async with transaction(self._engine) as conn:
-            found = await settled.find_proposal(conn, proposal_id)
+            found = await proposals.find(conn, proposal_id)
             if found is None:
                 raise refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
             # The cycle first, as everywhere, so that nobody waits for each other.
             cycle = await store.find(conn, found.cycle, lock=True)
-            proposal = await settled.find_proposal(conn, proposal_id, lock=True) or found
+            proposal = await proposals.find(conn, proposal_id, lock=True) or found
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
                 return proposal.view(now)
@@ -92,7 +100,7 @@ class Approvals:
                 decided_at=now,
                 decision_reason=decision.reason,
             )
-            await settled.decide_proposal(conn, decided)
+            await proposals.decide(conn, decided)
             data = {
                 "proposal": proposal.id,
                 "action": proposal.action,

@@ -10,18 +10,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.dsse import Envelope
 from compliance.events import LoggedEvent
-from compliance.export import CycleRecord, Equivocation, Proposal
+from compliance.export import CycleRecord, Equivocation, Proposal, Superseded
 from compliance.limits import Limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import settled, store
+from gateway.coordinator.cycles import proposals, settled, store
+from gateway.coordinator.cycles.settled import Result
 from gateway.coordinator.cycles.signed import envelope_of
 
 
 async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     """Return the record of a cycle as it stands, from a transaction that sees one moment. Raises Refusal."""
     cycle = await store.find(conn, cycle_id)
-    result = await settled.result(conn, cycle_id)
     events = await _events(conn, cycle_id)
+    results = await settled.editions(conn, cycle_id)
+    editions = [await _edition(conn, cycle_id, one) for one in results]
+    now = editions[-1] if editions else None
     return CycleRecord(
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
@@ -33,15 +36,26 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
         equivocations=await _equivocations(conn, cycle_id),
         screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
-        limits=Limits() if result is None else result.limits,
-        checks=() if result is None else result.checks,
-        result=None if result is None else result.envelope,
+        limits=Limits() if now is None else now.limits,
+        checks=() if now is None else now.checks,
+        result=None if now is None else now.result,
+        superseded=tuple(editions[:-1]),
         proposals=await _proposals(conn, cycle_id),
-        instructions=tuple(await settled.instructions(conn, cycle_id)),
-        receipts=await _envelopes(
-            conn, "SELECT receipt::text FROM instructions WHERE cycle = :cycle AND receipt IS NOT NULL", cycle_id
-        ),
+        instructions=() if now is None else now.instructions,
+        receipts=() if now is None else now.receipts,
         finality=await settled.finality(conn, cycle_id),
+    )
+
+
+async def _edition(conn: AsyncConnection, cycle: str, one: Result) -> Superseded:
+    """Return one edition of the result with what rests on it."""
+    instructed, receipts = await settled.instructed(conn, cycle, one.document.edition)
+    return Superseded(
+        result=one.envelope,
+        limits=one.limits,
+        checks=one.checks,
+        instructions=tuple(instructed),
+        receipts=tuple(receipts),
     )
 
 
@@ -113,6 +127,7 @@ async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
             id=one.id,
             action=one.action,
             reason=one.reason,
+            participants=one.participants,
             made_by=one.made_by,
             made_at=timestamp(one.made_at),
             subject_sha256=one.subject_sha256,
@@ -121,5 +136,5 @@ async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
             decided_at=None if one.decided_at is None else timestamp(one.decided_at),
             decision_reason=one.decision_reason,
         )
-        for one in await settled.proposals(conn, cycle)
+        for one in await proposals.of_cycle(conn, cycle)
     )

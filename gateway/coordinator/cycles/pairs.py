@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -50,6 +50,14 @@ async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey],
             "lows": [key[1] for key in keys],
             "highs": [key[2] for key in keys],
         },
+    )
+
+
+async def readmit(conn: AsyncConnection, cycle: str, reasons: Collection[str]) -> None:
+    """Take agreed pairs that were carried over for these reasons in again, to be netted anew."""
+    await conn.execute(
+        text("UPDATE cycle_pairs SET carried = NULL WHERE cycle = :cycle AND carried = ANY (:reasons)"),
+        {"cycle": cycle, "reasons": sorted(reasons)},
     )
 
 

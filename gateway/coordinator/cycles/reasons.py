@@ -55,6 +55,8 @@ class CycleReason(StrEnum):
     MAKER_IS_CHECKER = "maker_is_checker"
     ACTION_IMPOSSIBLE = "action_impossible"
     """The cycle's state doesn't allow the action."""
+    PARTICIPANTS_REFUSED = "participants_refused"
+    """An unwinding names participants of the result who can't pay; nothing else names any."""
 
 
 _STATUS = {
@@ -79,6 +81,7 @@ _STATUS = {
     CycleReason.INCONSISTENT: 422,
     CycleReason.SEQUENCE_MISMATCH: 422,
     CycleReason.RECEIPT_MISMATCH: 422,
+    CycleReason.PARTICIPANTS_REFUSED: 422,
 }
 
 

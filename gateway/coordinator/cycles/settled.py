@@ -1,4 +1,4 @@
-"""What follows from a cycle's result: result, instructions, settlement attempts, finality, proposals. SQL only."""
+"""What follows from a cycle's result: result, instructions, settlement attempts, finality. SQL only."""
 
 # ruff: noqa: S608 - every SQL text here is made of constants.
 
@@ -21,7 +21,7 @@ from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
 from gateway.coordinator.cycles.signed import envelope_of
 from gateway.coordinator.cycles.submission import to_json
-from gateway.federation.views import CurrencyTotal, InstructionView, ProposalAction, ProposalView
+from gateway.federation.views import CurrencyTotal, InstructionView
 
 # --- results --------------------------------------------------------------------------------------------
 
@@ -45,21 +45,23 @@ async def insert_result(
     conn: AsyncConnection,
     cycle: str,
     *,
+    edition: int,
     sha256: str,
     envelope: Envelope,
     limits: Limits,
     checks: Sequence[Check],
     totals: Sequence[CurrencyTotal],
 ) -> None:
-    """Keep a cycle's one result."""
+    """Keep a cycle's result, or a later edition of it; the earlier ones stay."""
     await conn.execute(
         text(
-            "INSERT INTO results (cycle, sha256, envelope, caps, prefunding, bilateral, checks, totals)"
-            " VALUES (:cycle, :sha256, CAST(:envelope AS json), CAST(:caps AS json), CAST(:prefunding AS json),"
-            " CAST(:bilateral AS json), CAST(:checks AS json), CAST(:totals AS json))"
+            "INSERT INTO results (cycle, edition, sha256, envelope, caps, prefunding, bilateral, checks, totals)"
+            " VALUES (:cycle, :edition, :sha256, CAST(:envelope AS json), CAST(:caps AS json),"
+            " CAST(:prefunding AS json), CAST(:bilateral AS json), CAST(:checks AS json), CAST(:totals AS json))"
         ),
         {
             "cycle": cycle,
+            "edition": edition,
             "sha256": sha256,
             "envelope": to_json(envelope),
             "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
@@ -72,20 +74,26 @@ async def insert_result(
 
 
 async def result(conn: AsyncConnection, cycle: str) -> Result | None:
-    """Return a cycle's result once there is one."""
+    """Return a cycle's result once there is one: the edition in force."""
+    found = await editions(conn, cycle)
+    return found[-1] if found else None
+
+
+async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
+    """Return all editions of a cycle's result, the one in force last."""
     query = text(
         "SELECT sha256, envelope::text AS envelope, caps::text AS caps, prefunding::text AS prefunding,"
-        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle"
+        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle ORDER BY edition"
     )
-    row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
-    if row is None:
-        return None
-    return Result(
-        sha256=row.sha256,
-        envelope=envelope_of(row.envelope),
-        limits=_limits(row),
-        checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
-    )
+    return [
+        Result(
+            sha256=row.sha256,
+            envelope=envelope_of(row.envelope),
+            limits=_limits(row),
+            checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
+        )
+        for row in await conn.execute(query, {"cycle": cycle})
+    ]
 
 
 def _limits(row: Any) -> Limits:
@@ -105,28 +113,33 @@ def _limits(row: Any) -> Limits:
 async def totals(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[CurrencyTotal, ...]]:
     """Return the totals of those cycles that have a result."""
     rows = await conn.execute(
-        text("SELECT cycle, totals::text AS totals FROM results WHERE cycle = ANY (:cycles)"), {"cycles": list(cycles)}
+        text("SELECT cycle, totals::text AS totals FROM results WHERE cycle = ANY (:cycles) ORDER BY edition"),
+        {"cycles": list(cycles)},
     )
     return {row.cycle: msgspec.json.decode(row.totals, type=tuple[CurrencyTotal, ...]) for row in rows}
 
 
 # --- instructions ---------------------------------------------------------------------------------------
 
+_IN_FORCE = "edition = (SELECT max(r.edition) FROM results r WHERE r.cycle = i.cycle)"
+"""Of the instructions `i`, those of the result's edition in force."""
+
 
 async def insert_instructions(
-    conn: AsyncConnection, cycle: str, signed: Sequence[tuple[SettlementInstruction, str, Envelope]]
+    conn: AsyncConnection, cycle: str, edition: int, signed: Sequence[tuple[SettlementInstruction, str, Envelope]]
 ) -> None:
     """Keep signed instructions with their digests; those that exist stay as they are."""
     await conn.execute(
         text(
-            "INSERT INTO instructions (cycle, id, participant, currency, net_minor, sha256, envelope)"
-            " SELECT :cycle, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
+            "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
+            " SELECT :cycle, :edition, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
             " FROM unnest(CAST(:ids AS text[]), CAST(:participants AS text[]), CAST(:currencies AS text[]),"
             " CAST(:nets AS text[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]))"
             " AS given (id, participant, currency, net, sha256, envelope) ON CONFLICT DO NOTHING"
         ),
         {
             "cycle": cycle,
+            "edition": edition,
             "ids": [one.id for one, _, _ in signed],
             "participants": [one.participant for one, _, _ in signed],
             "currencies": [one.currency for one, _, _ in signed],
@@ -138,10 +151,10 @@ async def insert_instructions(
 
 
 async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:
-    """Return the signed instructions of a cycle, or one participant's, by currency and participant."""
+    """Return the signed instructions in force of a cycle, or one participant's, by currency and participant."""
     rows = await conn.execute(
         text(
-            "SELECT envelope::text AS envelope FROM instructions WHERE cycle = :cycle"
+            f"SELECT envelope::text AS envelope FROM instructions i WHERE cycle = :cycle AND {_IN_FORCE}"
             " AND (CAST(:participant AS text) IS NULL OR participant = :participant) ORDER BY currency, participant"
         ),
         {"cycle": cycle, "participant": participant},
@@ -149,12 +162,26 @@ async def instructions(conn: AsyncConnection, cycle: str, participant: str | Non
     return [envelope_of(row.envelope) for row in rows]
 
 
+async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[list[Envelope], list[Envelope]]:
+    """Return the instructions of one edition of a cycle's result, and the banks' receipts for them."""
+    rows = await conn.execute(
+        text(
+            "SELECT envelope::text AS envelope, receipt::text AS receipt FROM instructions"
+            " WHERE cycle = :cycle AND edition = :edition ORDER BY currency, participant"
+        ),
+        {"cycle": cycle, "edition": edition},
+    )
+    found = rows.all()
+    return [envelope_of(row.envelope) for row in found], [envelope_of(row.receipt) for row in found if row.receipt]
+
+
 async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:
-    """Return a participant's instructions that it hasn't acknowledged, oldest first; none of abandoned cycles."""
+    """Return a participant's instructions in force without receipt, oldest first; none of abandoned cycles."""
     rows = await conn.execute(
         text(
             "SELECT i.envelope::text AS envelope FROM instructions i JOIN cycles c ON c.id = i.cycle"
             " WHERE i.participant = :participant AND i.acknowledged_at IS NULL AND c.state <> 'abandoned'"
+            f" AND {_IN_FORCE}"
             " ORDER BY c.value_date, c.number, i.currency"
         ),
         {"participant": participant},
@@ -165,11 +192,11 @@ async def pending_instructions(conn: AsyncConnection, participant: str) -> list[
 async def instruction_views(
     conn: AsyncConnection, *, cycle: str | None, acknowledged: bool | None
 ) -> list[InstructionView]:
-    """Return instructions as operators follow them."""
+    """Return the instructions in force as operators follow them."""
     rows = await conn.execute(
         text(
             "SELECT id, cycle, participant, currency, net_minor::text AS net_minor, sha256, acknowledged_at"
-            " FROM instructions WHERE (CAST(:cycle AS text) IS NULL OR cycle = :cycle)"
+            f" FROM instructions i WHERE {_IN_FORCE} AND (CAST(:cycle AS text) IS NULL OR cycle = :cycle)"
             " AND (CAST(:acknowledged AS boolean) IS NULL OR (acknowledged_at IS NOT NULL) = :acknowledged)"
             " ORDER BY cycle, currency, participant"
         ),
@@ -219,6 +246,7 @@ class Attempt:
     agent: str
     message_id: str
     request: str | None
+    edition: int = 1
     outcome: Literal["settled", "shortfall", "rejected"] | None = None
     reference: str | None = None
     settled_at: datetime | None = None
@@ -229,8 +257,8 @@ async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) 
     """Keep a request before it is sent: after a crash the very same is sent again."""
     await conn.execute(
         text(
-            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, request, made_at)"
-            " VALUES (:cycle, :attempt, :agent, :message_id, :request, :at)"
+            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, request, edition, made_at)"
+            " VALUES (:cycle, :attempt, :agent, :message_id, :request, :edition, :at)"
         ),
         {
             "cycle": attempt.cycle,
@@ -238,6 +266,7 @@ async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) 
             "agent": attempt.agent,
             "message_id": attempt.message_id,
             "request": attempt.request,
+            "edition": attempt.edition,
             "at": at,
         },
     )
@@ -246,7 +275,7 @@ async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) 
 async def last_attempt(conn: AsyncConnection, cycle: str) -> Attempt | None:
     """Return the newest settlement request of a cycle."""
     query = text(
-        "SELECT cycle, attempt, agent, message_id, request, outcome, reference, settled_at, detail"
+        "SELECT cycle, attempt, agent, message_id, request, edition, outcome, reference, settled_at, detail"
         " FROM settlement_attempts WHERE cycle = :cycle ORDER BY attempt DESC LIMIT 1"
     )
     row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
@@ -280,10 +309,13 @@ async def insert_finality(conn: AsyncConnection, cycle: str, envelope: Envelope)
     )
 
 
-async def attempts(conn: AsyncConnection, cycle: str) -> int:
-    """Return how often the agent was asked to settle a cycle."""
-    query = text("SELECT count(*) FROM settlement_attempts WHERE cycle = :cycle")
-    return int((await conn.execute(query, {"cycle": cycle})).scalar_one())
+async def attempts(conn: AsyncConnection, cycle: str, edition: int | None = None) -> int:
+    """Return how often the agent was asked to settle a cycle, or one edition of its result."""
+    query = text(
+        "SELECT count(*) FROM settlement_attempts WHERE cycle = :cycle"
+        " AND (CAST(:edition AS integer) IS NULL OR edition = :edition)"
+    )
+    return int((await conn.execute(query, {"cycle": cycle, "edition": edition})).scalar_one())
 
 
 async def finality(conn: AsyncConnection, cycle: str) -> Envelope | None:
@@ -291,102 +323,3 @@ async def finality(conn: AsyncConnection, cycle: str) -> Envelope | None:
     query = text("SELECT envelope::text FROM finalities WHERE cycle = :cycle")
     found = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
     return None if found is None else envelope_of(found)
-
-
-# --- proposals ------------------------------------------------------------------------------------------
-
-_PROPOSAL = (
-    "id::text AS id, cycle, action, reason, subject_sha256, made_by, made_at, expires_at, decision, decided_by,"
-    " decided_at, decision_reason"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """One operator's proposal on a cycle, and another's decision."""
-
-    id: str
-    cycle: str
-    action: ProposalAction
-    reason: str
-    subject_sha256: str | None
-    made_by: str
-    made_at: datetime
-    expires_at: datetime
-    decision: Literal["confirm", "reject"] | None = None
-    decided_by: str | None = None
-    decided_at: datetime | None = None
-    decision_reason: str | None = None
-
-    def view(self, now: datetime) -> ProposalView:
-        """Return the proposal as operators see it at an instant."""
-        if self.decision is not None:
-            status: Literal["pending", "confirmed", "rejected", "expired"] = (
-                "confirmed" if self.decision == "confirm" else "rejected"
-            )
-        else:
-            status = "pending" if now < self.expires_at else "expired"
-        return ProposalView(
-            id=self.id,
-            cycle=self.cycle,
-            action=self.action,
-            reason=self.reason,
-            status=status,
-            subject_sha256=self.subject_sha256,
-            made_by=self.made_by,
-            made_at=timestamp(self.made_at),
-            expires_at=timestamp(self.expires_at),
-            decided_by=self.decided_by,
-            decided_at=None if self.decided_at is None else timestamp(self.decided_at),
-            decision_reason=self.decision_reason,
-        )
-
-
-async def insert_proposal(conn: AsyncConnection, proposal: Proposal) -> None:
-    """Keep a proposal."""
-    await conn.execute(
-        text(
-            "INSERT INTO proposals (id, cycle, action, reason, subject_sha256, made_by, made_at, expires_at) VALUES"
-            " (CAST(:id AS uuid), :cycle, :action, :reason, :subject_sha256, :made_by, :made_at, :expires_at)"
-        ),
-        {
-            "id": proposal.id,
-            "cycle": proposal.cycle,
-            "action": proposal.action,
-            "reason": proposal.reason,
-            "subject_sha256": proposal.subject_sha256,
-            "made_by": proposal.made_by,
-            "made_at": proposal.made_at,
-            "expires_at": proposal.expires_at,
-        },
-    )
-
-
-async def find_proposal(conn: AsyncConnection, proposal_id: str, *, lock: bool = False) -> Proposal | None:
-    """Return a proposal; `lock` keeps others from deciding it meanwhile."""
-    query = f"SELECT {_PROPOSAL} FROM proposals WHERE id = CAST(:id AS uuid){' FOR UPDATE' if lock else ''}"
-    row = (await conn.execute(text(query), {"id": proposal_id})).one_or_none()
-    return None if row is None else Proposal(**row._asdict())
-
-
-async def proposals(conn: AsyncConnection, cycle: str) -> list[Proposal]:
-    """Return a cycle's proposals, newest first."""
-    query = text(f"SELECT {_PROPOSAL} FROM proposals WHERE cycle = :cycle ORDER BY made_at DESC, id")
-    return [Proposal(**row._asdict()) for row in await conn.execute(query, {"cycle": cycle})]
-
-
-async def decide_proposal(conn: AsyncConnection, proposal: Proposal) -> None:
-    """Keep a proposal's decision."""
-    await conn.execute(
-        text(
-            "UPDATE proposals SET decision = :decision, decided_by = :by, decided_at = :at, decision_reason = :reason"
-            " WHERE id = CAST(:id AS uuid)"
-        ),
-        {
-            "id": proposal.id,
-            "decision": proposal.decision,
-            "by": proposal.decided_by,
-            "at": proposal.decided_at,
-            "reason": proposal.decision_reason,
-        },
-    )

@@ -44,6 +44,7 @@ class Happening(StrEnum):
     AGENT_SHORT_OF_FUNDS = "agent_short_of_funds"
     AGENT_REJECTED = "agent_rejected"
     RETRIES_USED_UP = "retries_used_up"
+    DEFAULT_UNWOUND = "default_unwound"
     FINALITY_SIGNED = "finality_signed"
     ABANDONED = "abandoned"
 
@@ -71,6 +72,7 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     (State.INSTRUCTED, Happening.AGENT_REJECTED): State.HELD,
     (State.DEFERRED, Happening.REQUEST_REPEATED): State.INSTRUCTED,
     (State.DEFERRED, Happening.RETRIES_USED_UP): State.ABANDONED,
+    (State.DEFERRED, Happening.DEFAULT_UNWOUND): State.MATCHED,
     (State.DEFERRED, Happening.ABANDONED): State.ABANDONED,
     (State.SETTLED, Happening.FINALITY_SIGNED): State.FINAL,
 }

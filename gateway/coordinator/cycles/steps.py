@@ -19,7 +19,7 @@ from compliance.result import BY_NETTING, instructions, net_cycle
 from compliance.statements import CarriedOver, NettingResult, PositionStatement, SettlementFinality
 from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import pairs, settled, settlement, signed, store
+from gateway.coordinator.cycles import pairs, proposals, settled, settlement, signed, store
 from gateway.coordinator.cycles.approval import needs_four_eyes
 from gateway.coordinator.cycles.matching import Match, PairKey, carry_reason, match
 from gateway.coordinator.cycles.settled import Attempt
@@ -152,7 +152,15 @@ class Steps:
     # --- netting and approval
 
     async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle:
-        """Net the agreed statements within the limits, check the outcome and sign it."""
+        """Net the agreed statements within the limits, check the outcome and sign it.
+
+        After a default the cycle comes here again: those who default are left out, and what limits left out before
+        is looked at anew.
+        """
+        before = await settled.result(conn, cycle.id)
+        edition = 1 if before is None else before.document.edition + 1
+        if before is not None:
+            await pairs.readmit(conn, cycle.id, BY_NETTING)
         statements = await pairs.agreed_statements(conn, cycle.id)
         keeping = await limits.in_force(conn)
         result = net_cycle(
@@ -165,6 +173,9 @@ class Steps:
                 CarriedOver(pair=(low, high), currency=currency, reason=reason)
                 for (currency, low, high), reason in (await pairs.carried_pairs(conn, cycle.id)).items()
             ],
+            edition=edition,
+            supersedes=None if before is None else before.sha256,
+            defaulted=await proposals.defaulted(conn, cycle.id),
         )
         payload = canonical.encode(result)
         sha256 = canonical.digest(payload)
@@ -180,6 +191,7 @@ class Steps:
         await settled.insert_result(
             conn,
             cycle.id,
+            edition=edition,
             sha256=sha256,
             envelope=envelope,
             limits=keeping,
@@ -263,6 +275,7 @@ class Steps:
         await settled.insert_instructions(
             conn,
             cycle.id,
+            result.document.edition,
             [(one, canonical.digest(canonical.encode(one)), dsse.sign(one, self._signer)) for one in orders],
         )
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
@@ -287,7 +300,14 @@ class Steps:
             value_date=cycle.value_date,
             moving=moving,
         ).decode() if moving else None  # fmt: skip
-        attempt = Attempt(cycle=cycle.id, attempt=number, agent=agent, message_id=message_id, request=request)
+        attempt = Attempt(
+            cycle=cycle.id,
+            attempt=number,
+            agent=agent,
+            message_id=message_id,
+            request=request,
+            edition=result.edition,
+        )
         await settled.insert_attempt(conn, attempt, now)
         return number
 
@@ -324,7 +344,8 @@ class Steps:
             case Shortfall():
                 rulebook = await store.rulebook_of(conn, cycle)
                 # When attempts are used up there is nothing to wait for.
-                waiting = attempt.attempt < rulebook.settlement.attempts_max
+                asked = await settled.attempts(conn, cycle.id, attempt.edition)
+                waiting = asked < rulebook.settlement.attempts_max
                 due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
                 await store.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
             case Rejected():
@@ -335,8 +356,9 @@ class Steps:
         last, result = await settled.last_attempt(conn, cycle.id), await settled.result(conn, cycle.id)
         if last is None or result is None:
             return None
-        if last.attempt >= rulebook.settlement.attempts_max:
-            return await store.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": last.attempt})
+        asked = await settled.attempts(conn, cycle.id, last.edition)
+        if asked >= rulebook.settlement.attempts_max:
+            return await store.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": asked})
         try:
             agent = await self._agent.agent()
         except NoAnswerError as error:

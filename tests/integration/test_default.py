@@ -1,0 +1,249 @@
+"""A participant that can't pay: what two operators decide, and what comes of it, on real databases and books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from clearing_house import AGENT, ALFA, BANKS, BETA, DELT, GAMA, House, rulebook
+from test_cycle_service import Found, anchor_of, events_of, found, reasons, refused, result_of
+
+from compliance import archive, canonical
+from compliance.export import FILES, CycleRecord, build_export, from_files
+from compliance.result import PARTICIPANT_DEFAULT
+from compliance.statements import SettlementInstruction
+from compliance.verifier import VerificationError
+from compliance.verifier import verify_bytes as verify
+from gateway.coordinator.cycles import store
+from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.cycles.states import State, replay
+from gateway.coordinator.rulebook import ApprovalRule, SettlementRule
+from gateway.federation.database import transaction
+from gateway.federation.views import ProposalView
+from gateway.federation.wire import Decision, ProposalRequest
+
+__all__ = ["found"]
+
+
+def trade(house: House) -> None:
+    """ALFA owes most, and to all others; without it BETA owes GAMA, and DELT owes BETA."""
+    house.pay(ALFA, BETA, "EUR", 10_000)
+    house.pay(ALFA, GAMA, "EUR", 4_000)
+    house.pay(DELT, ALFA, "EUR", 500)
+    house.pay(BETA, GAMA, "EUR", 3_000)
+    house.pay(DELT, BETA, "EUR", 700)
+    house.pay(GAMA, DELT, "JPY", 250)
+
+
+async def deferred(house: House) -> tuple[CycleService, str]:
+    """Bring a cycle to where the agent says that ALFA, whose account is empty, can't pay."""
+    trade(house)
+    for bank in (BETA, GAMA, DELT):
+        for currency in ("EUR", "JPY"):
+            await house.books.fund(bank, currency, 100_000)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.DEFERRED
+    return service, cycle
+
+
+def unwinding(*banks: str) -> ProposalRequest:
+    return ProposalRequest(action="unwind", reason="it can't pay", participants=banks)
+
+
+async def confirm(service: CycleService, proposal: ProposalView) -> None:
+    await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+
+
+async def unwind(service: CycleService, cycle: str, *banks: str) -> None:
+    await confirm(service, await service.approvals.propose(cycle, unwinding(*banks), maker="alice"))
+
+
+async def acknowledge(house: House, service: CycleService) -> None:
+    for bank in BANKS:
+        for instruction in await service.delivery.pending(bank):
+            await service.delivery.acknowledge(bank, house.receipt(bank, instruction))
+
+
+async def ids(service: CycleService, cycle: str) -> list[str]:
+    return [
+        msgspec.json.decode(envelope.payload_bytes(), type=SettlementInstruction).id
+        for envelope in await service.delivery.instructions(cycle, None)
+    ]
+
+
+async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_over(found: Found) -> None:
+    house = await found(funds=0)
+    service, cycle = await deferred(house)
+    await acknowledge(house, service)
+    first = (await service.reading.cycle(cycle)).result
+    await unwind(service, cycle, ALFA)
+    assert await service.advance(cycle) is State.FINAL
+
+    result = await result_of(service, cycle)
+    assert (result.edition, result.supersedes, result.defaulted) == (2, first, (ALFA,))
+    assert set(reasons(result).values()) == {PARTICIPANT_DEFAULT}
+    assert {pair for _, pair in reasons(result)} == {(ALFA, BETA), (ALFA, DELT), (ALFA, GAMA)}
+    assert await ids(service, cycle) == [
+        *(f"{cycle}/{bank}/EUR/2" for bank in (BETA, DELT, GAMA)),
+        *(f"{cycle}/{bank}/JPY/2" for bank in (DELT, GAMA)),
+    ]
+    balances = await house.books.balances()
+    assert [balances[bank, "EUR"] - 100_000 for bank in (BETA, GAMA, DELT)] == [-2_300, 3_000, -700]
+    assert balances[ALFA, "EUR"] == 0
+    # Nobody is asked for what was superseded, and two requests went to the agent under ids of their own.
+    assert await service.delivery.pending(ALFA) == []
+    assert [f"{cycle}-{number}" in asked.decode() for number, asked in enumerate(house.books.asked, 1)] == [True, True]
+    # The state is what the events say it is.
+    async with transaction(house.engine) as conn:
+        assert replay(await store.happenings(conn, cycle)) is State.FINAL
+    assert (await events_of(house, cycle)).count("cycle.netted") == 2
+
+    await acknowledge(house, service)
+    report = verify(await service.export(cycle), anchor_of(house))
+    assert [step.detail for step in report.steps if "superseded" in step.detail]
+    assert f"left out for default: {ALFA}" in report.steps[8].detail
+
+
+async def test_the_next_cycle_takes_in_what_was_carried_over(found: Found) -> None:
+    house = await found(funds=0)
+    service, cycle = await deferred(house)
+    await unwind(service, cycle, ALFA)
+    assert await service.advance(cycle) is State.FINAL
+    await house.books.fund(ALFA, "EUR", 13_500)
+    second = await house.cut_off(service)
+    # What is settled isn't stated again.
+    house.lanes = defaultdict(list, {lane: paid for lane, paid in house.lanes.items() if ALFA in lane})
+    await house.attest(service, second)
+    assert await service.advance(second) is State.FINAL
+    assert (await house.books.balances())[ALFA, "EUR"] == 0
+
+
+async def test_the_new_result_needs_the_approval_that_the_rulebook_asks_for(found: Found) -> None:
+    house = await found(rulebook(approval=ApprovalRule(mode="always", thresholds_minor={})), funds=0)
+    trade(house)
+    for bank in (BETA, GAMA, DELT):
+        for currency in ("EUR", "JPY"):
+            await house.books.fund(bank, currency, 100_000)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.NETTED
+    approve = ProposalRequest(action="approve", reason="checked")
+    await confirm(service, await service.approvals.propose(cycle, approve, maker="alice"))
+    assert await service.advance(cycle) is State.DEFERRED
+    await unwind(service, cycle, ALFA)
+    assert await service.advance(cycle) is State.NETTED
+    # Half-way the export verifies too: netted again, not approved yet.
+    assert verify(await service.export(cycle), anchor_of(house)).state == "netted"
+    assert await service.delivery.instructions(cycle, None) == []
+    await confirm(service, await service.approvals.propose(cycle, approve, maker="alice"))
+    assert await service.advance(cycle) is State.FINAL
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_a_second_default_is_unwound_on_top_of_the_first(found: Found) -> None:
+    house = await found(rulebook(settlement=SettlementRule(retry_interval_s=30, attempts_max=2)), funds=0)
+    trade(house)
+    await house.books.fund(GAMA, "JPY", 1_000)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.DEFERRED
+    await unwind(service, cycle, ALFA)
+    # Each edition has its own attempts.
+    assert await service.advance(cycle) is State.DEFERRED
+    await unwind(service, cycle, BETA, DELT)
+    assert await service.advance(cycle) is State.FINAL
+    result = await result_of(service, cycle)
+    assert (result.edition, result.defaulted, result.results) == (3, (ALFA, BETA, DELT), ())
+    assert len(verify(await service.export(cycle), anchor_of(house)).steps) == 10
+
+
+async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(found: Found) -> None:
+    house = await found(funds=0)
+    service, cycle = await deferred(house)
+    await unwind(service, cycle, ALFA)
+    states: list[str] = []
+    while True:
+        # Each step by a replica that has never seen the cycle, and one that dies before it commits.
+        step = asyncio.ensure_future(house.service().steps.step(cycle))
+        await asyncio.sleep(0)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        if not await house.service().steps.step(cycle):
+            break
+        states.append((await house.service().reading.cycle(cycle)).state.value)
+    assert states == ["netted", "approved", "instructed", "settled", "final"]
+    assert (await result_of(service, cycle)).edition == 2
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_what_is_refused(found: Found) -> None:
+    house = await found(funds=0)
+    service, cycle = await deferred(house)
+    propose = service.approvals.propose
+    assert await refused(propose(cycle, unwinding(), maker="alice")) == "participants_refused"
+    assert await refused(propose(cycle, unwinding(AGENT), maker="alice")) == "participants_refused"
+    abandoning = ProposalRequest(action="abandon", reason="no", participants=(ALFA,))
+    assert await refused(propose(cycle, abandoning, maker="alice")) == "participants_refused"
+    proposal = await propose(cycle, unwinding(ALFA), maker="alice")
+    own = service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="alice")
+    assert await refused(own) == "maker_is_checker"
+    await unwind(service, cycle, ALFA)
+    # What was proposed on the first result can't be confirmed any more, in any state.
+    late = service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+    assert await refused(late) == "action_impossible"
+    assert await service.advance(cycle) is State.FINAL
+    assert await refused(propose(cycle, unwinding(BETA), maker="alice")) == "action_impossible"
+
+
+# --- forged exports ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def unwound(found: Found) -> tuple[House, CycleRecord]:
+    """A house and the record of its unwound cycle."""
+    house = await found(funds=0)
+    service, cycle = await deferred(house)
+    await acknowledge(house, service)
+    await unwind(service, cycle, ALFA)
+    await service.advance(cycle)
+    files = archive.unpack(await service.export(cycle))
+    return house, from_files({name: files[name] for name in FILES})
+
+
+def finding(house: House, record: CycleRecord, **changes: Any) -> tuple[int, str]:
+    data = build_export(msgspec.structs.replace(record, **changes), house.signer.sign)
+    with pytest.raises(VerificationError) as caught:
+        verify(data, anchor_of(house))
+    return caught.value.step, caught.value.finding
+
+
+async def test_an_export_can_t_lie_about_an_unwinding(unwound: tuple[House, CycleRecord], tmp_path: Path) -> None:
+    house, record = unwound
+    (proposal,) = record.proposals
+    (superseded,) = record.superseded
+    replace = msgspec.structs.replace
+    # The first result hidden; the second one hidden; the first shown as the one that settled.
+    assert finding(house, record, superseded=()) == (5, "result_differs")
+    assert finding(house, record, result=None) == (5, "result_differs")
+    assert finding(house, record, result=superseded.result, superseded=()) == (8, "instructions_differ")
+    # Decided by nobody, about another bank, or about another result.
+    assert finding(house, record, proposals=()) == (9, "approval_missing")
+    others = (replace(proposal, participants=(BETA,)),)
+    assert finding(house, record, proposals=others) == (9, "approval_missing")
+    undecided = (replace(proposal, decision="reject"),)
+    assert finding(house, record, proposals=undecided) == (9, "approval_missing")
+    later = (replace(proposal, subject_sha256=canonical.digest(b"")),)
+    assert finding(house, record, proposals=later) == (9, "approval_missing")
+    # The first result's own documents.
+    fewer = (replace(superseded, instructions=superseded.instructions[1:], receipts=()),)
+    assert finding(house, record, superseded=fewer) == (8, "instructions_differ")
+    assert finding(house, record, superseded=(superseded, replace(superseded, receipts=()))) == (5, "result_differs")
