@@ -21,7 +21,7 @@ from compliance.limits import Prefunding
 from gateway.coordinator import events, limits, members, trust_list
 from gateway.coordinator.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.members import MemberRecord
-from gateway.coordinator.rulebook import Rulebook
+from gateway.coordinator.rulebook import Rulebook, stored
 from gateway.federation.database import transaction
 from gateway.federation.membership import (
     APPLICATION_TYPE,
@@ -194,7 +194,8 @@ class Registry:
         """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
         sha256 = self._rulebook.sha256
         async with transaction(self._engine) as conn:
-            if await rulebook_in_force(conn) == self._rulebook:
+            adopted = await _adopted(conn)
+            if adopted is not None and adopted[0] == sha256:
                 return
             await conn.execute(
                 text(
@@ -300,14 +301,20 @@ class Registry:
 
 async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
     """Return the rulebook adopted last; None before the coordinator is founded."""
+    found = await _adopted(conn)
+    return None if found is None else stored(found[1])
+
+
+async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
+    """Return digest and text of the rulebook adopted last."""
     found = await conn.execute(
         text(
-            "SELECT document::text FROM rulebooks WHERE sha256 ="
+            "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
             " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
         )
     )
-    document = found.scalar_one_or_none()
-    return None if document is None else canonical.decode(document.encode(), Rulebook)
+    row = found.one_or_none()
+    return None if row is None else (row.sha256, row.document)
 
 
 def read_application(envelope: Envelope) -> Application:

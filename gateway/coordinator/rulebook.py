@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from compliance import canonical
 from compliance.statements import CurrencyCode, TotalAmount, whole
+from gateway.coordinator.default_rule import NOBODY, WaterfallRule
 from gateway.federation.settings import ConfigurationError
 
 Clock = Annotated[str, Meta(pattern=whole(r"([01][0-9]|2[0-3]):[0-5][0-9]"))]
@@ -96,6 +97,7 @@ class Rulebook(Rule, frozen=True, kw_only=True):
     screening: ScreeningRule
     aggregate_flow: AggregateFlowRule
     settlement: SettlementRule
+    default_waterfall: WaterfallRule
     checks: CheckRule
 
     @property
@@ -130,6 +132,14 @@ def load(path: Path | None = None) -> Rulebook:
         raise RulebookError(f"{source}: {error}") from error
 
 
+def stored(document: str) -> Rulebook:
+    """Return a rulebook that was adopted, under its own digest. Those of release 0.1 lack what came later."""
+    rules = msgspec.json.decode(document)
+    if isinstance(rules, dict):
+        rules.setdefault("default_waterfall", msgspec.to_builtins(NOBODY))
+    return msgspec.convert(rules, Rulebook)
+
+
 def checked(rulebook: Rulebook) -> Rulebook:
     """Return the rulebook if its parts fit together; raises RulebookError."""
     if len(set(rulebook.currencies)) != len(rulebook.currencies):
@@ -137,8 +147,11 @@ def checked(rulebook: Rulebook) -> Rulebook:
     foreign = (rulebook.approval.thresholds_minor.keys() | rulebook.aggregate_flow.floor_minor.keys()) - set(
         rulebook.currencies
     )
+    foreign |= rulebook.default_waterfall.currencies - set(rulebook.currencies)
     if foreign:
-        raise RulebookError(f"a limit is set for {', '.join(sorted(foreign))}, which isn't cleared")
+        raise RulebookError(f"an amount is set for {', '.join(sorted(foreign))}, which isn't cleared")
+    if len(set(rulebook.default_waterfall.layers)) != len(rulebook.default_waterfall.layers):
+        raise RulebookError("default_waterfall.layers: one is named twice")
     if [slot.number for slot in rulebook.slots] != list(range(1, len(rulebook.slots) + 1)):
         raise RulebookError("slots: numbers must run 1, 2, 3, …")
     edge = time.min

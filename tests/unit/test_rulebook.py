@@ -8,7 +8,10 @@ import pytest
 
 import gateway.coordinator
 from compliance import canonical
-from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load
+from compliance.limits import Cap, Limits
+from gateway.coordinator.default_rule import NOBODY
+from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load, stored
+from netting.waterfall import LayerKind, ShareRule
 
 BUILT_IN = Path(gateway.coordinator.__path__[0]) / "rulebook.toml"
 
@@ -86,6 +89,10 @@ def test_slots_that_dont_fit_together(slots: tuple[Slot, ...]) -> None:
         ('CHF = "100000000"', "CHF = 100000000", "floor_minor"),
         ('opens_at = "06:00"', 'opens_at = "24:00"', "opens_at"),
         ("[settlement]", "[settlement", "rulebook.toml"),
+        ("capital_minor = {}", 'capital_minor = { XAU = "1" }', "XAU"),
+        ("capital_minor = {}", 'capital_minor = { EUR = "-1" }', "capital_minor"),
+        ('layers = ["defaulter_collateral"', 'layers = ["charity"', "layers"),
+        ('layers = ["defaulter_collateral"', 'layers = ["scheme_capital"', "named twice"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
@@ -96,6 +103,32 @@ def test_files_that_are_refused(tmp_path: Path, old: str, new: str, complaint: s
     with pytest.raises(RulebookError, match=complaint) as refused:
         load(path)
     assert str(path) in str(refused.value)
+
+
+def test_the_waterfall_is_data_for_the_netting_engine() -> None:
+    bank = "BANKDEFF"
+    limits = Limits(caps=(Cap(participant=bank, currency="EUR", cap_minor="9"),))
+    rule = msgspec.structs.replace(
+        load().default_waterfall,
+        assessment_share="limit",
+        capital_minor={"EUR": "7"},
+        collateral_minor={bank: {"EUR": "5"}},
+        contributions_minor={bank: {"EUR": "3", "USD": "4"}},
+        assessment_caps_minor={bank: {"EUR": "2"}},
+    )
+    waterfall = rule.waterfall(limits)
+    assert [layer.kind for layer in waterfall.layers] == list(LayerKind)
+    assert {layer.share for layer in waterfall.layers} == {ShareRule.LIMIT}
+    assert waterfall.collateral == {(bank, "EUR"): 5}
+    assert waterfall.contributions == {(bank, "EUR"): 3, (bank, "USD"): 4}
+    assert (waterfall.capital, waterfall.assessment_caps) == ({"EUR": 7}, {(bank, "EUR"): 2})
+    assert waterfall.limits == {(bank, "EUR"): 9}
+
+
+def test_a_rulebook_of_an_earlier_release_reads_under_its_own_digest() -> None:
+    rules = msgspec.json.decode(canonical.encode(load()))
+    del rules["default_waterfall"]
+    assert stored(canonical.encode(rules).decode()).default_waterfall == NOBODY
 
 
 def test_a_file_that_isnt_there(tmp_path: Path) -> None:

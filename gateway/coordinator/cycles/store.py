@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +17,7 @@ from gateway.coordinator import events
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.states import Happening, State, follow
-from gateway.coordinator.rulebook import Rulebook
+from gateway.coordinator.rulebook import Rulebook, stored
 from gateway.federation import wire
 
 _COLUMNS = (
@@ -236,7 +235,7 @@ async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
     if cycle.rulebook not in _rulebooks:
         query = text("SELECT document::text FROM rulebooks WHERE sha256 = :sha256")
         document = (await conn.execute(query, {"sha256": cycle.rulebook})).scalar_one()
-        _rulebooks[cycle.rulebook] = msgspec.json.decode(document, type=Rulebook)
+        _rulebooks[cycle.rulebook] = stored(document)
     return _rulebooks[cycle.rulebook]
 
 
