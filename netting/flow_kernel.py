@@ -35,15 +35,24 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
-from netting.compile import toolchain
+from netting.compile import beside, toolchain
 
 kernel, ints = toolchain(__name__)
+_drain = beside(__name__, "netting.flow_drain_kernel").drain
+_heap = beside(__name__, "netting.heap_kernel")
+_rise, _sink = _heap.rise, _heap.sink
 
 OPTIMAL = 0
 INFEASIBLE = 1
 
 _LACKING = 1
 _SPARE = -1
+
+_MANY = 4
+"""With more sources than this it pays to copy the arcs of no reduced cost."""
+
+_PATIENCE = 1
+"""The same after so many searches in a row that raised no potential."""
 
 Vector = MutableSequence[int]
 
@@ -211,7 +220,11 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int) -> tuple[in
         if (slack[i] < 0) if sign > 0 else (slack[i] > 0 and potential[i] > 0):
             sources[count] = i
             count += 1
-    work = 0
+    work, again = 0, 0
+    helped = True
+    while sign > 0 and count > _MANY and helped:
+        count, helped, looked = _drain(graph, state, scratch, count)
+        work += looked
     while count > 0:
         reach, seen, looked = _search(graph, state, scratch, count, sign)
         work += looked
@@ -232,6 +245,11 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int) -> tuple[in
         if reach < 0:
             return count, work
         count = left
+        again = again + 1 if reach == 0 else 0
+        if sign > 0 and count > 0 and again > _PATIENCE:
+            count, _, looked = _drain(graph, state, scratch, count)
+            work += looked
+            again = 0
     return 0, work
 
 
@@ -318,41 +336,6 @@ def _search(graph: Graph, state: State, scratch: Scratch, count: int, sign: int)
         if level[x] >= deepest and not ((slack[x] > 0) if sign > 0 else (potential[x] == 0)):
             level[x] = 0
     return reach, seen, work
-
-
-@kernel
-def _rise(heap: Vector, place: Vector, distance: Vector, at: int) -> None:
-    """Move the entry `at` of the heap up to where it belongs: nearest first, then the lower number."""
-    x = heap[at]
-    while at > 0:
-        above = (at - 1) // 2
-        y = heap[above]
-        if distance[y] < distance[x] or (distance[y] == distance[x] and y < x):
-            break
-        heap[at], place[y] = y, at
-        at = above
-    heap[at], place[x] = x, at
-
-
-@kernel
-def _sink(heap: Vector, place: Vector, distance: Vector, count: int) -> None:
-    """Take out the first entry of the heap; `heap[count]`, the last one, finds its place among the others."""
-    x = heap[count]
-    at = 0
-    while True:
-        below = 2 * at + 1
-        if below >= count:
-            break
-        y = heap[below]
-        if below + 1 < count:
-            z = heap[below + 1]
-            if distance[z] < distance[y] or (distance[z] == distance[y] and z < y):
-                below, y = below + 1, z
-        if distance[x] < distance[y] or (distance[x] == distance[y] and x < y):
-            break
-        heap[at], place[y] = y, at
-        at = below
-    heap[at], place[x] = x, at
 
 
 @kernel
