@@ -33,6 +33,7 @@ COMMANDS: dict[str, Source] = {
     "verify": Source(
         "gateway.federation.audit_cli", "Check an export offline: every signature, and the netting again."
     ),
+    "net": Source("gateway.analysis.cli", "Net the obligations of a file, and say why a bank's net is what it is."),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 

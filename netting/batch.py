@@ -100,11 +100,12 @@ def collect(entries: Iterable[Entry], participants: Collection[str] | None = Non
             if name in ids:
                 refused = ObligationReason.DUPLICATE_ID, "id"
             ids.add(name)
-        money = monies.setdefault(currency, len(monies))
-        if money == len(totals):
+        money = monies.get(currency)
+        if money is None:
+            money = monies[currency] = len(totals)
             totals.append(0)
-        totals[money] += amount
-        if refused is None and totals[money] > AMOUNT_MAX:
+        totals[money] = total = totals[money] + amount
+        if refused is None and total > AMOUNT_MAX:
             refused = ObligationReason.SUM_OVERFLOW, "amount"
         if refused is not None:
             raise ObligationRefusedError(

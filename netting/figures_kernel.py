@@ -121,7 +121,7 @@ def fold(
     scratch: Any,
     start: Any,
     back: Any,
-) -> int:
+) -> Any:
     """Add up the pairs of the buckets `first` to `last`, writing from where the first of them begins.
 
     The higher banks are written over the keys and what the lower ones owe them over the values: a bucket has

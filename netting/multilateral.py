@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
+from typing import NamedTuple
 
 from netting.batch import Batch, collect
 from netting.figures import Pairs, bilateral, multilateral
@@ -28,8 +30,7 @@ class Position:
         return self.receives - self.pays
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """What two participants owe each other: `first`, the one earlier in the alphabet, owes `forth`, is owed `back`."""
 
     first: str
@@ -103,7 +104,7 @@ def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:
                 currency=currency_name,
                 obligations=count,
                 gross=sum(position.pays for position in positions),
-                bilateral=sum(abs(pair.net) for pair in by_currency[at]),
+                bilateral=sum(abs(forth - back) for _, _, forth, back in by_currency[at]),
                 multilateral=sum(position.net for position in positions if position.net > 0),
                 positions=positions,
                 pairs=tuple(by_currency[at]),
@@ -115,14 +116,15 @@ def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:
 def _pairs(batch: Batch, pairs: Pairs) -> list[list[Pair]]:
     """Return the pairs of each currency with their names."""
     names = batch.participants
-    start, second = _integers(pairs.start), _integers(pairs.second)
-    forth, back = _integers(pairs.forth), _integers(pairs.back)
+    start, forth, back = _integers(pairs.start), _integers(pairs.forth), _integers(pairs.back)
+    second = [names[one] for one in _integers(pairs.second)]
     found: list[list[Pair]] = [[] for _ in batch.currencies]
     for row in range(len(start) - 1):
-        currency, first = divmod(row, len(names))
-        add = found[currency].append
-        for at in range(start[row], start[row + 1]):
-            add(Pair(names[first], names[second[at]], forth[at], back[at]))
+        begin, end = start[row], start[row + 1]
+        if begin < end:
+            currency, first = divmod(row, len(names))
+            own = zip(repeat(names[first]), second[begin:end], forth[begin:end], back[begin:end], strict=False)
+            found[currency].extend(map(Pair._make, own))
     return found
 
 

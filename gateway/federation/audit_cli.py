@@ -7,14 +7,13 @@ regulator's machine, from nothing but the file and the trust anchor.
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.federation.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+from gateway.federation.whole_file import write_whole
 
 if TYPE_CHECKING:
     from compliance.keys import SigningKey
@@ -47,7 +46,7 @@ def export(
     target = out or Path(f"{cycle}.zip")
     try:
         archive = asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key))
-        _write(target, archive)
+        write_whole(target, archive)
     except (RemoteError, OSError) as error:
         typer.echo(f"concordat: {error}", err=True)
         raise typer.Exit(1) from error
@@ -99,15 +98,3 @@ async def _download(cycle: str, url: str, bic: str, client_id: str, key: Signing
             "GET", f"{url}/cycles/{cycle}/export", audience=bic, timeout_s=DOWNLOAD_TIMEOUT_S
         )
         return response.content
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that no half archive ever has its name."""
-    handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, target)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -1,0 +1,264 @@
+"""Files of an analyst, read strictly: JSON documents and CSV tables, in the form of one closed schema each.
+
+Nothing is guessed or left out: a member or column that isn't known, one that is there twice, a missing or wrongly
+typed one, and a record that can't be read each refuse the whole file, with a stable reason and the place.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import msgspec
+
+STANDARD_INPUT = "-"
+_DIGITS_MAX = 1_000
+_AMOUNT = re.compile(rf"-?(0|[1-9][0-9]{{0,{_DIGITS_MAX - 1}}})", re.ASCII)
+_BLOCK_ROWS = 65_536
+
+
+class InputReason(StrEnum):
+    """Why a file for analysis can't be read, in the order in which it is looked at."""
+
+    FILE_UNREADABLE = "file_unreadable"
+    FILE_EMPTY = "file_empty"
+    ENCODING_WRONG = "encoding_wrong"
+    """Not UTF-8."""
+    JSON_MALFORMED = "json_malformed"
+    COLUMNS_WRONG = "columns_wrong"
+    """The header of a table names a column twice or one that isn't known, or lacks one that is needed."""
+    ROW_MALFORMED = "row_malformed"
+    """A row of a table has more or fewer fields than the header, or its quotes don't match."""
+    FIELD_INVALID = "field_invalid"
+    """A member is missing, isn't known, or has the wrong type; an amount with a fraction is one of these."""
+    MEMBER_REPEATED = "member_repeated"
+    """A JSON object has a member twice."""
+    RECORDS_AMBIGUOUS = "records_ambiguous"
+    """There are both obligations and payments, or neither."""
+    NAME_MALFORMED = "name_malformed"
+    """A name is empty, has white space around it or a control character in it."""
+    PARTICIPANT_REPEATED = "participant_repeated"
+    AMOUNT_MALFORMED = "amount_malformed"
+    """A text that isn't a whole number of minor units in plain digits."""
+
+
+class InputRefusedError(ValueError):
+    """A file that can't be used: a stable reason of this module or of netting, and the place in the file."""
+
+    def __init__(self, reason: StrEnum, source: str, *, place: str = "", at: str = "", detail: str = "") -> None:
+        parts = (reason.value, "standard input" if source == STANDARD_INPUT else source, place, at, detail)
+        super().__init__(": ".join(part for part in parts if part))
+        self.reason = reason
+        self.place = place
+        self.field = at
+
+
+class Form(StrEnum):
+    """How a file is written."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+D = TypeVar("D", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[D]):
+    """A document that was read, and where its records stood."""
+
+    source: str
+    document: D
+    member: str | None
+    """The member that a table's rows have filled; None for JSON."""
+    lines: array[int] = field(default_factory=lambda: array("q"))
+
+    def refused(
+        self, reason: StrEnum, *, member: str, index: int | None = None, at: str = "", detail: str = ""
+    ) -> InputRefusedError:
+        """Return a refusal of a record of a member (or of the member itself) with its place in the file."""
+        if index is None:
+            place = member
+        elif member == self.member:
+            place = f"line {self.lines[index]}"
+        else:
+            place = f"{member}[{index}]"
+        return InputRefusedError(reason, self.source, place=place, at=at, detail=detail)
+
+
+def read_records(
+    source: str,
+    kind: type[D],
+    *,
+    rows: str,
+    row_kind: type[msgspec.Struct],
+    form: Form | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Read[D]:
+    """Read a document of `kind` from a file, or from standard input ("-"). Raises InputRefusedError.
+
+    A table has one row for each record of `row_kind` and fills the member `rows` of the document. Without `form`,
+    the name's ending decides, and then whether the first character is a brace. `progress` hears the number of
+    records now and then.
+    """
+    try:
+        with _open(source) as stream:
+            start = stream.peek(1).lstrip()[:1]
+            if not start and not stream.read().strip():
+                raise InputRefusedError(InputReason.FILE_EMPTY, source)
+            ending = source.lower().rpartition(".")[2]
+            if form is None:
+                form = Form(ending) if ending in list(Form) else Form.JSON if start in (b"{", b"[") else Form.CSV
+            if form is Form.JSON:
+                return Read(source, _json(source, stream.read(), kind), None)
+            records, lines = _csv(source, stream, row_kind, progress)
+    except OSError as error:
+        raise InputRefusedError(InputReason.FILE_UNREADABLE, source, detail=error.strerror or str(error)) from error
+    return Read(source, kind(**{rows: records}), rows, lines)
+
+
+def minor_units(written: int | str) -> int | None:
+    """Return an amount that is written as an integer or as digits; None if it is neither.
+
+    Its sign and size are for netting to judge.
+    """
+    if isinstance(written, int):
+        return written
+    return int(written) if _AMOUNT.fullmatch(written) else None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name a bank, a currency or an obligation."""
+    return bool(text) and text == text.strip() and text.isprintable()
+
+
+def _open(source: str) -> Any:
+    if source == STANDARD_INPUT:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    return open(source, "rb")
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    member: str
+
+
+def _json(source: str, data: bytes, kind: type[D]) -> D:
+    try:
+        text = data.decode("utf-8")
+        document = msgspec.json.decode(text, type=kind)
+        # msgspec takes the last of several members of one name; the standard library shows them all.
+        _find_repeated(source, json.loads(text, object_pairs_hook=_pairs, parse_int=str, parse_float=str), "")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start}"
+        raise InputRefusedError(InputReason.ENCODING_WRONG, source, place=place, detail=error.reason) from error
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$")
+        place, _, member = path.rstrip("`").strip(".").rpartition(".")
+        if member.endswith("]"):
+            place, member = f"{place}.{member}".strip("."), ""
+        named = re.search(r"field `([^`]*)`", detail)
+        raise InputRefusedError(
+            InputReason.FIELD_INVALID, source, place=place, at=member or (named[1] if named else ""), detail=detail
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail=str(error)) from error
+    except RecursionError as error:
+        raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail="nested too deeply") from error
+    return document
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Any:
+    """Keep only what may hold a repeated member, so that a large document takes little memory a second time."""
+    names = {name for name, _ in pairs}
+    if len(names) == len(pairs):
+        return {name: value for name, value in pairs if isinstance(value, (dict, list, _Repeated))}
+    seen: set[str] = set()
+    return _Repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+
+
+def _find_repeated(source: str, value: Any, path: str) -> None:
+    if isinstance(value, _Repeated):
+        raise InputRefusedError(InputReason.MEMBER_REPEATED, source, place=path, at=value.member)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _find_repeated(source, inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            if inner:
+                _find_repeated(source, inner, f"{path}[{index}]")
+
+
+# --- CSV --------------------------------------------------------------------------------------------------
+
+
+def _csv(
+    source: str, stream: BinaryIO, kind: type[msgspec.Struct], progress: Callable[[int], None]
+) -> tuple[tuple[Any, ...], array[int]]:
+    """Return the records of a table and the line that each ends in."""
+    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        _check_header(source, header, kind)
+        lines: array[int] = array("q")
+        records = tuple(_records(source, header, reader, kind, lines, progress))
+    except UnicodeDecodeError as error:
+        place = f"after line {reader.line_num}"
+        raise InputRefusedError(InputReason.ENCODING_WRONG, source, place=place, detail=error.reason) from error
+    except csv.Error as error:
+        place = f"line {reader.line_num}"
+        raise InputRefusedError(InputReason.ROW_MALFORMED, source, place=place, detail=str(error)) from error
+    return records, lines
+
+
+def _check_header(source: str, header: list[str], kind: type[msgspec.Struct]) -> None:
+    known = {one.encode_name: one.required for one in msgspec.structs.fields(kind)}
+    for wrong, detail in (
+        ([name for name in header if name not in known], "not a column that is known"),
+        ([name for at, name in enumerate(header) if name in header[:at]], "there twice"),
+        ([name for name, required in known.items() if required and name not in header], "missing"),
+    ):
+        if wrong:
+            raise InputRefusedError(InputReason.COLUMNS_WRONG, source, place="line 1", at=wrong[0], detail=detail)
+
+
+def _records(
+    source: str,
+    header: list[str],
+    reader: Any,
+    kind: type[msgspec.Struct],
+    lines: array[int],
+    progress: Callable[[int], None],
+) -> Iterator[Any]:
+    rows: Iterable[list[str]] = reader
+    width, convert = len(header), msgspec.convert
+    for row in rows:
+        if len(row) != width:
+            place, detail = f"line {reader.line_num}", f"{len(row)} fields, {width} in the header"
+            raise InputRefusedError(InputReason.ROW_MALFORMED, source, place=place, detail=detail)
+        record = dict(zip(header, row, strict=True))
+        if "" in row:  # an empty field is one that isn't given
+            record = {name: text for name, text in record.items() if text}
+        try:
+            yield convert(record, kind, strict=False)
+        except msgspec.ValidationError as error:
+            detail, _, path = str(error).partition(" - at `$")
+            named = re.search(r"field `([^`]*)`", detail)
+            at = path.strip(".`") or (named[1] if named else "")
+            raise InputRefusedError(
+                InputReason.FIELD_INVALID, source, place=f"line {reader.line_num}", at=at, detail=detail
+            ) from error
+        lines.append(reader.line_num)
+        if len(lines) % _BLOCK_ROWS == 0:
+            progress(len(lines))
