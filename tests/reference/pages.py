@@ -15,6 +15,7 @@ from compliance.screening.lists import ListRefusal
 from gateway import cli
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
+from gateway.analysis.files import InputReason
 from gateway.coordinator import lifecycle
 from gateway.coordinator.cycles import states as cycle_states
 from gateway.coordinator.cycles.reasons import CycleReason
@@ -49,7 +50,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, InstructionReason, ObligationReason),
+    "Cycles": (CycleReason, InstructionReason),
+    "Netting, and files for analysis": (ObligationReason, InputReason),
     "Registry and trust": (lifecycle.RegistryReason, TrustReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
     "Exports": (Finding,),
