@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netting.batch import Batch, Entry, collect
 from netting.caps import apply_caps
+from netting.figures import bilateral, multilateral
 from netting.model import AMOUNT_MAX, Obligation, ObligationReason, ObligationRefusedError, canonicalise
-from netting.multilateral import net
+from netting.multilateral import net, net_batch
 
 BANKS = ("AAAADEFF", "BBBBFRPP", "CCCCITRR", "DDDDESMM", "EEEENL2A")
 CURRENCIES = ("EUR", "JPY", "KWD")
@@ -138,3 +147,171 @@ def test_the_largest_amount_is_netted_exactly_in_every_currency_on_its_own() -> 
 def test_a_negative_cap_is_an_error() -> None:
     with pytest.raises(ValueError, match="negative cap"):
         apply_caps([], {("A", "EUR"): -1})
+
+
+# --- single obligations, many of a pair -------------------------------------------------------------------
+
+entry_lists = st.lists(
+    st.tuples(st.none(), st.sampled_from(("", *CURRENCIES)), st.sampled_from(BANKS), st.sampled_from(BANKS), amounts)
+    .filter(lambda entry: entry[2] != entry[3]),
+    max_size=60,
+)  # fmt: skip
+small_entry_lists = entry_lists.map(lambda entries: [(*entry[:4], entry[4] % 2**61 + 1) for entry in entries])
+
+
+@given(entry_lists)
+def test_a_batch_nets_to_what_the_sums_of_its_obligations_net_to(entries: list[Entry]) -> None:
+    sums: dict[tuple[str, str, str], int] = {}
+    for _, currency, debtor, creditor, amount in entries:
+        sums[currency, debtor, creditor] = sums.get((currency, debtor, creditor), 0) + amount
+    of_sums = net(Obligation(*arrow, amount) for arrow, amount in sums.items())
+    assert [replace(one, obligations=0) for one in net_batch(collect(entries))] == [
+        replace(one, obligations=0) for one in of_sums
+    ]
+    for netting in of_sums:
+        assert sum(pair.forth + pair.back for pair in netting.pairs) == netting.gross
+        for position in netting.positions:
+            own = [p.net if p.first == position.participant else -p.net for p in netting.pairs
+                   if position.participant in (p.first, p.second)]  # fmt: skip
+            assert -sum(own) == position.net
+
+
+@given(entry_lists, st.randoms(use_true_random=False))
+def test_the_order_of_single_obligations_changes_no_byte(entries: list[Entry], random: object) -> None:
+    shuffled = list(entries)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert repr(net_batch(collect(shuffled))).encode() == repr(net_batch(collect(entries))).encode()
+
+
+def as_arrays(batch: Batch, bank: type = np.int16) -> Batch:
+    return Batch(
+        batch.currencies,
+        batch.participants,
+        np.array(batch.currency, np.int16),
+        np.array(batch.debtor, bank),
+        np.array(batch.creditor, bank),
+        np.array(batch.amount, np.int64),
+    )
+
+
+@settings(deadline=None)  # the first call loads the kernels
+@given(small_entry_lists, st.sampled_from((np.int16, np.int32)))
+def test_arrays_net_to_what_python_s_integers_net_to(entries: list[Entry], bank: type) -> None:
+    batch = collect(entries)
+    arrays = as_arrays(batch, bank)
+    assert repr(net_batch(arrays)) == repr(net_batch(batch))
+    nets, pairs = multilateral(batch), bilateral(batch)
+    assert list(multilateral(arrays).receives) == list(nets.receives)
+    assert list(multilateral(arrays).pays) == list(nets.pays)
+    assert list(multilateral(arrays).net) == list(nets.net)
+    found = bilateral(arrays)
+    for column in ("start", "second", "forth", "back"):
+        assert list(getattr(found, column)) == list(getattr(pairs, column))
+
+
+@pytest.mark.parametrize(
+    ("currencies", "banks", "count", "amount_max"),
+    [
+        pytest.param(3, 40, 600_000, 10**9, id="several threads"),
+        pytest.param(2, 5_000, 30_000, 10**9, id="many banks, few pairs each"),
+        pytest.param(1, 2, 600_000, 10**9, id="one pair"),
+        pytest.param(1, 100, 30_000, 2**46, id="sums near the guard"),
+        pytest.param(1, 100, 30_000, 2**62, id="sums beyond the guard"),
+        pytest.param(2, 70_000, 30_000, 10**9, id="more banks than int16 can number"),
+    ],
+)
+def test_many_obligations_net_to_the_same_in_arrays_in_lists_and_permuted(
+    currencies: int, banks: int, count: int, amount_max: int
+) -> None:
+    random = np.random.default_rng(7)
+    bank = np.int16 if banks <= 2**15 else np.int32
+    debtor = random.integers(0, banks, count)
+    columns = (
+        random.integers(0, currencies, count).astype(np.int16),
+        debtor.astype(bank),
+        ((debtor + random.integers(1, banks, count)) % banks).astype(bank),
+        random.integers(1, amount_max, count),
+    )
+    names = (tuple(f"C{at}" for at in range(currencies)), tuple(f"B{at:06}" for at in range(banks)))
+    order = random.permutation(count)
+    arrays, permuted = Batch(*names, *columns), Batch(*names, *(column[order] for column in columns))
+    lists = Batch(*names, *(column.tolist() for column in columns))
+    assert net_batch(arrays) == net_batch(permuted) == net_batch(lists)
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "random"])
+def test_every_process_and_hash_seed_nets_to_the_same_bytes(seed: str) -> None:
+    def told(hash_seed: str) -> bytes:
+        program = (
+            "from netting.batch import collect; from netting.multilateral import net_batch\n"
+            "names = [f'BANK{at}' for at in range(50)]\n"
+            "print(net_batch(collect({(None, c, a, b, len(a) * 7 + ord(b[-1])) for c in ('EUR', 'USD')"
+            " for a in names for b in names if a != b})))"
+        )
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment).stdout
+
+    assert told(seed) == told("0")
+
+
+A, B, C = BANKS[:3]
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason", "at", "field"),
+    [
+        ([("T", "EUR", A, B, 1), ("T", "EUR", A, A, 0)], ObligationReason.DUPLICATE_ID, 1, "id"),
+        ([(None, "EUR", "X", A, 1)], ObligationReason.UNKNOWN_PARTICIPANT, 0, "debtor"),
+        ([(None, "EUR", A, "X", 0)], ObligationReason.UNKNOWN_PARTICIPANT, 0, "creditor"),
+        ([(None, "EUR", A, B, 1), (None, "EUR", A, A, 0)], ObligationReason.SELF_PAYMENT, 1, "creditor"),
+        ([(None, "EUR", A, B, 0)], ObligationReason.AMOUNT_NOT_POSITIVE, 0, "amount"),
+        ([(None, "EUR", A, B, -1)], ObligationReason.AMOUNT_NOT_POSITIVE, 0, "amount"),
+        ([(None, "EUR", A, B, AMOUNT_MAX + 1)], ObligationReason.AMOUNT_OVERFLOW, 0, "amount"),
+        (
+            [(None, "EUR", A, B, AMOUNT_MAX), (None, "JPY", A, B, 1), (None, "EUR", B, C, 1)],
+            ObligationReason.SUM_OVERFLOW,
+            2,
+            "amount",
+        ),
+    ],
+)
+def test_a_single_obligation_is_refused_with_its_place(
+    entries: list[Entry], reason: ObligationReason, at: int, field: str
+) -> None:
+    with pytest.raises(ObligationRefusedError) as refused:
+        collect(entries, participants=BANKS)
+    assert (refused.value.reason, refused.value.at, refused.value.field) == (reason, at, field)
+    assert refused.value.obligation == Obligation(*entries[at][1:])
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize(
+    ("debtor", "creditor", "amount", "reason"),
+    [
+        ([0, 1], [1, 1], [1, 1], ObligationReason.SELF_PAYMENT),
+        ([0, 1], [1, 0], [1, 0], ObligationReason.AMOUNT_NOT_POSITIVE),
+        ([0, 1], [1, 0], [1, -(2**63)], ObligationReason.AMOUNT_NOT_POSITIVE),
+    ],
+)
+def test_a_batch_refuses_what_can_t_be_netted(
+    arrays: bool, debtor: list[int], creditor: list[int], amount: list[int], reason: ObligationReason
+) -> None:
+    columns: list[Any] = [[0, 0], debtor, creditor, amount]
+    if arrays:
+        columns = [np.array(column, kind) for column, kind in zip(columns, "hhhq", strict=True)]
+    with pytest.raises(ObligationRefusedError) as refused:
+        Batch(("EUR",), (A, B), *columns)
+    assert (refused.value.reason, refused.value.at) == (reason, 1)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+@pytest.mark.parametrize("kind", [list, lambda column: np.array(column, np.int16)])
+def test_a_batch_refuses_an_index_without_a_name(index: int, kind: Callable[[list[int]], Any]) -> None:
+    amounts_ = [1] if kind is list else np.array([1], np.int64)
+    with pytest.raises(ValueError, match="of 2 names"):
+        Batch(("EUR",), (A, B), kind([0]), kind([index]), kind([1]), amounts_)
+
+
+def test_a_batch_refuses_names_out_of_order() -> None:
+    with pytest.raises(ValueError, match="sorted"):
+        Batch(("EUR",), (B, A), [0], [0], [1], [1])
