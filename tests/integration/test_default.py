@@ -21,7 +21,7 @@ from compliance.verifier import verify_bytes as verify
 from gateway.coordinator.cycles import store
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.states import State, replay
-from gateway.coordinator.rulebook import ApprovalRule, SettlementRule
+from gateway.coordinator.rulebook import ApprovalRule, SettlementRule, load
 from gateway.federation.database import transaction
 from gateway.federation.views import ProposalView
 from gateway.federation.wire import Decision, ProposalRequest
@@ -202,6 +202,60 @@ async def test_what_is_refused(found: Found) -> None:
     assert await refused(late) == "action_impossible"
     assert await service.advance(cycle) is State.FINAL
     assert await refused(propose(cycle, unwinding(BETA), maker="alice")) == "action_impossible"
+
+
+async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(found: Found) -> None:
+    rule = msgspec.structs.replace(
+        load().default_waterfall,
+        capital_minor={"EUR": "1000"},
+        collateral_minor={ALFA: {"EUR": "5000"}},
+        contributions_minor={ALFA: {"EUR": "500"}, BETA: {"EUR": "2000"}, GAMA: {"EUR": "1000"}},
+        assessment_caps_minor={BETA: {"EUR": "50000"}},
+    )
+    house = await found(rulebook(default_waterfall=rule), funds=0)
+    service, cycle = await deferred(house)
+    before = await events_of(house, cycle)
+    seen = await service.defaults.dry_run(cycle, [ALFA, ALFA])
+    assert (seen.participants, seen.edition, seen.covered) == ((ALFA,), 1, True)
+    assert seen.agent_says is not None
+    assert f"{ALFA} EUR short by 135.00" in seen.agent_says
+    euro, yen = seen.currencies
+    assert [(one.participant, one.amount_minor) for one in euro.losses] == [(ALFA, "13500")]
+    assert [(layer.paid_minor, layer.remaining_minor) for layer in euro.waterfall.layers] == [
+        ("5000", "8500"),
+        ("500", "8000"),
+        ("1000", "7000"),
+        ("3000", "4000"),
+        ("4000", "0"),
+    ]
+    assert [(c.participant, c.before_minor, c.after_minor) for c in euro.unwind.changes] == [
+        (BETA, "7700", "-2300"),
+        (DELT, "-1200", "-700"),
+        (GAMA, "7000", "3000"),
+    ]
+    assert euro.clearing is not None
+    # ALFA has nothing but what DELT pays it; BETA would have to find money for GAMA, and falls for want of it.
+    assert [(bank.participant, bank.fell, bank.paid_minor) for bank in euro.clearing.banks] == [
+        (ALFA, 1, "500"),
+        (BETA, 2, "1057"),
+    ]
+    assert (yen.currency, yen.losses, yen.waterfall.loss_minor) == ("JPY", (), "0")
+    assert await events_of(house, cycle) == before
+    assert await refused(service.defaults.dry_run(cycle, [AGENT])) == "participants_refused"
+    # What is shown of an unwinding is what comes of it.
+    await unwind(service, cycle, ALFA)
+    assert await service.advance(cycle) is State.FINAL
+    positions = [p for of in (await result_of(service, cycle)).results for p in of.positions if of.currency == "EUR"]
+    assert {p.participant: p.net_minor for p in positions} == {
+        change.participant: change.after_minor for change in euro.unwind.changes
+    }
+
+
+async def test_there_is_nothing_to_show_before_a_result(found: Found) -> None:
+    house = await found(funds=0)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    assert await refused(service.defaults.dry_run(cycle, [ALFA])) == "result_unknown"
 
 
 # --- forged exports ---------------------------------------------------------------------------------------

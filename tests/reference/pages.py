@@ -23,7 +23,13 @@ from gateway.federation.identity import TokenReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.money import AmountReason
 from gateway.federation.trust import TrustReason
+from netting.advice import AdviceReason
+from netting.clearing_vector import ClearingReason
+from netting.default import DefaultReason
 from netting.model import ObligationReason
+from netting.plan import PlanReason
+from netting.pro_rata import ProRataReason
+from netting.waterfall import WaterfallReason
 from participants import books
 from participants.accounts import AccountReason
 from participants.cycle import InstructionReason
@@ -52,6 +58,14 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, InputReason),
+    "Settlement plans, defaults and advice": (
+        PlanReason,
+        DefaultReason,
+        WaterfallReason,
+        ClearingReason,
+        ProRataReason,
+        AdviceReason,
+    ),
     "Registry and trust": (lifecycle.RegistryReason, TrustReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
     "Exports": (Finding,),

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from compliance.dsse import Envelope
 from compliance.statements import CYCLE_PATTERN, whole
 from gateway.coordinator.cycles.service import CycleService
+from gateway.federation.default_views import DefaultView
 from gateway.federation.node import requires
 from gateway.federation.paging import Key, Page, encode_cursor
 from gateway.federation.problems import Refusal
@@ -155,8 +156,20 @@ class CycleController(Controller):
     async def propose(
         self, request: Caller, cycle: CyclePath, data: JSONBody[ProposalRequest], cycles: Cycles
     ) -> ProposalView:
-        """Propose to approve, hold, release or abandon the cycle; another operator decides."""
+        """Propose to approve, hold, release or abandon the cycle, or to unwind it; another operator decides."""
         return await cycles.approvals.propose(cycle, data, maker=request.auth.sub)
+
+    @get("/{cycle:str}/default", guards=[_AUDITOR], operation_id="previewDefault")
+    async def default(
+        self,
+        cycle: CyclePath,
+        cycles: Cycles,
+        participant: Annotated[
+            list[str], QueryParameter(description="Who can't pay; repeat it for several.", min_items=1, max_items=100)
+        ],
+    ) -> DefaultView:
+        """Show what each way out of a default would mean; nothing is changed by it."""
+        return await cycles.defaults.dry_run(cycle, participant)
 
     @get("/{cycle:str}/instructions", guards=[_READER], operation_id="listCycleInstructions")
     async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:

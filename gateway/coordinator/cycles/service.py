@@ -1,7 +1,7 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
 `attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
-`steps` moves a cycle on, `reading` shows it.
+`steps` moves a cycle on, `reading` shows it, `defaults` shows what a participant's default would mean.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.coordinator import clock, events, trust_list
 from gateway.coordinator.cycles import exporting, store
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attesting import Attestation
+from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
 from gateway.coordinator.cycles.reading import Reading
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
@@ -59,6 +60,7 @@ class CycleService:
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, now=now)
         self.reading = Reading(engine)
+        self.defaults = Defaults(engine)
 
     # --- opening
 

@@ -1,0 +1,165 @@
+"""What a participant's default would mean for a cycle: computed from its result, changing nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from compliance.statements import NettingResult, PositionStatement
+from gateway.coordinator.cycles import pairs, settled, store
+from gateway.coordinator.cycles.approval import require_participants
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.federation.database import transaction
+from gateway.federation.default_views import (
+    ChangeView,
+    ClearedBankView,
+    ClearingView,
+    CurrencyDefaultView,
+    CutDebtView,
+    DefaultView,
+    LayerView,
+    ShareView,
+    UnwindView,
+    WaterfallView,
+)
+from netting.clearing_vector import ClearingVector
+from netting.default import CurrencyDefault, DryRun, dry_run
+from netting.model import Obligation
+from netting.unwind import Unwind
+from netting.waterfall import SCHEME, WaterfallOutcome
+
+WORK = 20_000_000
+"""Debts gone through for clearing payments: a few seconds, beside which everything else goes on."""
+
+
+class Defaults:
+    """Answers what operators have to know before they propose anything."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def dry_run(self, cycle_id: str, participants: Sequence[str]) -> DefaultView:
+        """Return the alternatives for the default of `participants`. Raises Refusal."""
+        named = tuple(sorted(set(participants)))
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            result = await settled.result(conn, cycle_id)
+            if result is None:
+                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            require_participants("unwind", named, result.document)
+            agreed = await pairs.agreed_statements(conn, cycle_id)
+            rulebook = await store.rulebook_of(conn, cycle)
+            attempt = await settled.last_attempt(conn, cycle_id)
+        # In a thread of its own: a large cycle takes its time, and others are served meanwhile.
+        run = await asyncio.to_thread(
+            dry_run,
+            _obligations(result.document, agreed),
+            named,
+            rulebook.default_waterfall.waterfall(result.limits),
+            caps=result.limits.debits(),
+            cash=result.limits.debits(),
+            work=WORK,
+        )
+        return _view(cycle_id, result.sha256, result.document.edition, None if attempt is None else attempt.detail, run)
+
+
+def _obligations(result: NettingResult, agreed: Sequence[tuple[str, PositionStatement]]) -> list[Obligation]:
+    included = {one.sha256 for one in result.statements}
+    return [
+        Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
+        for digest, statement in agreed
+        if digest in included
+        for flow in statement.flows
+        if flow.amount_minor != "0"
+    ]
+
+
+def _view(cycle: str, result: str, edition: int, agent_says: str | None, run: DryRun) -> DefaultView:
+    return DefaultView(
+        cycle=cycle,
+        result=result,
+        edition=edition,
+        participants=run.defaulters,
+        agent_says=agent_says,
+        covered=run.covered,
+        currencies=tuple(_currency(one) for one in run.currencies),
+    )
+
+
+def _currency(one: CurrencyDefault) -> CurrencyDefaultView:
+    return CurrencyDefaultView(
+        currency=one.currency,
+        losses=tuple(ShareView(participant=name, amount_minor=str(loss)) for name, loss in one.shortfalls),
+        waterfall=_waterfall(one.waterfall),
+        unwind=_unwind(one.unwind),
+        clearing=None if one.clearing is None else _clearing(one.clearing),
+    )
+
+
+def _waterfall(outcome: WaterfallOutcome) -> WaterfallView:
+    return WaterfallView(
+        loss_minor=str(outcome.loss),
+        layers=tuple(
+            LayerView(
+                layer=layer.layer.kind.value,
+                loss_minor=str(layer.loss),
+                available_minor=str(layer.available),
+                paid_minor=str(layer.paid),
+                shares=tuple(
+                    ShareView(
+                        participant=None if share.participant == SCHEME else share.participant,
+                        amount_minor=str(share.amount),
+                    )
+                    for share in layer.shares
+                ),
+                remaining_minor=str(layer.remaining),
+            )
+            for layer in outcome.layers
+        ),
+        covered_minor=str(outcome.covered),
+        uncovered_minor=str(outcome.uncovered),
+    )
+
+
+def _unwind(unwound: Unwind) -> UnwindView:
+    return UnwindView(
+        removed_minor=str(unwound.removed),
+        settlement_before_minor=str(unwound.before),
+        settlement_after_minor=str(unwound.after),
+        changes=tuple(
+            ChangeView(
+                participant=change.participant,
+                before_minor=str(change.before),
+                after_minor=str(change.after),
+                change_minor=str(change.change),
+                limit_minor=None if change.cap is None else str(change.cap),
+                beyond_minor=str(change.beyond),
+            )
+            for change in unwound.changes
+        ),
+    )
+
+
+def _clearing(vector: ClearingVector) -> ClearingView:
+    return ClearingView(
+        rounds=vector.rounds,
+        unpaid_minor=str(vector.unpaid),
+        banks=tuple(
+            ClearedBankView(
+                participant=bank.participant,
+                owed_minor=str(bank.owed),
+                received_minor=str(bank.received),
+                paid_minor=str(bank.paid),
+                unpaid_minor=str(bank.unpaid),
+                fell=bank.fell,
+            )
+            for bank in vector.banks
+            if bank.fell
+        ),
+        debts=tuple(
+            CutDebtView(debtor=cut.debtor, creditor=cut.creditor, owed_minor=str(cut.owed), paid_minor=str(cut.paid))
+            for cut in vector.cuts
+        ),
+    )
