@@ -95,7 +95,9 @@ def collect(entries: Iterable[Entry], participants: Collection[str] | None = Non
     totals: list[int] = []
     add_currency, add_debtor, add_creditor, add_amount = (column.append for column in columns)
     for at, (name, currency, debtor, creditor, amount) in enumerate(entries):
-        refused = objection(debtor, creditor, amount, known)
+        refused = None
+        if known is not None or debtor == creditor or not 0 < amount <= AMOUNT_MAX:
+            refused = objection(debtor, creditor, amount, known)
         if name is not None:
             if name in ids:
                 refused = ObligationReason.DUPLICATE_ID, "id"

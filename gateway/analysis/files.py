@@ -137,7 +137,7 @@ def minor_units(written: int | str) -> int | None:
 
 def is_name(text: str) -> bool:
     """Return whether a text can name a bank, a currency or an obligation."""
-    return bool(text) and text == text.strip() and text.isprintable()
+    return text.isalnum() or (bool(text) and text == text.strip() and text.isprintable())
 
 
 def _open(source: str) -> Any:

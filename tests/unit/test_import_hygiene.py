@@ -48,6 +48,16 @@ def import_all(*packages: str) -> str:
             "from gateway.cli import load; load('verify')", (*SERVER, "httpx", "textual"), id="verify needs little"
         ),
         pytest.param(
+            "from gateway.cli import load; load('net')",
+            (*SERVER, "httpx", "textual", "numba", "numpy"),
+            id="net starts fast",
+        ),
+        pytest.param(
+            "import netting.caps, netting.multilateral, netting.explain",
+            ("numba", "numpy"),
+            id="netting a few needs no compiler",
+        ),
+        pytest.param(
             "from gateway.cli import load; load('console')", (*SERVER, "textual"), id="console's help starts fast"
         ),
     ],
@@ -56,8 +66,13 @@ def test_it_loads_without(statement: str, forbidden: tuple[str, ...]) -> None:
     assert not loaded_by(statement) & set(forbidden)
 
 
-def test_netting_loads_only_itself_and_numpy() -> None:
-    allowed = {"netting", "numpy"} | sys.stdlib_module_names | loaded_by("pass")
+def test_netting_loads_only_itself_and_the_compiler() -> None:
+    # numba, and what it loads: LLVM, Cython's runtime and, where it is installed, a reader of its own settings.
+    allowed = (
+        {"netting", "numpy", "numba", "llvmlite", "cython_runtime", "yaml"}
+        | sys.stdlib_module_names
+        | loaded_by("pass")
+    )
     assert {name for name in loaded_by(import_all("netting")) if not name.startswith("_")} <= allowed
 
 
