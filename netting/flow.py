@@ -132,20 +132,36 @@ def _measure(
         _refuse(name, ends, nodes)
     for name, values in (("capacity", capacities), ("weight", weights), ("liquidity", liquidity)):
         _refuse(name, values, None)
-    heaviest = max(_ints(weights), default=0)
-    return max(1, heaviest) * (nodes + 2 + sum(_ints(capacities)) + sum(_ints(liquidity)))
+    return max(1, _extremes(weights)[1]) * (nodes + 2 + _sum(capacities) + _sum(liquidity))
 
 
 def _refuse(name: str, values: Sequence[int], below: int | None) -> None:
-    if len(values) == 0 or (min(values) >= 0 and (below is None or max(values) < below)):
+    least, greatest = _extremes(values)
+    if least >= 0 and (below is None or greatest < below or len(values) == 0):
         return
-    for place, value in enumerate(values):
+    for place, value in enumerate(_ints(values)):
         if value < 0:
             raise FlowError(f"{name} {place} is negative: {value}")
         if below is not None and value >= below:
             raise FlowError(f"{name} {place} isn't a node: {value}")
 
 
+def _extremes(values: Any) -> tuple[int, int]:
+    """Return the least and the greatest, quickly for an array; zeros where there is nothing."""
+    if len(values) == 0:
+        return 0, 0
+    if hasattr(values, "tolist"):
+        return int(values.min()), int(values.max())
+    return min(values), max(values)
+
+
+def _sum(values: Any) -> int:
+    """Return the sum of integers of 0 or more, which an array by itself would wrap around."""
+    if hasattr(values, "tolist") and _extremes(values)[1] * len(values) < SUM_MAX:
+        return int(values.sum())
+    return sum(_ints(values))
+
+
 def _ints(values: Any) -> Iterator[int]:
-    """Give Python's integers, from an array as well: sums of an array's own wrap around."""
+    """Give Python's integers, from an array as well."""
     return iter(values.tolist() if hasattr(values, "tolist") else values)
