@@ -95,6 +95,15 @@ ACTIONS: tuple[Action, ...] = (
         _ON_CYCLE,
         _states("cut_off", "attesting", "matched", "netted", "held", "deferred"),
     ),
+    Action(
+        "unwind",
+        "U",
+        "Unwind",
+        "Propose to net the cycle again without those who can't pay",
+        Grade.PROPOSE,
+        _ON_CYCLE,
+        _states("deferred"),
+    ),
     Action("confirm", "Y", "Confirm", "Confirm the proposal of another operator", Grade.CYCLE, _INBOX),
     Action("reject", "N", "Reject", "Reject the proposal", Grade.PROPOSE, _INBOX),
     Action(
@@ -164,12 +173,15 @@ _CONSEQUENCES = {
     "hold": "Once confirmed: settlement waits until the hold is released.",
     "release": "Once confirmed: the cycle is approved, instructions are signed and settlement is requested.",
     "abandon": "Once confirmed: nothing of this cycle settles; every pair is carried over.",
+    "unwind": "Once confirmed: the cycle is netted again without these participants; their pairs are carried over.",
 }
 
 
 def proposal_effects(proposal: ProposalView, view: Snapshot) -> tuple[str, ...]:
     """Say what confirming a proposal will do: who proposed what and why, then the numbers, if its cycle is shown."""
-    lines = [f"{proposal.made_by} proposes to {proposal.action} cycle {proposal.cycle}:", f"“{proposal.reason}”"]
+    without = f" without {', '.join(proposal.participants)}" if proposal.participants else ""
+    proposed = f"{proposal.made_by} proposes to {proposal.action} cycle {proposal.cycle}{without}:"
+    lines = [proposed, f"“{proposal.reason}”"]
     if view.progress is not None and view.progress.cycle.id == proposal.cycle:
         lines += effects(proposal.action, view)
     else:
@@ -191,6 +203,7 @@ class Form:
     ask_reason: bool = False
     reason_required: bool = False
     ask_value_date: bool = False
+    ask_participants: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,12 +213,20 @@ class Answer:
     typed: str = ""
     reason: str = ""
     value_date: str = ""
+    participants: str = ""
+
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """The participants that were typed, in order, each once."""
+        return tuple(sorted(set(self.participants.replace(",", " ").upper().split())))
 
 
 def missing(form: Form, answer: Answer) -> str | None:
     """Say what the form still lacks, None when it is complete."""
     if form.typed_id is not None and answer.typed.strip() != form.typed_id:
         return f"Type {form.typed_id} to go on."
+    if form.ask_participants and not answer.banks:
+        return "Name those who can't pay."
     if form.reason_required and not answer.reason.strip():
         return "A reason is needed."
     if len(answer.reason.strip()) > 500:
@@ -229,4 +250,11 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     if action.id == "cut_off":
         return Form(f"Cut off {cycle}", lines, "Cut off", typed_id=cycle)
     lines += ("Another operator has to confirm.",)
-    return Form(f"Propose to {action.id} {cycle}", lines, "Propose", ask_reason=True, reason_required=True)
+    return Form(
+        f"Propose to {action.id} {cycle}",
+        lines,
+        "Propose",
+        ask_reason=True,
+        reason_required=True,
+        ask_participants=action.id == "unwind",
+    )

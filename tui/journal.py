@@ -23,6 +23,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value_date: str | None = None
     proposal: str | None = None
     reason: str | None = None
+    participants: tuple[str, ...] | None = None
     code: str | None = None
     detail: str | None = None
 

@@ -52,6 +52,7 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
         value_date=order.answer.value_date.strip() or None,
         proposal=order.proposal.id if order.proposal else None,
         reason=order.answer.reason.strip() or None,
+        participants=order.answer.banks or None,
     )
     try:
         journal.write(asked)
@@ -90,5 +91,7 @@ async def _send(order: Order, api: ConsoleApi) -> None:
             await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
         case "approve" | "hold" | "release" | "abandon" as action if cycle is not None:
             await api.propose(cycle, ProposalRequest(action=action, reason=reason))
+        case "unwind" if cycle is not None:
+            await api.propose(cycle, ProposalRequest(action="unwind", reason=reason, participants=order.answer.banks))
         case other:
             raise ValueError(f"{other} needs what the order lacks")

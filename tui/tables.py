@@ -356,7 +356,7 @@ def proposals(made: Iterable[ProposalView], subject: str, name: str = "proposals
                 proposal.id,
                 (
                     Cell(proposal.cycle),
-                    Cell(proposal.action),
+                    Cell(" ".join((proposal.action, *proposal.participants))),
                     Cell(proposal.status, _PROPOSAL_TONES[proposal.status]),
                     Cell(plain(proposal.made_by) + own, value=proposal.made_by),
                     _text(proposal.reason),

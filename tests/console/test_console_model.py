@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import stat
 from datetime import UTC, datetime
@@ -293,7 +294,9 @@ def test_an_export_is_no_formula() -> None:
 
 def test_read_only_leaves_actions_that_change_nothing() -> None:
     left = {action.id for action in ACTIONS if unlocked(action, operate=False)}
-    assert left.isdisjoint({"open_cycle", "cut_off", "approve", "hold", "release", "abandon", "confirm", "reject"})
+    assert left.isdisjoint(
+        {"open_cycle", "cut_off", "approve", "hold", "release", "abandon", "unwind", "confirm", "reject"}
+    )
     assert {"help", "quit", "export_csv", "freeze", "filter"} <= left
 
 
@@ -328,6 +331,23 @@ def test_confirmations_are_graded_by_consequence() -> None:
     assert missing(confirm, Answer(reason="seen")) is not None
     assert missing(confirm, Answer(typed="2026-03-02-01")) is None
     assert any("bob proposes to approve" in line for line in confirm.lines)
+
+
+def test_an_unwinding_names_who_cant_pay() -> None:
+    assert applies(BY_ID["unwind"], pane="cycle", view=a_view("deferred"))
+    assert not applies(BY_ID["unwind"], pane="cycle", view=a_view("netted"))
+    form = form_for(BY_ID["unwind"], a_view("deferred"))
+    assert missing(form, Answer(reason="insolvent")) == "Name those who can't pay."
+    assert missing(form, Answer(participants="betafrpp")) == "A reason is needed."
+    answer = Answer(reason="insolvent", participants=" betafrpp, ALFADEFF betafrpp ")
+    assert missing(form, answer) is None
+    assert answer.banks == ("ALFADEFF", "BETAFRPP")
+
+    proposal = msgspec.structs.replace(a_proposal("bob"), action="unwind", participants=("ALFADEFF", "BETAFRPP"))
+    for view in (a_view("deferred"), dataclasses.replace(a_view("deferred"), progress=None)):
+        lines = form_for(BY_ID["confirm"], view, proposal).lines
+        assert lines[0] == "bob proposes to unwind cycle 2026-03-02-01 without ALFADEFF, BETAFRPP:"
+        assert "netted again" in lines[-1]
 
 
 # --- the session log ------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ class FormScreen(ModalScreen[Answer | None]):
                     yield Static(Text(plain(line)))
             if form.ask_value_date:
                 yield Input(placeholder="value date YYYY-MM-DD; empty: the next business day", id="value-date")
+            if form.ask_participants:
+                yield Input(placeholder="who can't pay: BICs with spaces between", id="participants")
             if form.ask_reason:
                 needed = "required" if form.reason_required else "optional"
                 yield Input(placeholder=f"reason ({needed})", max_length=500, id="reason")
@@ -48,7 +50,10 @@ class FormScreen(ModalScreen[Answer | None]):
     def answer(self) -> Answer:
         values = {widget.id: widget.value for widget in self.query(Input)}
         return Answer(
-            typed=values.get("typed", ""), reason=values.get("reason", ""), value_date=values.get("value-date", "")
+            typed=values.get("typed", ""),
+            reason=values.get("reason", ""),
+            value_date=values.get("value-date", ""),
+            participants=values.get("participants", ""),
         )
 
     @on(Input.Changed)
