@@ -11,13 +11,17 @@ A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kern
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 SUM_MAX = 2**62
 """Below this every sum and difference of two sums fits in an int64."""
@@ -74,10 +78,32 @@ def _zeros(count: int) -> list[int]:
 
 
 def _njit(function: _Function) -> _Function:
+    return cast(_Function, _numba().njit(cache=True, nogil=True)(function))
+
+
+@cache
+def _numba() -> Any:
+    """Return numba, with a directory for compiled kernels that changes when any kernel does.
+
+    A compiled kernel contains the kernels that it calls, but numba looks only at its own file to tell whether it is
+    still good.
+    """
     import numba
 
-    compiled: _Function = numba.njit(cache=True, nogil=True)(function)
-    return compiled
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in (here / "compile.py", *sorted(here.glob("*_kernel.py"))):
+        digest.update(source.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    for parent in (here / "__pycache__", Path(tempfile.gettempdir()) / f"concordat-{os.getuid()}"):
+        try:
+            parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(parent, os.W_OK):
+            numba.config.CACHE_DIR = str(parent / name)
+            break
+    return numba
 
 
 @cache

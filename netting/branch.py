@@ -1,0 +1,278 @@
+"""The best selection of an instance, by branch and bound within a limit of work.
+
+The tree is searched best bound first: from the open node of the greatest bound, go down to a selection (a *plunge*),
+improve that by local steps, and open what was left on the way. The bound of the whole is the greatest of an open
+node, and only falls; the best selection only gets better. No step depends on the limit, so more work goes on
+where less work would have ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+from netting.certificate import Certificate, Node
+from netting.instance import Instance
+from netting.network import Vectors, compilable, network
+
+LEAST = 100_000
+"""Undecided parts of less than a 100,000th of the bound are left to local search."""
+WEIGHTY = 3_000
+"""Undecided parts of more than a 3,000th of the bound are looked at both ways before they are branched on."""
+LAST = 0
+LOCAL_WORK = 15
+LOCAL_MIN = 2_000
+"""Local search after a plunge: so many looks for each item, and at least so many."""
+MULTIPLIERS_MAX = 2**24
+"""The tree isn't grown beyond so many multipliers (128 MB)."""
+INTERPRETED_MAX = 64
+"""Up to so many items the kernels are interpreted: they are done before a compiled one is loaded."""
+
+
+class Branching:
+    """The search for one instance: `start` with selections, then `step` until it is proven or enough was done.
+
+    `best` holds the amounts that settle, item by item: all, nothing, or a part where an item may be split. `value` is
+    what they are worth, and `work` counts looks at entries of vectors.
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self._net = network(instance)
+        compiled = len(instance.items) > INTERPRETED_MAX and compilable(instance, self._net)
+        self._v = Vectors(instance, self._net, compiled=compiled)
+        self._kernel = self._v.branch_kernel
+        self._state, self._other = self._v.state(), self._v.state()
+        self._width = len(self._net.liquidity)
+        self._most, self._other_most = self._v.zeros(self._width), self._v.zeros(self._width)
+        self._amounts = [item.amount for item in instance.items]
+        self._splits = any(item.split for item in instance.items)
+        self._heaviest = max([1, *(arc.weight for arc in self._net.arcs)])
+        grouped = {row for one in instance.aggregates for row, *_ in one.positions}
+        self._free = [
+            at
+            for at, item in enumerate(instance.items)
+            if all(by > 0 and row not in grouped for row, by in item.changes)
+        ]
+        self.best = [0] * len(instance.items)
+        self.value = 0
+        _, self.work = self._v.flow_kernel.solve(self._v.graph, self._state, self._v.scratch)
+        self._plunges = 0
+        self._rooms = self._v.vector(self._v.rooms())
+        self._open: list[tuple[int, int]] = []
+        # The bound of nodes that can't be branched on, because what is left undecided is bundled.
+        self._rest = 0
+        self._done: set[int] = set()
+        self._tree = self._new_tree(2, None)
+        self._tree.size[0], self._tree.parent[0], self._tree.item[0] = 1, -1, -1
+        self._tree.bound[0] = self._state.total[0]
+        self._go_to(0)
+        self._push(0)
+
+    @property
+    def bound(self) -> int:
+        """No selection is worth more."""
+        return max(self.value, self._worth(max(self._rest, -self._open[0][0] if self._open else 0)))
+
+    @property
+    def scale(self) -> int:
+        """The multipliers of the proof are in units of 1/scale."""
+        return self._net.scale
+
+    def start(self, selection: Sequence[int]) -> None:
+        """Take a selection that breaks nothing, given by the indices of its items, and improve it."""
+        for at in range(len(self.best)):
+            self._v.search.taken[at] = 0
+        for at in selection:
+            self._v.search.taken[at] = 1
+        self._fill_rooms()
+        self._improve()
+
+    def start_greedy(self) -> None:
+        """Take what fits in the queue's order, and what fits the greatest first, and improve both."""
+        for ordered in (True, False):
+            for at in range(len(self.best)):
+                self._v.search.taken[at] = 0
+            for at in self._free:
+                self._v.search.taken[at] = 1
+            self._fill_rooms()
+            if ordered:
+                self.work += int(self._v.search_kernel.in_order(self._v.rows, self._v.search))
+            self._improve()
+
+    def step(self) -> bool:
+        """Go down from the most promising open node; tell whether there was one."""
+        while self._open and self._worth(-self._open[0][0]) <= self.value:
+            heapq.heappop(self._open)
+        if not self._open or self._tree.size[0] * self._width > MULTIPLIERS_MAX:
+            return False
+        _, node = heapq.heappop(self._open)
+        if not self._go_to(node):
+            return True
+        first = int(self._tree.size[0])
+        self._tree = self._new_tree(first + 2 * self._kernel.PLUNGE_MAX + 2, self._tree)
+        most = int(self._tree.bound[0]) // self._heaviest
+        outcome, reached, steps, swapped = self._kernel.plunge(
+            self._v.graph, self._state, self._other, self._v.scratch, self._v.fixings, self._most, self._other_most,
+            self._v.work, self._tree, node, self.value * self._net.scale - self._net.bonus, most // LEAST,
+            most // WEIGHTY,
+        )  # fmt: skip
+        if swapped:
+            self._swap()
+        self.work += int(steps)
+        self._plunges += 1
+        if outcome != self._kernel.PRUNED:
+            self._reach()
+            if outcome == self._kernel.INTEGRAL and self._worth(int(self._tree.bound[reached])) > self.value:
+                self._branch_on_rest(int(reached))
+        branched = {int(self._tree.parent[t]) for t in range(first, self._tree.size[0], 2)}
+        for t in (int(reached), *range(first, self._tree.size[0])):
+            if t not in branched:
+                self._push(t)
+                branched.add(t)
+        return True
+
+    def certificate(self) -> Certificate:
+        """Return the proof of the bound."""
+        tree, width = self._tree, self._width
+        inner = {int(tree.parent[t]) for t in range(int(tree.size[0]))}
+        nodes: list[Node] = []
+        for t in range(int(tree.size[0])):
+            multipliers: tuple[int, ...] = ()
+            if t not in inner and tree.proof[t] >= 0:
+                at = int(tree.proof[t]) * width
+                potential = [int(tree.multiplier[at + i]) for i in range(width)]
+                multipliers = tuple(
+                    max(0, potential[plus] - (potential[minus] if minus >= 0 else 0)) if plus >= 0 else 0
+                    for plus, minus in self._net.shares
+                )
+            bound = None if tree.bound[t] < 0 else self._worth(int(tree.bound[t]))
+            item = self.instance.items[tree.item[t]].id if tree.item[t] >= 0 else None
+            nodes.append(Node(int(tree.parent[t]), item, bool(tree.side[t]), bound, multipliers))
+        return Certificate(self.bound, self._net.scale, tuple(nodes))
+
+    def _worth(self, scaled: int) -> int:
+        return (scaled + self._net.bonus) // self._net.scale
+
+    def _push(self, t: int) -> None:
+        if t not in self._done and self._tree.bound[t] >= 0 and self._worth(int(self._tree.bound[t])) > self.value:
+            heapq.heappush(self._open, (-int(self._tree.bound[t]), t))
+
+    def _new_tree(self, nodes: int, old: Any) -> Any:
+        """Return a tree with room for so many nodes, with those of the old one."""
+        if old is not None and len(old.item) >= nodes:
+            return old
+        nodes = max(nodes, 2 * len(old.item) if old is not None else 0)
+        lengths = {"multiplier": nodes * self._width, "size": 1}
+        tree = self._kernel.Tree(**{f: self._v.zeros(lengths.get(f, nodes)) for f in self._kernel.Tree._fields})
+        for new, known in zip(tree, old or (), strict=False):
+            new[: len(known)] = known
+        return tree
+
+    def _go_to(self, node: int) -> bool:
+        """Bring the state to a node of the tree, and note its bound; tell whether anything is feasible there."""
+        path: list[int] = []
+        at = node
+        while self._tree.parent[at] >= 0:
+            path.append(at)
+            at = int(self._tree.parent[at])
+        path.reverse()
+        items = self._v.vector([int(self._tree.item[t]) for t in path])
+        sides = self._v.vector([int(self._tree.side[t]) for t in path])
+        status, steps = self._kernel.descend(
+            self._v.graph, self._state, self._v.scratch, self._v.fixings, self._most, self._v.work, items, sides,
+            len(path),
+        )  # fmt: skip
+        self._kernel.keep(self._tree, self._state, node, status, self._v.graph, self._v.work)
+        self.work += int(steps)
+        return bool(status == self._kernel.FEASIBLE)
+
+    def _swap(self) -> None:
+        self._state, self._other = self._other, self._state
+        self._most, self._other_most = self._other_most, self._most
+
+    def _branch_on_rest(self, node: int) -> None:
+        """Branch on an item that isn't fixed, where the relaxation is whole but breaks what it doesn't know."""
+        fixed: set[int] = set()
+        at = node
+        while self._tree.parent[at] >= 0:
+            fixed.add(int(self._tree.item[at]))
+            at = int(self._tree.parent[at])
+        torn = int(self._kernel.torn(self._v.fixings, self._state))
+        if torn < 0 and any(arc.bundle for arc in self._net.arcs):
+            self._rest = max(self._rest, int(self._tree.bound[node]))
+            self._done.add(node)
+            return
+        rest = [at for at, item in enumerate(self.instance.items) if at not in fixed and not item.split]
+        if torn < 0 and not rest:
+            self._tree.bound[node] = -1
+            self._tree.proof[node] = -1
+            return
+        k = torn if torn >= 0 else max(rest, key=lambda at: (self.instance.items[at].value, -at))
+        self._tree = self._new_tree(int(self._tree.size[0]) + 2, self._tree)
+        self._kernel.grow(self._tree, k, node, int(self._tree.bound[node]))
+
+    # --- selections
+
+    def _reach(self) -> None:
+        """Make selections of the relaxation's optimum: as it is, and mended and improved."""
+        v, taken = self._v, self._v.search.taken
+        steps, swapped = self._kernel.round_flow(
+            v.graph, self._state, self._other, v.scratch, v.fixings, self._most, self._other_most, v.work, LAST
+        )
+        if swapped:
+            self._swap()
+        self.work += int(steps)
+        self._kernel.settled(v.fixings, self._state, taken)
+        if self._splits:
+            self._top_up()
+        for at in self._free:
+            taken[at] = 1
+        self._fill_rooms()
+        self.work += int(self._v.search_kernel.round_off(self._v.rows, self._v.search))
+        self._improve()
+
+    def _fill_rooms(self) -> None:
+        self._v.search_kernel.fill_rooms(self._v.rows, self._v.search, self._rooms)
+
+    def _improve(self) -> None:
+        """Improve the selection in `taken` by local steps, and keep it if it is the best."""
+        search, items = self._v.search, len(self.best)
+        limit = max(LOCAL_MIN, LOCAL_WORK * items)
+        value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
+        self.work += int(steps)
+        if value > self.value:
+            self._offer([self._amounts[at] if search.best[at] else 0 for at in range(items)])
+        if self._splits:
+            for at in range(items):
+                search.taken[at] = search.best[at]
+            self._top_up()
+
+    def _top_up(self) -> None:
+        """Let items that may be split settle in the parts that are worth most beside what is taken whole."""
+        net, state, changed = self._net, self._other, self._v.work.changed
+        for a, arc in enumerate(net.arcs):
+            whole = arc.item >= 0 and not self.instance.items[arc.item].split
+            take = whole and self._v.search.taken[arc.item]
+            state.lower[a] = arc.capacity if take else 0
+            state.upper[a] = arc.capacity if take or not whole else 0
+            state.flow[a] = 0
+            changed[a] = a
+        for i, liquidity in enumerate(net.liquidity):
+            state.slack[i] = liquidity
+        status, steps = self._v.flow_kernel.solve(self._v.graph, state, self._v.scratch)
+        self.work += int(steps)
+        if status != self._v.flow_kernel.OPTIMAL:
+            return
+        amounts = [self._amounts[at] if self._v.search.taken[at] else 0 for at in range(len(self.best))]
+        for a, arc in enumerate(net.arcs):
+            if arc.item >= 0 and self.instance.items[arc.item].split:
+                amounts[arc.item] = int(state.flow[a])
+        self._offer(amounts)
+
+    def _offer(self, amounts: list[int]) -> None:
+        """Keep a selection if it is worth more than the best and breaks nothing."""
+        value = sum(item.worth(amount) for item, amount in zip(self.instance.items, amounts, strict=True) if amount)
+        if value > self.value and self.instance.fits(self.instance.rooms(amounts)):
+            self.best, self.value = amounts, value

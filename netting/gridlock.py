@@ -1,0 +1,171 @@
+"""Liquidity saving: which of the queued payments settle now, within all limits at once.
+
+Two rules. `fifo`: every account pays in the order of its queue, and the largest set of prefixes settles
+(`netting.fifo`). `optimal`: any selection will do, and the one of the greatest value settles; of equals the one
+of more payments, then of more urgent and older ones, then by id. Choosing it is NP-hard (Shafransky and Doudkin,
+EJOR 171, 2006), so the search is bounded by work, and what it reached comes with an upper bound and its proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from netting import certificate as proof
+from netting.branch import Branching
+from netting.certificate import Certificate
+from netting.enumeration import ITEMS_MAX, best
+from netting.fifo import prefixes
+from netting.instance import Instance, instance
+from netting.queue import Limits, Payment, due, queued
+
+WORK = 100_000_000
+"""The work, in looks at entries of vectors, after which the search ends: about a second."""
+PATIENCE = 16
+"""As long as nothing at all settles, the search goes on up to so many times the work."""
+
+Mode = Literal["fifo", "optimal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What settles now, and how far from the best possible it is at most.
+
+    `settled` are the ids of the payments that settle whole, in the queue's order, and `parts` those that settle in
+    part, with the amount. `value` is their sum in minor units (in units of the base, where rates are given), `count`
+    the number of `settled`. No selection that keeps the limits, in whatever order, is worth more than
+    `upper_bound`; `gap` is what is missing to it, and `optimal` whether nothing is. `balances` are (participant,
+    currency, money after). `work` is what the search took.
+    """
+
+    mode: Mode
+    settled: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...]
+    value: int
+    count: int
+    upper_bound: int
+    work: int
+    balances: tuple[tuple[str, str, int], ...]
+    certificate: Certificate
+
+    @property
+    def gap(self) -> int:
+        """What the upper bound is above the value."""
+        return self.upper_bound - self.value
+
+    @property
+    def optimal(self) -> bool:
+        """Whether it is proven that no selection is worth more."""
+        return self.gap == 0
+
+
+def resolve(
+    payments: Iterable[Payment],
+    limits: Limits,
+    *,
+    mode: Mode = "optimal",
+    work: int = WORK,
+    at: int | None = None,
+) -> Resolution:
+    """Choose the payments that settle now.
+
+    A function of the set of payments, the limits, the mode, the work and the moment `at`: the same on every machine.
+    More work never gives a smaller value or a greater bound. Values in different currencies add up only by rates
+    (`Limits.aggregate`); without, use it for one currency at a time. Raises QueueRefusedError.
+    """
+    ordered = queued(payments, limits)
+    one = instance(due(ordered, at), limits)
+    first = prefixes(one)
+    if mode == "fifo":
+        return _fifo(one, first, limits, ordered)
+    if len(one.items) <= ITEMS_MAX and not any(item.split for item in one.items):
+        chosen, looked = best(one)
+        amounts = _whole(one, chosen)
+        value = sum(one.items[at].value for at in chosen)
+        return _resolution("optimal", one, amounts, limits, ordered, looked, Certificate(value, 1, (), enumerated=True))
+    search = Branching(one)
+    search.start(first)
+    search.start_greedy()
+    while (search.work < work or (search.value == 0 and search.work < PATIENCE * work)) and search.step():
+        pass
+    return _resolution("optimal", one, search.best, limits, ordered, search.work, search.certificate())
+
+
+def check(payments: Iterable[Payment], limits: Limits, certificate: Certificate, *, at: int | None = None) -> None:
+    """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says."""
+    proof.check(instance(due(queued(payments, limits), at), limits), certificate)
+
+
+def _fifo(one: Instance, first: list[int], limits: Limits, ordered: tuple[Payment, ...]) -> Resolution:
+    search = Branching(one)
+    amounts = _whole(one, first)
+    _settle_parts(one, amounts)
+    return _resolution("fifo", one, amounts, limits, ordered, search.work, search.certificate())
+
+
+def _whole(one: Instance, chosen: Iterable[int]) -> list[int]:
+    amounts = [0] * len(one.items)
+    for at in chosen:
+        amounts[at] = one.items[at].amount
+    return amounts
+
+
+def _settle_parts(one: Instance, amounts: list[int]) -> None:
+    """Let the first waiting payment of each queue settle in part, where it may be split and something is left."""
+    rooms = one.rooms(amounts)
+    seen: set[tuple[str, str]] = set()
+    for at, item in enumerate(one.items):
+        account = (item.payments[0].debtor, item.payments[0].currency)
+        if amounts[at] or account in seen:
+            continue
+        seen.add(account)
+        part = min([item.amount, *(rooms[row] for row, change in item.changes if change < 0)])
+        if not item.split or part <= 0:
+            continue
+        amounts[at] = part
+        after = one.rooms(amounts)
+        if one.fits(after):
+            rooms = after
+        else:
+            amounts[at] = 0
+
+
+def _resolution(
+    mode: Mode,
+    one: Instance,
+    amounts: list[int],
+    limits: Limits,
+    ordered: tuple[Payment, ...],
+    work: int,
+    certificate: Certificate,
+) -> Resolution:
+    settled: set[str] = set()
+    parts: dict[str, int] = {}
+    value = 0
+    balances = {(name, p.currency): 0 for p in ordered for name in (p.debtor, p.creditor)} | dict(limits.balances)
+    for item, amount in zip(one.items, amounts, strict=True):
+        if amount == 0:
+            continue
+        value += item.worth(amount)
+        for payment in item.payments:
+            moved = amount if item.split else payment.amount
+            balances[payment.debtor, payment.currency] -= moved
+            balances[payment.creditor, payment.currency] += moved
+            if moved == payment.amount:
+                settled.add(payment.id)
+            else:
+                parts[payment.id] = moved
+    if mode == "fifo" and certificate.upper_bound < value:
+        raise ArithmeticError(f"the bound {certificate.upper_bound} is below the value {value}")
+    return Resolution(
+        mode=mode,
+        settled=tuple(payment.id for payment in ordered if payment.id in settled),
+        parts=tuple((payment.id, parts[payment.id]) for payment in ordered if payment.id in parts),
+        value=value,
+        count=len(settled),
+        upper_bound=certificate.upper_bound,
+        work=work,
+        balances=tuple((*account, after) for account, after in sorted(balances.items())),
+        certificate=certificate,
+    )
