@@ -124,7 +124,7 @@ def clear_edges(
     Amounts are minor units, checked by the caller. Compiled for large instances, interpreted for small ones and for
     amounts that don't fit. Raises RefusedError.
     """
-    total = int(sum(amount)) if len(amount) < _COMPILED_FROM else _sum(amount)
+    total = _sum(amount)
     compiled = len(amount) >= _COMPILED_FROM and total < _COMPILED_SUM_MAX
     kernel = load("netting.clearing_vector_kernel", compiled=compiled)
     # More cash than all debts together is as good as that much, and fits.
@@ -149,10 +149,13 @@ def clear_edges(
     return paid, fell
 
 
-def _sum(amounts: Sequence[int]) -> int:
-    """Return the exact sum; an array's own could wrap around."""
-    tolist = getattr(amounts, "tolist", None)
-    return sum(tolist() if tolist is not None else amounts)
+def _sum(amounts: Any) -> int:
+    """Return the exact sum, of an array too, whose own would wrap around where it doesn't fit."""
+    if not hasattr(amounts, "tolist"):
+        return sum(amounts)
+    if len(amounts) and int(amounts.max()) * len(amounts) < _ROOM_COMPILED:
+        return int(amounts.sum())
+    return sum(amounts.tolist())
 
 
 def _clear_currency(

@@ -200,3 +200,52 @@ def test_a_statement_that_contradicts_itself(changes: dict[str, object], message
     broken = replace(document, flows=(replace(document.flows[0], **changes), document.flows[1]))
     assert message in (inconsistency(broken) or "")
     assert inconsistency(document) is None
+
+
+def again(
+    statements: list[tuple[str, PositionStatement]], *defaulted: str, limits: Limits | None = None
+) -> NettingResult:
+    return net_cycle(
+        cycle=CYCLE,
+        value_date="2026-03-02",
+        rulebook_sha256=ROOT,
+        statements=statements,
+        limits=limits or Limits(),
+        carried_over=[],
+        edition=2,
+        supersedes=ROOT,
+        defaulted=defaulted,
+    )
+
+
+def test_a_default_carries_its_pairs_over_and_makes_room_for_what_limits_left_out() -> None:
+    statements = [statement(A, B, 100, 0), statement(A, C, 0, 60), statement(B, C, 60, 0)]
+    limits = Limits(caps=(cap(C, 0),))
+    first = net(statements, limits)
+    assert [(one.pair, one.reason) for one in first.carried_over] == []
+    second = again(statements, A, A, limits=limits)
+    assert (second.edition, second.supersedes, second.defaulted) == (2, ROOT, (A,))
+    assert [(one.pair, one.reason) for one in second.carried_over] == [
+        ((A, B), "participant_default"),
+        ((A, C), "participant_default"),
+    ]
+    assert [one.pair for one in second.statements] == [(B, C)]
+    assert {one.id for one in instructions(second, statements, ROOT, "AGNTXXS0")} == {
+        f"{CYCLE}/{B}/EUR/2",
+        f"{CYCLE}/{C}/EUR/2",
+    }
+
+
+def test_a_first_edition_supersedes_nothing_and_leaves_nobody_out() -> None:
+    for changes in ({"edition": 1}, {"supersedes": None}, {"edition": 1, "supersedes": None, "defaulted": (A,)}):
+        given = {"edition": 2, "supersedes": ROOT, "defaulted": (), **changes}
+        with pytest.raises(InconsistentInputError, match="edition"):
+            net_cycle(
+                cycle=CYCLE,
+                value_date="2026-03-02",
+                rulebook_sha256=ROOT,
+                statements=[statement(A, B, 1, 0)],
+                limits=Limits(),
+                carried_over=[],
+                **given,  # type: ignore[arg-type]
+            )
