@@ -10,6 +10,7 @@ kernel, ints = toolchain(__name__)
 
 _ATTEMPTS = 5
 _FEW = 3
+_HALF = 2**31
 
 
 @kernel
@@ -34,7 +35,11 @@ def proportion(part: int, weight: int, whole: int, base: int) -> int:
 
 @kernel
 def compare(a: int, b: int, c: int, d: int) -> int:
-    """Return the sign of a/b − c/d for positive numbers, by Euclid's steps, as the products may not fit."""
+    """Return the sign of a/b − c/d for positive numbers: by products where they fit, else by Euclid's steps."""
+    if a < _HALF and b < _HALF and c < _HALF and d < _HALF:
+        a *= d
+        c *= b
+        return (1 if a > c else 0) - (1 if a < c else 0)
     while True:
         left = a // b
         right = c // d
