@@ -26,6 +26,7 @@ from gateway.federation.settings import NodeSettings
 from gateway.federation.settlement import AccountOpening, Funding
 from gateway.federation.views import CycleProgress, OpenCycle, ProposalView
 from gateway.federation.wire import Cycle, Decision, ProposalRequest
+from participants.fsck import fsck
 from tests.conftest import NewDatabase
 
 
@@ -192,3 +193,7 @@ async def test_banks_post_what_settled_and_keep_what_is_carried_over(desk: Desk)
     await settled(bravo, before[BRAVO] + 200)
     await settled(carlo, before[CARLO] + 200)
     assert await bravo.balance(ALPHA, kind="due_from") == await carlo.balance(ALPHA, kind="due_to") == 0
+    for bank in (alpha, bravo, carlo):
+        report = await fsck(bank.node.database_url)
+        assert [check.name for check in report.checks if not check.ok] == []
+        assert report["settlements"].examined == (1 if bank is alpha else 2)
