@@ -48,7 +48,7 @@ class Branching:
         self._most, self._other_most = self._v.zeros(self._width), self._v.zeros(self._width)
         self._amounts = [item.amount for item in instance.items]
         self._splits = any(item.split for item in instance.items)
-        self._heaviest = max([1, *(arc.weight for arc in self._net.arcs)])
+        self._heaviest = max([1, *(arc.weight for arc in self._net.arcs if arc.capacity > 1)])
         grouped = {row for one in instance.aggregates for row, *_ in one.positions}
         self._free = [
             at
@@ -115,7 +115,7 @@ class Branching:
         most = int(self._tree.bound[0]) // self._heaviest
         outcome, reached, steps, swapped = self._kernel.plunge(
             self._v.graph, self._state, self._other, self._v.scratch, self._v.fixings, self._most, self._other_most,
-            self._v.work, self._tree, node, self.value * self._net.scale - self._net.bonus, most // LEAST,
+            self._v.work, self._tree, node, self.value * self._net.scale, most // LEAST,
             most // WEIGHTY,
         )  # fmt: skip
         if swapped:
@@ -153,7 +153,7 @@ class Branching:
         return Certificate(self.bound, self._net.scale, tuple(nodes))
 
     def _worth(self, scaled: int) -> int:
-        return (scaled + self._net.bonus) // self._net.scale
+        return scaled // self._net.scale
 
     def _push(self, t: int) -> None:
         if t not in self._done and self._tree.bound[t] >= 0 and self._worth(int(self._tree.bound[t])) > self.value:
@@ -199,12 +199,12 @@ class Branching:
         while self._tree.parent[at] >= 0:
             fixed.add(int(self._tree.item[at]))
             at = int(self._tree.parent[at])
+        rest = [at for at, item in enumerate(self.instance.items) if at not in fixed and not item.split]
         torn = int(self._kernel.torn(self._v.fixings, self._state))
-        if torn < 0 and any(arc.bundle for arc in self._net.arcs):
+        if torn < 0 and (any(arc.bundle for arc in self._net.arcs) or (self._splits and not rest)):
             self._rest = max(self._rest, int(self._tree.bound[node]))
             self._done.add(node)
             return
-        rest = [at for at, item in enumerate(self.instance.items) if at not in fixed and not item.split]
         if torn < 0 and not rest:
             self._tree.bound[node] = -1
             self._tree.proof[node] = -1
@@ -269,7 +269,7 @@ class Branching:
         for a, arc in enumerate(net.arcs):
             if arc.item >= 0 and self.instance.items[arc.item].split:
                 amounts[arc.item] = int(state.flow[a])
-        self._offer(amounts)
+        self._offer(self.instance.cut(amounts))
 
     def _offer(self, amounts: list[int]) -> None:
         """Keep a selection if it is worth more than the best and breaks nothing."""

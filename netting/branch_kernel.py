@@ -386,7 +386,7 @@ def round_flow(
     neither side is feasible. Returns (work, 1 if `other` holds the last flow instead of `state`).
     """
     steps, swapped = 0, 0
-    for turn in range(2 * PLUNGE_MAX):
+    for _ in range(2 * PLUNGE_MAX):
         steps += len(state.flow)
         count = _candidates(fixings, state, work, least)
         if count == 0:

@@ -40,7 +40,7 @@ class Node:
 class Certificate:
     """A proof that no selection is worth more than `upper_bound`.
 
-    `enumerated` says that every selection was looked at, which a reader checks by doing it again; then there is no tree.
+    `enumerated` says that every selection was looked at: a reader checks it by doing it again, and there is no tree.
     """
 
     upper_bound: int

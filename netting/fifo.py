@@ -54,25 +54,14 @@ class _Queues:
         self._broken = list(range(len(self._rooms)))
         while self._broken:
             row = self._broken.pop()
+            # The last of the queue that uses the row must go, and with it all that stands behind it.
+            of = self._instance.rows[row].of
             while self._rooms[row] < 0:
-                self._shorten(row)
+                self._take_out(self._queue[of[0], of[-1]][-1])
             one = self._aggregated.get(row)
             while one is not None and one.worth(self._rooms) < one.floor:
                 self._take_out(max(queue[-1] for a in self._members[one.participant] if (queue := self._queue[a])))
         return [at for at, settles in enumerate(self._settled) if settles]
-
-    def _shorten(self, row: int) -> None:
-        """Take the last out of the queue that breaks the limit, and all up to the first that it needs gone."""
-        kind, of = self._instance.rows[row].kind, self._instance.rows[row].of
-        account = (of[0], of[-1])
-        if kind == "bilateral":
-            # Up to the last payment to this counterparty, and that one.
-            while not self._uses(self._queue[account][-1], row):
-                self._take_out(self._queue[account][-1])
-        self._take_out(self._queue[account][-1])
-
-    def _uses(self, at: int, row: int) -> bool:
-        return any(of == row and change < 0 for of, change in self._instance.items[at].changes)
 
     def _take_out(self, at: int) -> None:
         """Take an item out, and with it whatever stands behind one of its payments in a queue."""

@@ -11,7 +11,7 @@ Accounts in several currencies may share an aggregate limit, which isn't linear:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,11 @@ class Instance:
     rows: tuple[Row, ...]
     aggregates: tuple[Aggregated, ...]
     urgent_priority: int
+    rates: Mapping[str, int]
+
+    def rate(self, currency: str) -> int:
+        """Return what a minor unit of the currency is worth, 1 where values aren't compared."""
+        return self.rates.get(currency, 1)
 
     def urgent(self, payment: Payment) -> bool:
         """Tell whether a payment may use what is reserved."""
@@ -100,6 +105,20 @@ class Instance:
                 for row, change in item.changes:
                     rooms[row] += (amount if change > 0 else -amount) if part else change
         return rooms
+
+    def cut(self, amounts: Sequence[int]) -> list[int]:
+        """Return the amounts with split items cut, the last in the queue's order first, until the rows are kept."""
+        kept, rooms = list(amounts), self.rooms(amounts)
+        for at in range(len(self.items) - 1, -1, -1):
+            item = self.items[at]
+            if not item.split or kept[at] == 0:
+                continue
+            short = max(0, *(-rooms[row] for row, change in item.changes if change < 0), 0)
+            if cut := min(short, kept[at]):
+                kept[at] -= cut
+                for row, change in item.changes:
+                    rooms[row] += cut if change < 0 else -cut
+        return kept
 
     def fits(self, rooms: Sequence[int]) -> bool:
         """Tell whether no row and no aggregate ends below its limit."""
@@ -118,7 +137,7 @@ def instance(payments: tuple[Payment, ...], limits: Limits) -> Instance:
                 changes[row] = changes.get(row, 0) + change
         value = sum(payment.amount * rates.get(payment.currency, 1) for payment in group)
         items.append(Item(group, value, tuple(sorted((row, by) for row, by in changes.items() if by != 0))))
-    return Instance(tuple(items), tuple(rows.rows), rows.aggregates(), limits.urgent)
+    return Instance(tuple(items), tuple(rows.rows), rows.aggregates(), limits.urgent, rates)
 
 
 class _Rows:

@@ -14,17 +14,19 @@ is left out of it, and only the rows enforce it: a relaxation may allow more, so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from netting.compile import SUM_MAX, load, vector
 from netting.instance import Instance, Item
+from netting.queue import Payment
 
 SCALE = 1024
 """The value of a unit of an arc is a whole number of 1/SCALE, where a pair's difference discharges more than itself."""
 WEIGHT_MAX = SCALE * 1024
-"""A unit is worth no more; what is cut off is counted as if it always settled."""
+"""A unit of an arc is worth no more; the rest of an item's value goes over an arc of its own that nothing limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Arc:
 class Network:
     """The relaxation: nodes with liquidity, arcs, and how a node's multiplier falls to the rows.
 
-    `scale` times the value of a selection is at most its flow's value plus `bonus`. `shares` lists, for each row, the
+    `scale` times the value of a selection is at most its flow's value. `shares` lists, for each row, the
     nodes (plus, minus) whose multipliers' difference is the row's, if above zero; (-1, -1) for a row without.
     `plenty` is more than all payments together.
     """
@@ -51,7 +53,6 @@ class Network:
     liquidity: tuple[int, ...]
     arcs: tuple[Arc, ...]
     scale: int
-    bonus: int
     shares: tuple[tuple[int, int], ...]
     plenty: int
 
@@ -96,50 +97,46 @@ class _Builder:
             if row.kind == "bilateral":
                 self._add_bilateral(at, row.of, row.room)
         singles = [_single(item) for item in self._instance.items]
-        odd = any(one is not None and one[1] % one[0].amount for one in singles if one is not None and one[0].amount)
-        scale, bonus = (SCALE if odd else 1), 0
-        rates = {leg.currency: 1 for item in self._instance.items for leg in item.payments}
-        for item in self._instance.items:
-            if len(item.payments) == 1:
-                rates[item.payments[0].currency] = item.value // item.payments[0].amount
+        scale = 1
+        if any(one is not None and one.amount and item.value % one.amount for item, one in self._zip(singles)):
+            scale = SCALE
         small = self._plenty // SMALL if len(singles) > BUNDLE_ITEMS else 0
         bundles: dict[tuple[int, int, int], list[int]] = {}
-        for at, (item, one) in enumerate(zip(self._instance.items, singles, strict=True)):
+        for at, (item, one) in enumerate(self._zip(singles)):
             if one is None:
-                bonus += self._add_legs(at, item, scale)
+                for leg in item.payments:
+                    weight = scale * self._instance.rate(leg.currency)
+                    self._arcs.append(Arc(*self._ends(leg, leg), leg.amount, weight, at))
                 continue
-            payment, value = one
-            if payment.amount == 0:
-                bonus += scale * value
+            exact = -(-scale * item.value // one.amount) if one.amount else 0
+            weight = min(exact, WEIGHT_MAX)
+            ends = self._ends(one, item.payments[0])
+            if one.amount == 0 or weight < exact:
+                # What the arc's weight doesn't say is worth as much on an arc that nothing limits.
+                self._arcs.append(Arc(*self._outside(), 1, scale * item.value - weight * one.amount, at))
+            if one.amount == 0:
                 continue
-            weight = min(scale * value // payment.amount, WEIGHT_MAX)
-            bonus += scale * value - weight * payment.amount
-            urgent = self._instance.urgent(item.payments[0])
-            tail, head = self._ends(payment.debtor, payment.creditor, payment.currency, urgent=urgent)
-            if payment.amount < small and not item.split:
-                bundles.setdefault((tail, head, weight), []).append(at)
+            if one.amount < small and weight == exact and not item.split:
+                bundles.setdefault((*ends, weight), []).append(at)
             else:
-                self._arcs.append(Arc(tail, head, payment.amount, weight, at))
+                self._arcs.append(Arc(*ends, one.amount, weight, at))
         for (tail, head, weight), members in sorted(bundles.items()):
-            amounts = {at: one[0].amount for at in members if (one := singles[at]) is not None}
+            amounts = {at: one.amount for at in members if (one := singles[at]) is not None}
             members.sort(key=lambda at: (-amounts[at], at))
             self._arcs.append(Arc(tail, head, sum(amounts.values()), weight, -1, tuple(members)))
-        return Network(tuple(self._liquidity), tuple(self._arcs), scale, bonus, tuple(self._shares), self._plenty)
+        return Network(tuple(self._liquidity), tuple(self._arcs), scale, tuple(self._shares), self._plenty)
 
-    def _add_legs(self, at: int, item: Item, scale: int) -> int:
-        """Let every leg settle on its own; return what the legs' weights don't count."""
-        total = sum(leg.amount for leg in item.payments)
-        weight = min(scale * item.value // total, WEIGHT_MAX)
-        for leg in item.payments:
-            ends = self._ends(leg.debtor, leg.creditor, leg.currency, urgent=self._instance.urgent(leg))
-            self._arcs.append(Arc(*ends, leg.amount, weight, at))
-        return scale * item.value - weight * total
+    def _zip(self, singles: list[Payment | None]) -> Iterator[tuple[Item, Payment | None]]:
+        return zip(self._instance.items, singles, strict=True)
+
+    def _outside(self) -> tuple[int, int]:
+        return self._account_node(("", "", "from")), self._account_node(("", "", "to"))
 
     def _node(self, liquidity: int) -> int:
         self._liquidity.append(min(liquidity, self._plenty))
         return len(self._liquidity) - 1
 
-    def _account_node(self, account: tuple[str, str]) -> int:
+    def _account_node(self, account: tuple[str, ...]) -> int:
         if account not in self._account:
             self._account[account] = self._node(self._plenty)
         return self._account[account]
@@ -164,9 +161,11 @@ class _Builder:
             self._arcs.append(Arc(node, account, room, 0, -1))
             self._shares[at] = (account, node)
 
-    def _ends(self, debtor: str, creditor: str, currency: str, *, urgent: bool) -> tuple[int, int]:
+    def _ends(self, way: Payment, paid: Payment) -> tuple[int, int]:
+        """Return the nodes of an arc that goes the way of one payment, with the urgency of another."""
+        debtor, creditor, currency = way.debtor, way.creditor, way.currency
         tail, head = self._account_node((debtor, currency)), self._account_node((creditor, currency))
-        if not urgent:
+        if not self._instance.urgent(paid):
             tail = self._unreserved.get((debtor, currency), tail)
         head = self._unreserved.get((creditor, currency), head)
         passed = self._bilateral.get((min(debtor, creditor), max(debtor, creditor), currency))
@@ -176,16 +175,8 @@ class _Builder:
         return tail, head
 
 
-@dataclass(frozen=True, slots=True)
-class _Net:
-    debtor: str
-    creditor: str
-    currency: str
-    amount: int
-
-
-def _single(item: Item) -> tuple[_Net, int] | None:
-    """Return an item as one payment with a value, if all its payments are between the same two accounts."""
+def _single(item: Item) -> Payment | None:
+    """Return an item as one payment of its difference, if all its payments are between the same two accounts."""
     first = item.payments[0]
     amount = 0
     for payment in item.payments:
@@ -196,8 +187,8 @@ def _single(item: Item) -> tuple[_Net, int] | None:
         else:
             return None
     if amount < 0:
-        return _Net(first.creditor, first.debtor, first.currency, -amount), item.value
-    return _Net(first.debtor, first.creditor, first.currency, amount), item.value
+        return replace(first, debtor=first.creditor, creditor=first.debtor, amount=-amount)
+    return replace(first, amount=amount)
 
 
 def _amount(item: Item) -> int:
@@ -354,10 +345,11 @@ class Vectors:
 def compilable(instance: Instance, net: Network) -> bool:
     """Tell whether all sums stay below 2^62, so that the kernels can run on int64."""
     gross = 4 * net.plenty + sum(arc.capacity for arc in net.arcs if arc.weight)
-    weight = max((arc.weight for arc in net.arcs), default=0)
+    weight = max((arc.weight for arc in net.arcs if arc.capacity > 1), default=1)
     worth = 0
     for one in instance.aggregates:
         for row, above, _, short in one.positions:
             worth += (instance.rows[row].room + abs(above) + gross) * short
     # A multiplier is at most the greatest weight for each node on a path; on payment networks that is a few.
-    return gross * max(1, weight) * 64 < SUM_MAX and worth < SUM_MAX and sum(i.value for i in instance.items) < SUM_MAX
+    value = net.scale * sum(item.value for item in instance.items)
+    return max(gross * weight * 64, worth, 2 * value) < SUM_MAX

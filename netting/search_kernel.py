@@ -120,7 +120,7 @@ def fits(rows: Rows, search: Search, k: int) -> bool:
     if len(rows.group_floor) == 0:
         return True
     flip(rows, search, k)
-    kept = worth_kept(rows, search, k)
+    kept: bool = worth_kept(rows, search, k)
     flip(rows, search, k)
     return kept
 
