@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -333,3 +336,37 @@ def test_refusals_of_dry_runs(
     with pytest.raises(RefusedError) as refused:
         dry_run([Obligation("EUR", "A", "B", 10)], defaulters, Waterfall(), shortfalls=shortfalls)
     assert (refused.value.reason, refused.value.place) == (reason, place)
+
+
+_EVERYTHING = """
+from random import Random
+from netting.advice import Timed, advise
+from netting.default import dry_run
+from netting.model import Obligation
+from netting.plan import Net, plan
+from netting.waterfall import Waterfall
+chance = Random(7)
+names = [f"BANK{number}" for number in range(12)]
+pairs = [(a, b) for a in names for b in names if a != b]
+owing = [Obligation(c, *pair, chance.randrange(1, 10**6)) for c in ("EUR", "USD") for pair in pairs]
+chance.shuffle(owing)
+money = {(name, c): chance.randrange(10**5) for name in names for c in ("EUR", "USD")}
+print(dry_run(set(owing), {"BANK3", "BANK5"}, Waterfall(contributions=money, assessment_caps=money), caps=money))
+nets = [chance.randrange(-9, 10) for _ in names[1:]]
+print(plan({Net("EUR", name, net) for name, net in zip(names, [*nets, -sum(nets)])}, account="X"))
+print(advise({Timed(o.currency, chance.randrange(86400), o.debtor, o.creditor, o.amount) for o in sorted(owing)}))
+"""
+
+
+def test_every_process_and_hash_seed_gives_the_same_bytes() -> None:
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", _EVERYTHING],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "4711")
+    }
+    assert len(printed) == 1
+    assert len(printed.pop()) > 1_000
