@@ -68,8 +68,7 @@ def solve(
     nodes = len(liquidity)
     ends = [vector(values, compiled=compiled) for values in (tails, heads, weights)]
     graph = kernel.index(nodes, *ends)
-    zeros = [vector(bytes(count), compiled=compiled) for count in (len(tails), len(tails), nodes, 1)]
-    lower, flow, potential, total = zeros
+    lower, flow, potential, total = (kernel.ints(count) for count in (len(tails), len(tails), nodes, 1))
     upper, slack = vector(capacities, compiled=compiled), vector(liquidity, compiled=compiled)
     state = kernel.State(lower, upper, flow, slack, potential, total)
     _, work = kernel.solve(graph, state, kernel.room(nodes))
