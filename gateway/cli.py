@@ -34,6 +34,9 @@ COMMANDS: dict[str, Source] = {
         "gateway.federation.audit_cli", "Check an export offline: every signature, and the netting again."
     ),
     "net": Source("gateway.analysis.cli", "Net the obligations of a file, and say why a bank's net is what it is."),
+    "gridlock": Source(
+        "gateway.analysis.gridlock", "Choose the queued payments of a file that settle now, and prove the choice."
+    ),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 

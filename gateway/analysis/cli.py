@@ -96,13 +96,10 @@ def _answer(file: str, form: Form | None, bank: str | None, top: int) -> bytes:
     from netting.model import ObligationReason
     from netting.multilateral import net_batch
 
-    progress = Progress()
-    try:
+    with Progress() as progress:
         read = read_records(file, Document, rows=ROWS, row_kind=Entry, form=form, progress=progress)
         batch = collect(read)
         nettings = net_batch(batch)
-    finally:
-        progress.clear()
     if bank is None:
         return figures.document(nettings)
     if bank not in batch.participants:

@@ -14,13 +14,18 @@ from gateway.analysis.files import InputReason, Read, is_name, minor_units
 from netting import batch
 from netting.model import ObligationRefusedError
 
+Units = int | str
+"""Minor units, as an integer or as digits."""
+ByAccount = dict[str, Units | dict[str, Units]]
+"""By participant, or by participant and currency."""
+
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """An obligation or a queued payment. Amounts are minor units, as an integer or as digits."""
+    """An obligation or a queued payment. `link` is the id of a payment that settles together with this one."""
 
     from_: str = msgspec.field(name="from")
     to: str
-    amount: int | str
+    amount: Units
     id: str | None = None
     currency: str = ""
     priority: int = 0
@@ -32,20 +37,42 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     link: str | None = None
 
 
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Obligations or payments (the same by two names), who may take part, and what limits the payments."""
+class Between(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most that one participant may pay another net; in every currency, if none is named."""
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    limit: Units
+    currency: str | None = None
+
+
+class AggregateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a minor unit of each currency is worth, and how far below zero each may be over all of them."""
+
+    rates: dict[str, Units]
+    haircuts_ppm: dict[str, Units] = {}
+    limits: dict[str, Units | None] = {}
+
+
+class LimitsDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What limits the payments, and who may take part. Null is without limit; what is absent isn't given."""
+
+    participants: tuple[str, ...] | None = None
+    balances: ByAccount | None = None
+    limits: dict[str, Units | dict[str, Units | None] | None] | None = None
+    default_limit: Units | msgspec.UnsetType | None = msgspec.UNSET
+    reserved: ByAccount | None = None
+    urgent: int | None = None
+    bilateral: tuple[Between, ...] | None = None
+    aggregate: AggregateLimits | None = None
+    at: int | None = None
+
+
+class Document(LimitsDocument, frozen=True, forbid_unknown_fields=True):
+    """Obligations or payments (the same by two names), and what limits them."""
 
     obligations: tuple[Entry, ...] | None = None
     payments: tuple[Entry, ...] | None = None
-    participants: tuple[str, ...] | None = None
-    balances: Any = None
-    limits: Any = None
-    default_limit: Any = None
-    reserved: Any = None
-    urgent: Any = None
-    bilateral: Any = None
-    aggregate: Any = None
-    at: Any = None
 
 
 ROWS = "obligations"
@@ -71,7 +98,7 @@ def collect(read: Read[Document]) -> batch.Batch:
     member, given = entries(read)
     participants = read.document.participants
     if participants is not None:
-        _check_participants(read, participants)
+        check_participants(read, participants)
     try:
         return batch.collect(_written(read, member, given), participants)
     except ObligationRefusedError as error:
@@ -81,10 +108,11 @@ def collect(read: Read[Document]) -> batch.Batch:
         raise read.refused(error.reason, member=member, index=at, at=name, detail=str(shown)[:100]) from error
 
 
-def _check_participants(read: Read[Document], participants: tuple[str, ...]) -> None:
+def check_participants(read: Read[Any], participants: tuple[str, ...]) -> None:
+    """Refuse a name that is there twice or can't be one."""
     seen: set[str] = set()
     for index, name in enumerate(participants):
-        _check_name(read, name, member="participants", index=index)
+        check_name(read, name, member="participants", index=index)
         if name in seen:
             raise read.refused(InputReason.PARTICIPANT_REPEATED, member="participants", index=index, detail=name)
         seen.add(name)
@@ -98,17 +126,26 @@ def _written(read: Read[Document], member: str, given: Sequence[Entry]) -> Itera
         if debtor not in good or creditor not in good or (currency and currency not in good):
             # An obligation without a currency is of the one that has no name.
             for name, text in (("from", debtor), ("to", creditor), ("currency", currency or "-")):
-                _check_name(read, text, member=member, index=index, at=name)
+                check_name(read, text, member=member, index=index, at=name)
                 good.add(text)
         if entry.id is not None:
-            _check_name(read, entry.id, member=member, index=index, at="id")
-        amount = minor_units(entry.amount)
-        if amount is None:
-            detail = repr(entry.amount)[:100]
-            raise read.refused(InputReason.AMOUNT_MALFORMED, member=member, index=index, at="amount", detail=detail)
+            check_name(read, entry.id, member=member, index=index, at="id")
+        amount = entry.amount
+        if not isinstance(amount, int):
+            amount = units(read, amount, member=member, index=index, at="amount")
         yield entry.id, currency, debtor, creditor, amount
 
 
-def _check_name(read: Read[Document], text: str, *, member: str, index: int, at: str = "") -> None:
+def units(read: Read[Any], written: Units, *, member: str, index: int | None = None, at: str = "") -> int:
+    """Return an amount in minor units; raise InputRefusedError for a text that isn't one."""
+    amount = minor_units(written)
+    if amount is None:
+        detail = repr(written)[:100]
+        raise read.refused(InputReason.AMOUNT_MALFORMED, member=member, index=index, at=at, detail=detail)
+    return amount
+
+
+def check_name(read: Read[Any], text: str, *, member: str, index: int | None = None, at: str = "") -> None:
+    """Refuse what can't name a bank, a currency or an obligation."""
     if not is_name(text):
         raise read.refused(InputReason.NAME_MALFORMED, member=member, index=index, at=at, detail=repr(text)[:100])

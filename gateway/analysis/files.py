@@ -6,6 +6,7 @@ typed one, and a record that can't be read each refuse the whole file, with a st
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -21,7 +22,7 @@ import msgspec
 
 STANDARD_INPUT = "-"
 _DIGITS_MAX = 1_000
-_AMOUNT = re.compile(rf"-?(0|[1-9][0-9]{{0,{_DIGITS_MAX - 1}}})", re.ASCII)
+_WHOLE = re.compile(rf"-?(0|[1-9][0-9]{{0,{_DIGITS_MAX - 1}}})", re.ASCII)
 _BLOCK_ROWS = 65_536
 
 
@@ -132,7 +133,7 @@ def minor_units(written: int | str) -> int | None:
     """
     if isinstance(written, int):
         return written
-    return int(written) if _AMOUNT.fullmatch(written) else None
+    return int(written) if _WHOLE.fullmatch(written) else None
 
 
 def is_name(text: str) -> bool:
@@ -164,19 +165,55 @@ def _json(source: str, data: bytes, kind: type[D]) -> D:
         place = f"byte {error.start}"
         raise InputRefusedError(InputReason.ENCODING_WRONG, source, place=place, detail=error.reason) from error
     except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        place, _, member = path.rstrip("`").strip(".").rpartition(".")
-        if member.endswith("]"):
-            place, member = f"{place}.{member}".strip("."), ""
-        named = re.search(r"field `([^`]*)`", detail)
-        raise InputRefusedError(
-            InputReason.FIELD_INVALID, source, place=place, at=member or (named[1] if named else ""), detail=detail
-        ) from error
+        raise _invalid(source, text, kind, error) from error
     except msgspec.DecodeError as error:
         raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail=str(error)) from error
     except RecursionError as error:
         raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail="nested too deeply") from error
     return document
+
+
+def _invalid(source: str, text: str, kind: type[msgspec.Struct], error: msgspec.ValidationError) -> InputRefusedError:
+    detail, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`")
+    if "[...]" in path:
+        # What stands after the place may not even be JSON; then it stays unnamed.
+        with contextlib.suppress(ValueError, RecursionError):
+            path = _with_names(json.loads(text), kind, path)
+    path = path.strip(".")
+    place, _, at = path.rpartition(".")
+    if named := re.search(r"field `([^`]*)`", detail):
+        place, at = path, named[1]
+    elif at.endswith("]"):
+        place, at = path, ""
+    return InputRefusedError(InputReason.FIELD_INVALID, source, place=place, at=at, detail=detail)
+
+
+def _with_names(document: Any, kind: type[msgspec.Struct], path: str) -> str:
+    """Return msgspec's path to what is wrong, with the names of members where it writes [...] for any of them."""
+    named, inner, outer = "", document, []
+    for step in re.findall(r"\.\w+|\[\d+\]|\[\.\.\.\]", path):
+        if step[0] == ".":
+            outer.append(step[1:])
+            inner, named = inner[step[1:]], named + step
+        elif step == "[...]" and (wrong := _first_refused(inner, kind, outer)) is not None:
+            outer.append(wrong)
+            inner, named = inner[wrong], f"{named}.{wrong}"
+        else:
+            return path
+    return named
+
+
+def _first_refused(members: dict[str, Any], kind: type[msgspec.Struct], outer: list[str]) -> str | None:
+    for name, value in members.items():
+        document = {name: value}
+        for around in reversed(outer):
+            document = {around: document}
+        try:
+            msgspec.convert(document, kind)
+        except msgspec.ValidationError:
+            return name
+    return None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> Any:
@@ -243,6 +280,8 @@ def _records(
 ) -> Iterator[Any]:
     rows: Iterable[list[str]] = reader
     width, convert = len(header), msgspec.convert
+    whole = [one.encode_name for one in msgspec.structs.fields(kind) if one.type in (int, int | None)]
+    whole = [name for name in whole if name in header]
     for row in rows:
         if len(row) != width:
             place, detail = f"line {reader.line_num}", f"{len(row)} fields, {width} in the header"
@@ -250,6 +289,10 @@ def _records(
         record = dict(zip(header, row, strict=True))
         if "" in row:  # an empty field is one that isn't given
             record = {name: text for name, text in record.items() if text}
+        for name in whole:  # msgspec would take 1.0 and 1e2 for integers here
+            if name in record and not _WHOLE.fullmatch(record[name]):
+                place, detail = f"line {reader.line_num}", "not a whole number in plain digits"
+                raise InputRefusedError(InputReason.FIELD_INVALID, source, place=place, at=name, detail=detail)
         try:
             yield convert(record, kind, strict=False)
         except msgspec.ValidationError as error:

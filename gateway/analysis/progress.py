@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+_TICK_S = 1.0
 
 
 class Progress:
-    """Counts on one line of standard error where that is a terminal, and is silent elsewhere."""
+    """Keeps one line of standard error where that is a terminal, and is silent elsewhere; leaving clears it."""
 
     def __init__(self) -> None:
         self._shown = False
 
-    def __call__(self, records: int) -> None:
-        """Show how many records were read."""
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{records:,} records …")
-            sys.stderr.flush()
-            self._shown = True
+    def __enter__(self) -> Progress:
+        return self
 
-    def clear(self) -> None:
-        """Take the line away."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._shown = False
+
+    def __call__(self, records: int) -> None:
+        """Show how many records were read."""
+        self._show(f"{records:,} records …")
+
+    @contextmanager
+    def ticking(self, what: str) -> Iterator[None]:
+        """Show every second how long something has taken that can't tell how far it is."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        begun, done = time.monotonic(), threading.Event()
+
+        def tick() -> None:
+            while not done.wait(_TICK_S):
+                self._show(f"{what}: {time.monotonic() - begun:.0f} s …")
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _show(self, text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{text}")
+            sys.stderr.flush()
+            self._shown = True

@@ -45,6 +45,17 @@ def one(fields: str) -> str:
             (one(f'"from": "A", "to": "B", "amount": "{text}"'), "amount_malformed", "obligations[1]", "amount")
             for text in ("", "1.0", "007", "+1", " 1", "1_000", "1,000", "1e3", "٣", "-0.5", "9" * 1_001)
         ),
+        ('{"payments": [], "balances": {"A": 1, "B": 1.5}}', "field_invalid", "balances", "B"),
+        ('{"payments": [], "limits": {"A": 1, "B": {"EUR": 1, "USD": true}}}', "field_invalid", "limits.B", "USD"),
+        ('{"payments": [], "aggregate": {"rates": {"EUR": null}}}', "field_invalid", "aggregate.rates", "EUR"),
+        ('{"payments": [], "aggregate": {"limits": {}}}', "field_invalid", "aggregate", "rates"),
+        (
+            '{"payments": [], "bilateral": [{"from": "A", "to": "B", "limit": 1e3}]}',
+            "field_invalid",
+            "bilateral[0]",
+            "limit",
+        ),
+        ('{"payments": [], "balances": {"A": 1.5', "field_invalid", "balances[...]", ""),
         (one('"from": "", "to": "B", "amount": 1'), "name_malformed", "obligations[1]", "from"),
         (one('"from": "A", "to": " B", "amount": 1'), "name_malformed", "obligations[1]", "to"),
         (
@@ -86,7 +97,11 @@ def one(fields: str) -> str:
         ("from,to,amount\nA,B,1.50\n", "amount_malformed", "line 2", "amount"),
         ('id,from,to,amount\n"T\n1",A,B,1\n', "name_malformed", "line 3", "id"),
         ("id,from,to,amount\nT1,A,B,1\nT1,A,C,1\n", "duplicate_id", "line 3", "id"),
-        ("from,to,amount,priority\nA,B,1,urgent\n", "field_invalid", "line 2", "priority"),
+        *(
+            (f"from,to,amount,priority\nA,B,1,{text}\n", "field_invalid", "line 2", "priority")
+            for text in ("urgent", "1.0", "1e2", "007", "null")
+        ),
+        ("from,to,amount,held\nA,B,1,perhaps\n", "field_invalid", "line 2", "held"),
     ],
 )
 def test_a_file_is_refused_with_its_reason_and_place(
@@ -100,11 +115,12 @@ def test_a_file_is_refused_with_its_reason_and_place(
     assert str(path) in str(refused.value)
 
 
-def test_a_document_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("around", ['{"limits": %s}', '{"limits": {"A": %s}}', '{"limits": {"A": {"EUR": %s}}}', "%s"])
+def test_a_document_nested_too_deeply_is_refused(tmp_path: Path, around: str) -> None:
     path = tmp_path / "file"
-    path.write_text('{"payments": [], "limits": ' + "[" * 100_000 + "]" * 100_000 + "}")
-    with pytest.raises(InputRefusedError, match="json_malformed"):
-        batch(path)
+    path.write_text(around % ("[" * 100_000 + "]" * 100_000))
+    with pytest.raises(InputRefusedError, match="field_invalid"):
+        batch(path, Form.JSON)
 
 
 @pytest.mark.parametrize("text", [b'{"payments": "\xff"}', b"from,to,amount\nA,\xff,1\n"])

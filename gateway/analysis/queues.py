@@ -1,0 +1,336 @@
+"""An analyst's queue: payments that wait and their limits, read from documents and made ready to be resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from gateway.analysis.documents import (
+    Document,
+    Entry,
+    LimitsDocument,
+    Units,
+    check_name,
+    check_participants,
+    entries,
+    units,
+)
+from gateway.analysis.files import InputReason, InputRefusedError, Read
+from netting.model import AMOUNT_MAX
+from netting.queue import Account, Aggregate, Limits, Payment, QueueReason, QueueRefusedError, queued
+
+
+class AccountRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of a table of limits: what a participant has and may do in a currency."""
+
+    participant: str
+    currency: str = ""
+    balance: Units | None = None
+    limit: Units | None = None
+    reserved: Units | None = None
+
+
+class LimitsFile(LimitsDocument, frozen=True, forbid_unknown_fields=True):
+    """A file of limits: a table of accounts, or the members of a document without its payments."""
+
+    accounts: tuple[AccountRow, ...] | None = None
+
+
+ROWS = "accounts"
+"""The member that the rows of a table of limits are."""
+UNLIMITED = "unlimited"
+"""How a table says null."""
+
+_FIELDS = {
+    QueueReason.DUPLICATE_ID: "id",
+    QueueReason.SELF_PAYMENT: "to",
+    QueueReason.AMOUNT_NOT_POSITIVE: "amount",
+    QueueReason.AMOUNT_OVERFLOW: "amount",
+    QueueReason.WINDOW_EMPTY: "latest",
+    QueueReason.LINK_UNKNOWN: "link",
+    QueueReason.LINK_CYCLE: "link",
+    QueueReason.LINK_SPLIT: "link",
+    QueueReason.RATE_MISSING: "currency",
+    QueueReason.SUM_OVERFLOW: "amount",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Payments that are resolved together, and their limits. `currency` is None if they are in several."""
+
+    currency: str | None
+    payments: tuple[Payment, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """What a file says: one queue, or one for each currency where no rates make them comparable.
+
+    `at` is the moment that the file names.
+    """
+
+    parts: tuple[Queue, ...]
+    at: int | None
+
+
+def collect_queues(read: Read[Document], limits_read: Read[LimitsFile] | None = None) -> Queues:
+    """Return what the file says, with the limits that it or the other file names. Raises InputRefusedError."""
+    member, given = entries(read)
+    if limits_read is not None:
+        _check_once(read, limits_read)
+    stated: Read[Any] = read if limits_read is None else limits_read
+    payments = tuple(_payments(read, member, given))
+    currencies = sorted({payment.currency for payment in payments})
+    limits_of = _LimitsOf(stated, currencies)
+    limits = limits_of.limits()
+    try:
+        ordered = queued(payments, limits)
+    except QueueRefusedError as error:
+        raise _placed(error, read, member, payments, limits_of) from error
+    at: int | None = stated.document.at
+    if limits.aggregate is not None or len(currencies) < 2:
+        return Queues((Queue(currencies[0] if len(currencies) == 1 else None, ordered, limits),), at)
+    _check_links(read, member, payments)
+    return Queues(
+        tuple(
+            Queue(one, tuple(payment for payment in ordered if payment.currency == one), _of_currency(limits, one))
+            for one in currencies
+        ),
+        at,
+    )
+
+
+def _check_once(read: Read[Document], limits_read: Read[LimitsFile]) -> None:
+    """Refuse limits in the file of payments too, and in a document of limits the member that only a table has."""
+    if limits_read.member is None and limits_read.document.accounts is not None:
+        raise limits_read.refused(InputReason.FIELD_INVALID, member=ROWS, detail="not a member that is known")
+    nothing = LimitsDocument()
+    for name in LimitsDocument.__struct_fields__:
+        if getattr(read.document, name) != getattr(nothing, name):
+            raise read.refused(InputReason.MEMBER_REPEATED, member=name, detail="the other file has the limits")
+
+
+def _payments(read: Read[Document], member: str, given: Iterable[Entry]) -> Iterator[Payment]:
+    """Yield the payments, checking what only the way of writing can have wrong."""
+    good: set[str] = set()
+    for index, entry in enumerate(given):
+        if entry.id is None:
+            detail = "a payment that waits needs one"
+            raise read.refused(InputReason.FIELD_INVALID, member=member, index=index, at="id", detail=detail)
+        named = (("id", entry.id), ("from", entry.from_), ("to", entry.to), ("currency", entry.currency or "-"))
+        for name, text in (*named, ("link", entry.link if entry.link is not None else "-")):
+            if text not in good:
+                check_name(read, text, member=member, index=index, at=name)
+                good.add(text)
+        amount = entry.amount
+        if not isinstance(amount, int):
+            amount = units(read, amount, member=member, index=index, at="amount")
+        yield Payment(
+            entry.id,
+            entry.from_,
+            entry.to,
+            amount,
+            entry.currency,
+            priority=entry.priority,
+            sequence=entry.sequence or 0,
+            earliest=entry.earliest,
+            latest=entry.latest,
+            held=entry.held,
+            split=entry.split,
+            link=entry.link,
+        )
+
+
+class _LimitsOf:
+    """Reads the limits of a document, and remembers where each stands by the name that netting gives it."""
+
+    def __init__(self, read: Read[Any], currencies: list[str]) -> None:
+        self.read = read
+        self.places: dict[str, tuple[str, int | None, str]] = {}
+        self._document: LimitsDocument = read.document
+        self._currencies = currencies or [""]
+        self._participants: frozenset[str] | None = None
+
+    def limits(self) -> Limits:
+        document = self._document
+        if document.participants is not None:
+            check_participants(self.read, document.participants)
+            self._participants = frozenset(document.participants)
+        table = self._table()
+        default = document.default_limit
+        self.places["default cap"] = ("default_limit", None, "")
+        return Limits(
+            balances={**self._amounts("balances", ""), **table["balance"]},
+            caps={**self._caps(), **table["limit"]},
+            default_cap=0
+            if default is msgspec.UNSET
+            else None
+            if default is None
+            else self._units(default, "default_limit"),
+            reserved={**self._amounts("reserved", " reserved"), **table["reserved"]},
+            urgent=document.urgent or 0,
+            bilateral=self._bilateral(),
+            aggregate=self._aggregate(),
+            participants=self._participants,
+        )
+
+    def _units(self, written: Units, member: str, at: str = "") -> int:
+        return units(self.read, written, member=member, at=at)
+
+    def _amounts(self, member: str, said: str) -> dict[Account, int]:
+        """Return amounts by account. One without a currency is refused where it could be in several."""
+        found: dict[Account, int] = {}
+        for name, value in (getattr(self._document, member) or {}).items():
+            self._check_participant(name, member)
+            if not isinstance(value, dict) and len(self._currencies) > 1:
+                detail = "there are several currencies: give it for each"
+                raise self.read.refused(InputReason.FIELD_INVALID, member=member, at=name, detail=detail)
+            by_currency = value if isinstance(value, dict) else {self._currencies[0]: value}
+            for currency, amount in by_currency.items():
+                place = f"{member}.{name}" if isinstance(value, dict) else member
+                found[name, currency] = self._account(name, currency, amount, place, value, said)
+        return found
+
+    def _caps(self) -> dict[Account, int | None]:
+        """Return caps by account; one without a currency holds for each."""
+        found: dict[Account, int | None] = {}
+        for name, value in (self._document.limits or {}).items():
+            self._check_participant(name, "limits")
+            by_currency = value if isinstance(value, dict) else dict.fromkeys(self._all_currencies(), value)
+            for currency, cap in by_currency.items():
+                place = f"limits.{name}" if isinstance(value, dict) else "limits"
+                found[name, currency] = (
+                    None if cap is None else self._account(name, currency, cap, place, value, " cap")
+                )
+        return found
+
+    def _account(self, name: str, currency: str, amount: Units, place: str, value: object, said: str) -> int:
+        at = currency if isinstance(value, dict) else name
+        check_name(self.read, currency or "-", member=place, at=at)
+        self.places[f"{name}/{currency}{said}"] = (place, None, at)
+        return self._units(amount, place, at)
+
+    def _all_currencies(self) -> list[str]:
+        aggregate = self._document.aggregate
+        return sorted({*self._currencies, *(aggregate.rates if aggregate is not None else ())})
+
+    def _table(self) -> dict[str, dict[Account, Any]]:
+        """Return balances, limits and reserved amounts of a table's rows, by column."""
+        found: dict[str, dict[Account, Any]] = {"balance": {}, "limit": {}, "reserved": {}}
+        rows: tuple[AccountRow, ...] = getattr(self._document, ROWS, None) or ()
+        seen: set[Account] = set()
+        for index, row in enumerate(rows):
+            self._check_participant(row.participant, ROWS, index=index, at="participant")
+            check_name(self.read, row.currency or "-", member=ROWS, index=index, at="currency")
+            currency = row.currency
+            if not currency and "" not in self._currencies:
+                if len(self._currencies) > 1:
+                    detail = "there are several currencies: give it for each"
+                    raise self.read.refused(
+                        InputReason.FIELD_INVALID, member=ROWS, index=index, at="currency", detail=detail
+                    )
+                currency = self._currencies[0]
+            account = row.participant, currency
+            if account in seen:
+                detail = "/".join(part for part in account if part)
+                raise self.read.refused(InputReason.MEMBER_REPEATED, member=ROWS, index=index, detail=detail)
+            seen.add(account)
+            for column, said in (("balance", ""), ("limit", " cap"), ("reserved", " reserved")):
+                written: Units | None = getattr(row, column)
+                if column == "limit" and written == UNLIMITED:
+                    found[column][account] = None
+                elif written is not None:
+                    self.places["/".join(account) + said] = (ROWS, index, column)
+                    found[column][account] = units(self.read, written, member=ROWS, index=index, at=column)
+        return found
+
+    def _bilateral(self) -> dict[tuple[str, str, str], int]:
+        found: dict[tuple[str, str, str], int] = {}
+        seen: set[tuple[str, str, str | None]] = set()
+        # What is said of one currency goes before what is said of all.
+        given = sorted(enumerate(self._document.bilateral or ()), key=lambda one: one[1].currency is not None)
+        for index, one in given:
+            for at, name in (("from", one.from_), ("to", one.to)):
+                self._check_participant(name, "bilateral", index=index, at=at)
+            if (one.from_, one.to, one.currency) in seen:
+                detail = f"{one.from_} to {one.to} is there twice"
+                raise self.read.refused(InputReason.MEMBER_REPEATED, member="bilateral", index=index, detail=detail)
+            seen.add((one.from_, one.to, one.currency))
+            limit = units(self.read, one.limit, member="bilateral", index=index, at="limit")
+            for currency in self._all_currencies() if one.currency is None else [one.currency]:
+                check_name(self.read, currency or "-", member="bilateral", index=index, at="currency")
+                found[one.from_, one.to, currency] = limit
+                self.places[f"{one.from_}/{one.to}/{currency} bilateral limit"] = ("bilateral", index, "limit")
+        return found
+
+    def _aggregate(self) -> Aggregate | None:
+        given = self._document.aggregate
+        if given is None:
+            return None
+        for name in given.limits:
+            self._check_participant(name, "aggregate.limits")
+        return Aggregate(
+            rates=self._named(given.rates, "rates", " rate"),
+            haircuts_ppm=self._named(given.haircuts_ppm, "haircuts_ppm", " haircut"),
+            limits=self._named(given.limits, "limits", " aggregate limit"),
+        )
+
+    def _named(self, given: Mapping[str, Units | None], member: str, said: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, written in given.items():
+            place = f"aggregate.{member}"
+            check_name(self.read, name or "-", member=place, at=name)
+            self.places[f"{name}{said}"] = (place, None, name)
+            if written is not None:
+                found[name] = self._units(written, place, name)
+        return found
+
+    def _check_participant(self, name: str, member: str, *, index: int | None = None, at: str = "") -> None:
+        check_name(self.read, name, member=member, index=index, at=at or name)
+        if self._participants is not None and name not in self._participants:
+            raise self.read.refused(
+                QueueReason.UNKNOWN_PARTICIPANT, member=member, index=index, at=at or name, detail=name if at else ""
+            )
+
+
+def _placed(
+    error: QueueRefusedError, read: Read[Document], member: str, payments: tuple[Payment, ...], limits_of: _LimitsOf
+) -> InputRefusedError:
+    """Return netting's refusal with its place in the file."""
+    found = [at for at, payment in enumerate(payments) if payment.id == error.place]
+    overflow = error.reason is QueueReason.AMOUNT_OVERFLOW
+    if overflow and found and payments[found[0]].amount <= AMOUNT_MAX:
+        found = []
+    if error.reason is QueueReason.LIMIT_NEGATIVE or not found:
+        place, index, at = limits_of.places.get(error.place, (error.place, None, ""))
+        return limits_of.read.refused(error.reason, member=place, index=index, at=at, detail=error.detail)
+    index = found[1] if error.reason is QueueReason.DUPLICATE_ID else found[0]
+    at = _FIELDS.get(error.reason, "")
+    if error.reason is QueueReason.UNKNOWN_PARTICIPANT:
+        known = limits_of.read.document.participants
+        at = "to" if payments[index].debtor in known else "from"
+    return read.refused(error.reason, member=member, index=index, at=at, detail=f"{error.place}: {error.detail}")
+
+
+def _check_links(read: Read[Document], member: str, payments: tuple[Payment, ...]) -> None:
+    """Refuse legs in different currencies where no rates say what they are worth together."""
+    currency = {payment.id: payment.currency for payment in payments}
+    for index, payment in enumerate(payments):
+        if payment.link is not None and currency[payment.link] != payment.currency:
+            detail = f'{payment.id} is linked to {payment.link} of another currency: "aggregate" must give rates'
+            raise read.refused(QueueReason.RATE_MISSING, member=member, index=index, at="link", detail=detail)
+
+
+def _of_currency(limits: Limits, currency: str) -> Limits:
+    return replace(
+        limits,
+        balances={key: value for key, value in limits.balances.items() if key[1] == currency},
+        caps={key: value for key, value in limits.caps.items() if key[1] == currency},
+        reserved={key: value for key, value in limits.reserved.items() if key[1] == currency},
+        bilateral={key: value for key, value in limits.bilateral.items() if key[2] == currency},
+    )
