@@ -101,7 +101,7 @@ def _numba() -> Any:
         except OSError:
             continue
         if os.access(parent, os.W_OK):
-            numba.config.CACHE_DIR = str(parent / name)
+            numba.config.CACHE_DIR = str(parent / name)  # type: ignore[attr-defined]
             break
     return numba
 

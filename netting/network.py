@@ -307,6 +307,7 @@ class Vectors:
             log=self.zeros(kernel.DEPTH + 1),
             best_log=self.zeros(kernel.DEPTH + 1),
             pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),
+            frame=self.zeros(8 * (kernel.DEPTH + 2)),
             chain=self.zeros(4),
         )
 

@@ -36,6 +36,8 @@ FILL_LOOKS = 300
 SWEEPS = 200
 
 _LOSS, _LENGTH, _WORK, _LIMIT = 0, 1, 2, 3
+_FRAME = 8
+_COUNT, _CHAIN_LOSS, _PHASE, _SEEN, _AT, _LAST, _MIDDLE, _ROW = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 class Rows(NamedTuple):
@@ -80,6 +82,7 @@ class Search(NamedTuple):
     log: Vector
     best_log: Vector
     pending: Vector
+    frame: Vector
     chain: Vector
 
 
@@ -148,38 +151,12 @@ def _chain_kept(rows: Rows, search: Search, depth: int) -> bool:
 
 
 @kernel
-def _step(rows: Rows, search: Search, k: int, depth: int, count: int, loss: int) -> int:
-    """Flip item k as the next of the chain, look for the rest of the chain, and flip it back."""
-    stamp, pending = search.stamp, search.pending
-    stamp[k] = 1
-    search.log[depth] = k
-    loss -= flip(rows, search, k)
-    base, after = depth * PENDING, (depth + 1) * PENDING
-    for c in range(count):
-        pending[after + c] = pending[base + c]
-    held = True
-    for e in range(rows.item_start[k], rows.item_start[k + 1]):
-        r = rows.item_row[e]
-        if search.room[r] < 0:
-            known = False
-            for c in range(count):
-                known = known or pending[after + c] == r
-            if not known and count < PENDING:
-                pending[after + count] = r
-                count += 1
-            elif not known:
-                held = False
-    if held:
-        _mend(rows, search, depth + 1, count, loss)
-    flip(rows, search, k)
-    stamp[k] = 0
-    return 0
+def _open(rows: Rows, search: Search, depth: int, count: int, loss: int) -> bool:
+    """Begin to look for the item at `depth` of a chain; tell whether there is a row to mend and leave to look.
 
-
-@kernel
-def _mend(rows: Rows, search: Search, depth: int, count: int, loss: int) -> int:
-    """Look for the chain of least loss that mends the pending rows; `search.chain` keeps the best."""
-    room, chain, pending = search.room, search.chain, search.pending
+    Without a row left the chain is whole, and kept if it loses the least.
+    """
+    room, chain, pending, frame = search.room, search.chain, search.pending, search.frame
     base = depth * PENDING
     while count > 0 and room[pending[base + count - 1]] >= 0:
         count -= 1
@@ -188,48 +165,97 @@ def _mend(rows: Rows, search: Search, depth: int, count: int, loss: int) -> int:
             chain[_LOSS], chain[_LENGTH] = loss, depth
             for c in range(depth):
                 search.best_log[c] = search.log[c]
-        return 0
+        return False
     if depth >= DEPTH or chain[_WORK] >= chain[_LIMIT]:
-        return 0
+        return False
     r = pending[base + count - 1]
     need = -room[r]
+    f = depth * _FRAME
+    frame[f + _COUNT], frame[f + _CHAIN_LOSS], frame[f + _PHASE], frame[f + _SEEN] = count, loss, 0, 0
+    fill = _below(rows.fill_amount, rows.fill_start[r], rows.fill_start[r + 1], need - 1) - 1
+    frame[f + _AT], frame[f + _LAST] = fill, max(rows.fill_start[r], fill - LOOKS + 1)
+    frame[f + _MIDDLE] = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], need - 1)
+    frame[f + _ROW] = r
+    return True
+
+
+@kernel
+def _next(rows: Rows, search: Search, depth: int) -> int:
+    """Return the next item to try at `depth` of a chain, or -1.
+
+    First the smallest items that refill the row enough, to be put in; then the smallest that use enough, to be taken
+    out; then the greatest that doesn't use enough, and more after it.
+    """
+    frame, chain = search.frame, search.chain
+    f = depth * _FRAME
+    r, middle = frame[f + _ROW], frame[f + _MIDDLE]
     width = WIDTH if depth < 2 else (2 if depth < 4 else 1)
-    # Put in the smallest item that refills enough.
-    low = rows.fill_start[r]
-    e = _below(rows.fill_amount, low, rows.fill_start[r + 1], need - 1) - 1
-    seen = 0
-    last = max(low, e - LOOKS + 1)
-    while e >= last and seen < width:
-        k = rows.fill_item[e]
+    while frame[f + _PHASE] < 3:
+        at, phase = frame[f + _AT], frame[f + _PHASE]
+        if phase < 2 and at >= frame[f + _LAST] and frame[f + _SEEN] < width:
+            k = rows.fill_item[at] if phase == 0 else rows.use_item[at]
+            frame[f + _AT] = at - 1
+        elif phase == 2 and at < frame[f + _LAST] and frame[f + _SEEN] < 1:
+            k = rows.use_item[at]
+            frame[f + _AT] = at + 1
+        else:
+            frame[f + _PHASE], frame[f + _SEEN] = phase + 1, 0
+            if phase == 0:
+                frame[f + _AT], frame[f + _LAST] = middle - 1, max(rows.use_start[r], middle - LOOKS)
+            else:
+                frame[f + _AT], frame[f + _LAST] = middle, min(rows.use_start[r + 1], middle + LOOKS)
+            continue
         chain[_WORK] += 1
-        if search.taken[k] == 0 and search.stamp[k] == 0:
-            seen += 1
-            _step(rows, search, k, depth, count, loss)
-        e -= 1
-    # Take out the smallest that uses enough.
-    low, high = rows.use_start[r], rows.use_start[r + 1]
-    middle = _below(rows.use_amount, low, high, need - 1)
-    e = middle - 1
-    seen = 0
-    last = max(low, e - LOOKS + 1)
-    while e >= last and seen < width:
-        k = rows.use_item[e]
-        chain[_WORK] += 1
-        if search.taken[k] == 1 and search.stamp[k] == 0:
-            seen += 1
-            _step(rows, search, k, depth, count, loss)
-        e -= 1
-    # Or the greatest that doesn't use enough, and more after it.
-    e = middle
-    last = min(high, middle + LOOKS)
-    while e < last:
-        k = rows.use_item[e]
-        chain[_WORK] += 1
-        if search.taken[k] == 1 and search.stamp[k] == 0:
-            _step(rows, search, k, depth, count, loss)
-            break
-        e += 1
-    return 0
+        if search.stamp[k] == 0 and search.taken[k] == (0 if phase == 0 else 1):
+            frame[f + _SEEN] += 1
+            return k
+    return -1
+
+
+@kernel
+def _mend(rows: Rows, search: Search, start: int, count: int) -> None:
+    """Look for the chain of least loss that mends the pending rows; `search.chain` keeps the best.
+
+    Items before `start` are in the chain already. In the end everything is as it was.
+    """
+    room, pending, frame, stamp = search.room, search.pending, search.frame, search.stamp
+    depth = start
+    if not _open(rows, search, depth, count, 0):
+        return
+    while depth >= start:
+        f = depth * _FRAME
+        k = _next(rows, search, depth)
+        if k < 0:
+            depth -= 1
+            if depth >= start:
+                k = search.log[depth]
+                flip(rows, search, k)
+                stamp[k] = 0
+            continue
+        stamp[k] = 1
+        search.log[depth] = k
+        loss = frame[f + _CHAIN_LOSS] - flip(rows, search, k)
+        count = frame[f + _COUNT]
+        base, after = depth * PENDING, (depth + 1) * PENDING
+        for c in range(count):
+            pending[after + c] = pending[base + c]
+        held = True
+        for e in range(rows.item_start[k], rows.item_start[k + 1]):
+            r = rows.item_row[e]
+            if room[r] < 0:
+                known = False
+                for c in range(count):
+                    known = known or pending[after + c] == r
+                if not known and count < PENDING:
+                    pending[after + count] = r
+                    count += 1
+                elif not known:
+                    held = False
+        if held and _open(rows, search, depth + 1, count, loss):
+            depth += 1
+        else:
+            flip(rows, search, k)
+            stamp[k] = 0
 
 
 @kernel
@@ -299,7 +325,7 @@ def round_off(rows: Rows, search: Search) -> int:
                 chain[_LOSS], chain[_LENGTH], chain[_LIMIT] = _MUCH, -1, chain[_WORK] + 8 * CHAIN_WORK
                 if sweep < SWEEPS - 1:
                     search.pending[0] = r
-                    _mend(rows, search, 0, 1, 0)
+                    _mend(rows, search, 0, 1)
                 if chain[_LENGTH] < 0:
                     _drop(rows, search, r)
                 for c in range(chain[_LENGTH]):
@@ -429,7 +455,7 @@ def _exchange(rows: Rows, search: Search, k: int) -> tuple[int, int]:
     search.log[0] = k
     search.stamp[k] = 1
     chain[_LOSS], chain[_LENGTH], chain[_LIMIT] = gain, -1, chain[_WORK] + CHAIN_WORK
-    _mend(rows, search, 1, count, 0)
+    _mend(rows, search, 1, count)
     search.stamp[k] = 0
     if chain[_LENGTH] < 0:
         flip(rows, search, k)
