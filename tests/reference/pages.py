@@ -29,6 +29,7 @@ from netting.default import DefaultReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.pro_rata import ProRataReason
+from netting.queue import ActionReason, QueueReason
 from netting.waterfall import WaterfallReason
 from participants import books
 from participants.accounts import AccountReason
@@ -57,7 +58,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, InstructionReason),
-    "Netting, and files for analysis": (ObligationReason, InputReason),
+    "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,
         DefaultReason,
