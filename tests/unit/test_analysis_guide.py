@@ -1,0 +1,41 @@
+"""The guide for analysts says what its commands say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from gateway.analysis.proofs import Proof, ProofNode
+from tests.integration.test_guides import script_of
+
+GUIDE = (Path(__file__).parents[2] / "docs/guides/analysis.md").read_text("utf-8")
+
+
+def test_the_guide_runs_and_says_what_it_shows(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script_of(GUIDE)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    # How much work it took is the engine's own affair, and changes with it.
+    said, guide = (re.sub(r'"work":\d+', '"work":…', text) for text in (done.stdout, GUIDE))
+    shown = re.findall(r"^```text\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 5
+    assert [text for text in shown if text not in said] == [], said
+    answers = [line for line in said.splitlines() if line.startswith('{"balances"')]
+    assert answers[0] == answers[2], "a table with its limits says the same"
+    assert '"mode":"fifo"' in answers[1]
+
+
+def test_the_guide_names_every_member_of_a_proof() -> None:
+    for name in (*Proof.__struct_fields__, *ProofNode.__struct_fields__):
+        assert re.search(rf'[`"]{name.removesuffix("s")}s?[`"]', GUIDE), name
