@@ -49,6 +49,7 @@ class Finding(StrEnum):
     PAIR_LEFT_OUT = "pair_left_out"
     CUT_CONTRADICTED = "cut_contradicted"
     RESULT_DIFFERS = "result_differs"
+    CERTIFICATE_DIFFERS = "certificate_differs"
     INSTRUCTIONS_DIFFER = "instructions_differ"
     RECEIPT_DIFFERS = "receipt_differs"
     MAKER_IS_CHECKER = "maker_is_checker"

@@ -33,6 +33,7 @@ def read_editions(record: CycleRecord, documents: Documents, signers: Signers, c
             record,
             state="deferred",
             limits=one.limits,
+            certificates=one.certificates,
             checks=one.checks,
             result=one.result,
             instructions=one.instructions,

@@ -10,10 +10,11 @@ The archive (see `compliance.archive`) holds a fixed set of files, whatever the 
     statements.jsonl     every signed PositionStatement, superseded revisions included
     equivocations.jsonl  two signed documents of one bank where there can be one
     screenings.jsonl     signed ScreeningStatements
+    certificates.json    for each currency, what proves how much at most could settle within the limits
     limits.json          the net debit caps, prefunding and bilateral limits that the netting kept
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
-    superseded.jsonl     the results that a default made void, with their limits, checks, instructions and receipts
+    superseded.jsonl     the results that a default made void, each with all that rested on it
     proposals.json       what operators proposed, and who decided
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
@@ -35,6 +36,7 @@ from msgspec import Struct
 
 from compliance import canonical, dsse
 from compliance.archive import pack
+from compliance.certificate import Certificate
 from compliance.checks import Check
 from compliance.dsse import Envelope
 from compliance.events import LoggedEvent
@@ -47,6 +49,7 @@ FORMAT = "concordat-audit-export/2"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
 FILES = (
+    "certificates.json",
     "checks.json",
     "cuts.jsonl",
     "cycle.json",
@@ -102,6 +105,7 @@ class Superseded(Document, frozen=True, kw_only=True):
 
     result: Envelope
     limits: Limits
+    certificates: tuple[Certificate, ...]
     checks: tuple[Check, ...]
     instructions: tuple[Envelope, ...]
     receipts: tuple[Envelope, ...]
@@ -126,6 +130,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     equivocations: tuple[Equivocation, ...] = ()
     screenings: tuple[Envelope, ...] = ()
     limits: Limits = Limits()
+    certificates: tuple[Certificate, ...] = ()
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     superseded: tuple[Superseded, ...] = ()
@@ -192,6 +197,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "statements.jsonl": _lines(record.statements),
         "equivocations.jsonl": _lines(record.equivocations),
         "screenings.jsonl": _lines(record.screenings),
+        "certificates.json": canonical.encode(sorted(record.certificates, key=lambda one: one.currency)),
         "limits.json": canonical.encode(in_order(record.limits)),
         "checks.json": canonical.encode(record.checks),
         "result.jsonl": _lines(() if record.result is None else (record.result,)),
@@ -226,6 +232,7 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         statements=_read_lines(files, "statements.jsonl", Envelope),
         equivocations=_read_lines(files, "equivocations.jsonl", Equivocation),
         screenings=_read_lines(files, "screenings.jsonl", Envelope),
+        certificates=_decode("certificates.json", files["certificates.json"], tuple[Certificate, ...]),
         limits=_decode("limits.json", files["limits.json"], Limits),
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
@@ -245,6 +252,7 @@ def _in_order(one: Superseded) -> Superseded:
     return msgspec.structs.replace(
         one,
         limits=in_order(one.limits),
+        certificates=tuple(sorted(one.certificates, key=lambda certificate: certificate.currency)),
         instructions=tuple(sorted(one.instructions, key=canonical.encode)),
         receipts=tuple(sorted(one.receipts, key=canonical.encode)),
     )

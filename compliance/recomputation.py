@@ -13,13 +13,17 @@ import msgspec
 from msgspec import Struct
 
 from compliance import canonical
+from compliance.certificate import Certificate
 from compliance.checks import Verdict, worst
 from compliance.cycle_documents import Documents, Finding, RefutedError, Signed
 from compliance.export import CycleRecord
+from compliance.liquidity import LiquidityRule, check_certificate
 from compliance.result import BY_NETTING, InconsistentInputError, inconsistency, instructions, net_cycle
 from compliance.statements import CycleCut, NettingResult, PositionStatement
 from compliance.trust import Signers
+from netting.certificate import CertificateError
 from netting.model import ObligationRefusedError
+from netting.queue import QueueRefusedError
 
 Lane = tuple[str, tuple[str, str]]
 """Currency and pair."""
@@ -105,6 +109,8 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
     if documents.result is None:
         if record.state in RESULT_STATES:
             raise RefutedError(Finding.RESULT_DIFFERS, f"a cycle in state {record.state} has a result")
+        if record.certificates:
+            raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
     given = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
@@ -116,17 +122,39 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
             rulebook_sha256=canonical.digest(record.rulebook),
             statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
             limits=record.limits,
+            liquidity=_rules(record).liquidity,
             carried_over=given,
             edition=result.edition,
             supersedes=result.supersedes,
             defaulted=result.defaulted,
         )
-    except (InconsistentInputError, ObligationRefusedError) as error:
+    except (InconsistentInputError, ObligationRefusedError, QueueRefusedError) as error:
         raise RefutedError(Finding.RESULT_DIFFERS, str(error)) from error
-    if canonical.encode(computed) != canonical.encode(result):
-        detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed))
+    if canonical.encode(computed.result) != canonical.encode(result):
+        detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
-    return f"{len(result.statements)} pairs in {len(result.results)} currencies, result {documents.result.sha256}"
+    unwound = frozenset(result.defaulted)
+    matched = [one.document for lane, one in agreed.items() if lane not in left_out and unwound.isdisjoint(lane[1])]
+    _check_certificates(record, matched, computed.certificates)
+    settled = sum(one.gap_minor == "0" for one in result.liquidity)
+    return (
+        f"{len(result.statements)} pairs in {len(result.results)} currencies, {settled} of {len(result.liquidity)}"
+        f" proven to be the most that could settle, result {documents.result.sha256}"
+    )
+
+
+def _check_certificates(
+    record: CycleRecord, matched: list[PositionStatement], computed: tuple[Certificate, ...]
+) -> None:
+    if canonical.encode(computed) != canonical.encode(record.certificates):
+        difference = first_difference(msgspec.to_builtins(record.certificates), msgspec.to_builtins(computed))
+        raise RefutedError(Finding.CERTIFICATE_DIFFERS, f"the certificates: {difference}")
+    # That the search comes to the same bound again doesn't make it right; the proof does.
+    for certificate in record.certificates:
+        try:
+            check_certificate(matched, record.limits, certificate)
+        except CertificateError as error:
+            raise RefutedError(Finding.CERTIFICATE_DIFFERS, f"{certificate.currency}: {error}") from error
 
 
 def first_difference(signed: Any, computed: Any, path: str = "") -> str:
@@ -194,9 +222,17 @@ class _Approval(Struct, frozen=True):
 
 
 class _Rules(Struct, frozen=True):
-    """The part of a rulebook that decides on four eyes."""
+    """The part of a rulebook that decides on what settles, and on four eyes."""
 
     approval: _Approval
+    liquidity: LiquidityRule
+
+
+def _rules(record: CycleRecord) -> _Rules:
+    try:
+        return msgspec.json.decode(record.rulebook, type=_Rules)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
 
 
 def check_approval(record: CycleRecord, documents: Documents) -> str:
@@ -207,10 +243,7 @@ def check_approval(record: CycleRecord, documents: Documents) -> str:
         if proposal.decided_by is not None and _person(proposal.decided_by) == _person(proposal.made_by):
             detail = f"{proposal.made_by} made and decided proposal {proposal.id}"
             raise RefutedError(Finding.MAKER_IS_CHECKER, detail)
-    try:
-        rules = msgspec.json.decode(record.rulebook, type=_Rules)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
+    rules = _rules(record)
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)

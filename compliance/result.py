@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from compliance.certificate import Certificate
 from compliance.limits import Limits, repeated
+from compliance.liquidity import Lane, LiquidityRule, choose
 from compliance.statements import (
     CarriedOver,
     CurrencyResult,
@@ -20,7 +23,6 @@ from compliance.statements import (
     PositionStatement,
     SettlementInstruction,
 )
-from netting.caps import apply_caps
 from netting.model import Obligation
 from netting.multilateral import CurrencyNetting, Position, net
 
@@ -53,6 +55,14 @@ def inconsistency(statement: PositionStatement) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class CycleNetting:
+    """A cycle's result, and for each currency the certificate that the result names by its digest."""
+
+    result: NettingResult
+    certificates: tuple[Certificate, ...]
+
+
 def net_cycle(
     *,
     cycle: str,
@@ -60,18 +70,20 @@ def net_cycle(
     rulebook_sha256: str,
     statements: Sequence[tuple[str, PositionStatement]],
     limits: Limits,
+    liquidity: LiquidityRule,
     carried_over: Sequence[CarriedOver],
     edition: int = 1,
     supersedes: str | None = None,
     defaulted: Collection[str] = (),
-) -> NettingResult:
+) -> CycleNetting:
     """Net the agreed statements of a cycle within the limits, and without the pairs of the `defaulted`.
 
     `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency;
-    `carried_over` are the pairs that didn't match. The order of none of them matters. A pair that a limit leaves out
-    is carried over as `bilateral_limit`, where its own difference is beyond that, or as `net_debit_cap`; one of a
-    defaulted participant as `participant_default`. `edition` and `supersedes` say which result this one follows.
-    Raises InconsistentInputError, and netting's ObligationRefusedError where a sum needs more than 38 digits.
+    `carried_over` are the pairs that didn't match; `liquidity` is the rulebook's rule for what settles where a limit
+    binds. The order of none of them matters. A pair that a limit leaves out is carried over as `bilateral_limit`,
+    where its own difference is beyond that, or as `net_debit_cap`; one of a defaulted participant as
+    `participant_default`. `edition` and `supersedes` say which result this one follows. Raises
+    InconsistentInputError, and netting's QueueRefusedError where a sum needs more than 38 digits.
     """
     if (edition == 1) != (supersedes is None) or (edition == 1 and defaulted):
         raise InconsistentInputError(f"edition {edition} supersedes {supersedes}")
@@ -80,21 +92,21 @@ def net_cycle(
     by_lane = {lane: entry for lane, entry in agreed.items() if lane not in unwound}
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
-    beyond = _beyond_bilateral(by_lane, limits)
-    within = [o for lane, (_, statement) in by_lane.items() if lane not in beyond for o in _obligations(statement)]
-    excluded = {(exclusion.currency, exclusion.pair) for exclusion in apply_caps(within, limits.debits()).excluded}
-    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane not in excluded | beyond}
+    choice = choose(by_lane, limits, liquidity)
+    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane in choice.settling}
     settling = [obligation for lane in included for obligation in _obligations(by_lane[lane][1])]
+    excluded = by_lane.keys() - included.keys()
+    beyond = _beyond_bilateral(by_lane, limits) & excluded
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
         for reason, lanes in (
             (PARTICIPANT_DEFAULT, unwound),
             (BILATERAL_LIMIT, beyond),
-            (NET_DEBIT_CAP, excluded),
+            (NET_DEBIT_CAP, excluded - beyond),
         )
         for lane in lanes
     )
-    return NettingResult(
+    result = NettingResult(
         cycle=cycle,
         value_date=value_date,
         rulebook=rulebook_sha256,
@@ -106,8 +118,10 @@ def net_cycle(
             for (currency, pair), digest in sorted(included.items())
         ),
         results=_currency_results(net(settling), included),
+        liquidity=choice.results,
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
+    return CycleNetting(result, choice.certificates)
 
 
 def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
@@ -155,9 +169,6 @@ def instructions(
         for of_currency in result.results
         for position in of_currency.positions
     ]
-
-
-Lane = tuple[str, tuple[str, str]]
 
 
 def _by_lane(
@@ -221,6 +232,8 @@ def _currency_results(netted: Sequence[CurrencyNetting], included: Iterable[Lane
                 currency=currency,
                 obligations=one.obligations,
                 gross_minor=str(one.gross),
+                bilateral_minor=str(one.bilateral),
+                saving_minor=str(one.saving),
                 settlement_minor=str(one.multilateral),
                 positions=tuple(_net_position(positions.get(m) or Position(m, 0, 0)) for m in sorted(members)),
             )

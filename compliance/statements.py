@@ -147,13 +147,40 @@ class CarriedOver(Document, frozen=True, kw_only=True):
 
 
 class CurrencyResult(Document, frozen=True, kw_only=True):
-    """The netting of one currency: gross of the agreed obligations, value left to settle, and each position."""
+    """The netting of one currency: what would move payment by payment, pair by pair and net, and each position.
+
+    `gross_minor` is the sum of the obligations that settle, `bilateral_minor` the sum of the pairs' differences,
+    `settlement_minor` what moves: the sum of the positive nets. `saving_minor` is gross less settlement. Results of
+    release 0.1 say nothing of `bilateral_minor` and `saving_minor`.
+    """
 
     currency: CurrencyCode
     obligations: Count
     gross_minor: TotalAmount
+    bilateral_minor: TotalAmount | None = None
+    saving_minor: TotalAmount | None = None
     settlement_minor: TotalAmount
     positions: tuple[NetPosition, ...]
+
+
+class LiquidityResult(Document, frozen=True, kw_only=True):
+    """What settles now of what matched in one currency, and what at most could within the limits.
+
+    `matched_minor` is the gross value of all matched pairs, `value_minor` that of those that settle. No selection
+    within the limits is worth more than `upper_bound_minor`, which the certificate with this digest proves;
+    `gap_minor` is the difference of the two. In mode "fifo" the bound is for any order of the queues. `optimal`
+    tells whether the selection is proven to be the best of its mode; `work` is how many steps it took.
+    """
+
+    currency: CurrencyCode
+    mode: Literal["optimal", "fifo"]
+    matched_minor: TotalAmount
+    value_minor: TotalAmount
+    upper_bound_minor: TotalAmount
+    gap_minor: TotalAmount
+    optimal: bool
+    work: Count
+    certificate: Sha256
 
 
 class IncludedStatement(Document, frozen=True, kw_only=True):
@@ -165,7 +192,7 @@ class IncludedStatement(Document, frozen=True, kw_only=True):
 
 
 class NettingResult(Document, frozen=True, kw_only=True):
-    """The outcome of a cycle: a deterministic function of the agreed statements, the caps and the rulebook.
+    """The outcome of a cycle: a deterministic function of the agreed statements, the limits and the rulebook.
 
     Payload type `application/vnd.concordat.netting-result.v1+json`. No time and no random value is in it.
 
@@ -181,6 +208,7 @@ class NettingResult(Document, frozen=True, kw_only=True):
     defaulted: tuple[Bic, ...] = ()
     statements: tuple[IncludedStatement, ...]
     results: tuple[CurrencyResult, ...]
+    liquidity: tuple[LiquidityResult, ...] = ()
     carried_over: tuple[CarriedOver, ...]
 
 

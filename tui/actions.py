@@ -12,7 +12,7 @@ from typing import Literal
 
 from gateway.federation.views import ProposalView
 from gateway.federation.wire import CycleState
-from tui.model import Snapshot, money, pending
+from tui.model import Snapshot, liquidity, money, pending
 
 Pane = Literal["cycles", "cycle", "positions", "participants", "proposals", "events"]
 PANES: tuple[tuple[Pane, str], ...] = (
@@ -161,6 +161,7 @@ def effects(action: str, view: Snapshot) -> tuple[str, ...]:
     ]
     if cycle.state != "open":
         facts.append(f"Pairs: {pairs.agreed} agreed, {pairs.differing} differing, {pairs.missing} missing.")
+        facts += liquidity(progress)
         for total in progress.totals:
             settle = money(total.settlement_minor, total.currency)
             facts.append(f"{total.currency}: gross {money(total.gross_minor, total.currency)}, to settle {settle}.")

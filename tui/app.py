@@ -25,7 +25,20 @@ from tui.actions import ACTIONS, BY_ID, Action, Pane, applies, form_for, unlocke
 from tui.api import Caller, ConsoleApi
 from tui.feed import Lost, said, watch
 from tui.journal import Journal
-from tui.model import Feed, Snapshot, Tone, bar, clock, cycle_to_follow, freshness, gauges, pending, plain, steps
+from tui.model import (
+    Feed,
+    Snapshot,
+    Tone,
+    bar,
+    clock,
+    cycle_to_follow,
+    freshness,
+    gauges,
+    liquidity,
+    pending,
+    plain,
+    steps,
+)
 from tui.operate import Order, execute
 from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen, key_name
@@ -235,6 +248,7 @@ class ConsoleApp(App[None]):
                 count = f"{part}/{whole}" if whole else "–"
                 levels.append(f"{name:<13}{bar(part, whole, 16)} {count:>8}  ")
                 levels.append(f"{remark}\n", tones[Tone.WARN])
+            levels.append("\n".join(liquidity(view.progress)))
         else:
             road.append("No cycle yet.", tones[Tone.DIM])
         self.query_one("#road", Static).update(road)

@@ -226,6 +226,19 @@ def steps(state: CycleState) -> tuple[tuple[str, Tone], ...]:
     return tuple(road)
 
 
+def liquidity(progress: CycleProgress) -> tuple[str, ...]:
+    """Say in lines what settles where limits leave something for later; a line that all settles where none does."""
+    bound = [(one, one.liquidity) for one in progress.totals if one.liquidity is not None]
+    lines = [
+        f"{one.currency} settles {money(found.value_minor, one.currency)}"
+        f" of at most {money(found.upper_bound_minor, one.currency)}"
+        f" (gap {money(found.gap_minor, one.currency)}); {money(found.matched_minor, one.currency)} matched"
+        for one, found in bound
+        if found.value_minor != found.matched_minor
+    ]
+    return tuple(lines) if lines or not bound else ("All that matched settles: no limit stands in its way.",)
+
+
 def gauges(progress: CycleProgress) -> tuple[tuple[str, int, int, str], ...]:
     """Return the per-step counts of a cycle: name, how many, of how many, remark."""
     banks = [bank for bank in progress.participants if bank.status == "active"]

@@ -126,12 +126,14 @@ def cycles(summaries: Iterable[CycleSummary]) -> Table:
 
 
 def totals(cycle: str, per_currency: Sequence[CurrencyTotal]) -> Table:
-    """One cycle's currencies: gross, what is left to settle, and what netting saved."""
+    """One cycle's currencies: gross, what netting leaves to settle and saves, and what limits let settle at most."""
     rows = []
     for total in per_currency:
         gross = int(total.gross_minor)
         left = None if total.settlement_minor is None else int(total.settlement_minor)
         saved = None if left is None or gross == 0 else (gross - left) * 1000 // gross
+        found = total.liquidity
+        gap = None if found is None else found.gap_minor
         rows.append(
             Row(
                 total.currency,
@@ -140,6 +142,10 @@ def totals(cycle: str, per_currency: Sequence[CurrencyTotal]) -> Table:
                     _amount(gross, total.currency),
                     _amount(left, total.currency),
                     Cell("–" if saved is None else f"{saved // 10}.{saved % 10} %", Tone.GOOD if saved else Tone.DIM),
+                    _amount(total.bilateral_minor, total.currency),
+                    _amount(None if found is None else found.matched_minor, total.currency),
+                    _amount(None if found is None else found.upper_bound_minor, total.currency),
+                    _amount(gap, total.currency, Tone.WARN if gap not in (None, "0") else Tone.PLAIN),
                 ),
             )
         )
@@ -148,6 +154,10 @@ def totals(cycle: str, per_currency: Sequence[CurrencyTotal]) -> Table:
         Column("gross", "Gross", numeric=True),
         Column("to_settle", "Net to settle", numeric=True),
         Column("saved", "Saved", numeric=True),
+        Column("bilateral", "Pair by pair", numeric=True),
+        Column("matched", "Matched", numeric=True),
+        Column("at_most", "At most", numeric=True),
+        Column("gap", "Gap", numeric=True),
     )
     return Table(f"totals-{cycle}", columns, tuple(rows))
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from compliance import canonical
+from compliance.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.coordinator.default_rule import NOBODY, WaterfallRule
 from gateway.federation.settings import ConfigurationError
@@ -96,6 +97,7 @@ class Rulebook(Rule, frozen=True, kw_only=True):
     approval: ApprovalRule
     screening: ScreeningRule
     aggregate_flow: AggregateFlowRule
+    liquidity: LiquidityRule
     settlement: SettlementRule
     default_waterfall: WaterfallRule
     checks: CheckRule
@@ -137,6 +139,7 @@ def stored(document: str) -> Rulebook:
     rules = msgspec.json.decode(document)
     if isinstance(rules, dict):
         rules.setdefault("default_waterfall", msgspec.to_builtins(NOBODY))
+        rules.setdefault("liquidity", msgspec.to_builtins(load().liquidity))
     return msgspec.convert(rules, Rulebook)
 
 

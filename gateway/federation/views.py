@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from compliance.certificate import Certificate
 from compliance.statements import (
     Bic,
     Count,
@@ -44,13 +45,33 @@ class PairCounts(Message, frozen=True, kw_only=True):
     carried_over: Count = 0
 
 
+class LiquidityView(Message, frozen=True, kw_only=True):
+    """What settles now of what matched in one currency, and what at most could within the limits.
+
+    `GET /cycles/{id}/certificates` has the proof of the bound.
+    """
+
+    mode: Literal["optimal", "fifo"]
+    matched_minor: TotalAmount
+    value_minor: TotalAmount
+    upper_bound_minor: TotalAmount
+    gap_minor: TotalAmount
+    optimal: bool
+
+
 class CurrencyTotal(Message, frozen=True, kw_only=True):
-    """One currency of a cycle: gross of the agreed obligations, and what is left to settle (sum of net debits)."""
+    """One currency of a cycle: gross of the agreed obligations, and what is left to settle (sum of net debits).
+
+    `bilateral_minor` is what would move if each pair settled its difference. All but the gross is None until the
+    cycle is netted; then the gross is of the obligations that settle.
+    """
 
     currency: CurrencyCode
     gross_minor: TotalAmount
+    bilateral_minor: TotalAmount | None = None
     settlement_minor: TotalAmount | None = None
-    """None until the cycle is netted."""
+    saving_minor: TotalAmount | None = None
+    liquidity: LiquidityView | None = None
 
 
 class CycleSummary(Message, frozen=True, kw_only=True):
@@ -139,6 +160,13 @@ class Checks(Message, frozen=True, kw_only=True):
 
     cycle: CycleId
     checks: tuple[CheckView, ...]
+
+
+class Certificates(Message, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/certificates`, by currency: the proofs of the result's upper bounds."""
+
+    cycle: CycleId
+    certificates: tuple[Certificate, ...]
 
 
 class Breaks(Message, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from gateway.federation.views import (
     CycleProgress,
     CycleSummary,
     KeyView,
+    LiquidityView,
     PairCounts,
     ParticipantProgress,
     ParticipantView,
@@ -43,6 +44,7 @@ from tui.model import (
     freshness,
     gauges,
     limit_use,
+    liquidity,
     money,
     plain,
     steps,
@@ -78,6 +80,25 @@ def a_view(state: CycleState = "netted", number: int = 1) -> Snapshot:
         breaks=(BreakNotice(pair=("ALPHDEFF", "BETAFRPP"), currency="EUR", revision=1, kind="different"),),
     )
     return Snapshot(cycles=(CycleSummary(cycle=cycle, pairs=progress.pairs),), selected=cycle.id, progress=progress)
+
+
+def a_total() -> CurrencyTotal:
+    """10.00 of 25.00 settle, at most 12.00 could."""
+    return CurrencyTotal(
+        currency="EUR",
+        gross_minor="1000",
+        bilateral_minor="500",
+        settlement_minor="333",
+        saving_minor="667",
+        liquidity=LiquidityView(
+            mode="optimal",
+            matched_minor="2500",
+            value_minor="1000",
+            upper_bound_minor="1200",
+            gap_minor="200",
+            optimal=False,
+        ),
+    )
 
 
 def a_proposal(made_by: str = "alice") -> ProposalView:
@@ -230,8 +251,32 @@ def test_positions_show_the_zero_sum_and_mark_caps() -> None:
 
 
 def test_what_netting_saved() -> None:
-    table = tables.totals("c", (CurrencyTotal(currency="EUR", gross_minor="1000", settlement_minor="333"),))
-    assert [cell.text for cell in table.rows[0].cells] == ["EUR", "10.00", "3.33", "66.7 %"]
+    table = tables.totals("c", (a_total(),))
+    assert [cell.text for cell in table.rows[0].cells[:5]] == ["EUR", "10.00", "3.33", "66.7 %", "5.00"]
+    provisional = tables.totals("c", (CurrencyTotal(currency="EUR", gross_minor="1000"),))
+    assert [cell.text for cell in provisional.rows[0].cells] == ["EUR", "10.00", *["–"] * 6]
+
+
+def test_what_settles_of_what_at_most_could() -> None:
+    cells = tables.totals("c", (a_total(),)).rows[0].cells
+    assert [(cell.text, cell.tone) for cell in cells[5:]] == [
+        ("25.00", Tone.PLAIN),
+        ("12.00", Tone.PLAIN),
+        ("2.00", Tone.WARN),
+    ]
+    progress = a_view().progress
+    assert progress is not None
+    assert liquidity(progress) == ()
+    all_of_it = LiquidityView(
+        mode="optimal", matched_minor="7", value_minor="7", upper_bound_minor="7", gap_minor="0", optimal=True
+    )
+    jpy = CurrencyTotal(currency="JPY", gross_minor="7", liquidity=all_of_it)
+    assert liquidity(msgspec.structs.replace(progress, totals=(a_total(), jpy))) == (
+        "EUR settles 10.00 of at most 12.00 (gap 2.00); 25.00 matched",
+    )
+    assert liquidity(msgspec.structs.replace(progress, totals=(jpy,))) == (
+        "All that matched settles: no limit stands in its way.",
+    )
 
 
 def test_filter_keeps_rows_with_the_text_in_any_cell() -> None:

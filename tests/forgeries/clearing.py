@@ -27,6 +27,7 @@ from compliance.export import (
 )
 from compliance.keys import SigningKey
 from compliance.limits import Cap, Limits
+from compliance.liquidity import LiquidityRule
 from compliance.result import instructions, net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -50,7 +51,16 @@ from compliance.verifier import STEPS, VerificationError, verify_bytes
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"
 BANKS = A, B, C, D = "AAAADEFF", "BBBBFRPP", "CCCCNL2A", "DDDDGB2L"
-RULEBOOK = canonical.encode({"version": "test", "approval": {"mode": "always", "thresholds_minor": {}}})
+LIQUIDITY = LiquidityRule(mode="optimal", work=10_000)
+
+
+def rulebook(mode: str = "always", thresholds: dict[str, str] | None = None, version: str = "test") -> bytes:
+    """Return the rules that a verifier reads, canonical."""
+    approval = {"mode": mode, "thresholds_minor": thresholds or {}}
+    return canonical.encode({"version": version, "approval": approval, "liquidity": LIQUIDITY})
+
+
+RULEBOOK = rulebook()
 AT = "2026-03-02T09:00:00.000000Z"
 ROOT = "ab" * 32
 LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
@@ -130,14 +140,16 @@ class Scheme:
             theirs = replace(self.statement(low, high, amounts[0], amounts[1] + 1), cycle=cycle)
             signed += [self.sign(low, ours), self.sign(high, theirs)]
         pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in agreed]
-        result = net_cycle(
+        netting = net_cycle(
             cycle=cycle,
             value_date="2026-03-02",
             rulebook_sha256=canonical.digest(rulebook),
             statements=pairs,
             limits=LIMITS,
+            liquidity=LIQUIDITY,
             carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")],
         )
+        result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         instructed = instructions(result, pairs, sha256, AGENT)
         events = self.events(cycle)
@@ -171,6 +183,7 @@ class Scheme:
                 for bank in BANKS
             ),
             limits=LIMITS,
+            certificates=netting.certificates,
             checks=(Check(name="conservation", verdict="pass", detail="as it should be"),),
             result=self.sign(COORDINATOR, result),
             proposals=(self.proposal(sha256),),

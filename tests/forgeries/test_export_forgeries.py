@@ -84,7 +84,15 @@ def test_a_cycle_that_came_less_far_verifies(state: str) -> None:
         id=head.id + 1, type=f"cycle.{state}", at=AT, cycle=CYCLE, data={}, audience=(A,), prev_hash=head.hash
     )
     early = replace(
-        record, state=state, events=(*opened, last), result=None, instructions=(), receipts=(), finality=None, checks=()
+        record,
+        state=state,
+        events=(*opened, last),
+        result=None,
+        instructions=(),
+        receipts=(),
+        finality=None,
+        checks=(),
+        certificates=(),
     )
     assert verify_bytes(scheme().export(early), scheme().anchor).result is None
 

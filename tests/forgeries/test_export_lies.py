@@ -16,12 +16,14 @@ from clearing import (
     honest,
     refused,
     repacked,
+    rulebook,
     scheme,
 )
 from msgspec.structs import replace
 
 from compliance import canonical, dsse
 from compliance.archive import pack, unpack
+from compliance.certificate import Certificate, CertificateNode
 from compliance.checks import Check
 from compliance.cycle_documents import Finding
 from compliance.dsse import Envelope
@@ -215,7 +217,7 @@ def test_an_altered_net_with_the_old_manifest() -> None:
 
 
 def test_another_rulebook_or_limit() -> None:
-    error = lied(rulebook=canonical.encode({"approval": {"mode": "never", "thresholds_minor": {}}}))
+    error = lied(rulebook=rulebook("never"))
     assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
     assert error.detail.startswith("the result: rulebook")
     twice = (*LIMITS.caps, replace(LIMITS.caps[0], cap_minor="1"))
@@ -230,6 +232,50 @@ def test_another_rulebook_or_limit() -> None:
         assert lied(limits=limits).step == 7
     assert lied(value_date="2026-03-03").step == 7
     assert lied(result=None).step == 7
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"value_minor": "102541"},
+        {"upper_bound_minor": "13201"},
+        {"gap_minor": "1"},
+        {"optimal": False},
+        {"mode": "fifo"},
+        {"work": 0},
+        {"matched_minor": "13200"},
+        {"certificate": "0" * 64},
+    ],
+)
+def test_a_forged_bound(forged: dict[str, object]) -> None:
+    eur, usd = result().liquidity
+    error = with_result(replace(result(), liquidity=(replace(eur, **forged), usd)))
+    assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
+    assert error.detail.startswith(f"the result: liquidity[0].{next(iter(forged))}")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        (),
+        honest().certificates[:1],
+        (replace(honest().certificates[0], upper_bound_minor="13201"), honest().certificates[1]),
+        (replace(honest().certificates[0], proof="everything_settles"), honest().certificates[1]),
+        (replace(honest().certificates[0], nodes=(CertificateNode(parent=-1),)), honest().certificates[1]),
+    ],
+)
+def test_a_forged_certificate(forged: tuple[Certificate, ...]) -> None:
+    error = lied(certificates=forged)
+    assert (error.step, error.finding) == (7, Finding.CERTIFICATE_DIFFERS)
+
+
+def test_a_forged_certificate_that_the_result_names() -> None:
+    """Whoever signs the result can name any certificate, but not one that proves what isn't so."""
+    eur, usd = honest().certificates
+    lower = replace(eur, upper_bound_minor="13199")
+    signed = replace(result().liquidity[0], certificate=canonical.digest(canonical.encode(lower)))
+    forged = scheme().sign(COORDINATOR, replace(result(), liquidity=(signed, result().liquidity[1])))
+    assert lied(result=forged, certificates=(lower, usd)).finding is Finding.RESULT_DIFFERS
 
 
 def test_instructions() -> None:
@@ -290,8 +336,7 @@ def test_a_failed_check_needs_a_release() -> None:
     ],
 )
 def test_when_four_eyes_are_asked_for(mode: str, thresholds: dict[str, str], verdict: str, asked: bool) -> None:
-    rulebook = canonical.encode({"approval": {"mode": mode, "thresholds_minor": thresholds}})
-    record = scheme().record(rulebook=rulebook)
+    record = scheme().record(rulebook=rulebook(mode, thresholds))
     checks = (Check(name="completeness", verdict=verdict, detail="a pair is missing"),)  # type: ignore[arg-type]
     unapproved = scheme().export(replace(record, checks=checks, proposals=()))
     if asked:

@@ -14,6 +14,7 @@ from compliance import canonical, merkle
 from compliance.limits import Cap, Limits
 from compliance.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
+from gateway.coordinator.rulebook import load
 from gateway.demo.plan import Plan
 from participants.inbound import leaf_of
 from participants.intake import order_of
@@ -54,7 +55,7 @@ class Oracle:
     def result(self, cycle: str, rulebook_sha256: str, carried: Mapping[PairKey, str]) -> bytes:
         """Return the canonical bytes of a cycle's result, with these pairs carried over for these reasons."""
         statements = [self._statement(cycle, key) for key in self.pairs() if key not in carried]
-        result = net_cycle(
+        netting = net_cycle(
             cycle=cycle,
             value_date=cycle[:10],
             rulebook_sha256=rulebook_sha256,
@@ -66,9 +67,10 @@ class Oracle:
                     for currency, liquidity in self.plan.liquidity(bank).items()
                 )
             ),
+            liquidity=load().liquidity,
             carried_over=[CarriedOver(pair=key[1:], currency=key[0], reason=why) for key, why in carried.items()],
         )
-        return canonical.encode(result)
+        return canonical.encode(netting.result)
 
     def settle(self, carried: Mapping[PairKey, str]) -> None:
         """Count every pair but the carried ones as settled."""

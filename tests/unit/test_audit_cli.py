@@ -55,7 +55,9 @@ def archive(tmp_path: Path) -> Path:
         cycle=CYCLE,
         value_date="2026-03-02",
         state="open",
-        rulebook=canonical.encode({"approval": {"mode": "never", "thresholds_minor": {}}}),
+        rulebook=canonical.encode(
+            {"approval": {"mode": "never", "thresholds_minor": {}}, "liquidity": {"mode": "optimal", "work": 1}}
+        ),
         trust_lists=(dsse.sign(TrustList(version=1, issuer="http://localhost", members=(member,)), KEY),),
         events=(opened,),
     )

@@ -11,6 +11,7 @@ import pytest
 from compliance import checks
 from compliance.checks import Check
 from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
+from compliance.liquidity import LiquidityRule
 from compliance.result import net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -55,8 +56,9 @@ def netted(carried: tuple[CarriedOver, ...] = ()) -> NettingResult:
         rulebook_sha256="0" * 64,
         statements=[(str(number), one) for number, one in enumerate(STATEMENTS)],
         limits=Limits(),
+        liquidity=LiquidityRule(mode="optimal", work=1),
         carried_over=carried,
-    )
+    ).result
 
 
 def test_conservation() -> None:

@@ -53,7 +53,7 @@ def import_all(*packages: str) -> str:
             id="net starts fast",
         ),
         pytest.param(
-            "import netting.caps, netting.multilateral, netting.explain",
+            "import netting.gridlock, netting.multilateral, netting.explain",
             ("numba", "numpy"),
             id="netting a few needs no compiler",
         ),

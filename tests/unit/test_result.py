@@ -9,12 +9,14 @@ from msgspec.structs import replace
 
 from compliance import canonical
 from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
+from compliance.liquidity import LiquidityRule
 from compliance.result import InconsistentInputError, inconsistency, instructions, net_cycle
 from compliance.statements import CarriedOver, Flow, NettingResult, PositionStatement
 
 CYCLE = "2026-03-02-01"
 ROOT = "0" * 64
 A, B, C = "AAAADEFF", "BBBBFRPP", "CCCCNL2A"
+OPTIMAL, FIFO = LiquidityRule(mode="optimal", work=10_000), LiquidityRule(mode="fifo", work=10_000)
 
 
 def flow(sender: str, receiver: str, amount: int) -> Flow:
@@ -53,6 +55,7 @@ def net(
     statements: list[tuple[str, PositionStatement]],
     limits: Limits | None = None,
     carried_over: tuple[CarriedOver, ...] = (),
+    rule: LiquidityRule = OPTIMAL,
 ) -> NettingResult:
     return net_cycle(
         cycle=CYCLE,
@@ -60,8 +63,9 @@ def net(
         rulebook_sha256=ROOT,
         statements=statements,
         limits=limits or Limits(),
+        liquidity=rule,
         carried_over=carried_over,
-    )
+    ).result
 
 
 def nets(result: NettingResult) -> dict[tuple[str, str], int]:
@@ -71,10 +75,10 @@ def nets(result: NettingResult) -> dict[tuple[str, str], int]:
 def test_nets_each_currency_on_its_own() -> None:
     result = net([statement(A, B, 100, 30), statement(B, C, 50, 0), statement(A, C, 0, 7, "USD")])
     assert nets(result) == {("EUR", A): -70, ("EUR", B): 20, ("EUR", C): 50, ("USD", A): 7, ("USD", C): -7}
-    assert [(r.currency, r.obligations, r.gross_minor, r.settlement_minor) for r in result.results] == [
-        ("EUR", 3, "180", "70"),
-        ("USD", 1, "7", "7"),
-    ]
+    assert [
+        (r.currency, r.obligations, r.gross_minor, r.bilateral_minor, r.settlement_minor, r.saving_minor)
+        for r in result.results
+    ] == [("EUR", 3, "180", "120", "70", "110"), ("USD", 1, "7", "7", "7", "0")]
 
 
 def test_the_order_of_input_does_not_matter() -> None:
@@ -211,11 +215,12 @@ def again(
         rulebook_sha256=ROOT,
         statements=statements,
         limits=limits or Limits(),
+        liquidity=OPTIMAL,
         carried_over=[],
         edition=2,
         supersedes=ROOT,
         defaulted=defaulted,
-    )
+    ).result
 
 
 def test_a_default_carries_its_pairs_over_and_makes_room_for_what_limits_left_out() -> None:
@@ -246,6 +251,7 @@ def test_a_first_edition_supersedes_nothing_and_leaves_nobody_out() -> None:
                 rulebook_sha256=ROOT,
                 statements=[statement(A, B, 1, 0)],
                 limits=Limits(),
+                liquidity=OPTIMAL,
                 carried_over=[],
                 **given,  # type: ignore[arg-type]
             )

@@ -35,6 +35,24 @@ def test_every_rule_counts_in_the_digest() -> None:
     assert set(msgspec.json.decode(canonical.encode(rulebook))) == set(Rulebook.__struct_fields__)
 
 
+def test_a_rulebook_of_release_0_1_is_read_with_the_built_in_rule_on_liquidity() -> None:
+    rules = msgspec.json.decode(canonical.encode(load()))
+    assert stored(msgspec.json.encode(rules).decode()) == load()
+    fifo = {**rules, "liquidity": {"mode": "fifo", "work": 1}}
+    assert stored(msgspec.json.encode(fifo).decode()).liquidity.mode == "fifo"
+    del rules["liquidity"]
+    assert stored(msgspec.json.encode(rules).decode()) == load()
+
+
+@pytest.mark.parametrize(("mode", "work"), [("greedy", 1), ("fifo", 0), ("fifo", 10**9 + 1)])
+def test_what_is_no_rule_on_liquidity_is_refused(mode: str, work: int, tmp_path: Path) -> None:
+    rules = msgspec.json.decode(canonical.encode(load()))
+    path = tmp_path / "rulebook.json"
+    path.write_bytes(msgspec.json.encode({**rules, "liquidity": {"mode": mode, "work": work}}))
+    with pytest.raises(RulebookError, match="liquidity"):
+        load(path)
+
+
 @pytest.mark.parametrize(
     ("day", "open_"),
     [

@@ -20,6 +20,7 @@ from gateway.federation.paging import Key, Page, encode_cursor
 from gateway.federation.problems import Refusal
 from gateway.federation.views import (
     Breaks,
+    Certificates,
     Checks,
     CyclePage,
     CycleProgress,
@@ -133,6 +134,11 @@ class CycleController(Controller):
     async def result(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `NettingResult`."""
         return await cycles.reading.result(cycle)
+
+    @get("/{cycle:str}/certificates", guards=[_AUDITOR], operation_id="getCertificates")
+    async def certificates(self, cycle: CyclePath, cycles: Cycles) -> Certificates:
+        """Show what proves how much at most could have settled; the result names each certificate by its digest."""
+        return await cycles.reading.certificates(cycle)
 
     @get("/{cycle:str}/finality", guards=[_READER], operation_id="getFinality")
     async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator import events
-from gateway.coordinator.cycles import proposals, settled, store
+from gateway.coordinator.cycles import proposals, results, store
 from gateway.coordinator.cycles.approval import (
     HAPPENINGS,
     PROPOSAL_LIFETIME_S,
@@ -47,7 +47,7 @@ class Approvals:
             cycle = await store.find(conn, cycle_id, lock=True)
             require_possible(request.action, cycle)
             participants = tuple(sorted(set(request.participants)))
-            result = await settled.result(conn, cycle_id) if participants else None
+            result = await results.find(conn, cycle_id) if participants else None
             require_participants(request.action, participants, None if result is None else result.document)
             now = self._now()
             proposal = Proposal(

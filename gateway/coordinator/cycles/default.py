@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.statements import NettingResult, PositionStatement
-from gateway.coordinator.cycles import pairs, settled, store
+from gateway.coordinator.cycles import pairs, results, settled, store
 from gateway.coordinator.cycles.approval import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.federation.database import transaction
@@ -45,7 +45,7 @@ class Defaults:
         named = tuple(sorted(set(participants)))
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            result = await settled.result(conn, cycle_id)
+            result = await results.find(conn, cycle_id)
             if result is None:
                 raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
             require_participants("unwind", named, result.document)

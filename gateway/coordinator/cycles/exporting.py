@@ -13,8 +13,8 @@ from compliance.events import LoggedEvent
 from compliance.export import CycleRecord, Equivocation, Proposal, Superseded
 from compliance.limits import Limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import proposals, settled, store
-from gateway.coordinator.cycles.settled import Result
+from gateway.coordinator.cycles import proposals, results, settled, store
+from gateway.coordinator.cycles.results import Result
 from gateway.coordinator.cycles.signed import envelope_of
 
 
@@ -22,8 +22,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     """Return the record of a cycle as it stands, from a transaction that sees one moment. Raises Refusal."""
     cycle = await store.find(conn, cycle_id)
     events = await _events(conn, cycle_id)
-    results = await settled.editions(conn, cycle_id)
-    editions = [await _edition(conn, cycle_id, one) for one in results]
+    editions = [await _edition(conn, cycle_id, one) for one in await results.editions(conn, cycle_id)]
     now = editions[-1] if editions else None
     return CycleRecord(
         cycle=cycle_id,
@@ -37,6 +36,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         equivocations=await _equivocations(conn, cycle_id),
         screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
         limits=Limits() if now is None else now.limits,
+        certificates=() if now is None else now.certificates,
         checks=() if now is None else now.checks,
         result=None if now is None else now.result,
         superseded=tuple(editions[:-1]),
@@ -53,6 +53,7 @@ async def _edition(conn: AsyncConnection, cycle: str, one: Result) -> Superseded
     return Superseded(
         result=one.envelope,
         limits=one.limits,
+        certificates=await results.certificates(conn, one.sha256),
         checks=one.checks,
         instructions=tuple(instructed),
         receipts=tuple(receipts),

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.dsse import Envelope
 from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import pairs, settled, signed, store
+from gateway.coordinator.cycles import pairs, results, settled, signed, store
 from gateway.coordinator.cycles.matching import PairKey, match
 from gateway.coordinator.cycles.pairs import AgreedPair
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
@@ -20,6 +20,7 @@ from gateway.coordinator.cycles.store import Cycle
 from gateway.federation.database import transaction
 from gateway.federation.views import (
     Breaks,
+    Certificates,
     Checks,
     CheckView,
     CurrencyTotal,
@@ -62,7 +63,7 @@ class Reading:
             cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
             ids = [cycle.id for cycle in cycles]
             counts = await pairs.outcome_counts(conn, ids)
-            totals = await settled.totals(conn, ids)
+            totals = await results.totals(conn, ids)
             summaries: list[CycleSummary] = []
             for cycle in cycles:
                 if cycle.state is State.ATTESTING:
@@ -80,7 +81,7 @@ class Reading:
             cycle = await store.find(conn, cycle_id)
             taking_part = await store.taking_part(conn, cycle_id)
             standing = await _standing(conn, cycle)
-            totals = (await settled.totals(conn, [cycle_id])).get(cycle_id)
+            totals = (await results.totals(conn, [cycle_id])).get(cycle_id)
             if totals is None:
                 totals = _totals(await pairs.agreed_so_far(conn, cycle_id))
             statements = await signed.statement_counts(conn, cycle_id)
@@ -120,7 +121,7 @@ class Reading:
         """Return all positions of a cycle, or one participant's: provisional until the cycle is netted."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            result = await settled.result(conn, cycle_id)
+            result = await results.find(conn, cycle_id)
             if result is None:
                 gross = _gross(await pairs.agreed_so_far(conn, cycle_id))
                 keeping = await limits.in_force(conn)
@@ -147,7 +148,7 @@ class Reading:
         """Return what the checks before settlement said."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            result = await settled.result(conn, cycle_id)
+            result = await results.find(conn, cycle_id)
         return Checks(
             cycle=cycle_id,
             checks=tuple(
@@ -155,6 +156,15 @@ class Reading:
                 for one in (() if result is None else result.checks)
             ),
         )
+
+    async def certificates(self, cycle_id: str) -> Certificates:
+        """Return what proves the bounds of a cycle's result; raises Refusal `result_unknown` before there is one."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            if cycle.result is None:
+                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            found = await results.certificates(conn, cycle.result)
+        return Certificates(cycle=cycle_id, certificates=found)
 
     async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
         """Return the breaks of a cycle, or of one participant's pairs."""
@@ -167,7 +177,7 @@ class Reading:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            found = await settled.result(conn, cycle_id)
+            found = await results.find(conn, cycle_id)
         if found is None:
             raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
         return found.envelope

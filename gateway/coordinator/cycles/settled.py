@@ -1,4 +1,4 @@
-"""What follows from a cycle's result: result, instructions, settlement attempts, finality. SQL only."""
+"""What follows from a cycle's result: instructions, settlement attempts, finality. SQL only."""
 
 # ruff: noqa: S608 - every SQL text here is made of constants.
 
@@ -9,115 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from compliance.checks import Check
 from compliance.dsse import Envelope
-from compliance.limits import BilateralLimit, Cap, Limits, Prefunding, in_order
-from compliance.statements import NettingResult, SettlementInstruction
+from compliance.statements import SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
 from gateway.coordinator.cycles.signed import envelope_of
 from gateway.coordinator.cycles.submission import to_json
-from gateway.federation.views import CurrencyTotal, InstructionView
-
-# --- results --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """A cycle's result as it was signed, the limits it was made with and what the checks said."""
-
-    sha256: str
-    envelope: Envelope
-    limits: Limits
-    checks: tuple[Check, ...]
-
-    @property
-    def document(self) -> NettingResult:
-        """The result itself: our own, so it needs no verification."""
-        return msgspec.json.decode(self.envelope.payload_bytes(), type=NettingResult)
-
-
-async def insert_result(
-    conn: AsyncConnection,
-    cycle: str,
-    *,
-    edition: int,
-    sha256: str,
-    envelope: Envelope,
-    limits: Limits,
-    checks: Sequence[Check],
-    totals: Sequence[CurrencyTotal],
-) -> None:
-    """Keep a cycle's result, or a later edition of it; the earlier ones stay."""
-    await conn.execute(
-        text(
-            "INSERT INTO results (cycle, edition, sha256, envelope, caps, prefunding, bilateral, checks, totals)"
-            " VALUES (:cycle, :edition, :sha256, CAST(:envelope AS json), CAST(:caps AS json),"
-            " CAST(:prefunding AS json), CAST(:bilateral AS json), CAST(:checks AS json), CAST(:totals AS json))"
-        ),
-        {
-            "cycle": cycle,
-            "edition": edition,
-            "sha256": sha256,
-            "envelope": to_json(envelope),
-            "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
-            "prefunding": to_json(limits.prefunding),
-            "bilateral": to_json(limits.bilateral),
-            "checks": to_json(tuple(checks)),
-            "totals": to_json(tuple(totals)),
-        },
-    )
-
-
-async def result(conn: AsyncConnection, cycle: str) -> Result | None:
-    """Return a cycle's result once there is one: the edition in force."""
-    found = await editions(conn, cycle)
-    return found[-1] if found else None
-
-
-async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
-    """Return all editions of a cycle's result, the one in force last."""
-    query = text(
-        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, prefunding::text AS prefunding,"
-        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle ORDER BY edition"
-    )
-    return [
-        Result(
-            sha256=row.sha256,
-            envelope=envelope_of(row.envelope),
-            limits=_limits(row),
-            checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
-        )
-        for row in await conn.execute(query, {"cycle": cycle})
-    ]
-
-
-def _limits(row: Any) -> Limits:
-    caps = msgspec.json.decode(row.caps, type=dict[str, str])
-    return in_order(
-        Limits(
-            caps=tuple(
-                Cap(participant=name.partition("/")[0], currency=name.partition("/")[2], cap_minor=cap)
-                for name, cap in caps.items()
-            ),
-            prefunding=msgspec.json.decode(row.prefunding, type=tuple[Prefunding, ...]),
-            bilateral=msgspec.json.decode(row.bilateral, type=tuple[BilateralLimit, ...]),
-        )
-    )
-
-
-async def totals(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[CurrencyTotal, ...]]:
-    """Return the totals of those cycles that have a result."""
-    rows = await conn.execute(
-        text("SELECT cycle, totals::text AS totals FROM results WHERE cycle = ANY (:cycles) ORDER BY edition"),
-        {"cycles": list(cycles)},
-    )
-    return {row.cycle: msgspec.json.decode(row.totals, type=tuple[CurrencyTotal, ...]) for row in rows}
-
+from gateway.federation.views import InstructionView
 
 # --- instructions ---------------------------------------------------------------------------------------
 

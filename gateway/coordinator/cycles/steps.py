@@ -6,20 +6,20 @@ replicas take each step once: the second finds the row locked, and then moved on
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from compliance import canonical, checks, dsse
+from compliance import canonical, dsse
 from compliance.keys import Signer
-from compliance.limits import Limits
 from compliance.result import BY_NETTING, instructions, net_cycle
-from compliance.statements import CarriedOver, NettingResult, PositionStatement, SettlementFinality
+from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import pairs, proposals, settled, settlement, signed, store
+from gateway.coordinator.cycles import checking, pairs, proposals, results, settled, settlement, signed, store
 from gateway.coordinator.cycles.approval import needs_four_eyes
 from gateway.coordinator.cycles.matching import Match, PairKey, carry_reason, match
 from gateway.coordinator.cycles.settled import Attempt
@@ -35,7 +35,6 @@ from gateway.coordinator.cycles.states import ENDED, Happening, State
 from gateway.coordinator.cycles.store import Cycle, Taking
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.database import transaction
-from gateway.federation.views import CurrencyTotal
 
 ASK_AGAIN_S = 2
 """After which a settlement agent that gave no answer is asked again."""
@@ -157,30 +156,34 @@ class Steps:
         After a default the cycle comes here again: those who default are left out, and what limits left out before
         is looked at anew.
         """
-        before = await settled.result(conn, cycle.id)
+        before = await results.find(conn, cycle.id)
         edition = 1 if before is None else before.document.edition + 1
         if before is not None:
             await pairs.readmit(conn, cycle.id, BY_NETTING)
         statements = await pairs.agreed_statements(conn, cycle.id)
         keeping = await limits.in_force(conn)
-        result = net_cycle(
+        carried = (await pairs.carried_pairs(conn, cycle.id)).items()
+        # In a thread of its own: where limits bind, the search takes its time, and others are served meanwhile.
+        netting = await asyncio.to_thread(
+            net_cycle,
             cycle=cycle.id,
             value_date=cycle.value_date.isoformat(),
             rulebook_sha256=cycle.rulebook,
             statements=statements,
             limits=keeping,
+            liquidity=rulebook.liquidity,
             carried_over=[
                 CarriedOver(pair=(low, high), currency=currency, reason=reason)
-                for (currency, low, high), reason in (await pairs.carried_pairs(conn, cycle.id)).items()
+                for (currency, low, high), reason in carried
             ],
             edition=edition,
             supersedes=None if before is None else before.sha256,
             defaulted=await proposals.defaulted(conn, cycle.id),
         )
-        payload = canonical.encode(result)
-        sha256 = canonical.digest(payload)
+        result = netting.result
+        sha256 = canonical.digest(canonical.encode(result))
         included = {one.sha256 for one in result.statements}
-        found = await self._check(
+        found = await checking.run(
             conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], keeping
         )
         for reason in sorted(BY_NETTING):
@@ -188,71 +191,30 @@ class Steps:
             if left_out:
                 await pairs.carry_over(conn, cycle.id, left_out, reason)
         envelope = dsse.sign(result, self._signer)
-        await settled.insert_result(
+        await results.insert(
             conn,
             cycle.id,
             edition=edition,
             sha256=sha256,
             envelope=envelope,
             limits=keeping,
+            certificates=netting.certificates,
             checks=found,
-            totals=[
-                CurrencyTotal(currency=one.currency, gross_minor=one.gross_minor, settlement_minor=one.settlement_minor)
-                for one in result.results
-            ],
+            totals=results.netted_totals(result),
         )
         failed = [check.name for check in found if check.verdict == "fail"]
         happening = Happening.CHECK_FAILED if failed else Happening.NETTED
-        data = {"result": sha256, "failed": failed, "warned": [c.name for c in found if c.verdict == "warn"]}
-        return await store.move(conn, cycle, happening, data=data, result=sha256)
-
-    async def _check(
-        self,
-        conn: AsyncConnection,
-        cycle: Cycle,
-        rulebook: Rulebook,
-        result: NettingResult,
-        included: list[PositionStatement],
-        keeping: Limits,
-    ) -> list[checks.Check]:
-        taking_part = await store.taking_part(conn, cycle.id)
-        totals = {
-            (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
-            for statement in included
+        data = {
+            "result": sha256,
+            "failed": failed,
+            "warned": [c.name for c in found if c.verdict == "warn"],
+            "liquidity": results.told(result),
         }
-        rule = rulebook.aggregate_flow
-        return [
-            checks.conservation(result, included),
-            checks.completeness(
-                participants=[t.participant for t in taking_part],
-                cuts=[t.participant for t in taking_part if t.cut_at is not None],
-                attested=[t.participant for t in taking_part if t.attested_at is not None],
-                result=result,
-                severity=rulebook.checks.completeness,
-            ),
-            checks.net_debit_caps(result, keeping, severity=rulebook.checks.caps),
-            checks.bilateral_limits(included, keeping, severity=rulebook.checks.caps),
-            checks.screening_attested(
-                included,
-                await signed.screenings(conn, cycle.id),
-                cut_off_at=cycle.cut_off_at or cycle.opened_at,
-                list_age_max_hours=rulebook.screening.list_age_max_hours,
-                required=rulebook.screening.required,
-                severity=rulebook.checks.screening,
-            ),
-            checks.aggregate_flow(
-                totals,
-                await pairs.pair_history(conn, cycles=rule.window_cycles),
-                cycles_min=rule.cycles_min,
-                factor_percent=rule.factor_percent,
-                floor_minor={currency: int(floor) for currency, floor in rule.floor_minor.items()},
-                severity=rulebook.checks.aggregate_flow,
-            ),
-        ]
+        return await store.move(conn, cycle, happening, data=data, result=sha256)
 
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""
-        result = await settled.result(conn, cycle.id)
+        result = await results.find(conn, cycle.id)
         if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
             return None
         data = {"result": result.sha256, "by": "rulebook"}
@@ -262,7 +224,7 @@ class Steps:
 
     async def _instruct(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Sign the instructions and write down the request to the settlement agent."""
-        result = await settled.result(conn, cycle.id)
+        result = await results.find(conn, cycle.id)
         if result is None:
             return None
         try:
@@ -353,7 +315,7 @@ class Steps:
 
     async def _repeat(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Ask the agent anew under a new message id, or give up when the attempts are used up."""
-        last, result = await settled.last_attempt(conn, cycle.id), await settled.result(conn, cycle.id)
+        last, result = await settled.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if last is None or result is None:
             return None
         asked = await settled.attempts(conn, cycle.id, last.edition)
@@ -369,7 +331,7 @@ class Steps:
 
     async def _finalise(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Sign finality, once, and count the lanes as settled."""
-        attempt, result = await settled.last_attempt(conn, cycle.id), await settled.result(conn, cycle.id)
+        attempt, result = await settled.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if attempt is None or result is None or attempt.reference is None or attempt.settled_at is None:
             return None
         finality = SettlementFinality(

@@ -1,4 +1,7 @@
-"""Limits beside net debit caps: prefunding and bilateral limits; a result keeps all those it was made with."""
+"""Limits beside net debit caps: prefunding and bilateral limits; a result keeps all those it was made with.
+
+It keeps too what proves how much at most could have settled within them.
+"""
 
 from alembic import op
 
@@ -27,6 +30,7 @@ CREATE TABLE bilateral_limits (
 RESULTS = """
 ALTER TABLE results ADD COLUMN prefunding json NOT NULL DEFAULT '[]';
 ALTER TABLE results ADD COLUMN bilateral json NOT NULL DEFAULT '[]';
+ALTER TABLE results ADD COLUMN certificates json NOT NULL DEFAULT '[]';
 """
 
 GRANTS = """
