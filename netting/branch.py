@@ -20,10 +20,11 @@ LEAST = 100_000
 """Undecided parts of less than a 100,000th of the bound are left to local search."""
 WEIGHTY = 3_000
 """Undecided parts of more than a 3,000th of the bound are looked at both ways before they are branched on."""
-LAST = 0
-LOCAL_WORK = 15
-LOCAL_MIN = 2_000
-"""Local search after a plunge: so many looks for each item, and at least so many."""
+LAST = 1_000_000
+"""Undecided parts of less than a 1,000,000th of the bound are rounded without looking at the flow again."""
+LOCAL_WORK = 50
+LOCAL_MAX = 300_000
+"""Local search after a plunge: so many looks for each item, and at most so many."""
 MULTIPLIERS_MAX = 2**24
 """The tree isn't grown beyond so many multipliers (128 MB)."""
 INTERPRETED_MAX = 64
@@ -61,7 +62,7 @@ class Branching:
         self._plunges = 0
         self._rooms = self._v.vector(self._v.rooms())
         self._open: list[tuple[int, int]] = []
-        # The bound of nodes that can't be branched on, because what is left undecided is bundled.
+        # The bound of nodes that can't be branched on: a part of a split breaks what the relaxation doesn't know.
         self._rest = 0
         self._done: set[int] = set()
         self._tree = self._new_tree(2, None)
@@ -201,7 +202,7 @@ class Branching:
             at = int(self._tree.parent[at])
         rest = [at for at, item in enumerate(self.instance.items) if at not in fixed and not item.split]
         torn = int(self._kernel.torn(self._v.fixings, self._state))
-        if torn < 0 and (any(arc.bundle for arc in self._net.arcs) or (self._splits and not rest)):
+        if torn < 0 and self._splits and not rest:
             self._rest = max(self._rest, int(self._tree.bound[node]))
             self._done.add(node)
             return
@@ -219,7 +220,15 @@ class Branching:
         """Make selections of the relaxation's optimum: as it is, and mended and improved."""
         v, taken = self._v, self._v.search.taken
         steps, swapped = self._kernel.round_flow(
-            v.graph, self._state, self._other, v.scratch, v.fixings, self._most, self._other_most, v.work, LAST
+            v.graph,
+            self._state,
+            self._other,
+            v.scratch,
+            v.fixings,
+            self._most,
+            self._other_most,
+            v.work,
+            int(self._tree.bound[0]) // (LAST * self._heaviest),
         )
         if swapped:
             self._swap()
@@ -239,7 +248,7 @@ class Branching:
     def _improve(self) -> None:
         """Improve the selection in `taken` by local steps, and keep it if it is the best."""
         search, items = self._v.search, len(self.best)
-        limit = max(LOCAL_MIN, LOCAL_WORK * items)
+        limit = min(LOCAL_WORK * items, LOCAL_MAX)
         value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
         self.work += int(steps)
         if value > self.value:

@@ -38,8 +38,7 @@ INTEGRAL, PRUNED, OPEN = 0, 1, 2
 class Fixings(NamedTuple):
     """Item k has the arcs `item_arc[e]`; node i sends over `out_arc[e]`, the greatest capacity first, of whole items.
 
-    `item_of[a]` is -1 for an arc that is no item's, or of one that may be split. The arc `bundle_arc[b]` stands for the
-    items `bundle_item[e]`, the greatest first, from `bundle_start[b]`.
+    `item_of[a]` is -1 for an arc that is no item's, or of one that may be split.
     """
 
     item_start: Vector
@@ -47,10 +46,6 @@ class Fixings(NamedTuple):
     item_of: Vector
     out_start: Vector
     out_arc: Vector
-    bundle_arc: Vector
-    bundle_start: Vector
-    bundle_item: Vector
-    bundle_amount: Vector
     capacity: Vector
     liquidity: Vector
     tail: Vector
@@ -426,10 +421,7 @@ _MUCH = 2**62
 
 @kernel
 def settled(fixings: Fixings, state: State, taken: Vector) -> None:
-    """Say for every item whether more than half of it settles in the relaxation, on all of its arcs.
-
-    Of a bundle settle those that fit into its flow, the greatest first.
-    """
+    """Say for every item whether more than half of it settles in the relaxation, on all of its arcs."""
     for k in range(len(taken)):
         first, last = fixings.item_start[k], fixings.item_start[k + 1]
         if first == last:
@@ -439,9 +431,3 @@ def settled(fixings: Fixings, state: State, taken: Vector) -> None:
             a = fixings.item_arc[e]
             if 2 * state.flow[a] <= fixings.capacity[a]:
                 taken[k] = 0
-    for b in range(len(fixings.bundle_arc)):
-        left = state.flow[fixings.bundle_arc[b]]
-        for e in range(fixings.bundle_start[b], fixings.bundle_start[b + 1]):
-            k = fixings.bundle_item[e]
-            taken[k] = 1 if fixings.bundle_amount[e] <= left else 0
-            left -= taken[k] * fixings.bundle_amount[e]

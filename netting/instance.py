@@ -31,9 +31,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What settles together. `changes` maps rows to what settling adds to their room; `value` and `count` are gains."""
+    """What settles together: `amount` in all, of a value. `changes` maps rows to what settling adds to their room."""
 
     payments: tuple[Payment, ...]
+    amount: int
     value: int
     changes: tuple[tuple[int, int], ...]
 
@@ -46,11 +47,6 @@ class Item:
     def split(self) -> bool:
         """Whether a part may settle."""
         return self.payments[0].split
-
-    @property
-    def amount(self) -> int:
-        """What settles in all, over all payments."""
-        return sum(payment.amount for payment in self.payments)
 
     def worth(self, amount: int) -> int:
         """Return the value of an amount that settles: of all, or of a part of a split payment."""
@@ -135,8 +131,9 @@ def instance(payments: tuple[Payment, ...], limits: Limits) -> Instance:
         for payment in group:
             for row, change in rows.changes(payment):
                 changes[row] = changes.get(row, 0) + change
-        value = sum(payment.amount * rates.get(payment.currency, 1) for payment in group)
-        items.append(Item(group, value, tuple(sorted((row, by) for row, by in changes.items() if by != 0))))
+        amount = sum(payment.amount for payment in group)
+        value = sum(payment.amount * rates.get(payment.currency, 1) for payment in group) if rates else amount
+        items.append(Item(group, amount, value, tuple(sorted((row, by) for row, by in changes.items() if by != 0))))
     return Instance(tuple(items), tuple(rows.rows), rows.aggregates(), limits.urgent, rates)
 
 

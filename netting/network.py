@@ -31,14 +31,13 @@ WEIGHT_MAX = SCALE * 1024
 
 @dataclass(frozen=True, slots=True)
 class Arc:
-    """One arc of the network. `item` is -1 for a free one, and for one that stands for a bundle of items."""
+    """One arc of the network. `item` is -1 for a free one."""
 
     tail: int
     head: int
     capacity: int
     weight: int
     item: int
-    bundle: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,6 @@ class Network:
     scale: int
     shares: tuple[tuple[int, int], ...]
     plenty: int
-
-
-BUNDLE_ITEMS = 4_096
-"""With more items than this, small payments between the same two accounts are one arc."""
-SMALL = 20_000
-"""A payment of less than a 20,000th of all is small: the search doesn't branch on it."""
 
 
 def network(instance: Instance) -> Network:
@@ -100,8 +93,6 @@ class _Builder:
         scale = 1
         if any(one is not None and one.amount and item.value % one.amount for item, one in self._zip(singles)):
             scale = SCALE
-        small = self._plenty // SMALL if len(singles) > BUNDLE_ITEMS else 0
-        bundles: dict[tuple[int, int, int], list[int]] = {}
         for at, (item, one) in enumerate(self._zip(singles)):
             if one is None:
                 for leg in item.payments:
@@ -116,14 +107,7 @@ class _Builder:
                 self._arcs.append(Arc(*self._outside(), 1, scale * item.value - weight * one.amount, at))
             if one.amount == 0:
                 continue
-            if one.amount < small and weight == exact and not item.split:
-                bundles.setdefault((*ends, weight), []).append(at)
-            else:
-                self._arcs.append(Arc(*ends, one.amount, weight, at))
-        for (tail, head, weight), members in sorted(bundles.items()):
-            amounts = {at: one.amount for at in members if (one := singles[at]) is not None}
-            members.sort(key=lambda at: (-amounts[at], at))
-            self._arcs.append(Arc(tail, head, sum(amounts.values()), weight, -1, tuple(members)))
+            self._arcs.append(Arc(*ends, one.amount, weight, at))
         return Network(tuple(self._liquidity), tuple(self._arcs), scale, tuple(self._shares), self._plenty)
 
     def _zip(self, singles: list[Payment | None]) -> Iterator[tuple[Item, Payment | None]]:
@@ -178,6 +162,8 @@ class _Builder:
 def _single(item: Item) -> Payment | None:
     """Return an item as one payment of its difference, if all its payments are between the same two accounts."""
     first = item.payments[0]
+    if len(item.payments) == 1:
+        return first
     amount = 0
     for payment in item.payments:
         if (payment.debtor, payment.creditor, payment.currency) == (first.debtor, first.creditor, first.currency):
@@ -189,10 +175,6 @@ def _single(item: Item) -> Payment | None:
     if amount < 0:
         return replace(first, debtor=first.creditor, creditor=first.debtor, amount=-amount)
     return replace(first, amount=amount)
-
-
-def _amount(item: Item) -> int:
-    return max((abs(change) for _, change in item.changes), default=0)
 
 
 class Vectors:
@@ -324,18 +306,12 @@ class Vectors:
             if whole:
                 out[arc.tail].append((-arc.capacity, at))
         ordered = [sorted(entries) for entries in out]
-        bundled = [at for at, arc in enumerate(self.network.arcs) if arc.bundle]
-        bundles = [self.network.arcs[at].bundle for at in bundled]
         return kernel.Fixings(
             item_start=self._starts(of_item),
             item_arc=self.vector(at for entries in of_item for at in entries),
             item_of=self.vector(item_of),
             out_start=self._starts(ordered),
             out_arc=self.vector(at for entries in ordered for _, at in entries),
-            bundle_arc=self.vector(bundled),
-            bundle_start=self._starts(bundles),
-            bundle_item=self.vector(at for members in bundles for at in members),
-            bundle_amount=self.vector(_amount(items[at]) for members in bundles for at in members),
             capacity=self.capacity,
             liquidity=self.liquidity,
             tail=tail,
