@@ -19,9 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netting.compile import SUM_MAX, load, vector
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Ints = Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
 
 INTERPRETED_MAX = 2_000
 """Up to so many arcs, interpreting the kernel is quicker than loading the compiled one."""
@@ -33,77 +38,84 @@ class FlowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """An optimal flow: an amount per arc, a potential per node, and the value, which equals the bound."""
+    """An optimal flow: an amount per arc, a potential per node, and the value, which equals the bound.
 
-    flow: tuple[int, ...]
-    potential: tuple[int, ...]
+    Both are tuples; int64 arrays where the compiled kernel was given the capacities as an array, so that a large
+    network needn't become a million Python integers that nobody reads one by one.
+    """
+
+    flow: Ints
+    potential: Ints
     value: int
     bound: int
     work: int
 
 
 def solve(
-    tails: Sequence[int],
-    heads: Sequence[int],
-    capacities: Sequence[int],
-    weights: Sequence[int] | None,
-    liquidity: Sequence[int],
+    tails: Ints,
+    heads: Ints,
+    capacities: Ints,
+    weights: Ints | None,
+    liquidity: Ints,
     *,
     compiled: bool | None = None,
 ) -> Flow:
     """Return a flow of the greatest value. Nodes are numbered from 0; there are as many as liquidities.
 
-    Integers of any size; without `weights` a unit is worth 1 on every arc. `compiled` is chosen by size unless given;
-    either way the answer is the same. It depends on the order of arcs and nodes (its value doesn't): give them
-    in canonical order. Raises FlowError for a node out of range, or a negative capacity, weight or liquidity.
+    Integers of any size, in sequences or int64 arrays, which stay as they are; without `weights` a unit is worth 1 on
+    every arc. `compiled` is chosen by size unless given; either way the answer is the same. It depends on the order of
+    arcs and nodes (its value doesn't): give them in canonical order. Raises FlowError for a node out of range, or a
+    negative capacity, weight or liquidity.
     """
-    if weights is None:
-        weights = (1,) * len(tails)
     most = _measure(tails, heads, capacities, weights, liquidity)
     if compiled is None:
         compiled = len(tails) > INTERPRETED_MAX and most < SUM_MAX
     elif compiled and most >= SUM_MAX:
         raise FlowError("sums are too large for the compiled kernel")
     kernel = load("netting.flow_kernel", compiled=compiled)
-    nodes = len(liquidity)
-    ends = [vector(values, compiled=compiled) for values in (tails, heads, weights)]
-    graph = kernel.index(nodes, *ends)
-    lower, flow, potential, total = (kernel.ints(count) for count in (len(tails), len(tails), nodes, 1))
-    upper, slack = vector(capacities, compiled=compiled), vector(liquidity, compiled=compiled)
+    arcs, nodes = len(tails), len(liquidity)
+    if weights is None:
+        weights = _ones(arcs, compiled=compiled)
+    graph = kernel.index(nodes, *(_kept(values, compiled=compiled) for values in (tails, heads, weights)))
+    lower, flow, potential, total = (kernel.ints(count) for count in (arcs, arcs, nodes, 1))
+    upper, slack = _kept(capacities, compiled=compiled), vector(liquidity, compiled=compiled)
     state = kernel.State(lower, upper, flow, slack, potential, total)
     _, work = kernel.solve(graph, state, kernel.room(nodes))
     value = int(total[0])
+    if compiled and _is_array(capacities):
+        return Flow(flow, potential, value, value, int(work))
     return Flow(tuple(_ints(flow)), tuple(_ints(potential)), value, value, int(work))
 
 
 def check(
-    tails: Sequence[int],
-    heads: Sequence[int],
-    capacities: Sequence[int],
-    weights: Sequence[int] | None,
-    liquidity: Sequence[int],
+    tails: Ints,
+    heads: Ints,
+    capacities: Ints,
+    weights: Ints | None,
+    liquidity: Ints,
     found: Flow,
 ) -> None:
     """Verify that `found` is a flow, worth what it says, and proven the best by its potentials. Raises FlowError."""
+    _measure(tails, heads, capacities, weights, liquidity)
     if weights is None:
         weights = (1,) * len(tails)
-    _measure(tails, heads, capacities, weights, liquidity)
     if len(found.flow) != len(tails) or len(found.potential) != len(liquidity):
         raise FlowError("the flow has another number of arcs or nodes than the problem")
-    for i, potential in enumerate(found.potential):
+    amounts, potentials = list(_ints(found.flow)), list(_ints(found.potential))
+    for i, potential in enumerate(potentials):
         if potential < 0:
             raise FlowError(f"node {i}: negative potential")
-    slack = [int(amount) for amount in liquidity]
-    bound = sum(potential * have for potential, have in zip(found.potential, slack, strict=True))
+    slack = list(_ints(liquidity))
+    bound = sum(potential * have for potential, have in zip(potentials, slack, strict=True))
     value = 0
-    arcs = zip(*map(_ints, (tails, heads, capacities, weights)), found.flow, strict=True)
+    arcs = zip(*map(_ints, (tails, heads, capacities, weights)), amounts, strict=True)
     for k, (tail, head, capacity, weight, amount) in enumerate(arcs):
         if not 0 <= amount <= capacity:
             raise FlowError(f"arc {k}: flow {amount} isn't between 0 and {capacity}")
         slack[tail] -= amount
         slack[head] += amount
         value += amount * weight
-        bound += capacity * max(0, weight - found.potential[tail] + found.potential[head])
+        bound += capacity * max(0, weight - potentials[tail] + potentials[head])
     for i, left in enumerate(slack):
         if left < 0:
             raise FlowError(f"node {i}: sends {-left} more than it has and receives")
@@ -116,25 +128,26 @@ def check(
 
 
 def _measure(
-    tails: Sequence[int],
-    heads: Sequence[int],
-    capacities: Sequence[int],
-    weights: Sequence[int],
-    liquidity: Sequence[int],
+    tails: Ints,
+    heads: Ints,
+    capacities: Ints,
+    weights: Ints | None,
+    liquidity: Ints,
 ) -> int:
     """Refuse what isn't a problem; return more than any number that the kernel meets."""
     arcs, nodes = len(tails), len(liquidity)
     for name, values in (("head", heads), ("capacity", capacities), ("weight", weights)):
-        if len(values) != arcs:
+        if values is not None and len(values) != arcs:
             raise FlowError(f"{len(values)} of {name} for {arcs} arcs")
     for name, ends in (("tail", tails), ("head", heads)):
         _refuse(name, ends, nodes)
     for name, values in (("capacity", capacities), ("weight", weights), ("liquidity", liquidity)):
-        _refuse(name, values, None)
-    return max(1, _extremes(weights)[1]) * (nodes + 2 + _sum(capacities) + _sum(liquidity))
+        if values is not None:
+            _refuse(name, values, None)
+    return max(1, 1 if weights is None else _extremes(weights)[1]) * (nodes + 2 + _sum(capacities) + _sum(liquidity))
 
 
-def _refuse(name: str, values: Sequence[int], below: int | None) -> None:
+def _refuse(name: str, values: Ints, below: int | None) -> None:
     least, greatest = _extremes(values)
     if least >= 0 and (below is None or greatest < below or len(values) == 0):
         return
@@ -149,18 +162,42 @@ def _extremes(values: Any) -> tuple[int, int]:
     """Return the least and the greatest, quickly for an array; zeros where there is nothing."""
     if len(values) == 0:
         return 0, 0
-    if hasattr(values, "tolist"):
+    if _is_array(values):
         return int(values.min()), int(values.max())
     return min(values), max(values)
 
 
 def _sum(values: Any) -> int:
     """Return the sum of integers of 0 or more, which an array by itself would wrap around."""
-    if hasattr(values, "tolist") and _extremes(values)[1] * len(values) < SUM_MAX:
+    if _is_array(values) and _extremes(values)[1] * len(values) < SUM_MAX:
         return int(values.sum())
     return sum(_ints(values))
 
 
+def _ones(count: int, *, compiled: bool) -> Any:
+    if not compiled:
+        return [1] * count
+    import numpy as np
+
+    return np.ones(count, np.int64)
+
+
+def _kept(values: Any, *, compiled: bool) -> Any:
+    """Return the values as the kernel wants them, which only reads them: an array as it is, if it can be.
+
+    One that can't be written to is copied all the same, since the kernel would be compiled once more for it.
+    """
+    if not compiled or not _is_array(values):
+        return vector(values, compiled=compiled)
+    import numpy as np
+
+    return np.require(values, np.int64, ["C", "W"])
+
+
+def _is_array(values: Any) -> bool:
+    return hasattr(values, "tolist")
+
+
 def _ints(values: Any) -> Iterator[int]:
     """Give Python's integers, from an array as well."""
-    return iter(values.tolist() if hasattr(values, "tolist") else values)
+    return iter(values.tolist() if _is_array(values) else values)

@@ -135,14 +135,8 @@ def room(nodes: int) -> Scratch:
 def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
     """Find an optimal flow and potentials for the bounds and liquidity in `state`. Returns (status, work)."""
     start, middle, other, arc, cost = graph.start, graph.middle, graph.other, graph.arc, graph.cost
-    lower, upper, flow, slack, potential, total = (
-        state.lower,
-        state.upper,
-        state.flow,
-        state.slack,
-        state.potential,
-        state.total,
-    )
+    lower, upper, flow = state.lower, state.upper, state.flow
+    slack, potential, total = state.slack, state.potential, state.total
     total[0] = 0
     for i in range(len(potential)):
         potential[i] = 0
@@ -161,14 +155,8 @@ def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
 def resume(graph: Graph, state: State, scratch: Scratch, changed: Vector, count: int) -> tuple[int, int]:
     """Make `state` optimal again after the bounds of the arcs `changed[:count]` changed. Returns (status, work)."""
     tail, head, weight = graph.tail, graph.head, graph.weight
-    lower, upper, flow, slack, potential, total = (
-        state.lower,
-        state.upper,
-        state.flow,
-        state.slack,
-        state.potential,
-        state.total,
-    )
+    lower, upper, flow = state.lower, state.upper, state.flow
+    slack, potential, total = state.slack, state.potential, state.total
     for c in range(count):
         k = changed[c]
         gain = weight[k] - potential[tail[k]] + potential[head[k]]

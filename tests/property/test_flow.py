@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from netting.compile import load, vector
 from netting.flow import Flow, FlowError, check, solve
 
+ARGUMENTS = ("tails", "heads", "capacities", "weights", "liquidity")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -71,6 +73,19 @@ def test_no_flow_of_all_is_better(problem: Problem) -> None:
 @given(problems())
 def test_compiled_and_interpreted_take_the_same_steps(problem: Problem) -> None:
     assert problem.solve(compiled=True) == problem.solve(compiled=False)
+
+
+@settings(deadline=None)
+@given(problems())
+def test_arrays_are_answered_in_arrays_and_left_as_they_are(problem: Problem) -> None:
+    given_arrays = [vector(getattr(problem, name), compiled=True) for name in ARGUMENTS]
+    for values in given_arrays:
+        values.flags.writeable = False
+    found = solve(*given_arrays, compiled=True)
+    check(*given_arrays, found)
+    expected = problem.solve(compiled=False)
+    assert (tuple(found.flow), tuple(found.potential)) == (expected.flow, expected.potential)
+    assert (found.value, found.work) == (expected.value, expected.work)
 
 
 @given(problems(capacity_max=10**38), st.integers(1, 10**30))
