@@ -13,7 +13,7 @@ from typing import Any
 
 from netting.model import AMOUNT_MAX, Obligation, ObligationReason, ObligationRefusedError, objection
 
-ARRAYS_FROM = 20_000
+ARRAYS_FROM = 100_000
 """Fewer obligations are netted sooner than the compiled kernels are loaded."""
 
 _INT16, _INT32, _INT63 = 2**15, 2**31, 2**63

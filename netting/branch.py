@@ -17,11 +17,11 @@ from netting.instance import Instance
 from netting.network import Vectors, compilable, network
 
 LEAST = 100_000
-"""Undecided parts of less than a 100,000th of the bound are left to local search."""
+"""Undecided parts of less than a 100,000th of all are left to local search."""
 WEIGHTY = 3_000
-"""Undecided parts of more than a 3,000th of the bound are looked at both ways before they are branched on."""
+"""Undecided parts of more than a 3,000th of all are looked at both ways before they are branched on."""
 LAST = 1_000_000
-"""Undecided parts of less than a 1,000,000th of the bound are rounded without looking at the flow again."""
+"""Undecided parts of less than a 1,000,000th of all are rounded without looking at the flow again."""
 LOCAL_WORK = 50
 LOCAL_MAX = 300_000
 """Local search after a plunge: so many looks for each item, and at most so many."""
@@ -49,7 +49,7 @@ class Branching:
         self._most, self._other_most = self._v.zeros(self._width), self._v.zeros(self._width)
         self._amounts = [item.amount for item in instance.items]
         self._splits = any(item.split for item in instance.items)
-        self._heaviest = max([1, *(arc.weight for arc in self._net.arcs if arc.capacity > 1)])
+        self._volume = sum(arc.capacity for arc in self._net.arcs if arc.item >= 0)
         grouped = {row for one in instance.aggregates for row, *_ in one.positions}
         self._free = [
             at
@@ -113,11 +113,10 @@ class Branching:
             return True
         first = int(self._tree.size[0])
         self._tree = self._new_tree(first + 2 * self._kernel.PLUNGE_MAX + 2, self._tree)
-        most = int(self._tree.bound[0]) // self._heaviest
         outcome, reached, steps, swapped = self._kernel.plunge(
             self._v.graph, self._state, self._other, self._v.scratch, self._v.fixings, self._most, self._other_most,
-            self._v.work, self._tree, node, self.value * self._net.scale, most // LEAST,
-            most // WEIGHTY,
+            self._v.work, self._tree, node, self.value * self._net.scale, self._volume // LEAST,
+            self._volume // WEIGHTY,
         )  # fmt: skip
         if swapped:
             self._swap()
@@ -195,11 +194,12 @@ class Branching:
 
     def _branch_on_rest(self, node: int) -> None:
         """Branch on an item that isn't fixed, where the relaxation is whole but breaks what it doesn't know."""
-        fixed: set[int] = set()
+        fixed, settles = set[int](), set[int]()
         at = node
         while self._tree.parent[at] >= 0:
-            fixed.add(int(self._tree.item[at]))
+            (settles if self._tree.side[at] else fixed).add(int(self._tree.item[at]))
             at = int(self._tree.parent[at])
+        fixed |= settles
         rest = [at for at, item in enumerate(self.instance.items) if at not in fixed and not item.split]
         torn = int(self._kernel.torn(self._v.fixings, self._state))
         if torn < 0 and self._splits and not rest:
@@ -207,7 +207,12 @@ class Branching:
             self._done.add(node)
             return
         if torn < 0 and not rest:
-            self._tree.bound[node] = -1
+            # All is decided: that is worth what it is, or breaks what the relaxation doesn't know.
+            amounts = [self._amounts[k] if k in settles else 0 for k in range(len(self.best))]
+            kept = self.instance.fits(self.instance.rooms(amounts))
+            self.offer(amounts)
+            worth = sum(item.value for k, item in enumerate(self.instance.items) if k in settles)
+            self._tree.bound[node] = worth * self._net.scale if kept else -1
             self._tree.proof[node] = -1
             return
         k = torn if torn >= 0 else max(rest, key=lambda at: (self.instance.items[at].value, -at))
@@ -228,7 +233,7 @@ class Branching:
             self._most,
             self._other_most,
             v.work,
-            int(self._tree.bound[0]) // (LAST * self._heaviest),
+            self._volume // LAST,
         )
         if swapped:
             self._swap()
@@ -252,7 +257,7 @@ class Branching:
         value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
         self.work += int(steps)
         if value > self.value:
-            self._offer([self._amounts[at] if search.best[at] else 0 for at in range(items)])
+            self.offer([self._amounts[at] if search.best[at] else 0 for at in range(items)])
         if self._splits:
             for at in range(items):
                 search.taken[at] = search.best[at]
@@ -278,9 +283,9 @@ class Branching:
         for a, arc in enumerate(net.arcs):
             if arc.item >= 0 and self.instance.items[arc.item].split:
                 amounts[arc.item] = int(state.flow[a])
-        self._offer(self.instance.cut(amounts))
+        self.offer(self.instance.cut(amounts))
 
-    def _offer(self, amounts: list[int]) -> None:
+    def offer(self, amounts: list[int]) -> None:
         """Keep a selection if it is worth more than the best and breaks nothing."""
         value = sum(item.worth(amount) for item, amount in zip(self.instance.items, amounts, strict=True) if amount)
         if value > self.value and self.instance.fits(self.instance.rooms(amounts)):

@@ -38,7 +38,8 @@ INTEGRAL, PRUNED, OPEN = 0, 1, 2
 class Fixings(NamedTuple):
     """Item k has the arcs `item_arc[e]`; node i sends over `out_arc[e]`, the greatest capacity first, of whole items.
 
-    `item_of[a]` is -1 for an arc that is no item's, or of one that may be split.
+    `item_of[a]` is -1 for an arc that is no item's, or of one that may be split. Nothing is concluded from what nodes
+    with a free arc to them could have: their `liquidity` here is more than enough.
     """
 
     item_start: Vector

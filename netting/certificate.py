@@ -57,8 +57,8 @@ def check(instance: Instance, certificate: Certificate) -> None:
     if certificate.enumerated:
         from netting.enumeration import ITEMS_MAX, best
 
-        if len(instance.items) > ITEMS_MAX:
-            raise CertificateError(f"{len(instance.items)} items can't have been enumerated")
+        if len(instance.items) > ITEMS_MAX or any(item.split for item in instance.items):
+            raise CertificateError("more than 16 items, or parts of an item, can't have been enumerated")
         most = sum(instance.items[at].value for at in best(instance)[0])
         if most > certificate.upper_bound:
             raise CertificateError(f"a selection is worth {most}, more than {certificate.upper_bound}")
@@ -74,12 +74,15 @@ def _check_tree(instance: Instance, certificate: Certificate) -> None:
     for t, node in enumerate(nodes[1:], start=1):
         if not 0 <= node.parent < t or node.item not in place:
             raise CertificateError(f"node {t} hangs nowhere")
+        if instance.items[place[node.item]].split:
+            raise CertificateError(f"node {t} leaves out that {node.item} may settle in part")
         below.setdefault(node.parent, []).append(t)
     for t, children in below.items():
         sides = {(nodes[child].item, nodes[child].settles) for child in children}
         if len(children) != 2 or sides != {(nodes[children[0]].item, True), (nodes[children[0]].item, False)}:
             raise CertificateError(f"node {t} isn't split into an item that settles and the same that doesn't")
-    for t, node in enumerate(nodes):
+    leaves = _Leaves(instance)
+    for t in range(len(nodes)):
         if t in below:
             continue
         fixed: dict[int, bool] = {}
@@ -90,61 +93,81 @@ def _check_tree(instance: Instance, certificate: Certificate) -> None:
                 raise CertificateError(f"node {t} both settles {nodes[at].item} and doesn't")
             fixed[item] = nodes[at].settles
             at = nodes[at].parent
-        _check_leaf(instance, certificate, t, node, fixed)
+        leaves.check(certificate, t, fixed)
 
 
-def _check_leaf(instance: Instance, certificate: Certificate, t: int, node: Node, fixed: dict[int, bool]) -> None:
-    possible = _possible(instance, fixed)
-    if possible is None:
-        return
-    if len(fixed) == len(instance.items):
-        amounts = [sum(p.amount for p in item.payments) if fixed[at] else 0 for at, item in enumerate(instance.items)]
-        if not instance.fits(instance.rooms(amounts)):
-            return
-    if len(node.multipliers) != len(instance.rows) or any(one < 0 for one in node.multipliers):
-        raise CertificateError(f"leaf {t} doesn't name a multiplier, zero or more, for each row")
-    worth = 0 if node.bound is None else certificate.scale
-    total = sum(by * row.room for by, row in zip(node.multipliers, instance.rows, strict=True))
-    for at, item in enumerate(instance.items):
-        if possible[at]:
-            gain = worth * item.value + sum(node.multipliers[row] * change for row, change in item.changes)
-            total += gain if fixed.get(at, False) else max(0, gain)
-    if node.bound is None:
-        if total >= 0:
-            raise CertificateError(f"leaf {t} is said to be infeasible, but that isn't shown")
-    elif total // certificate.scale > certificate.upper_bound:
-        raise CertificateError(f"leaf {t} allows {total // certificate.scale}, more than {certificate.upper_bound}")
+class _Leaves:
+    """Checks leaf after leaf; what doesn't depend on the leaf is worked out once."""
 
-
-def _possible(instance: Instance, fixed: dict[int, bool]) -> list[bool] | None:
-    """Return which items could settle, or None if some that must can't.
-
-    An item that uses more of a row than there could ever be beside what must settle is out, and with it what it
-    would refill; so again, until nothing changes.
-    """
-    possible = [fixed.get(at, True) for at in range(len(instance.items))]
-    most = [row.room for row in instance.rows]
-    users: list[list[tuple[int, int]]] = [[] for _ in instance.rows]
-    for at, item in enumerate(instance.items):
-        for row, change in item.changes:
-            if (change > 0 and possible[at]) or (change < 0 and fixed.get(at, False)):
-                most[row] += change
-            elif change < 0 and possible[at] and not item.split:
-                users[row].append((change, at))
-    for entries in users:
-        entries.sort(reverse=True)
-    waiting = list(range(len(most)))
-    while waiting:
-        row = waiting.pop()
-        if most[row] < 0:
-            return None
-        while users[row] and -users[row][-1][0] > most[row]:
-            _, at = users[row].pop()
-            if not possible[at]:
-                continue
-            possible[at] = False
-            for other, change in instance.items[at].changes:
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._items = [(item.value, item.changes) for item in instance.items]
+        # What each row could have at most, and its users that settle whole, the greatest last.
+        self._most = [row.room for row in instance.rows]
+        users: list[list[tuple[int, int]]] = [[] for _ in instance.rows]
+        for at, item in enumerate(instance.items):
+            for row, change in item.changes:
                 if change > 0:
-                    most[other] -= change
-                    waiting.append(other)
-    return possible
+                    self._most[row] += change
+                elif not item.split:
+                    users[row].append((-change, at))
+        self._users = [sorted(entries) for entries in users]
+
+    def check(self, certificate: Certificate, t: int, fixed: dict[int, bool]) -> None:
+        instance, node = self._instance, certificate.nodes[t]
+        out = self._out(fixed)
+        if out is None:
+            return
+        if len(fixed) == len(instance.items):
+            chosen = [item.amount if fixed[at] else 0 for at, item in enumerate(instance.items)]
+            value = sum(item.value for at, item in enumerate(instance.items) if fixed[at])
+            if instance.fits(instance.rooms(chosen)) and value > certificate.upper_bound:
+                raise CertificateError(f"leaf {t} is worth {value}, more than {certificate.upper_bound}")
+            return
+        by = node.multipliers
+        if len(by) != len(instance.rows) or any(one < 0 for one in by):
+            raise CertificateError(f"leaf {t} doesn't name a multiplier, zero or more, for each row")
+        worth = 0 if node.bound is None else certificate.scale
+        total = sum(multiplier * row.room for multiplier, row in zip(by, instance.rows, strict=True))
+        for at, (value, changes) in enumerate(self._items):
+            if at not in out:
+                gain = worth * value
+                for row, change in changes:
+                    gain += by[row] * change
+                if gain > 0 or fixed.get(at, False):
+                    total += gain
+        if node.bound is None:
+            if total >= 0:
+                raise CertificateError(f"leaf {t} is said to be infeasible, but that isn't shown")
+        elif total // certificate.scale > certificate.upper_bound:
+            raise CertificateError(f"leaf {t} allows {total // certificate.scale}, more than {certificate.upper_bound}")
+
+    def _out(self, fixed: dict[int, bool]) -> set[int] | None:
+        """Return the items that can't settle, or None if some that must can't.
+
+        An item that uses more of a row than there could ever be beside what must settle is out, and with it what it
+        would refill; so again, until nothing changes.
+        """
+        most, out = list(self._most), {at for at, settles in fixed.items() if not settles}
+        for at, settles in fixed.items():
+            for row, change in self._items[at][1]:
+                if (change < 0) == settles:
+                    most[row] += change if settles else -change
+        looked = [len(entries) for entries in self._users]
+        waiting = list(range(len(most)))
+        while waiting:
+            row = waiting.pop()
+            if most[row] < 0:
+                return None
+            users = self._users[row]
+            while looked[row] and users[looked[row] - 1][0] > most[row]:
+                looked[row] -= 1
+                at = users[looked[row]][1]
+                if at in out or fixed.get(at, False):
+                    continue
+                out.add(at)
+                for other, change in self._items[at][1]:
+                    if change > 0:
+                        most[other] -= change
+                        waiting.append(other)
+        return out

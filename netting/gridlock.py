@@ -77,14 +77,17 @@ def resolve(
     ordered = queued(payments, limits)
     one = instance(due(ordered, at), limits)
     first = prefixes(one)
-    if mode == "fifo":
-        return _fifo(one, first, limits, ordered)
+    in_order = _whole(one, first)
+    _settle_parts(one, in_order)
     if len(one.items) <= ITEMS_MAX and not any(item.split for item in one.items):
         chosen, looked = best(one)
-        amounts = _whole(one, chosen)
-        value = sum(one.items[at].value for at in chosen)
-        return _resolution("optimal", one, amounts, limits, ordered, looked, Certificate(value, 1, (), enumerated=True))
+        most = Certificate(sum(one.items[at].value for at in chosen), 1, (), enumerated=True)
+        amounts = in_order if mode == "fifo" else _whole(one, chosen)
+        return _resolution(mode, one, amounts, limits, ordered, looked, most)
     search = Branching(one)
+    if mode == "fifo":
+        return _resolution(mode, one, in_order, limits, ordered, search.work, search.certificate())
+    search.offer(in_order)
     search.start(first)
     search.start_greedy()
     while (search.work < work or (search.value == 0 and search.work < PATIENCE * work)) and search.step():
@@ -95,13 +98,6 @@ def resolve(
 def check(payments: Iterable[Payment], limits: Limits, certificate: Certificate, *, at: int | None = None) -> None:
     """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says."""
     proof.check(instance(due(queued(payments, limits), at), limits), certificate)
-
-
-def _fifo(one: Instance, first: list[int], limits: Limits, ordered: tuple[Payment, ...]) -> Resolution:
-    search = Branching(one)
-    amounts = _whole(one, first)
-    _settle_parts(one, amounts)
-    return _resolution("fifo", one, amounts, limits, ordered, search.work, search.certificate())
 
 
 def _whole(one: Instance, chosen: Iterable[int]) -> list[int]:
@@ -156,7 +152,7 @@ def _resolution(
                 settled.add(payment.id)
             else:
                 parts[payment.id] = moved
-    if mode == "fifo" and certificate.upper_bound < value:
+    if certificate.upper_bound < value:
         raise ArithmeticError(f"the bound {certificate.upper_bound} is below the value {value}")
     return Resolution(
         mode=mode,

@@ -25,7 +25,7 @@ from netting.queue import Payment
 
 SCALE = 1024
 """The value of a unit of an arc is a whole number of 1/SCALE, where a pair's difference discharges more than itself."""
-WEIGHT_MAX = SCALE * 1024
+WEIGHT_MAX = SCALE * 16
 """A unit of an arc is worth no more; the rest of an item's value goes over an arc of its own that nothing limits."""
 
 
@@ -89,7 +89,7 @@ class _Builder:
         for at, row in enumerate(self._instance.rows):
             if row.kind == "bilateral":
                 self._add_bilateral(at, row.of, row.room)
-        singles = [_single(item) for item in self._instance.items]
+        singles = [self._single(item) for item in self._instance.items]
         scale = 1
         if any(one is not None and one.amount and item.value % one.amount for item, one in self._zip(singles)):
             scale = SCALE
@@ -109,6 +109,28 @@ class _Builder:
                 continue
             self._arcs.append(Arc(*ends, one.amount, weight, at))
         return Network(tuple(self._liquidity), tuple(self._arcs), scale, tuple(self._shares), self._plenty)
+
+    def _single(self, item: Item) -> Payment | None:
+        """Return an item as one payment of its difference, if all its payments are between the same two accounts.
+
+        Not where what comes in isn't reserved, but what goes out may use what is: that moves more than a difference.
+        """
+        first = item.payments[0]
+        if len(item.payments) == 1:
+            return first
+        amount = 0
+        for payment in item.payments:
+            if (payment.debtor, payment.currency) in self._unreserved and self._instance.urgent(payment):
+                return None
+            if (payment.debtor, payment.creditor, payment.currency) == (first.debtor, first.creditor, first.currency):
+                amount += payment.amount
+            elif (payment.creditor, payment.debtor, payment.currency) == (first.debtor, first.creditor, first.currency):
+                amount -= payment.amount
+            else:
+                return None
+        if amount < 0:
+            return replace(first, debtor=first.creditor, creditor=first.debtor, amount=-amount)
+        return replace(first, amount=amount)
 
     def _zip(self, singles: list[Payment | None]) -> Iterator[tuple[Item, Payment | None]]:
         return zip(self._instance.items, singles, strict=True)
@@ -157,24 +179,6 @@ class _Builder:
             node, beside = passed
             return (node, head) if beside == debtor else (tail, node)
         return tail, head
-
-
-def _single(item: Item) -> Payment | None:
-    """Return an item as one payment of its difference, if all its payments are between the same two accounts."""
-    first = item.payments[0]
-    if len(item.payments) == 1:
-        return first
-    amount = 0
-    for payment in item.payments:
-        if (payment.debtor, payment.creditor, payment.currency) == (first.debtor, first.creditor, first.currency):
-            amount += payment.amount
-        elif (payment.creditor, payment.debtor, payment.currency) == (first.debtor, first.creditor, first.currency):
-            amount -= payment.amount
-        else:
-            return None
-    if amount < 0:
-        return replace(first, debtor=first.creditor, creditor=first.debtor, amount=-amount)
-    return replace(first, amount=amount)
 
 
 class Vectors:
@@ -306,6 +310,9 @@ class Vectors:
             if whole:
                 out[arc.tail].append((-arc.capacity, at))
         ordered = [sorted(entries) for entries in out]
+        # Free arcs pass on what several rows limit together, which a reader of the proof needn't follow.
+        passed = {arc.head for arc in self.network.arcs if arc.item < 0}
+        plenty = 2 * self.network.plenty
         return kernel.Fixings(
             item_start=self._starts(of_item),
             item_arc=self.vector(at for entries in of_item for at in entries),
@@ -313,7 +320,10 @@ class Vectors:
             out_start=self._starts(ordered),
             out_arc=self.vector(at for entries in ordered for _, at in entries),
             capacity=self.capacity,
-            liquidity=self.liquidity,
+            liquidity=self.vector(
+                liquidity + plenty if node in passed else liquidity
+                for node, liquidity in enumerate(self.network.liquidity)
+            ),
             tail=tail,
             head=head,
         )
@@ -327,6 +337,5 @@ def compilable(instance: Instance, net: Network) -> bool:
     for one in instance.aggregates:
         for row, above, _, short in one.positions:
             worth += (instance.rows[row].room + abs(above) + gross) * short
-    # A multiplier is at most the greatest weight for each node on a path; on payment networks that is a few.
     value = net.scale * sum(item.value for item in instance.items)
-    return max(gross * weight * 64, worth, 2 * value) < SUM_MAX
+    return max(4 * gross * weight, worth, 2 * value) < SUM_MAX

@@ -28,9 +28,9 @@ class QueueReason(StrEnum):
     AMOUNT_OVERFLOW = "amount_overflow"
     WINDOW_EMPTY = "window_empty"
     LINK_UNKNOWN = "link_unknown"
-    LINK_CYCLE = "link_cycle"
     LINK_SPLIT = "link_split"
     RATE_MISSING = "rate_missing"
+    LINK_CYCLE = "link_cycle"
     LIMIT_NEGATIVE = "limit_negative"
     SUM_OVERFLOW = "sum_overflow"
 
@@ -78,7 +78,7 @@ class Aggregate:
     `rates` say what a minor unit of a currency is worth, in whole units of the base as small as one likes.
     A long position counts for its worth less the currency's haircut, a short one for its worth and the haircut on
     top; the sum may not be below minus the participant's limit. Haircuts are in parts per million. Source: the
-    tests of CLS on short positions and on the adjusted account value (FFIEC, Retail Payment Systems; CPMI 2008).
+    tests of CLS on short positions and on the adjusted account value (FFIEC, Wholesale Payment Systems).
     """
 
     rates: Mapping[str, int]
@@ -138,14 +138,11 @@ def queued(payments: Iterable[Payment], limits: Limits) -> tuple[Payment, ...]:
         if payment.id in seen:
             raise QueueRefusedError(QueueReason.DUPLICATE_ID, payment.id, "two payments have this id")
         seen.add(payment.id)
-    totals: dict[str, int] = {}
     for payment in ordered:
         _check(payment, seen, limits)
-        totals[payment.currency] = totals.get(payment.currency, 0) + payment.amount
-        if totals[payment.currency] > AMOUNT_MAX:
-            raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "the sum of its currency needs 39 digits")
     _check_links(ordered)
     _check_limits(limits)
+    _check_sums(ordered, limits)
     return tuple(ordered)
 
 
@@ -228,27 +225,40 @@ def _check_links(ordered: Iterable[Payment]) -> None:
 
 
 def _check_limits(limits: Limits) -> None:
-    named: list[tuple[str, int]] = [
-        *(("/".join(key) + " cap", cap) for key, cap in sorted(limits.caps.items()) if cap is not None),
-        *(("/".join(key) + " reserved", amount) for key, amount in sorted(limits.reserved.items())),
-        *(("/".join(key) + " bilateral limit", amount) for key, amount in sorted(limits.bilateral.items())),
+    rule = limits.aggregate or Aggregate(rates={})
+    named: list[tuple[str, tuple[str, ...], int]] = [
+        *(("/".join(key) + " cap", key[:1], cap) for key, cap in sorted(limits.caps.items()) if cap is not None),
+        *(("/".join(key) + " reserved", key[:1], amount) for key, amount in sorted(limits.reserved.items())),
+        *(("/".join(key) + " bilateral limit", key[:2], amount) for key, amount in sorted(limits.bilateral.items())),
+        *(("/".join(key) + " balance", key[:1], abs(amount)) for key, amount in sorted(limits.balances.items())),
+        *((f"{key} aggregate limit", (key,), amount) for key, amount in sorted(rule.limits.items())),
+        *((f"{key} haircut", (), amount) for key, amount in sorted(rule.haircuts_ppm.items())),
+        *((f"{key} rate", (), amount or -1) for key, amount in sorted(rule.rates.items())),
+        ("default cap", (), limits.default_cap or 0),
     ]
-    if limits.default_cap is not None:
-        named.append(("default cap", limits.default_cap))
-    if limits.aggregate is not None:
-        named += [(f"{key} aggregate limit", amount) for key, amount in sorted(limits.aggregate.limits.items())]
-        named += [(f"{key} haircut", amount) for key, amount in sorted(limits.aggregate.haircuts_ppm.items())]
-        named += [(f"{key} rate", amount - 1) for key, amount in sorted(limits.aggregate.rates.items())]
-    for place, amount in named:
+    for place, names, amount in named:
+        for name in names:
+            if limits.participants is not None and name not in limits.participants:
+                raise QueueRefusedError(QueueReason.UNKNOWN_PARTICIPANT, place, f"{name} isn't a participant")
         if amount < 0:
             raise QueueRefusedError(QueueReason.LIMIT_NEGATIVE, place, "it may not be negative, nor a rate zero")
         if amount > AMOUNT_MAX:
             raise QueueRefusedError(QueueReason.AMOUNT_OVERFLOW, place, "it has more than 38 digits")
-    for account, balance in sorted(limits.balances.items()):
-        if abs(balance) > AMOUNT_MAX:
-            raise QueueRefusedError(
-                QueueReason.AMOUNT_OVERFLOW, "/".join(account), "the balance has more than 38 digits"
-            )
+
+
+def _check_sums(ordered: Iterable[Payment], limits: Limits) -> None:
+    """Refuse what could need 39 digits: all payments of a currency beside any balance, and all that they are worth."""
+    totals: dict[str, int] = {}
+    for (_, currency), balance in limits.balances.items():
+        totals[currency] = max(totals.get(currency, 0), abs(balance))
+    worth = 0
+    for payment in ordered:
+        totals[payment.currency] = totals.get(payment.currency, 0) + payment.amount
+        worth += payment.amount * limits.rates.get(payment.currency, 1 if not limits.rates else 0)
+        if totals[payment.currency] > AMOUNT_MAX:
+            raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "the sum of its currency needs 39 digits")
+        if limits.rates and worth > AMOUNT_MAX:
+            raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "the worth of all needs 39 digits")
 
 
 class Action(StrEnum):

@@ -162,8 +162,8 @@ REFUSALS: list[tuple[list[Payment], Limits, str, str]] = [
     ([GOOD, pay("T2", amount=0)], Limits(), "amount_not_positive", "T2"),
     ([GOOD, pay("T2", amount=-1)], Limits(), "amount_not_positive", "T2"),
     ([GOOD, pay("T2", amount=AMOUNT_MAX + 1)], Limits(), "amount_overflow", "T2"),
-    ([GOOD], Limits(balances={KEY: AMOUNT_MAX + 1}), "amount_overflow", "A/EUR"),
-    ([GOOD], Limits(balances={KEY: -AMOUNT_MAX - 1}), "amount_overflow", "A/EUR"),
+    ([GOOD], Limits(balances={KEY: AMOUNT_MAX + 1}), "amount_overflow", "A/EUR balance"),
+    ([GOOD], Limits(balances={KEY: -AMOUNT_MAX - 1}), "amount_overflow", "A/EUR balance"),
     ([GOOD], Limits(caps={KEY: AMOUNT_MAX + 1}), "amount_overflow", "A/EUR cap"),
     ([GOOD], Limits(default_cap=AMOUNT_MAX + 1), "amount_overflow", "default cap"),
     ([GOOD, pay("T2", earliest=2, latest=1)], Limits(), "window_empty", "T2"),
@@ -187,6 +187,16 @@ REFUSALS: list[tuple[list[Payment], Limits, str, str]] = [
     ([GOOD], Limits(aggregate=Aggregate(RATES, haircuts_ppm={"EUR": -1})), "limit_negative", "EUR haircut"),
     ([GOOD], Limits(aggregate=Aggregate({"": 1, "EUR": 0})), "limit_negative", "EUR rate"),
     ([pay("T1", amount=AMOUNT_MAX), pay("T2")], Limits(), "sum_overflow", "T2"),
+    ([GOOD], Limits(balances={("A", ""): AMOUNT_MAX}), "sum_overflow", "T1"),
+    ([GOOD, pay("T2")], Limits(aggregate=Aggregate({"": AMOUNT_MAX})), "sum_overflow", "T2"),
+    ([GOOD], Limits(aggregate=Aggregate({"": AMOUNT_MAX + 1})), "amount_overflow", " rate"),
+    ([GOOD], Limits(balances={("Z", ""): 1}, participants=frozenset("ABC")), "unknown_participant", "Z/ balance"),
+    (
+        [GOOD],
+        Limits(bilateral={("A", "Z", ""): 1}, participants=frozenset("ABC")),
+        "unknown_participant",
+        "A/Z/ bilateral limit",
+    ),
 ]
 
 
@@ -218,13 +228,13 @@ def test_the_first_payment_of_the_queue_that_can_not_be_worked_with_is_named() -
 
 def test_what_is_at_the_edge_is_taken() -> None:
     payments = [
-        pay("T1", amount=AMOUNT_MAX),
-        pay("T2", amount=AMOUNT_MAX, currency="EUR", earliest=1, latest=1),
+        pay("T1", amount=AMOUNT_MAX // 4),
+        pay("T2", amount=AMOUNT_MAX // 4, currency="EUR", earliest=1, latest=1),
         pay("T3", currency="USD", link="T4"),
         pay("T4", currency="USD", link="T3"),
     ]
     limits = Limits(
-        balances={("Z", ""): -AMOUNT_MAX},
+        balances={("C", ""): -(AMOUNT_MAX // 4)},
         caps={KEY: AMOUNT_MAX, ("B", "EUR"): None},
         default_cap=None,
         participants=frozenset("ABC"),

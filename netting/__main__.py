@@ -1,0 +1,47 @@
+"""`python -m netting`: compile the kernels once, so that nobody waits for it later.
+
+Small instances of every kind are worked on; numba keeps what it compiled beside the package (`netting.compile`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from netting import clearing_vector, flow, zero_sum
+from netting.batch import Batch
+from netting.branch import Branching
+from netting.compile import load
+from netting.figures import bilateral, multilateral
+from netting.gridlock import resolve
+from netting.instance import instance
+from netting.queue import Limits, Payment, queued
+
+
+def main() -> None:
+    """Compile every kernel that isn't yet, or is out of date."""
+    print("Compiling the netting kernels, once …", file=sys.stderr)  # noqa: T201
+    payments = [Payment(f"T{n}", f"B{n % 7}", f"B{(n * 3 + 1) % 11 + 7}", n * 7919 % 997 + 1) for n in range(200)]
+    payments += [Payment(f"U{n}", f"B{n % 11 + 7}", f"B{n % 7}", n * 6007 % 991 + 1) for n in range(200)]
+    limits = Limits(default_cap=300)
+    resolve(payments, limits, work=1)
+    search = Branching(instance(queued(payments, limits), limits))
+    for _ in range(3):
+        search.step()
+    amounts = np.arange(1, 4, dtype=np.int64)
+    flow.solve([0, 1, 2], [1, 2, 0], [1, 2, 3], None, [0, 0, 0], compiled=True)
+    for kind in (np.int16, np.int32):
+        banks = np.array([0, 1, 2], kind)
+        batch = Batch(("EUR",), ("A", "B", "C"), np.zeros(3, np.int16), banks, np.roll(banks, 1), amounts)
+        multilateral(batch)
+        bilateral(batch)
+    for name in ("netting.zero_sum_kernel", "netting.clearing_vector_kernel"):
+        load(name, compiled=True)
+    zero_sum.groups([-11, -23, -41, -3, -7, -90, 5, 13, 16, 2, 50, 89])
+    debts = 20_000
+    clearing_vector.clear_edges(range(0, debts + 1, debts // 2), [1, 0] * (debts // 2), [1] * debts, [0, 0])
+
+
+if __name__ == "__main__":
+    main()
