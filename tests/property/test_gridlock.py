@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -11,7 +15,8 @@ from hypothesis import strategies as st
 
 from netting.branch import Branching
 from netting.certificate import CertificateError, check
-from netting.gridlock import resolve
+from netting.gridlock import Mode, resolve
+from netting.gridlock import check as check_bound
 from netting.instance import Instance, instance
 from netting.queue import Aggregate, Limits, Payment, due, link_groups, queued
 
@@ -213,3 +218,100 @@ def _prefixes(settled: set[str], ordered: tuple[Payment, ...]) -> bool:
         elif (payment.debtor, payment.currency) in stopped:
             return False
     return True
+
+
+def drawn(seed: int, *, banks: int = 6, count: int = 90) -> tuple[list[Payment], Limits]:
+    chance = random.Random(seed)
+    names = [f"B{at}" for at in range(banks)]
+    payments = []
+    for at in range(count):
+        debtor, creditor = chance.sample(names, 2)
+        payments.append(Payment(f"T{at}", debtor, creditor, int(chance.lognormvariate(8, 1.5)) + 1))
+    limits = Limits(
+        balances={(name, ""): chance.randrange(30_000) for name in names},
+        reserved={("B0", ""): 500},
+        bilateral={("B1", "B2", ""): 9_000},
+    )
+    return payments, limits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_compiled_kernels_take_the_steps_of_interpreted_ones(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    payments, limits = drawn(seed)
+    compiled = resolve(payments, limits, work=300_000)
+    monkeypatch.setattr("netting.branch.INTERPRETED_MAX", 10_000)
+    assert resolve(payments, limits, work=300_000) == compiled
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_amounts_beyond_a_machine_word_are_searched_exactly(seed: int) -> None:
+    payments, limits = drawn(seed, count=40)
+    scale = 10**28
+    great = Limits(
+        balances={account: amount * scale for account, amount in limits.balances.items()},
+        reserved={account: amount * scale for account, amount in limits.reserved.items()},
+        bilateral={pair: amount * scale for pair, amount in limits.bilateral.items()},
+    )
+    found = resolve([replace(p, amount=p.amount * scale) for p in payments], great, work=100_000)
+    small = resolve(payments, limits, work=100_000)
+    assert (found.settled, found.value, found.upper_bound) == (
+        small.settled,
+        small.value * scale,
+        small.upper_bound * scale,
+    )
+
+
+@pytest.mark.parametrize("mode", ["optimal", "fifo"])
+def test_the_order_of_the_payments_changes_nothing(mode: Mode) -> None:
+    payments, limits = drawn(11)
+    found = resolve(payments, limits, mode=mode, work=300_000)
+    for seed in range(3):
+        shuffled = random.Random(seed).sample(payments, len(payments))
+        assert repr(resolve(shuffled, limits, mode=mode, work=300_000)) == repr(found)
+
+
+def test_more_work_never_settles_less_nor_allows_more() -> None:
+    payments, limits = drawn(5)
+    before = resolve(payments, limits, mode="fifo")
+    for work in (1, 30_000, 100_000, 300_000, 1_000_000):
+        found = resolve(payments, limits, work=work)
+        assert found.value >= before.value
+        assert found.upper_bound <= before.upper_bound
+        check_bound(payments, limits, found.certificate)
+        before = found
+
+
+def test_every_process_finds_the_same() -> None:
+    program = (
+        "from tests.property.test_gridlock import drawn\n"
+        "from netting.gridlock import resolve\n"
+        "from hashlib import sha256\n"
+        "print(sha256(repr(resolve(*drawn(7), work=300_000)).encode()).hexdigest())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "77")
+    }
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("length", [2, 5, 30, 200])
+def test_a_ring_without_money_is_resolved(length: int) -> None:
+    """Nobody can pay first, and all can pay together."""
+    ring = [Payment(f"T{at}", f"B{at}", f"B{(at + 1) % length}", 10**9 + 7) for at in range(length)]
+    found = resolve(ring, Limits(), work=1)
+    assert found.count == length
+    assert found.optimal
+
+
+def test_what_settles_keeps_every_limit_and_leaves_nothing_that_fits() -> None:
+    payments, limits = drawn(3)
+    found = resolve(payments, limits, work=300_000)
+    one = instance(queued(payments, limits), limits)
+    amounts = [item.amount if item.id in set(found.settled) else 0 for item in one.items]
+    assert one.fits(one.rooms(amounts))
+    for at, item in enumerate(one.items):
+        if not amounts[at]:
+            assert not one.fits(one.rooms([*amounts[:at], item.amount, *amounts[at + 1 :]]))
