@@ -14,7 +14,8 @@ from typing import Any
 
 from netting.certificate import Certificate, Node
 from netting.instance import Instance
-from netting.network import Vectors, compilable, network
+from netting.network import compilable, network
+from netting.vectors import Vectors
 
 LEAST = 100_000
 """Undecided parts of less than a 100,000th of all are left to local search."""
@@ -23,8 +24,9 @@ WEIGHTY = 3_000
 LAST = 1_000_000
 """Undecided parts of less than a 1,000,000th of all are rounded without looking at the flow again."""
 LOCAL_WORK = 50
+FIRST_WORK = 3
 LOCAL_MAX = 300_000
-"""Local search after a plunge: so many looks for each item, and at most so many."""
+"""Local search after a plunge, and from the first selections: so many looks for each item, and at most so many."""
 MULTIPLIERS_MAX = 2**24
 """The tree isn't grown beyond so many multipliers (128 MB)."""
 INTERPRETED_MAX = 64
@@ -88,7 +90,7 @@ class Branching:
         for at in selection:
             self._v.search.taken[at] = 1
         self._fill_rooms()
-        self._improve()
+        self._improve(FIRST_WORK)
 
     def start_greedy(self) -> None:
         """Take what fits in the queue's order, and what fits the greatest first, and improve both."""
@@ -100,7 +102,7 @@ class Branching:
             self._fill_rooms()
             if ordered:
                 self.work += int(self._v.search_kernel.in_order(self._v.rows, self._v.search))
-            self._improve()
+            self._improve(FIRST_WORK)
 
     def step(self) -> bool:
         """Go down from the most promising open node; tell whether there was one."""
@@ -250,10 +252,10 @@ class Branching:
     def _fill_rooms(self) -> None:
         self._v.search_kernel.fill_rooms(self._v.rows, self._v.search, self._rooms)
 
-    def _improve(self) -> None:
+    def _improve(self, for_each: int = LOCAL_WORK) -> None:
         """Improve the selection in `taken` by local steps, and keep it if it is the best."""
         search, items = self._v.search, len(self.best)
-        limit = min(LOCAL_WORK * items, LOCAL_MAX)
+        limit = min(for_each * items, LOCAL_MAX)
         value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
         self.work += int(steps)
         if value > self.value:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from netting.instance import Instance
-from netting.queue import Account
+from netting.queue import Account, order
 
 
 def prefixes(instance: Instance) -> list[int]:
@@ -30,16 +30,15 @@ class _Queues:
         self._settled = [True] * len(instance.items)
         # The items that an account pays in, the next to be taken out last. A split payment settles whole here.
         self._queue: defaultdict[Account, list[int]] = defaultdict(list)
-        ordered = sorted(
-            (payment.priority, payment.sequence, at, payment.debtor, payment.currency)
-            for at, item in enumerate(instance.items)
-            for payment in item.payments
-        )
+        ordered = [(payment, at) for at, item in enumerate(instance.items) for payment in item.payments]
+        if len(ordered) > len(instance.items):  # The other payments of a link stand behind its first.
+            ordered.sort(key=lambda entry: order(entry[0]))
         # Where each item stands: (account, position) of each of its payments.
         self._places: defaultdict[int, list[tuple[Account, int]]] = defaultdict(list)
-        for _, _, at, debtor, currency in ordered:
-            queue = self._queue[debtor, currency]
-            self._places[at].append(((debtor, currency), len(queue)))
+        for payment, at in ordered:
+            account = (payment.debtor, payment.currency)
+            queue = self._queue[account]
+            self._places[at].append((account, len(queue)))
             queue.append(at)
         self._members: defaultdict[str, list[Account]] = defaultdict(list)
         for account in sorted(self._queue):

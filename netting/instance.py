@@ -126,7 +126,12 @@ def instance(payments: tuple[Payment, ...], limits: Limits) -> Instance:
     rows = _Rows(payments, limits)
     rates = limits.rates
     items: list[Item] = []
+    plain = rows.plain and not rates
     for group in link_groups(payments):
+        if plain and len(group) == 1:
+            amount = group[0].amount
+            items.append(Item(group, amount, amount, rows.transfer(group[0])))
+            continue
         changes: dict[int, int] = {}
         for payment in group:
             for row, change in rows.changes(payment):
@@ -170,6 +175,18 @@ class _Rows:
     def _add(self, index: dict[Any, int], key: Any, kind: str, of: tuple[str, ...], room: int) -> None:
         index[key] = len(self.rows)
         self.rows.append(Row(kind, of, room))
+
+    @property
+    def plain(self) -> bool:
+        """Whether accounts are all that limits."""
+        return not self._unreserved and not self._bilateral
+
+    def transfer(self, payment: Payment) -> tuple[tuple[int, int], ...]:
+        """Return what a payment changes where accounts are all that limits, in the order of the rows."""
+        out = self._account.get((payment.debtor, payment.currency))
+        back = self._account.get((payment.creditor, payment.currency))
+        changes = ((out, -payment.amount), (back, payment.amount))
+        return tuple(sorted((row, by) for row, by in changes if row is not None))
 
     def changes(self, payment: Payment) -> list[tuple[int, int]]:
         debtor, creditor, currency = payment.debtor, payment.creditor, payment.currency

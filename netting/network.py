@@ -1,4 +1,4 @@
-"""An instance as flat vectors for the kernels: its items and rows, and the network that relaxes them.
+"""The network that relaxes an instance: what can be said of it as a flow.
 
 The network has a node for each account, and an arc for each payment, which may carry a part. What the rows say
 beyond that becomes nodes and free arcs where it can:
@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import Any
 
-from netting.compile import SUM_MAX, load, vector
+from netting.compile import SUM_MAX
 from netting.instance import Instance, Item
 from netting.queue import Payment
 
@@ -171,6 +169,8 @@ class _Builder:
         """Return the nodes of an arc that goes the way of one payment, with the urgency of another."""
         debtor, creditor, currency = way.debtor, way.creditor, way.currency
         tail, head = self._account_node((debtor, currency)), self._account_node((creditor, currency))
+        if not self._unreserved and not self._bilateral:
+            return tail, head
         if not self._instance.urgent(paid):
             tail = self._unreserved.get((debtor, currency), tail)
         head = self._unreserved.get((creditor, currency), head)
@@ -179,154 +179,6 @@ class _Builder:
             node, beside = passed
             return (node, head) if beside == debtor else (tail, node)
         return tail, head
-
-
-class Vectors:
-    """The vectors of an instance and its network, compiled or interpreted, and the kernels that go with them."""
-
-    def __init__(self, instance: Instance, net: Network, *, compiled: bool) -> None:
-        self.instance = instance
-        self.network = net
-        self.compiled = compiled
-        self.search_kernel: Any = load("netting.search_kernel", compiled=compiled)
-        self.branch_kernel: Any = load("netting.branch_kernel", compiled=compiled)
-        self.flow_kernel: Any = load("netting.flow_kernel", compiled=compiled)
-        self.rows = self._rows(self.search_kernel)
-        self.search = self._search(self.search_kernel)
-        arcs = net.arcs
-        tail, head = self.vector(a.tail for a in arcs), self.vector(a.head for a in arcs)
-        self.capacity = self.vector(a.capacity for a in arcs)
-        self.liquidity = self.vector(net.liquidity)
-        weight = self.vector(a.weight for a in arcs)
-        nodes = len(net.liquidity)
-        self.graph = self.flow_kernel.index(nodes, tail, head, weight)
-        self.scratch = self.flow_kernel.room(nodes)
-        self.fixings = self._fixings(self.branch_kernel, tail, head)
-        self.work = self.branch_kernel.Work(
-            lower=self.zeros(len(arcs)),
-            upper=self.zeros(len(arcs)),
-            changed=self.zeros(2 * len(arcs) + 2),
-            stack=self.zeros(2 * len(arcs) + nodes + 2),
-            candidate=self.zeros(self.branch_kernel.CANDIDATES),
-            score=self.zeros(self.branch_kernel.CANDIDATES),
-        )
-
-    def vector(self, values: Any) -> Any:
-        return vector(values, compiled=self.compiled)
-
-    def zeros(self, count: int) -> Any:
-        return self.vector([0] * count)
-
-    def state(self) -> Any:
-        """Return a state of the flow with nothing fixed, before it is solved."""
-        arcs, nodes = len(self.network.arcs), len(self.network.liquidity)
-        return self.flow_kernel.State(
-            lower=self.zeros(arcs),
-            upper=self.vector(self.capacity),
-            flow=self.zeros(arcs),
-            slack=self.vector(self.liquidity),
-            potential=self.zeros(nodes),
-            total=self.zeros(1),
-        )
-
-    def rooms(self) -> list[int]:
-        """Return the room of each row before anything settles, cut where no row could need more."""
-        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
-        return [
-            row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
-        ]
-
-    def _rows(self, kernel: ModuleType) -> Any:
-        instance = self.instance
-        uses: list[list[tuple[int, int]]] = [[] for _ in instance.rows]
-        fills: list[list[tuple[int, int]]] = [[] for _ in instance.rows]
-        starts, changes = [0], list[tuple[int, int]]()
-        for at, item in enumerate(instance.items):
-            changes += item.changes
-            starts.append(len(changes))
-            for row, change in item.changes:
-                (uses if change < 0 else fills)[row].append((-abs(change), at))
-        named: dict[str, Any] = {}
-        for name, lists in (("use", uses), ("fill", fills)):
-            ordered = [sorted(entries) for entries in lists]
-            named[f"{name}_start"] = self._starts(ordered)
-            named[f"{name}_item"] = self.vector(at for entries in ordered for _, at in entries)
-            named[f"{name}_amount"] = self.vector(-amount for entries in ordered for amount, _ in entries)
-        group_of = [-1] * len(instance.rows)
-        positions = [position for one in instance.aggregates for position in one.positions]
-        for group, one in enumerate(instance.aggregates):
-            for row, *_ in one.positions:
-                group_of[row] = group
-        return kernel.Rows(
-            value=self.vector(item.value for item in instance.items),
-            item_start=self.vector(starts),
-            item_row=self.vector(row for row, _ in changes),
-            item_change=self.vector(change for _, change in changes),
-            **named,
-            group_of=self.vector(group_of),
-            group_start=self._starts([one.positions for one in instance.aggregates]),
-            group_row=self.vector(position[0] for position in positions),
-            group_above=self.vector(position[1] for position in positions),
-            group_long=self.vector(position[2] for position in positions),
-            group_short=self.vector(position[3] for position in positions),
-            group_floor=self.vector(one.floor for one in instance.aggregates),
-        )
-
-    def _starts(self, lists: Any) -> Any:
-        starts = [0]
-        for entries in lists:
-            starts.append(starts[-1] + len(entries))
-        return self.vector(starts)
-
-    def _search(self, kernel: ModuleType) -> Any:
-        items, rows = len(self.instance.items), len(self.instance.rows)
-        return kernel.Search(
-            taken=self.zeros(items),
-            room=self.zeros(rows),
-            best=self.zeros(items),
-            stamp=self.zeros(items),
-            waiting=self.zeros(items),
-            listed=self.zeros(items),
-            queue=self.zeros(rows),
-            queued=self.zeros(rows),
-            done=self.zeros(4096),
-            log=self.zeros(kernel.DEPTH + 1),
-            best_log=self.zeros(kernel.DEPTH + 1),
-            pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),
-            frame=self.zeros(8 * (kernel.DEPTH + 2)),
-            chain=self.zeros(4),
-        )
-
-    def _fixings(self, kernel: ModuleType, tail: Any, head: Any) -> Any:
-        items = self.instance.items
-        of_item: list[list[int]] = [[] for _ in items]
-        out: list[list[tuple[int, int]]] = [[] for _ in self.network.liquidity]
-        item_of = []
-        for at, arc in enumerate(self.network.arcs):
-            whole = arc.item >= 0 and not items[arc.item].split
-            item_of.append(arc.item if whole else -1)
-            if arc.item >= 0:
-                of_item[arc.item].append(at)
-            if whole:
-                out[arc.tail].append((-arc.capacity, at))
-        ordered = [sorted(entries) for entries in out]
-        # Free arcs pass on what several rows limit together, which a reader of the proof needn't follow.
-        passed = {arc.head for arc in self.network.arcs if arc.item < 0}
-        plenty = 2 * self.network.plenty
-        return kernel.Fixings(
-            item_start=self._starts(of_item),
-            item_arc=self.vector(at for entries in of_item for at in entries),
-            item_of=self.vector(item_of),
-            out_start=self._starts(ordered),
-            out_arc=self.vector(at for entries in ordered for _, at in entries),
-            capacity=self.capacity,
-            liquidity=self.vector(
-                liquidity + plenty if node in passed else liquidity
-                for node, liquidity in enumerate(self.network.liquidity)
-            ),
-            tail=tail,
-            head=head,
-        )
 
 
 def compilable(instance: Instance, net: Network) -> bool:

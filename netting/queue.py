@@ -127,12 +127,17 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*key, (2, 0, text))
 
 
+def order(payment: Payment) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
+    """Return the key of the queue's order: the more urgent first, then the older, then by id."""
+    return payment.priority, payment.sequence, natural(payment.id)
+
+
 def queued(payments: Iterable[Payment], limits: Limits) -> tuple[Payment, ...]:
     """Return the payments in the queue's order; raise QueueRefusedError for what can't be worked with.
 
     Every order of the same payments gives the same answer, and the same refusal.
     """
-    ordered = sorted(payments, key=lambda p: (p.priority, p.sequence, natural(p.id)))
+    ordered = sorted(payments, key=order)
     seen: set[str] = set()
     for payment in ordered:
         if payment.id in seen:
@@ -166,6 +171,8 @@ def _is_due(payment: Payment, at: int | None) -> bool:
 
 def link_groups(payments: tuple[Payment, ...]) -> list[tuple[Payment, ...]]:
     """Return the payments that settle together, group by group, in the order of each group's first payment."""
+    if all(payment.link is None for payment in payments):
+        return [(payment,) for payment in payments]
     group_of: dict[str, list[Payment]] = {}
     by_id = {payment.id: payment for payment in payments}
     for payment in payments:
@@ -247,16 +254,24 @@ def _check_limits(limits: Limits) -> None:
 
 
 def _check_sums(ordered: Iterable[Payment], limits: Limits) -> None:
-    """Refuse what could need 39 digits: all payments of a currency beside any balance, and all that they are worth."""
+    """Refuse what could need 39 digits: the payments of a currency, a balance after some of them, all their worth."""
     totals: dict[str, int] = {}
-    for (_, currency), balance in limits.balances.items():
-        totals[currency] = max(totals.get(currency, 0), abs(balance))
+    highest, lowest = dict(limits.balances), dict(limits.balances)
     worth = 0
     for payment in ordered:
-        totals[payment.currency] = totals.get(payment.currency, 0) + payment.amount
-        worth += payment.amount * limits.rates.get(payment.currency, 1 if not limits.rates else 0)
+        amount, debtor, creditor = (
+            payment.amount,
+            (payment.debtor, payment.currency),
+            (payment.creditor, payment.currency),
+        )
+        totals[payment.currency] = totals.get(payment.currency, 0) + amount
+        highest[creditor] = highest.get(creditor, 0) + amount
+        lowest[debtor] = lowest.get(debtor, 0) - amount
+        worth += amount * limits.rates.get(payment.currency, 1 if not limits.rates else 0)
         if totals[payment.currency] > AMOUNT_MAX:
             raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "the sum of its currency needs 39 digits")
+        if highest[creditor] > AMOUNT_MAX or lowest[debtor] < -AMOUNT_MAX:
+            raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "a balance could need 39 digits after it")
         if limits.rates and worth > AMOUNT_MAX:
             raise QueueRefusedError(QueueReason.SUM_OVERFLOW, payment.id, "the worth of all needs 39 digits")
 

@@ -1,0 +1,166 @@
+"""An instance and its network as flat vectors, and the kernels that work on them."""
+
+from __future__ import annotations
+
+import itertools
+from types import ModuleType
+from typing import Any
+
+from netting.compile import load, vector
+from netting.instance import Instance
+from netting.network import Network
+
+
+class Vectors:
+    """The vectors of an instance and its network, compiled or interpreted, and the kernels that go with them."""
+
+    def __init__(self, instance: Instance, net: Network, *, compiled: bool) -> None:
+        self.instance = instance
+        self.network = net
+        self.compiled = compiled
+        self.search_kernel: Any = load("netting.search_kernel", compiled=compiled)
+        self.branch_kernel: Any = load("netting.branch_kernel", compiled=compiled)
+        self.flow_kernel: Any = load("netting.flow_kernel", compiled=compiled)
+        self.rows = self._rows(self.search_kernel)
+        self.search = self._search(self.search_kernel)
+        arcs = net.arcs
+        tail, head = self.vector(a.tail for a in arcs), self.vector(a.head for a in arcs)
+        self.capacity = self.vector(a.capacity for a in arcs)
+        self.liquidity = self.vector(net.liquidity)
+        weight = self.vector(a.weight for a in arcs)
+        nodes = len(net.liquidity)
+        self.graph = self.flow_kernel.index(nodes, tail, head, weight)
+        self.scratch = self.flow_kernel.room(nodes)
+        self.fixings = self._fixings(self.branch_kernel, tail, head)
+        self.work = self.branch_kernel.Work(
+            lower=self.zeros(len(arcs)),
+            upper=self.zeros(len(arcs)),
+            changed=self.zeros(2 * len(arcs) + 2),
+            stack=self.zeros(2 * len(arcs) + nodes + 2),
+            candidate=self.zeros(self.branch_kernel.CANDIDATES),
+            score=self.zeros(self.branch_kernel.CANDIDATES),
+        )
+
+    def vector(self, values: Any) -> Any:
+        return vector(values, compiled=self.compiled)
+
+    def zeros(self, count: int) -> Any:
+        return self.vector([0] * count)
+
+    def state(self) -> Any:
+        """Return a state of the flow with nothing fixed, before it is solved."""
+        arcs, nodes = len(self.network.arcs), len(self.network.liquidity)
+        return self.flow_kernel.State(
+            lower=self.zeros(arcs),
+            upper=self.vector(self.capacity),
+            flow=self.zeros(arcs),
+            slack=self.vector(self.liquidity),
+            potential=self.zeros(nodes),
+            total=self.zeros(1),
+        )
+
+    def rooms(self) -> list[int]:
+        """Return the room of each row before anything settles, cut where no row could need more."""
+        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
+        return [
+            row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
+        ]
+
+    def _rows(self, kernel: ModuleType) -> Any:
+        instance = self.instance
+        starts, entries = [0], list[tuple[int, int, int]]()
+        for at, item in enumerate(instance.items):
+            for row, change in item.changes:
+                entries.append((row, -abs(change), at if change > 0 else ~at))
+            starts.append(len(entries))
+        named: dict[str, Any] = {}
+        for name, of in (
+            ("use", [(row, amount, ~at) for row, amount, at in entries if at < 0]),
+            ("fill", [entry for entry in entries if entry[2] >= 0]),
+        ):
+            start, item, amount = self._grouped(of, len(instance.rows))
+            named |= {f"{name}_start": start, f"{name}_item": item, f"{name}_amount": amount}
+        group_of = [-1] * len(instance.rows)
+        positions = [position for one in instance.aggregates for position in one.positions]
+        for group, one in enumerate(instance.aggregates):
+            for row, *_ in one.positions:
+                group_of[row] = group
+        return kernel.Rows(
+            value=self.vector(item.value for item in instance.items),
+            item_start=self.vector(starts),
+            item_row=self.vector([row for row, _, _ in entries]),
+            item_change=self.vector([amount if at < 0 else -amount for _, amount, at in entries]),
+            **named,
+            group_of=self.vector(group_of),
+            group_start=self._starts([one.positions for one in instance.aggregates]),
+            group_row=self.vector(position[0] for position in positions),
+            group_above=self.vector(position[1] for position in positions),
+            group_long=self.vector(position[2] for position in positions),
+            group_short=self.vector(position[3] for position in positions),
+            group_floor=self.vector(one.floor for one in instance.aggregates),
+        )
+
+    def _grouped(self, entries: list[tuple[int, int, int]], groups: int) -> tuple[Any, Any, Any]:
+        """Return (start, member, amount) for entries (group, minus amount, member): the greatest of a group first."""
+        entries.sort()
+        counts = [0] * (groups + 1)
+        for group, _, _ in entries:
+            counts[group + 1] += 1
+        return (
+            self.vector(list(itertools.accumulate(counts))),
+            self.vector([member for _, _, member in entries]),
+            self.vector([-amount for _, amount, _ in entries]),
+        )
+
+    def _starts(self, lists: Any) -> Any:
+        return self.vector(list(itertools.accumulate((len(entries) for entries in lists), initial=0)))
+
+    def _search(self, kernel: ModuleType) -> Any:
+        items, rows = len(self.instance.items), len(self.instance.rows)
+        return kernel.Search(
+            taken=self.zeros(items),
+            room=self.zeros(rows),
+            best=self.zeros(items),
+            stamp=self.zeros(items),
+            waiting=self.zeros(items),
+            listed=self.zeros(items),
+            queue=self.zeros(rows),
+            queued=self.zeros(rows),
+            done=self.zeros(4096),
+            log=self.zeros(kernel.DEPTH + 1),
+            best_log=self.zeros(kernel.DEPTH + 1),
+            pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),
+            frame=self.zeros(8 * (kernel.DEPTH + 2)),
+            chain=self.zeros(4),
+        )
+
+    def _fixings(self, kernel: ModuleType, tail: Any, head: Any) -> Any:
+        items = self.instance.items
+        of_item: list[list[int]] = [[] for _ in items]
+        out: list[tuple[int, int, int]] = []
+        item_of = []
+        for at, arc in enumerate(self.network.arcs):
+            whole = arc.item >= 0 and not items[arc.item].split
+            item_of.append(arc.item if whole else -1)
+            if arc.item >= 0:
+                of_item[arc.item].append(at)
+            if whole:
+                out.append((arc.tail, -arc.capacity, at))
+        out_start, out_arc, _ = self._grouped(out, len(self.network.liquidity))
+        # Free arcs pass on what several rows limit together, which a reader of the proof needn't follow.
+        passed = {arc.head for arc in self.network.arcs if arc.item < 0}
+        plenty = 2 * self.network.plenty
+        return kernel.Fixings(
+            item_start=self._starts(of_item),
+            item_arc=self.vector(at for entries in of_item for at in entries),
+            item_of=self.vector(item_of),
+            out_start=out_start,
+            out_arc=out_arc,
+            capacity=self.capacity,
+            liquidity=self.vector(
+                liquidity + plenty if node in passed else liquidity
+                for node, liquidity in enumerate(self.network.liquidity)
+            ),
+            tail=tail,
+            head=head,
+        )
