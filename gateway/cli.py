@@ -37,6 +37,12 @@ COMMANDS: dict[str, Source] = {
     "gridlock": Source(
         "gateway.analysis.gridlock", "Choose the queued payments of a file that settle now, and prove the choice."
     ),
+    "clear": Source(
+        "gateway.analysis.clear", "Clear the debts of a file against each other, and prove no more can be."
+    ),
+    "advise": Source(
+        "gateway.analysis.advise", "Say how many cycles a day would have suited the obligations of a file."
+    ),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 

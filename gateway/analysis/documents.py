@@ -1,16 +1,16 @@
-"""What `concordat net` and `concordat gridlock` read: one document for both.
+"""What `concordat net`, `clear`, `advise` and `gridlock` read: one document for all.
 
-Netting needs the obligations only; what it doesn't need is accepted, because the same file is given to both commands.
+Netting needs the obligations only; what a command doesn't need is accepted, because all are given the same file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.analysis.files import InputReason, Read, is_name, minor_units
+from gateway.analysis.files import InputReason, Read, is_name, minor_units, read_records
 from netting import batch
 from netting.model import ObligationRefusedError
 
@@ -21,7 +21,10 @@ ByAccount = dict[str, Units | dict[str, Units]]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """An obligation or a queued payment. `link` is the id of a payment that settles together with this one."""
+    """An obligation or a queued payment.
+
+    `link` is the id of a payment that settles together with this one, `time` since when it has been owed.
+    """
 
     from_: str = msgspec.field(name="from")
     to: str
@@ -35,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     held: bool = False
     split: bool = False
     link: str | None = None
+    time: int | str | None = None
 
 
 class Between(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,10 +79,14 @@ class Document(LimitsDocument, frozen=True, forbid_unknown_fields=True):
     payments: tuple[Entry, ...] | None = None
 
 
-ROWS = "obligations"
-"""The member that a table's rows are."""
-
 _FIELDS = {"debtor": "from", "creditor": "to"}
+
+
+def read_document(
+    source: str, *, form: str | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Read[Document]:
+    """Read a file of obligations or payments; a table's rows are obligations. Raises InputRefusedError."""
+    return read_records(source, Document, rows="obligations", row_kind=Entry, form=form, progress=progress)
 
 
 def entries(read: Read[Document]) -> tuple[str, Sequence[Entry]]:

@@ -1,22 +1,33 @@
-"""The answer of `concordat net`: figures as canonical JSON, or one bank's in words."""
+"""The answer of `concordat net`: figures as canonical JSON, with a plan to settle them, or one bank's in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from compliance import canonical
 from netting.explain import explain, share
 from netting.multilateral import CurrencyNetting
 
+if TYPE_CHECKING:
+    from netting.plan import Transfer
 
-def document(nettings: Sequence[CurrencyNetting]) -> bytes:
+_ACCOUNT = ""
+"""The settlement account: no participant has an empty name."""
+
+
+def document(nettings: Sequence[CurrencyNetting], *, planned: bool = False) -> bytes:
     """Return the figures of all currencies: members sorted, no white space, one line.
 
     Amounts are integers of minor units, shares whole basis points, rounded down. `net` of a position is what it
-    receives less what it pays; of a pair, what the first owes the second less what it is owed.
+    receives less what it pays; of a pair, what the first owes the second less what it is owed. `planned` adds a
+    plan to settle each currency.
     """
-    return canonical.encode({"currencies": [_currency(one) for one in nettings]}) + b"\n"
+    told = [_currency(one) for one in nettings]
+    if planned:
+        for one, how in zip(told, _plans(nettings), strict=True):
+            one["plan"] = how
+    return canonical.encode({"currencies": told}) + b"\n"
 
 
 def explanation(nettings: Sequence[CurrencyNetting], bank: str, *, top: int) -> bytes:
@@ -45,3 +56,29 @@ def _currency(netting: CurrencyNetting) -> dict[str, Any]:
             for one in netting.pairs
         ],
     }
+
+
+def _plans(nettings: Sequence[CurrencyNetting]) -> Iterator[dict[str, Any]]:
+    from netting.plan import Net, plan
+
+    nets = (Net(one.currency, at.participant, at.net) for one in nettings for at in one.positions)
+    for one in plan(nets, account=_ACCOUNT):
+        direct = one.direct
+        yield {
+            "value": one.value,
+            "through_account": [_movement(moved) for moved in one.through_account],
+            "direct": {
+                "transfers": [
+                    {"from": moved.debtor, "to": moved.creditor, "amount": moved.amount} for moved in direct.transfers
+                ],
+                "lower_bound": direct.lower_bound,
+                "gap": direct.gap,
+                "why": direct.why,
+            },
+        }
+
+
+def _movement(one: Transfer) -> dict[str, Any]:
+    if one.creditor == _ACCOUNT:
+        return {"participant": one.debtor, "pays": one.amount}
+    return {"participant": one.creditor, "receives": one.amount}

@@ -27,7 +27,7 @@ _BLOCK_ROWS = 65_536
 
 
 class InputReason(StrEnum):
-    """Why a file for analysis can't be read, in the order in which it is looked at."""
+    """Why a file for analysis can't be used, in the order in which it is looked at."""
 
     FILE_UNREADABLE = "file_unreadable"
     FILE_EMPTY = "file_empty"
@@ -49,6 +49,10 @@ class InputReason(StrEnum):
     PARTICIPANT_REPEATED = "participant_repeated"
     AMOUNT_MALFORMED = "amount_malformed"
     """A text that isn't a whole number of minor units in plain digits."""
+    TIME_MALFORMED = "time_malformed"
+    """Neither whole seconds nor an RFC 3339 timestamp, or not the one of them that the file began with."""
+    OUTPUT_UNWRITABLE = "output_unwritable"
+    """The answer can't be written where it should go."""
 
 
 class InputRefusedError(ValueError):
@@ -56,10 +60,15 @@ class InputRefusedError(ValueError):
 
     def __init__(self, reason: StrEnum, source: str, *, place: str = "", at: str = "", detail: str = "") -> None:
         parts = (reason.value, "standard input" if source == STANDARD_INPUT else source, place, at, detail)
-        super().__init__(": ".join(part for part in parts if part))
+        super().__init__(_one_line(": ".join(part for part in parts if part)))
         self.reason = reason
         self.place = place
         self.field = at
+
+
+def _one_line(text: str) -> str:
+    """Return a text in which line ends, and what else a terminal would obey, are escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Form(StrEnum):
@@ -101,14 +110,14 @@ def read_records(
     *,
     rows: str,
     row_kind: type[msgspec.Struct],
-    form: Form | None = None,
+    form: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Read[D]:
     """Read a document of `kind` from a file, or from standard input ("-"). Raises InputRefusedError.
 
-    A table has one row for each record of `row_kind` and fills the member `rows` of the document. Without `form`,
-    the name's ending decides, and then whether the first character is a brace. `progress` hears the number of
-    records now and then.
+    A table has one row for each record of `row_kind` and fills the member `rows` of the document. `form` is one of
+    `Form`; without it the name's ending decides, and then whether the first character is a brace. `progress` hears
+    the number of records now and then.
     """
     try:
         with _open(source) as stream:
@@ -117,8 +126,8 @@ def read_records(
                 raise InputRefusedError(InputReason.FILE_EMPTY, source)
             ending = source.lower().rpartition(".")[2]
             if form is None:
-                form = Form(ending) if ending in list(Form) else Form.JSON if start in (b"{", b"[") else Form.CSV
-            if form is Form.JSON:
+                form = ending if ending in list(Form) else Form.JSON if start in (b"{", b"[") else Form.CSV
+            if form == Form.JSON:
                 return Read(source, _json(source, stream.read(), kind), None)
             records, lines = _csv(source, stream, row_kind, progress)
     except OSError as error:
@@ -267,7 +276,7 @@ def _check_header(source: str, header: list[str], kind: type[msgspec.Struct]) ->
         ([name for name, required in known.items() if required and name not in header], "missing"),
     ):
         if wrong:
-            raise InputRefusedError(InputReason.COLUMNS_WRONG, source, place="line 1", at=wrong[0], detail=detail)
+            raise InputRefusedError(InputReason.COLUMNS_WRONG, source, place="line 1", at=wrong[0][:100], detail=detail)
 
 
 def _records(

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gateway.analysis.cli import REFUSED, without_collections, write
+from gateway.analysis.command import FormatOption, InputFile, OutputOption, refusing, write
 from gateway.analysis.progress import Progress
 from netting.gridlock import WORK, resolve
 
 if TYPE_CHECKING:
-    from gateway.analysis.files import Form
     from gateway.analysis.queues import Queues
 
 NOT_PROVEN = 1
@@ -20,7 +19,7 @@ NOT_PROVEN = 1
 
 
 def gridlock(
-    file: Annotated[str, typer.Argument(help="JSON or CSV; - is standard input.", show_default=False)],
+    file: InputFile,
     mode: Annotated[
         Literal["optimal", "fifo"],
         typer.Option(help="The most value, or the longest beginnings of all queues that settle together."),
@@ -34,19 +33,14 @@ def gridlock(
     limits: Annotated[
         str | None, typer.Option(metavar="FILE", help="A second file, JSON or CSV, with the balances and limits.")
     ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option("--format", help="json or csv; by the file's name or its first character if absent."),
-    ] = None,
+    format_: FormatOption = None,
     certificate: Annotated[
         Path | None, typer.Option(help="Where to write the proof of the upper bound.", dir_okay=False)
     ] = None,
     check: Annotated[
         str | None, typer.Option(metavar="CERT", help="Check this proof for the file instead of resolving it.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Where to write; standard output if absent.", dir_okay=False)
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Choose which queued payments settle now, within all limits at once, and prove how far from the best that is.
 
@@ -70,32 +64,20 @@ def gridlock(
 
     Exit code 1: the certificate doesn't hold. 2: the input is refused, with its reason and place.
     """
-    from gateway.analysis.files import Form, InputRefusedError
-    from netting.certificate import CertificateError
-
-    if format_ is not None and format_ not in list(Form):
-        raise typer.BadParameter(f"{format_!r} is neither json nor csv", param_hint="--format")
     if [file, limits, check].count("-") > 1:
         raise typer.BadParameter("only one file can be standard input")
     if check is not None and certificate is not None:
         raise typer.BadParameter("a certificate is either written or checked", param_hint="--check")
-    try:
-        with without_collections():
-            queues = _queues(file, limits, None if format_ is None else Form(format_))
-            moment = queues.at if at is None else at
-            if check is not None:
-                write(output, _checked(queues, check, moment))
-                return
-            answer, proof = _resolved(queues, mode, work, moment, proven=certificate is not None)
+    with refusing():
+        queues = _queues(file, limits, format_)
+        moment = queues.at if at is None else at
+        if check is not None:
+            write(output, _checked(queues, check, moment))
+            return
+        answer, proof = _resolved(queues, mode, work, moment, proven=certificate is not None)
         if certificate is not None:
             write(certificate, proof)
         write(output, answer)
-    except CertificateError as error:
-        typer.echo(f"concordat: {check}: the certificate doesn't hold: {error}", err=True)
-        raise typer.Exit(NOT_PROVEN) from error
-    except (InputRefusedError, OSError) as error:
-        typer.echo(f"concordat: {error}", err=True)
-        raise typer.Exit(REFUSED) from error
 
 
 def register(app: typer.Typer) -> None:
@@ -103,13 +85,13 @@ def register(app: typer.Typer) -> None:
     app.command()(gridlock)
 
 
-def _queues(file: str, limits: str | None, form: Form | None) -> Queues:
+def _queues(file: str, limits: str | None, form: str | None) -> Queues:
     from gateway.analysis import queues
-    from gateway.analysis.documents import ROWS, Document, Entry
+    from gateway.analysis.documents import read_document
     from gateway.analysis.files import read_records
 
     with Progress() as progress:
-        read = read_records(file, Document, rows=ROWS, row_kind=Entry, form=form, progress=progress)
+        read = read_document(file, form=form, progress=progress)
         if limits is None:
             return queues.collect_queues(read)
         stated = read_records(limits, queues.LimitsFile, rows=queues.ROWS, row_kind=queues.AccountRow)
@@ -132,10 +114,15 @@ def _resolved(
 
 def _checked(queues: Queues, certificate: str, at: int | None) -> bytes:
     from gateway.analysis import proofs
+    from netting.certificate import CertificateError
 
     read = proofs.read_proofs(certificate)
-    with Progress() as progress, progress.ticking("checking the certificate"):
-        proofs.check_proofs(queues.parts, read, at)
+    try:
+        with Progress() as progress, progress.ticking("checking the certificate"):
+            proofs.check_proofs(queues.parts, read, at)
+    except CertificateError as error:
+        typer.echo(f"concordat: {certificate}: the certificate doesn't hold: {error}", err=True)
+        raise typer.Exit(NOT_PROVEN) from error
     lines = []
     for queue, proof in zip(queues.parts, read.proofs, strict=True):
         of = f" of {queue.currency}" if len(queues.parts) > 1 and queue.currency else ""

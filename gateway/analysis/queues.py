@@ -86,7 +86,7 @@ def collect_queues(read: Read[Document], limits_read: Read[LimitsFile] | None = 
     stated: Read[Any] = read if limits_read is None else limits_read
     payments = tuple(_payments(read, member, given))
     currencies = sorted({payment.currency for payment in payments})
-    limits_of = _LimitsOf(stated, currencies)
+    limits_of = LimitsOf(stated, currencies)
     limits = limits_of.limits()
     try:
         ordered = queued(payments, limits)
@@ -146,7 +146,7 @@ def _payments(read: Read[Document], member: str, given: Iterable[Entry]) -> Iter
         )
 
 
-class _LimitsOf:
+class LimitsOf:
     """Reads the limits of a document, and remembers where each stands by the name that netting gives it."""
 
     def __init__(self, read: Read[Any], currencies: list[str]) -> None:
@@ -158,14 +158,12 @@ class _LimitsOf:
 
     def limits(self) -> Limits:
         document = self._document
-        if document.participants is not None:
-            check_participants(self.read, document.participants)
-            self._participants = frozenset(document.participants)
+        self._take_participants()
         table = self._table()
         default = document.default_limit
         self.places["default cap"] = ("default_limit", None, "")
         return Limits(
-            balances={**self._amounts("balances", ""), **table["balance"]},
+            balances={**self._amounts("balances", " balance"), **table["balance"]},
             caps={**self._caps(), **table["limit"]},
             default_cap=0
             if default is msgspec.UNSET
@@ -178,6 +176,25 @@ class _LimitsOf:
             aggregate=self._aggregate(),
             participants=self._participants,
         )
+
+    def liquidity(self) -> dict[Account, int]:
+        """Return the balances alone, as money that may be used: refuse a negative one."""
+        self._take_participants()
+        found = self._amounts("balances", " balance")
+        for (name, currency), amount in sorted(found.items()):
+            if 0 <= amount <= AMOUNT_MAX:
+                continue
+            reason = QueueReason.LIMIT_NEGATIVE if amount < 0 else QueueReason.AMOUNT_OVERFLOW
+            place, _, at = self.places[f"{name}/{currency} balance"]
+            detail = "what may be used isn't negative" if amount < 0 else "it has more than 38 digits"
+            raise self.read.refused(reason, member=place, at=at, detail=detail)
+        return found
+
+    def _take_participants(self) -> None:
+        participants = self._document.participants
+        if participants is not None:
+            check_participants(self.read, participants)
+            self._participants = frozenset(participants)
 
     def _units(self, written: Units, member: str, at: str = "") -> int:
         return units(self.read, written, member=member, at=at)
@@ -240,7 +257,7 @@ class _LimitsOf:
                 detail = "/".join(part for part in account if part)
                 raise self.read.refused(InputReason.MEMBER_REPEATED, member=ROWS, index=index, detail=detail)
             seen.add(account)
-            for column, said in (("balance", ""), ("limit", " cap"), ("reserved", " reserved")):
+            for column, said in (("balance", " balance"), ("limit", " cap"), ("reserved", " reserved")):
                 written: Units | None = getattr(row, column)
                 if column == "limit" and written == UNLIMITED:
                     found[column][account] = None
@@ -299,7 +316,7 @@ class _LimitsOf:
 
 
 def _placed(
-    error: QueueRefusedError, read: Read[Document], member: str, payments: tuple[Payment, ...], limits_of: _LimitsOf
+    error: QueueRefusedError, read: Read[Document], member: str, payments: tuple[Payment, ...], limits_of: LimitsOf
 ) -> InputRefusedError:
     """Return netting's refusal with its place in the file."""
     found = [at for at, payment in enumerate(payments) if payment.id == error.place]

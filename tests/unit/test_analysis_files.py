@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.analysis.documents import ROWS, Document, Entry, collect
-from gateway.analysis.files import Form, InputRefusedError, read_records
+from gateway.analysis.documents import collect, read_document
+from gateway.analysis.files import Form, InputRefusedError
 from netting.batch import Batch
 
 LARGEST = "9" * 38
 
 
 def batch(path: Path, form: Form | None = None) -> Batch:
-    return collect(read_records(str(path), Document, rows=ROWS, row_kind=Entry, form=form))
+    return collect(read_document(str(path), form=form))
 
 
 def one(fields: str) -> str:
