@@ -47,10 +47,13 @@ def import_all(*packages: str) -> str:
         pytest.param(
             "from gateway.cli import load; load('verify')", (*SERVER, "httpx", "textual"), id="verify needs little"
         ),
-        pytest.param(
-            "from gateway.cli import load; load('net')",
-            (*SERVER, "httpx", "textual", "numba", "numpy"),
-            id="net starts fast",
+        *(
+            pytest.param(
+                f"from gateway.cli import load; load({command!r})",
+                (*SERVER, "httpx", "textual", "numba", "numpy"),
+                id=f"{command} starts fast",
+            )
+            for command in ("net", "gridlock", "clear", "advise")
         ),
         pytest.param(
             "import netting.gridlock, netting.multilateral, netting.explain",

@@ -127,6 +127,89 @@ def test_explain_says_why(tmp_path: Path) -> None:
     assert "JPY: amounts in minor units\nBETA owes nobody and nobody owes BETA: its net is 0.\n" in told
 
 
+def test_a_plan_settles_the_nets(tmp_path: Path) -> None:
+    path = tmp_path / "payments.json"
+    path.write_bytes(document(PAYMENTS))
+    plain, planned = (json.loads(concordat(path, *option).stdout)["currencies"] for option in ((), ("--plan",)))
+    assert planned[0].pop("plan") == {
+        "value": 60,
+        "through_account": [
+            {"participant": "ALFA", "pays": 60},
+            {"participant": "BETA", "receives": 10},
+            {"participant": "GAMA", "receives": 50},
+        ],
+        "direct": {
+            "transfers": [{"from": "ALFA", "to": "BETA", "amount": 10}, {"from": "ALFA", "to": "GAMA", "amount": 50}],
+            "lower_bound": 2,
+            "gap": 0,
+            "why": "all subsets were looked at",
+        },
+    }
+    assert planned[1].pop("plan")["direct"]["transfers"] == [{"from": "GAMA", "to": "ALFA", "amount": 10**38 - 1}]
+    assert planned == plain
+
+
+@pytest.mark.parametrize(("banks", "count", "largest"), [(9, 40, 9), (40, 300, 50), (300, 2_000, 10**9)])
+def test_every_movement_of_a_plan_is_of_a_net(banks: int, count: int, largest: int) -> None:
+    """Both ways give every bank its net, and move no more than the nets."""
+    random_ = random.Random(banks)
+    names = [f"BANK{at:03}" for at in range(banks)]
+    payments = [
+        {"id": f"T{at}", "from": a, "to": b, "amount": random_.randint(1, largest), "currency": currency}
+        for at in range(count)
+        for a, b in [random_.sample(names, 2)]
+        for currency in [random_.choice(("EUR", "USD"))]
+    ]
+    answers = [
+        concordat("-", "--plan", given=given, seed=seed).stdout
+        for given, seed in ((document(payments), "1"), (table(payments[::-1]), "2"))
+    ]
+    assert answers[0] == answers[1]
+    for one in json.loads(answers[0])["currencies"]:
+        nets = {at["participant"]: at["net"] for at in one["positions"] if at["net"]}
+        plan, direct = one["plan"], one["plan"]["direct"]
+        through = [(at["participant"], at.get("receives", 0) - at.get("pays", 0)) for at in plan["through_account"]]
+        assert dict(through) == nets
+        assert [net > 0 for _, net in through] == sorted(net > 0 for net in nets.values()), "debits before credits"
+        moved: dict[str, int] = {}
+        for transfer in direct["transfers"]:
+            assert nets[transfer["from"]] < 0 < nets[transfer["to"]]
+            assert transfer["amount"] > 0
+            moved[transfer["from"]] = moved.get(transfer["from"], 0) - transfer["amount"]
+            moved[transfer["to"]] = moved.get(transfer["to"], 0) + transfer["amount"]
+        assert moved == nets
+        assert sum(transfer["amount"] for transfer in direct["transfers"]) == plan["value"] == one["multilateral"]
+        assert (
+            max(sum(net < 0 for net in nets.values()), sum(net > 0 for net in nets.values())) <= direct["lower_bound"]
+        )
+        assert direct["lower_bound"] <= len(direct["transfers"]) == direct["lower_bound"] + direct["gap"] < len(nets)
+
+
+def test_the_fewest_transfers_are_proven() -> None:
+    """D and E settle among themselves, so five nets take three transfers: the example of the page on plans."""
+    owed = [("B", "A", 2), ("C", "A", 3), ("E", "D", 7), ("D", "C", 4), ("C", "D", 4)]
+    given = [{"id": f"T{at}", "from": a, "to": b, "amount": n, "currency": "EUR"} for at, (a, b, n) in enumerate(owed)]
+    direct = json.loads(concordat("-", "--plan", given=document(given)).stdout)["currencies"][0]["plan"]["direct"]
+    assert [(one["from"], one["to"], one["amount"]) for one in direct["transfers"]] == [
+        ("B", "A", 2),
+        ("C", "A", 3),
+        ("E", "D", 7),
+    ]
+    assert (direct["lower_bound"], direct["gap"]) == (3, 0)
+
+
+def test_nothing_to_move_has_an_empty_plan() -> None:
+    ring = [{"id": a, "from": a, "to": b, "amount": 5, "currency": "EUR"} for a, b in ("AB", "BC", "CA")]
+    plan = json.loads(concordat("-", "--plan", given=document(ring)).stdout)["currencies"][0]["plan"]
+    assert (plan["value"], plan["through_account"], plan["direct"]["transfers"], plan["direct"]["gap"]) == (
+        0,
+        [],
+        [],
+        0,
+    )
+    assert concordat("-", "--plan", given=b'{"payments": []}').stdout == b'{"currencies":[]}\n'
+
+
 def test_nothing_is_written_for_bad_input(tmp_path: Path) -> None:
     path, target = tmp_path / "payments.csv", tmp_path / "nets.json"
     path.write_bytes(table(PAYMENTS))
@@ -144,6 +227,7 @@ def test_nothing_is_written_for_bad_input(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("-", "--explain", "NOBODY"), "unknown_participant: standard input: --explain: NOBODY"),
+        (("-", "--plan", "--explain", "ALFA"), "--plan"),
         (("-", "--format", "xml"), "'xml' is neither json nor csv"),
         (("nothing.json",), "file_unreadable: nothing.json"),
         (("-", "--output", "/nowhere/at/all.json"), "No such file or directory"),
