@@ -29,7 +29,7 @@ def test_the_guide_runs_and_says_what_it_shows(tmp_path: Path) -> None:
     # How much work it took is the engine's own affair, and changes with it.
     said, guide = (re.sub(r'"work":\d+', '"work":…', text) for text in (done.stdout, GUIDE))
     shown = re.findall(r"^```text\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 5
+    assert len(shown) == 11
     assert [text for text in shown if text not in said] == [], said
     answers = [line for line in said.splitlines() if line.startswith('{"balances"')]
     assert answers[0] == answers[2], "a table with its limits says the same"
