@@ -27,6 +27,8 @@ LOCAL_WORK = 50
 FIRST_WORK = 3
 LOCAL_MAX = 300_000
 """Local search after a plunge, and from the first selections: so many looks for each item, and at most so many."""
+LOCAL_COST = 10
+"""A look of the local search takes about as long as so many of the flow's."""
 MULTIPLIERS_MAX = 2**24
 """The tree isn't grown beyond so many multipliers (128 MB)."""
 INTERPRETED_MAX = 64
@@ -101,7 +103,7 @@ class Branching:
                 self._v.search.taken[at] = 1
             self._fill_rooms()
             if ordered:
-                self.work += int(self._v.search_kernel.in_order(self._v.rows, self._v.search))
+                self.work += LOCAL_COST * int(self._v.search_kernel.in_order(self._v.rows, self._v.search))
             self._improve(FIRST_WORK)
 
     def step(self) -> bool:
@@ -124,7 +126,11 @@ class Branching:
             self._swap()
         self.work += int(steps)
         self._plunges += 1
-        if outcome != self._kernel.PRUNED:
+        stuck = self._tree.bound[reached] < 0
+        if stuck:
+            # Neither side of the last item leaves anything feasible: make selections of what there was before.
+            self._go_to(int(self._tree.parent[reached]))
+        if stuck or outcome != self._kernel.PRUNED:
             self._reach()
             if outcome == self._kernel.INTEGRAL and self._worth(int(self._tree.bound[reached])) > self.value:
                 self._branch_on_rest(int(reached))
@@ -246,7 +252,7 @@ class Branching:
         for at in self._free:
             taken[at] = 1
         self._fill_rooms()
-        self.work += int(self._v.search_kernel.round_off(self._v.rows, self._v.search))
+        self.work += LOCAL_COST * int(self._v.search_kernel.round_off(self._v.rows, self._v.search))
         self._improve()
 
     def _fill_rooms(self) -> None:
@@ -257,7 +263,7 @@ class Branching:
         search, items = self._v.search, len(self.best)
         limit = min(for_each * items, LOCAL_MAX)
         value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
-        self.work += int(steps)
+        self.work += LOCAL_COST * int(steps)
         if value > self.value:
             self.offer([self._amounts[at] if search.best[at] else 0 for at in range(items)])
         if self._splits:

@@ -313,8 +313,7 @@ def plunge(
             if count > 1:
                 best = -1
                 for c in range(min(count, LOOKAHEAD)):
-                    loss = _MUCH
-                    more = 0
+                    loss, more = bound, 0
                     for way in range(2):
                         copy(state, most, other, other_most)
                         status, spent = _settle(
@@ -415,9 +414,6 @@ def round_flow(
         most, other_most = other_most, most
         swapped = 1 - swapped
     return steps, swapped
-
-
-_MUCH = 2**62
 
 
 @kernel

@@ -69,6 +69,15 @@ def vector(values: Iterable[int], *, compiled: bool) -> Any:
     return np.array(values if isinstance(values, np.ndarray) else list(values), dtype=np.int64)
 
 
+def zeros(count: int, *, compiled: bool) -> Any:
+    """Return so many zeros as a kernel wants them."""
+    if not compiled:
+        return _zeros(count)
+    import numpy as np
+
+    return np.zeros(count, np.int64)
+
+
 def _as_it_is(function: _Function) -> _Function:
     return function
 

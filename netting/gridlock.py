@@ -22,7 +22,7 @@ from netting.queue import Limits, Payment, due, queued
 
 WORK = 100_000_000
 """The work, in looks at entries of vectors, after which the search ends: about a second."""
-PATIENCE = 16
+PATIENCE = 8
 """As long as nothing at all settles, the search goes on up to so many times the work."""
 
 Mode = Literal["fifo", "optimal"]

@@ -317,12 +317,15 @@ def round_off(rows: Rows, search: Search) -> int:
     """
     chain = search.chain
     chain[_WORK] = 0
+    much = 1
+    for k in range(len(rows.value)):
+        much += rows.value[k]
     for sweep in range(SWEEPS):
         broken = 0
         for r in range(len(search.room)):
             while search.room[r] < 0:
                 broken += 1
-                chain[_LOSS], chain[_LENGTH], chain[_LIMIT] = _MUCH, -1, chain[_WORK] + 8 * CHAIN_WORK
+                chain[_LOSS], chain[_LENGTH], chain[_LIMIT] = much, -1, chain[_WORK] + 8 * CHAIN_WORK
                 if sweep < SWEEPS - 1:
                     search.pending[0] = r
                     _mend(rows, search, 0, 1)
@@ -336,9 +339,6 @@ def round_off(rows: Rows, search: Search) -> int:
             break
     _keep_worth(rows, search)
     return chain[_WORK]
-
-
-_MUCH = 2**61
 
 
 @kernel

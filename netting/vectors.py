@@ -6,7 +6,7 @@ import itertools
 from types import ModuleType
 from typing import Any
 
-from netting.compile import load, vector
+from netting.compile import load, vector, zeros
 from netting.instance import Instance
 from netting.network import Network
 
@@ -45,7 +45,7 @@ class Vectors:
         return vector(values, compiled=self.compiled)
 
     def zeros(self, count: int) -> Any:
-        return self.vector([0] * count)
+        return zeros(count, compiled=self.compiled)
 
     def state(self) -> Any:
         """Return a state of the flow with nothing fixed, before it is solved."""
