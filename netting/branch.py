@@ -17,8 +17,8 @@ from netting.instance import Instance
 from netting.network import compilable, network
 from netting.vectors import Vectors
 
-LEAST = 100_000
-"""Undecided parts of less than a 100,000th of all are left to local search."""
+LEAST = 10_000
+"""Undecided parts of less than a 10,000th of all are left to local search."""
 WEIGHTY = 3_000
 """Undecided parts of more than a 3,000th of all are looked at both ways before they are branched on."""
 LAST = 1_000_000

@@ -103,16 +103,22 @@ def _numba() -> Any:
     digest = hashlib.sha256()
     for source in (here / "compile.py", *sorted(here.glob("*_kernel.py"))):
         digest.update(source.read_bytes())
-    name = f"kernels-{digest.hexdigest()[:16]}"
-    for parent in (here / "__pycache__", Path(tempfile.gettempdir()) / f"concordat-{os.getuid()}"):
+    numba.config.CACHE_DIR = str(_cache(here) / f"kernels-{digest.hexdigest()[:16]}")  # type: ignore[attr-defined]
+    return numba
+
+
+def _cache(here: Path) -> Path:
+    """Return a directory that only this user writes: what is found in it is run."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    for parent in (here / "__pycache__", home / "concordat"):
         try:
-            parent.mkdir(mode=0o700, exist_ok=True)
+            if parent.is_absolute():  # Not so below a home that nobody knows.
+                parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
         if os.access(parent, os.W_OK):
-            numba.config.CACHE_DIR = str(parent / name)  # type: ignore[attr-defined]
-            break
-    return numba
+            return parent
+    return Path(tempfile.mkdtemp(prefix="concordat-"))
 
 
 @cache
