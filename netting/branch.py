@@ -106,6 +106,11 @@ class Branching:
                 self.work += LOCAL_COST * int(self._v.search_kernel.in_order(self._v.rows, self._v.search))
             self._improve(FIRST_WORK)
 
+    def start_rounded(self) -> None:
+        """Round the relaxation's optimum, before anything is branched on."""
+        self._go_to(0)
+        self._reach()
+
     def step(self) -> bool:
         """Go down from the most promising open node; tell whether there was one."""
         while self._open and self._worth(-self._open[0][0]) <= self.value:

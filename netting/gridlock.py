@@ -90,6 +90,7 @@ def resolve(
     search.offer(in_order)
     search.start(first)
     search.start_greedy()
+    search.start_rounded()
     while (search.work < work or (search.value == 0 and search.work < PATIENCE * work)) and search.step():
         pass
     return _resolution("optimal", one, search.best, limits, ordered, search.work, search.certificate())
