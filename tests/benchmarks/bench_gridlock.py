@@ -3,7 +3,8 @@
 A row's number is the value that settles, as a share of the bound that our certificate proves; HiGHS's value is a
 share of the same bound. HiGHS runs in a process of its own, and its answer counts only as far as it keeps the limits
 in whole numbers. Queues are drawn by `tests.benchmarks.networks` (core and periphery, lognormal values). Set
-CONCORDAT_BENCH_SEEDS for more seeds than the first, and CONCORDAT_BENCH_HIGHS_S to give HiGHS another time.
+CONCORDAT_BENCH_SEEDS for more seeds than the first, CONCORDAT_BENCH_HIGHS_S to give HiGHS another time, and
+CONCORDAT_DATA to the folder of `payments/`, where the AMLSim file is, to resolve that too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from netting.gridlock import WORK, Resolution, resolve
 from netting.queue import Limits, Payment
-from tests.benchmarks.networks import Network, core_periphery
+from tests.benchmarks.networks import DATA, Network, amlsim, core_periphery
 
 Row = dict[str, Any]
 
@@ -29,9 +30,13 @@ CASES = (
     (200, 20_000, 1.5, 0.02, 60),
     (200, 20_000, 2.0, 0.02, 60),
     (200, 20_000, 2.0, 0.10, 60),
+    (200, 20_000, 3.0, 0.02, 60),
+    (50, 2_000, 1.0, 0.02, 30),
     (50, 2_000, 2.0, 0.02, 30),
     (50, 2_000, 2.0, 0.10, 30),
 )
+AMLSIM_CASES = ((50, None, None, 0.02, 60), (500, None, None, 0.02, 60))
+"""The transfers of the AMLSim data, dealt out to so many banks."""
 SEEDS = int(os.environ.get("CONCORDAT_BENCH_SEEDS", "1"))
 HIGHS_S = os.environ.get("CONCORDAT_BENCH_HIGHS_S")
 
@@ -44,11 +49,15 @@ def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; shares of the certified bound, in %."""
     resolve(*_queue(_network((20, 200, 1.0, 0.02), 1)), work=1)  # loads what is compiled
     rows = [_race(case, seed) for case in CASES for seed in range(1, SEEDS + 1)]
-    return [*rows, _cycle()]
+    given = [_race(case, 0) for case in AMLSIM_CASES if os.environ.get(DATA)]
+    return [*rows, *given, _cycle()]
 
 
 def _network(case: tuple[Any, ...], seed: int) -> Network:
+    """Return the network of a case: without a number of payments that of the AMLSim data."""
     banks, payments, sigma, liquidity = case[:4]
+    if payments is None and (found := amlsim(banks, liquidity=liquidity)):
+        return found
     return core_periphery(banks, payments, seed=seed, sigma=sigma, liquidity=liquidity)
 
 
@@ -67,7 +76,8 @@ def _timed(network: Network, work: int = WORK) -> tuple[Resolution, float]:
 
 def _race(case: tuple[Any, ...], seed: int) -> Row:
     banks, payments, sigma, liquidity, seconds = case
-    found, took = _timed(_network(case, seed))
+    network = _network(case, seed)
+    found, took = _timed(network)
     given = int(HIGHS_S or seconds)
     asked = json.dumps([case, seed, given])
     peer = subprocess.run(
@@ -75,7 +85,9 @@ def _race(case: tuple[Any, ...], seed: int) -> Row:
     )
     value, bound = json.loads(peer.stdout.splitlines()[-1])
     return {
-        "what": f"{banks} banks, {payments:,} payments, sigma {sigma:g}, liquidity {liquidity:.0%}, seed {seed}",
+        "what": f"{banks} banks, {payments:,} payments, sigma {sigma:g}, liquidity {liquidity:.0%}, seed {seed}"
+        if payments
+        else f"AMLSim over {banks} banks, {len(network.amounts):,} payments, liquidity {liquidity:.0%}",
         "ours": f"{found.value / found.upper_bound:.3%}",
         "peer": None,
         "peer_name": f"HiGHS {given} s: {value / found.upper_bound:.3%} (its bound {bound / found.upper_bound:.3%})",
