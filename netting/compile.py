@@ -6,7 +6,9 @@ Python's integers, which can't overflow, and nothing has to be loaded or compile
 instance too. Both take the same steps, so they give the same numbers.
 
 A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kernels of other modules from
-`beside(__name__, other)`, and is imported in the wanted way by `load`.
+`beside(__name__, other)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the numbers
+of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing to
+calculate with: of two of them, or of one and an int64, numba makes a float.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from typing import Any, TypeVar, cast
 
 SUM_MAX = 2**62
 """Below this every sum and difference of two sums fits in an int64."""
+COUNT_MAX = 2**30
+"""Below this four times the number of a node or an arc fits in 32 bits."""
 
 _INTERPRETED = " (interpreted)"
 
@@ -52,7 +56,12 @@ def load(name: str, *, compiled: bool) -> ModuleType:
 
 def toolchain(name: str) -> tuple[_Decorator[Any], Callable[[int], Any]]:
     """Return what a kernel module is made with: the decorator of its kernels, and a maker of vectors of zeros."""
-    return (_as_it_is, _zeros) if name.endswith(_INTERPRETED) else (_njit, _compiled_zeros())
+    return (_as_it_is, _zeros) if name.endswith(_INTERPRETED) else (_njit, _compiled_zeros("int64"))
+
+
+def numbers(name: str) -> Callable[[int], Any]:
+    """Return a maker of vectors of zeros for the numbers of nodes and arcs."""
+    return _zeros if name.endswith(_INTERPRETED) else _compiled_zeros("uint32")
 
 
 def beside(name: str, other: str) -> ModuleType:
@@ -122,11 +131,13 @@ def _cache(here: Path) -> Path:
 
 
 @cache
-def _compiled_zeros() -> Callable[[int], Any]:
+def _compiled_zeros(kind: str) -> Callable[[int], Any]:
     import numpy as np
+
+    of = np.dtype(kind)
 
     @_njit
     def zeros(count: int) -> Any:
-        return np.zeros(count, np.int64)
+        return np.zeros(count, of)
 
     return zeros

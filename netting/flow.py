@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netting.compile import SUM_MAX, load, vector
+from netting.compile import COUNT_MAX, SUM_MAX, load, vector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +68,13 @@ def solve(
     negative capacity, weight or liquidity.
     """
     most = _measure(tails, heads, capacities, weights, liquidity)
-    if compiled is None:
-        compiled = len(tails) > INTERPRETED_MAX and most < SUM_MAX
-    elif compiled and most >= SUM_MAX:
-        raise FlowError("sums are too large for the compiled kernel")
-    kernel = load("netting.flow_kernel", compiled=compiled)
     arcs, nodes = len(tails), len(liquidity)
+    compilable = most < SUM_MAX and max(arcs, nodes) < COUNT_MAX
+    if compiled and not compilable:
+        raise FlowError("sums or numbers are too large for the compiled kernel")
+    if compiled is None:
+        compiled = compilable and arcs > INTERPRETED_MAX
+    kernel = load("netting.flow_kernel", compiled=compiled)
     if weights is None:
         weights = _ones(arcs, compiled=compiled)
     graph = kernel.index(nodes, *(_kept(values, compiled=compiled) for values in (tails, heads, weights)))

@@ -6,7 +6,7 @@ receives minus what it sends, mustn't be negative. `potential[i]`, never negativ
 
 How another kernel uses this module (`flow = beside(__name__, "netting.flow_kernel")`):
 
-- `graph = index(nodes, tail, head, weight)` once. It keeps the three vectors, which mustn't change.
+- `graph = index(nodes, tail, head, weight)` once. It keeps the weights, which mustn't change.
 - `scratch = room(nodes)` once; any number of solves may share it, one at a time.
 - `state = State(lower, upper, flow, slack, potential, total)`: vectors that the caller makes, three with an entry
   per arc, two with one per node, the last with a single one. Before `solve`, `lower` and `upper` hold the bounds and
@@ -35,9 +35,10 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
-from netting.compile import beside, toolchain
+from netting.compile import beside, numbers, toolchain
 
 kernel, ints = toolchain(__name__)
+_numbers = numbers(__name__)
 _drain = beside(__name__, "netting.flow_drain_kernel").drain
 _heap = beside(__name__, "netting.heap_kernel")
 _rise, _sink = _heap.rise, _heap.sink
@@ -48,8 +49,8 @@ INFEASIBLE = 1
 _LACKING = 1
 _SPARE = -1
 
-_MANY = 4
-"""With more sources than this it pays to copy the arcs of no reduced cost."""
+_FEW = 4
+"""In a repair it pays to copy the arcs of no reduced cost with more sources than this; from nothing it always does."""
 
 _PATIENCE = 1
 """The same after so many searches in a row that raised no potential."""
@@ -104,14 +105,16 @@ def index(nodes: int, tail: Vector, head: Vector, weight: Vector) -> Graph:
     """Return the graph: for each node its arc ends, first of arcs it sends over, then of arcs it receives over."""
     start, middle, fill = ints(nodes + 1), ints(nodes), ints(nodes)
     arcs = len(tail)
+    tails, heads = _numbers(arcs), _numbers(arcs)
     for k in range(arcs):
+        tails[k], heads[k] = tail[k], head[k]
         middle[tail[k]] += 1
         fill[head[k]] += 1
     for i in range(nodes):
         start[i + 1] = start[i] + middle[i] + fill[i]
         middle[i] += start[i]
         fill[i] = start[i]
-    other, arc, cost = ints(2 * arcs), ints(2 * arcs), ints(2 * arcs)
+    other, arc, cost = _numbers(2 * arcs), _numbers(2 * arcs), ints(2 * arcs)
     for k in range(arcs):
         e = fill[tail[k]]
         fill[tail[k]] += 1
@@ -120,14 +123,15 @@ def index(nodes: int, tail: Vector, head: Vector, weight: Vector) -> Graph:
         e = fill[head[k]]
         fill[head[k]] += 1
         other[e], arc[e], cost[e] = tail[k], k, -weight[k]
-    return Graph(tail, head, weight, start, middle, other, arc, cost)
+    return Graph(tails, heads, weight, start, middle, other, arc, cost)
 
 
 @kernel
 def room(nodes: int) -> Scratch:
     """Return room to work on a graph of so many nodes."""
-    order, level, distance, current = ints(nodes), ints(nodes), ints(nodes), ints(nodes)
-    heap, place, sources, path, via = ints(nodes + 1), ints(nodes), ints(nodes), ints(nodes + 1), ints(nodes + 1)
+    order, level, distance, current = _numbers(nodes), ints(nodes), ints(nodes), ints(nodes)
+    heap, place, sources = ints(nodes + 1), ints(nodes), _numbers(nodes)
+    path, via = _numbers(nodes + 1), _numbers(nodes + 1)
     return Scratch(order, level, distance, current, heap, place, sources, path, via)
 
 
@@ -147,7 +151,7 @@ def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
             slack[i] -= amount
             slack[other[e]] += amount
             total[0] += amount * cost[e]
-    done: tuple[int, int] = _repair(graph, state, scratch)
+    done: tuple[int, int] = _repair(graph, state, scratch, 0)
     return done
 
 
@@ -170,7 +174,7 @@ def resume(graph: Graph, state: State, scratch: Scratch, changed: Vector, count:
         slack[tail[k]] -= more
         slack[head[k]] += more
         total[0] += more * weight[k]
-    done: tuple[int, int] = _repair(graph, state, scratch)
+    done: tuple[int, int] = _repair(graph, state, scratch, _FEW)
     return done
 
 
@@ -185,21 +189,22 @@ def bound(state: State) -> int:
 
 
 @kernel
-def _repair(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
+def _repair(graph: Graph, state: State, scratch: Scratch, few: int) -> tuple[int, int]:
     """Give every node that lacks liquidity what it lacks; then lower the potentials of nodes that have some over."""
-    missing, work = _settle(graph, state, scratch, _LACKING)
+    missing, work = _settle(graph, state, scratch, _LACKING, few)
     if missing > 0:
         return INFEASIBLE, work
-    _, more = _settle(graph, state, scratch, _SPARE)
+    _, more = _settle(graph, state, scratch, _SPARE, few)
     return OPTIMAL, work + more
 
 
 @kernel
-def _settle(graph: Graph, state: State, scratch: Scratch, sign: int) -> tuple[int, int]:
+def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int) -> tuple[int, int]:
     """Move liquidity until no node is out of balance: to nodes lacking it (sign 1), or from nodes with worthless spare.
 
     Spare liquidity at a node of positive potential goes to where it is worth most, or, all potentials around it
-    lowered, stays where it is worth nothing. Returns how many nodes couldn't be settled, and the work.
+    lowered, stays where it is worth nothing. More sources than `few` are drained together. Returns how many nodes
+    couldn't be settled, and the work.
     """
     slack, potential = state.slack, state.potential
     order, level, distance, sources = scratch.order, scratch.level, scratch.distance, scratch.sources
@@ -209,8 +214,8 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int) -> tuple[in
             sources[count] = i
             count += 1
     work, again = 0, 0
-    helped = True
-    while sign > 0 and count > _MANY and helped:
+    helped = sign > 0
+    while count > few and helped:
         count, helped, looked = _drain(graph, state, scratch, count)
         work += looked
     while count > 0:

@@ -76,6 +76,12 @@ def test_compiled_and_interpreted_take_the_same_steps(problem: Problem) -> None:
 
 
 @settings(deadline=None)
+@given(problems(capacity_max=2**50))
+def test_compiled_is_exact_where_a_float_would_round(problem: Problem) -> None:
+    assert problem.solve(compiled=True) == problem.solve(compiled=False)
+
+
+@settings(deadline=None)
 @given(problems())
 def test_arrays_are_answered_in_arrays_and_left_as_they_are(problem: Problem) -> None:
     given_arrays = [vector(getattr(problem, name), compiled=True) for name in ARGUMENTS]
