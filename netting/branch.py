@@ -9,10 +9,12 @@ where less work would have ended.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 from netting.certificate import Certificate, Node
+from netting.compile import SUM_MAX
 from netting.instance import Instance
 from netting.network import compilable, network
 from netting.vectors import Vectors
@@ -21,14 +23,20 @@ LEAST = 10_000
 """Undecided parts of less than a 10,000th of all are left to local search."""
 WEIGHTY = 3_000
 """Undecided parts of more than a 3,000th of all are looked at both ways before they are branched on."""
-LAST = 1_000_000
-"""Undecided parts of less than a 1,000,000th of all are rounded without looking at the flow again."""
+LAST = 300_000
+"""Undecided parts of less than a 300,000th of all are rounded without looking at the flow again."""
 LOCAL_WORK = 50
 FIRST_WORK = 3
 LOCAL_MAX = 300_000
 """Local search after a plunge, and from the first selections: so many looks for each item, and at most so many."""
 LOCAL_COST = 10
 """A look of the local search takes about as long as so many of the flow's."""
+LEVELS = (1_000, 3_000, 10_000, 30_000)
+"""Climbing holds the items of more than such shares of all, one share after the other."""
+CLIMB_WORK = 10_000_000
+"""A share's climbing ends at so much work."""
+CLIMB_SHARE = 2
+"""No climbing begins while it has taken more than such a share of all the work."""
 MULTIPLIERS_MAX = 2**24
 """The tree isn't grown beyond so many multipliers (128 MB)."""
 INTERPRETED_MAX = 64
@@ -63,8 +71,10 @@ class Branching:
         self.best = [0] * len(instance.items)
         self.value = 0
         _, self.work = self._v.flow_kernel.solve(self._v.graph, self._state, self._v.scratch)
-        self._plunges = 0
+        self._plunges, self._found, self._climbed = 0, 0, 0
         self._rooms = self._v.vector(self._v.rooms())
+        # Not exceeded in practice; what is multiplied by a potential up to this can't exceed an int64.
+        self._top = SUM_MAX // (16 * self._net.plenty)
         self._open: list[tuple[int, int]] = []
         # The bound of nodes that can't be branched on: a part of a split breaks what the relaxation doesn't know.
         self._rest = 0
@@ -137,6 +147,9 @@ class Branching:
             self._go_to(int(self._tree.parent[reached]))
         if stuck or outcome != self._kernel.PRUNED:
             self._reach()
+            if self._climbed * CLIMB_SHARE <= self.work:
+                self._climb()
+                self._go_to(int(reached))
             if outcome == self._kernel.INTEGRAL and self._worth(int(self._tree.bound[reached])) > self.value:
                 self._branch_on_rest(int(reached))
         branched = {int(self._tree.parent[t]) for t in range(first, self._tree.size[0], 2)}
@@ -260,6 +273,36 @@ class Branching:
         self.work += LOCAL_COST * int(self._v.search_kernel.round_off(self._v.rows, self._v.search))
         self._improve()
 
+    def _climb(self) -> None:
+        """Improve the selection found last by what the flow says of its largest items, then of ever smaller ones."""
+        v, kernel, before = self._v, self._v.climb_kernel, self.work
+        taken, value = list(v.search.best), self._found
+        for share in LEVELS:
+            count = bisect_left(v.sizes, -(self._volume // share), key=lambda size: -size)
+            if count < self._width:
+                continue
+            self._go_to(0)
+            for at, one in enumerate(taken):
+                v.search.taken[at] = one
+            status, steps = kernel.hold(
+                v.graph, self._state, v.scratch, v.fixings, v.work, v.order, count, v.search.taken
+            )
+            self.work += int(steps)
+            if status or not kernel.low(self._state, self._top):
+                break
+            steps, swapped = kernel.climb(
+                v.graph, self._state, self._other, v.scratch, v.fixings, v.rows, v.work, v.order, v.rank, count,
+                CLIMB_WORK, self._top,
+            )  # fmt: skip
+            if swapped:
+                self._swap()
+            self.work += int(steps)
+            kernel.allow(v.fixings, self._state, self._most)
+            self._reach()
+            if self._found > value:
+                taken, value = list(v.search.best), self._found
+        self._climbed += self.work - before
+
     def _fill_rooms(self) -> None:
         self._v.search_kernel.fill_rooms(self._v.rows, self._v.search, self._rooms)
 
@@ -269,6 +312,7 @@ class Branching:
         limit = min(for_each * items, LOCAL_MAX)
         value, steps = self._v.search_kernel.improve(self._v.rows, search, limit, 7 + self._plunges)
         self.work += LOCAL_COST * int(steps)
+        self._found = int(value)
         if value > self.value:
             self.offer([self._amounts[at] if search.best[at] else 0 for at in range(items)])
         if self._splits:

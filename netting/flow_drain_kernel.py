@@ -35,11 +35,11 @@ class Copy(NamedTuple):
 
 
 @kernel
-def drain(graph: Graph, state: State, scratch: Scratch, count: int) -> tuple[int, bool, int]:
+def drain(graph: Graph, state: State, scratch: Scratch, count: int) -> tuple[int, int, int]:
     """Give the sources all that arcs of no reduced cost can bring; raise the potentials of what still lacks.
 
-    Returns how many sources still lack, whether something can help them now, and the work. Takes the sources from
-    `scratch`, the first `count`; leaves those that still lack there. The levels stay zero.
+    Returns how many sources still lack, by how much their potentials rose (0: nothing can help), and the work.
+    Takes the sources from `scratch`, the first `count`; leaves those that still lack there. The levels stay zero.
     """
     slack, order, current, sources = state.slack, scratch.order, scratch.current, scratch.sources
     nodes = len(slack)
@@ -86,9 +86,9 @@ def drain(graph: Graph, state: State, scratch: Scratch, count: int) -> tuple[int
         count = rest
     _write_back(graph, state, copy, current)
     if count == 0:
-        return 0, True, work + graph.start[nodes]
+        return 0, 0, work + graph.start[nodes]
     raised, looked = _lift(graph, state, order, level, seen)
-    return count, raised > 0, work + looked + graph.start[nodes]
+    return count, raised, work + looked + graph.start[nodes]
 
 
 @kernel

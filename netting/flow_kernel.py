@@ -15,7 +15,9 @@ How another kernel uses this module (`flow = beside(__name__, "netting.flow_kern
 - `solve(graph, state, scratch)` starts from nothing. `resume(graph, state, scratch, changed, count)` starts from
   the state as it was left, after the caller changed the bounds of the arcs `changed[:count]` (the same one twice is
   fine) or added to `slack[i]` what was added to the liquidity of node i. Fixing arc k: `lower[k] = upper[k] = …`.
-- Both return `(status, work)`: OPTIMAL, or INFEASIBLE when the lower bounds can't be met, and the number of arc ends
+- `resume_above` is for a state that is only wanted if its value is greater than a floor: it gives up as soon as it
+  can't be, with the status BEATEN.
+- All return `(status, work)`: OPTIMAL, or INFEASIBLE when the lower bounds can't be met, and the number of arc ends
   looked at. An infeasible state may be resumed as well, once bounds are wider.
 - `bound(state)` is an upper bound of the value in every state, optimal or not; equal to `total[0]` in an optimal one.
 
@@ -45,12 +47,16 @@ _rise, _sink = _heap.rise, _heap.sink
 
 OPTIMAL = 0
 INFEASIBLE = 1
+BEATEN = 2
 
 _LACKING = 1
 _SPARE = -1
 
 _FEW = 4
 """In a repair it pays to copy the arcs of no reduced cost with more sources than this; from nothing it always does."""
+
+_ANY = -1
+"""Whatever the bound loses, go on."""
 
 _PATIENCE = 1
 """The same after so many searches in a row that raised no potential."""
@@ -151,13 +157,34 @@ def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
             slack[i] -= amount
             slack[other[e]] += amount
             total[0] += amount * cost[e]
-    done: tuple[int, int] = _repair(graph, state, scratch, 0)
+    done: tuple[int, int] = _repair(graph, state, scratch, 0, _ANY)
     return done
 
 
 @kernel
 def resume(graph: Graph, state: State, scratch: Scratch, changed: Vector, count: int) -> tuple[int, int]:
     """Make `state` optimal again after the bounds of the arcs `changed[:count]` changed. Returns (status, work)."""
+    _follow(graph, state, changed, count)
+    done: tuple[int, int] = _repair(graph, state, scratch, _FEW, _ANY)
+    return done
+
+
+@kernel
+def resume_above(
+    graph: Graph, state: State, scratch: Scratch, changed: Vector, count: int, floor: int
+) -> tuple[int, int]:
+    """Do as `resume`, but stop with the status BEATEN as soon as the value can't exceed `floor`."""
+    _follow(graph, state, changed, count)
+    most = bound(state)
+    if most <= floor:
+        return BEATEN, count
+    done: tuple[int, int] = _repair(graph, state, scratch, _FEW, most - floor)
+    return done
+
+
+@kernel
+def _follow(graph: Graph, state: State, changed: Vector, count: int) -> None:
+    """Bring the flow of the changed arcs to where their bounds and the potentials want it."""
     tail, head, weight = graph.tail, graph.head, graph.weight
     lower, upper, flow = state.lower, state.upper, state.flow
     slack, potential, total = state.slack, state.potential, state.total
@@ -174,8 +201,6 @@ def resume(graph: Graph, state: State, scratch: Scratch, changed: Vector, count:
         slack[tail[k]] -= more
         slack[head[k]] += more
         total[0] += more * weight[k]
-    done: tuple[int, int] = _repair(graph, state, scratch, _FEW)
-    return done
 
 
 @kernel
@@ -189,22 +214,24 @@ def bound(state: State) -> int:
 
 
 @kernel
-def _repair(graph: Graph, state: State, scratch: Scratch, few: int) -> tuple[int, int]:
+def _repair(graph: Graph, state: State, scratch: Scratch, few: int, loss: int) -> tuple[int, int]:
     """Give every node that lacks liquidity what it lacks; then lower the potentials of nodes that have some over."""
-    missing, work = _settle(graph, state, scratch, _LACKING, few)
+    missing, work = _settle(graph, state, scratch, _LACKING, few, loss)
+    if missing < 0:
+        return BEATEN, work
     if missing > 0:
         return INFEASIBLE, work
-    _, more = _settle(graph, state, scratch, _SPARE, few)
+    _, more = _settle(graph, state, scratch, _SPARE, few, _ANY)
     return OPTIMAL, work + more
 
 
 @kernel
-def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int) -> tuple[int, int]:
+def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int, loss: int) -> tuple[int, int]:
     """Move liquidity until no node is out of balance: to nodes lacking it (sign 1), or from nodes with worthless spare.
 
     Spare liquidity at a node of positive potential goes to where it is worth most, or, all potentials around it
     lowered, stays where it is worth nothing. More sources than `few` are drained together. Returns how many nodes
-    couldn't be settled, and the work.
+    couldn't be settled, and the work; -1 nodes where the bound would lose as much as `loss`.
     """
     slack, potential = state.slack, state.potential
     order, level, distance, sources = scratch.order, scratch.level, scratch.distance, scratch.sources
@@ -214,17 +241,21 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int) -
             sources[count] = i
             count += 1
     work, again = 0, 0
-    helped = sign > 0
-    while count > few and helped:
-        count, helped, looked = _drain(graph, state, scratch, count)
+    raised = sign
+    while count > few and raised > 0:
+        count, raised, looked = _drain(graph, state, scratch, count)
         work += looked
+        loss = _less(state, scratch, count, raised, loss)
     while count > 0:
+        if loss == 0:
+            return -1, work
         reach, seen, looked = _search(graph, state, scratch, count, sign)
         work += looked
         left = 0
         if reach < 0:
             left = count
         else:
+            loss = _less(state, scratch, count, reach, loss)
             for q in range(seen):
                 potential[order[q]] += sign * (reach - distance[order[q]])
             for s in range(count):
@@ -240,10 +271,22 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int) -
         count = left
         again = again + 1 if reach == 0 else 0
         if sign > 0 and count > 0 and again > _PATIENCE:
-            count, _, looked = _drain(graph, state, scratch, count)
+            count, raised, looked = _drain(graph, state, scratch, count)
+            loss = _less(state, scratch, count, raised, loss)
             work += looked
             again = 0
     return 0, work
+
+
+@kernel
+def _less(state: State, scratch: Scratch, count: int, raised: int, loss: int) -> int:
+    """Return what the bound may still lose after the sources' potentials were raised: what they lack, times that."""
+    if loss == _ANY or raised == 0 or count == 0:
+        return loss
+    lack = 0
+    for s in range(count):
+        lack -= state.slack[scratch.sources[s]]
+    return loss - raised * lack if raised <= (loss - 1) // lack else 0
 
 
 @kernel

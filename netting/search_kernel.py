@@ -129,7 +129,7 @@ def fits(rows: Rows, search: Search, k: int) -> bool:
 
 
 @kernel
-def _below(amounts: Vector, low: int, high: int, amount: int) -> int:
+def below(amounts: Vector, low: int, high: int, amount: int) -> int:
     """Return the first place from `low` on whose amount is at most `amount`, in a part that falls."""
     while low < high:
         middle = (low + high) // 2
@@ -172,9 +172,9 @@ def _open(rows: Rows, search: Search, depth: int, count: int, loss: int) -> bool
     need = -room[r]
     f = depth * _FRAME
     frame[f + _COUNT], frame[f + _CHAIN_LOSS], frame[f + _PHASE], frame[f + _SEEN] = count, loss, 0, 0
-    fill = _below(rows.fill_amount, rows.fill_start[r], rows.fill_start[r + 1], need - 1) - 1
+    fill = below(rows.fill_amount, rows.fill_start[r], rows.fill_start[r + 1], need - 1) - 1
     frame[f + _AT], frame[f + _LAST] = fill, max(rows.fill_start[r], fill - LOOKS + 1)
-    frame[f + _MIDDLE] = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], need - 1)
+    frame[f + _MIDDLE] = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], need - 1)
     frame[f + _ROW] = r
     return True
 
@@ -279,7 +279,7 @@ def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, i
         search.queued[r] = 0
         if search.room[r] <= 0:
             continue
-        e = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], search.room[r])
+        e = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], search.room[r])
         last = min(rows.use_start[r + 1], e + FILL_LOOKS)
         while e < last and search.room[r] > 0:
             k = rows.use_item[e]
@@ -298,7 +298,7 @@ def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, i
 @kernel
 def _drop(rows: Rows, search: Search, r: int) -> None:
     """Take out an item of row r: the smallest that uses enough, or else the greatest."""
-    middle = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], -search.room[r] - 1)
+    middle = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], -search.room[r] - 1)
     e = middle - 1
     while e >= rows.use_start[r] and search.taken[rows.use_item[e]] == 0:
         e -= 1

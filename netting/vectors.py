@@ -20,6 +20,7 @@ class Vectors:
         self.compiled = compiled
         self.search_kernel: Any = load("netting.search_kernel", compiled=compiled)
         self.branch_kernel: Any = load("netting.branch_kernel", compiled=compiled)
+        self.climb_kernel: Any = load("netting.climb_kernel", compiled=compiled)
         self.flow_kernel: Any = load("netting.flow_kernel", compiled=compiled)
         self.rows = self._rows(self.search_kernel)
         self.search = self._search(self.search_kernel)
@@ -32,6 +33,7 @@ class Vectors:
         self.graph = self.flow_kernel.index(nodes, tail, head, weight)
         self.scratch = self.flow_kernel.room(nodes)
         self.fixings = self._fixings(self.branch_kernel, tail, head)
+        self.sizes, self.order, self.rank = self._by_size()
         self.work = self.branch_kernel.Work(
             lower=self.zeros(len(arcs)),
             upper=self.zeros(len(arcs)),
@@ -65,6 +67,19 @@ class Vectors:
         return [
             row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
         ]
+
+    def _by_size(self) -> tuple[list[int], Any, Any]:
+        """Return the sizes of whole items with an arc, the largest first; which these are; and each item's place."""
+        start, arc = self.fixings.item_start, self.fixings.item_arc
+        sized = sorted(
+            (-max(int(self.capacity[arc[e]]) for e in range(start[at], start[at + 1])), at)
+            for at, item in enumerate(self.instance.items)
+            if start[at] < start[at + 1] and not item.split
+        )
+        rank = [len(sized)] * len(self.instance.items)
+        for place, (_, at) in enumerate(sized):
+            rank[at] = place
+        return [-size for size, _ in sized], self.vector(at for _, at in sized), self.vector(rank)
 
     def _rows(self, kernel: ModuleType) -> Any:
         instance = self.instance

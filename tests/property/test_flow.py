@@ -167,6 +167,34 @@ def test_resuming_ends_where_starting_again_does(
             assert min(state.potential) >= 0
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    problems(), st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), min_size=1, max_size=3), st.integers(0, 900)
+)
+def test_a_repair_is_given_up_only_where_it_cannot_exceed_the_floor(
+    problem: Problem, changed: list[tuple[int, bool]], floor: int
+) -> None:
+    kernel = load("netting.flow_kernel", compiled=False)
+    arcs, nodes = len(problem.tails), len(problem.liquidity)
+    graph, scratch = kernel.index(nodes, problem.tails, problem.heads, problem.weights), kernel.room(nodes)
+    states = [
+        kernel.State([0] * arcs, [*problem.capacities], [0] * arcs, [*problem.liquidity], [0] * nodes, [0])
+        for _ in range(2)
+    ]
+    ends = [number % arcs for number, _ in changed] if arcs else []
+    for state in states:
+        kernel.solve(graph, state, scratch)
+        for k, (_, settles) in zip(ends, changed, strict=False):
+            state.lower[k] = state.upper[k] = problem.capacities[k] if settles else 0
+    status, _ = kernel.resume(graph, states[0], scratch, ends, len(ends))
+    above, _ = kernel.resume_above(graph, states[1], scratch, ends, len(ends), floor)
+    assert not any(scratch.level)
+    if above != kernel.BEATEN:
+        assert (above, states[1]) == (status, states[0])
+    else:
+        assert status == kernel.INFEASIBLE or states[0].total[0] <= floor
+
+
 def test_the_triangle_clears_its_smallest_debt() -> None:
     found = solve([0, 1, 2], [1, 2, 0], [5, 7, 9], None, [0, 0, 0])
     assert found.flow == (5, 5, 5)

@@ -243,6 +243,16 @@ def test_compiled_kernels_take_the_steps_of_interpreted_ones(seed: int, monkeypa
     assert resolve(payments, limits, work=300_000) == compiled
 
 
+def test_climbing_finds_what_plunging_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = [drawn(seed, banks=20, count=600) for seed in range(1, 4)]
+    climbed = [resolve(payments, limits, work=20_000_000) for payments, limits in queues]
+    for (payments, limits), found in zip(queues, climbed, strict=True):
+        check_bound(payments, limits, found.certificate)
+    monkeypatch.setattr("netting.branch.CLIMB_SHARE", 10**9)
+    without = [resolve(payments, limits, work=20_000_000) for payments, limits in queues]
+    assert all(with_it.value > plain.value for with_it, plain in zip(climbed, without, strict=True))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_amounts_beyond_a_machine_word_are_searched_exactly(seed: int) -> None:
     payments, limits = drawn(seed, count=40)
