@@ -32,11 +32,12 @@ LOCAL_MAX = 300_000
 LOCAL_COST = 10
 """A look of the local search takes about as long as so many of the flow's."""
 LEVELS = (1_000, 3_000, 10_000, 30_000)
-"""Climbing holds the items of more than such shares of all, one share after the other."""
-CLIMB_WORK = 10_000_000
-"""A share's climbing ends at so much work."""
+"""Climbing holds the items of more than a 1,000th of all, then those of more than a 3,000th, and so on."""
+CLIMB_WORK = 30_000_000
+CLIMB_LEAST = 3_000_000
+"""A climb ends at so much work, of which so much is left for each level."""
 CLIMB_SHARE = 2
-"""No climbing begins while it has taken more than such a share of all the work."""
+"""One part in so many of all the work is for climbing."""
 MULTIPLIERS_MAX = 2**24
 """The tree isn't grown beyond so many multipliers (128 MB)."""
 INTERPRETED_MAX = 64
@@ -277,9 +278,10 @@ class Branching:
         """Improve the selection found last by what the flow says of its largest items, then of ever smaller ones."""
         v, kernel, before = self._v, self._v.climb_kernel, self.work
         taken, value = list(v.search.best), self._found
-        for share in LEVELS:
+        left = CLIMB_WORK
+        for after, share in zip(range(len(LEVELS) - 1, -1, -1), LEVELS, strict=True):
             count = bisect_left(v.sizes, -(self._volume // share), key=lambda size: -size)
-            if count < self._width:
+            if count < self._width:  # The flow leaves about as many undecided: too few to hold.
                 continue
             self._go_to(0)
             for at, one in enumerate(taken):
@@ -292,11 +294,12 @@ class Branching:
                 break
             steps, swapped = kernel.climb(
                 v.graph, self._state, self._other, v.scratch, v.fixings, v.rows, v.work, v.order, v.rank, count,
-                CLIMB_WORK, self._top,
+                left - after * CLIMB_LEAST, self._top,
             )  # fmt: skip
             if swapped:
                 self._swap()
             self.work += int(steps)
+            left -= int(steps)
             kernel.allow(v.fixings, self._state, self._most)
             self._reach()
             if self._found > value:
