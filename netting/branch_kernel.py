@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 kernel, ints = toolchain(__name__)
 _flow = beside(__name__, "netting.flow_kernel")
-resume = _flow.resume
+copy_state, resume = _flow.copy, _flow.resume
 
 Vector = MutableSequence[int]
 
@@ -84,11 +84,9 @@ class Work(NamedTuple):
 @kernel
 def copy(source: State, most: Vector, target: State, target_most: Vector) -> None:
     """Copy a state and what goes with it."""
-    for a in range(len(source.flow)):
-        target.lower[a], target.upper[a], target.flow[a] = source.lower[a], source.upper[a], source.flow[a]
-    for i in range(len(source.slack)):
-        target.slack[i], target.potential[i], target_most[i] = source.slack[i], source.potential[i], most[i]
-    target.total[0] = source.total[0]
+    copy_state(source, target)
+    for i in range(len(most)):
+        target_most[i] = most[i]
 
 
 @kernel

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 kernel, ints = toolchain(__name__)
 _flow = beside(__name__, "netting.flow_kernel")
-_resume, _resume_above = _flow.resume, _flow.resume_above
+_copy, _resume, _resume_above = _flow.copy, _flow.resume, _flow.resume_above
 _below = beside(__name__, "netting.search_kernel").below
 
 Vector = MutableSequence[int]
@@ -105,11 +105,7 @@ def _try(
     top: int,
 ) -> tuple[bool, int]:
     """Change item k, and item y unless it is -1, in the copy `other`. Tells whether the value rises, and the work."""
-    for a in range(len(state.flow)):
-        other.lower[a], other.upper[a], other.flow[a] = state.lower[a], state.upper[a], state.flow[a]
-    for i in range(len(state.slack)):
-        other.slack[i], other.potential[i] = state.slack[i], state.potential[i]
-    other.total[0] = state.total[0]
+    _copy(state, other)
     count = _change(fixings, other, work, k, 0)
     if y >= 0:
         count = _change(fixings, other, work, y, count)

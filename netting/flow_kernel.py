@@ -142,6 +142,16 @@ def room(nodes: int) -> Scratch:
 
 
 @kernel
+def copy(source: State, target: State) -> None:
+    """Copy a state into another of the same size."""
+    for a in range(len(source.flow)):
+        target.lower[a], target.upper[a], target.flow[a] = source.lower[a], source.upper[a], source.flow[a]
+    for i in range(len(source.slack)):
+        target.slack[i], target.potential[i] = source.slack[i], source.potential[i]
+    target.total[0] = source.total[0]
+
+
+@kernel
 def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
     """Find an optimal flow and potentials for the bounds and liquidity in `state`. Returns (status, work)."""
     start, middle, other, arc, cost = graph.start, graph.middle, graph.other, graph.arc, graph.cost
