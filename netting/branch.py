@@ -54,7 +54,8 @@ class Branching:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self._net = network(instance)
-        compiled = len(instance.items) > INTERPRETED_MAX and compilable(instance, self._net)
+        fits = compilable(instance, self._net)
+        compiled = len(instance.items) > INTERPRETED_MAX and fits
         self._v = Vectors(instance, self._net, compiled=compiled)
         self._kernel = self._v.branch_kernel
         self._state, self._other = self._v.state(), self._v.state()
@@ -74,8 +75,8 @@ class Branching:
         _, self.work = self._v.flow_kernel.solve(self._v.graph, self._state, self._v.scratch)
         self._plunges, self._found, self._climbed = 0, 0, 0
         self._rooms = self._v.vector(self._v.rooms())
-        # Not exceeded in practice; what is multiplied by a potential up to this can't exceed an int64.
-        self._top = SUM_MAX // (16 * self._net.plenty)
+        # Climbing multiplies by potentials; up to this one, which they don't reach in practice, that fits in an int64.
+        self._top = SUM_MAX // (16 * self._net.plenty) if fits else SUM_MAX * self._net.plenty
         self._open: list[tuple[int, int]] = []
         # The bound of nodes that can't be branched on: a part of a split breaks what the relaxation doesn't know.
         self._rest = 0

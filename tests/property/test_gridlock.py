@@ -255,15 +255,15 @@ def test_climbing_finds_what_plunging_alone_does_not(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("seed", range(3))
 def test_amounts_beyond_a_machine_word_are_searched_exactly(seed: int) -> None:
-    payments, limits = drawn(seed, count=40)
+    payments, limits = drawn(seed, banks=8, count=120)
     scale = 10**28
     great = Limits(
         balances={account: amount * scale for account, amount in limits.balances.items()},
         reserved={account: amount * scale for account, amount in limits.reserved.items()},
         bilateral={pair: amount * scale for pair, amount in limits.bilateral.items()},
     )
-    found = resolve([replace(p, amount=p.amount * scale) for p in payments], great, work=100_000)
-    small = resolve(payments, limits, work=100_000)
+    found = resolve([replace(p, amount=p.amount * scale) for p in payments], great, work=500_000)
+    small = resolve(payments, limits, work=500_000)
     assert (found.settled, found.value, found.upper_bound) == (
         small.settled,
         small.value * scale,
