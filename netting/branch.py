@@ -279,22 +279,23 @@ class Branching:
         """Improve the selection found last by what the flow says of its largest items, then of ever smaller ones."""
         v, kernel, before = self._v, self._v.climb_kernel, self.work
         taken, value = list(v.search.best), self._found
+        sizes, order, rank = v.by_size
         left = CLIMB_WORK
         for after, share in zip(range(len(LEVELS) - 1, -1, -1), LEVELS, strict=True):
-            count = bisect_left(v.sizes, -(self._volume // share), key=lambda size: -size)
+            count = bisect_left(sizes, -(self._volume // share), key=lambda size: -size)
             if count < self._width:  # The flow leaves about as many undecided: too few to hold.
                 continue
             self._go_to(0)
             for at, one in enumerate(taken):
                 v.search.taken[at] = one
             status, steps = kernel.hold(
-                v.graph, self._state, v.scratch, v.fixings, v.work, v.order, count, v.search.taken
+                v.graph, self._state, v.scratch, v.fixings, v.work, order, count, v.search.taken
             )
             self.work += int(steps)
             if status or not kernel.low(self._state, self._top):
                 break
             steps, swapped = kernel.climb(
-                v.graph, self._state, self._other, v.scratch, v.fixings, v.rows, v.work, v.order, v.rank, count,
+                v.graph, self._state, self._other, v.scratch, v.fixings, v.rows, v.work, order, rank, count,
                 left - after * CLIMB_LEAST, self._top,
             )  # fmt: skip
             if swapped:

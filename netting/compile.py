@@ -8,7 +8,7 @@ instance too. Both take the same steps, so they give the same numbers.
 A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kernels of other modules from
 `beside(__name__, other)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the numbers
 of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing to
-calculate with: of two of them, or of one and an int64, numba makes a float.
+calculate with: compiled, the difference of two of them has no sign either.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,6 @@ class Vectors:
         self.graph = self.flow_kernel.index(nodes, tail, head, weight)
         self.scratch = self.flow_kernel.room(nodes)
         self.fixings = self._fixings(self.branch_kernel, tail, head)
-        self.sizes, self.order, self.rank = self._by_size()
         self.work = self.branch_kernel.Work(
             lower=self.zeros(len(arcs)),
             upper=self.zeros(len(arcs)),
@@ -61,15 +61,9 @@ class Vectors:
             total=self.zeros(1),
         )
 
-    def rooms(self) -> list[int]:
-        """Return the room of each row before anything settles, cut where no row could need more."""
-        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
-        return [
-            row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
-        ]
-
-    def _by_size(self) -> tuple[list[int], Any, Any]:
-        """Return the sizes of whole items with an arc, the largest first; which these are; and each item's place."""
+    @cached_property
+    def by_size(self) -> tuple[list[int], Any, Any]:
+        """The sizes of whole items with an arc, the largest first; which these are; and the place of each item."""
         start, arc = self.fixings.item_start, self.fixings.item_arc
         sized = sorted(
             (-max(int(self.capacity[arc[e]]) for e in range(start[at], start[at + 1])), at)
@@ -80,6 +74,13 @@ class Vectors:
         for place, (_, at) in enumerate(sized):
             rank[at] = place
         return [-size for size, _ in sized], self.vector(at for _, at in sized), self.vector(rank)
+
+    def rooms(self) -> list[int]:
+        """Return the room of each row before anything settles, cut where no row could need more."""
+        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
+        return [
+            row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
+        ]
 
     def _rows(self, kernel: ModuleType) -> Any:
         instance = self.instance
