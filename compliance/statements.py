@@ -1,7 +1,7 @@
 """The documents that members sign: closed schemas, canonical JSON, DSSE payload types.
 
 Money is an integer number of minor units, written as a string of digits, beside its ISO 4217 code. Every
-document is encoded by `compliance.canonical` (RFC 8785), so that two members who mean the same sign the same
+document is encoded by `compliance.crypto.canonical` (RFC 8785), so that two members who mean the same sign the same
 bytes. A member is named by its BIC (ISO 9362).
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from compliance.keys import VerifyingKey
+from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic, Member, TrustList
 
 

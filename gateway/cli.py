@@ -29,9 +29,9 @@ COMMANDS: dict[str, Source] = {
     "participant": Source("participants.cli", "Run a bank's node."),
     "agent": Source("gateway.agent.cli", "Run the settlement agent."),
     "console": Source("tui.cli", "Watch the clearing house live and, with --operate, run it."),
-    "export": Source("gateway.federation.audit_cli", "Write the signed archive of a cycle."),
+    "export": Source("gateway.federation.commands.audit", "Write the signed archive of a cycle."),
     "verify": Source(
-        "gateway.federation.audit_cli", "Check an export offline: every signature, and the netting again."
+        "gateway.federation.commands.audit", "Check an export offline: every signature, and the netting again."
     ),
     "net": Source("gateway.analysis.cli", "Net the obligations of a file, and say why a bank's net is what it is."),
     "gridlock": Source(

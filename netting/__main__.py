@@ -1,6 +1,6 @@
 """`python -m netting`: compile the kernels once, so that nobody waits for it later.
 
-Small instances of every kind are worked on; numba keeps what it compiled beside the package (`netting.compile`).
+Small instances of every kind are worked on; numba keeps what it compiled (`netting.kernels.compile`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 from netting import clearing_vector, flow, zero_sum
 from netting.batch import Batch
 from netting.branch import Branching
-from netting.compile import load
 from netting.figures import bilateral, multilateral
 from netting.gridlock import resolve
 from netting.instance import instance
+from netting.kernels.compile import load
 from netting.queue import Limits, Payment, queued
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         batch = Batch(("EUR",), ("A", "B", "C"), np.zeros(3, np.int16), banks, np.roll(banks, 1), amounts)
         multilateral(batch)
         bilateral(batch)
-    for name in ("netting.zero_sum_kernel", "netting.clearing_vector_kernel"):
+    for name in ("netting.kernels.zero_sum", "netting.kernels.clearing_vector"):
         load(name, compiled=True)
     zero_sum.groups([-11, -23, -41, -3, -7, -90, 5, 13, 16, 2, 50, 89])
     debts = 20_000

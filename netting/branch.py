@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from netting.certificate import Certificate, Node
-from netting.compile import SUM_MAX
 from netting.instance import Instance
+from netting.kernels.compile import SUM_MAX
 from netting.network import compilable, network
 from netting.vectors import Vectors
 

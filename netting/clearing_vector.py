@@ -25,7 +25,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
-from netting.compile import load, vector
+from netting.kernels.compile import load, vector
 from netting.model import AMOUNT_MAX, Obligation, canonicalise
 from netting.refused import RefusedError
 
@@ -126,7 +126,7 @@ def clear_edges(
     """
     total = _sum(amount)
     compiled = len(amount) >= _COMPILED_FROM and total < _COMPILED_SUM_MAX
-    kernel = load("netting.clearing_vector_kernel", compiled=compiled)
+    kernel = load("netting.kernels.clearing_vector", compiled=compiled)
     # More cash than all debts together is as good as that much, and fits.
     has = vector((min(int(one), total) for one in cash), compiled=compiled)
     paid = vector(amount, compiled=compiled)

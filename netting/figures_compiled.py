@@ -1,4 +1,4 @@
-"""Plain netting of many obligations: the kernels of `figures_kernel`, on several threads.
+"""Plain netting of many obligations: the kernels of `kernels.figures`, on several threads.
 
 Each thread adds up a part of the obligations by itself and the parts are added in the end, or each has rows of its
 own. Integers add up to the same in any order, so how many threads there are changes no number.
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from netting import figures_kernel as kernel
-from netting.compile import SUM_MAX
+from netting.kernels import figures as kernel
+from netting.kernels.compile import SUM_MAX
 
 THREADS_MAX = 8
 OBLIGATIONS_PER_THREAD = 250_000

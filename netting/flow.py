@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netting.compile import COUNT_MAX, SUM_MAX, load, vector
+from netting.kernels.compile import COUNT_MAX, SUM_MAX, load, vector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def solve(
         raise FlowError("sums or numbers are too large for the compiled kernel")
     if compiled is None:
         compiled = compilable and arcs > INTERPRETED_MAX
-    kernel = load("netting.flow_kernel", compiled=compiled)
+    kernel = load("netting.kernels.flow", compiled=compiled)
     if weights is None:
         weights = _ones(arcs, compiled=compiled)
     graph = kernel.index(nodes, *(_kept(values, compiled=compiled) for values in (tails, heads, weights)))

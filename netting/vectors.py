@@ -7,8 +7,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from netting.compile import load, vector, zeros
 from netting.instance import Instance
+from netting.kernels.compile import load, vector, zeros
 from netting.network import Network
 
 
@@ -19,10 +19,10 @@ class Vectors:
         self.instance = instance
         self.network = net
         self.compiled = compiled
-        self.search_kernel: Any = load("netting.search_kernel", compiled=compiled)
-        self.branch_kernel: Any = load("netting.branch_kernel", compiled=compiled)
-        self.climb_kernel: Any = load("netting.climb_kernel", compiled=compiled)
-        self.flow_kernel: Any = load("netting.flow_kernel", compiled=compiled)
+        self.search_kernel: Any = load("netting.kernels.search", compiled=compiled)
+        self.branch_kernel: Any = load("netting.kernels.branch", compiled=compiled)
+        self.climb_kernel: Any = load("netting.kernels.climb", compiled=compiled)
+        self.flow_kernel: Any = load("netting.kernels.flow", compiled=compiled)
         self.rows = self._rows(self.search_kernel)
         self.search = self._search(self.search_kernel)
         arcs = net.arcs

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from netting.compile import load, vector
+from netting.kernels.compile import load, vector
 
 EXACT_MAX = 20
 TRIPLES_MAX = 1_000
@@ -77,7 +77,7 @@ def _exact(nets: Sequence[int], rest: list[int]) -> list[tuple[int, ...]]:
     if len(zero) == 1:
         return [tuple(rest)]
     compiled = len(rest) >= _COMPILED_FROM
-    kernel = load("netting.zero_sum_kernel", compiled=compiled)
+    kernel = load("netting.kernels.zero_sum", compiled=compiled)
     chain = [int(subset) for subset in kernel.longest_chain(len(rest), vector(zero, compiled=compiled))]
     links = zip(chain, [*chain[1:], 0], strict=True)
     return sorted(tuple(rest[bit] for bit in range(len(rest)) if (whole ^ part) >> bit & 1) for whole, part in links)

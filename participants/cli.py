@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from participants import intake
+from participants.intake import command
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 app = typer.Typer(name="participant", help="A bank's node.", no_args_is_help=True)
 
 DATABASE = "participant"
-PACKAGE = "participants"
+PACKAGE = "participants.ledger"
 
-intake.register(app)
+command.register(app)
 
 
 @app.command()
@@ -31,8 +31,8 @@ def init(
     ] = None,
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
-    from gateway.federation.institution import application
-    from gateway.federation.membership import SettlementAccount
+    from gateway.federation.identity.institution import application
+    from gateway.federation.identity.membership import SettlementAccount
 
     settings = _settings()
     settlement = None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic)
@@ -46,10 +46,10 @@ def init(
 @app.command()
 def serve() -> None:
     """Run the bank's node until it is told to stop. Brings its database up to date first."""
-    from gateway.federation.database import migrate
-    from gateway.federation.postgres import database
-    from gateway.federation.serve import run
-    from participants.app import bank_app
+    from gateway.federation.http.serve import run
+    from gateway.federation.storage.database import migrate
+    from gateway.federation.storage.postgres import database
+    from participants.api.app import bank_app
 
     settings = _settings()
     with database(settings, DATABASE) as url:
@@ -62,7 +62,7 @@ def token(
     subject: Annotated[str, typer.Option("--subject", help="Who of the bank's staff is asking.")] = "operations",
 ) -> None:
     """Print an access token for a member of the bank's own staff, good for five minutes."""
-    from gateway.federation.institution import staff_token
+    from gateway.federation.identity.institution import staff_token
 
     typer.echo(staff_token(_settings(), subject))
 
@@ -70,7 +70,7 @@ def token(
 @app.command()
 def fsck() -> None:
     """Prove the ledger from its journal: every balance, lane and queue recomputed. Exit code 1 if anything differs."""
-    from participants.fsck import run_fsck
+    from participants.audit.fsck import run_fsck
 
     raise typer.Exit(run_fsck(_settings()))
 

@@ -9,22 +9,22 @@ from typing import Any
 import asyncpg
 import structlog
 
-from compliance.keys import VerifyingKey
-from gateway.federation.client import FederationClient, MemberIdentity, RemoteError
-from gateway.federation.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
-from gateway.federation.identity import TokenVerifier
-from gateway.federation.postgres import dsn
-from gateway.federation.problems import Refusal
+from compliance.crypto.keys import VerifyingKey
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.identity.trust import TrustError, TrustStore
 from gateway.federation.settings import NodeSettings, SettingsError
-from gateway.federation.trust import TrustError, TrustStore
-from participants import events
-from participants.events import PaymentOrder
-from participants.follower import Follower
-from participants.inbound import Inbound
-from participants.ledger import Ledger
-from participants.outbound import Outbound
-from participants.payments import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders
-from participants.screening import Screener
+from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
+from gateway.federation.storage.postgres import dsn
+from participants.cycle.follower import Follower
+from participants.ledger import events
+from participants.ledger.events import PaymentOrder
+from participants.ledger.writer import Ledger
+from participants.payments.decisions import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders
+from participants.payments.inbound import Inbound
+from participants.payments.outbound import Outbound
+from participants.payments.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 
@@ -69,7 +69,7 @@ class BankNode:
         await self._trust_list()
         engine = create_engine(self.database_url, pool_size=1)
         try:
-            await check_schema(engine, "participants")
+            await check_schema(engine, "participants.ledger")
         finally:
             await engine.dispose()
         self.pool = await asyncpg_pool(self.database_url, max_size=6, application_name=f"concordat {self.bic}")

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 import httpx
 
-from compliance import dsse
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
-from gateway.federation.identity import issue_access_token
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.identity.trust import TrustStore
 from gateway.federation.iso20022 import Movement, StatusReport, read_status, settlement_request
 from gateway.federation.settings import NodeSettings
-from gateway.federation.trust import TrustStore
 
 AGENT, COORDINATOR, ALFA, BETA, GAMMA = "AGNTXXS0", "CNCDXXC0", "ALFADEFF", "BETADEFF", "GAMMDEFF"
 # Nobody listens there: the agent works from the trust list it has kept.

@@ -10,17 +10,15 @@ import asyncpg
 import msgspec
 from support import uuid7
 
-from compliance import canonical, dsse, merkle
-from compliance.keys import SigningKey
+from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto.keys import SigningKey
 from compliance.statements import (
     InstructionLine,
     PositionStatement,
     SettlementFinality,
     SettlementInstruction,
 )
-from gateway.federation.database import APP_ROLE
-from gateway.federation.postgres import dsn
-from gateway.federation.wire import (
+from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
@@ -28,14 +26,16 @@ from gateway.federation.wire import (
     PaymentOutcome,
     PaymentTerms,
 )
-from participants import cycle_reads, events, store
-from participants.accounts import AccountOutcome, OpenAccounts
-from participants.books import LaneKey
-from participants.cycle import FixCut, PostSettlement, RecordInstruction, RecordSigned, statements
-from participants.events import AccountOpening, Hit, PaymentOrder
-from participants.inbound import leaf_of
-from participants.ledger import Ledger
-from participants.payments import (
+from gateway.federation.storage.database import APP_ROLE
+from gateway.federation.storage.postgres import dsn
+from participants.cycle import reads
+from participants.cycle.statements import FixCut, PostSettlement, RecordInstruction, RecordSigned, statements
+from participants.ledger import events, store
+from participants.ledger.accounts import AccountOutcome, OpenAccounts
+from participants.ledger.books import LaneKey
+from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.ledger.writer import Ledger
+from participants.payments.decisions import (
     ApplyAnswers,
     CheckedOrder,
     OrderOutcome,
@@ -44,6 +44,7 @@ from participants.payments import (
     SentPayment,
     SubmitOrders,
 )
+from participants.payments.inbound import leaf_of
 
 ALFA, BETA, AGENT = "ALFADEFF", "BETAFRPP", "AGNTBEB1"
 HIT = Hit(party="debtor", list="TEST", entry="1", listed_name="Ivan Listed", score=100, method="exact")
@@ -174,7 +175,7 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
     coordinator = SigningKey.generate()
     cuts: dict[LaneKey, int] = {}
     for one in banks:
-        known = await cycle_reads.lanes(one.connection)
+        known = await reads.lanes(one.connection)
         receiving = [key for key in known if key.receiver == one.bic]
         currencies = {key.currency for key in known}
         envelope = await one.ledger.submit(FixCut(cycle, currencies, receiving, one.key))
@@ -182,7 +183,7 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
             cuts[LaneKey(lane["sender"], one.bic, lane["currency"])] = lane["last_sequence"]
     first: list[PositionStatement] = []
     for one in banks:
-        points = await cycle_reads.points(
+        points = await reads.points(
             one.connection, {key: cut for key, cut in cuts.items() if one.bic in (key.sender, key.receiver)}
         )
         found = statements(bank=one.bic, cycle=cycle, points=points)
@@ -211,7 +212,7 @@ async def _settle_one(one: Bank, cycle: str, found: Sequence[PositionStatement],
         for flow in statement.flows:
             if flow.last_sequence >= flow.first_sequence:
                 key = LaneKey(flow.sender, flow.receiver, statement.currency)
-                totals[key, flow.last_sequence] = await cycle_reads.total_at(one.connection, key, flow.last_sequence)
+                totals[key, flow.last_sequence] = await reads.total_at(one.connection, key, flow.last_sequence)
     currency = found[0].currency
     instruction = SettlementInstruction(
         id=f"{cycle}/{one.bic}/{currency}", cycle=cycle, participant=one.bic, currency=currency, net_minor=str(net),

@@ -17,9 +17,9 @@ import pytest
 from litestar import Litestar
 from support import Live, NewDatabase
 
-from gateway.federation.database import migrate
-from gateway.federation.postgres import EmbeddedServer, async_url, create_database, drop_database
-from gateway.federation.serve import NodeServer, server
+from gateway.federation.http.serve import NodeServer, server
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import EmbeddedServer, async_url, create_database, drop_database
 
 # A test's database needs no durability.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
@@ -50,7 +50,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 async def new_database(postgres_url: str) -> AsyncIterator[NewDatabase]:
-    """A factory: `await new_database("participants")` is the URL of a fresh database with that package's schema.
+    """A factory: `await new_database("participants.ledger")` is the URL of a fresh database with that package's schema.
 
     `await new_database()` is an empty one. All are dropped after the test.
     """

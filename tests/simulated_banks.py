@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from compliance import canonical, dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey, VerifyingKey
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.statements import (
     PAYLOAD_TYPES,
     CycleCut,
@@ -29,9 +29,10 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from gateway.coordinator.clock import now, timestamp
-from gateway.federation.identity import TOKEN_LIFETIME_MAX_S, issue_access_token
-from gateway.federation.membership import Application, OfferedKey, SettlementAccount
-from gateway.federation.wire import Event, Events, SenderCuts, StatementSubmission, StatementVerdicts
+from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount
+from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.messages.attestation import SenderCuts, StatementSubmission, StatementVerdicts
+from gateway.federation.messages.events import Event, Events
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from gateway.federation.views import ProposalView
-from gateway.federation.wire import CycleState
+from gateway.federation.messages.cycles import CycleState
+from gateway.federation.messages.proposals import ProposalView
 from tui.model import Snapshot, liquidity, money, pending
 
 Pane = Literal["cycles", "cycle", "positions", "participants", "proposals", "events"]

@@ -7,19 +7,12 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.federation.client import FederationClient, Query
-from gateway.federation.views import (
-    Checks,
-    CyclePage,
-    CycleProgress,
-    OpenCycle,
-    ParticipantPage,
-    ParticipantView,
-    Positions,
-    Proposals,
-    ProposalView,
-)
-from gateway.federation.wire import Cycle, Decision, Events, Message, ProposalRequest
+from gateway.federation.http.client import FederationClient, Query
+from gateway.federation.messages.base import Message
+from gateway.federation.messages.cycles import Checks, Cycle, CyclePage, CycleProgress, OpenCycle, Positions
+from gateway.federation.messages.events import Events
+from gateway.federation.messages.participants import ParticipantPage, ParticipantView
+from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
 
 T = TypeVar("T")
 CYCLES_SHOWN = 50

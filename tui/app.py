@@ -18,8 +18,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
-from gateway.federation.client import RemoteError
-from gateway.federation.views import ProposalView
+from gateway.federation.http.client import RemoteError
+from gateway.federation.messages.proposals import ProposalView
 from tui import export, tables
 from tui.actions import ACTIONS, BY_ID, Action, Pane, applies, form_for, unlocked
 from tui.api import Caller, ConsoleApi

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.federation.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
 
 
 def console(
@@ -30,7 +30,7 @@ def console(
 ) -> None:
     """Watch the clearing house live and, with --operate, run it."""
     # Imported here, so that the other commands don't wait for Textual.
-    from compliance.keys import SigningKey
+    from compliance.crypto.keys import SigningKey
     from tui.run import Settings, run
 
     try:

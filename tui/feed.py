@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gateway.federation.client import RemoteError, RemoteProblem
-from gateway.federation.wire import Event, Events
+from gateway.federation.http.client import RemoteError, RemoteProblem
+from gateway.federation.messages.events import Event, Events
 from tui.api import ConsoleApi
 from tui.model import EVENTS_KEPT, RUNNING, TERMINAL, Snapshot, cycle_to_follow
 

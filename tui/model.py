@@ -11,16 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from gateway.federation.messages.cycles import Checks, CycleProgress, CycleState, CycleSummary, Positions
+from gateway.federation.messages.events import Event
+from gateway.federation.messages.participants import ParticipantView
+from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.money import format_minor
-from gateway.federation.views import (
-    Checks,
-    CycleProgress,
-    CycleSummary,
-    ParticipantView,
-    Positions,
-    ProposalView,
-)
-from gateway.federation.wire import CycleState, Event
 
 STALE_AFTER_S = 15.0
 EVENTS_KEPT = 500

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.federation import correlation
-from gateway.federation.client import RemoteError, RemoteProblem
-from gateway.federation.views import ProposalView
-from gateway.federation.wire import Decision, ProposalRequest
+from gateway.federation.http import correlation
+from gateway.federation.http.client import RemoteError, RemoteProblem
+from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from tui.actions import Action, Answer
 from tui.api import ConsoleApi
 from tui.feed import said

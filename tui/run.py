@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compliance.keys import SigningKey
-from gateway.federation.client import FederationClient
+from compliance.crypto.keys import SigningKey
+from gateway.federation.http.client import FederationClient
 from tui.api import ConsoleApi
 from tui.app import ConsoleApp, Options
 from tui.journal import Journal, default_path

@@ -9,17 +9,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from gateway.federation.views import (
-    Checks,
-    CurrencyTotal,
-    CycleProgress,
-    CycleSummary,
-    ParticipantStatus,
-    ParticipantView,
-    Positions,
-    ProposalView,
-)
-from gateway.federation.wire import BreakNotice, Event
+from gateway.federation.messages.attestation import BreakNotice
+from gateway.federation.messages.cycles import Checks, CurrencyTotal, CycleProgress, CycleSummary, Positions
+from gateway.federation.messages.events import Event
+from gateway.federation.messages.participants import ParticipantStatus, ParticipantView
+from gateway.federation.messages.proposals import ProposalView
 from tui.model import Tone, age_of, bar, clock, decimal, limit_use, money, plain, state_tone
 
 

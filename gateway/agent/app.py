@@ -14,25 +14,25 @@ from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, JSONBody, QueryParameter, RawBody
 
-from compliance.keys import VerifyingKey
+from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic
 from gateway.agent.ledger import Ledger
 from gateway.federation import iso20022
-from gateway.federation.client import FederationClient, MemberIdentity, RemoteError
-from gateway.federation.database import asyncpg_pool, head_revision
-from gateway.federation.identity import Claims, TokenVerifier
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.tokens import Claims, TokenVerifier
+from gateway.federation.identity.trust import TrustError, TrustStore
 from gateway.federation.iso20022 import MessageReason, MessageRefused
-from gateway.federation.node import create_app, requires
-from gateway.federation.problems import Refusal
-from gateway.federation.settings import NodeSettings, SettingsError
-from gateway.federation.settlement import (
+from gateway.federation.messages.settlement import (
     AccountOpening,
     Funding,
     FundingReceipt,
     SettlementAccountView,
     SettlementNotifications,
 )
-from gateway.federation.trust import TrustError, TrustStore
+from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.storage.database import asyncpg_pool, head_revision
 
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30

@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 
 if TYPE_CHECKING:
-    from gateway.federation.client import FederationClient, MemberIdentity
+    from gateway.federation.http.client import FederationClient, MemberIdentity
     from gateway.federation.settings import NodeSettings
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def init(
     ] = None,
 ) -> None:
     """Make the agent's keys and print its application for membership, for the coordinator's operator."""
-    from gateway.federation.institution import application
+    from gateway.federation.identity.institution import application
 
     text = application(_settings(), name)
     if out is None:
@@ -43,9 +43,9 @@ def init(
 def serve() -> None:
     """Run the agent until it is told to stop. Brings its database up to date first."""
     from gateway.agent.app import PACKAGE, build_app
-    from gateway.federation.database import migrate
-    from gateway.federation.postgres import database
-    from gateway.federation.serve import run
+    from gateway.federation.http.serve import run
+    from gateway.federation.storage.database import migrate
+    from gateway.federation.storage.postgres import database
 
     settings = _settings()
     with database(settings, DATABASE) as url:
@@ -56,7 +56,7 @@ def serve() -> None:
 @app.command()
 def token(subject: Annotated[str, _SUBJECT] = "operations") -> None:
     """Print an access token for a member of the agent's staff, good for five minutes."""
-    from gateway.federation.institution import staff_token
+    from gateway.federation.identity.institution import staff_token
 
     typer.echo(staff_token(_settings(), subject))
 
@@ -69,7 +69,7 @@ def open_account(
     subject: Annotated[str, _SUBJECT] = "operations",
 ) -> None:
     """Open a participant's settlement account at the running agent."""
-    from gateway.federation.settlement import AccountOpening, SettlementAccountView
+    from gateway.federation.messages.settlement import AccountOpening, SettlementAccountView
 
     settings = _settings()
     opening = AccountOpening(
@@ -95,7 +95,7 @@ def fund(
     subject: Annotated[str, _SUBJECT] = "operations",
 ) -> None:
     """Move central money to a participant's account at the running agent."""
-    from gateway.federation.settlement import Funding, FundingReceipt
+    from gateway.federation.messages.settlement import Funding, FundingReceipt
 
     settings = _settings()
     minor = _minor(amount, currency)
@@ -116,7 +116,7 @@ def fsck() -> None:
 
     from gateway.agent.fsck import Check
     from gateway.agent.fsck import fsck as check_books
-    from gateway.federation.postgres import database, dsn
+    from gateway.federation.storage.postgres import database, dsn
 
     async def check(url: str) -> tuple[Check, ...]:
         connection = await asyncpg.connect(dsn(url))
@@ -142,15 +142,15 @@ def _settings() -> NodeSettings:
 
 
 def _identity(settings: NodeSettings) -> MemberIdentity:
-    from gateway.federation.client import MemberIdentity
+    from gateway.federation.http.client import MemberIdentity
 
     return MemberIdentity(settings.bic, settings.keys_dir)
 
 
 def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient], Awaitable[T]]) -> T:
     """Ask the running agent something as one of its own staff."""
-    from gateway.federation.client import FederationClient, RemoteError
-    from gateway.federation.institution import staff_tokens
+    from gateway.federation.http.client import FederationClient, RemoteError
+    from gateway.federation.identity.institution import staff_tokens
 
     identity = _identity(settings)
     tokens = staff_tokens(identity.token, issuer=settings.url, subject=subject)

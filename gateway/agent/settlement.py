@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from compliance import canonical
+from compliance.crypto import canonical
 from gateway.federation.iso20022 import SettlementRequest
 from gateway.federation.iso20022.values import write_amount
 

@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _answer(file: str, form: str | None, cycles: Sequence[int], *, opens_at: int, day: int) -> bytes:
-    from compliance import canonical
+    from compliance.crypto import canonical
     from gateway.analysis.documents import collect, read_document
     from netting import advice
 

@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _answer(file: str, form: str | None, *, pre_net_pairs: bool, conservative: bool) -> bytes:
-    from compliance import canonical
+    from compliance.crypto import canonical
     from gateway.analysis.documents import collect, read_document
     from gateway.analysis.files import InputReason
     from gateway.analysis.queues import LimitsOf

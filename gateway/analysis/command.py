@@ -55,7 +55,7 @@ def write(output: Path | None, content: bytes) -> None:
 
     try:
         if output is not None:
-            from gateway.federation.whole_file import write_whole
+            from gateway.federation.storage.whole_file import write_whole
 
             write_whole(output, content)
             return

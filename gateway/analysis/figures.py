@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compliance import canonical
+from compliance.crypto import canonical
 from netting.explain import explain, share
 from netting.multilateral import CurrencyNetting
 

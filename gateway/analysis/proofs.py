@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import msgspec
 
-from compliance import canonical
+from compliance.crypto import canonical
 from gateway.analysis.files import Form, read_records
 from gateway.analysis.queues import Queue
 from netting.certificate import Certificate, CertificateError, Node

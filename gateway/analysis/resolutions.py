@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compliance import canonical
+from compliance.crypto import canonical
 from gateway.analysis.queues import Queue
 from netting.gridlock import Resolution
 

@@ -10,23 +10,25 @@ from litestar import Litestar
 from litestar.di import Provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from compliance.keys import VerifyingKey
-from gateway.coordinator import api_events, api_oauth, api_registry
+from compliance.crypto.keys import VerifyingKey
+from gateway.coordinator.access import api as access_api
+from gateway.coordinator.access.oauth import TokenService
 from gateway.coordinator.cycles import api as cycles_api
 from gateway.coordinator.cycles.driver import Driver
+from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import HttpSettlementClient
-from gateway.coordinator.feed import EventFeed
-from gateway.coordinator.oauth import TokenService
-from gateway.coordinator.registry import Registry
+from gateway.coordinator.log import api as log_api
+from gateway.coordinator.log.feed import EventFeed
+from gateway.coordinator.registry import api as registry_api
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
-from gateway.coordinator.schedule import Schedule
-from gateway.federation.client import AccessToken, FederationClient, MemberIdentity
-from gateway.federation.database import check_schema, create_engine
-from gateway.federation.identity import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
-from gateway.federation.membership import Application, OfferedKey
-from gateway.federation.node import create_app
+from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
+from gateway.federation.http.node import create_app
+from gateway.federation.identity.membership import Application, OfferedKey
+from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.storage.database import check_schema, create_engine
 
 PACKAGE = "gateway.coordinator"
 
@@ -116,9 +118,9 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         title="Concordat coordinator",
         version=version("concordat"),
         route_handlers=[
-            *api_registry.route_handlers,
-            *api_oauth.route_handlers,
-            *api_events.route_handlers,
+            *access_api.route_handlers,
+            *registry_api.route_handlers,
+            *log_api.route_handlers,
             *cycles_api.route_handlers,
         ],
         verifier=TokenVerifier(settings.bic, _own_token_key(base)),

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from gateway.coordinator.app import Foundation
     from gateway.coordinator.rulebook import Rulebook
-    from gateway.federation.membership import Application
+    from gateway.federation.identity.membership import Application
     from gateway.federation.settings import NodeSettings
 
 T = TypeVar("T")
@@ -49,9 +49,9 @@ def init(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
 def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     """Run the coordinator until it is told to stop. Brings its database up to date first."""
     from gateway.coordinator.app import PACKAGE, build
-    from gateway.federation.database import migrate
-    from gateway.federation.postgres import database
-    from gateway.federation.serve import run
+    from gateway.federation.http.serve import run
+    from gateway.federation.storage.database import migrate
+    from gateway.federation.storage.postgres import database
 
     settings, rules = _settings(), _rules(rulebook)
     with database(settings, DATABASE) as url:
@@ -68,7 +68,7 @@ def anchor(
     import msgspec
 
     from compliance.trust import Anchor
-    from gateway.federation.client import MemberIdentity
+    from gateway.federation.http.client import MemberIdentity
 
     settings = _settings()
     trusted = Anchor.of(settings.bic, MemberIdentity(settings.bic, settings.keys_dir).sign.verifying_key)
@@ -88,8 +88,8 @@ def add_operator(
     """Let an operator or auditor in by a public key; a known one gets the new key."""
     import re
 
-    from compliance.keys import VerifyingKey
-    from gateway.federation.client import MemberIdentity
+    from compliance.crypto.keys import VerifyingKey
+    from gateway.federation.http.client import MemberIdentity
 
     if not re.fullmatch(r"[a-z][a-z0-9._-]{0,63}", client_id):
         raise typer.BadParameter(
@@ -135,8 +135,9 @@ def status() -> None:
     """Show who is a member, and prove that the event log is whole."""
     from sqlalchemy import text
 
-    from gateway.coordinator import events, trust_list
-    from gateway.federation.database import transaction
+    from gateway.coordinator.log import events
+    from gateway.coordinator.registry import trust_list
+    from gateway.federation.storage.database import transaction
 
     async def look(base: Foundation) -> list[str]:
         async with transaction(base.engine) as conn:
@@ -177,9 +178,9 @@ def _admit(
 def _application(path: Path) -> Application:
     import msgspec
 
-    from compliance.dsse import Envelope
-    from gateway.coordinator.registry import read_application
-    from gateway.federation.problems import Refusal
+    from compliance.crypto.dsse import Envelope
+    from gateway.coordinator.registry.registry import read_application
+    from gateway.federation.http.problems import Refusal
 
     try:
         return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope))
@@ -215,11 +216,11 @@ def _on_foundation(work: Callable[[Foundation], Awaitable[T]], *, first: tuple[R
     `first` is the rulebook and the name to found it with; without, it has to be founded already.
     """
     from gateway.coordinator.app import PACKAGE, Foundation
-    from gateway.coordinator.registry import rulebook_in_force
-    from gateway.federation.database import create_engine, migrate, transaction
-    from gateway.federation.postgres import database
-    from gateway.federation.problems import Refusal
+    from gateway.coordinator.registry.registry import rulebook_in_force
+    from gateway.federation.http.problems import Refusal
     from gateway.federation.settings import ConfigurationError
+    from gateway.federation.storage.database import create_engine, migrate, transaction
+    from gateway.federation.storage.postgres import database
 
     settings = _settings()
 

@@ -16,16 +16,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from compliance import dsse
+from compliance.crypto import dsse
 from compliance.statements import NettingResult
 from gateway.demo.desks import DayFailedError
 from gateway.demo.federation import Federation
 from gateway.demo.plan import Plan
 from gateway.demo.report import BreakReport, CurrencyLine, CycleReport, DayReport, saved_per_mille
+from gateway.federation.messages.cycles import CycleProgress
+from gateway.federation.messages.proposals import Decision, ProposalRequest
 from gateway.federation.money import format_minor
-from gateway.federation.views import CycleProgress
-from gateway.federation.wire import Decision, ProposalRequest
-from participants.rows import PaymentRow
+from participants.intake.rows import PaymentRow
 
 STEP_TIMEOUT_S = 120
 POLL_S = 0.15

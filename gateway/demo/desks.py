@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
-from gateway.federation.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
-from gateway.federation.institution import staff_tokens
-from gateway.federation.settlement import AccountOpening, Funding, SettlementAccountView
-from gateway.federation.views import Breaks, CycleProgress, OpenCycle, ProposalView, StatusChange
-from gateway.federation.wire import CapChange, Cycle, Decision, ProposalRequest
-from participants.accounts import AccountOutcome
-from participants.intake import order_of
-from participants.rows import PaymentRow
-from participants.views import (
+from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
+from gateway.federation.identity.institution import staff_tokens
+from gateway.federation.messages.attestation import Breaks
+from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
+from gateway.federation.messages.limits import CapChange
+from gateway.federation.messages.participants import StatusChange
+from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
+from participants.api.views import (
     AccountPage,
     AccountView,
     CycleView,
@@ -37,6 +37,9 @@ from participants.views import (
     OrderResults,
     PaymentView,
 )
+from participants.intake.command import order_of
+from participants.intake.rows import PaymentRow
+from participants.ledger.accounts import AccountOutcome
 
 T = TypeVar("T")
 

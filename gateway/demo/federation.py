@@ -10,15 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey, VerifyingKey
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.trust import Anchor
 from gateway.coordinator import rulebook
 from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
 from gateway.demo.names import BANKS, LISTED
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, Supervisor, free_ports, run
-from gateway.federation.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
 
 COORDINATOR_BIC = "CNCDXXC0"
 AGENT_BIC = "CNCDXXS0"

@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 
 from gateway.demo.names import GIVEN, SUBJECTS, SURNAMES, TRADES
 from gateway.federation.money import EXPONENTS
-from participants.rows import AMOUNT_MINOR_MAX, PaymentRow
+from participants.intake.rows import AMOUNT_MINOR_MAX, PaymentRow
 
 T = TypeVar("T")
 

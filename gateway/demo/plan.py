@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from participants.rows import PaymentRow, RefusedRow
+from participants.intake.rows import PaymentRow, RefusedRow
 
 REFUSED_SHOWN = 5
 # Two break with each other while a third is away; each bank is a process of about 130 MB.

@@ -22,10 +22,10 @@ from gateway.demo.names import BANKS
 from gateway.demo.plan import NothingToPayError, Plan, plan_day
 from gateway.demo.processes import ProcessError
 from gateway.demo.report import show
-from gateway.federation.client import RemoteError
-from gateway.federation.postgres import PostgresError
-from participants.files import FileRefused, ReadOptions, inspect_file, read_rows
-from participants.rows import bank_bic
+from gateway.federation.http.client import RemoteError
+from gateway.federation.storage.postgres import PostgresError
+from participants.intake.files import FileRefused, ReadOptions, inspect_file, read_rows
+from participants.intake.rows import bank_bic
 
 HOLDS, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 RETURNED_ONE_IN = 250

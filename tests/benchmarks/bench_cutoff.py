@@ -33,20 +33,22 @@ import msgspec
 import psutil
 import uvloop
 
-from compliance import canonical, dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from compliance.statements import PAYLOAD_TYPES, PositionStatement
 from compliance.trust import Anchor
 from gateway.coordinator.app import Foundation
 from gateway.coordinator.rulebook import ApprovalRule, Rulebook, load
-from gateway.federation.client import MemberIdentity
-from gateway.federation.database import migrate
-from gateway.federation.identity import issue_access_token
-from gateway.federation.membership import Application, OfferedKey
-from gateway.federation.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.identity.membership import Application, OfferedKey
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.messages.attestation import StatementSubmission
+from gateway.federation.messages.cycles import Cycle
+from gateway.federation.messages.events import Event, Events
 from gateway.federation.settings import NodeSettings
-from gateway.federation.wire import Cycle, Event, Events, StatementSubmission
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
 from tests.simulated_banks import Banks, Bodies, Connection
 from tests.support import free_port
 

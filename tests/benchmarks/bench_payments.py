@@ -22,13 +22,13 @@ import httpx
 import msgspec
 import uvloop
 
-from compliance import dsse
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
-from gateway.federation.database import migrate
-from gateway.federation.identity import issue_access_token
-from gateway.federation.postgres import EmbeddedServer, create_database
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import EmbeddedServer, create_database
 from tests.benchmarks import load
 from tests.support import free_port, uuid7
 
@@ -45,7 +45,7 @@ def run(*, singles: int = 40_000, batched: int = 120_000) -> list[Row]:
         server.start()
         try:
             url = asyncio.run(create_database(server.url("postgres"), "bank"))
-            asyncio.run(migrate(url, "participants"))
+            asyncio.run(migrate(url, "participants.ledger"))
             pgbench = _pgbench(server)
             with _bank(directory / "bank", url) as (port, key, bank_url):
                 return uvloop.run(_measure(port, key, bank_url, pgbench, singles, batched))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from compliance import dsse
+from compliance.crypto import dsse
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -16,8 +16,9 @@ from compliance.statements import (
     ScreeningList,
     ScreeningStatement,
 )
-from gateway.federation.client import FederationClient
-from gateway.federation.wire import Events, StatementSubmission
+from gateway.federation.http.client import FederationClient
+from gateway.federation.messages.attestation import StatementSubmission
+from gateway.federation.messages.events import Events
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank, Coordinator
 
 ROOT = "5" * 64

@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Footer, Input, Static
 
-from gateway.federation.client import FederationClient
+from gateway.federation.http.client import FederationClient
 from tests.conftest import NewDatabase
 from tests.console.banks import take_part
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, running_coordinator

@@ -12,23 +12,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.federation.views import (
-    BilateralLimitView,
-    CapView,
+from gateway.federation.messages.attestation import BreakNotice
+from gateway.federation.messages.cycles import (
     CurrencyTotal,
+    Cycle,
     CycleProgress,
+    CycleState,
     CycleSummary,
-    KeyView,
     LiquidityView,
     PairCounts,
     ParticipantProgress,
-    ParticipantView,
     Positions,
     PositionView,
-    PrefundingView,
-    ProposalView,
 )
-from gateway.federation.wire import BreakNotice, Cycle, CycleState
+from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
+from gateway.federation.messages.participants import KeyView, ParticipantView
+from gateway.federation.messages.proposals import ProposalView
 from tui import export, tables
 from tui.actions import ACTIONS, BY_ID, Answer, applies, effects, form_for, missing, unlocked
 from tui.journal import Entry, Journal

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 from litestar import Litestar
 
-from compliance.keys import SigningKey
+from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
 from gateway.agent.app import build_app
 from gateway.coordinator import app as coordinator
 from gateway.coordinator import rulebook
 from gateway.federation.settings import NodeSettings
-from participants.app import bank_app
+from participants.api.app import bank_app
 
 SNAPSHOTS = Path(__file__).parents[2] / "docs" / "reference" / "openapi"
 # Nobody listens there: a document is made without database and network.

@@ -24,9 +24,9 @@ from schemathesis.specs.openapi.checks import (
 
 from compliance.trust import Anchor
 from gateway.agent.app import build_app
-from gateway.federation.identity import issue_access_token
+from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.settings import NodeSettings
-from participants.app import bank_app
+from participants.api.app import bank_app
 from tests.agent_harness import Desk, Scheme
 from tests.conftest import Live, NewDatabase
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, running_coordinator
@@ -87,7 +87,7 @@ async def test_the_coordinator(coordinator: Coordinator) -> None:
 
 
 async def test_a_bank(coordinator: Coordinator, new_database: NewDatabase, live: Live, tmp_path: Path) -> None:
-    database = await new_database("participants")
+    database = await new_database("participants.ledger")
     anchor = tmp_path / "anchor.json"
     Anchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key).write(anchor)
     # The directory in which the bank that was admitted has its keys.

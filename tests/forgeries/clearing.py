@@ -8,12 +8,16 @@ from functools import cache
 import pytest
 from msgspec.structs import replace
 
-from compliance import canonical, dsse
-from compliance.archive import pack
-from compliance.checks import Check
-from compliance.dsse import Envelope
-from compliance.events import LoggedEvent
-from compliance.export import (
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
+from compliance.cycle.checks import Check
+from compliance.cycle.limits import Cap, Limits
+from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.result import instructions, net_cycle
+from compliance.event_log import LoggedEvent
+from compliance.export.archive import pack
+from compliance.export.record import (
     FORMAT,
     MANIFEST,
     MANIFEST_SIGNED,
@@ -25,10 +29,6 @@ from compliance.export import (
     Proposal,
     build_export,
 )
-from compliance.keys import SigningKey
-from compliance.limits import Cap, Limits
-from compliance.liquidity import LiquidityRule
-from compliance.result import instructions, net_cycle
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -46,7 +46,7 @@ from compliance.statements import (
     TrustList,
 )
 from compliance.trust import Anchor
-from compliance.verifier import STEPS, VerificationError, verify_bytes
+from compliance.verifier.verify import STEPS, VerificationError, verify_bytes
 
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"

@@ -26,20 +26,15 @@ from clearing import (
 )
 from msgspec.structs import replace
 
-from compliance import canonical
-from compliance.archive import pack, unpack
-from compliance.cycle_documents import Finding
-from compliance.dsse import Envelope, Signature
-from compliance.events import LoggedEvent
-from compliance.export import (
-    FILES,
-    MANIFEST,
-    MANIFEST_SIGNED,
-    to_files,
-)
-from compliance.keys import SigningKey
+from compliance.crypto import canonical
+from compliance.crypto.dsse import Envelope, Signature
+from compliance.crypto.keys import SigningKey
+from compliance.event_log import LoggedEvent
+from compliance.export.archive import pack, unpack
+from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, to_files
 from compliance.trust import Anchor, AnchorError
-from compliance.verifier import StepReport, verify_bytes, verify_export
+from compliance.verifier.documents import Finding
+from compliance.verifier.verify import StepReport, verify_bytes, verify_export
 
 # --- the honest export --------------------------------------------------------------------------------------
 

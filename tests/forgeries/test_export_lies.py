@@ -21,18 +21,15 @@ from clearing import (
 )
 from msgspec.structs import replace
 
-from compliance import canonical, dsse
-from compliance.archive import pack, unpack
-from compliance.certificate import Certificate, CertificateNode
-from compliance.checks import Check
-from compliance.cycle_documents import Finding
-from compliance.dsse import Envelope
-from compliance.events import GENESIS
-from compliance.export import (
-    Equivocation,
-)
-from compliance.keys import SigningKey
-from compliance.limits import BilateralLimit, Cap, Limits
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
+from compliance.cycle.certificate import Certificate, CertificateNode
+from compliance.cycle.checks import Check
+from compliance.cycle.limits import BilateralLimit, Cap, Limits
+from compliance.event_log import GENESIS
+from compliance.export.archive import pack, unpack
+from compliance.export.record import Equivocation
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -43,7 +40,8 @@ from compliance.statements import (
     SettlementFinality,
     SettlementInstruction,
 )
-from compliance.verifier import VerificationError, verify_bytes
+from compliance.verifier.documents import Finding
+from compliance.verifier.verify import VerificationError, verify_bytes
 
 
 def lied(**changes: object) -> VerificationError:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from compliance.keys import SigningKey, b64url, unb64url
-from gateway.federation.identity import TokenReason, TokenRefused, TokenVerifier, issue_access_token
+from compliance.crypto.keys import SigningKey, b64url, unb64url
+from gateway.federation.identity.tokens import TokenReason, TokenRefused, TokenVerifier, issue_access_token
 
 NOW = 1_800_000_000
 ISSUER = "https://coordinator.example"

@@ -13,8 +13,8 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from compliance import canonical, dsse, merkle
-from compliance.dsse import Envelope
+from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto.dsse import Envelope
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -28,14 +28,14 @@ from compliance.statements import (
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, answer_in
-from gateway.coordinator.registry import Registry
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import ApprovalRule, CheckRule, Rulebook, SettlementRule, load
-from gateway.federation.client import MemberIdentity
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount
 from gateway.federation.iso20022 import read_settlement_request
-from gateway.federation.membership import Application, OfferedKey, SettlementAccount
-from gateway.federation.problems import Refusal
-from gateway.federation.settlement import AccountOpening, Funding
-from gateway.federation.wire import StatementSubmission, StatementVerdict
+from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
+from gateway.federation.messages.settlement import AccountOpening, Funding
 
 COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
 ALFA, BETA, GAMA, DELT = "ALFADEFF", "BETAFRPP", "GAMAITRR", "DELTESMM"

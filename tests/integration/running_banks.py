@@ -17,29 +17,29 @@ from litestar.di import Provide
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
 from support import free_port, uuid7
 
-from compliance import dsse, merkle
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto import dsse, merkle
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
-from gateway.federation.client import MemberIdentity
-from gateway.federation.database import migrate
-from gateway.federation.identity import issue_access_token
-from gateway.federation.node import create_app
-from gateway.federation.postgres import create_database, drop_database
-from gateway.federation.serve import server
-from gateway.federation.settings import NodeSettings
-from gateway.federation.wire import (
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.http.node import create_app
+from gateway.federation.http.serve import server
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
     PaymentTerms,
 )
-from participants.api import ROUTE_HANDLERS
-from participants.app import bank_app
-from participants.hot import BODY_BYTES_MAX
-from participants.inbound import leaf_of
+from gateway.federation.settings import NodeSettings
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
+from participants.api.app import bank_app
+from participants.api.hot_path import BODY_BYTES_MAX
+from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
+from participants.payments.inbound import leaf_of
 
 LISTED = "Ottoline Vantongeren-Skarsholt"
 SANCTIONS = f"uid,name,type,programs,alternate_names\n1,{LISTED},individual,TEST,\n".encode()
@@ -271,7 +271,7 @@ async def running_town(
                 reason="set up",
             )
             town.banks[bic] = await stack.enter_async_context(
-                _running_bank(settings, await database("participants"), http)
+                _running_bank(settings, await database("participants.ledger"), http)
             )
         for bic, bank in town.banks.items():
             await bank.open(f"{bic[0].lower()}-1", f"{bic[0].lower()}-2")

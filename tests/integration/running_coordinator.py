@@ -12,15 +12,15 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from compliance import dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from gateway.coordinator.app import Foundation, build
-from gateway.coordinator.registry import Registry
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, load
-from gateway.federation.client import FederationClient, MemberIdentity
-from gateway.federation.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
-from gateway.federation.serve import server
+from gateway.federation.http.client import FederationClient, MemberIdentity
+from gateway.federation.http.serve import server
+from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.settings import NodeSettings
 
 COORDINATOR = "CNCDXXC0"

@@ -14,11 +14,11 @@ import asyncpg
 import pytest
 from agent_harness import AGENT, ALFA, BETA, COORDINATOR, GAMMA, Caller, Desk, Scheme, code, request, transfer
 
-from compliance.keys import SigningKey
+from compliance.crypto.keys import SigningKey
 from gateway.agent.app import build_app
 from gateway.agent.fsck import fsck
 from gateway.federation.iso20022 import Movement, read_notification
-from gateway.federation.postgres import dsn
+from gateway.federation.storage.postgres import dsn
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from agent_harness import AGENT, ALFA, BETA, request, transfer
 
 from gateway.agent.fsck import fsck
 from gateway.agent.ledger import Ledger
-from gateway.federation.database import asyncpg_pool
 from gateway.federation.iso20022 import read_settlement_request
-from gateway.federation.postgres import dsn
-from gateway.federation.settlement import AccountOpening, Funding
+from gateway.federation.messages.settlement import AccountOpening, Funding
+from gateway.federation.storage.database import asyncpg_pool
+from gateway.federation.storage.postgres import dsn
 
 
 @pytest.fixture

@@ -17,27 +17,22 @@ from litestar.params import BodyKwarg, FromPath, JSONBody
 from msgspec import Struct
 from support import Live
 
-from compliance import dsse
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
-from gateway.federation import correlation
-from gateway.federation.client import (
+from gateway.federation.http import correlation
+from gateway.federation.http.client import (
     AccessToken,
     FederationClient,
     MemberIdentity,
     RemoteProblem,
     RemoteUnavailable,
 )
-from gateway.federation.identity import (
-    Claims,
-    TokenVerifier,
-    issue_access_token,
-    verify_client_assertion,
-)
-from gateway.federation.node import create_app, requires
-from gateway.federation.problems import Refusal
-from gateway.federation.trust import TrustStore
+from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token, verify_client_assertion
+from gateway.federation.identity.trust import TrustStore
 
 COORDINATOR, BANK = "CNCDXXC0", "BANKDEFF"
 

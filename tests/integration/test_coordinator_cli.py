@@ -13,15 +13,15 @@ from running_coordinator import AGENT, ALPHA, COORDINATOR, Bank
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from compliance import dsse
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
 from gateway.coordinator.cli import app
-from gateway.federation.client import FederationClient, MemberIdentity
-from gateway.federation.database import create_engine, transaction
-from gateway.federation.membership import APPLICATION_TYPE
-from gateway.federation.trust import TrustStore
-from gateway.federation.wire import Events
+from gateway.federation.http.client import FederationClient, MemberIdentity
+from gateway.federation.identity.membership import APPLICATION_TYPE
+from gateway.federation.identity.trust import TrustStore
+from gateway.federation.messages.events import Events
+from gateway.federation.storage.database import create_engine, transaction
 from tests.conftest import NewDatabase
 
 CONCORDAT = Path(sys.executable).with_name("concordat")

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.statements import PAYLOAD_TYPES, Document
-from gateway.federation.database import create_engine
-from gateway.federation.wire import PaymentTerms
+from gateway.federation.messages.payments import PaymentTerms
+from gateway.federation.storage.database import create_engine
 from tests.conftest import NewDatabase
 
 ALLOWED = {

@@ -25,27 +25,29 @@ from clearing_house import (
 )
 from sqlalchemy import text
 
-from compliance import dsse
-from compliance.keys import SigningKey
-from compliance.limits import Prefunding
-from compliance.result import BILATERAL_LIMIT, NET_DEBIT_CAP
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
+from compliance.cycle.limits import Prefunding
+from compliance.cycle.result import BILATERAL_LIMIT, NET_DEBIT_CAP
+from compliance.cycle.states import State, replay
 from compliance.statements import NettingResult, PositionStatement, SettlementFinality, SettlementInstruction
 from compliance.trust import Anchor
-from compliance.verifier import verify_bytes as verify
+from compliance.verifier.verify import verify_bytes as verify
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.app import own_application
-from gateway.coordinator.cycles import store
 from gateway.coordinator.cycles.driver import Driver
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.states import State, replay
-from gateway.coordinator.lifecycle import Step
-from gateway.coordinator.registry import Registry
+from gateway.coordinator.cycles.tables import cycles
+from gateway.coordinator.registry.lifecycle import Step
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import ApprovalRule, Rulebook, SettlementRule
-from gateway.federation.client import MemberIdentity
-from gateway.federation.database import asyncpg_pool, create_engine, transaction
-from gateway.federation.problems import Refusal
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.http.problems import Refusal
+from gateway.federation.messages.attestation import StatementSubmission
+from gateway.federation.messages.cycles import CycleState
+from gateway.federation.messages.proposals import Decision, ProposalRequest
 from gateway.federation.settings import NodeSettings
-from gateway.federation.wire import CycleState, Decision, ProposalRequest, StatementSubmission
+from gateway.federation.storage.database import asyncpg_pool, create_engine, transaction
 
 Found = Callable[..., Coroutine[Any, Any, House]]
 
@@ -162,7 +164,7 @@ async def test_four_banks_clear_two_currencies(found: Found) -> None:
         for state in ("cut_off", "attesting", "matched", "netted", "approved", "instructed", "settled", "final")
     ]
     async with transaction(house.engine) as conn:
-        assert replay(await store.happenings(conn, cycle)) is State.FINAL
+        assert replay(await cycles.happenings(conn, cycle)) is State.FINAL
 
 
 async def test_the_next_cycle_goes_on_where_this_one_settled(found: Found) -> None:

@@ -9,27 +9,28 @@ from typing import Any
 
 import pytest
 
-from compliance import canonical, dsse
-from compliance.dsse import Envelope
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
 from compliance.statements import Receipt, SettlementInstruction
 from compliance.trust import Anchor
-from compliance.verifier import verify_bytes
+from compliance.verifier.verify import verify_bytes
 from gateway.agent.app import build_app
-from gateway.federation.client import FederationClient, MemberIdentity, RemoteProblem
-from gateway.federation.identity import issue_access_token
-from gateway.federation.settings import NodeSettings
-from gateway.federation.settlement import AccountOpening
-from gateway.federation.views import (
-    Breaks,
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteProblem
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.messages.attestation import Breaks, SenderCuts
+from gateway.federation.messages.cycles import (
     Checks,
+    Cycle,
     CyclePage,
     CycleProgress,
     InstructionView,
     OpenCycle,
     Positions,
-    ProposalView,
 )
-from gateway.federation.wire import Cycle, Decision, Events, ProposalRequest, SenderCuts
+from gateway.federation.messages.events import Events
+from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.settlement import AccountOpening
+from gateway.federation.settings import NodeSettings
 from tests.conftest import NewDatabase
 from tests.console.banks import take_part
 from tests.integration.running_coordinator import (

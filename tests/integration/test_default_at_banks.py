@@ -15,18 +15,18 @@ from running_banks import SANCTIONS, WAIT_S, RunningBank, Town, order, running_t
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR
 
 from compliance.trust import Anchor
-from compliance.verifier import verify_bytes
+from compliance.verifier.verify import verify_bytes
 from gateway.agent.app import build_app
-from gateway.coordinator import members
-from gateway.federation.client import FederationClient, MemberIdentity
-from gateway.federation.database import transaction
-from gateway.federation.default_views import DefaultView
-from gateway.federation.identity import issue_access_token
+from gateway.coordinator.registry import members
+from gateway.federation.http.client import FederationClient, MemberIdentity
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
+from gateway.federation.messages.default import DefaultView
+from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.settlement import AccountOpening, Funding
 from gateway.federation.settings import NodeSettings
-from gateway.federation.settlement import AccountOpening, Funding
-from gateway.federation.views import CycleProgress, OpenCycle, ProposalView
-from gateway.federation.wire import Cycle, Decision, ProposalRequest
-from participants.fsck import fsck
+from gateway.federation.storage.database import transaction
+from participants.audit.fsck import fsck
 from tests.conftest import NewDatabase
 
 

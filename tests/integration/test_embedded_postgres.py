@@ -18,7 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from support import NewDatabase
 
-from gateway.federation.database import (
+from gateway.federation.settings import NodeSettings
+from gateway.federation.storage.database import (
     asyncpg_pool,
     check_schema,
     create_engine,
@@ -29,7 +30,7 @@ from gateway.federation.database import (
     sqlstate,
     transaction,
 )
-from gateway.federation.postgres import (
+from gateway.federation.storage.postgres import (
     EmbeddedServer,
     PostgresError,
     async_url,
@@ -38,7 +39,6 @@ from gateway.federation.postgres import (
     dsn,
     with_database,
 )
-from gateway.federation.settings import NodeSettings
 
 FAST = {"fsync": "off"}
 REVISION = '''
@@ -142,7 +142,7 @@ def test_the_last_to_leave_stops_the_server(directory: Path) -> None:
 
 def test_the_server_of_a_killed_process_is_taken_over(directory: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gateway.federation.postgres import EmbeddedServer;"
+        "import sys, time; from pathlib import Path; from gateway.federation.storage.postgres import EmbeddedServer;"
         "EmbeddedServer(Path(sys.argv[1]), options={'fsync': 'off'}).start();"
         "print('up', flush=True); time.sleep(60)"
     )
@@ -164,7 +164,7 @@ def test_the_server_of_a_killed_process_is_taken_over(directory: Path) -> None:
 
 def test_processes_that_start_together_share_one_server(directory: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from gateway.federation.postgres import EmbeddedServer;"
+        "import sys; from pathlib import Path; from gateway.federation.storage.postgres import EmbeddedServer;"
         "server = EmbeddedServer(Path(sys.argv[1]), options={'fsync': 'off'}); server.start();"
         "print((server.data / 'postmaster.pid').read_text().splitlines()[0], flush=True);"
         "sys.stdin.read(); server.stop()"

@@ -11,12 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.coordinator import events
-from gateway.coordinator.events import EventChainError
-from gateway.coordinator.feed import EventFeed
-from gateway.federation.client import RemoteProblem
-from gateway.federation.database import create_engine, transaction
-from gateway.federation.wire import Events
+from gateway.coordinator.log import events
+from gateway.coordinator.log.events import EventChainError
+from gateway.coordinator.log.feed import EventFeed
+from gateway.federation.http.client import RemoteProblem
+from gateway.federation.messages.events import Events
+from gateway.federation.storage.database import create_engine, transaction
 from tests.conftest import NewDatabase
 
 

@@ -13,12 +13,12 @@ from running_banks import OPENING, Town, batch_of, envelope_bytes, order, terms
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
 from support import uuid7
 
-from compliance import canonical, dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
-from gateway.federation.views import StatusChange
-from gateway.federation.wire import BATCH_ITEMS_MAX, PAYMENT_BATCH_TYPE, PaymentBatch
-from participants.hot import BODY_BYTES_MAX
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
+from gateway.federation.messages.participants import StatusChange
+from gateway.federation.messages.payments import BATCH_ITEMS_MAX, PAYMENT_BATCH_TYPE, PaymentBatch
+from participants.api.hot_path import BODY_BYTES_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

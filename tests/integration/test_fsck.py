@@ -14,20 +14,20 @@ import pytest
 from bank_ledgers import ALFA, BETA, HIT, bank, connect, giving_back, payment, settle
 from sqlalchemy.engine import make_url
 
-from gateway.federation.database import migrate
-from gateway.federation.postgres import create_database, drop_database
 from gateway.federation.settings import NodeSettings
-from participants.books import AccountKey
-from participants.disputes import Dispute
-from participants.fsck import Report, fsck, run_fsck
-from participants.replay import accounts_at, balances_at, replay
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
+from participants.audit.fsck import Report, fsck, run_fsck
+from participants.audit.replay import accounts_at, balances_at, replay
+from participants.ledger.books import AccountKey
+from participants.payments.disputes import Dispute
 
 
 async def build(server_url: str) -> list[str]:
     """Two banks after a day with everything in it: a settled cycle, a return, holds, a dispute, queued payments."""
     urls = [await create_database(server_url, f"fsck_{os.getpid()}_{name}") for name in ("alfa", "beta")]
     for url in urls:
-        await migrate(url, "participants")
+        await migrate(url, "participants.ledger")
     async with bank(urls[0]) as alfa, bank(urls[1], BETA) as beta:
         await alfa.open("a-1", "a-2", balance=10_000)
         await alfa.open("a-1", balance=500, currency="KWD")
@@ -88,7 +88,7 @@ async def test_sound_books_are_proved(day: list[str]) -> None:
 
 
 async def test_empty_books_are_sound(new_database: Any) -> None:
-    assert differences(await fsck(await new_database("participants"))) == {}
+    assert differences(await fsck(await new_database("participants.ledger"))) == {}
 
 
 RETAG = "UPDATE event SET type = 'payment.posted' WHERE type = 'payment.refused'"
@@ -248,7 +248,7 @@ async def after(url: str, corruption: str) -> dict[str, str | None]:
 
 
 async def test_fsck_can_not_write(day: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from participants import sql_checks
+    from participants.audit import sql_checks
 
     writing = sql_checks.SqlCheck("w", "w", "SELECT 1", "DELETE FROM dispute RETURNING 'gone'")
     monkeypatch.setattr(sql_checks, "CHECKS", (writing,))

@@ -11,20 +11,20 @@ from bank_ledgers import ALFA, BETA, HIT, Bank, bank, connect, giving_back, paym
 from support import uuid7
 
 from compliance.screening.holds import HoldState
-from gateway.federation.problems import Refusal
-from participants import store
-from participants.books import Status
-from participants.disputes import Dispute, DisputeReason, WithdrawDispute
-from participants.fsck import fsck
-from participants.holds import DecideHold, HoldOutcome, HoldReason
-from participants.screening import screening_counts
+from gateway.federation.http.problems import Refusal
+from participants.audit.fsck import fsck
+from participants.ledger import store
+from participants.ledger.books import Status
+from participants.payments.disputes import Dispute, DisputeReason, WithdrawDispute
+from participants.payments.holds import DecideHold, HoldOutcome, HoldReason
+from participants.payments.screening import screening_counts
 
 
 @pytest.fixture
 async def banks(new_database: Any) -> AsyncIterator[tuple[Bank, Bank]]:
     async with (
-        bank(await new_database("participants")) as alfa,
-        bank(await new_database("participants"), BETA) as beta,
+        bank(await new_database("participants.ledger")) as alfa,
+        bank(await new_database("participants.ledger"), BETA) as beta,
     ):
         await alfa.open("a-1", balance=1_000)
         await beta.open("b-1", balance=1_000)

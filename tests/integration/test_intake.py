@@ -20,8 +20,8 @@ from running_banks import RunningBank, Town
 from running_coordinator import ALPHA, BRAVO
 from support import free_port, uuid7
 
-from participants.files import PaymentRow, ReadOptions, inspect_file, read_rows
-from participants.intake import Intake, IntakeError, Summary, staff_client
+from participants.intake.command import Intake, IntakeError, Summary, staff_client
+from participants.intake.files import PaymentRow, ReadOptions, inspect_file, read_rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

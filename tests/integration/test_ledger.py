@@ -12,15 +12,15 @@ import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment
 from support import uuid7
 
-from gateway.federation.wire import PaymentOutcome
-from participants import store
-from participants.books import Status
-from participants.fsck import fsck
+from gateway.federation.messages.payments import PaymentOutcome
+from participants.audit.fsck import fsck
+from participants.ledger import store
+from participants.ledger.books import Status
 
 
 @pytest.fixture
 async def alfa(new_database: Any) -> AsyncIterator[Bank]:
-    async with bank(await new_database("participants")) as opened:
+    async with bank(await new_database("participants.ledger")) as opened:
         await opened.open("a-1", balance=1_000)
         await opened.open("a-2")
         yield opened
@@ -28,7 +28,7 @@ async def alfa(new_database: Any) -> AsyncIterator[Bank]:
 
 @pytest.fixture
 async def beta(new_database: Any) -> AsyncIterator[Bank]:
-    async with bank(await new_database("participants"), BETA) as opened:
+    async with bank(await new_database("participants.ledger"), BETA) as opened:
         await opened.open("b-1")
         yield opened
 

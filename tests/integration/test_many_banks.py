@@ -9,10 +9,12 @@ from clearing_house import rulebook
 from running_coordinator import AGENT, COORDINATOR, Coordinator, running_coordinator
 from sqlalchemy import text
 
-from gateway.coordinator import events
-from gateway.federation.database import transaction
-from gateway.federation.identity import issue_access_token
-from gateway.federation.wire import Cycle, Event, Events, StatementVerdicts
+from gateway.coordinator.log import events
+from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.messages.attestation import StatementVerdicts
+from gateway.federation.messages.cycles import Cycle
+from gateway.federation.messages.events import Event, Events
+from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
 from tests.simulated_banks import Banks, Bodies, Connection
 

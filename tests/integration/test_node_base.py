@@ -22,14 +22,14 @@ from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
 from support import Live
 
-from compliance.dsse import EvidenceError
-from compliance.keys import SigningKey
-from gateway.federation import correlation
-from gateway.federation.client import RemoteProblem, RemoteUnavailable
-from gateway.federation.identity import Claims, TokenVerifier, issue_access_token
-from gateway.federation.node import create_app, requires
-from gateway.federation.paging import Page, encode_cursor
-from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem
+from compliance.crypto.dsse import EvidenceError
+from compliance.crypto.keys import SigningKey
+from gateway.federation.http import correlation
+from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
+from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Refusal, problem
+from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token
 
 BIC = "BANKDEFF"
 ISSUER = "https://coordinator.example"

@@ -12,11 +12,11 @@ import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
 
-from compliance.keys import SigningKey, VerifyingKey
-from gateway.coordinator.lifecycle import Step
-from gateway.federation.client import ASSERTION_GRANT
-from gateway.federation.identity import ASSERTION_TYPE, TokenRefused, TokenVerifier, client_assertion
-from gateway.federation.wire import Events
+from compliance.crypto.keys import SigningKey, VerifyingKey
+from gateway.coordinator.registry.lifecycle import Step
+from gateway.federation.http.client import ASSERTION_GRANT
+from gateway.federation.identity.tokens import ASSERTION_TYPE, TokenRefused, TokenVerifier, client_assertion
+from gateway.federation.messages.events import Events
 from tests.conftest import NewDatabase
 
 Fields = dict[str, str]

@@ -14,9 +14,9 @@ from running_banks import LISTED, SANCTIONS, RunningBank, Town, order
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
 from support import uuid7
 
-from gateway.federation.client import FederationClient
-from gateway.federation.views import CycleProgress, OpenCycle
-from gateway.federation.wire import Cycle, Decision, ProposalRequest
+from gateway.federation.http.client import FederationClient
+from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
+from gateway.federation.messages.proposals import Decision, ProposalRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

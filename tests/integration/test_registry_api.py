@@ -11,19 +11,20 @@ import pytest
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator, on_demand, running_coordinator
 from sqlalchemy import text
 
-from compliance import dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
-from gateway.coordinator import events
 from gateway.coordinator.app import Foundation
-from gateway.federation.client import FederationClient, RemoteProblem
-from gateway.federation.database import transaction
-from gateway.federation.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
-from gateway.federation.problems import Refusal
-from gateway.federation.trust import TrustStore
-from gateway.federation.views import BilateralLimitView, ParticipantPage, ParticipantView, PrefundingView
-from gateway.federation.wire import Events
+from gateway.coordinator.log import events
+from gateway.federation.http.client import FederationClient, RemoteProblem
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
+from gateway.federation.identity.trust import TrustStore
+from gateway.federation.messages.events import Events
+from gateway.federation.messages.limits import BilateralLimitView, PrefundingView
+from gateway.federation.messages.participants import ParticipantPage, ParticipantView
+from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
 
 

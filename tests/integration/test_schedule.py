@@ -11,13 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator.app import Foundation
+from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, NoAnswerError
-from gateway.coordinator.feed import EventFeed
+from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.rulebook import load
-from gateway.coordinator.schedule import Schedule
-from gateway.federation.database import transaction
 from gateway.federation.settings import NodeSettings
+from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
 
 RULEBOOK = load()  # slots 06-09, 09-12, 12-16

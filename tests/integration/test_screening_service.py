@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 from bank_ledgers import ALFA, payment
 
-from gateway.federation.database import asyncpg_pool
-from gateway.federation.problems import Refusal
-from participants.screening import Screener
+from gateway.federation.http.problems import Refusal
+from gateway.federation.storage.database import asyncpg_pool
+from participants.payments.screening import Screener
 
 SANCTIONS = Path(__file__).parents[2].parent / "shared" / "data" / "sanctions"
 CYCLE = "2026-10-02-01"
@@ -30,7 +30,7 @@ ONE_FILE = b'uid,name,type,programs,alternate_names\n7,"Quentin Sanctionable",in
 
 @pytest.fixture
 async def pool(new_database: Any) -> AsyncIterator[asyncpg.Pool]:
-    pool = await asyncpg_pool(await new_database("participants"), max_size=3)
+    pool = await asyncpg_pool(await new_database("participants.ledger"), max_size=3)
     yield pool
     await pool.close()
 

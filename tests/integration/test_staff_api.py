@@ -13,8 +13,8 @@ from running_banks import OPENING, Town, order
 from running_coordinator import ALPHA, BRAVO, CARLO
 from support import uuid7
 
-from participants.hot import BODY_BYTES_MAX
-from participants.payments import OrderReason
+from participants.api.hot_path import BODY_BYTES_MAX
+from participants.payments.decisions import OrderReason
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

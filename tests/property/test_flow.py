@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netting.compile import load, vector
 from netting.flow import Flow, FlowError, check, solve
+from netting.kernels.compile import load, vector
 
 ARGUMENTS = ("tails", "heads", "capacities", "weights", "liquidity")
 
@@ -127,7 +127,7 @@ changes = st.lists(
 def test_resuming_ends_where_starting_again_does(
     problem: Problem, rounds: list[list[tuple[int, str]]], compiled: bool
 ) -> None:
-    kernel = load("netting.flow_kernel", compiled=compiled)
+    kernel = load("netting.kernels.flow", compiled=compiled)
     arcs, nodes = len(problem.tails), len(problem.liquidity)
 
     def make(values: list[int]) -> Any:
@@ -174,7 +174,7 @@ def test_resuming_ends_where_starting_again_does(
 def test_a_repair_is_given_up_only_where_it_cannot_exceed_the_floor(
     problem: Problem, changed: list[tuple[int, bool]], floor: int
 ) -> None:
-    kernel = load("netting.flow_kernel", compiled=False)
+    kernel = load("netting.kernels.flow", compiled=False)
     arcs, nodes = len(problem.tails), len(problem.liquidity)
     graph, scratch = kernel.index(nodes, problem.tails, problem.heads, problem.weights), kernel.room(nodes)
     states = [

@@ -17,18 +17,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.federation.database import migrate
-from gateway.federation.postgres import create_database, drop_database
-from gateway.federation.wire import PaymentOutcome
-from participants import events, store
-from participants.accounts import OpenAccounts
-from participants.books import AccountKey, Books, Payment, Status
-from participants.disputes import Dispute, WithdrawDispute
-from participants.events import AccountOpening, Hit, PaymentOrder
-from participants.fsck import fsck
-from participants.holds import DecideHold
-from participants.inbound import leaf_of
-from participants.payments import (
+from gateway.federation.messages.payments import PaymentOutcome
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
+from participants.audit.fsck import fsck
+from participants.ledger import events, store
+from participants.ledger.accounts import OpenAccounts
+from participants.ledger.books import AccountKey, Books, Payment, Status
+from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.payments.decisions import (
     ApplyAnswers,
     CheckedOrder,
     ReceivedPayment,
@@ -36,6 +33,9 @@ from participants.payments import (
     SentPayment,
     SubmitOrders,
 )
+from participants.payments.disputes import Dispute, WithdrawDispute
+from participants.payments.holds import DecideHold
+from participants.payments.inbound import leaf_of
 
 OPENING = 1_000
 PEOPLE = ("dora", "egon", "fritz")

@@ -9,20 +9,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from compliance.cycle_documents import Finding
+from compliance.cycle import states as cycle_states
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
+from compliance.verifier.documents import Finding
 from gateway import cli
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
-from gateway.coordinator import lifecycle
-from gateway.coordinator.cycles import states as cycle_states
 from gateway.coordinator.cycles.reasons import CycleReason
-from gateway.federation.identity import TokenReason
+from gateway.coordinator.registry import lifecycle
+from gateway.federation.identity.tokens import TokenReason
+from gateway.federation.identity.trust import TrustReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.money import AmountReason
-from gateway.federation.trust import TrustReason
 from netting.advice import AdviceReason
 from netting.clearing_vector import ClearingReason
 from netting.default import DefaultReason
@@ -31,16 +31,16 @@ from netting.plan import PlanReason
 from netting.pro_rata import ProRataReason
 from netting.queue import ActionReason, QueueReason
 from netting.waterfall import WaterfallReason
-from participants import books
-from participants.accounts import AccountReason
-from participants.cycle import InstructionReason
-from participants.disputes import DisputeReason
-from participants.files import FileReason
-from participants.holds import HoldReason
-from participants.inbound import BatchReason
-from participants.payments import DeclineReason, OrderReason
-from participants.rows import RowReason
-from participants.screening import ImportReason
+from participants.cycle.statements import InstructionReason
+from participants.intake.files import FileReason
+from participants.intake.rows import RowReason
+from participants.ledger import books
+from participants.ledger.accounts import AccountReason
+from participants.payments.decisions import DeclineReason, OrderReason
+from participants.payments.disputes import DisputeReason
+from participants.payments.holds import HoldReason
+from participants.payments.inbound import BatchReason
+from participants.payments.screening import ImportReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"

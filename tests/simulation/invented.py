@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from gateway.demo.plan import Plan, plan_day
 from gateway.federation.money import EXPONENTS
-from participants.rows import PaymentRow
+from participants.intake.rows import PaymentRow
 
 CURRENCIES = ("EUR", "JPY")
 CUSTOMERS = 3

@@ -10,15 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
-from compliance import canonical, merkle
-from compliance.limits import Cap, Limits
-from compliance.result import net_cycle
+from compliance.crypto import canonical, merkle
+from compliance.cycle.limits import Cap, Limits
+from compliance.cycle.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.coordinator.rulebook import load
 from gateway.demo.plan import Plan
-from participants.inbound import leaf_of
-from participants.intake import order_of
-from participants.rows import PaymentRow
+from participants.intake.command import order_of
+from participants.intake.rows import PaymentRow
+from participants.payments.inbound import leaf_of
 
 Lane = tuple[str, str, str]
 PairKey = tuple[str, str, str]

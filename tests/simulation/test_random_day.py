@@ -19,7 +19,7 @@ from world import World, running
 
 from gateway.demo.desks import AnsweredNoError
 from gateway.demo.plan import Plan
-from participants.rows import PaymentRow
+from participants.intake.rows import PaymentRow
 
 SEED = int(os.environ.get("CONCORDAT_SIM_SEED") or 1)
 BANKS = ("ALDRXXA0", "BRCHXXB0", "CEDRXXC0", "DOGWXXD0")

@@ -21,20 +21,20 @@ import pytest
 from gates import Gate, build_gates, closed
 from oracle import Oracle, PairKey
 
-from compliance import dsse
+from compliance.crypto import dsse
 from compliance.statements import NettingResult
 from gateway.agent.fsck import fsck as agent_fsck
-from gateway.coordinator import events
+from gateway.coordinator.log import events
 from gateway.demo.desks import AnsweredNoError
 from gateway.demo.federation import Federation, Institution, Pace
 from gateway.demo.plan import Plan
-from gateway.federation.database import create_engine, transaction
-from gateway.federation.postgres import dsn
-from gateway.federation.views import Proposals
-from gateway.federation.wire import Cycle, Decision, ProposalRequest
-from participants.fsck import fsck as bank_fsck
-from participants.rows import PaymentRow
-from participants.views import PaymentPage, PaymentView
+from gateway.federation.messages.cycles import Cycle
+from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals
+from gateway.federation.storage.database import create_engine, transaction
+from gateway.federation.storage.postgres import dsn
+from participants.api.views import PaymentPage, PaymentView
+from participants.audit.fsck import fsck as bank_fsck
+from participants.intake.rows import PaymentRow
 
 WAIT_S = 90
 POLL_S = 0.05

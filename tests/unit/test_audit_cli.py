@@ -11,13 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from compliance import canonical, dsse
-from compliance.events import LoggedEvent
-from compliance.export import CycleRecord, build_export
-from compliance.keys import SigningKey
+from compliance.crypto import canonical, dsse
+from compliance.crypto.keys import SigningKey
+from compliance.event_log import LoggedEvent
+from compliance.export.record import CycleRecord, build_export
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
-from gateway.federation import audit_cli
+from gateway.federation.commands import audit
 
 CYCLE, COORDINATOR = "2026-03-02-01", "CNCDXXC0"
 KEY = SigningKey.generate()
@@ -26,7 +26,7 @@ KEY = SigningKey.generate()
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    audit_cli.register(app)
+    audit.register(app)
     return app
 
 
@@ -110,7 +110,7 @@ def test_an_export_from_nowhere_leaves_no_file(app: typer.Typer, tmp_path: Path)
 
 def test_the_verifier_imports_nothing_heavy() -> None:
     script = (
-        "import sys, compliance.verifier, gateway.federation.audit_cli;"
+        "import sys, compliance.verifier.verify, gateway.federation.commands.audit;"
         "heavy = {'litestar', 'sqlalchemy', 'asyncpg', 'httpx', 'textual', 'numpy', 'rapidfuzz'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )

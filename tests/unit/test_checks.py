@@ -8,11 +8,11 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from compliance import checks
-from compliance.checks import Check
-from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
-from compliance.liquidity import LiquidityRule
-from compliance.result import net_cycle
+from compliance.cycle import checks
+from compliance.cycle.checks import Check
+from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding
+from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.result import net_cycle
 from compliance.statements import (
     CarriedOver,
     Flow,

@@ -6,17 +6,8 @@ from typing import get_args
 
 import pytest
 
-from gateway.coordinator.cycles.states import (
-    ENDED,
-    IN_PROGRESS,
-    TRANSITIONS,
-    Happening,
-    IllegalStepError,
-    State,
-    follow,
-    replay,
-)
-from gateway.federation.wire import CycleState
+from compliance.cycle.states import ENDED, IN_PROGRESS, TRANSITIONS, Happening, IllegalStepError, State, follow, replay
+from gateway.federation.messages.cycles import CycleState
 
 # Rows are states, columns happenings; a dot is refused.
 TABLE = """

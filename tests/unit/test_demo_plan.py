@@ -12,7 +12,7 @@ from gateway.demo.generator import generate
 from gateway.demo.names import BANKS
 from gateway.demo.plan import NothingToPayError, plan_day
 from gateway.demo.report import BankReport, BreakReport, CurrencyLine, CycleReport, DayReport, saved_per_mille, show
-from participants.rows import PaymentRow, RefusedRow
+from participants.intake.rows import PaymentRow, RefusedRow
 
 BICS = [bic for bic, _ in BANKS[:4]]
 

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.coordinator import lifecycle
-from gateway.coordinator.cycles import states
+from compliance.cycle import states
+from gateway.coordinator.registry import lifecycle
 from gateway.coordinator.rulebook import Rulebook, Slot, load
-from gateway.federation.http_problems import _CODES
+from gateway.federation.http.problem_documents import _CODES
 from gateway.federation.settings import NodeSettings, SettingsError
-from participants import books
-from participants.files import CSV_FORMATS, JSON_LINES
+from participants.intake.files import CSV_FORMATS, JSON_LINES
+from participants.ledger import books
 from tests.contract.services import documents
 from tests.reference import pages
 
@@ -175,7 +175,7 @@ def test_the_picture_of_a_payment_has_every_transition() -> None:
 
 
 def test_the_order_of_reasons_in_the_payments_page_is_the_enumerations() -> None:
-    from participants.payments import DeclineReason, OrderReason
+    from participants.payments.decisions import DeclineReason, OrderReason
 
     rows = re.findall(r"^\| (`[a-z_]+`|) ?\| (`[a-z_]+`|) ?\|$", page("concepts/payment-life-cycle.md"), re.MULTILINE)
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from participants import events
-from participants.events import SCHEMA_VERSION, TYPES, EventRow, EventUnreadableError
+from participants.ledger import events
+from participants.ledger.events import SCHEMA_VERSION, TYPES, EventRow, EventUnreadableError
 
 ID, OTHER = "018f5d3e-7a31-7cc2-9d6a-0d2f9a3b7c11", "018f5d3e-7a31-7cc2-9d6a-0d2f9a3b7c12"
 SHA = "ab" * 32

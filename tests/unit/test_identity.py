@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compliance.keys import SigningKey, VerifyingKey
-from gateway.federation.identity import (
+from compliance.crypto.keys import SigningKey, VerifyingKey
+from gateway.federation.identity.tokens import (
     CACHE_ENTRIES_MAX,
     CACHE_SECONDS_MAX,
     TokenReason,

@@ -41,7 +41,15 @@ def import_all(*packages: str) -> str:
         pytest.param(import_all("tui"), (*SERVER, "participants"), id="the console has no server"),
         *(
             pytest.param(f"import gateway.federation.{module}", SERVER, id=f"federation.{module} is for clients")
-            for module in ("client", "identity", "trust", "problems", "money", "settings", "wire")
+            for module in (
+                "http.client",
+                "identity.tokens",
+                "identity.trust",
+                "http.problems",
+                "money",
+                "settings",
+                "messages.cycles",
+            )
         ),
         pytest.param("import gateway.cli", (*SERVER, "httpx", "textual"), id="the command line loads nothing yet"),
         pytest.param(

@@ -8,10 +8,10 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from compliance import canonical
-from compliance.certificate import Certificate
-from compliance.limits import BilateralLimit, Cap, Limits
-from compliance.liquidity import Choice, Lane, LiquidityRule, check_certificate, choose
+from compliance.crypto import canonical
+from compliance.cycle.certificate import Certificate
+from compliance.cycle.limits import BilateralLimit, Cap, Limits
+from compliance.cycle.liquidity import Choice, Lane, LiquidityRule, check_certificate, choose
 from compliance.statements import Flow, PositionStatement
 from netting.certificate import CertificateError
 

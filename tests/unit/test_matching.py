@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from gateway.coordinator.cycles.matching import Attested, Match, Placement, carry_reason, match, place
+from compliance.cycle.matching import Attested, Match, Placement, carry_reason, match, place
 
 A, B = "ALFADEFF", "BETAFRPP"
 KEY = ("EUR", A, B)

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/concepts/netting.md").read_text("utf-8")
 _BLOCK = re.compile(r"^```(sh|text|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| `(\w+)` \| .+? \| (.*?) ?\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([\w.]+)` \| .+? \| (.*?) ?\|$", re.MULTILINE)
 
 
 def test_the_examples_in_python_answer_as_they_stand_here() -> None:
@@ -61,8 +61,9 @@ def test_every_module_that_the_page_names_is_there() -> None:
 def test_the_architecture_names_every_module_of_netting_and_what_it_imports() -> None:
     page = (ROOT / "docs/architecture.md").read_text("utf-8")
     section = page[page.index("## Inside `netting/`") :].split("\n## ", 2)[0]
-    told = {module: set(re.findall(r"`(\w+)`", uses)) for module, uses in _ROW.findall(section)}
-    sources = {path.stem: path for path in (ROOT / "netting").glob("*.py") if path.stem[0] != "_"}
+    told = {module: set(re.findall(r"`([\w.]+)`", uses)) for module, uses in _ROW.findall(section)}
+    modules = [path for path in (ROOT / "netting").rglob("*.py") if path.stem[0] != "_"]
+    sources = {".".join(path.relative_to(ROOT / "netting").with_suffix("").parts): path for path in modules}
     assert told == {module: imports(path) for module, path in sources.items()}
 
 
@@ -70,10 +71,11 @@ def imports(path: Path) -> set[str]:
     """Return the modules of netting that a module uses: by an import, or by name as a kernel to be loaded."""
     found = set[str]()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "netting":
-            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module in ("netting", "netting.kernels"):
+            package = node.module.partition(".")[2]
+            found |= {".".join(filter(None, (package, alias.name))) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("netting."):
             found.add((node.module or "").removeprefix("netting."))
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"netting\.\w+", str(node.value)):
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"netting(\.\w+)+", str(node.value)):
             found.add(str(node.value).removeprefix("netting."))
     return found

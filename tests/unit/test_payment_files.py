@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from participants.files import (
+from participants.intake.files import (
     LINE_BYTES_MAX,
     FileReason,
     FileRefused,
@@ -22,7 +22,7 @@ from participants.files import (
     inspect_file,
     read_rows,
 )
-from participants.rows import bank_bic, payment_id, spread_account
+from participants.intake.rows import bank_bic, payment_id, spread_account
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "payments"
 WIRE_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")

@@ -2,8 +2,15 @@
 
 import pytest
 
-from gateway.coordinator.lifecycle import TRANSITIONS, RegistryReason, Status, Step, next_status, require_complete
-from gateway.federation.problems import Refusal
+from gateway.coordinator.registry.lifecycle import (
+    TRANSITIONS,
+    RegistryReason,
+    Status,
+    Step,
+    next_status,
+    require_complete,
+)
+from gateway.federation.http.problems import Refusal
 
 LEGAL = {
     ("applied", "approve"): "approved",

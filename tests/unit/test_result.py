@@ -7,10 +7,10 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from compliance import canonical
-from compliance.limits import BilateralLimit, Cap, Limits, Prefunding
-from compliance.liquidity import LiquidityRule
-from compliance.result import InconsistentInputError, inconsistency, instructions, net_cycle
+from compliance.crypto import canonical
+from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding
+from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.result import InconsistentInputError, inconsistency, instructions, net_cycle
 from compliance.statements import CarriedOver, Flow, NettingResult, PositionStatement
 
 CYCLE = "2026-03-02-01"

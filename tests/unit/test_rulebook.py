@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 import gateway.coordinator
-from compliance import canonical
-from compliance.limits import Cap, Limits
-from gateway.coordinator.default_rule import NOBODY
+from compliance.crypto import canonical
+from compliance.cycle.limits import Cap, Limits
+from gateway.coordinator.cycles.default_rule import NOBODY
 from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load, stored
 from netting.waterfall import LayerKind, ShareRule
 

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 import msgspec
 import pytest
 
+from gateway.coordinator.cycles.schedule import agenda, due, next_turn
 from gateway.coordinator.rulebook import load
-from gateway.coordinator.schedule import agenda, due, next_turn
 
 RULEBOOK = load()  # slots 06-09, 09-12, 12-16
 FRIDAY, MONDAY = date(2026, 11, 20), date(2026, 11, 23)

@@ -8,12 +8,12 @@ from typing import Literal
 import msgspec
 import pytest
 
-from compliance import dsse
-from compliance.dsse import Envelope
-from compliance.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor, AnchorKey
-from gateway.federation.trust import TrustError, TrustReason, TrustStore
+from gateway.federation.identity.trust import TrustError, TrustReason, TrustStore
 
 COORDINATOR = "CNCDXXC0"
 BANK = "BANKDEFF"

@@ -11,33 +11,25 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from compliance.dsse import Envelope
+from compliance.crypto.dsse import Envelope
 from compliance.statements import CYCLE_PATTERN, whole
 from gateway.coordinator.cycles.service import CycleService
-from gateway.federation.default_views import DefaultView
-from gateway.federation.node import requires
-from gateway.federation.paging import Key, Page, encode_cursor
-from gateway.federation.problems import Refusal
-from gateway.federation.views import (
-    Breaks,
+from gateway.federation.http.node import requires
+from gateway.federation.http.paging import Key, Page, encode_cursor
+from gateway.federation.http.problems import Refusal
+from gateway.federation.messages.attestation import Breaks, SenderCuts, StatementSubmission, StatementVerdicts
+from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
+    Cycle,
     CyclePage,
     CycleProgress,
     InstructionView,
     OpenCycle,
     Positions,
-    Proposals,
-    ProposalView,
 )
-from gateway.federation.wire import (
-    Cycle,
-    Decision,
-    ProposalRequest,
-    SenderCuts,
-    StatementSubmission,
-    StatementVerdicts,
-)
+from gateway.federation.messages.default import DefaultView
+from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
 
 CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]

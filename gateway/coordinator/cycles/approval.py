@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from compliance.checks import Check, worst
+from compliance.cycle.checks import Check, worst
+from compliance.cycle.states import TRANSITIONS, Happening
 from compliance.statements import NettingResult
-from gateway.coordinator.cycles.proposals import Proposal
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.coordinator.cycles.states import TRANSITIONS, Happening
-from gateway.coordinator.cycles.store import Cycle
+from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.rulebook import ApprovalRule
-from gateway.federation.views import ProposalAction
+from gateway.federation.messages.proposals import ProposalAction
 
 PROPOSAL_LIFETIME_S = 3_600
 

@@ -10,8 +10,6 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.coordinator import events
-from gateway.coordinator.cycles import proposals, results, store
 from gateway.coordinator.cycles.approval import (
     HAPPENINGS,
     PROPOSAL_LIFETIME_S,
@@ -19,11 +17,12 @@ from gateway.coordinator.cycles.approval import (
     require_participants,
     require_possible,
 )
-from gateway.coordinator.cycles.proposals import Proposal
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.federation.database import transaction
-from gateway.federation.views import Proposals, ProposalView
-from gateway.federation.wire import Decision, ProposalRequest
+from gateway.coordinator.cycles.tables import cycles, proposals, results
+from gateway.coordinator.cycles.tables.proposals import Proposal
+from gateway.coordinator.log import events
+from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
+from gateway.federation.storage.database import transaction
 
 
 class Approvals:
@@ -37,14 +36,14 @@ class Approvals:
     async def proposals(self, cycle_id: str) -> Proposals:
         """Return a cycle's proposals, newest first. Raises Refusal."""
         async with transaction(self._engine) as conn:
-            await store.find(conn, cycle_id)
+            await cycles.find(conn, cycle_id)
             found = await proposals.of_cycle(conn, cycle_id)
         return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in found))
 
     async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
         """Keep a proposal for somebody else to decide. Raises Refusal."""
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, cycle_id, lock=True)
+            cycle = await cycles.find(conn, cycle_id, lock=True)
             require_possible(request.action, cycle)
             participants = tuple(sorted(set(request.participants)))
             result = await results.find(conn, cycle_id) if participants else None
@@ -84,7 +83,7 @@ class Approvals:
             if found is None:
                 raise refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
             # The cycle first, as everywhere, so that nobody waits for each other.
-            cycle = await store.find(conn, found.cycle, lock=True)
+            cycle = await cycles.find(conn, found.cycle, lock=True)
             proposal = await proposals.find(conn, proposal_id, lock=True) or found
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
@@ -114,7 +113,7 @@ class Approvals:
                     "proposal": proposal.id,
                     "result": cycle.result,
                 }  # fmt: skip
-                await store.move(conn, cycle, HAPPENINGS[proposal.action], data=moved)
+                await cycles.move(conn, cycle, HAPPENINGS[proposal.action], data=moved)
         if confirmed:
             self._wake()
         return decided.view(now)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.statements import NettingResult, PositionStatement
-from gateway.coordinator.cycles import pairs, results, settled, store
 from gateway.coordinator.cycles.approval import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.federation.database import transaction
-from gateway.federation.default_views import (
+from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
+from gateway.federation.messages.default import (
     ChangeView,
     ClearedBankView,
     ClearingView,
@@ -24,6 +23,7 @@ from gateway.federation.default_views import (
     UnwindView,
     WaterfallView,
 )
+from gateway.federation.storage.database import transaction
 from netting.clearing_vector import ClearingVector
 from netting.default import CurrencyDefault, DryRun, dry_run
 from netting.model import Obligation
@@ -44,14 +44,14 @@ class Defaults:
         """Return the alternatives for the default of `participants`. Raises Refusal."""
         named = tuple(sorted(set(participants)))
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, cycle_id)
+            cycle = await cycles.find(conn, cycle_id)
             result = await results.find(conn, cycle_id)
             if result is None:
                 raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
             require_participants("unwind", named, result.document)
             agreed = await pairs.agreed_statements(conn, cycle_id)
-            rulebook = await store.rulebook_of(conn, cycle)
-            attempt = await settled.last_attempt(conn, cycle_id)
+            rulebook = await cycles.rulebook_of(conn, cycle)
+            attempt = await settlements.last_attempt(conn, cycle_id)
         # In a thread of its own: a large cycle takes its time, and others are served meanwhile.
         run = await asyncio.to_thread(
             dry_run,

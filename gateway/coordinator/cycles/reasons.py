@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from compliance.dsse import EvidenceError
-from gateway.federation.problems import Refusal
+from compliance.crypto.dsse import EvidenceError
+from gateway.federation.http.problems import Refusal
 
 
 class CycleReason(StrEnum):

@@ -12,22 +12,24 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from compliance.export import build_export
-from compliance.keys import Signer
-from gateway.coordinator import clock, events, trust_list
-from gateway.coordinator.cycles import exporting, store
+from compliance.crypto.keys import Signer
+from compliance.cycle.states import Happening, State
+from compliance.export.record import build_export
+from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
-from gateway.coordinator.cycles.attesting import Attestation
+from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
-from gateway.coordinator.cycles.reading import Reading
+from gateway.coordinator.cycles.read_models import Reading
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.settlement import SettlementClient
-from gateway.coordinator.cycles.states import Happening, State
 from gateway.coordinator.cycles.steps import Steps
-from gateway.coordinator.cycles.store import Cycle
+from gateway.coordinator.cycles.tables import cycles, export
+from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.log import events
+from gateway.coordinator.registry import trust_list
 from gateway.coordinator.rulebook import Rulebook, Slot
-from gateway.federation.database import transaction
+from gateway.federation.storage.database import transaction
 
 NEXT_SLOT_DAYS_MAX = 14
 VALUE_DATE_AHEAD_DAYS = 31
@@ -75,7 +77,7 @@ class CycleService:
             if opened is not None:
                 return opened
             # Not `find`, which refuses: nobody else's cycle is this slot's.
-            claimed = await store.page(conn, limit=1, before=(value_date, number + 1), value_date=value_date)
+            claimed = await cycles.page(conn, limit=1, before=(value_date, number + 1), value_date=value_date)
             if claimed and claimed[0].number == number:
                 return claimed[0]
             return await self._refuse_second_open(conn)
@@ -98,7 +100,7 @@ class CycleService:
     async def _open(
         self, conn: AsyncConnection, value_date: date, number: int, cut_off_at: datetime | None
     ) -> Cycle | None:
-        return await store.insert(
+        return await cycles.insert(
             conn,
             value_date=value_date,
             number=number,
@@ -110,10 +112,10 @@ class CycleService:
 
     async def _free_number(self, conn: AsyncConnection, value_date: date) -> int:
         """Return the next number of a value date; the numbers of slots are kept for them."""
-        return max(await store.last_number(conn, value_date), len(self._rulebook.slots)) + 1
+        return max(await cycles.last_number(conn, value_date), len(self._rulebook.slots)) + 1
 
     async def _refuse_second_open(self, conn: AsyncConnection) -> Cycle:
-        existing = await store.current(conn)
+        existing = await cycles.current(conn)
         name = "another cycle" if existing is None else f"cycle {existing.id}"
         raise refusal(CycleReason.CYCLE_OPEN_ALREADY, f"{name} is open")
 
@@ -126,15 +128,15 @@ class CycleService:
         hasn't ended. `by` is the operator, if one asked.
         """
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, cycle_id, lock=True)
+            cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.OPEN:
                 return cycle
-            if (earlier := await store.in_progress(conn)) is not None:
+            if (earlier := await cycles.in_progress(conn)) is not None:
                 raise refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
             now = self._now()
-            rulebook = await store.rulebook_of(conn, cycle)
-            participants = await store.take_in(conn, cycle_id)
-            moved = await store.move(
+            rulebook = await cycles.rulebook_of(conn, cycle)
+            participants = await cycles.take_in(conn, cycle_id)
+            moved = await cycles.move(
                 conn,
                 cycle,
                 Happening.CUT_OFF_REACHED,
@@ -173,7 +175,7 @@ class CycleService:
     async def advance_current(self) -> State | None:
         """Do the same for the cycle between its cut-off and its end; None if there is none."""
         async with transaction(self._engine) as conn:
-            cycle = await store.in_progress(conn)
+            cycle = await cycles.in_progress(conn)
         return None if cycle is None else await self.steps.advance(cycle.id)
 
     # --- evidence
@@ -181,7 +183,7 @@ class CycleService:
     async def export(self, cycle_id: str) -> bytes:
         """Return the signed audit export of a cycle as it stands. Raises Refusal `cycle_unknown`."""
         async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
-            record = await exporting.record(conn, cycle_id)
+            record = await export.record(conn, cycle_id)
         return build_export(record, self._signer)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from compliance.statements import NettingResult
 from gateway.federation import iso20022
-from gateway.federation.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 
 INSUFFICIENT_FUNDS = "AM04"
 """ISO 20022 external status reason: the agent's accounts don't cover the debits."""

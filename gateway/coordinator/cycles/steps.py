@@ -13,16 +13,15 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from compliance import canonical, dsse
-from compliance.keys import Signer
-from compliance.result import BY_NETTING, instructions, net_cycle
+from compliance.crypto import canonical, dsse
+from compliance.crypto.keys import Signer
+from compliance.cycle.matching import Match, PairKey, carry_reason, match
+from compliance.cycle.result import BY_NETTING, instructions, net_cycle
+from compliance.cycle.states import ENDED, Happening, State
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
-from gateway.coordinator import limits
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import checking, pairs, proposals, results, settled, settlement, signed, store
+from gateway.coordinator.cycles import running_checks, settlement
 from gateway.coordinator.cycles.approval import needs_four_eyes
-from gateway.coordinator.cycles.matching import Match, PairKey, carry_reason, match
-from gateway.coordinator.cycles.settled import Attempt
 from gateway.coordinator.cycles.settlement import (
     Answer,
     NoAnswerError,
@@ -31,10 +30,12 @@ from gateway.coordinator.cycles.settlement import (
     SettlementClient,
     Shortfall,
 )
-from gateway.coordinator.cycles.states import ENDED, Happening, State
-from gateway.coordinator.cycles.store import Cycle, Taking
+from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
+from gateway.coordinator.cycles.tables.cycles import Cycle, Taking
+from gateway.coordinator.cycles.tables.settlements import Attempt
+from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
-from gateway.federation.database import transaction
+from gateway.federation.storage.database import transaction
 
 ASK_AGAIN_S = 2
 """After which a settlement agent that gave no answer is asked again."""
@@ -68,18 +69,18 @@ class Steps:
         while await self.step(cycle_id):
             pass
         async with transaction(self._engine) as conn:
-            return (await store.find(conn, cycle_id)).state
+            return (await cycles.find(conn, cycle_id)).state
 
     async def step(self, cycle_id: str) -> bool:
         """Take the next step if it is due; tell whether the cycle moved."""
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, cycle_id, lock=True)
+            cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.INSTRUCTED:
                 moved = await self._move(conn, cycle)
                 if moved is not None:
                     log.info("cycle_moved", cycle=cycle_id, state=moved.state)
                 return moved is not None
-            attempt = await settled.last_attempt(conn, cycle_id)
+            attempt = await settlements.last_attempt(conn, cycle_id)
         if attempt is None or (cycle.due_at is not None and self._now() < cycle.due_at):
             return False
         # Asked outside of any transaction. Replicas may both ask: the agent knows the message by its id.
@@ -90,7 +91,7 @@ class Steps:
             return None
         if cycle.due_at is not None and self._now() < cycle.due_at:
             return None
-        rulebook = await store.rulebook_of(conn, cycle)
+        rulebook = await cycles.rulebook_of(conn, cycle)
         match cycle.state:
             case State.CUT_OFF:
                 return await self._close_cuts(conn, cycle, rulebook)
@@ -115,36 +116,36 @@ class Steps:
 
     async def _close_cuts(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Go on once every cut is in, or the deadline passed."""
-        taking_part = await store.taking_part(conn, cycle.id)
+        taking_part = await cycles.taking_part(conn, cycle.id)
         absent = [taking.participant for taking in taking_part if taking.cut_at is None]
         awaited = [taking for taking in taking_part if taking.cut_at is None and taking.active]
         if awaited and not self._passed(cycle.deadline_at):
             return None
         deadline_at = self._now() + timedelta(seconds=rulebook.attestation_deadline_s)
         data = {"absent": absent}
-        return await store.move(conn, cycle, Happening.CUTS_CLOSED, data=data, deadline_at=deadline_at)
+        return await cycles.move(conn, cycle, Happening.CUTS_CLOSED, data=data, deadline_at=deadline_at)
 
     async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
-        taking_part = await store.taking_part(conn, cycle.id)
+        taking_part = await cycles.taking_part(conn, cycle.id)
         awaited = [t for t in taking_part if t.active and t.cut_at is not None and t.attested_at is None]
         closing = self._passed(cycle.deadline_at)
         if awaited and not closing:
             return None
-        matches = match(await signed.attested(conn, cycle.id))
+        matches = match(await submissions.attested(conn, cycle.id))
         agreed, carried = _closed(matches, await self._unsettled(conn, cycle), taking_part)
         if not closing and any(reason in ("break", "not_attested") for reason in carried.values()):
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
-        return await store.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
+        return await cycles.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
 
     async def _unsettled(self, conn: AsyncConnection, cycle: Cycle) -> set[PairKey]:
         """Return the pairs with payments that the cuts take in."""
-        settled_through = await signed.settled_lanes(conn)
+        settled_through = await submissions.settled_lanes(conn)
         return {
             (currency, min(sender, receiver), max(sender, receiver))
-            for (sender, receiver, currency), last in (await signed.cut_lanes(conn, cycle.id)).items()
+            for (sender, receiver, currency), last in (await submissions.cut_lanes(conn, cycle.id)).items()
             if last > settled_through.get((sender, receiver, currency), 0)
         }
 
@@ -183,7 +184,7 @@ class Steps:
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         included = {one.sha256 for one in result.statements}
-        found = await checking.run(
+        found = await running_checks.run(
             conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], keeping
         )
         for reason in sorted(BY_NETTING):
@@ -210,7 +211,7 @@ class Steps:
             "warned": [c.name for c in found if c.verdict == "warn"],
             "liquidity": results.told(result),
         }
-        return await store.move(conn, cycle, happening, data=data, result=sha256)
+        return await cycles.move(conn, cycle, happening, data=data, result=sha256)
 
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""
@@ -218,7 +219,7 @@ class Steps:
         if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
             return None
         data = {"result": result.sha256, "by": "rulebook"}
-        return await store.move(conn, cycle, Happening.APPROVED, data=data)
+        return await cycles.move(conn, cycle, Happening.APPROVED, data=data)
 
     # --- settlement
 
@@ -234,7 +235,7 @@ class Steps:
             return None
         statements = await pairs.agreed_statements(conn, cycle.id)
         orders = instructions(result.document, statements, result.sha256, agent)
-        await settled.insert_instructions(
+        await settlements.insert_instructions(
             conn,
             cycle.id,
             result.document.edition,
@@ -242,14 +243,14 @@ class Steps:
         )
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
         data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt}
-        return await store.move(conn, cycle, Happening.INSTRUCTIONS_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Happening.INSTRUCTIONS_SIGNED, data=data)
 
     async def _wait_for_agent(self, conn: AsyncConnection, cycle: Cycle, error: NoAnswerError) -> None:
         log.warning("settlement_agent_unknown", cycle=cycle.id, error=str(error))
-        await store.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
+        await cycles.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
 
     async def _next_attempt(self, conn: AsyncConnection, cycle: Cycle, result: NettingResult, agent: str) -> int:
-        last = await settled.last_attempt(conn, cycle.id)
+        last = await settlements.last_attempt(conn, cycle.id)
         number, now = 1 if last is None else last.attempt + 1, self._now()
         message_id = f"{cycle.id}-{number}"
         moving = settlement.movements(result)
@@ -270,7 +271,7 @@ class Steps:
             request=request,
             edition=result.edition,
         )
-        await settled.insert_attempt(conn, attempt, now)
+        await settlements.insert_attempt(conn, attempt, now)
         return number
 
     async def _settle(self, attempt: Attempt) -> bool:
@@ -285,14 +286,14 @@ class Steps:
             log.warning("settlement_unanswered", cycle=attempt.cycle, attempt=attempt.attempt, error=str(error))
             answer = None
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, attempt.cycle, lock=True)
-            last = await settled.last_attempt(conn, attempt.cycle)
+            cycle = await cycles.find(conn, attempt.cycle, lock=True)
+            last = await settlements.last_attempt(conn, attempt.cycle)
             if cycle.state is not State.INSTRUCTED or last is None or last.attempt != attempt.attempt:
                 return True  # Another replica was first with the same answer.
             if answer is None:
-                await store.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
+                await cycles.postpone(conn, cycle.id, self._now() + timedelta(seconds=ASK_AGAIN_S))
                 return False
-            await settled.record_answer(conn, attempt, answer, self._now())
+            await settlements.record_answer(conn, attempt, answer, self._now())
             await self._move_by(conn, cycle, attempt, answer)
         return True
 
@@ -302,36 +303,36 @@ class Steps:
         match answer:
             case Settled(reference, at):
                 told = {**data, "reference": reference, "settled_at": timestamp(at)}
-                await store.move(conn, cycle, Happening.AGENT_SETTLED, data=told)
+                await cycles.move(conn, cycle, Happening.AGENT_SETTLED, data=told)
             case Shortfall():
-                rulebook = await store.rulebook_of(conn, cycle)
+                rulebook = await cycles.rulebook_of(conn, cycle)
                 # When attempts are used up there is nothing to wait for.
-                asked = await settled.attempts(conn, cycle.id, attempt.edition)
+                asked = await settlements.attempts(conn, cycle.id, attempt.edition)
                 waiting = asked < rulebook.settlement.attempts_max
                 due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
-                await store.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
+                await cycles.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
             case Rejected():
-                await store.move(conn, cycle, Happening.AGENT_REJECTED, data=data)
+                await cycles.move(conn, cycle, Happening.AGENT_REJECTED, data=data)
 
     async def _repeat(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Ask the agent anew under a new message id, or give up when the attempts are used up."""
-        last, result = await settled.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
+        last, result = await settlements.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if last is None or result is None:
             return None
-        asked = await settled.attempts(conn, cycle.id, last.edition)
+        asked = await settlements.attempts(conn, cycle.id, last.edition)
         if asked >= rulebook.settlement.attempts_max:
-            return await store.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": asked})
+            return await cycles.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": asked})
         try:
             agent = await self._agent.agent()
         except NoAnswerError as error:
             await self._wait_for_agent(conn, cycle, error)
             return None
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
-        return await store.move(conn, cycle, Happening.REQUEST_REPEATED, data={"attempt": attempt})
+        return await cycles.move(conn, cycle, Happening.REQUEST_REPEATED, data={"attempt": attempt})
 
     async def _finalise(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Sign finality, once, and count the lanes as settled."""
-        attempt, result = await settled.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
+        attempt, result = await settlements.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if attempt is None or result is None or attempt.reference is None or attempt.settled_at is None:
             return None
         finality = SettlementFinality(
@@ -341,11 +342,11 @@ class Steps:
             agent_reference=attempt.reference,
             settled_at=timestamp(attempt.settled_at),
         )
-        await settled.insert_finality(conn, cycle.id, dsse.sign(finality, self._signer))
+        await settlements.insert_finality(conn, cycle.id, dsse.sign(finality, self._signer))
         statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
-        await signed.settle_lanes(conn, cycle.id, statements)
+        await submissions.settle_lanes(conn, cycle.id, statements)
         data = {"result": result.sha256, "reference": attempt.reference}
-        return await store.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
 
 
 def _closed(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from compliance import canonical, dsse
-from compliance.dsse import Envelope, EvidenceError
-from compliance.keys import VerifyingKey
-from compliance.result import inconsistency
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.matching import PairKey
+from compliance.cycle.result import inconsistency
 from compliance.statements import CycleCut, Flow, PositionStatement, ScreeningStatement
-from gateway.coordinator.cycles.matching import PairKey
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal, refusal
 
 Lane = tuple[str, str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from gateway.federation.problems import Refusal
+from gateway.federation.http.problems import Refusal
 
 
 class MessageReason(StrEnum):

@@ -1,0 +1,1 @@
+"""Canonical bytes, keys, signed envelopes and Merkle trees."""

@@ -1,0 +1,139 @@
+"""DSSE v1 envelopes: a payload, its type, and signatures over both (secure-systems-lab/dsse, `protocol.md`).
+
+A signature counts only when it is of a key that the verifier already knows, and each key counts once: "nothing
+failed" is never enough.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from compliance.crypto import canonical
+from compliance.crypto.keys import Signer, VerifyingKey
+from compliance.statements import PAYLOAD_TYPES, Document
+
+D = TypeVar("D", bound=Document)
+
+
+class Signature(Struct, frozen=True, forbid_unknown_fields=True):
+    keyid: str
+    sig: str
+
+
+class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+    """`payload` and each `sig` are standard base64."""
+
+    payload: str
+    payloadType: str  # noqa: N815 - the name is DSSE's
+    signatures: tuple[Signature, ...]
+
+    def payload_bytes(self) -> bytes:
+        """Return the payload unverified. Raises EvidenceError."""
+        try:
+            return b64decode(self.payload, validate=True)
+        except binascii.Error as error:
+            raise EvidenceError("payload_malformed", f"payload isn't base64: {error}") from error
+
+
+class EvidenceError(Exception):
+    """Evidence that doesn't verify. `reason` is stable; the message says what and where.
+
+    Reasons: payload_malformed, wrong_payload_type, unknown_key, bad_signature, too_few_signatures,
+    not_canonical, schema_violation.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return the pre-authentication encoding: what is signed."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def seal(payload: bytes, payload_type: str, *signers: Signer) -> Envelope:
+    """Sign bytes as they are."""
+    message = pae(payload_type, payload)
+    return Envelope(
+        payload=b64encode(payload).decode(),
+        payloadType=payload_type,
+        signatures=tuple(Signature(keyid=s.kid, sig=b64encode(s.sign(message)).decode()) for s in signers),
+    )
+
+
+def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type: str, threshold: int = 1) -> bytes:
+    """Verify and return the payload bytes.
+
+    `keys` are the keys that may sign, by key id. Raises EvidenceError unless at least `threshold` distinct ones
+    of them signed; a signature that names a known key and doesn't verify is an error, an unknown one is ignored.
+    """
+    if envelope.payloadType != payload_type:
+        raise EvidenceError("wrong_payload_type", f"expected {payload_type}, found {envelope.payloadType}")
+    payload = envelope.payload_bytes()
+    message = pae(payload_type, payload)
+    verified: set[str] = set()
+    for signature in envelope.signatures:
+        key = keys.get(signature.keyid)
+        if key is None or key.kid in verified:
+            continue
+        try:
+            raw = b64decode(signature.sig, validate=True)
+        except binascii.Error as error:
+            raise EvidenceError("bad_signature", f"signature of {key.kid} isn't base64") from error
+        if not key.verifies(raw, message):
+            raise EvidenceError("bad_signature", f"signature of {key.kid} doesn't verify")
+        verified.add(key.kid)
+    if not verified:
+        raise EvidenceError("unknown_key", "no signature by a known key")
+    if len(verified) < threshold:
+        raise EvidenceError("too_few_signatures", f"{len(verified)} of {threshold} signatures")
+    return payload
+
+
+def canonical_form(envelope: Envelope) -> Envelope:
+    """Return the envelope with its base64 in the one form an encoder gives. Raises EvidenceError.
+
+    A decoder ignores the spare bits of the last character, so an envelope can differ and hold the same.
+    """
+    try:
+        return Envelope(
+            payload=b64encode(envelope.payload_bytes()).decode(),
+            payloadType=envelope.payloadType,
+            signatures=tuple(
+                Signature(keyid=s.keyid, sig=b64encode(b64decode(s.sig, validate=True)).decode())
+                for s in envelope.signatures
+            ),
+        )
+    except binascii.Error as error:
+        raise EvidenceError("bad_signature", f"signature isn't base64: {error}") from error
+
+
+def sign(document: Document, *signers: Signer, payload_type: str | None = None) -> Envelope:
+    """Sign a document in its canonical form."""
+    return seal(canonical.encode(document), payload_type or PAYLOAD_TYPES[type(document)], *signers)
+
+
+def verify(
+    envelope: Envelope,
+    kind: type[D],
+    keys: Mapping[str, VerifyingKey],
+    *,
+    payload_type: str | None = None,
+    threshold: int = 1,
+) -> D:
+    """Verify, then parse, then compare with the canonical form; return the document. Raises EvidenceError."""
+    payload = open_(envelope, keys, payload_type=payload_type or PAYLOAD_TYPES[kind], threshold=threshold)
+    try:
+        return canonical.decode(payload, kind)
+    except canonical.NotCanonicalError as error:
+        raise EvidenceError("not_canonical", str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise EvidenceError("schema_violation", str(error)) from error

@@ -1,0 +1,1 @@
+"""The audit export: what it holds, and how it is packed."""

@@ -1,0 +1,296 @@
+"""The audit export of a cycle: all that was signed about it, in one archive that the coordinator signs.
+
+The archive (see `compliance.export.archive`) holds a fixed set of files, whatever the cycle:
+
+    cycle.json           cycle id, value date, state, digest of the rulebook
+    rulebook.json        the rulebook, canonical: its SHA-256 is what the result names
+    trust-lists.jsonl    signed trust lists in force during the cycle, oldest first
+    events.jsonl         the coordinator's event log from the cycle's opening to its last event, without a gap
+    cuts.jsonl           each receiver's signed CycleCut
+    statements.jsonl     every signed PositionStatement, superseded revisions included
+    equivocations.jsonl  two signed documents of one bank where there can be one
+    screenings.jsonl     signed ScreeningStatements
+    certificates.json    for each currency, what proves how much at most could settle within the limits
+    limits.json          the net debit caps, prefunding and bilateral limits that the netting kept
+    checks.json          the named checks with their verdicts
+    result.jsonl         the signed NettingResult, if the cycle came so far
+    superseded.jsonl     the results that a default made void, each with all that rested on it
+    proposals.json       what operators proposed, and who decided
+    instructions.jsonl   signed SettlementInstructions
+    receipts.jsonl       the banks' signed receipts for them
+    finality.jsonl       the signed SettlementFinality, if the cycle is final
+    manifest.json        name, SHA-256 and size of each file above
+    manifest.dsse.json   the manifest under the coordinator's signature
+
+A `.jsonl` file holds one canonical JSON document per line, in ascending order of the lines unless said otherwise.
+The same record and key give the same bytes. `compliance.verifier.verify` reads it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import Signer
+from compliance.cycle.certificate import Certificate
+from compliance.cycle.checks import Check
+from compliance.cycle.limits import Limits, in_order
+from compliance.event_log import LoggedEvent
+from compliance.export.archive import pack
+from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
+
+MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
+FORMAT = "concordat-audit-export/2"
+MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
+
+FILES = (
+    "certificates.json",
+    "checks.json",
+    "cuts.jsonl",
+    "cycle.json",
+    "equivocations.jsonl",
+    "events.jsonl",
+    "finality.jsonl",
+    "instructions.jsonl",
+    "limits.json",
+    "proposals.json",
+    "receipts.jsonl",
+    "result.jsonl",
+    "rulebook.json",
+    "screenings.jsonl",
+    "statements.jsonl",
+    "superseded.jsonl",
+    "trust-lists.jsonl",
+)
+"""What the manifest names; every export holds each of them, if need be empty."""
+
+T = TypeVar("T")
+
+
+class Proposal(Document, frozen=True, kw_only=True):
+    """What one operator proposed on the cycle and, once somebody else decided, the decision.
+
+    `subject_sha256` is the digest of the NettingResult that the maker looked at, `participants` are those that an
+    unwinding leaves out.
+    """
+
+    id: str
+    action: Literal["approve", "hold", "release", "abandon", "unwind"]
+    reason: Reason
+    participants: tuple[Bic, ...] = ()
+    made_by: str
+    made_at: Timestamp
+    subject_sha256: Sha256 | None = None
+    decision: Literal["confirm", "reject"] | None = None
+    decided_by: str | None = None
+    decided_at: Timestamp | None = None
+    decision_reason: Reason | None = None
+
+
+class Equivocation(Document, frozen=True, kw_only=True):
+    """Two documents that one bank signed where there can be one: proof against it, by itself."""
+
+    participant: Bic
+    first: Envelope
+    second: Envelope
+
+
+class Superseded(Document, frozen=True, kw_only=True):
+    """A result that was netted again after a default, with all that rested on it. None of it was settled."""
+
+    result: Envelope
+    limits: Limits
+    certificates: tuple[Certificate, ...]
+    checks: tuple[Check, ...]
+    instructions: tuple[Envelope, ...]
+    receipts: tuple[Envelope, ...]
+
+
+class CycleRecord(Struct, frozen=True, kw_only=True):
+    """All that is to be said about a cycle. The order within the tuples doesn't matter.
+
+    `rulebook` is the canonical JSON of the rulebook. `events` is a stretch of the log without a gap, so it holds
+    what happened in between to other cycles and members too. `trust_lists` holds every version in force from the
+    cycle's opening to its end.
+    """
+
+    cycle: CycleId
+    value_date: Date
+    state: str
+    rulebook: bytes
+    trust_lists: tuple[Envelope, ...]
+    events: tuple[LoggedEvent, ...]
+    cuts: tuple[Envelope, ...] = ()
+    statements: tuple[Envelope, ...] = ()
+    equivocations: tuple[Equivocation, ...] = ()
+    screenings: tuple[Envelope, ...] = ()
+    limits: Limits = Limits()
+    certificates: tuple[Certificate, ...] = ()
+    checks: tuple[Check, ...] = ()
+    result: Envelope | None = None
+    superseded: tuple[Superseded, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    instructions: tuple[Envelope, ...] = ()
+    receipts: tuple[Envelope, ...] = ()
+    finality: Envelope | None = None
+
+
+class CycleFacts(Document, frozen=True, kw_only=True):
+    """`cycle.json`."""
+
+    cycle: CycleId
+    value_date: Date
+    state: str
+    rulebook: Sha256
+
+
+class FileEntry(Document, frozen=True, kw_only=True):
+    """One file of the archive."""
+
+    name: str
+    sha256: Sha256
+    bytes: Count
+
+
+class Manifest(Document, frozen=True, kw_only=True):
+    """`manifest.json`: what the archive holds. Payload type `MANIFEST_TYPE`."""
+
+    format: str
+    cycle: CycleId
+    files: tuple[FileEntry, ...]
+
+
+def build_export(record: CycleRecord, signer: Signer) -> bytes:
+    """Return the archive of a cycle, signed. The same record and key give the same bytes.
+
+    `signer` is the coordinator's `sign` key. Raises ArchiveError for more than an archive holds.
+    """
+    files = to_files(record)
+    entries = tuple(
+        FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
+        for name, content in sorted(files.items())
+    )
+    manifest = canonical.encode(Manifest(format=FORMAT, cycle=record.cycle, files=entries))
+    signed = canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, signer))
+    return pack({**files, MANIFEST: manifest, MANIFEST_SIGNED: signed})
+
+
+def to_files(record: CycleRecord) -> dict[str, bytes]:
+    """Return the files that the manifest names."""
+    facts = CycleFacts(
+        cycle=record.cycle,
+        value_date=record.value_date,
+        state=record.state,
+        rulebook=canonical.digest(record.rulebook),
+    )
+    return {
+        "cycle.json": canonical.encode(facts),
+        "rulebook.json": record.rulebook,
+        "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
+        "events.jsonl": _lines(record.events, order=lambda event: event.id),
+        "cuts.jsonl": _lines(record.cuts),
+        "statements.jsonl": _lines(record.statements),
+        "equivocations.jsonl": _lines(record.equivocations),
+        "screenings.jsonl": _lines(record.screenings),
+        "certificates.json": canonical.encode(sorted(record.certificates, key=lambda one: one.currency)),
+        "limits.json": canonical.encode(in_order(record.limits)),
+        "checks.json": canonical.encode(record.checks),
+        "result.jsonl": _lines(() if record.result is None else (record.result,)),
+        "superseded.jsonl": _lines(_in_order(one) for one in record.superseded),
+        "proposals.json": canonical.encode(sorted(record.proposals, key=lambda one: (one.made_at, one.id))),
+        "instructions.jsonl": _lines(record.instructions),
+        "receipts.jsonl": _lines(record.receipts),
+        "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
+    }
+
+
+def from_files(files: Mapping[str, bytes]) -> CycleRecord:
+    """Return the record that `to_files` wrote. Raises FormatError for any other files or bytes."""
+    for name in FILES:
+        if name not in files:
+            raise FormatError(f"{name} is missing")
+    if added := files.keys() - set(FILES):
+        raise FormatError(f"{min(added)} doesn't belong to the format {FORMAT}")
+    facts: CycleFacts = _decode("cycle.json", files["cycle.json"], CycleFacts)
+    results = _read_lines(files, "result.jsonl", Envelope)
+    finalities = _read_lines(files, "finality.jsonl", Envelope)
+    if len(results) > 1 or len(finalities) > 1:
+        raise FormatError("a cycle has one result and one finality at most")
+    record = CycleRecord(
+        cycle=facts.cycle,
+        value_date=facts.value_date,
+        state=facts.state,
+        rulebook=files["rulebook.json"],
+        trust_lists=_read_lines(files, "trust-lists.jsonl", Envelope),
+        events=_read_lines(files, "events.jsonl", LoggedEvent),
+        cuts=_read_lines(files, "cuts.jsonl", Envelope),
+        statements=_read_lines(files, "statements.jsonl", Envelope),
+        equivocations=_read_lines(files, "equivocations.jsonl", Equivocation),
+        screenings=_read_lines(files, "screenings.jsonl", Envelope),
+        certificates=_decode("certificates.json", files["certificates.json"], tuple[Certificate, ...]),
+        limits=_decode("limits.json", files["limits.json"], Limits),
+        checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
+        result=results[0] if results else None,
+        superseded=_read_lines(files, "superseded.jsonl", Superseded),
+        proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
+        instructions=_read_lines(files, "instructions.jsonl", Envelope),
+        receipts=_read_lines(files, "receipts.jsonl", Envelope),
+        finality=finalities[0] if finalities else None,
+    )
+    for name, content in to_files(record).items():
+        if files[name] != content:
+            raise FormatError(f"{name}: out of order, something twice, or a digest that isn't its file's")
+    return record
+
+
+def _in_order(one: Superseded) -> Superseded:
+    return msgspec.structs.replace(
+        one,
+        limits=in_order(one.limits),
+        certificates=tuple(sorted(one.certificates, key=lambda certificate: certificate.currency)),
+        instructions=tuple(sorted(one.instructions, key=canonical.encode)),
+        receipts=tuple(sorted(one.receipts, key=canonical.encode)),
+    )
+
+
+class FormatError(Exception):
+    """Files that aren't those of an export. The message names the file and line."""
+
+
+def _lines(documents: Iterable[T], *, order: Callable[[T], Any] | None = None) -> bytes:
+    if order is not None:
+        lines = [canonical.encode(document) for document in sorted(documents, key=order)]
+    else:
+        lines = sorted({canonical.encode(document) for document in documents})
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _read_lines(files: Mapping[str, bytes], name: str, kind: type[T]) -> tuple[T, ...]:
+    lines = files[name].split(b"\n")
+    if lines.pop():
+        raise FormatError(f"{name}: the last line doesn't end")
+    return tuple(_decode(f"{name} line {number}", line, kind) for number, line in enumerate(lines, 1))
+
+
+def _decode(where: str, data: bytes, kind: Any) -> Any:
+    try:
+        return canonical.decode(data, kind)
+    except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
+        raise FormatError(f"{where}: {error}") from error
+
+
+class _Version(Struct):
+    version: int
+
+
+def _version(envelope: Envelope) -> int:
+    """Return the version of a trust list, unverified: for the order of lines only."""
+    try:
+        return msgspec.json.decode(envelope.payload_bytes(), type=_Version).version
+    except (msgspec.MsgspecError, UnicodeDecodeError, dsse.EvidenceError) as error:
+        raise FormatError(f"trust-lists.jsonl: {error}") from error

@@ -1,0 +1,1 @@
+"""The offline verifier of audit exports."""

@@ -1,0 +1,93 @@
+"""The editions of a cycle's result: after a default it is netted again, and the earlier result stays as evidence.
+
+Every edition is verified like the one that settled: read, matched, netted, instructed and approved. What is special
+about several is checked here: they follow each other without a gap, and two persons decided who is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from compliance.export.record import CycleRecord
+from compliance.statements import NettingResult
+from compliance.trust import Signers
+from compliance.verifier.documents import Documents, Finding, RefutedError, Signed, read_documents
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One result and what rests on it, beside what the banks signed, which is the same for all editions."""
+
+    record: CycleRecord
+    documents: Documents
+
+
+def read_editions(record: CycleRecord, documents: Documents, signers: Signers, coordinator: str) -> tuple[Edition, ...]:
+    """Verify the superseded documents under their signers' keys; return all editions, the one in force last."""
+    found: list[tuple[Signed[NettingResult], Edition]] = []
+    for one in record.superseded:
+        about = msgspec.structs.replace(
+            record,
+            state="deferred",
+            limits=one.limits,
+            certificates=one.certificates,
+            checks=one.checks,
+            result=one.result,
+            instructions=one.instructions,
+            receipts=one.receipts,
+            finality=None,
+            superseded=(),
+        )
+        own = msgspec.structs.replace(about, cuts=(), statements=(), screenings=(), equivocations=())
+        read = read_documents(own, signers, coordinator)
+        if read.result is None:
+            raise RefutedError(Finding.RESULT_DIFFERS, "a superseded edition without a result")
+        beside = replace(read, cuts=documents.cuts, statements=documents.statements)
+        found.append((read.result, Edition(about, beside)))
+    found.sort(key=lambda entry: entry[0].document.edition)
+    editions = (*(edition for _, edition in found), Edition(record, documents))
+    _check_chain(editions)
+    return editions
+
+
+def _check_chain(editions: Sequence[Edition]) -> None:
+    """Check that the editions count up from one and that each names the one before."""
+    previous: Signed[NettingResult] | None = None
+    for number, edition in enumerate(editions, 1):
+        result = edition.documents.result
+        if result is None:
+            if number > 1:
+                raise RefutedError(Finding.RESULT_DIFFERS, "a superseded result, and none in its place")
+            return
+        if result.document.edition != number:
+            detail = f"edition {result.document.edition} stands where edition {number} belongs"
+            raise RefutedError(Finding.RESULT_DIFFERS, detail)
+        if result.document.supersedes != (None if previous is None else previous.sha256):
+            detail = f"edition {number} supersedes {result.document.supersedes}, not the edition before"
+            raise RefutedError(Finding.RESULT_DIFFERS, detail)
+        previous = result
+
+
+def check_unwinding(editions: Sequence[Edition]) -> str | None:
+    """Check that two persons decided on everybody who is left out; return who that is, None without a default."""
+    out: tuple[str, ...] = ()
+    for edition in editions:
+        result = edition.documents.result
+        if result is None or result.document.supersedes is None:
+            continue
+        wanted = set(result.document.defaulted)
+        decided = [
+            set(proposal.participants) | set(out)
+            for proposal in edition.record.proposals
+            if proposal.action == "unwind"
+            and proposal.decision == "confirm"
+            and proposal.subject_sha256 == result.document.supersedes
+        ]
+        if wanted not in decided:
+            detail = f"netted without {', '.join(sorted(wanted)) or 'nobody'}, which no second person confirmed"
+            raise RefutedError(Finding.APPROVAL_MISSING, detail)
+        out = result.document.defaulted
+    return ", ".join(out) if out else None

@@ -1,0 +1,114 @@
+"""HTTP: the token endpoint and what describes it. Errors here have the form of RFC 6749, not of RFC 9457."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from litestar import MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_401_UNAUTHORIZED
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from gateway.coordinator.access.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
+
+FORM = "application/x-www-form-urlencoded"
+FORM_BYTES_MAX = 16_384
+FIELDS_MAX = 20
+
+
+class TokenAnswer(Struct, frozen=True):
+    """An access token (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class TokenError(Struct, frozen=True, omit_defaults=True):
+    """Why there is no token (RFC 6749, section 5.2)."""
+
+    error: str
+    error_description: str | None = None
+
+
+@dataclass
+class _FormOperation(Operation):
+    """An operation whose request body is a form."""
+
+    def __post_init__(self) -> None:
+        text = Schema(type=OpenAPIType.STRING)
+        fields = {
+            "grant_type": Schema(const=GRANT_TYPE),
+            "client_assertion_type": Schema(const=ASSERTION_TYPE),
+            "client_assertion": text,
+            "resource": text,
+        }
+        form = Schema(type=OpenAPIType.OBJECT, properties={**fields}, required=list(fields))
+        self.request_body = RequestBody(content={FORM: OpenAPIMediaType(schema=form)}, required=True)
+
+
+_ANSWERS = {
+    HTTP_200_OK: ResponseSpec(TokenAnswer, generate_examples=False, description="OK"),
+    HTTP_400_BAD_REQUEST: ResponseSpec(TokenError, generate_examples=False, description="The request is refused."),
+    HTTP_401_UNAUTHORIZED: ResponseSpec(TokenError, generate_examples=False, description="The client isn't known."),
+}
+
+
+@post(
+    "/oauth/token",
+    opt={"public": True},
+    status_code=200,
+    request_max_body_size=FORM_BYTES_MAX,
+    tags=["access"],
+    operation_id="requestToken",
+    operation_class=_FormOperation,
+    responses=_ANSWERS,
+)
+async def token(request: Request[Any, Any, Any], tokens: NamedDependency[TokenService]) -> Response[dict[str, Any]]:
+    """Issue an access token of at most 300 s for one member (`resource`: its BIC).
+
+    OAuth 2.0 client credentials with `private_key_jwt`: grant_type, client_assertion_type, client_assertion, resource.
+    """
+    answer = await _answer(request, tokens)
+    return Response(
+        dict(answer.body),
+        status_code=answer.status,
+        media_type=MediaType.JSON,
+        headers=dict(answer.headers),
+    )
+
+
+async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answer:
+    if request.content_type[0] != FORM:
+        return malformed(f"The body is a form: {FORM}")
+    try:
+        form = parse_qsl(
+            (await request.body()).decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
+        )
+    except ValueError:
+        return malformed("The body is not a well-formed form")
+    return await tokens.answer(form)
+
+
+@get("/.well-known/oauth-authorization-server", opt={"public": True}, tags=["access"], operation_id="getMetadata")
+async def metadata(tokens: NamedDependency[TokenService]) -> dict[str, Any]:
+    """Describe the authorization server (RFC 8414)."""
+    return tokens.metadata()
+
+
+@get("/.well-known/jwks.json", opt={"public": True}, tags=["access"], operation_id="getKeys")
+async def jwks(tokens: NamedDependency[TokenService]) -> dict[str, Any]:
+    """List the public keys that access tokens are signed with."""
+    return await tokens.jwks()
+
+
+route_handlers: list[ControllerRouterHandler] = [token, metadata, jwks]

@@ -1,0 +1,386 @@
+"""Taking in what the banks sign: cuts, statements, screening.
+
+All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
+cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance.crypto import canonical
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.matching import Attested, Match, PairKey, match
+from compliance.cycle.states import State
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.batching import Together
+from gateway.coordinator.cycles.judgement import Submitted, Verdicts, place_all, verdicts
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.submission import (
+    CycleTerms,
+    Lane,
+    ReadCut,
+    ReadStatement,
+    check_cut,
+    read_cut,
+    read_screening,
+    read_statement,
+    to_json,
+)
+from gateway.coordinator.cycles.tables import cycles, submissions
+from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
+from gateway.coordinator.log import events
+from gateway.federation.http.problems import Refusal
+from gateway.federation.messages.attestation import ReceiverCut, SenderCuts, StatementSubmission
+from gateway.federation.storage.database import transaction
+
+READ_AT_ONCE = 8
+"""Submissions verified at once, while those before them are being stored."""
+
+_Keys = Mapping[str, VerifyingKey]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Callers:
+    """A cycle, its roster if its participants are fixed already, and the keys of those who submit to it."""
+
+    cycle: Cycle
+    roster: Roster
+    keys: Mapping[str, _Keys]
+
+    @classmethod
+    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> _Callers:
+        """Load them. Raises Refusal `cycle_unknown`."""
+        keys = await cycles.signing_keys(conn, banks)
+        if not keys:
+            # Whether there is such a cycle isn't a stranger's to know.
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
+        return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
+
+    @property
+    def terms(self) -> CycleTerms:
+        return CycleTerms(id=self.cycle.id, currencies=self.cycle.currencies, participants=self.roster.participants)
+
+    def require(self, bank: str) -> _Keys:
+        """Return the keys of an active participant of the cycle. Raises Refusal."""
+        if bank not in self.keys:
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
+        if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
+            detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
+            raise refusal(CycleReason.NOT_A_PARTICIPANT, detail)
+        return self.keys[bank]
+
+
+class Attestation:
+    """Loads, lets `submission` and `matching` decide, and stores. `wake` tells that a cycle may move on."""
+
+    def __init__(self, engine: AsyncEngine, *, now: Callable[[], datetime], wake: Callable[[], None]) -> None:
+        self._engine = engine
+        self._now = now
+        self._wake = wake
+        self._cuts = Together(self._take_cuts)
+        self._unread: Together[tuple[str, StatementSubmission], Submitted | Verdicts] = Together(
+            self._read_statements, at_once=READ_AT_ONCE
+        )
+        self._read = Together(self._take_statements)
+
+    async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
+        """Take in a bank's cut and return the cycle. Raises Refusal.
+
+        The same cut again is fine, a different one is equivocation.
+        """
+        return await self._cuts.add(cycle_id, (bank, envelope))
+
+    async def _take_cuts(self, cycle_id: str, submitted: Sequence[tuple[str, Envelope]]) -> list[Cycle | Exception]:
+        banks = {bank for bank, _ in submitted}
+        answers: list[Cycle | Exception] = []
+        added: dict[str, ReadCut] = {}
+        async with transaction(self._engine) as conn:
+            callers = await _Callers.find(conn, cycle_id, banks)
+            read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
+            cycle = await cycles.find(conn, cycle_id, lock=True)
+            existing = await submissions.cuts_of(conn, cycle_id, banks)
+            settled: defaultdict[str, dict[Lane, int]] = defaultdict(dict)
+            for lane, sequence in (await submissions.settled_lanes(conn, banks)).items():
+                settled[lane[1]][lane] = sequence
+            now = self._now()
+            for (bank, _), cut in zip(submitted, read, strict=True):
+                if isinstance(cut, Refusal):
+                    answers.append(cut)
+                    continue
+                first = existing.get(bank)
+                if first is None:
+                    refused = _cut_refused(cut, cycle, settled[bank])
+                    if refused is None:
+                        added[bank] = cut
+                        existing[bank] = (cut.sha256, to_json(cut.envelope))
+                    answers.append(refused or cycle)
+                elif first[0] == cut.sha256:
+                    answers.append(cycle)
+                else:
+                    digests, envelopes = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
+                    await self._keep_equivocation(conn, cycle_id, bank, digests, envelopes)
+                    detail = f"{bank} signed another cut for cycle {cycle_id} before"
+                    answers.append(refusal(CycleReason.EQUIVOCATION, detail))
+            if added:
+                await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
+            complete = added and (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
+        if complete:
+            self._wake()
+        return answers
+
+    def _read_cut(self, callers: _Callers, bank: str, envelope: Envelope) -> ReadCut | Refusal:
+        """Verify a cut, if its bank may submit one now."""
+        try:
+            caller = callers.require(bank)
+            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
+            if bank not in callers.roster.delivered:
+                _require(callers.cycle, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, self._now())
+            return read_cut(envelope, bank, callers.terms, caller)
+        except Refusal as refused:
+            return refused
+
+    async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
+        """Return what every receiver accepted from a bank. Raises Refusal."""
+        async with transaction(self._engine) as conn:
+            cycle = await cycles.find(conn, cycle_id)
+            roster = await cycles.roster(conn, cycle_id)
+            lanes = await submissions.cut_lanes(conn, cycle_id, [bank])
+        return SenderCuts(
+            cycle=cycle_id,
+            complete=cycle.state not in (State.OPEN, State.CUT_OFF),
+            lanes=tuple(
+                ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
+                for (sender, receiver, currency), last in sorted(lanes.items())
+                if sender == bank
+            ),
+            delivered=tuple(sorted(roster.delivered)),
+        )
+
+    async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> Verdicts:
+        """Take in a bank's statements and its screening, all or none; return a verdict for each statement.
+
+        What was taken in before is answered again, with its verdict as it is now. Raises Refusal; its pointer names
+        the statement.
+        """
+        # While one group is stored, the next one is verified.
+        read = await self._unread.add(cycle_id, (bank, submission))
+        return await self._read.add(cycle_id, read) if isinstance(read, Submitted) else read
+
+    async def _read_statements(
+        self, cycle_id: str, submitted: Sequence[tuple[str, StatementSubmission]]
+    ) -> list[Submitted | Verdicts | Exception]:
+        """Verify submissions; where they come too late for that, answer what was taken in before."""
+        async with transaction(self._engine) as conn:
+            callers = await _Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
+            if callers.cycle.state is not State.ATTESTING:
+                return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
+        # Verification releases the interpreter's lock, so two threads may use two cores.
+        half = (len(submitted) + 1) // 2
+        threads = [
+            asyncio.to_thread(_read_all, callers, part, self._now()) for part in (submitted[:half], submitted[half:])
+        ]
+        return [one for part in await asyncio.gather(*threads) for one in part]
+
+    async def _take_statements(self, cycle_id: str, submitted: Sequence[Submitted]) -> list[Verdicts | Exception]:
+        banks = [one.bank for one in submitted]
+        async with transaction(self._engine) as conn:
+            cycle = await cycles.find(conn, cycle_id, lock=True)
+            if cycle.state is not State.ATTESTING:
+                raise refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
+            revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
+            before = await cycles.roster(conn, cycle_id)
+            declared = await submissions.declared(conn, cycle_id, banks, before.delivered)
+            after = await submissions.attested(conn, cycle_id, banks)
+            placed = place_all(submitted, after, declared, revisions_max)
+            matches = match(after)
+            taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
+            complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)
+            answers: list[Verdicts | Exception] = []
+            for one in placed:
+                if isinstance(one, Refusal):
+                    answers.append(one)
+                elif one.equivocal is not None:
+                    answers.append(await self._equivocation(conn, cycle_id, one, one.equivocal, after))
+                else:
+                    keys = [(statement.key, statement.document.revision) for statement in one.statements]
+                    answers.append(verdicts(one.bank, keys, matches))
+        if complete:
+            self._wake()
+        return answers
+
+    async def _answer_again(
+        self, conn: AsyncConnection, callers: _Callers, bank: str, submission: StatementSubmission
+    ) -> Verdicts | Refusal:
+        """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
+        try:
+            callers.require(bank)
+            again = await _verdicts_again(conn, callers.cycle.id, bank, submission)
+            if again is None:
+                _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
+        except Refusal as refused:
+            return refused
+        assert again is not None, "a cycle that doesn't attest was required to"
+        return again
+
+    async def _take_in(
+        self,
+        conn: AsyncConnection,
+        cycle: str,
+        taken: Sequence[Submitted],
+        matches: Mapping[PairKey, Match],
+        attested_before: Collection[str],
+    ) -> bool:
+        """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
+        now = self._now()
+        fresh = [(one.bank, statement) for one in taken for statement in one.fresh]
+        screenings = [one.screening for one in taken if one.screening is not None]
+        finished = [one.bank for one in taken if one.complete]
+        if fresh:
+            await submissions.insert_statements(conn, cycle, fresh, now)
+        if screenings:
+            await submissions.insert_screenings(conn, cycle, screenings, now)
+        if finished:
+            await submissions.mark_attested(conn, cycle, finished, now)
+        roster = await cycles.roster(conn, cycle)
+        again = any(one.bank in attested_before for one in taken)
+        await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
+        return roster.statements_awaited == 0
+
+    async def _tell_breaks(
+        self,
+        conn: AsyncConnection,
+        cycle: str,
+        matches: Mapping[PairKey, Match],
+        finished: frozenset[str],
+        *,
+        again: bool,
+    ) -> None:
+        """Notice the breaks among some pairs, resolve the mended ones, and tell both banks of either.
+
+        A statement is missing only once its bank says that it has no more to come. `again` tells that a bank has
+        attested before.
+        """
+        now = self._now()
+        for key, found in matches.items():
+            missing = found.status == "missing" and found.missing_from in finished
+            if found.status != "different" and not missing:
+                continue
+            notice = await submissions.notice_break(conn, cycle, found, now)
+            if notice is not None:
+                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=key[1:])
+        if not again and all(found.revision == 1 for found in matches.values()):
+            return  # A bank's first word can't mend anything.
+        for one in await submissions.breaks(conn, cycle):
+            if one.notice.resolved or (resolved := matches.get(one.key)) is None or resolved.status != "agreed":
+                continue
+            await submissions.resolve_breaks(conn, cycle, one.key, now)
+            notice = msgspec.structs.replace(one.notice, resolved=True)
+            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=one.key[1:])
+
+    async def _equivocation(
+        self,
+        conn: AsyncConnection,
+        cycle: str,
+        submitted: Submitted,
+        second: ReadStatement,
+        before: Sequence[Attested],
+    ) -> Refusal:
+        """Keep both signed statements and return the refusal."""
+        key, revision, bank = second.key, second.document.revision, submitted.bank
+        digest = next((a.sha256 for a in before if (a.key, a.participant, a.revision) == (key, bank, revision)), None)
+        if digest is None:
+            # Both came in one submission.
+            first = next(s for s in submitted.statements if (s.key, s.document.revision) == (key, revision))
+            digest, envelope = first.sha256, to_json(first.envelope)
+        else:
+            envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
+        await self._keep_equivocation(conn, cycle, bank, (digest, second.sha256), (envelope, to_json(second.envelope)))
+        detail = f"{bank} signed another revision {revision} for {' '.join(key)} before"
+        return refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
+
+    async def _keep_equivocation(
+        self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
+    ) -> None:
+        """Keep two contradicting documents of one bank, and tell operators and auditors."""
+        added = await submissions.insert_equivocation(
+            conn, cycle=cycle, bank=bank, digests=digests, envelopes=envelopes, at=self._now()
+        )
+        if added:
+            data = {"participant": bank, "first": digests[0], "second": digests[1]}
+            await events.append(conn, "cycle.equivocation", data, cycle=cycle, audience=events.OPERATORS)
+
+
+def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
+    """Refuse unless the cycle is in a state whose deadline hasn't passed."""
+    early = (State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)
+    if cycle.state in early:
+        raise refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
+    if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
+        closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
+        raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
+
+
+def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Refusal | None:
+    """Return why a bank's first cut can't be taken in, if so."""
+    if cycle.state is not State.CUT_OFF:
+        return refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
+    try:
+        check_cut(cut.document, settled)
+    except Refusal as refused:
+        return refused
+    return None
+
+
+def _read_all(
+    callers: _Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
+) -> list[Submitted | Refusal]:
+    """Verify submissions to a cycle that attests."""
+
+    def read(bank: str, submission: StatementSubmission) -> Submitted:
+        keys, terms = callers.require(bank), callers.terms
+        _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
+        if bank not in callers.roster.delivered:
+            raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
+        statements = [
+            read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}")
+            for number, envelope in enumerate(submission.statements)
+        ]
+        screening = submission.screening
+        return Submitted(
+            bank=bank,
+            statements=statements,
+            screening=None if screening is None else read_screening(screening, bank, terms, keys),
+            complete=submission.complete,
+        )
+
+    found: list[Submitted | Refusal] = []
+    for bank, submission in submitted:
+        try:
+            found.append(read(bank, submission))
+        except Refusal as refused:
+            found.append(refused)
+    return found
+
+
+async def _verdicts_again(
+    conn: AsyncConnection, cycle: str, bank: str, submission: StatementSubmission
+) -> Verdicts | None:
+    """Return the verdicts of statements that were all taken in while the cycle attested; None if any is new."""
+    try:
+        digests = [canonical.digest(envelope.payload_bytes()) for envelope in submission.statements]
+    except EvidenceError:
+        return None
+    stored = await submissions.attested(conn, cycle, [bank])
+    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
+    if not digests or not own.keys() >= set(digests):
+        return None
+    return verdicts(bank, [own[digest] for digest in digests], match(stored))

@@ -1,0 +1,241 @@
+"""What members, operators and auditors see of a cycle. Reads only; the types are `gateway.federation.messages`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance.crypto.dsse import Envelope
+from compliance.cycle.matching import PairKey, match
+from compliance.cycle.states import State
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.tables import cycles as store
+from gateway.coordinator.cycles.tables import pairs, results, settlements, submissions
+from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.cycles.tables.pairs import AgreedPair
+from gateway.coordinator.registry import limits
+from gateway.federation.messages.attestation import Breaks
+from gateway.federation.messages.cycles import (
+    Certificates,
+    Checks,
+    CheckView,
+    CurrencyTotal,
+    CycleProgress,
+    CycleSummary,
+    PairCounts,
+    ParticipantProgress,
+    Positions,
+    PositionView,
+)
+from gateway.federation.storage.database import transaction
+
+Standing = str
+"""Where a pair stands: a field of PairCounts."""
+
+
+class Reading:
+    """Answers questions about cycles. Every method is one transaction; all raise Refusal `cycle_unknown`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def cycle(self, cycle_id: str) -> Cycle:
+        """Return one cycle."""
+        async with transaction(self._engine) as conn:
+            return await store.find(conn, cycle_id)
+
+    async def current(self) -> Cycle:
+        """Return the open cycle; raises Refusal `cycle_unknown` when there is none."""
+        async with transaction(self._engine) as conn:
+            found = await store.current(conn)
+        if found is None:
+            raise refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
+        return found
+
+    async def summaries(
+        self, *, limit: int, before: tuple[date, int] | None, value_date: date | None
+    ) -> tuple[CycleSummary, ...]:
+        """Return cycles, newest first, older than `before` (value date, number)."""
+        async with transaction(self._engine) as conn:
+            cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
+            ids = [cycle.id for cycle in cycles]
+            counts = await pairs.outcome_counts(conn, ids)
+            totals = await results.totals(conn, ids)
+            summaries: list[CycleSummary] = []
+            for cycle in cycles:
+                if cycle.state is State.ATTESTING:
+                    standing = await _standing(conn, cycle)
+                    counted, total = _counts(standing.values()), _totals(await pairs.agreed_so_far(conn, cycle.id))
+                else:
+                    agreed, carried = counts.get(cycle.id, (0, 0))
+                    counted, total = PairCounts(agreed=agreed, carried_over=carried), totals.get(cycle.id, ())
+                summaries.append(CycleSummary(cycle=cycle.message(), pairs=counted, totals=total))
+        return tuple(summaries)
+
+    async def progress(self, cycle_id: str) -> CycleProgress:
+        """Return how far a cycle and each of its participants are."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            taking_part = await store.taking_part(conn, cycle_id)
+            standing = await _standing(conn, cycle)
+            totals = (await results.totals(conn, [cycle_id])).get(cycle_id)
+            if totals is None:
+                totals = _totals(await pairs.agreed_so_far(conn, cycle_id))
+            statements = await submissions.statement_counts(conn, cycle_id)
+            breaks = await submissions.breaks(conn, cycle_id)
+            instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
+            attempts = await settlements.attempts(conn, cycle_id)
+        of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
+        for (_, low, high), stands in standing.items():
+            of_bank[low].append(stands)
+            of_bank[high].append(stands)
+        issued = Counter(one.participant for one in instructions)
+        acknowledged = Counter(one.participant for one in instructions if one.acknowledged_at is not None)
+        return CycleProgress(
+            cycle=cycle.message(),
+            participants=tuple(
+                ParticipantProgress(
+                    participant=one.participant,
+                    status=one.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
+                    cut_at=None if one.cut_at is None else timestamp(one.cut_at),
+                    attested_at=None if one.attested_at is None else timestamp(one.attested_at),
+                    statements=statements.get(one.participant, 0),
+                    pairs=_counts(of_bank[one.participant]),
+                    instructions=issued[one.participant],
+                    acknowledged=acknowledged[one.participant],
+                )
+                for one in taking_part
+            ),
+            pairs=_counts(standing.values()),
+            totals=totals,
+            breaks=tuple(one.notice for one in breaks),
+            instructions=len(instructions),
+            acknowledged=acknowledged.total(),
+            settlement_attempts=attempts,
+        )
+
+    async def positions(self, cycle_id: str, participant: str | None) -> Positions:
+        """Return all positions of a cycle, or one participant's: provisional until the cycle is netted."""
+        async with transaction(self._engine) as conn:
+            await store.find(conn, cycle_id)
+            result = await results.find(conn, cycle_id)
+            if result is None:
+                gross = _gross(await pairs.agreed_so_far(conn, cycle_id))
+                keeping = await limits.in_force(conn)
+            else:
+                gross = {
+                    (of_currency.currency, one.participant): (int(one.receives_minor), int(one.pays_minor))
+                    for of_currency in result.document.results
+                    for one in of_currency.positions
+                }
+                keeping = result.limits
+        caps = {(one.participant, one.currency): one.cap_minor for one in keeping.caps}
+        may_owe = keeping.debits()
+        return Positions(
+            cycle=cycle_id,
+            provisional=result is None,
+            positions=tuple(
+                _position(bic, currency, receives, pays, caps.get((bic, currency)), may_owe.get((bic, currency)))
+                for (currency, bic), (receives, pays) in sorted(gross.items())
+                if participant in (None, bic)
+            ),
+        )
+
+    async def checks(self, cycle_id: str) -> Checks:
+        """Return what the checks before settlement said."""
+        async with transaction(self._engine) as conn:
+            await store.find(conn, cycle_id)
+            result = await results.find(conn, cycle_id)
+        return Checks(
+            cycle=cycle_id,
+            checks=tuple(
+                CheckView(name=one.name, verdict=one.verdict, detail=one.detail, evidence=one.evidence)
+                for one in (() if result is None else result.checks)
+            ),
+        )
+
+    async def certificates(self, cycle_id: str) -> Certificates:
+        """Return what proves the bounds of a cycle's result; raises Refusal `result_unknown` before there is one."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            if cycle.result is None:
+                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            found = await results.certificates(conn, cycle.result)
+        return Certificates(cycle=cycle_id, certificates=found)
+
+    async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
+        """Return the breaks of a cycle, or of one participant's pairs."""
+        async with transaction(self._engine) as conn:
+            await store.find(conn, cycle_id)
+            found = await submissions.breaks(conn, cycle_id, participant)
+        return Breaks(cycle=cycle_id, breaks=tuple(one.notice for one in found))
+
+    async def result(self, cycle_id: str) -> Envelope:
+        """Return the signed result; raises Refusal `result_unknown` before there is one."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            found = await results.find(conn, cycle_id)
+        if found is None:
+            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+        return found.envelope
+
+    async def finality(self, cycle_id: str) -> Envelope:
+        """Return the signed finality; raises Refusal `result_unknown` before the cycle is final."""
+        async with transaction(self._engine) as conn:
+            cycle = await store.find(conn, cycle_id)
+            found = await settlements.finality(conn, cycle_id)
+        if found is None:
+            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
+        return found
+
+
+async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standing]:
+    """Return where each pair stands."""
+    if cycle.state is State.ATTESTING:
+        names = {"agreed": "agreed", "different": "differing", "missing": "missing"}
+        found = match(await submissions.attested(conn, cycle.id))
+        return {key: names[one.status] for key, one in found.items()}
+    outcomes = await pairs.pair_outcomes(conn, cycle.id)
+    return {key: "agreed" if reason is None else "carried_over" for key, reason in outcomes.items()}
+
+
+def _counts(standing: Iterable[Standing]) -> PairCounts:
+    return PairCounts(**Counter(standing))
+
+
+def _totals(agreed: Iterable[AgreedPair]) -> tuple[CurrencyTotal, ...]:
+    gross: Counter[str] = Counter()
+    for pair in agreed:
+        gross[pair.key[0]] += pair.forth + pair.back
+    return tuple(CurrencyTotal(currency=code, gross_minor=str(total)) for code, total in sorted(gross.items()))
+
+
+def _gross(agreed: Iterable[AgreedPair]) -> Mapping[tuple[str, str], tuple[int, int]]:
+    """Return what each participant receives and pays, by (currency, participant)."""
+    gross: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for pair in agreed:
+        currency, low, high = pair.key
+        for bic, receives, pays in ((low, pair.back, pair.forth), (high, pair.forth, pair.back)):
+            received, paid = gross[currency, bic]
+            gross[currency, bic] = (received + receives, paid + pays)
+    return gross
+
+
+def _position(
+    bic: str, currency: str, receives: int, pays: int, cap_minor: str | None, limit: int | None
+) -> PositionView:
+    net = receives - pays
+    return PositionView(
+        participant=bic,
+        currency=currency,
+        receives_minor=str(receives),
+        pays_minor=str(pays),
+        net_minor=str(net),
+        cap_minor=cap_minor,
+        limit_minor=None if limit is None else str(limit),
+        headroom_minor=None if limit is None else str(limit + net),
+    )

@@ -1,0 +1,57 @@
+"""The checks between netting and settlement, run on what a cycle has stored."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.cycle import checks
+from compliance.cycle.limits import Limits
+from compliance.statements import NettingResult, PositionStatement
+from gateway.coordinator.cycles.tables import cycles, pairs, submissions
+from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.rulebook import Rulebook
+
+
+async def run(
+    conn: AsyncConnection,
+    cycle: Cycle,
+    rulebook: Rulebook,
+    result: NettingResult,
+    included: list[PositionStatement],
+    keeping: Limits,
+) -> list[checks.Check]:
+    """Return what each check says of a result, of the statements that it includes and of the limits it must keep."""
+    taking_part = await cycles.taking_part(conn, cycle.id)
+    totals = {
+        (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
+        for statement in included
+    }
+    rule = rulebook.aggregate_flow
+    return [
+        checks.conservation(result, included),
+        checks.completeness(
+            participants=[t.participant for t in taking_part],
+            cuts=[t.participant for t in taking_part if t.cut_at is not None],
+            attested=[t.participant for t in taking_part if t.attested_at is not None],
+            result=result,
+            severity=rulebook.checks.completeness,
+        ),
+        checks.net_debit_caps(result, keeping, severity=rulebook.checks.caps),
+        checks.bilateral_limits(included, keeping, severity=rulebook.checks.caps),
+        checks.screening_attested(
+            included,
+            await submissions.screenings(conn, cycle.id),
+            cut_off_at=cycle.cut_off_at or cycle.opened_at,
+            list_age_max_hours=rulebook.screening.list_age_max_hours,
+            required=rulebook.screening.required,
+            severity=rulebook.checks.screening,
+        ),
+        checks.aggregate_flow(
+            totals,
+            await pairs.pair_history(conn, cycles=rule.window_cycles),
+            cycles_min=rule.cycles_min,
+            factor_percent=rule.factor_percent,
+            floor_minor={currency: int(floor) for currency, floor in rule.floor_minor.items()},
+            severity=rulebook.checks.aggregate_flow,
+        ),
+    ]

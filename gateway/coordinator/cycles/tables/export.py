@@ -1,0 +1,141 @@
+"""Everything that is to be said about a cycle, gathered for an audit export. SQL only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto.dsse import Envelope
+from compliance.cycle.limits import Limits
+from compliance.event_log import LoggedEvent
+from compliance.export.record import CycleRecord, Equivocation, Proposal, Superseded
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
+from gateway.coordinator.cycles.tables.results import Result
+from gateway.coordinator.cycles.tables.submissions import envelope_of
+
+
+async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
+    """Return the record of a cycle as it stands, from a transaction that sees one moment. Raises Refusal."""
+    cycle = await cycles.find(conn, cycle_id)
+    events = await _events(conn, cycle_id)
+    editions = [await _edition(conn, cycle_id, one) for one in await results.editions(conn, cycle_id)]
+    now = editions[-1] if editions else None
+    return CycleRecord(
+        cycle=cycle_id,
+        value_date=cycle.value_date.isoformat(),
+        state=cycle.state.value,
+        rulebook=(await _text(conn, "SELECT document::text FROM rulebooks WHERE sha256 = :it", cycle.rulebook)),
+        trust_lists=await _trust_lists(conn, events),
+        events=events,
+        cuts=await _envelopes(conn, "SELECT envelope::text FROM cuts WHERE cycle = :cycle", cycle_id),
+        statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
+        equivocations=await _equivocations(conn, cycle_id),
+        screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
+        limits=Limits() if now is None else now.limits,
+        certificates=() if now is None else now.certificates,
+        checks=() if now is None else now.checks,
+        result=None if now is None else now.result,
+        superseded=tuple(editions[:-1]),
+        proposals=await _proposals(conn, cycle_id),
+        instructions=() if now is None else now.instructions,
+        receipts=() if now is None else now.receipts,
+        finality=await settlements.finality(conn, cycle_id),
+    )
+
+
+async def _edition(conn: AsyncConnection, cycle: str, one: Result) -> Superseded:
+    """Return one edition of the result with what rests on it."""
+    instructed, receipts = await settlements.instructed(conn, cycle, one.document.edition)
+    return Superseded(
+        result=one.envelope,
+        limits=one.limits,
+        certificates=await results.certificates(conn, one.sha256),
+        checks=one.checks,
+        instructions=tuple(instructed),
+        receipts=tuple(receipts),
+    )
+
+
+async def _text(conn: AsyncConnection, query: str, it: str) -> bytes:
+    return str((await conn.execute(text(query), {"it": it})).scalar_one()).encode()
+
+
+async def _envelopes(conn: AsyncConnection, query: str, cycle: str) -> tuple[Envelope, ...]:
+    rows = await conn.execute(text(query), {"cycle": cycle})
+    return tuple(envelope_of(document) for document in rows.scalars())
+
+
+async def _events(conn: AsyncConnection, cycle: str) -> tuple[LoggedEvent, ...]:
+    """Return the log from the cycle's opening to its last event, with all that came in between."""
+    rows = await conn.execute(
+        text(
+            "SELECT id, type, at, cycle, data::text AS data, audience, prev_hash FROM events WHERE id BETWEEN"
+            " (SELECT min(id) FROM events WHERE cycle = :cycle) AND (SELECT max(id) FROM events WHERE cycle = :cycle)"
+            " ORDER BY id"
+        ),
+        {"cycle": cycle},
+    )
+    return tuple(_event(row) for row in rows)
+
+
+def _event(row: Any) -> LoggedEvent:
+    return LoggedEvent(
+        id=row.id,
+        type=row.type,
+        at=timestamp(row.at),
+        cycle=row.cycle,
+        data=msgspec.json.decode(row.data),
+        audience=None if row.audience is None else tuple(row.audience),
+        prev_hash=row.prev_hash,
+    )
+
+
+async def _trust_lists(conn: AsyncConnection, events: tuple[LoggedEvent, ...]) -> tuple[Envelope, ...]:
+    """Return the version in force at the cycle's opening and those published before its last event."""
+    published = [event.data["version"] for event in events if event.type == "trust_list.published"]
+    rows = await conn.execute(
+        text(
+            "SELECT envelope::text FROM trust_lists WHERE version = ANY (:published) OR version ="
+            " (SELECT max((data->>'version')::bigint) FROM events WHERE type = 'trust_list.published' AND id < :first)"
+            " ORDER BY version"
+        ),
+        {"published": published, "first": events[0].id},
+    )
+    return tuple(envelope_of(document) for document in rows.scalars())
+
+
+async def _equivocations(conn: AsyncConnection, cycle: str) -> tuple[Equivocation, ...]:
+    rows = await conn.execute(
+        text(
+            "SELECT participant, first::text AS first, second::text AS second FROM equivocations"
+            " WHERE cycle = :cycle ORDER BY id"
+        ),
+        {"cycle": cycle},
+    )
+    return tuple(
+        Equivocation(participant=row.participant, first=envelope_of(row.first), second=envelope_of(row.second))
+        for row in rows
+    )
+
+
+async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
+    return tuple(
+        Proposal(
+            id=one.id,
+            action=one.action,
+            reason=one.reason,
+            participants=one.participants,
+            made_by=one.made_by,
+            made_at=timestamp(one.made_at),
+            subject_sha256=one.subject_sha256,
+            decision=one.decision,
+            decided_by=one.decided_by,
+            decided_at=None if one.decided_at is None else timestamp(one.decided_at),
+            decision_reason=one.decision_reason,
+        )
+        for one in await proposals.of_cycle(conn, cycle)
+    )

@@ -1,0 +1,169 @@
+"""The table of results: what a cycle came to, the limits and certificates it rests on, and what the checks said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto.dsse import Envelope
+from compliance.cycle.certificate import Certificate
+from compliance.cycle.checks import Check
+from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding, in_order
+from compliance.statements import NettingResult
+from gateway.coordinator.cycles.submission import to_json
+from gateway.coordinator.cycles.tables.submissions import envelope_of
+from gateway.federation.messages.cycles import CurrencyTotal, LiquidityView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A cycle's result as it was signed, the limits it was made with and what the checks said."""
+
+    sha256: str
+    envelope: Envelope
+    limits: Limits
+    checks: tuple[Check, ...]
+
+    @property
+    def document(self) -> NettingResult:
+        """The result itself: our own, so it needs no verification."""
+        return msgspec.json.decode(self.envelope.payload_bytes(), type=NettingResult)
+
+
+async def insert(
+    conn: AsyncConnection,
+    cycle: str,
+    *,
+    edition: int,
+    sha256: str,
+    envelope: Envelope,
+    limits: Limits,
+    certificates: Sequence[Certificate],
+    checks: Sequence[Check],
+    totals: Sequence[CurrencyTotal],
+) -> None:
+    """Keep a cycle's result, or a later edition of it; the earlier ones stay."""
+    await conn.execute(
+        text(
+            "INSERT INTO results"
+            " (cycle, edition, sha256, envelope, caps, prefunding, bilateral, certificates, checks, totals)"
+            " VALUES (:cycle, :edition, :sha256, CAST(:envelope AS json), CAST(:caps AS json),"
+            " CAST(:prefunding AS json), CAST(:bilateral AS json), CAST(:certificates AS json),"
+            " CAST(:checks AS json), CAST(:totals AS json))"
+        ),
+        {
+            "cycle": cycle,
+            "edition": edition,
+            "sha256": sha256,
+            "envelope": to_json(envelope),
+            "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
+            "prefunding": to_json(limits.prefunding),
+            "bilateral": to_json(limits.bilateral),
+            "certificates": to_json(tuple(certificates)),
+            "checks": to_json(tuple(checks)),
+            "totals": to_json(tuple(totals)),
+        },
+    )
+
+
+async def find(conn: AsyncConnection, cycle: str) -> Result | None:
+    """Return a cycle's result once there is one: the edition in force."""
+    found = await editions(conn, cycle)
+    return found[-1] if found else None
+
+
+async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
+    """Return all editions of a cycle's result, the one in force last."""
+    query = text(
+        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, prefunding::text AS prefunding,"
+        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle ORDER BY edition"
+    )
+    return [
+        Result(
+            sha256=row.sha256,
+            envelope=envelope_of(row.envelope),
+            limits=_limits(row),
+            checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
+        )
+        for row in await conn.execute(query, {"cycle": cycle})
+    ]
+
+
+def _limits(row: Any) -> Limits:
+    caps = msgspec.json.decode(row.caps, type=dict[str, str])
+    return in_order(
+        Limits(
+            caps=tuple(
+                Cap(participant=name.partition("/")[0], currency=name.partition("/")[2], cap_minor=cap)
+                for name, cap in caps.items()
+            ),
+            prefunding=msgspec.json.decode(row.prefunding, type=tuple[Prefunding, ...]),
+            bilateral=msgspec.json.decode(row.bilateral, type=tuple[BilateralLimit, ...]),
+        )
+    )
+
+
+async def totals(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[CurrencyTotal, ...]]:
+    """Return the totals of those cycles that have a result."""
+    rows = await conn.execute(
+        text("SELECT cycle, totals::text AS totals FROM results WHERE cycle = ANY (:cycles) ORDER BY edition"),
+        {"cycles": list(cycles)},
+    )
+    return {row.cycle: msgspec.json.decode(row.totals, type=tuple[CurrencyTotal, ...]) for row in rows}
+
+
+async def certificates(conn: AsyncConnection, result: str) -> tuple[Certificate, ...]:
+    """Return the certificates of the result with this digest. They may be long, so only who needs them reads them."""
+    query = text("SELECT certificates::text FROM results WHERE sha256 = :result")
+    return msgspec.json.decode(
+        (await conn.execute(query, {"result": result})).scalar_one(), type=tuple[Certificate, ...]
+    )
+
+
+# --- what is told of a result ---------------------------------------------------------------------------
+
+
+def netted_totals(result: NettingResult) -> tuple[CurrencyTotal, ...]:
+    """Return the totals of every currency in which pairs matched, whether or not any settles."""
+    netted = {one.currency: one for one in result.results}
+    totals_: list[CurrencyTotal] = []
+    for found in result.liquidity:
+        one = netted.get(found.currency)
+        totals_.append(
+            CurrencyTotal(
+                currency=found.currency,
+                gross_minor="0" if one is None else one.gross_minor,
+                bilateral_minor="0" if one is None else one.bilateral_minor,
+                settlement_minor="0" if one is None else one.settlement_minor,
+                saving_minor="0" if one is None else one.saving_minor,
+                liquidity=LiquidityView(
+                    mode=found.mode,
+                    matched_minor=found.matched_minor,
+                    value_minor=found.value_minor,
+                    upper_bound_minor=found.upper_bound_minor,
+                    gap_minor=found.gap_minor,
+                    optimal=found.optimal,
+                ),
+            )
+        )
+    return tuple(totals_)
+
+
+def told(result: NettingResult) -> list[dict[str, Any]]:
+    """Return what the event of a netted cycle tells of each currency: what settles, and what at most could."""
+    return [
+        {
+            "currency": one.currency,
+            "mode": one.mode,
+            "value_minor": one.value_minor,
+            "upper_bound_minor": one.upper_bound_minor,
+            "gap_minor": one.gap_minor,
+            "optimal": one.optimal,
+        }
+        for one in result.liquidity
+    ]

@@ -1,0 +1,226 @@
+"""What follows from a cycle's result: instructions, settlement attempts, finality. SQL only."""
+
+# ruff: noqa: S608 - every SQL text here is made of constants.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto.dsse import Envelope
+from compliance.statements import SettlementInstruction
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
+from gateway.coordinator.cycles.submission import to_json
+from gateway.coordinator.cycles.tables.submissions import envelope_of
+from gateway.federation.messages.cycles import InstructionView
+
+# --- instructions ---------------------------------------------------------------------------------------
+
+_IN_FORCE = "edition = (SELECT max(r.edition) FROM results r WHERE r.cycle = i.cycle)"
+"""Of the instructions `i`, those of the result's edition in force."""
+
+
+async def insert_instructions(
+    conn: AsyncConnection, cycle: str, edition: int, signed: Sequence[tuple[SettlementInstruction, str, Envelope]]
+) -> None:
+    """Keep signed instructions with their digests; those that exist stay as they are."""
+    await conn.execute(
+        text(
+            "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
+            " SELECT :cycle, :edition, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:participants AS text[]), CAST(:currencies AS text[]),"
+            " CAST(:nets AS text[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]))"
+            " AS given (id, participant, currency, net, sha256, envelope) ON CONFLICT DO NOTHING"
+        ),
+        {
+            "cycle": cycle,
+            "edition": edition,
+            "ids": [one.id for one, _, _ in signed],
+            "participants": [one.participant for one, _, _ in signed],
+            "currencies": [one.currency for one, _, _ in signed],
+            "nets": [one.net_minor for one, _, _ in signed],
+            "digests": [digest for _, digest, _ in signed],
+            "envelopes": [to_json(envelope) for _, _, envelope in signed],
+        },
+    )
+
+
+async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:
+    """Return the signed instructions in force of a cycle, or one participant's, by currency and participant."""
+    rows = await conn.execute(
+        text(
+            f"SELECT envelope::text AS envelope FROM instructions i WHERE cycle = :cycle AND {_IN_FORCE}"
+            " AND (CAST(:participant AS text) IS NULL OR participant = :participant) ORDER BY currency, participant"
+        ),
+        {"cycle": cycle, "participant": participant},
+    )
+    return [envelope_of(row.envelope) for row in rows]
+
+
+async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[list[Envelope], list[Envelope]]:
+    """Return the instructions of one edition of a cycle's result, and the banks' receipts for them."""
+    rows = await conn.execute(
+        text(
+            "SELECT envelope::text AS envelope, receipt::text AS receipt FROM instructions"
+            " WHERE cycle = :cycle AND edition = :edition ORDER BY currency, participant"
+        ),
+        {"cycle": cycle, "edition": edition},
+    )
+    found = rows.all()
+    return [envelope_of(row.envelope) for row in found], [envelope_of(row.receipt) for row in found if row.receipt]
+
+
+async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:
+    """Return a participant's instructions in force without receipt, oldest first; none of abandoned cycles."""
+    rows = await conn.execute(
+        text(
+            "SELECT i.envelope::text AS envelope FROM instructions i JOIN cycles c ON c.id = i.cycle"
+            " WHERE i.participant = :participant AND i.acknowledged_at IS NULL AND c.state <> 'abandoned'"
+            f" AND {_IN_FORCE}"
+            " ORDER BY c.value_date, c.number, i.currency"
+        ),
+        {"participant": participant},
+    )
+    return [envelope_of(row.envelope) for row in rows]
+
+
+async def instruction_views(
+    conn: AsyncConnection, *, cycle: str | None, acknowledged: bool | None
+) -> list[InstructionView]:
+    """Return the instructions in force as operators follow them."""
+    rows = await conn.execute(
+        text(
+            "SELECT id, cycle, participant, currency, net_minor::text AS net_minor, sha256, acknowledged_at"
+            f" FROM instructions i WHERE {_IN_FORCE} AND (CAST(:cycle AS text) IS NULL OR cycle = :cycle)"
+            " AND (CAST(:acknowledged AS boolean) IS NULL OR (acknowledged_at IS NOT NULL) = :acknowledged)"
+            " ORDER BY cycle, currency, participant"
+        ),
+        {"cycle": cycle, "acknowledged": acknowledged},
+    )
+    return [
+        InstructionView(
+            id=row.id,
+            cycle=row.cycle,
+            participant=row.participant,
+            currency=row.currency,
+            net_minor=row.net_minor,
+            sha256=row.sha256,
+            acknowledged_at=None if row.acknowledged_at is None else timestamp(row.acknowledged_at),
+        )
+        for row in rows
+    ]
+
+
+async def instruction_digest(conn: AsyncConnection, instruction: str, participant: str) -> str | None:
+    """Return the digest of a participant's instruction."""
+    query = text("SELECT sha256 FROM instructions WHERE id = :id AND participant = :participant")
+    found = (await conn.execute(query, {"id": instruction, "participant": participant})).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+async def acknowledge(conn: AsyncConnection, instruction: str, receipt: Envelope, at: datetime) -> None:
+    """Keep the first receipt of an instruction; a repeated one changes nothing."""
+    await conn.execute(
+        text(
+            "UPDATE instructions SET acknowledged_at = :at, receipt = CAST(:receipt AS json)"
+            " WHERE id = :id AND acknowledged_at IS NULL"
+        ),
+        {"id": instruction, "receipt": to_json(receipt), "at": at},
+    )
+
+
+# --- settlement attempts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One settlement request. Without `request` there is nothing to move, and nobody is asked."""
+
+    cycle: str
+    attempt: int
+    agent: str
+    message_id: str
+    request: str | None
+    edition: int = 1
+    outcome: Literal["settled", "shortfall", "rejected"] | None = None
+    reference: str | None = None
+    settled_at: datetime | None = None
+    detail: str | None = None
+
+
+async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) -> None:
+    """Keep a request before it is sent: after a crash the very same is sent again."""
+    await conn.execute(
+        text(
+            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, request, edition, made_at)"
+            " VALUES (:cycle, :attempt, :agent, :message_id, :request, :edition, :at)"
+        ),
+        {
+            "cycle": attempt.cycle,
+            "attempt": attempt.attempt,
+            "agent": attempt.agent,
+            "message_id": attempt.message_id,
+            "request": attempt.request,
+            "edition": attempt.edition,
+            "at": at,
+        },
+    )
+
+
+async def last_attempt(conn: AsyncConnection, cycle: str) -> Attempt | None:
+    """Return the newest settlement request of a cycle."""
+    query = text(
+        "SELECT cycle, attempt, agent, message_id, request, edition, outcome, reference, settled_at, detail"
+        " FROM settlement_attempts WHERE cycle = :cycle ORDER BY attempt DESC LIMIT 1"
+    )
+    row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
+    return None if row is None else Attempt(**row._asdict())
+
+
+async def record_answer(conn: AsyncConnection, attempt: Attempt, answer: Answer, at: datetime) -> None:
+    """Keep the agent's answer."""
+    values: dict[str, Any] = {"outcome": None, "reference": None, "settled_at": None, "detail": None}
+    match answer:
+        case Settled(reference, settled_at):
+            values |= {"outcome": "settled", "reference": reference, "settled_at": settled_at}
+        case Shortfall(detail):
+            values |= {"outcome": "shortfall", "detail": detail}
+        case Rejected(reason):
+            values |= {"outcome": "rejected", "detail": reason}
+    await conn.execute(
+        text(
+            "UPDATE settlement_attempts SET outcome = :outcome, reference = :reference, settled_at = :settled_at,"
+            " detail = :detail, answered_at = :at WHERE cycle = :cycle AND attempt = :attempt"
+        ),
+        {**values, "cycle": attempt.cycle, "attempt": attempt.attempt, "at": at},
+    )
+
+
+async def insert_finality(conn: AsyncConnection, cycle: str, envelope: Envelope) -> None:
+    """Keep a cycle's finality: once."""
+    await conn.execute(
+        text("INSERT INTO finalities (cycle, envelope) VALUES (:cycle, CAST(:envelope AS json))"),
+        {"cycle": cycle, "envelope": to_json(envelope)},
+    )
+
+
+async def attempts(conn: AsyncConnection, cycle: str, edition: int | None = None) -> int:
+    """Return how often the agent was asked to settle a cycle, or one edition of its result."""
+    query = text(
+        "SELECT count(*) FROM settlement_attempts WHERE cycle = :cycle"
+        " AND (CAST(:edition AS integer) IS NULL OR edition = :edition)"
+    )
+    return int((await conn.execute(query, {"cycle": cycle, "edition": edition})).scalar_one())
+
+
+async def finality(conn: AsyncConnection, cycle: str) -> Envelope | None:
+    """Return a cycle's signed finality."""
+    query = text("SELECT envelope::text FROM finalities WHERE cycle = :cycle")
+    found = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
+    return None if found is None else envelope_of(found)

@@ -1,0 +1,42 @@
+"""HTTP: the event feed, a long poll by cursor."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from litestar.types import ControllerRouterHandler
+
+from gateway.coordinator.log.feed import EventFeed
+from gateway.federation.http.node import requires
+from gateway.federation.messages.events import Events
+
+WAIT_S_MAX = 25
+LIMIT_MAX = 1_000
+
+
+@get(
+    "/events",
+    guards=[requires("participant", "operator", "auditor")],
+    opt={"quiet": True},
+    tags=["events"],
+    operation_id="listEvents",
+)
+async def feed(
+    request: Request[Any, Any, Any],
+    events: NamedDependency[EventFeed],
+    after: Annotated[int, QueryParameter(ge=0, le=2**53 - 1, description="`next` of the page before.")] = 0,
+    wait_s: Annotated[int, QueryParameter(ge=0, le=WAIT_S_MAX, description="How long to wait for the first.")] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = 100,
+) -> Events:
+    """Return the events after a cursor, waiting for the first if there is none yet.
+
+    A participant sees what concerns everybody and what concerns itself; operators and auditors see all.
+    """
+    viewer = request.auth.sub if request.auth.role == "participant" else None
+    return await events.read(after=after, limit=limit, wait_s=wait_s, viewer=viewer)
+
+
+route_handlers: list[ControllerRouterHandler] = [feed]

@@ -1,0 +1,148 @@
+"""The coordinator's event log: append-only, ids without a gap, each hash over its predecessor's.
+
+An event is appended in the transaction that does what it tells of, so neither exists without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto import canonical
+from compliance.event_log import GENESIS, LoggedEvent
+from gateway.coordinator.clock import now, timestamp
+from gateway.federation.messages.events import Event
+
+CHANNEL = "concordat_events"
+OPERATORS: tuple[str, ...] = ()
+"""The audience of an event that only operators and auditors see."""
+
+# One key for all writers: whoever holds the lock knows the newest event until it commits.
+_LOCK_KEY = 0x6576656E  # "even"
+
+_HEAD = text("SELECT id, hash FROM events ORDER BY id DESC LIMIT 1")
+_INSERT = text(
+    "INSERT INTO events (id, type, at, cycle, data, audience, prev_hash, hash)"
+    " VALUES (:id, :type, :at, :cycle, CAST(:data AS json), CAST(:audience AS text[]), :prev_hash, :hash)"
+)
+_COLUMNS = "id, type, at, cycle, data::text AS data, audience, prev_hash, hash"
+_READ = text(
+    f"SELECT {_COLUMNS} FROM events"  # noqa: S608 - constants only
+    " WHERE id > :after AND (CAST(:viewer AS text) IS NULL OR audience IS NULL OR :viewer = ANY (audience))"
+    " ORDER BY id LIMIT :limit"
+)
+_OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
+_NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
+_CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
+
+
+class EventChainError(Exception):
+    """The stored events aren't the ones that were appended. `event_id` is the first that is wrong."""
+
+    def __init__(self, event_id: int, message: str) -> None:
+        super().__init__(f"event {event_id}: {message}")
+        self.event_id = event_id
+
+
+async def append(
+    conn: AsyncConnection,
+    type_: str,
+    data: dict[str, Any],
+    *,
+    cycle: str | None = None,
+    audience: Iterable[str] | None = None,
+) -> Event:
+    """Append an event in the caller's transaction and return it; listeners learn of it when that commits.
+
+    `audience` names the members that see it, besides operators and auditors: None for everybody, `OPERATORS` for
+    nobody else. Other writers wait until the transaction ends, so do it last. `data` holds no floating-point number.
+    """
+    await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
+    head = (await conn.execute(_HEAD)).one_or_none()
+    at = now()
+    entry = LoggedEvent(
+        id=1 if head is None else head.id + 1,
+        type=type_,
+        at=timestamp(at),
+        cycle=cycle,
+        data=data,
+        audience=None if audience is None else tuple(sorted(set(audience))),
+        prev_hash=GENESIS if head is None else head.hash,
+    )
+    await conn.execute(
+        _INSERT,
+        {
+            "id": entry.id,
+            "type": entry.type,
+            "at": at,
+            "cycle": entry.cycle,
+            "data": canonical.encode(entry.data).decode(),
+            "audience": None if entry.audience is None else list(entry.audience),
+            "prev_hash": entry.prev_hash,
+            "hash": entry.hash,
+        },
+    )
+    return _event(entry)
+
+
+async def acted(conn: AsyncConnection, by: str, action: str, subject: str, reason: str, **more: Any) -> Event:
+    """Append who of the operators did what and why; members see the outcome, not this."""
+    data = {"by": by, "action": action, "subject": subject, "reason": reason, **more}
+    return await append(conn, "operator.acted", data, audience=OPERATORS)
+
+
+async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | None) -> tuple[Event, ...]:
+    """Return the events after `after` that a member may see; `viewer` None sees all."""
+    rows = await conn.execute(_READ, {"after": after, "viewer": viewer, "limit": limit})
+    return tuple(_event(_logged(row)) for row in rows)
+
+
+async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:
+    """Return the events after `after` with their audiences, the last `limit` of them at most."""
+    rows = await conn.fetch(_NEWEST, after, limit)
+    return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
+
+
+async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:
+    """Return all events of one cycle."""
+    return tuple(_event(_logged(row)) for row in await conn.execute(_OF_CYCLE, {"cycle": cycle}))
+
+
+async def verify_chain(conn: AsyncConnection) -> int:
+    """Return how many events there are; raises EventChainError at the first that was changed, removed or inserted."""
+    last, prev_hash = 0, GENESIS
+    while rows := (await conn.execute(_CHAIN, {"after": last})).all():
+        for row in rows:
+            if row.id != last + 1:
+                raise EventChainError(last + 1, "missing")
+            entry = _logged(row)
+            if entry.prev_hash != prev_hash:
+                raise EventChainError(row.id, "doesn't follow its predecessor")
+            if entry.hash != row.hash:
+                raise EventChainError(row.id, "was changed")
+            last, prev_hash = row.id, row.hash
+    return last
+
+
+def _logged(row: Iterable[Any]) -> LoggedEvent:
+    """Read a row of _COLUMNS."""
+    number, type_, at, cycle, data, audience, prev_hash, _ = row
+    return LoggedEvent(
+        id=number,
+        type=type_,
+        at=timestamp(at),
+        cycle=cycle,
+        data=msgspec.json.decode(data),
+        audience=None if audience is None else tuple(audience),
+        prev_hash=prev_hash,
+    )
+
+
+def _event(entry: LoggedEvent) -> Event:
+    return Event(id=entry.id, type=entry.type, at=entry.at, cycle=entry.cycle, data=entry.data)

@@ -1,0 +1,1 @@
+"""Who is a member, with which keys, accounts and limits; the trust list."""

@@ -1,0 +1,361 @@
+"""The registry: who is a member, in which state, with which keys, settlement account and limits.
+
+Every change is an event; one that members must know publishes a new version of the trust list. Both happen in the
+transaction of the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import Signer, VerifyingKey
+from compliance.cycle.limits import Prefunding
+from gateway.coordinator.log import events
+from gateway.coordinator.registry import limits, members, trust_list
+from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
+from gateway.coordinator.registry.members import MemberRecord
+from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.membership import (
+    APPLICATION_TYPE,
+    KEY_CHANGE_TYPE,
+    Application,
+    KeyChange,
+    OfferedKey,
+    SettlementAccount,
+)
+from gateway.federation.messages.participants import ParticipantView
+from gateway.federation.storage.database import transaction
+
+# Who left keeps its place in the trust list, but changes nothing any more.
+KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
+
+
+class Registry:
+    """Loads, lets `lifecycle` decide, stores and publishes. Every method is one transaction."""
+
+    def __init__(self, engine: AsyncEngine, *, signer: Signer, issuer: str, rulebook: Rulebook) -> None:
+        self._engine = engine
+        self._signer = signer
+        self._issuer = issuer
+        self._rulebook = rulebook
+
+    # --- reading
+
+    async def page(self, *, after: str, limit: int) -> tuple[ParticipantView, ...]:
+        """Return the participants after a BIC, ordered by BIC."""
+        async with transaction(self._engine) as conn:
+            return await members.page(conn, after=after, limit=limit)
+
+    async def view(self, bic: str) -> ParticipantView:
+        """Return one participant; raises Refusal `participant_unknown`."""
+        async with transaction(self._engine) as conn:
+            return await members.view(conn, bic)
+
+    async def trust_list(self) -> Envelope:
+        """Return the signed trust list in force."""
+        async with transaction(self._engine) as conn:
+            found = await trust_list.current(conn)
+        if found is None:
+            raise Refusal("trust_list_missing", "the coordinator isn't initialised", status=503)
+        return found
+
+    async def settlement_agent(self) -> tuple[str, str] | None:
+        """Return BIC and base URL of the settlement agent, if one is active."""
+        async with transaction(self._engine) as conn:
+            agent = await members.settlement_agent(conn)
+        return None if agent is None else (agent.bic, agent.url)
+
+    # --- the institution itself
+
+    async def apply(self, envelope: Envelope) -> ParticipantView:
+        """Take in an application, signed by the `sign` key that it offers."""
+        application = read_application(envelope)
+        async with transaction(self._engine) as conn:
+            await self._enrol(conn, application, kind="participant")
+            # An applicant isn't in the trust list yet, and its word is nobody's business but the operators'.
+            await events.append(
+                conn, "participant.changed", _change(application.bic, None, Status.APPLIED), audience=events.OPERATORS
+            )
+            return await members.view(conn, application.bic)
+
+    async def change_key(self, bic: str, envelope: Envelope, *, caller: str) -> ParticipantView:
+        """Add a key to a member or replace one, as the member signed it."""
+        if caller != bic:
+            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only", status=403)
+        async with self._publishing() as conn:
+            member = await members.require(conn, bic, lock=True)
+            if member.status not in KEYS_CHANGE_IN:
+                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} is {member.status}")
+            change = read_key_change(envelope, member=bic, active=await members.keys(conn, bic, "sign"))
+            if change.replaces is not None:
+                await members.retire_key(conn, bic, change.use, change.replaces)
+            kid = await members.add_key(conn, bic, change.use, change.x)
+            data = {"bic": bic, "change": "key", "use": change.use, "kid": kid, "replaces": change.replaces}
+            await events.append(conn, "participant.changed", data)
+            return await members.view(conn, bic)
+
+    # --- operators
+
+    async def step(self, bic: str, step: Step, *, by: str, reason: str) -> ParticipantView:
+        """Move a participant along its life cycle; raises Refusal for a step that its state doesn't allow."""
+        async with self._publishing() as conn:
+            await self._step(conn, bic, step, by=by, reason=reason)
+            return await members.view(conn, bic)
+
+    async def set_cap(self, bic: str, currency: str, cap_minor: int, *, by: str, reason: str) -> ParticipantView:
+        """Set a net debit cap; it counts from the next netting on."""
+        self._require_cleared(currency)
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
+            return await members.view(conn, bic)
+
+    async def set_prefunding(self, prefunding: Prefunding, *, by: str, reason: str) -> ParticipantView:
+        """Set what a participant prefunded; it counts from the next netting on."""
+        bic = prefunding.participant
+        self._require_cleared(prefunding.currency)
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            await limits.set_prefunding(conn, prefunding)
+            what = {
+                "currency": prefunding.currency,
+                "prefunded_minor": prefunding.prefunded_minor,
+                "reserved_minor": prefunding.reserved_minor,
+            }
+            await events.append(conn, "prefunding.changed", {"bic": bic, **what}, audience=[bic])
+            await events.acted(conn, by, "prefunding", bic, reason, **what)
+            return await members.view(conn, bic)
+
+    async def set_bilateral_limit(
+        self, bic: str, counterparty: str, currency: str, limit_minor: int | None, *, by: str, reason: str
+    ) -> ParticipantView:
+        """Set the most that a counterparty may owe a participant net, or lift it; it counts from the next netting."""
+        self._require_cleared(currency)
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
+                detail = f"{counterparty} isn't another participant"
+                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail, status=404)
+            await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
+            limit = None if limit_minor is None else str(limit_minor)
+            what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
+            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what}, audience=[bic])
+            if by != bic:
+                await events.acted(conn, by, "bilateral_limit", bic, reason, **what)
+            return await members.view(conn, bic)
+
+    async def set_settlement_account(
+        self, bic: str, settlement: SettlementAccount, *, by: str, reason: str
+    ) -> ParticipantView:
+        """Set where a participant settles."""
+        async with transaction(self._engine) as conn:
+            await self._require_member(conn, bic)
+            await members.set_settlement_account(conn, bic, settlement)
+            account = f"{settlement.agent}/{settlement.account}"
+            await events.acted(conn, by, "settlement_account", bic, reason, account=account)
+            return await members.view(conn, bic)
+
+    # --- setting up
+
+    async def found(self, application: Application) -> None:
+        """Enter the coordinator itself, its rulebook and the first trust list; mostly does nothing the second time.
+
+        A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is
+        every member's trust anchor.
+        """
+        async with transaction(self._engine) as conn:
+            known = await members.find(conn, application.bic)
+            registered = {use: await members.keys(conn, application.bic, use) for use in ("auth", "sign", "token")}
+        if known is None:
+            async with self._publishing() as conn:
+                await self._enrol(conn, application, kind="coordinator")
+                await self._move(conn, application.bic, None, Status.ACTIVE)
+        else:
+            for key in application.keys:
+                if VerifyingKey(key.x).kid not in registered[key.use]:
+                    detail = f"the {key.use} key in the keys directory isn't the one that {known.bic} registered"
+                    raise Refusal(RegistryReason.KEY_UNKNOWN, detail)
+            if known.url != application.url:
+                async with self._publishing() as conn:
+                    await members.set_url(conn, known.bic, application.url)
+                    data = {"bic": known.bic, "change": "url", "url": application.url}
+                    await events.append(conn, "participant.changed", data)
+        await self.adopt()
+
+    async def adopt(self) -> None:
+        """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
+        sha256 = self._rulebook.sha256
+        async with transaction(self._engine) as conn:
+            adopted = await _adopted(conn)
+            if adopted is not None and adopted[0] == sha256:
+                return
+            await conn.execute(
+                text(
+                    "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json))"
+                    " ON CONFLICT DO NOTHING"
+                ),
+                {"sha256": sha256, "document": canonical.encode(self._rulebook).decode()},
+            )
+            await events.append(conn, "rulebook.adopted", {"sha256": sha256, "version": self._rulebook.version})
+
+    async def admit(
+        self,
+        application: Application,
+        *,
+        kind: Literal["participant", "agent"],
+        caps_minor: dict[str, int],
+        by: str,
+        reason: str,
+    ) -> ParticipantView:
+        """Take a member in at once, as an operator at the coordinator's own machine does."""
+        for currency in caps_minor:
+            self._require_cleared(currency)
+        async with self._publishing() as conn:
+            await self._enrol(conn, application, kind=kind)
+            for currency, cap_minor in sorted(caps_minor.items()):
+                await self._set_cap(conn, application.bic, currency, cap_minor, by=by, reason=reason)
+            for step in (Step.APPROVE, Step.ACTIVATE):
+                await self._step(conn, application.bic, step, by=by, reason=reason)
+            return await members.view(conn, application.bic)
+
+    async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
+        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
+        kid = VerifyingKey(x).kid
+        async with transaction(self._engine) as conn:
+            stored = await conn.execute(
+                text(
+                    "INSERT INTO clients (client_id, role, kid, x)"
+                    " SELECT :client_id, :role, :kid, :x"
+                    " WHERE NOT EXISTS (SELECT FROM member_keys WHERE member_keys.kid = :kid)"
+                    " AND NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid AND client_id <> :client_id)"
+                    " ON CONFLICT (client_id) DO UPDATE"
+                    " SET role = excluded.role, kid = excluded.kid, x = excluded.x, disabled = false"
+                    " RETURNING client_id"
+                ),
+                {"client_id": client_id, "role": role, "kid": kid, "x": x},
+            )
+            if stored.one_or_none() is None:
+                raise Refusal(RegistryReason.KEY_KNOWN, "the key is somebody else's: a key has one owner and one use")
+            await events.acted(conn, by, "client", client_id, "let in by key", role=role, kid=kid)
+        return kid
+
+    # --- parts of a transaction
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that ends with a new version of the trust list."""
+        async with transaction(self._engine) as conn:
+            yield conn
+            await trust_list.publish(conn, self._signer, self._issuer)
+
+    async def _enrol(self, conn: AsyncConnection, application: Application, *, kind: str) -> None:
+        record = MemberRecord(
+            bic=application.bic, name=application.name, kind=kind, status=Status.APPLIED, url=application.url
+        )
+        await members.insert(conn, record)
+        for key in application.keys:
+            await members.add_key(conn, application.bic, key.use, key.x)
+        if application.settlement is not None:
+            await members.set_settlement_account(conn, application.bic, application.settlement)
+
+    async def _step(self, conn: AsyncConnection, bic: str, step: Step, *, by: str, reason: str) -> None:
+        member = await members.require(conn, bic, lock=True)
+        if member.kind == "coordinator":
+            raise Refusal(RegistryReason.STEP_ILLEGAL, "the coordinator is no participant")
+        status = next_status(member.status, step)
+        if status is Status.ACTIVE:
+            settles = member.kind != "participant" or bic in await members.settlement_accounts(conn)
+            require_complete(key_uses=await members.key_uses(conn, bic), settlement_account=settles)
+        await self._move(conn, bic, member.status, status)
+        await events.acted(conn, by, str(step), bic, reason)
+
+    async def _move(self, conn: AsyncConnection, bic: str, previous: Status | None, status: Status) -> None:
+        await members.set_status(conn, bic, status)
+        await events.append(conn, "participant.changed", _change(bic, previous, status))
+
+    async def _require_member(self, conn: AsyncConnection, bic: str) -> None:
+        member = await members.require(conn, bic, lock=True)
+        if member.status is Status.LEFT:
+            raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
+
+    async def _set_cap(
+        self, conn: AsyncConnection, bic: str, currency: str, cap_minor: int, *, by: str, reason: str
+    ) -> None:
+        await limits.set_cap(conn, bic, currency, cap_minor)
+        data = {"bic": bic, "currency": currency, "cap_minor": str(cap_minor)}
+        await events.append(conn, "cap.changed", data, audience=[bic])
+        await events.acted(conn, by, "cap", bic, reason, currency=currency, cap_minor=str(cap_minor))
+
+    def _require_cleared(self, currency: str) -> None:
+        if currency not in self._rulebook.currencies:
+            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook", status=422)
+
+
+async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
+    """Return the rulebook adopted last; None before the coordinator is founded."""
+    found = await _adopted(conn)
+    return None if found is None else stored(found[1])
+
+
+async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
+    """Return digest and text of the rulebook adopted last."""
+    found = await conn.execute(
+        text(
+            "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
+            " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
+        )
+    )
+    row = found.one_or_none()
+    return None if row is None else (row.sha256, row.document)
+
+
+def read_application(envelope: Envelope) -> Application:
+    """Return an application that its own sign key signed; raises Refusal."""
+    try:
+        offered = canonical.decode(envelope.payload_bytes(), Application)
+        keys = {key.use: VerifyingKey(key.x) for key in offered.keys}
+        _require_one_for_each_use(offered.keys)
+        signer = keys["sign"]
+        return dsse.verify(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
+    except (EvidenceError, ValueError, msgspec.MsgspecError) as error:
+        raise _signature_refused(error) from error
+
+
+def read_key_change(envelope: Envelope, *, member: str, active: dict[str, VerifyingKey]) -> KeyChange:
+    """Return a key change that an active sign key of the member and the new key itself signed; raises Refusal."""
+    try:
+        change = dsse.verify(envelope, KeyChange, active, payload_type=KEY_CHANGE_TYPE)
+        new = VerifyingKey(change.x)
+        dsse.open_(envelope, {new.kid: new}, payload_type=KEY_CHANGE_TYPE)
+    except (EvidenceError, ValueError) as error:
+        raise _signature_refused(error) from error
+    if new.kid in active:
+        raise Refusal(RegistryReason.KEY_KNOWN, "the new key is in force already", pointer="/x")
+    if change.member != member:
+        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", status=403, pointer="/member")
+    return change
+
+
+def _require_one_for_each_use(offered: tuple[OfferedKey, ...]) -> None:
+    uses = [key.use for key in offered]
+    if len(set(uses)) != len(uses) or len({key.x for key in offered}) != len(uses) or not {"auth", "sign"} <= set(uses):
+        detail = "an auth key and a sign key, and no key or use twice"
+        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, status=422, pointer="/keys")
+
+
+def _signature_refused(error: Exception) -> Refusal:
+    reason = error.reason if isinstance(error, EvidenceError) else "schema_violation"
+    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", status=422, pointer="/payload")
+
+
+def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:
+    return {"bic": bic, "change": "status", "previous": previous, "status": str(status)}

@@ -1,0 +1,100 @@
+"""The commands `concordat export` and `concordat verify`.
+
+`verify` works without any network and imports neither a web framework nor a database: it must run years later, on a
+regulator's machine, from nothing but the file and the trust anchor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+from gateway.federation.storage.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from compliance.crypto.keys import SigningKey
+
+VERIFIED, NOT_VERIFIED, NOT_READABLE = 0, 1, 2
+"""Exit codes."""
+
+DOWNLOAD_TIMEOUT_S = 120
+
+
+def export(
+    cycle: Annotated[str, typer.Argument(help="The cycle's id, as in 2026-03-02-01.")],
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the archive; <cycle>.zip if absent.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write the signed archive of a cycle: its events, attestations, result, instructions and finality."""
+    # Imported here, so that `verify` doesn't wait for an HTTP client.
+    from compliance.crypto.keys import SigningKey
+    from gateway.federation.http.client import RemoteError
+
+    try:
+        signing_key = SigningKey.load(key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
+    target = out or Path(f"{cycle}.zip")
+    try:
+        archive = asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key))
+        write_whole(target, archive)
+    except (RemoteError, OSError) as error:
+        typer.echo(f"concordat: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{target}: {len(archive):,} bytes")
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="The archive that `concordat export` wrote.", show_default=False)],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            envvar="CONCORDAT_ANCHOR", help="The trust anchor: the coordinator's pinned keys.", show_default=False
+        ),
+    ],
+) -> None:
+    """Check an export offline: every signature, and the netting computed again.
+
+    Exit code 0: verified; 1: not verified; 2: a file can't be read.
+    """
+    from compliance.trust import Anchor, AnchorError
+    from compliance.verifier.verify import STEPS, StepReport, VerificationError, verify_export
+
+    def show(step: StepReport) -> None:
+        typer.echo(f"✓ {step.number:>2} {step.title}: {step.detail}")
+
+    try:
+        report = verify_export(file, Anchor.read(trust), on_step=show)
+    except VerificationError as error:
+        typer.echo(f"✗ {error.step:>2} {STEPS[error.step - 1]}: {error.detail} ({error.finding})")
+        typer.echo(f"NOT VERIFIED: {file}")
+        raise typer.Exit(NOT_VERIFIED) from error
+    except (OSError, AnchorError) as error:
+        typer.echo(f"concordat: can't read: {error}", err=True)
+        raise typer.Exit(NOT_READABLE) from error
+    typer.echo(f"VERIFIED: {file} (cycle {report.cycle}, {report.state}, sha256 {report.sha256})")
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands to the application."""
+    app.command()(export)
+    app.command()(verify)
+
+
+async def _download(cycle: str, url: str, bic: str, client_id: str, key: SigningKey) -> bytes:
+    from gateway.federation.http.client import FederationClient
+
+    async with FederationClient(client_id, key, url) as client:
+        response = await client.request(
+            "GET", f"{url}/cycles/{cycle}/export", audience=bic, timeout_s=DOWNLOAD_TIMEOUT_S
+        )
+        return response.content

@@ -1,0 +1,1 @@
+"""The HTTP base of every node and the client that calls one."""

@@ -1,0 +1,326 @@
+"""How a member calls another: one HTTP client with access tokens, correlation ids, retries and typed answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import msgspec
+import stamina
+from msgspec import Struct
+
+from compliance.crypto.keys import SigningKey
+from gateway.federation.http import correlation
+from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, problem
+from gateway.federation.identity.tokens import client_assertion
+
+T = TypeVar("T")
+
+ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+REFRESH_BEFORE_EXPIRY_S = 30
+ATTEMPTS_MAX = 4
+RETRY_AFTER_MAX_S = 30
+# The other side didn't begin (429, 503), or its gateway doesn't know whether it did (502, 504).
+_NOT_BEGUN = frozenset({429, 503})
+_UNKNOWN = frozenset({502, 504})
+
+Query = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True)
+class MemberIdentity:
+    """An institution's name and the directory of its private keys; a key is made when it is first asked for."""
+
+    client_id: str
+    keys_dir: Path
+
+    @property
+    def bic(self) -> str:
+        return self.client_id
+
+    @cached_property
+    def auth(self) -> SigningKey:
+        """Signs client assertions."""
+        return SigningKey.load_or_create(self.keys_dir / "auth.pem")
+
+    @cached_property
+    def sign(self) -> SigningKey:
+        """Signs documents."""
+        return SigningKey.load_or_create(self.keys_dir / "sign.pem")
+
+    @cached_property
+    def token(self) -> SigningKey:
+        """Signs access tokens, at institutions that issue them."""
+        return SigningKey.load_or_create(self.keys_dir / "token.pem")
+
+
+class AccessToken(Struct, frozen=True):
+    """The answer of a token endpoint (RFC 6749, section 5.1)."""
+
+    access_token: str
+    expires_in: int
+    token_type: str = "Bearer"  # noqa: S105 - a scheme's name
+
+
+class RemoteError(Exception):
+    """A call to another member didn't succeed."""
+
+
+class RemoteUnavailable(RemoteError):  # noqa: N818 - reads as what it is
+    """The other member couldn't be reached, or didn't answer in time."""
+
+
+class RemoteProblem(RemoteError):  # noqa: N818 - RFC 9457's word
+    """The other member answered with a problem. `code` is its stable reason."""
+
+    def __init__(self, document: Problem, *, retry_after_s: int | None = None) -> None:
+        super().__init__(f"{document.status} {document.code}: {document.detail}")
+        self.problem = document
+        self.code = document.code
+        self.status = document.status
+        self.detail = document.detail
+        self.retry_after_s = retry_after_s
+
+
+TokenSource = Callable[[str], Awaitable[AccessToken]]
+"""audience -> a fresh access token."""
+
+
+class FederationClient:
+    """Calls members of the scheme on behalf of one client. Belongs to one event loop; close it after use.
+
+    Access tokens come from `issuer`'s token endpoint, or from `token_source` where given (an institution that
+    issues its own).
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        auth_key: SigningKey,
+        issuer: str,
+        *,
+        timeout_s: float = 10,
+        token_source: TokenSource | None = None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self.client_id = client_id
+        self.issuer = issuer.rstrip("/")
+        self._auth_key = auth_key
+        self._token_source = token_source or self._request_token
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        # Where requests go is decided by settings, never by proxy variables of the environment.
+        self._http = httpx.AsyncClient(timeout=timeout_s, verify=verify, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def token(self, audience: str) -> str:
+        """Return an access token for one member: a kept one, or a new one from 30 s before its expiry."""
+        kept = self._tokens.get(audience)
+        if kept is not None and time.monotonic() < kept[1]:
+            return kept[0]
+        async with self._locks.setdefault(audience, asyncio.Lock()):
+            kept = self._tokens.get(audience)
+            if kept is not None and time.monotonic() < kept[1]:
+                return kept[0]
+            asked_at = time.monotonic()
+            fresh = await self._token_source(audience)
+            self._tokens[audience] = (fresh.access_token, asked_at + fresh.expires_in - REFRESH_BEFORE_EXPIRY_S)
+            return fresh.access_token
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        audience: str | None,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Query | None = None,
+        timeout_s: float | None = None,
+        attempts_max: int = ATTEMPTS_MAX,
+        idempotent: bool | None = None,
+    ) -> httpx.Response:
+        """Send a request with an access token for `audience` (None: without) and return the successful answer.
+
+        Retries with back-off what certainly didn't begin (no connection, 429, 503; Retry-After is honoured), and
+        what may have begun (broken connection, timeout, 502, 504) only if it is `idempotent`, which every method
+        but POST is unless said otherwise. A 401 renews the token once. Raises RemoteProblem, RemoteUnavailable.
+        """
+        again = method != "POST" if idempotent is None else idempotent
+        sent_headers = {correlation.HEADER: correlation.current() or correlation.begin(), **(headers or {})}
+        if json is not None:
+            content = msgspec.json.encode(json)
+            sent_headers.setdefault("Content-Type", "application/json")
+
+        async def send() -> httpx.Response:
+            return await self._send(
+                self._http.build_request(
+                    method,
+                    url,
+                    content=content,
+                    headers=sent_headers,
+                    params=None if params is None else {k: v for k, v in params.items() if v is not None},
+                    timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
+                ),
+                audience,
+            )
+
+        return await _retrying(send, idempotent=again, attempts_max=attempts_max)
+
+    async def get(
+        self,
+        url: str,
+        kind: type[T],
+        *,
+        audience: str | None,
+        params: Query | None = None,
+        timeout_s: float | None = None,
+        attempts_max: int = ATTEMPTS_MAX,
+    ) -> T:
+        """GET and decode the answer as `kind`."""
+        return _decode(
+            await self.request(
+                "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
+            ),
+            kind,
+        )
+
+    async def post(
+        self,
+        url: str,
+        kind: type[T],
+        *,
+        audience: str | None,
+        json: Any = None,
+        params: Query | None = None,
+        timeout_s: float | None = None,
+        attempts_max: int = ATTEMPTS_MAX,
+        idempotent: bool | None = None,
+    ) -> T:
+        """POST and decode the answer as `kind`."""
+        answer = await self.request(
+            "POST",
+            url,
+            audience=audience,
+            json=json,
+            params=params,
+            timeout_s=timeout_s,
+            attempts_max=attempts_max,
+            idempotent=idempotent,
+        )
+        return _decode(answer, kind)
+
+    async def put(
+        self, url: str, kind: type[T], *, audience: str | None, json: Any = None, timeout_s: float | None = None
+    ) -> T:
+        """PUT and decode the answer as `kind`."""
+        return _decode(await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s), kind)
+
+    async def _send(self, request: httpx.Request, audience: str | None) -> httpx.Response:
+        """Send once, and once more with a new token if the token was refused."""
+        for renewed in (False, True):
+            if audience is not None:
+                token = await self.token(audience)
+                request.headers["Authorization"] = f"Bearer {token}"
+            response = await self._http.send(request)
+            if response.status_code != 401 or audience is None or renewed:
+                break
+            if self._tokens.get(audience, ("", 0.0))[0] == token:
+                del self._tokens[audience]
+        if not response.is_success:
+            raise _problem(response)
+        return response
+
+    async def _request_token(self, audience: str) -> AccessToken:
+        """Ask the issuer's token endpoint (RFC 6749 4.4, RFC 7523, RFC 8707)."""
+
+        async def send() -> httpx.Response:
+            # An assertion may be used once, so every attempt signs its own.
+            form = {
+                "grant_type": "client_credentials",
+                "client_assertion_type": ASSERTION_GRANT,
+                "client_assertion": client_assertion(
+                    key=self._auth_key, client_id=self.client_id, audience=self.issuer
+                ),
+                "resource": audience,
+            }
+            response = await self._http.post(
+                f"{self.issuer}/oauth/token",
+                data=form,
+                headers={correlation.HEADER: correlation.current() or correlation.begin()},
+            )
+            if not response.is_success:
+                raise _problem(response)
+            return response
+
+        return _decode(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken)
+
+
+async def _retrying(
+    send: Callable[[], Awaitable[httpx.Response]], *, idempotent: bool, attempts_max: int
+) -> httpx.Response:
+    def worth_another(error: Exception) -> bool | float:
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+            return True
+        if isinstance(error, RemoteProblem):
+            if error.status not in _NOT_BEGUN and not (idempotent and error.status in _UNKNOWN):
+                return False
+            return True if error.retry_after_s is None else float(min(error.retry_after_s, RETRY_AFTER_MAX_S))
+        return idempotent and isinstance(error, httpx.TransportError)
+
+    try:
+        async for attempt in stamina.retry_context(
+            on=worth_another, attempts=attempts_max, timeout=None, wait_initial=0.1, wait_max=5, wait_jitter=0.2
+        ):
+            with attempt:
+                response = await send()
+    except httpx.TransportError as error:
+        raise RemoteUnavailable(f"{type(error).__name__}: {error}") from error
+    return response
+
+
+def _decode(response: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RemoteProblem(problem("answer_malformed", 502, f"{response.request.url.path}: {error}")) from error
+
+
+class _OAuthError(Struct, frozen=True):
+    error: str
+    error_description: str = ""
+
+
+def _problem(response: httpx.Response) -> RemoteProblem:
+    """Read the problem document, or the OAuth error, or make do with the status."""
+    retry_after = response.headers.get("Retry-After", "")
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    document = problem(f"http_{response.status_code}", response.status_code, response.reason_phrase)
+    try:
+        if media_type == PROBLEM_MEDIA_TYPE:
+            document = msgspec.json.decode(response.content, type=Problem)
+        elif media_type == "application/json":
+            oauth = msgspec.json.decode(response.content, type=_OAuthError)
+            document = problem(oauth.error, response.status_code, oauth.error_description)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass  # What matters then is the status.
+    return RemoteProblem(document, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)

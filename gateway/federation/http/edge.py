@@ -1,0 +1,87 @@
+"""What every request passes first: its correlation id, its line in the log, its place in the metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.federation.http import correlation
+from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
+
+_log = structlog.get_logger()
+_CORRELATION_HEADER = correlation.HEADER.lower().encode()
+
+
+class Edge:
+    """The outermost layer of a node, around routing, so that it sees requests that match no route too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        proposed = header(scope, _CORRELATION_HEADER)
+        correlation_id = correlation.begin(None if proposed is None else proposed.decode("latin-1")).encode()
+        status = 500
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (_CORRELATION_HEADER, correlation_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_named)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+
+def _record(scope: Any, status: int, seconds: float) -> None:
+    # The template, never the path: paths hold identifiers, and would make one time series each.
+    route, method = scope.get("path_template", "unmatched"), scope["method"]
+    REQUESTS.labels(method, route, str(status)).inc()
+    REQUEST_SECONDS.labels(method, route).observe(seconds)
+    handler = scope.get("route_handler")
+    if status < 400 and handler is not None and handler.opt.get("quiet"):
+        return
+    _log.info(
+        "request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), subject=scope.get("user")
+    )
+
+
+class Authentication(ASGIMiddleware):
+    """Puts the access token's claims into `request.auth` and its subject into `request.user`.
+
+    Routes with `opt={"public": True}` need no token; raw ASGI routes with `opt={"raw": True}` verify it themselves.
+    """
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        opt = scope["route_handler"].opt
+        if not opt.get("public") and not opt.get("raw"):
+            claims = self._verifier.verify_authorization(header(scope, b"authorization"))
+            scope["auth"], scope["user"] = claims, claims.sub
+        await next_app(scope, receive, send)
+
+
+def header(scope: Any, name: bytes) -> bytes | None:
+    """Return a request header's value by its lower-case name; the last one if it is repeated."""
+    found = None
+    for key, value in scope["headers"]:
+        if key == name:
+            found = value
+    return found

@@ -1,0 +1,165 @@
+"""The base of every node: one Litestar application with identity, problems, health and metrics built in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import msgspec
+import structlog
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.exceptions import ClientException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.federation.http.edge import Authentication, Edge
+from gateway.federation.http.openapi import Exposed, Operations, openapi_config
+from gateway.federation.http.paging import provide_page
+from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.telemetry import REGISTRY
+
+BODY_BYTES_MAX = 8 * 1024 * 1024
+READY_TIMEOUT_S = 5
+_UNATTENDED: dict[str, Any] = {"public": True, "quiet": True}
+_log = structlog.get_logger()
+
+Ready = Callable[[], Awaitable[dict[str, str]]]
+
+
+def requires(*roles: str) -> Guard:
+    """Return a guard that lets only these roles pass; everybody else gets 403 `role_not_allowed`."""
+
+    return _Requires(roles)
+
+
+@dataclass(frozen=True)
+class _Requires:
+    roles: tuple[str, ...]
+
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if connection.auth.role not in self.roles:
+            raise Refusal("role_not_allowed", f"this takes the role {' or '.join(self.roles)}", status=403)
+
+
+def create_app(
+    *,
+    title: str,
+    version: str,
+    route_handlers: Sequence[ControllerRouterHandler],
+    verifier: TokenVerifier,
+    ready: Ready,
+    on_startup: Sequence[LifespanHook] = (),
+    on_shutdown: Sequence[LifespanHook] = (),
+    dependencies: Mapping[str, Provide] | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> Litestar:
+    """Return a node's application.
+
+    Every route says who may use it: by a guard (`requires`), or with `opt={"public": True}`, or, for a raw ASGI
+    route that verifies tokens itself, `opt={"raw": True}`. `ready` names what the node depends on and each one's
+    state, and raises if it can't serve. `wrap` puts one more layer around everything. While the server drains,
+    the event `app.state.stopping` is set: whoever waits for news should then answer.
+    """
+    operations: Operations = {}
+    app = Litestar(
+        route_handlers=[_live, _startup, _metrics, *route_handlers],
+        middleware=[Authentication(verifier)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
+        on_startup=list(on_startup),
+        on_shutdown=list(on_shutdown),
+        request_class=StrictRequest,
+        request_max_body_size=body_bytes_max,
+        openapi_config=openapi_config(title=title, version=version, operations=operations),
+        logging_config=None,
+    )
+    app.register(_readiness(ready))
+    _check_routes(app, operations)
+    app.state.stopping = asyncio.Event()
+    handler: ASGIApp = Edge(app.asgi_handler)
+    app.asgi_handler = handler if wrap is None else wrap(handler)
+    return app
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON body names no member twice."""
+
+    async def json(self) -> Any:
+        """Parse the body; raises ClientException (400)."""
+        try:
+            # The standard parser lets through what isn't Unicode text: half of a surrogate pair.
+            msgspec.json.decode(await self.body() or b"null")
+            return json.loads(await self.body() or b"null", object_pairs_hook=_unique, parse_constant=_no_constant)
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
+            raise ClientException(f"the body isn't acceptable JSON: {error}") from error
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member is repeated")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} isn't JSON")
+
+
+def _check_routes(app: Litestar, operations: Operations) -> None:
+    """Refuse to build a node with a route that anybody with any token could use; collect what there is."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", (getattr(route, "route_handler", None),)):
+            if handler is None or handler.opt.get("raw") or getattr(handler, "http_methods", None) == {"OPTIONS"}:
+                continue
+            guards = handler.resolve_guards()
+            if not guards and not handler.opt.get("public"):
+                raise ValueError(f"route {route.path}: say who may use it, by requires(...) or opt={{'public': True}}")
+            if isinstance(handler, HTTPRouteHandler):
+                roles = tuple(role for guard in guards if isinstance(guard, _Requires) for role in guard.roles)
+                exposed = Exposed.of(handler, roles)
+                operations.update(
+                    {(route.path_format or "/", str(method).lower()): exposed for method in handler.http_methods}
+                )
+
+
+@get("/health/live", opt=_UNATTENDED, tags=["health"], operation_id="isLive")
+async def _live() -> dict[str, str]:
+    """The process runs."""
+    return {"status": "live"}
+
+
+@get("/health/startup", opt=_UNATTENDED, tags=["health"], operation_id="isStarted")
+async def _startup() -> dict[str, str]:
+    """The node has started: its database is migrated, its keys and trust list are loaded."""
+    return {"status": "started"}
+
+
+def _readiness(ready: Ready) -> HTTPRouteHandler:
+    @get("/health/ready", opt=_UNATTENDED, tags=["health"], operation_id="isReady")
+    async def _ready() -> dict[str, str]:
+        """The node can serve: what it depends on, and the state of each."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                return await ready()
+        except Refusal:
+            raise
+        except Exception as error:  # whatever is wrong, the answer is "not ready"
+            _log.warning("not ready", exc_info=error)
+            raise Refusal("not_ready", type(error).__name__, status=503, retry_after_s=5) from error
+
+    return _ready
+
+
+@get("/metrics", opt=_UNATTENDED, include_in_schema=False, media_type=MediaType.TEXT, sync_to_thread=False)
+def _metrics() -> Response[bytes]:
+    """The process's metrics in Prometheus's text format."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

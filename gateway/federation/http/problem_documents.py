@@ -1,0 +1,129 @@
+"""The one table from refusals and failures to problem documents (RFC 9457), for Litestar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from compliance.crypto.dsse import EvidenceError
+from gateway.federation.http import correlation
+from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
+from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, Refusal, problem, problem_of
+from gateway.federation.storage.database import RETRYABLE_SQLSTATES, sqlstate
+
+_log = structlog.get_logger()
+
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    503: "unavailable",
+}
+# lock_not_available, query_canceled (our statement timeout), too_many_connections.
+_BUSY = RETRYABLE_SQLSTATES | {"55P03", "57014", "53300"}
+# connection_exception and operator_intervention (the server stops, or starts).
+_UNAVAILABLE = ("08", "57P")
+_BRACKETS = re.compile(r"\[(\d+|\.\.\.)\]")
+
+
+def respond(document: Problem, *, headers: dict[str, str] | None = None) -> Response[Problem]:
+    """Return a problem document as a response."""
+    headers = headers or {}
+    if document.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    return Response(document, status_code=document.status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
+
+
+def refusal_response(refusal: Refusal) -> Response[Problem]:
+    """Answer a refusal."""
+    headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    return respond(problem_of(refusal, instance=correlation.current()), headers=headers)
+
+
+def _on_refusal(_: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
+    return refusal_response(refusal)
+
+
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    if error.status_code >= 500:
+        return _on_failure(request, error)
+    errors = tuple(_validation_errors(error.extra)) if isinstance(error.extra, list) else ()
+    code = "validation_failed" if errors else _CODES.get(error.status_code, f"http_{error.status_code}")
+    # Litestar's own text repeats the address with its query, which may hold what nobody should log.
+    detail = "the request doesn't have the documented form" if errors else error.detail
+    document = problem(code, error.status_code, detail, instance=correlation.current(), errors=errors)
+    return respond(document, headers=dict(error.headers or {}))
+
+
+def _validation_errors(entries: Iterable[Any]) -> Iterable[ProblemError]:
+    for entry in entries:
+        key, message = str(entry.get("key", "")), str(entry.get("message", ""))
+        if entry.get("source") == "body":
+            yield ProblemError(message, json_pointer("" if key == "data" else key))
+        else:
+            yield ProblemError(f"{key}: {message}" if key else message)
+
+
+def json_pointer(path: str) -> str:
+    """Turn msgspec's path ("payments[3].amount_minor") into a JSON pointer (RFC 6901)."""
+    steps = _BRACKETS.sub(r".\1", path).strip(".")
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps.split(".")) if steps else ""
+
+
+def _on_bad_evidence(_: Request[Any, Any, Any], error: EvidenceError) -> Response[Problem]:
+    return refusal_response(Refusal(error.reason, str(error), status=422))
+
+
+def _on_remote_problem(_: Request[Any, Any, Any], error: RemoteProblem) -> Response[Problem]:
+    return refusal_response(
+        Refusal("remote_refused", f"another member answered {error.status} {error.code}", status=502)
+    )
+
+
+def _on_remote_unavailable(_: Request[Any, Any, Any], __: RemoteUnavailable) -> Response[Problem]:
+    return refusal_response(Refusal("remote_unavailable", "another member can't be reached", status=503))
+
+
+def _on_failure(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer what nobody foresaw: the log gets the frames, the client gets nothing."""
+    database = _database_refusal(error)
+    if database is not None:
+        _log.warning("database refused", reason=database.reason, sqlstate=sqlstate(error))
+        return refusal_response(database)
+    _log.error("request failed", exc_info=error, sqlstate=sqlstate(error))
+    return respond(problem("internal_error", 500, "an internal error; it is logged", instance=correlation.current()))
+
+
+def _database_refusal(error: Exception) -> Refusal | None:
+    state = sqlstate(error) or ""
+    if state in _BUSY or isinstance(error, PoolTimeoutError):
+        return Refusal("database_busy", "try again in a moment", status=503, retry_after_s=1)
+    disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
+    lost = isinstance(error, (ConnectionError, asyncpg.ConnectionDoesNotExistError))
+    if state.startswith(_UNAVAILABLE) or disconnected or lost:
+        return Refusal("database_unavailable", "the database can't be reached", status=503, retry_after_s=5)
+    return None
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Refusal: _on_refusal,
+    HTTPException: _on_http_exception,
+    EvidenceError: _on_bad_evidence,
+    RemoteProblem: _on_remote_problem,
+    RemoteUnavailable: _on_remote_unavailable,
+    Exception: _on_failure,
+}

@@ -1,0 +1,1 @@
+"""Who is speaking, and who belongs to the scheme."""

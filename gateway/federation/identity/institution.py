@@ -1,0 +1,49 @@
+"""What every institution does at its own desk: apply for membership, and give its own people access tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
+from gateway.federation.http.client import AccessToken, MemberIdentity, TokenSource
+from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.settings import NodeSettings
+
+
+def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
+    """Make the institution's keys where there are none and return its signed application, as JSON text."""
+    identity = MemberIdentity(settings.bic, settings.keys_dir)
+    # The token key stays at home: the institution alone believes the tokens of its own people.
+    _ = identity.token
+    document = Application(
+        bic=settings.bic,
+        name=name,
+        url=settings.url,
+        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
+        settlement=settlement,
+    )
+    envelope = dsse.sign(document, identity.sign, payload_type=APPLICATION_TYPE)
+    return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"
+
+
+def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
+    """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
+
+    async def issue(audience: str) -> AccessToken:
+        return AccessToken(_staff_token(key, issuer, subject, audience), TOKEN_LIFETIME_MAX_S)
+
+    return issue
+
+
+def staff_token(settings: NodeSettings, subject: str) -> str:
+    """Return an access token for one of the institution's own people, for the institution itself."""
+    key = MemberIdentity(settings.bic, settings.keys_dir).token
+    return _staff_token(key, settings.url, subject, settings.bic)
+
+
+def _staff_token(key: SigningKey, issuer: str, subject: str, audience: str) -> str:
+    return issue_access_token(
+        key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
+    )

@@ -1,0 +1,313 @@
+"""Who is speaking: access tokens (RFC 9068) and client assertions (RFC 7523), issued and strictly verified.
+
+PyJWT does the cryptography; everything it leaves open is closed here. A token is refused unless: it is short; its
+header holds exactly alg, kid and typ, and its typ is the expected one; no JSON member is repeated; (issuer, kid)
+names a key we know, and alg is that key's one algorithm; the signature verifies; the claims are exactly the known
+ones, numbers being integers; it lives no longer than it may; and its audience is one string, us.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import uuid4
+
+import jwt
+import msgspec
+from msgspec import Meta, Struct
+
+from compliance.crypto.keys import SigningKey, VerifyingKey, b64url, unb64url
+from gateway.federation.http.problems import Refusal
+
+TOKEN_BYTES_MAX = 8_192
+TOKEN_LIFETIME_MAX_S = 300
+ASSERTION_LIFETIME_MAX_S = 60
+CLOCK_SKEW_MAX_S = 10
+CACHE_SECONDS_MAX = 60
+CACHE_ENTRIES_MAX = 4_096
+STAFF_ROLE = "staff"
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
+ASSERTION_TYPE = "client-authentication+jwt"  # draft-ietf-oauth-rfc7523bis, section 4
+# The name PyJWT has for Ed25519; RFC 9864 renames it, and PyJWT doesn't know the new name yet.
+JWT_ALGORITHM = "EdDSA"
+
+_jws = jwt.PyJWS(algorithms=[JWT_ALGORITHM])
+
+KeyLookup = Callable[[str, str], VerifyingKey | None]
+"""(issuer, kid) -> the key, if it is known and may be used for this."""
+
+
+class TokenReason(StrEnum):
+    """Why a token or assertion is refused, in order of precedence."""
+
+    MISSING = "token_missing"
+    TOO_LARGE = "token_too_large"
+    MALFORMED = "token_malformed"
+    HEADER_REFUSED = "token_header_refused"
+    KEY_UNKNOWN = "token_key_unknown"
+    ALGORITHM_REFUSED = "token_algorithm_refused"
+    SIGNATURE_BAD = "token_signature_bad"
+    CLAIMS_REFUSED = "token_claims_refused"
+    EXPIRED = "token_expired"
+    NOT_YET_VALID = "token_not_yet_valid"
+    AUDIENCE_WRONG = "token_audience_wrong"
+    LIFETIME_TOO_LONG = "token_lifetime_too_long"
+
+
+class TokenRefused(Refusal):
+    """A token that doesn't prove who is speaking. Answered with 401."""
+
+    def __init__(self, reason: TokenReason, detail: str) -> None:
+        super().__init__(reason, detail, status=401)
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Seconds = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class Claims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an access token says: `sub` acts as `role` at the member `aud`, says `iss`."""
+
+    iss: Name
+    sub: Name
+    aud: Name
+    client_id: Name
+    role: Name
+    iat: Seconds
+    exp: Seconds
+    jti: Name
+    scope: str = ""
+
+
+class AssertionClaims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a client assertion says: I am `sub`. `jti` may be used once; whoever verifies remembers it until `exp`."""
+
+    iss: Name
+    sub: Name
+    aud: Name
+    iat: Seconds
+    exp: Seconds
+    jti: Name
+
+
+AnyClaims = TypeVar("AnyClaims", Claims, AssertionClaims)
+
+
+def issue_access_token(
+    *,
+    key: SigningKey,
+    issuer: str,
+    subject: str,
+    audience: str,
+    client_id: str,
+    role: str,
+    lifetime_s: int = TOKEN_LIFETIME_MAX_S,
+    now: float | None = None,
+    scope: str = "",
+) -> str:
+    """Return a signed access token for one audience."""
+    issued_at = int(time.time() if now is None else now)
+    payload: dict[str, Any] = {
+        "iss": issuer,
+        "sub": subject,
+        "aud": audience,
+        "client_id": client_id,
+        "role": role,
+        "iat": issued_at,
+        "exp": issued_at + lifetime_s,
+        "jti": str(uuid4()),
+    }
+    if scope:
+        payload["scope"] = scope
+    return _sign(payload, ACCESS_TOKEN_TYPE, key)
+
+
+def client_assertion(*, key: SigningKey, client_id: str, audience: str, now: float | None = None) -> str:
+    """Return a signed assertion "I am client_id", for one use at the token endpoint of `audience`."""
+    issued_at = int(time.time() if now is None else now)
+    payload = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": audience,
+        "iat": issued_at,
+        "exp": issued_at + ASSERTION_LIFETIME_MAX_S,
+        "jti": str(uuid4()),
+    }
+    return _sign(payload, ASSERTION_TYPE, key)
+
+
+def verify_client_assertion(
+    assertion: str, *, audience: str, key_for: KeyLookup, now: float | None = None
+) -> AssertionClaims:
+    """Verify a client assertion and return its claims; raises TokenRefused. Replay is the caller's to refuse."""
+    claims = _verify(
+        assertion.encode(errors="replace"),
+        AssertionClaims,
+        token_type=ASSERTION_TYPE,
+        audience=audience,
+        lifetime_max_s=ASSERTION_LIFETIME_MAX_S,
+        keys=key_for,
+        now=time.time() if now is None else now,
+    )
+    if claims.iss != claims.sub:
+        _refuse(TokenReason.CLAIMS_REFUSED, "iss and sub of a client assertion are the client")
+    return claims
+
+
+class TokenVerifier:
+    """Verifies access tokens meant for one member. Verified ones are remembered for a minute at most.
+
+    Role `staff` is believed of `staff_issuer` only, the member's own, and nothing else is: so the coordinator can't
+    make itself a bank's staff, nor a bank's issuer make itself an operator.
+    """
+
+    def __init__(self, audience: str, keys: KeyLookup, *, staff_issuer: str | None = None) -> None:
+        self.audience = audience
+        self.staff_issuer = staff_issuer
+        self._keys = keys
+        self._verified: dict[bytes, tuple[Claims, float]] = {}
+
+    def verify(self, token: str | bytes, *, now: float | None = None) -> Claims:
+        """Verify a token and return its claims; raises TokenRefused."""
+        data = token if isinstance(token, bytes) else token.encode(errors="replace")
+        if now is None:
+            now = time.time()
+        remembered = self._verified.get(data)
+        if remembered is not None and remembered[0].iat - CLOCK_SKEW_MAX_S <= now < remembered[1]:
+            return remembered[0]
+        claims = _verify(
+            data,
+            Claims,
+            token_type=ACCESS_TOKEN_TYPE,
+            audience=self.audience,
+            lifetime_max_s=TOKEN_LIFETIME_MAX_S,
+            keys=self._keys,
+            now=now,
+        )
+        if (claims.role == STAFF_ROLE) != (claims.iss == self.staff_issuer):
+            _refuse(
+                TokenReason.CLAIMS_REFUSED, "role staff comes from the member's own issuer, every other role doesn't"
+            )
+        self._remember(data, claims, min(claims.exp, now + CACHE_SECONDS_MAX))
+        return claims
+
+    def verify_authorization(self, header: bytes | str | None) -> Claims:
+        """Verify the value of an Authorization header ("Bearer …") and return the claims; raises TokenRefused."""
+        if not header:
+            _refuse(TokenReason.MISSING, "an access token is required")
+        data = header if isinstance(header, bytes) else header.encode(errors="replace")
+        if data[:7].lower() != b"bearer ":
+            _refuse(TokenReason.MISSING, "an access token is required, in the form 'Bearer <token>'")
+        return self.verify(data[7:])
+
+    def forget(self) -> None:
+        """Forget every remembered token, because keys or members changed."""
+        self._verified.clear()
+
+    def _remember(self, data: bytes, claims: Claims, until: float) -> None:
+        if len(self._verified) >= CACHE_ENTRIES_MAX:
+            # Insertion order is nearly expiry order, so the oldest is the one to give up.
+            del self._verified[next(iter(self._verified))]
+        self._verified[data] = (claims, until)
+
+
+def _sign(payload: dict[str, Any], token_type: str, key: SigningKey) -> str:
+    headers = {"kid": key.kid, "typ": token_type}
+    return jwt.encode(payload, key.private, algorithm=JWT_ALGORITHM, headers=headers)
+
+
+def _verify(
+    token: bytes,
+    kind: type[AnyClaims],
+    *,
+    token_type: str,
+    audience: str,
+    lifetime_max_s: int,
+    keys: KeyLookup,
+    now: float,
+) -> AnyClaims:
+    # 1. Small, and of the right shape.
+    if len(token) > TOKEN_BYTES_MAX:
+        _refuse(TokenReason.TOO_LARGE, f"a token has at most {TOKEN_BYTES_MAX} bytes")
+    header, payload = _parse(token)
+    # 2. A header without surprises: no key, no address of a key, no extension.
+    if header.keys() != {"alg", "kid", "typ"} or not all(isinstance(value, str) for value in header.values()):
+        _refuse(TokenReason.HEADER_REFUSED, "the header holds exactly alg, kid and typ")
+    if header["typ"] != token_type:
+        _refuse(TokenReason.HEADER_REFUSED, f"the header's typ is {token_type}")
+    # 3. A key that we know, used with its one algorithm.
+    issuer = payload.get("iss")
+    key = keys(issuer, header["kid"]) if isinstance(issuer, str) else None
+    if key is None:
+        _refuse(TokenReason.KEY_UNKNOWN, "no such key of this issuer")
+    if header["alg"] != JWT_ALGORITHM:
+        _refuse(TokenReason.ALGORITHM_REFUSED, f"this key's algorithm is {JWT_ALGORITHM}")
+    # 4. The signature.
+    try:
+        _jws.decode(token, key.public, algorithms=[JWT_ALGORITHM])
+    except jwt.InvalidTokenError:
+        _refuse(TokenReason.SIGNATURE_BAD, "the signature doesn't verify")
+    # 5. The claims, all of them and no other.
+    try:
+        claims = msgspec.convert(payload, kind, strict=True)
+    except msgspec.ValidationError as error:
+        _refuse(TokenReason.CLAIMS_REFUSED, str(error))
+    # 6. Now, for us, and not for long.
+    if claims.exp <= now:
+        _refuse(TokenReason.EXPIRED, "the token has expired")
+    if claims.iat > now + CLOCK_SKEW_MAX_S:
+        _refuse(TokenReason.NOT_YET_VALID, "the token was issued in the future")
+    if claims.aud != audience:
+        _refuse(TokenReason.AUDIENCE_WRONG, f"the token isn't meant for {audience}")
+    if claims.exp - claims.iat > lifetime_max_s:
+        _refuse(TokenReason.LIFETIME_TOO_LONG, f"a token lives at most {lifetime_max_s} seconds")
+    return claims
+
+
+def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a compact token into header and payload."""
+    parts = token.split(b".")
+    if len(parts) != 3:
+        _refuse(TokenReason.MALFORMED, "a token has three parts")
+    try:
+        header, payload, _ = (_unb64(part) for part in parts)
+        return _json_object(header), _json_object(payload)
+    except (ValueError, RecursionError):
+        _refuse(TokenReason.MALFORMED, "header and payload are base64url-coded JSON objects without repeated members")
+
+
+def _unb64(part: bytes) -> bytes:
+    text = part.decode("ascii")
+    try:
+        data = unb64url(text)
+    except Base64Error as error:
+        raise ValueError("not base64url") from error
+    # Only one text stands for these bytes: no stray characters, padding or bits.
+    if b64url(data) != text:
+        raise ValueError("not base64url in its one form")
+    return data
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    def unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) != len(members):
+            raise ValueError("repeated member")
+        return found
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} isn't JSON")
+
+    document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    return document
+
+
+def _refuse(reason: TokenReason, detail: str) -> NoReturn:
+    raise TokenRefused(reason, detail) from None

@@ -1,0 +1,199 @@
+"""A cycle as the coordinator shows it: state, progress, totals, positions, checks, instructions. Never signed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from compliance.cycle.certificate import Certificate
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, NetAmount, Sha256, Timestamp, TotalAmount
+from gateway.federation.messages.attestation import BreakNotice
+from gateway.federation.messages.base import Message
+from gateway.federation.messages.participants import ParticipantStatus
+
+CycleState = Literal[
+    "open",
+    "cut_off",
+    "attesting",
+    "matched",
+    "netted",
+    "held",
+    "approved",
+    "instructed",
+    "deferred",
+    "settled",
+    "final",
+    "abandoned",
+]
+
+
+class Cycle(Message, frozen=True, kw_only=True):
+    """A clearing cycle as members and operators see it."""
+
+    id: CycleId
+    value_date: Date
+    number: Count
+    state: CycleState
+    currencies: tuple[CurrencyCode, ...]
+    rulebook: Sha256
+    trust_list_version: Count
+    opened_at: Timestamp
+    cut_off_at: Timestamp | None = None
+    """When the cycle is or was cut off."""
+    deadline_at: Timestamp | None = None
+    """When the present step ends by rule (cuts or attestations), if it has a deadline."""
+    result: Sha256 | None = None
+
+
+# A limit may leave no room at all, and a later change of it may leave less than none.
+SignedAmount = NetAmount
+
+
+class PairCounts(Message, frozen=True, kw_only=True):
+    """How many (pair, currency) of a cycle stand where. `missing`: one bank's statement is still to come."""
+
+    agreed: Count = 0
+    differing: Count = 0
+    missing: Count = 0
+    carried_over: Count = 0
+
+
+class LiquidityView(Message, frozen=True, kw_only=True):
+    """What settles now of what matched in one currency, and what at most could within the limits.
+
+    `GET /cycles/{id}/certificates` has the proof of the bound.
+    """
+
+    mode: Literal["optimal", "fifo"]
+    matched_minor: TotalAmount
+    value_minor: TotalAmount
+    upper_bound_minor: TotalAmount
+    gap_minor: TotalAmount
+    optimal: bool
+
+
+class CurrencyTotal(Message, frozen=True, kw_only=True):
+    """One currency of a cycle: gross of the agreed obligations, and what is left to settle (sum of net debits).
+
+    `bilateral_minor` is what would move if each pair settled its difference. All but the gross is None until the
+    cycle is netted; then the gross is of the obligations that settle.
+    """
+
+    currency: CurrencyCode
+    gross_minor: TotalAmount
+    bilateral_minor: TotalAmount | None = None
+    settlement_minor: TotalAmount | None = None
+    saving_minor: TotalAmount | None = None
+    liquidity: LiquidityView | None = None
+
+
+class CycleSummary(Message, frozen=True, kw_only=True):
+    """One line of the list of cycles."""
+
+    cycle: Cycle
+    pairs: PairCounts
+    totals: tuple[CurrencyTotal, ...] = ()
+
+
+class CyclePage(Message, frozen=True, kw_only=True):
+    """`GET /cycles`: newest first. `next` is the cursor of the following page, None at the end."""
+
+    items: tuple[CycleSummary, ...]
+    next: str | None = None
+
+
+class ParticipantProgress(Message, frozen=True, kw_only=True):
+    """How far one participant is in one cycle."""
+
+    participant: Bic
+    status: ParticipantStatus
+    cut_at: Timestamp | None = None
+    """When its CycleCut arrived."""
+    attested_at: Timestamp | None = None
+    """When its last complete StatementSubmission arrived."""
+    statements: Count = 0
+    pairs: PairCounts = PairCounts()
+    instructions: Count = 0
+    acknowledged: Count = 0
+
+
+class CycleProgress(Message, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/progress`: one cycle with its counts and its participants, ordered by BIC."""
+
+    cycle: Cycle
+    participants: tuple[ParticipantProgress, ...]
+    pairs: PairCounts
+    totals: tuple[CurrencyTotal, ...] = ()
+    breaks: tuple[BreakNotice, ...] = ()
+    instructions: Count = 0
+    acknowledged: Count = 0
+    settlement_attempts: Count = 0
+    """Requests sent to the settlement agent so far."""
+
+
+class PositionView(Message, frozen=True, kw_only=True):
+    """One participant in one currency of a cycle.
+
+    `limit_minor` is the most that it may owe net: its cap and what it prefunded, less what it reserved.
+    `headroom_minor` = limit + net. All three are None where no cap is set.
+    """
+
+    participant: Bic
+    currency: CurrencyCode
+    receives_minor: TotalAmount
+    pays_minor: TotalAmount
+    net_minor: NetAmount
+    cap_minor: TotalAmount | None = None
+    limit_minor: TotalAmount | None = None
+    headroom_minor: SignedAmount | None = None
+
+
+class Positions(Message, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/positions`, ordered by (currency, participant).
+
+    `provisional` until the cycle is netted: the agreed statements so far, without the effect of limits.
+    """
+
+    cycle: CycleId
+    provisional: bool
+    positions: tuple[PositionView, ...]
+
+
+class CheckView(Message, frozen=True, kw_only=True):
+    """One named check before settlement. `evidence` is a line per finding, without any payment or customer."""
+
+    name: str
+    verdict: Literal["pass", "warn", "fail"]
+    detail: str
+    evidence: tuple[str, ...] = ()
+
+
+class Checks(Message, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/checks`, in the order they ran; empty until the cycle is netted."""
+
+    cycle: CycleId
+    checks: tuple[CheckView, ...]
+
+
+class Certificates(Message, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/certificates`, by currency: the proofs of the result's upper bounds."""
+
+    cycle: CycleId
+    certificates: tuple[Certificate, ...]
+
+
+class InstructionView(Message, frozen=True, kw_only=True):
+    """One settlement instruction as the operator follows it."""
+
+    id: str
+    cycle: CycleId
+    participant: Bic
+    currency: CurrencyCode
+    net_minor: NetAmount
+    sha256: Sha256
+    acknowledged_at: Timestamp | None = None
+
+
+class OpenCycle(Message, frozen=True, kw_only=True):
+    """`POST /cycles`: open a cycle by hand; without a value date, the next business day of the calendar."""
+
+    value_date: Date | None = None

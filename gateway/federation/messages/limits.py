@@ -1,0 +1,51 @@
+"""Net debit caps, prefunding and bilateral limits: as they stand, and how they are changed."""
+
+from __future__ import annotations
+
+from compliance.statements import Bic, CurrencyCode, Reason, TotalAmount
+from gateway.federation.messages.base import Message
+
+
+class CapChange(Message, frozen=True, kw_only=True):
+    """A net debit cap in one currency."""
+
+    cap_minor: TotalAmount
+    reason: Reason
+
+
+class PrefundingChange(Message, frozen=True, kw_only=True):
+    """What a participant prefunded in one currency, and how much of it no cycle may use."""
+
+    prefunded_minor: TotalAmount
+    reserved_minor: TotalAmount = "0"
+    reason: Reason
+
+
+class BilateralLimitChange(Message, frozen=True, kw_only=True):
+    """The most that a counterparty may owe a participant net in one currency; null lifts the limit."""
+
+    limit_minor: TotalAmount | None
+    reason: Reason
+
+
+class CapView(Message, frozen=True, kw_only=True):
+    """A net debit cap in force."""
+
+    currency: CurrencyCode
+    cap_minor: TotalAmount
+
+
+class PrefundingView(Message, frozen=True, kw_only=True):
+    """Money set aside for net debits, and how much of it no cycle may use."""
+
+    currency: CurrencyCode
+    prefunded_minor: TotalAmount
+    reserved_minor: TotalAmount
+
+
+class BilateralLimitView(Message, frozen=True, kw_only=True):
+    """The most that a counterparty may owe this participant net."""
+
+    counterparty: Bic
+    currency: CurrencyCode
+    limit_minor: TotalAmount

@@ -1,0 +1,53 @@
+"""The members as operators see them, and what they do to them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from compliance.statements import Bic, Reason, Timestamp
+from gateway.federation.messages.base import Message
+from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
+
+ParticipantStatus = Literal["applied", "approved", "active", "suspended", "left"]
+
+
+class KeyView(Message, frozen=True, kw_only=True):
+    """A public key of a participant, with its age."""
+
+    kid: str
+    use: Literal["auth", "sign", "token"]
+    status: Literal["active", "retired", "revoked"]
+    since: Timestamp
+
+
+class ParticipantView(Message, frozen=True, kw_only=True):
+    """One participant of the scheme as operators see it."""
+
+    bic: Bic
+    name: Annotated[str, Meta(max_length=140)]
+    status: ParticipantStatus
+    url: str
+    since: Timestamp
+    """When it got its present status."""
+    settlement_account: str | None = None
+    caps: tuple[CapView, ...] = ()
+    prefunding: tuple[PrefundingView, ...] = ()
+    bilateral_limits: tuple[BilateralLimitView, ...] = ()
+    """Those that it grants to others."""
+    keys: tuple[KeyView, ...] = ()
+    last_seen_at: Timestamp | None = None
+
+
+class ParticipantPage(Message, frozen=True, kw_only=True):
+    """`GET /participants`, ordered by BIC."""
+
+    items: tuple[ParticipantView, ...]
+    next: str | None = None
+
+
+class StatusChange(Message, frozen=True, kw_only=True):
+    """`POST /participants/{bic}/{approve|activate|suspend|leave}`."""
+
+    reason: Reason

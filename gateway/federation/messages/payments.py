@@ -1,0 +1,64 @@
+"""Bank to bank: a batch of payments and its acknowledgement, both signed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from compliance.statements import Bic, CurrencyCode, Document, PaymentAmount, Sequence, Sha256
+from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
+
+BATCH_ITEMS_MAX = 8_192
+
+
+class PaymentTerms(Document, frozen=True, kw_only=True):
+    """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
+
+    id: Uuid
+    amount_minor: PaymentAmount
+    currency: CurrencyCode
+    debtor_account: AccountCode
+    debtor_name: PartyName
+    creditor_account: AccountCode
+    creditor_name: PartyName
+    remittance: Remittance = ""
+    returns: Uuid | None = None
+
+
+class PaymentBatch(Document, frozen=True, kw_only=True):
+    """Payments from one bank to another, signed once for all of them.
+
+    Payload type `application/vnd.concordat.payment-batch.v1+json`. `root` is the RFC 6962 tree head over the
+    canonical bytes of each payment's terms, so that one payment can later be shown under this signature.
+    """
+
+    sender: Bic
+    receiver: Bic
+    root: Sha256
+    payments: Annotated[tuple[PaymentTerms, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+PAYMENT_BATCH_TYPE = "application/vnd.concordat.payment-batch.v1+json"
+ACKNOWLEDGEMENT_TYPE = "application/vnd.concordat.acknowledgement.v1+json"
+
+
+class PaymentOutcome(Document, frozen=True, kw_only=True):
+    """The receiver's answer on one payment: accepted with its number, refused with a reason, or held."""
+
+    id: Uuid
+    status: Literal["accepted", "refused", "held"]
+    sequence: Sequence | None = None
+    reason: str | None = None
+
+
+class Acknowledgement(Document, frozen=True, kw_only=True):
+    """The receiver's signed answer to a PaymentBatch, one outcome per payment in the batch's order.
+
+    Payload type `application/vnd.concordat.acknowledgement.v1+json`.
+    """
+
+    sender: Bic
+    receiver: Bic
+    batch: Sha256
+    outcomes: tuple[PaymentOutcome, ...]

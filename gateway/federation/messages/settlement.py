@@ -1,0 +1,62 @@
+"""What the settlement agent says over HTTP beside ISO 20022: accounts, funding, and the feed of notifications."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
+from gateway.federation.messages.base import Message, Uuid
+
+# Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
+FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
+OverdraftLimit = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,14})"))]
+
+
+class AccountOpening(Message, frozen=True, kw_only=True):
+    """A settlement account to open for a participant. Without an overdraft limit it is prefunded."""
+
+    participant: Bic
+    currency: CurrencyCode
+    overdraft_limit_minor: OverdraftLimit = "0"
+
+
+class SettlementAccountView(Message, frozen=True, kw_only=True):
+    """A participant's account at the agent. `version` counts its postings."""
+
+    participant: Bic
+    currency: CurrencyCode
+    balance_minor: NetAmount
+    overdraft_limit_minor: OverdraftLimit
+    version: Count
+
+
+class Funding(Message, frozen=True, kw_only=True):
+    """Central money for a participant's account (or back, when negative). `id` is the client's, posted once."""
+
+    id: Uuid
+    currency: CurrencyCode
+    amount_minor: FundingAmount
+
+
+class FundingReceipt(Message, frozen=True, kw_only=True):
+    """A funding that was posted: the agent's reference and the balance right after it."""
+
+    id: Uuid
+    reference: str
+    balance_minor: NetAmount
+
+
+class SettlementNotification(Message, frozen=True, kw_only=True):
+    """One camt.054.001.08 in its envelope. `id` is the cursor of the feed."""
+
+    id: Count
+    document: str
+
+
+class SettlementNotifications(Message, frozen=True, kw_only=True):
+    """A page of the caller's notifications; `next` is the cursor to ask with."""
+
+    notifications: tuple[SettlementNotification, ...]
+    next: Count

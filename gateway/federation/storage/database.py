@@ -1,0 +1,241 @@
+"""Connections, transactions and migrations of one institution's PostgreSQL.
+
+The application works under the role `concordat_app`, which owns nothing: what a migration doesn't grant it can't
+do, so "entries are never updated or deleted" is kept by the database. Migrations run as the login user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from gateway.federation.storage.postgres import PostgresError, async_url, dsn
+
+T = TypeVar("T")
+
+APP_ROLE = "concordat_app"
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+# serialization_failure and deadlock_detected: nothing happened, and the same transaction may succeed when run again.
+RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
+_MIGRATION_LOCK = 0x636F6E63  # "conc"
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+
+def _session(
+    role: str | None, *, application_name: str, lock_timeout_ms: int, statement_timeout_ms: int
+) -> dict[str, str]:
+    settings = {
+        "application_name": application_name,
+        "search_path": "public",
+        "timezone": "UTC",
+        "lock_timeout": str(lock_timeout_ms),
+        "statement_timeout": str(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": "60000",
+    }
+    return settings if role is None else {**settings, "role": role}
+
+
+def create_engine(
+    url: str,
+    *,
+    role: str | None = APP_ROLE,
+    pool_size: int = 10,
+    application_name: str = "concordat",
+    lock_timeout_ms: int = 4_000,
+    statement_timeout_ms: int = 30_000,
+) -> AsyncEngine:
+    """Return an engine whose connections work as `role`. An engine belongs to one event loop."""
+    session = _session(
+        role,
+        application_name=application_name,
+        lock_timeout_ms=lock_timeout_ms,
+        statement_timeout_ms=statement_timeout_ms,
+    )
+    engine = create_async_engine(
+        async_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        hide_parameters=True,
+        connect_args={"server_settings": session, "timeout": 10},
+    )
+    event.listen(engine.sync_engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Let the pool replace a connection that the server has closed: asyncpg knows without asking.
+
+    SQLAlchemy's `pool_pre_ping` would be three round trips before every transaction.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+async def asyncpg_pool(
+    url: str,
+    *,
+    role: str | None = APP_ROLE,
+    min_size: int = 1,
+    max_size: int = 10,
+    application_name: str = "concordat",
+    lock_timeout_ms: int = 4_000,
+    statement_timeout_ms: int = 30_000,
+) -> asyncpg.Pool:
+    """Return a pool of bare asyncpg connections that work as `role`, for COPY and hot paths."""
+    session = _session(
+        role,
+        application_name=application_name,
+        lock_timeout_ms=lock_timeout_ms,
+        statement_timeout_ms=statement_timeout_ms,
+    )
+    return await asyncpg.create_pool(
+        dsn(url), min_size=min_size, max_size=max_size, timeout=10, server_settings=session
+    )
+
+
+@asynccontextmanager
+async def transaction(
+    engine: AsyncEngine, *, isolation: Isolation = "READ COMMITTED"
+) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction; commit when the block ends, roll back when it raises. A failed commit raises."""
+    async with engine.connect() as connection:
+        if isolation != "READ COMMITTED":
+            await connection.execution_options(isolation_level=isolation)
+        yield connection
+        await connection.commit()
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Return the SQLSTATE behind an error of asyncpg or SQLAlchemy, if there is one."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(origin, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+async def retry_serialization(work: Callable[[], Awaitable[T]], *, attempts_max: int = 8) -> T:
+    """Run a whole transaction again while PostgreSQL says that it collided with another one.
+
+    `work` opens and commits its transaction itself, and must do the same thing each time it is called.
+    """
+    for attempt in range(1, attempts_max):
+        try:
+            return await work()
+        except (DBAPIError, asyncpg.PostgresError) as error:
+            if sqlstate(error) not in RETRYABLE_SQLSTATES:
+                raise
+        await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - jitter, not a secret
+    return await work()
+
+
+def _alembic(package: str) -> Config:
+    migrations = importlib.import_module(f"{package}.migrations")
+    locations = [str(Path(path) / "versions") for path in migrations.__path__]
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(locations))
+    return config
+
+
+def head_revision(package: str) -> str | None:
+    """Return the newest revision that a package's code knows."""
+    return ScriptDirectory.from_config(_alembic(package)).get_current_head()
+
+
+async def current_revision(engine: AsyncEngine) -> str | None:
+    """Return the revision a database's schema is at, None before the first migration."""
+    async with engine.connect() as connection:
+        if await connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
+            return None
+        revision = await connection.scalar(text("SELECT version_num FROM public.alembic_version"))
+        return None if revision is None else str(revision)
+
+
+async def check_schema(engine: AsyncEngine, package: str) -> str:
+    """Return the schema's revision; raises PostgresError unless it is the one the code was written for."""
+    current, head = await current_revision(engine), head_revision(package)
+    if current is None or current != head:
+        raise PostgresError(f"schema at revision {current}, the code expects {head}: run the migrations")
+    return current
+
+
+async def migrate(url: str, package: str) -> str | None:
+    """Bring a database to the newest revision of `<package>.migrations`, and return that revision.
+
+    Each revision is `<package>/migrations/versions/NNNN_*.py` in Alembic's form; `op.execute` takes whole SQL
+    scripts. Each runs in its own transaction with lock and statement timeouts; replicas that start together wait
+    for each other. Creates the role `concordat_app` if absent.
+    """
+    session = _session(
+        None, application_name=f"concordat migrate {package}", lock_timeout_ms=4_000, statement_timeout_ms=60_000
+    )
+    engine = create_async_engine(async_url(url), poolclass=NullPool, connect_args={"server_settings": session})
+    try:
+        async with engine.connect() as connection:
+            # A session lock, because it outlives the transactions of the single migrations; the connection is ours
+            # alone and closing it gives the lock back.
+            await connection.execute(text("SET lock_timeout = '60s'"))
+            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+            await connection.execute(text("SET lock_timeout = '4s'"))
+            await _prepare_role(connection)
+            await connection.commit()
+            config = _alembic(package)
+
+            def upgrade(sync: Connection) -> None:
+                config.attributes["connection"] = sync
+                command.upgrade(config, "head")
+
+            await connection.run_sync(upgrade)
+            await connection.execute(text(f"GRANT SELECT ON public.alembic_version TO {APP_ROLE}"))
+            await connection.commit()
+    finally:
+        await engine.dispose()
+    return head_revision(package)
+
+
+async def _prepare_role(connection: AsyncConnection) -> None:
+    """Create the application's role and let the login user take it on."""
+    try:
+        # Roles belong to the whole server, so another institution's migration may create this one meanwhile.
+        await connection.execute(
+            text(
+                f"DO $$ BEGIN CREATE ROLE {APP_ROLE} NOLOGIN;"
+                " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+            )
+            if not await connection.scalar(text("SELECT to_regrole(:role)"), {"role": APP_ROLE})
+            else text("SELECT 1")
+        )
+        version = int(str(await connection.scalar(text("SHOW server_version_num"))))
+        privilege = "SET" if version >= 160_000 else "MEMBER"
+        may_become = text("SELECT pg_has_role(current_user, :role, :privilege)")
+        if not await connection.scalar(may_become, {"role": APP_ROLE, "privilege": privilege}):
+            await connection.execute(text(f"GRANT {APP_ROLE} TO CURRENT_USER"))
+        await connection.execute(
+            text(
+                f"DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO {APP_ROLE}', current_database()); END $$"
+            )
+        )
+        await connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {APP_ROLE}"))
+    except ProgrammingError as error:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise PostgresError(
+            f"the database user may not set up the role {APP_ROLE}; let an administrator run:"
+            f" CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO <user>;"
+            f" and make the user owner of its database ({error.orig})"
+        ) from error

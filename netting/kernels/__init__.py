@@ -1,0 +1,1 @@
+"""Loops over flat vectors of integers, compiled or interpreted."""

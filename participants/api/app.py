@@ -1,0 +1,38 @@
+"""A bank's application: the node behind its HTTP API."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from gateway.federation.http.node import create_app
+from gateway.federation.settings import NodeSettings
+from participants.api.hot_path import BODY_BYTES_MAX, HotPath
+from participants.api.routes import ROUTE_HANDLERS
+from participants.node import BankNode
+
+
+def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
+    """Return a bank's application; the node starts and stops with it."""
+    node = BankNode(settings, database_url)
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        return HotPath(app, node)
+
+    app = create_app(
+        title="Concordat participant",
+        version=version("concordat"),
+        route_handlers=ROUTE_HANDLERS,
+        verifier=node.verifier,
+        ready=node.ready,
+        on_startup=[node.start],
+        on_shutdown=[node.stop],
+        dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
+        body_bytes_max=BODY_BYTES_MAX,
+        wrap=wrap,
+    )
+    app.state.node = node
+    return app

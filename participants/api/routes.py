@@ -1,0 +1,322 @@
+"""A bank's HTTP API: payments and books for its own people and systems, the federation API for other members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, Response, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
+from litestar.status_codes import HTTP_200_OK
+
+from compliance.crypto.dsse import Envelope
+from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
+from gateway.federation.http.node import requires
+from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.tokens import Claims
+from gateway.federation.messages.base import ACCOUNT_PATTERN
+from participants.api import views
+from participants.api.views import (
+    AccountBatch,
+    AccountPage,
+    CycleView,
+    HoldOpinion,
+    LaneView,
+    ListImport,
+    OrderBatch,
+    OrderResults,
+    PaymentPage,
+    PaymentView,
+    PostingPage,
+    ReturnRequest,
+    Why,
+)
+from participants.audit.fsck import balances_at
+from participants.cycle import reads
+from participants.cycle.statements import attested_subject, cut_subject, settled_subject
+from participants.ledger import store
+from participants.ledger.accounts import AccountOutcome, OpenAccounts
+from participants.ledger.books import Kind
+from participants.ledger.events import PaymentOrder
+from participants.node import BankNode
+from participants.payments.decisions import OrderOutcome, OrderReason
+from participants.payments.disputes import Dispute, WithdrawDispute
+from participants.payments.holds import DecideHold
+
+STAFF = [requires("staff")]
+READERS = [requires("staff", "auditor")]
+ConcordatRequest = Request[str, Claims, Any]
+"""Who is asking is in `request.auth`."""
+Node = NamedDependency[BankNode]
+CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
+AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
+
+
+def refusal_of(outcome: OrderOutcome) -> Refusal:
+    """Return what a client is told about a single order that was refused."""
+    reason = outcome.reason or "refused"
+    status = 409 if reason == OrderReason.ID_REUSED else 422
+    return Refusal(reason, f"payment {outcome.id} was refused: {reason.replace('_', ' ')}", status=status)
+
+
+# --- payments ------------------------------------------------------------------------------------------------
+
+
+@post("/payments", guards=STAFF, tags=["payments"], operation_id="submitPayment")
+async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[OrderOutcome]:
+    """Reserve the debtor's money and queue the payment; 201 once that is durable.
+
+    The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
+    order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
+    """
+    (outcome,) = await node.submit([data])
+    if outcome.status == "refused":
+        raise refusal_of(outcome)
+    headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
+    return Response(answer_of(outcome), headers=headers)
+
+
+@post("/payments/batch", guards=STAFF, status_code=HTTP_200_OK, tags=["payments"], operation_id="submitPayments")
+async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
+    """Submit up to 8,192 orders; each has its own result, in the order of the request."""
+    outcomes = await node.submit(data.payments)
+    return OrderResults(results=tuple(answer_of(outcome) for outcome in outcomes))
+
+
+def answer_of(outcome: OrderOutcome) -> OrderOutcome:
+    """Return an outcome as it is answered: the same the first time and every time after."""
+    return OrderOutcome(outcome.id, outcome.status, outcome.reason) if outcome.replayed else outcome
+
+
+@get("/payments", guards=READERS, tags=["payments"], operation_id="listPayments")
+async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
+    """List payments, newest first."""
+    before = page.number()
+    async with node.pool.acquire() as connection:
+        items, after = await views.payments(connection, before, page.limit)
+    return PaymentPage(items=tuple(items), next=None if after is None else encode_cursor(after))
+
+
+@get("/payments/{payment_id:uuid}", guards=READERS, tags=["payments"], operation_id="getPayment")
+async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
+    """Show one payment as it stands."""
+    return await _payment(node, str(payment_id))
+
+
+@post("/payments/{payment_id:uuid}/return", guards=STAFF, tags=["payments"], operation_id="returnPayment")
+async def return_payment(payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node) -> OrderOutcome:
+    """Pay an accepted incoming payment back in full, by a payment linked to it."""
+    original = await _payment(node, str(payment_id))
+    order = PaymentOrder(
+        id=data.id,
+        creditor_agent=original.counterparty,
+        amount_minor=original.amount_minor,
+        currency=original.currency,
+        debtor_account=original.creditor_account,
+        debtor_name=original.creditor_name,
+        creditor_account=original.debtor_account,
+        creditor_name=original.debtor_name,
+        remittance=data.remittance,
+        returns=original.id,
+    )
+    (outcome,) = await node.submit([order])
+    if outcome.status == "refused":
+        raise refusal_of(outcome)
+    return answer_of(outcome)
+
+
+@put("/payments/{payment_id:uuid}/dispute", guards=STAFF, tags=["payments"], operation_id="disputePayment")
+async def dispute_payment(
+    payment_id: FromPath[UUID], data: JSONBody[Why], node: Node, request: ConcordatRequest
+) -> PaymentView:
+    """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
+    (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
+    await node.follower.mend()
+    return await _payment(node, str(payment_id))
+
+
+@delete(
+    "/payments/{payment_id:uuid}/dispute",
+    guards=STAFF,
+    status_code=HTTP_200_OK,
+    tags=["payments"],
+    operation_id="withdrawDispute",
+)
+async def withdraw_dispute(
+    payment_id: FromPath[UUID],
+    node: Node,
+    request: ConcordatRequest,
+    reason: Annotated[str, QueryParameter(min_length=1, max_length=500)] = "dispute withdrawn",
+) -> PaymentView:
+    """Contest a payment no longer; a break that came of it is attested anew."""
+    (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
+    await node.follower.mend()
+    return await _payment(node, str(payment_id))
+
+
+async def _payment(node: BankNode, payment_id: str) -> PaymentView:
+    async with node.pool.acquire() as connection:
+        found = await store.read_payments(connection, [payment_id])
+    if payment_id not in found:
+        raise Refusal("payment_unknown", f"no payment {payment_id}", status=404)
+    return views.payment_view(found[payment_id])
+
+
+# --- screening holds -----------------------------------------------------------------------------------------
+
+
+@get("/holds", guards=READERS, tags=["screening"], operation_id="listHolds")
+async def list_holds(node: Node, page: NamedDependency[Page]) -> list[PaymentView]:
+    """List the payments that wait for two people's decision, oldest first."""
+    async with node.pool.acquire() as connection:
+        return await views.held_payments(connection, page.limit)
+
+
+@post("/holds/{payment_id:uuid}/decisions", guards=STAFF, tags=["screening"], operation_id="decideHold")
+async def decide_hold(
+    payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
+) -> PaymentView:
+    """Give one person's word on a held payment; two different people must agree before anything happens."""
+    (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()
+    return await _payment(node, str(payment_id))
+
+
+@post("/screening/lists", guards=STAFF, tags=["screening"], operation_id="importList")
+async def import_list(data: JSONBody[ListImport], node: Node, request: ConcordatRequest) -> ScreeningList:
+    """Import a sanctions list (OFAC's sdn.csv and alt.csv, its one-file CSV, the UN's XML); it is in force at once."""
+    return await node.screener.import_list(data.name, data.files, request.auth.sub)
+
+
+@get("/screening/lists", guards=READERS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
+def list_lists(node: Node) -> list[ScreeningList]:
+    """List the sanctions lists in force."""
+    return list(node.screener.lists)
+
+
+# --- books ---------------------------------------------------------------------------------------------------
+
+
+@post("/accounts", guards=STAFF, status_code=HTTP_200_OK, tags=["books"], operation_id="openAccounts")
+async def open_accounts(data: JSONBody[AccountBatch], node: Node) -> list[AccountOutcome]:
+    """Open customer accounts; what they open with came in over the nostro."""
+    return await node.ledger.submit(OpenAccounts(data.accounts))
+
+
+@get("/accounts", guards=READERS, tags=["books"], operation_id="listAccounts")
+async def list_accounts(
+    node: Node,
+    page: NamedDependency[Page],
+    kind: Annotated[Kind | None, QueryParameter()] = None,
+    code: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN)] = None,
+    currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
+) -> AccountPage:
+    """List accounts and where they stand."""
+    after = page.number() or 0
+    async with node.pool.acquire() as connection:
+        items = await views.accounts(connection, after, kind, code, currency, page.limit)
+    return AccountPage(items=tuple(items), next=encode_cursor(items[-1].id) if len(items) == page.limit else None)
+
+
+@get("/accounts/{account_id:int}/postings", guards=READERS, tags=["books"], operation_id="listPostings")
+async def list_postings(account_id: AccountPath, node: Node, page: NamedDependency[Page]) -> PostingPage:
+    """List an account's postings, newest first, each with the balance before and after."""
+    before = page.number()
+    async with node.pool.acquire() as connection:
+        items = await views.postings(connection, account_id, before, page.limit)
+    return PostingPage(items=tuple(items), next=encode_cursor(items[-1].version) if len(items) == page.limit else None)
+
+
+@get("/balances", guards=READERS, tags=["books"], operation_id="balancesAt")
+async def list_balances(
+    node: Node, at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None
+) -> list[dict[str, str]]:
+    """Show the balance of every kind of account and currency as of an instant."""
+    instant = None if at is None else _instant(at)
+    async with node.pool.acquire() as connection:
+        return await balances_at(connection, instant)
+
+
+# --- cycles --------------------------------------------------------------------------------------------------
+
+
+@get("/lanes", guards=READERS, tags=["cycles"], operation_id="listLanes")
+async def list_lanes(node: Node) -> list[LaneView]:
+    """List the lanes to and from other banks: accepted, settled, and what is between."""
+    async with node.pool.acquire() as connection:
+        return await views.lanes(connection)
+
+
+@get("/cycles/{cycle:str}", guards=READERS, tags=["cycles"], operation_id="getCycleMembership")
+async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
+    """Show this bank's part in a cycle."""
+    async with node.pool.acquire() as connection:
+        cut = await reads.exists(connection, cut_subject(cycle))
+        attested = await reads.read_documents(connection, attested_subject(cycle))
+        currencies = sorted({s.currency for s in (await reads.signed_statements(connection, cycle)).values()})
+        settled = [c for c in currencies if await reads.exists(connection, settled_subject(f"{cycle}/{node.bic}/{c}"))]
+    return CycleView(cycle=cycle, cut=cut, submissions=len(attested), settled=tuple(settled))
+
+
+@get("/cycles/{cycle:str}/attestations", guards=READERS, tags=["cycles"], operation_id="listAttestations")
+async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
+    """Show every document that this bank signed in a cycle: cut, statements, screening."""
+    async with node.pool.acquire() as connection:
+        cut = await reads.read_documents(connection, cut_subject(cycle))
+        attested = await reads.read_documents(connection, attested_subject(cycle))
+    return [envelope for documents in (*cut, *attested) for envelope in documents.envelopes]
+
+
+@get("/cycles/{cycle:str}/instructions", guards=READERS, tags=["cycles"], operation_id="listInstructions")
+async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
+    """Show the settlement instructions of a cycle that this bank verified."""
+    async with node.pool.acquire() as connection:
+        return await reads.instructions(connection, cycle, node.bic)
+
+
+# --- federation ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _EnvelopeOperation(Operation):
+    """An operation whose request body is a signed document, read by itself because its very bytes count."""
+
+    def __post_init__(self) -> None:
+        body = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Envelope"))
+        self.request_body = RequestBody(content={"application/json": body}, required=True)
+
+
+@post(
+    "/federation/payments",
+    guards=[requires("participant")],
+    status_code=HTTP_200_OK,
+    tags=["federation"],
+    operation_id="receivePayments",
+    operation_class=_EnvelopeOperation,
+)
+async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
+    """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.
+
+    Each payment is accepted with its number, refused with a reason, or held. The same payments again give the
+    same outcomes, so a lost answer is fetched by sending again.
+    """
+    return await node.inbound.receive(request.auth.sub, await request.body())
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise Refusal("instant_malformed", f"not an RFC 3339 instant: {text[:40]!r}", status=400) from None
+
+
+ROUTE_HANDLERS = [
+    submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
+    list_holds, decide_hold, import_list, list_lists, open_accounts, list_accounts, list_postings, list_balances,
+    list_lanes, get_cycle, list_attestations, list_instructions, receive_payments,
+]  # fmt: skip

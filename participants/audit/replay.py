@@ -1,0 +1,56 @@
+"""The books as the journal alone tells them: balances at any instant, and every account replayed from its postings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import asyncpg
+
+from participants.ledger.books import AccountKey
+
+# Clocks may step back a little; an instant's state is everything up to the last event recorded by then.
+LAST_EVENT_AT = "SELECT sequence FROM event WHERE recorded_at <= $1 ORDER BY sequence DESC LIMIT 1"
+ACCOUNTS_AT = """
+SELECT a.kind, a.code, a.currency, coalesce(p.balance, 0)
+FROM account a LEFT JOIN LATERAL (
+    SELECT balance FROM posting
+    WHERE account_id = a.id AND event_sequence <= $1 ORDER BY version DESC LIMIT 1
+) p ON true
+WHERE a.opened_by <= $1
+"""
+BALANCES_AT = f"""
+SELECT kind, CASE kind WHEN 'customer' THEN '' ELSE code END, currency, count(*), sum(balance)
+FROM ({ACCOUNTS_AT}) a (kind, code, currency, balance) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""  # noqa: S608 - a constant
+REPLAY = """
+SELECT a.kind, a.code, a.currency, coalesce(sum(p.amount), 0)::bigint, count(p.amount)
+FROM account a LEFT JOIN posting p ON p.account_id = a.id GROUP BY a.id
+"""
+
+
+async def last_event_at(connection: asyncpg.Connection, instant: datetime | None) -> int:
+    """Return the number of the last event at an instant (0: before the first); None means now."""
+    if instant is None:
+        return int(await connection.fetchval("SELECT sequence FROM ledger_head"))
+    return int(await connection.fetchval(LAST_EVENT_AT, instant) or 0)
+
+
+async def accounts_at(connection: asyncpg.Connection, instant: datetime | None = None) -> dict[AccountKey, int]:
+    """Return the balance (debits minus credits) of every account that was open at an instant, now if None."""
+    rows = await connection.fetch(ACCOUNTS_AT, await last_event_at(connection, instant))
+    return {AccountKey(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+async def balances_at(connection: asyncpg.Connection, instant: datetime | None = None) -> list[dict[str, str]]:
+    """Return the books at an instant for people: each chart account, and customers summed, by currency.
+
+    Balances are debits minus credits in minor units; those of one currency sum to zero.
+    """
+    rows = await connection.fetch(BALANCES_AT, await last_event_at(connection, instant))
+    names = ("kind", "code", "currency", "accounts", "balance_minor")
+    return [dict(zip(names, map(str, row), strict=True)) for row in rows]
+
+
+async def replay(connection: asyncpg.Connection) -> dict[AccountKey, tuple[int, int]]:
+    """Return the balance and version of every account as its postings add up, without looking at any projection."""
+    return {AccountKey(row[0], row[1], row[2]): (row[3], row[4]) for row in await connection.fetch(REPLAY)}

@@ -1,0 +1,1 @@
+"""A bank's side of a clearing cycle."""

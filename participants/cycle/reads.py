@@ -1,0 +1,134 @@
+"""What a bank's side of a cycle reads from its database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import asyncpg
+
+from compliance.crypto import canonical
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.merkle import Tree
+from compliance.cycle.result import instruction_id
+from compliance.statements import EDITIONS_MAX, PositionStatement
+from participants.cycle.statements import LanePoint, attested_subject, instructed_subject
+from participants.ledger import events
+from participants.ledger.books import LaneKey
+
+LANES = """
+SELECT l.sender, l.receiver, l.currency, l.id, coalesce(s.sequence, 0), coalesce(s.total, 0)
+FROM lane l LEFT JOIN LATERAL (
+    SELECT sequence, total FROM lane_settled WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1
+) s ON true
+"""
+HEAD_BELOW = """
+SELECT sequence, total, peaks FROM lane_head WHERE lane_id = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT 1
+"""
+ENTRIES = """
+SELECT leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence
+"""
+DISPUTED = """
+SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3
+"""
+EVENTS = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = $1 ORDER BY version
+"""
+EVENTS_OF = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = ANY ($1::uuid[])
+ORDER BY sequence
+"""
+
+
+class LaneUnknownError(Exception):
+    """A cut names payments of a lane that this bank doesn't know yet."""
+
+
+async def read_documents(connection: asyncpg.Connection, subject: str) -> list[events.CycleDocuments]:
+    """Return what this bank signed under a subject, in the order it did."""
+    rows = await connection.fetch(EVENTS, subject)
+    return [events.read(events.EventRow(*row)) for row in rows]
+
+
+async def lanes(connection: asyncpg.Connection) -> dict[LaneKey, tuple[int, int, int]]:
+    """Return every lane: its id, and the number and total it is settled through."""
+    return {LaneKey(row[0], row[1], row[2]): (row[3], row[4], int(row[5])) for row in await connection.fetch(LANES)}
+
+
+async def points(connection: asyncpg.Connection, cuts: Mapping[LaneKey, int]) -> dict[LaneKey, LanePoint]:
+    """Return each lane at its cut. Raises LaneUnknownError if a payment up to it isn't known here yet.
+
+    Reads the nearest stored head at or below the cut and at most one batch of entries, however long the lane is.
+    """
+    known = await lanes(connection)
+    found = {}
+    for key, sequence in cuts.items():
+        if sequence == 0:
+            continue
+        if key not in known:
+            raise LaneUnknownError(f"lane {key} has {sequence} payments elsewhere and none here")
+        lane_id, settled_sequence, settled_total = known[key]
+        tree, total = await _at(connection, lane_id, sequence)
+        if tree.size != sequence:
+            raise LaneUnknownError(f"lane {key} is cut at {sequence}; known here through {tree.size}")
+        disputed = await connection.fetchrow(DISPUTED, lane_id, settled_sequence, sequence)
+        found[key] = LanePoint(
+            key, sequence, total, tree.root(), settled_sequence, settled_total, disputed[0], int(disputed[1])
+        )
+    return found
+
+
+async def total_at(connection: asyncpg.Connection, key: LaneKey, sequence: int) -> int:
+    """Return the total of a lane's payments 1..sequence."""
+    lane_id = (await lanes(connection))[key][0]
+    return (await _at(connection, lane_id, sequence))[1]
+
+
+async def _at(connection: asyncpg.Connection, lane_id: int, sequence: int) -> tuple[Tree, int]:
+    tree, total = Tree(), 0
+    head = await connection.fetchrow(HEAD_BELOW, lane_id, sequence)
+    if head is not None:
+        tree, total = Tree.from_bytes(head[0], head[2]), int(head[1])
+    if tree.size < sequence:
+        entries = await connection.fetch(ENTRIES, lane_id, tree.size, sequence)
+        tree = tree.append([row[0] for row in entries])
+        total += sum(row[1] for row in entries)
+    return tree, total
+
+
+async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[str, PositionStatement]:
+    """Return the statements that this bank signed in a cycle, by the SHA-256 of their canonical bytes."""
+    found = {}
+    for documents in await read_documents(connection, attested_subject(cycle)):
+        for envelope in documents.envelopes:
+            payload = envelope.payload_bytes()
+            if envelope.payloadType.startswith("application/vnd.concordat.position."):
+                found[canonical.digest(payload)] = canonical.decode(payload, PositionStatement)
+    return found
+
+
+async def exists(connection: asyncpg.Connection, subject: str) -> bool:
+    """Tell whether anything is recorded under a subject."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM event WHERE subject = $1)", subject))
+
+
+async def read_cursor(connection: asyncpg.Connection) -> int:
+    """Return the last event of the coordinator's feed that was dealt with."""
+    return int(await connection.fetchval("SELECT last_event FROM feed_cursor"))
+
+
+async def move_cursor(connection: asyncpg.Connection, event: int) -> None:
+    """Remember that the feed was dealt with through an event."""
+    await connection.execute("UPDATE feed_cursor SET last_event = $1 WHERE last_event < $1", event)
+
+
+async def instructions(connection: asyncpg.Connection, cycle: str, bank: str) -> list[Envelope]:
+    """Return the instructions of a cycle that this bank verified and kept."""
+    found = []
+    currencies = sorted({s.currency for s in (await signed_statements(connection, cycle)).values()})
+    for currency in currencies:
+        # After a default there is a later edition, of which alone the finality can be.
+        names = [instruction_id(cycle, bank, currency, edition) for edition in range(1, EDITIONS_MAX + 1)]
+        for row in await connection.fetch(EVENTS_OF, [instructed_subject(name) for name in names]):
+            instructed: events.Instructed = events.read(events.EventRow(*row))
+            found.append(instructed.instruction)
+    return found

@@ -1,0 +1,1 @@
+"""Paying from a file."""

@@ -1,0 +1,1 @@
+"""The double-entry, event-sourced ledger of a bank."""

@@ -1,0 +1,279 @@
+"""What the ledger reads and writes: the one module that knows the tables behind the books."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from compliance.crypto.merkle import Tree
+from participants.ledger import events
+from participants.ledger.books import Account, AccountKey, Books, Lane, LaneKey, Payment, Rows
+from participants.payments.decisions import advance, first
+
+READ_ACCOUNTS = """
+SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, code, currency)
+JOIN account a ON a.kind = k.kind AND a.code = k.code AND a.currency = k.currency
+JOIN account_balance b ON b.account_id = a.id
+"""
+READ_LANES = """
+SELECT l.id, l.sender, l.receiver, l.currency, h.sequence, h.total, h.peaks,
+    (SELECT coalesce(max(sequence), 0) FROM lane_settled WHERE lane_id = l.id)
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sender, receiver, currency)
+JOIN lane l ON l.sender = k.sender AND l.receiver = k.receiver AND l.currency = k.currency
+LEFT JOIN LATERAL (
+    SELECT sequence, total, peaks FROM lane_head WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1
+) h ON true
+"""
+READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2"
+READ_EVENTS = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event
+WHERE subject = ANY($1::uuid[]) ORDER BY subject, version
+"""
+MOVED_ON = """
+SELECT EXISTS (
+    SELECT FROM unnest($1::uuid[], $2::integer[]) AS u (id, version)
+    JOIN event e ON e.subject = u.id AND e.version = u.version + 1
+)
+"""
+MOVE_BALANCES = """
+UPDATE account_balance b SET balance = u.balance, version = u.version
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
+WHERE b.account_id = u.id
+"""
+OPEN_BALANCES = """
+INSERT INTO account_balance (account_id, balance, version, lowest, highest)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+"""
+# A whole transaction in one round trip: nothing is written unless the head is where it was read.
+WRITE_AT_ONCE = """
+WITH head AS (
+    UPDATE ledger_head SET sequence = $2 WHERE sequence = $1 RETURNING sequence
+), events AS (
+    INSERT INTO event (sequence, subject, version, type, schema_version, data)
+    SELECT u.* FROM head, unnest($3::bigint[], $4::uuid[], $5::integer[], $6::text[], $7::smallint[], $8::json[]) u
+), postings AS (
+    INSERT INTO posting (account_id, version, event_sequence, amount, previous_balance, balance)
+    SELECT u.* FROM head,
+        unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) u
+), balances AS (
+    UPDATE account_balance b SET balance = u.balance, version = u.version
+    FROM head, unnest($15::bigint[], $16::bigint[], $17::bigint[]) AS u (id, balance, version)
+    WHERE b.account_id = u.id
+), opened AS (
+    INSERT INTO payment_open (payment_id, direction, counterparty, state, event_sequence)
+    SELECT u.* FROM head, unnest($18::uuid[], $19::text[], $20::text[], $21::text[], $22::bigint[]) u
+)
+SELECT count(*) FROM head
+"""
+CLOSE_PAYMENTS = """
+DELETE FROM payment_open o USING unnest($1::text[], $2::bigint[]) AS c (counterparty, event_sequence)
+WHERE o.counterparty = c.counterparty AND o.event_sequence = c.event_sequence
+"""
+KEEP_EVIDENCE = """
+INSERT INTO evidence (sha256, kind, counterparty, recorded_at, envelope) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def read_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
+    """Return the numbers of the last event, account and lane."""
+    row = await connection.fetchrow(
+        "SELECT h.sequence, (SELECT coalesce(max(id), 0) FROM account), (SELECT coalesce(max(id), 0) FROM lane)"
+        " FROM ledger_head h"
+    )
+    return row[0], row[1], row[2]
+
+
+async def take_head(connection: asyncpg.Connection, before: int, after: int, *, begun: bool = False) -> bool:
+    """Begin a transaction unless it is `begun` and move the ledger's head; False if it isn't where it was read."""
+    move = f"UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
+    status: str = await connection.execute(move if begun else f"BEGIN; {move}")
+    return status == "UPDATE 1"
+
+
+async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
+    """Begin a transaction that keeps other writers waiting, and return what `read_head` does."""
+    await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")
+    # A statement of its own, since one that has waited for a lock still sees what was there before.
+    return await read_head(connection)
+
+
+async def any_moved_on(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:
+    """Tell whether any of these payments has an event after the version given."""
+    return bool(await connection.fetchval(MOVED_ON, list(versions), list(versions.values())))
+
+
+async def read_into(
+    connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool
+) -> dict[str, Payment]:
+    """Read into the books what the commands need and the books don't hold yet; return the payments they name."""
+    accounts: set[AccountKey] = set()
+    lanes: set[LaneKey] = set()
+    payments: set[str] = set()
+    for command in commands:
+        accounts.update(command.account_keys(books))
+        lanes.update(command.lane_keys(books))
+        payments.update(command.known_payment_ids())
+        if read_all or not command.assumes_new:
+            payments.update(command.payment_ids())
+    known: dict[str, Payment] = {}
+    if payments:
+        known = await read_payments(connection, payments)
+        # What happens to a return happens to the payment that it gives back.
+        returned = {p.terms.returns for p in known.values() if p.terms.returns} - known.keys()
+        if returned:
+            known.update(await read_payments(connection, returned))
+        for payment in known.values():
+            # Ending a payment moves the accounts it began with.
+            terms = payment.terms
+            for key in _accounts_of(payment):
+                accounts.add(key)
+            if payment.direction == "in":
+                lanes.add(LaneKey(payment.counterparty, books.bank, terms.currency))
+    missing = [key for key in accounts if key not in books.accounts]
+    if missing:
+        books.accounts.update(dict.fromkeys(missing))
+        for row in await connection.fetch(READ_ACCOUNTS, *map(list, zip(*missing, strict=True))):
+            key = AccountKey(row[1], row[2], row[3])
+            books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7])
+    missing_lanes = [key for key in lanes if key not in books.lanes]
+    if missing_lanes:
+        for row in await connection.fetch(READ_LANES, *map(list, zip(*missing_lanes, strict=True))):
+            lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), Tree(), 0, settled=row[7])
+            if row[4] is not None:
+                lane.tree = Tree.from_bytes(row[4], row[6])
+                lane.total = int(row[5])
+            for entry in await connection.fetch(READ_BEYOND, lane.id, lane.tree.size):
+                lane.beyond[entry[0]] = (entry[1], entry[2])
+            books.lanes[lane.key] = lane
+    return known
+
+
+def _accounts_of(payment: Payment) -> list[AccountKey]:
+    terms = payment.terms
+    if payment.direction == "out":
+        return [
+            AccountKey("customer", terms.debtor_account, terms.currency),
+            AccountKey("reserved", payment.counterparty, terms.currency),
+            AccountKey("due_to", payment.counterparty, terms.currency),
+        ]
+    return [
+        AccountKey("customer", terms.creditor_account, terms.currency),
+        AccountKey("due_from", payment.counterparty, terms.currency),
+    ]
+
+
+async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
+    """Return the payments that exist under these ids, each as its events tell it."""
+    return fold(
+        events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5])
+        for row in await connection.fetch(READ_EVENTS, list(ids))
+    )
+
+
+def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
+    """Return payments from their events, in the order of versions. Raises ValueError on an impossible history."""
+    payments: dict[str, Payment] = {}
+    for row in rows:
+        data = events.read(row)
+        if row.version == 1:
+            payment = first(row, data)
+        else:
+            before = payments.get(row.subject)
+            payment = advance(before, row.type, data, row.sequence) if before is not None else None
+            if before is not None and payment is None:
+                raise ValueError(f"event {row.sequence}: {row.type} on a payment that is {before.status}")
+        if payment is not None:
+            payments[row.subject] = payment
+    return payments
+
+
+async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int, after: int) -> bool:
+    """Write a small group of orders and commit, in one statement; False if the head isn't where it was read.
+
+    A COPY is cheaper by the row, and each costs a round trip; so this is for groups that wait more than they work.
+    """
+    moved: int = await connection.fetchval(
+        WRITE_AT_ONCE,
+        before,
+        after,
+        *_columns(rows.events, 6),
+        *_columns(rows.postings, 6),
+        *_columns(rows.moved_balances, 3),
+        *_columns(list(rows.opened.values()), 5),
+    )
+    return moved == 1
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in range(count)]
+
+
+async def write(connection: asyncpg.Connection, rows: Rows) -> None:
+    """Write a transaction's rows. Raises asyncpg.UniqueViolationError if a payment id turns out to be known."""
+    if rows.events:
+        await connection.copy_records_to_table(
+            "event",
+            records=rows.events,
+            columns=["sequence", "subject", "version", "type", "schema_version", "data"],
+        )
+    if rows.new_accounts:
+        await connection.copy_records_to_table(
+            "account", records=rows.new_accounts, columns=["id", "kind", "code", "currency", "name", "opened_by"]
+        )
+        await connection.execute(OPEN_BALANCES, *map(list, zip(*rows.new_balances, strict=True)))
+    if rows.postings:
+        await connection.copy_records_to_table(
+            "posting",
+            records=rows.postings,
+            columns=["account_id", "version", "event_sequence", "amount", "previous_balance", "balance"],
+        )
+    if rows.moved_balances:
+        await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.moved_balances, strict=True)))
+    await _write_open_payments(connection, rows)
+    await _write_lanes(connection, rows)
+    if rows.evidence:
+        await connection.executemany(KEEP_EVIDENCE, rows.evidence)
+    if rows.refusals:
+        await connection.copy_records_to_table(
+            "refusal", records=rows.refusals, columns=["recorded_at", "payment_id", "reason"]
+        )
+    if rows.disputes:
+        await connection.copy_records_to_table(
+            "dispute", records=rows.disputes, columns=["payment_id", "lane_id", "sequence", "amount"]
+        )
+    if rows.undisputed:
+        await connection.execute("DELETE FROM dispute WHERE payment_id = ANY($1::uuid[])", rows.undisputed)
+
+
+async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> None:
+    if rows.closed:
+        await connection.execute(CLOSE_PAYMENTS, *map(list, zip(*rows.closed, strict=True)))
+    if rows.opened:
+        await connection.copy_records_to_table(
+            "payment_open",
+            records=rows.opened.values(),
+            columns=["payment_id", "direction", "counterparty", "state", "event_sequence"],
+        )
+
+
+async def _write_lanes(connection: asyncpg.Connection, rows: Rows) -> None:
+    if rows.new_lanes:
+        await connection.copy_records_to_table(
+            "lane", records=rows.new_lanes, columns=["id", "sender", "receiver", "currency"]
+        )
+    if rows.entries:
+        await connection.copy_records_to_table(
+            "lane_entry", records=rows.entries, columns=["lane_id", "sequence", "payment_id", "amount", "leaf"]
+        )
+    if rows.heads:
+        await connection.copy_records_to_table(
+            "lane_head", records=rows.heads, columns=["lane_id", "sequence", "total", "peaks"]
+        )
+    if rows.settled:
+        await connection.copy_records_to_table(
+            "lane_settled", records=rows.settled, columns=["lane_id", "cycle", "sequence", "total"]
+        )

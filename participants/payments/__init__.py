@@ -1,0 +1,1 @@
+"""What a bank does about payments: orders, incoming ones, holds, disputes; sending and receiving."""

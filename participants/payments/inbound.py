@@ -1,0 +1,109 @@
+"""Receiving what another bank signed: verify, screen, decide, answer with a signature."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import Signer
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.trust import TrustStore
+from gateway.federation.messages.payments import (
+    ACKNOWLEDGEMENT_TYPE,
+    PAYMENT_BATCH_TYPE,
+    Acknowledgement,
+    PaymentBatch,
+    PaymentTerms,
+)
+from participants.ledger.writer import Ledger
+from participants.payments.decisions import ReceivedPayment, ReceivePayments
+from participants.payments.screening import Screener
+
+
+class BatchReason(StrEnum):
+    """Why a whole batch is refused, in order of precedence; evidence that doesn't verify has its own reasons."""
+
+    BODY_MALFORMED = "body_malformed"
+    SENDER_NOT_ACTIVE = "sender_not_active"
+    WRONG_SENDER = "wrong_sender"
+    WRONG_RECEIVER = "wrong_receiver"
+    DUPLICATE_IN_BATCH = "duplicate_in_batch"
+    ROOT_DIFFERS = "root_differs"
+
+
+def leaf_of(terms: PaymentTerms) -> bytes:
+    """Return the Merkle leaf hash of a payment: both banks compute it from the same canonical bytes."""
+    return merkle.leaf_hash(canonical.encode(terms))
+
+
+class Inbound:
+    """The receiving side of the federation API."""
+
+    def __init__(
+        self,
+        *,
+        bank: str,
+        ledger: Ledger,
+        trust: TrustStore,
+        signer: Signer,
+        screener: Screener,
+    ) -> None:
+        self._bank = bank
+        self._ledger = ledger
+        self._trust = trust
+        self._signer = signer
+        self._screener = screener
+
+    async def receive(self, caller: str, body: bytes) -> Envelope:
+        """Decide the payments of a signed batch from `caller` and return the signed Acknowledgement.
+
+        Asked again with the same payments it gives their stored outcomes. Raises Refusal for a batch that is
+        refused as a whole; then none of its payments was touched.
+        """
+        try:
+            envelope = msgspec.json.decode(body, type=Envelope)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Refusal(BatchReason.BODY_MALFORMED, str(error), status=400) from error
+        member = self._trust.member(caller)
+        if member is None or member.kind != "participant" or member.status != "active":
+            raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant", status=403)
+        try:
+            batch = dsse.verify(
+                envelope, PaymentBatch, self._trust.signing_keys(caller), payload_type=PAYMENT_BATCH_TYPE
+            )
+        except EvidenceError as error:
+            raise Refusal(error.reason, str(error), status=400) from error
+        await self._screener.prepare(batch.payments)
+        payments = self._check(caller, batch)
+        digest = canonical.digest(envelope.payload_bytes())
+        outcomes = await self._ledger.submit(ReceivePayments(caller, digest, body, payments))
+        answer = Acknowledgement(sender=caller, receiver=self._bank, batch=digest, outcomes=tuple(outcomes))
+        return dsse.sign(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
+
+    def _check(self, caller: str, batch: PaymentBatch) -> list[ReceivedPayment]:
+        if batch.sender != caller:
+            raise Refusal(BatchReason.WRONG_SENDER, f"signed as {batch.sender}, sent by {caller}", status=403)
+        if batch.receiver != self._bank:
+            raise Refusal(BatchReason.WRONG_RECEIVER, f"for {batch.receiver}; this is {self._bank}", status=400)
+        seen: set[str] = set()
+        for index, terms in enumerate(batch.payments):
+            if terms.id in seen:
+                raise Refusal(
+                    BatchReason.DUPLICATE_IN_BATCH,
+                    f"payment {terms.id} stands in the batch twice",
+                    status=400,
+                    pointer=f"/payments/{index}/id",
+                )
+            seen.add(terms.id)
+        leaves = [leaf_of(terms) for terms in batch.payments]
+        if merkle.root(leaves).hex() != batch.root:
+            raise Refusal(
+                BatchReason.ROOT_DIFFERS, "root isn't the tree head over the payments", status=400, pointer="/root"
+            )
+        return [
+            ReceivedPayment(terms, leaf, self._screener.hits_for(terms))
+            for terms, leaf in zip(batch.payments, leaves, strict=True)
+        ]

@@ -1,0 +1,233 @@
+"""Sending queued payments to the banks they go to, until each has an answer.
+
+One worker a counterparty, one batch under way at a time, so answers come in the order of the numbers. A lost answer
+costs nothing: the batch is sent again and the other bank answers what it answered before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from msgspec import Struct
+
+from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import Signer
+from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
+from gateway.federation.http.problems import Refusal
+from gateway.federation.identity.trust import TrustStore
+from gateway.federation.messages.payments import (
+    ACKNOWLEDGEMENT_TYPE,
+    BATCH_ITEMS_MAX,
+    PAYMENT_BATCH_TYPE,
+    Acknowledgement,
+    PaymentBatch,
+    PaymentTerms,
+)
+from participants.ledger import store
+from participants.ledger.books import Payment, Rows
+from participants.ledger.events import PaymentOrder
+from participants.ledger.writer import Ledger
+from participants.payments.decisions import ApplyAnswers, SentPayment
+from participants.payments.inbound import leaf_of
+
+RETRY_SECONDS_MIN = 0.1
+RETRY_SECONDS_MAX = 5.0
+HELD_RETRY_SECONDS_MIN = 1.0
+HELD_RETRY_SECONDS_MAX = 60.0
+
+QUEUED = """
+SELECT payment_id::text FROM payment_open
+WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
+ORDER BY event_sequence LIMIT $3
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class AnswerRefusedError(Exception):
+    """The other bank's answer isn't one to this batch; the payments stay queued."""
+
+
+# What the batch itself is refused for; anything else may pass with time.
+REFUSED_AS_A_WHOLE = (400, 413, 422)
+EXPECTED = (RemoteError, AnswerRefusedError, EvidenceError, Refusal, asyncpg.PostgresError, OSError)
+
+
+class _Batch(Struct, frozen=True):
+    """Payments for one bank, the hashes of their terms, and the signed PaymentBatch."""
+
+    payments: list[Payment]
+    leaves: list[bytes]
+    envelope: Envelope
+
+
+class Outbound:
+    """The sending side of the federation API."""
+
+    def __init__(
+        self,
+        *,
+        bank: str,
+        ledger: Ledger,
+        pool: asyncpg.Pool,
+        trust: TrustStore,
+        client: FederationClient,
+        signer: Signer,
+    ) -> None:
+        self._bank = bank
+        self._ledger = ledger
+        self._pool = pool
+        self._trust = trust
+        self._client = client
+        self._signer = signer
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._held: dict[str, dict[str, tuple[float, float]]] = {}
+
+    async def start(self) -> None:
+        """Go on with whatever the last process left unanswered."""
+        self._ledger.listeners.append(self._committed)
+        for row in await self._pool.fetch("SELECT DISTINCT counterparty FROM payment_open WHERE state = 'queued'"):
+            self.wake(row[0])
+
+    async def stop(self) -> None:
+        """Stop sending; what has no answer yet is sent again after the next start."""
+        for worker in self._workers.values():
+            worker.cancel()
+        await asyncio.gather(*self._workers.values(), return_exceptions=True)
+
+    def wake(self, counterparty: str, *, held_too: bool = False) -> None:
+        """Send what is queued for a bank now; `held_too` asks again about payments that the bank holds."""
+        if held_too:
+            self._held.pop(counterparty, None)
+        self._wakes.setdefault(counterparty, asyncio.Event()).set()
+        worker = self._workers.get(counterparty)
+        if worker is None or worker.done():
+            self._workers[counterparty] = asyncio.create_task(self._work(counterparty), name=f"outbound-{counterparty}")
+
+    def _committed(self, rows: Rows) -> None:
+        for counterparty in {opened[2] for opened in rows.opened.values() if opened[3] == "queued"}:
+            self.wake(counterparty)
+
+    async def _work(self, counterparty: str) -> None:
+        delay = RETRY_SECONDS_MIN
+        batch: _Batch | None = None
+        items_max = BATCH_ITEMS_MAX
+        while True:
+            self._wakes[counterparty].clear()
+            try:
+                # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
+                batch = batch or await self._next_batch(counterparty, items_max)
+                if batch is None:
+                    await self._rest(counterparty)
+                    continue
+                await self._send(counterparty, batch)
+                batch, delay, items_max = None, RETRY_SECONDS_MIN, BATCH_ITEMS_MAX
+            except Exception as error:  # whatever went wrong, queued payments must be tried again
+                if batch is not None and isinstance(error, RemoteProblem) and error.status in REFUSED_AS_A_WHOLE:
+                    # Refused as a whole: smaller batches keep what is the matter from holding up the rest.
+                    items_max = max(1, len(batch.payments) // 2)
+                    if len(batch.payments) == 1:
+                        self._put_off(counterparty, batch.payments[0].id)
+                    batch = None
+                log.warning(
+                    "payments not delivered",
+                    counterparty=counterparty,
+                    error=str(error)[:200],
+                    retry_s=delay,
+                    exc_info=None if isinstance(error, EXPECTED) else error,
+                )
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+    async def _rest(self, counterparty: str) -> None:
+        """Wait for a new payment, or until a held one is to be asked about again."""
+        held = self._held.get(counterparty)
+        timeout = max(0.05, min(due for due, _ in held.values()) - time.monotonic()) if held else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wakes[counterparty].wait(), timeout)
+
+    async def _next_batch(self, counterparty: str, items_max: int) -> _Batch | None:
+        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is."""
+        now = time.monotonic()
+        held = self._held.setdefault(counterparty, {})
+        waiting = [id_ for id_, (due, _) in held.items() if due > now]
+        async with self._pool.acquire() as connection:
+            ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, waiting, items_max)]
+            if not ids:
+                return None
+            known = await store.read_payments(connection, ids)
+        payments = [known[id_] for id_ in ids]
+        terms = [_terms(payment) for payment in payments]
+        leaves = [leaf_of(t) for t in terms]
+        batch = PaymentBatch(
+            sender=self._bank, receiver=counterparty, root=merkle.root(leaves).hex(), payments=tuple(terms)
+        )
+        return _Batch(payments, leaves, dsse.sign(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE))
+
+    async def _send(self, counterparty: str, batch: _Batch) -> None:
+        """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""
+        member = self._trust.member(counterparty)
+        if member is None:
+            raise AnswerRefusedError(f"{counterparty} isn't on the trust list")
+        response = await self._client.request(
+            "POST",
+            f"{member.url}/federation/payments",
+            audience=counterparty,
+            content=msgspec.json.encode(batch.envelope),
+            headers={"Content-Type": "application/json"},
+            timeout_s=60,
+        )
+        answer = self._read_answer(counterparty, batch, response.content)
+        answers = [
+            SentPayment(payment, leaf, outcome)
+            for payment, leaf, outcome in zip(batch.payments, batch.leaves, answer.outcomes, strict=True)
+        ]
+        command = ApplyAnswers(counterparty, canonical.digest(canonical.encode(answer)), response.content, answers)
+        await self._ledger.submit(command)
+        if command.conflicts:
+            log.error("numbers given twice", counterparty=counterparty, payments=len(command.conflicts))
+        self._remember_held(counterparty, answers, set(command.conflicts))
+
+    def _read_answer(self, counterparty: str, sent: _Batch, body: bytes) -> Acknowledgement:
+        try:
+            envelope = msgspec.json.decode(body, type=Envelope)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
+        answer = dsse.verify(
+            envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE
+        )
+        if (answer.sender, answer.receiver) != (self._bank, counterparty):
+            raise AnswerRefusedError("answer is between other banks")
+        if answer.batch != canonical.digest(sent.envelope.payload_bytes()):
+            raise AnswerRefusedError("answer is to another batch")
+        if [outcome.id for outcome in answer.outcomes] != [payment.id for payment in sent.payments]:
+            raise AnswerRefusedError("answer isn't on these payments in this order")
+        return answer
+
+    def _remember_held(self, counterparty: str, answers: list[SentPayment], conflicts: set[str]) -> None:
+        held = self._held.setdefault(counterparty, {})
+        for answer in answers:
+            if answer.outcome.status == "held" or answer.payment.id in conflicts:
+                self._put_off(counterparty, answer.payment.id)
+            else:
+                held.pop(answer.payment.id, None)
+
+    def _put_off(self, counterparty: str, payment_id: str) -> None:
+        """Ask about a payment again later, and each time later than the last."""
+        held = self._held.setdefault(counterparty, {})
+        _, delay = held.get(payment_id, (0.0, HELD_RETRY_SECONDS_MIN / 2))
+        delay = min(delay * 2, HELD_RETRY_SECONDS_MAX)
+        held[payment_id] = (time.monotonic() + delay, delay)
+
+
+def _terms(payment: Payment) -> PaymentTerms:
+    terms: Any = payment.terms
+    return terms.terms() if isinstance(terms, PaymentOrder) else payment.terms
