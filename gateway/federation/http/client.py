@@ -19,12 +19,15 @@ from msgspec import Struct
 
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http import correlation
+from gateway.federation.http.answers import read_answer
 from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.identity.tokens import client_assertion
 
 T = TypeVar("T")
 
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ANSWER_MALFORMED = "answer_malformed"
+"""The code of an answer that can't be read; a RemoteProblem here, and never on the wire."""
 REFRESH_BEFORE_EXPIRY_S = 30
 ATTEMPTS_MAX = 4
 RETRY_AFTER_MAX_S = 30
@@ -196,13 +199,11 @@ class FederationClient:
         timeout_s: float | None = None,
         attempts_max: int = ATTEMPTS_MAX,
     ) -> T:
-        """GET and decode the answer as `kind`."""
-        return _decode(
-            await self.request(
-                "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
-            ),
-            kind,
+        """GET and read the answer as a `kind`."""
+        answer = await self.request(
+            "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
         )
+        return _read(answer, kind, audience)
 
     async def post(
         self,
@@ -216,7 +217,7 @@ class FederationClient:
         attempts_max: int = ATTEMPTS_MAX,
         idempotent: bool | None = None,
     ) -> T:
-        """POST and decode the answer as `kind`."""
+        """POST and read the answer as a `kind`."""
         answer = await self.request(
             "POST",
             url,
@@ -227,13 +228,14 @@ class FederationClient:
             attempts_max=attempts_max,
             idempotent=idempotent,
         )
-        return _decode(answer, kind)
+        return _read(answer, kind, audience)
 
     async def put(
         self, url: str, kind: type[T], *, audience: str | None, json: Any = None, timeout_s: float | None = None
     ) -> T:
-        """PUT and decode the answer as `kind`."""
-        return _decode(await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s), kind)
+        """PUT and read the answer as a `kind`."""
+        answer = await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s)
+        return _read(answer, kind, audience)
 
     async def _send(self, request: httpx.Request, audience: str | None) -> httpx.Response:
         """Send once, and once more with a new token if the token was refused."""
@@ -272,7 +274,7 @@ class FederationClient:
                 raise _problem(response)
             return response
 
-        return _decode(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken)
+        return _read(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken, None)
 
 
 async def _retrying(
@@ -298,11 +300,12 @@ async def _retrying(
     return response
 
 
-def _decode(response: httpx.Response, kind: type[T]) -> T:
+def _read(response: httpx.Response, kind: type[T], member: str | None) -> T:
+    url = response.request.url
     try:
-        return msgspec.json.decode(response.content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RemoteProblem(problem("answer_malformed", 502, f"{response.request.url.path}: {error}")) from error
+        return read_answer(response.content, kind, peer=member or url.netloc.decode())
+    except msgspec.DecodeError as error:
+        raise RemoteProblem(problem(ANSWER_MALFORMED, 502, f"{url.path}: {error}")) from error
 
 
 class _OAuthError(Struct, frozen=True):

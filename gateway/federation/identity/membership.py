@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from compliance.statements import Bic, Document, Reason, whole
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Request
 
 KeyUse = Literal["auth", "sign", "token"]
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
@@ -38,7 +38,7 @@ class SettlementAccount(Document, frozen=True, kw_only=True):
     account: AccountId
 
 
-class SettlementAccountChange(Message, frozen=True, kw_only=True):
+class SettlementAccountChange(Request, frozen=True, kw_only=True):
     """`PUT /participants/{bic}/settlement-account`: where a participant settles from now on."""
 
     settlement: SettlementAccount
