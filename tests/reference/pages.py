@@ -158,9 +158,10 @@ def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
         "# HTTP APIs\n\n",
         MADE,
         "\nEach service serves its OpenAPI 3.1 document at `/schema/openapi.json`; the same files are in "
-        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one. Answers are "
-        "open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). Money is a "
-        "string of digits in minor units. A refusal is a problem document (RFC 9457, `application/problem+json`) with "
+        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one. Answers "
+        "are open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). "
+        "Money is a string of digits in minor units. "
+        "A refusal is a problem document (RFC 9457, `application/problem+json`) with "
         "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
         "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. Lists "
         "take `limit` and `cursor`, and give `next`. `/metrics` is Prometheus's text format.\n",
