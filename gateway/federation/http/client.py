@@ -17,11 +17,13 @@ import msgspec
 import stamina
 from msgspec import Struct
 
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import Signer
 from gateway.federation.http import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.identity.tokens import client_assertion
+from gateway.federation.signers.key_store import KeyStore, open_keys
+from gateway.federation.signers.signing import signing
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ Query = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class MemberIdentity:
-    """An institution's name and the directory of its private keys; a key is made when it is first asked for."""
+    """An institution's name and what signs for it; a key is made when it is first asked for."""
 
     client_id: str
     keys_dir: Path
@@ -50,19 +52,23 @@ class MemberIdentity:
         return self.client_id
 
     @cached_property
-    def auth(self) -> SigningKey:
+    def keys(self) -> KeyStore:
+        return open_keys(self.keys_dir)
+
+    @cached_property
+    def auth(self) -> Signer:
         """Signs client assertions."""
-        return SigningKey.load_or_create(self.keys_dir / "auth.pem")
+        return self.keys.signer("auth")
 
     @cached_property
-    def sign(self) -> SigningKey:
+    def sign(self) -> Signer:
         """Signs documents."""
-        return SigningKey.load_or_create(self.keys_dir / "sign.pem")
+        return self.keys.signer("sign")
 
     @cached_property
-    def token(self) -> SigningKey:
+    def token(self) -> Signer:
         """Signs access tokens, at institutions that issue them."""
-        return SigningKey.load_or_create(self.keys_dir / "token.pem")
+        return self.keys.signer("token")
 
 
 class AccessToken(Struct, frozen=True):
@@ -107,7 +113,7 @@ class FederationClient:
     def __init__(
         self,
         client_id: str,
-        auth_key: SigningKey,
+        auth_key: Signer,
         issuer: str,
         *,
         timeout_s: float = 10,
@@ -257,12 +263,14 @@ class FederationClient:
 
         async def send() -> httpx.Response:
             # An assertion may be used once, so every attempt signs its own.
+            key = self._auth_key
+            assertion = await signing(
+                lambda: client_assertion(key=key, client_id=self.client_id, audience=self.issuer), key
+            )
             form = {
                 "grant_type": "client_credentials",
                 "client_assertion_type": ASSERTION_GRANT,
-                "client_assertion": client_assertion(
-                    key=self._auth_key, client_id=self.client_id, audience=self.issuer
-                ),
+                "client_assertion": assertion,
                 "resource": audience,
             }
             response = await self._http.post(
