@@ -142,17 +142,19 @@ class FederationClient:
 
     async def token(self, audience: str) -> str:
         """Return an access token for one member: a kept one, or a new one from 30 s before its expiry."""
-        kept = self._tokens.get(audience)
-        if kept is not None and time.monotonic() < kept[1]:
-            return kept[0]
+        if (token := self._kept_token(audience)) is not None:
+            return token
         async with self._locks.setdefault(audience, asyncio.Lock()):
-            kept = self._tokens.get(audience)
-            if kept is not None and time.monotonic() < kept[1]:
-                return kept[0]
+            if (token := self._kept_token(audience)) is not None:
+                return token
             asked_at = time.monotonic()
             fresh = await self._token_source(audience)
             self._tokens[audience] = (fresh.access_token, asked_at + fresh.expires_in - REFRESH_BEFORE_EXPIRY_S)
             return fresh.access_token
+
+    def _kept_token(self, audience: str) -> str | None:
+        token, renew_at = self._tokens.get(audience, ("", 0.0))
+        return token if time.monotonic() < renew_at else None
 
     async def request(
         self,
