@@ -165,7 +165,7 @@ def effects(action: str, view: Snapshot) -> tuple[str, ...]:
         for total in progress.totals:
             settle = money(total.settlement_minor, total.currency)
             facts.append(f"{total.currency}: gross {money(total.gross_minor, total.currency)}, to settle {settle}.")
-    return (*facts, _CONSEQUENCES[action])
+    return (*facts, _CONSEQUENCES.get(action, _UNKNOWN))
 
 
 _CONSEQUENCES = {
@@ -176,6 +176,7 @@ _CONSEQUENCES = {
     "abandon": "Once confirmed: nothing of this cycle settles; every pair is carried over.",
     "unwind": "Once confirmed: the cycle is netted again without these participants; their pairs are carried over.",
 }
+_UNKNOWN = "This console doesn't know what that does: a newer one can say it."
 
 
 def proposal_effects(proposal: ProposalView, view: Snapshot) -> tuple[str, ...]:
@@ -186,7 +187,7 @@ def proposal_effects(proposal: ProposalView, view: Snapshot) -> tuple[str, ...]:
     if view.progress is not None and view.progress.cycle.id == proposal.cycle:
         lines += effects(proposal.action, view)
     else:
-        lines.append(_CONSEQUENCES[proposal.action])
+        lines.append(_CONSEQUENCES.get(proposal.action, _UNKNOWN))
     return tuple(lines)
 
 

@@ -209,7 +209,10 @@ def steps(state: CycleState) -> tuple[tuple[str, Tone], ...]:
     if state == "abandoned":
         return (("✗ ABANDONED: everything is carried over", Tone.BAD),)
     at, word = ASIDE.get(state, (state, ""))
-    here = [step for step, _ in STEPS].index(at)
+    places = [step for step, _ in STEPS]
+    if at not in places:
+        return ((f"▶{state}", Tone.WARN),)  # a newer coordinator's
+    here = places.index(at)
     road = []
     for index, (_, label) in enumerate(STEPS):
         if index < here or state == "final":

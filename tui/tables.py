@@ -227,7 +227,7 @@ def checks(found: Checks) -> Table:
     """The checks before settlement: a row per check, and one per line of its evidence."""
     rows = []
     for check in found.checks:
-        verdict, tone = _VERDICTS[check.verdict]
+        verdict, tone = _VERDICTS.get(check.verdict, (check.verdict, Tone.WARN))
         rows.append(Row(check.name, (_text(check.name), Cell(verdict, tone, check.verdict), _text(check.detail))))
         rows += [
             Row(f"{check.name}/{index}", (Cell("", value=check.name), Cell("", value=""), _text(line, Tone.DIM)))
@@ -361,7 +361,7 @@ def proposals(made: Iterable[ProposalView], subject: str, name: str = "proposals
                 (
                     Cell(proposal.cycle),
                     Cell(" ".join((proposal.action, *proposal.participants))),
-                    Cell(proposal.status, _PROPOSAL_TONES[proposal.status]),
+                    Cell(proposal.status, _PROPOSAL_TONES.get(proposal.status, Tone.PLAIN)),
                     Cell(plain(proposal.made_by) + own, value=proposal.made_by),
                     _text(proposal.reason),
                     _time(proposal.made_at),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
 from compliance.cycle.states import ENDED, IN_PROGRESS, TRANSITIONS, Happening, IllegalStepError, State, follow, replay
-from gateway.federation.messages.cycles import CycleState
 
 # Rows are states, columns happenings; a dot is refused.
 TABLE = """
@@ -58,10 +55,6 @@ def test_every_cell_of_the_table(state: State, happening: Happening, expected: S
 
 def test_the_tables_above_say_everything() -> None:
     assert {(s, h): to for s, h, to in cells() if to is not None} == TRANSITIONS
-
-
-def test_states_are_those_on_the_wire() -> None:
-    assert tuple(state.value for state in State) == get_args(CycleState)
 
 
 def test_every_state_can_be_reached_and_left() -> None:

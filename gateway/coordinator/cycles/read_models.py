@@ -100,7 +100,7 @@ class Reading:
             participants=tuple(
                 ParticipantProgress(
                     participant=one.participant,
-                    status=one.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
+                    status=one.status,
                     cut_at=None if one.cut_at is None else timestamp(one.cut_at),
                     attested_at=None if one.attested_at is None else timestamp(one.attested_at),
                     statements=statements.get(one.participant, 0),
