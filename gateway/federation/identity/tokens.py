@@ -1,6 +1,7 @@
 """Who is speaking: access tokens (RFC 9068) and client assertions (RFC 7523), issued and strictly verified.
 
-The form is that of a JWS (RFC 7515), by whatever algorithm the key has. A token is refused unless: it is short; its
+PyJWT makes and checks the JWS (RFC 7515), by whatever algorithm the key has; everything that it leaves open is closed
+here. A token is refused unless: it is short; its
 header holds exactly alg, kid and typ, and its typ is the expected one; no JSON member is repeated; (issuer, kid)
 names a key we know, and alg is that key's one algorithm; the signature verifies; the claims are exactly the known
 ones, numbers being integers; it lives no longer than it may; and its audience is one string, us.
@@ -11,10 +12,13 @@ from __future__ import annotations
 import time
 from binascii import Error as Base64Error
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
 
+import jwt
 import msgspec
+from jwt.algorithms import Algorithm
 from msgspec import Meta, Struct
 
 from compliance.crypto.keys import Signer, VerifyingKey, b64url, unb64url
@@ -156,7 +160,7 @@ def verify_client_assertion(
 def claimed_issuer(token: str) -> str:
     """Return who a token says it is of, to look up that one's keys; "" if it doesn't say. Nothing is verified."""
     try:
-        _, payload, _ = _parse(token.encode(errors="replace"))
+        _, payload = _parse(token.encode(errors="replace"))
     except TokenRefused:
         return ""
     issuer = payload.get("iss")
@@ -220,11 +224,40 @@ class TokenVerifier:
         self._verified[data] = (claims, until)
 
 
+class _ByKey(Algorithm):
+    """An algorithm as PyJWT asks for it: the key itself signs and verifies."""
+
+    def prepare_key(self, key: Any) -> Any:
+        return key
+
+    def sign(self, msg: bytes, key: Signer) -> bytes:
+        return key.sign(msg)
+
+    def verify(self, msg: bytes, key: VerifyingKey, sig: bytes) -> bool:
+        return key.verifies(sig, msg)
+
+    @staticmethod
+    def to_jwk(key_obj: Any, as_dict: bool = False) -> NoReturn:
+        raise NotImplementedError("a key tells its own JWK")
+
+    @staticmethod
+    def from_jwk(jwk: Any) -> NoReturn:
+        raise NotImplementedError("keys come from the trust list")
+
+
+@cache
+def _jws(algorithm: str) -> jwt.PyJWS:
+    """Return a JWS of one algorithm, and of no other."""
+    jws = jwt.PyJWS(algorithms=[])
+    jws.register_algorithm(algorithm, _ByKey())
+    return jws
+
+
 def _sign(payload: dict[str, Any], token_type: str, key: Signer) -> str:
-    """Return a JWS in its compact form (RFC 7515, section 7.1)."""
-    header = {"alg": key.algorithm.jws, "kid": key.kid, "typ": token_type}
-    signed = f"{b64url(msgspec.json.encode(header))}.{b64url(msgspec.json.encode(payload))}"
-    return f"{signed}.{b64url(key.sign(signed.encode()))}"
+    algorithm = key.algorithm.jws
+    headers = {"kid": key.kid, "typ": token_type}
+    encode: Callable[..., str] = _jws(algorithm).encode
+    return encode(msgspec.json.encode(payload), key, algorithm=algorithm, headers=headers)
 
 
 def _verify(
@@ -240,7 +273,7 @@ def _verify(
     # 1. Small, and of the right shape.
     if len(token) > TOKEN_BYTES_MAX:
         _refuse(TokenReason.TOO_LARGE, f"a token has at most {TOKEN_BYTES_MAX} bytes")
-    header, payload, signature = _parse(token)
+    header, payload = _parse(token)
     # 2. A header without surprises: no key, no address of a key, no extension.
     if header.keys() != {"alg", "kid", "typ"} or not all(isinstance(value, str) for value in header.values()):
         _refuse(TokenReason.HEADER_REFUSED, "the header holds exactly alg, kid and typ")
@@ -254,7 +287,10 @@ def _verify(
     if header["alg"] != key.algorithm.jws:
         _refuse(TokenReason.ALGORITHM_REFUSED, f"this key's algorithm is {key.algorithm.jws}")
     # 4. The signature.
-    if not key.verifies(signature, token[: token.rindex(b".")]):
+    decode: Callable[..., Any] = _jws(key.algorithm.jws).decode
+    try:
+        decode(token, key, algorithms=[key.algorithm.jws])
+    except jwt.InvalidTokenError:
         _refuse(TokenReason.SIGNATURE_BAD, "the signature doesn't verify")
     # 5. The claims, all of them and no other.
     try:
@@ -273,14 +309,14 @@ def _verify(
     return claims
 
 
-def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Split a compact token into header, payload and signature."""
+def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and payload of a compact token, whose three parts are in their one form."""
     parts = token.split(b".")
     if len(parts) != 3:
         _refuse(TokenReason.MALFORMED, "a token has three parts")
     try:
-        header, payload, signature = (_unb64(part) for part in parts)
-        return _json_object(header), _json_object(payload), signature
+        header, payload, _ = (_unb64(part) for part in parts)
+        return _json_object(header), _json_object(payload)
     except ValueError:
         _refuse(TokenReason.MALFORMED, "header and payload are base64url-coded JSON objects without repeated members")
 
