@@ -117,15 +117,15 @@ def _pairs(batch: Batch, pairs: Pairs) -> list[list[Pair]]:
     """Return the pairs of each currency with their names."""
     names = batch.participants
     start, forth, back = _integers(pairs.start), _integers(pairs.forth), _integers(pairs.back)
-    second = [names[one] for one in _integers(pairs.second)]
-    found: list[list[Pair]] = [[] for _ in batch.currencies]
+    second = [names[number] for number in _integers(pairs.second)]
+    by_currency: list[list[Pair]] = [[] for _ in batch.currencies]
     for row in range(len(start) - 1):
         begin, end = start[row], start[row + 1]
         if begin < end:
             currency, first = divmod(row, len(names))
             own = zip(repeat(names[first]), second[begin:end], forth[begin:end], back[begin:end], strict=False)
-            found[currency].extend(map(Pair._make, own))
-    return found
+            by_currency[currency].extend(map(Pair._make, own))
+    return by_currency
 
 
 def _integers(column: object) -> list[int]:

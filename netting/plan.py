@@ -53,12 +53,12 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
-class Direct:
+class DirectTransfers:
     """Transfers bank to bank, in canonical order, and the fewest that any plan can have, proven as `why` says."""
 
     transfers: tuple[Transfer, ...]
     lower_bound: int
-    why: str
+    proof: str
 
     @property
     def gap(self) -> int:
@@ -77,7 +77,7 @@ class CurrencyPlan:
     currency: str
     value: int
     through_account: tuple[Transfer, ...]
-    direct: Direct
+    direct: DirectTransfers
 
 
 def plan(nets: Iterable[Net], *, account: str, participants: frozenset[str] | None = None) -> tuple[CurrencyPlan, ...]:
@@ -105,13 +105,15 @@ def _plan_currency(currency: str, nets: list[Net], account: str) -> CurrencyPlan
     )
 
 
-def _direct(nets: list[Net], debtors: int, creditors: int) -> Direct:
-    found = groups([net.amount for net in nets])
-    transfers = sorted(transfer for members in found.members for transfer in _match([nets[at] for at in members]))
-    by_groups = len(nets) - found.most
+def _direct(nets: list[Net], debtors: int, creditors: int) -> DirectTransfers:
+    partition = groups([net.amount for net in nets])
+    transfers = sorted(transfer for members in partition.members for transfer in _match([nets[at] for at in members]))
+    by_groups = len(nets) - partition.most
     if max(debtors, creditors) > by_groups:
-        return Direct(tuple(transfers), max(debtors, creditors), "every debtor pays and every creditor is paid")
-    return Direct(tuple(transfers), by_groups, found.why)
+        return DirectTransfers(
+            tuple(transfers), max(debtors, creditors), "every debtor pays and every creditor is paid"
+        )
+    return DirectTransfers(tuple(transfers), by_groups, partition.proof)
 
 
 def _match(nets: list[Net]) -> list[Transfer]:

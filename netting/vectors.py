@@ -37,7 +37,7 @@ class Vectors:
         self.work = self.branch_kernel.Work(
             lower=self.zeros(len(arcs)),
             upper=self.zeros(len(arcs)),
-            changed=self.zeros(2 * len(arcs) + 2),
+            changed_arcs=self.zeros(2 * len(arcs) + 2),
             stack=self.zeros(2 * len(arcs) + nodes + 2),
             candidate=self.zeros(self.branch_kernel.CANDIDATES),
             score=self.zeros(self.branch_kernel.CANDIDATES),
@@ -77,7 +77,7 @@ class Vectors:
 
     def rooms(self) -> list[int]:
         """Return the room of each row before anything settles, cut where no row could need more."""
-        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
+        exact = {row for aggregate in self.instance.aggregates for row, *_ in aggregate.positions}
         return [
             row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
         ]
@@ -97,9 +97,9 @@ class Vectors:
             start, item, amount = self._grouped(of, len(instance.rows))
             named |= {f"{name}_start": start, f"{name}_item": item, f"{name}_amount": amount}
         group_of = [-1] * len(instance.rows)
-        positions = [position for one in instance.aggregates for position in one.positions]
-        for group, one in enumerate(instance.aggregates):
-            for row, *_ in one.positions:
+        positions = [position for aggregate in instance.aggregates for position in aggregate.positions]
+        for group, aggregate in enumerate(instance.aggregates):
+            for row, *_ in aggregate.positions:
                 group_of[row] = group
         return kernel.Rows(
             value=self.vector(item.value for item in instance.items),
@@ -108,12 +108,12 @@ class Vectors:
             item_change=self.vector([amount if at < 0 else -amount for _, amount, at in entries]),
             **named,
             group_of=self.vector(group_of),
-            group_start=self._starts([one.positions for one in instance.aggregates]),
+            group_start=self._starts([aggregate.positions for aggregate in instance.aggregates]),
             group_row=self.vector(position[0] for position in positions),
             group_above=self.vector(position[1] for position in positions),
             group_long=self.vector(position[2] for position in positions),
             group_short=self.vector(position[3] for position in positions),
-            group_floor=self.vector(one.floor for one in instance.aggregates),
+            group_floor=self.vector(aggregate.floor for aggregate in instance.aggregates),
         )
 
     def _grouped(self, entries: list[tuple[int, int, int]], groups: int) -> tuple[Any, Any, Any]:
@@ -134,7 +134,7 @@ class Vectors:
     def _search(self, kernel: ModuleType) -> Any:
         items, rows = len(self.instance.items), len(self.instance.rows)
         return kernel.Search(
-            taken=self.zeros(items),
+            selected=self.zeros(items),
             room=self.zeros(rows),
             best=self.zeros(items),
             stamp=self.zeros(items),
@@ -142,7 +142,7 @@ class Vectors:
             listed=self.zeros(items),
             queue=self.zeros(rows),
             queued=self.zeros(rows),
-            done=self.zeros(4096),
+            changes=self.zeros(4096),
             log=self.zeros(kernel.DEPTH + 1),
             best_log=self.zeros(kernel.DEPTH + 1),
             pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),

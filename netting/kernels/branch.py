@@ -75,7 +75,7 @@ class Work(NamedTuple):
 
     lower: Vector
     upper: Vector
-    changed: Vector
+    changed_arcs: Vector
     stack: Vector
     candidate: Vector
     score: Vector
@@ -93,7 +93,7 @@ def copy(source: State, most: Vector, target: State, target_most: Vector) -> Non
 def _fix(
     fixings: Fixings, lower: Vector, upper: Vector, most: Vector, work: Work, k: int, side: int, count: int
 ) -> int:
-    """Fix item k and what follows from it. Returns how many arcs are in `work.changed`, or -1 if it can't be."""
+    """Fix item k and what follows from it. Returns how many arcs are in `work.changed_arcs`, or -1 if it can't be."""
     depth = 0
     for e in range(fixings.item_start[k], fixings.item_start[k + 1]):
         a = fixings.item_arc[e]
@@ -110,7 +110,7 @@ def _fix(
             upper[a] = 0
             work.stack[depth] = fixings.head[a]
         depth += 1
-        work.changed[count] = a
+        work.changed_arcs[count] = a
         count += 1
     while depth > 0:
         depth -= 1
@@ -123,14 +123,14 @@ def _fix(
             e += 1
             if lower[free] > 0 or upper[free] == 0:
                 continue
-            other = fixings.item_of[free]
-            for q in range(fixings.item_start[other], fixings.item_start[other + 1]):
+            item = fixings.item_of[free]
+            for q in range(fixings.item_start[item], fixings.item_start[item + 1]):
                 a = fixings.item_arc[q]
                 if lower[a] > 0:
                     return -1
                 most[fixings.head[a]] -= upper[a]
                 upper[a] = 0
-                work.changed[count] = a
+                work.changed_arcs[count] = a
                 count += 1
                 work.stack[depth] = fixings.head[a]
                 depth += 1
@@ -145,7 +145,7 @@ def _settle(
     count = _fix(fixings, state.lower, state.upper, most, work, k, side, 0)
     if count < 0:
         return IMPOSSIBLE, 1
-    status, steps = resume(graph, state, scratch, work.changed, count)
+    status, steps = resume(graph, state, scratch, work.changed_arcs, count)
     return (FEASIBLE if status == 0 else 2), steps + count
 
 
@@ -186,9 +186,9 @@ def descend(
     for a in range(arcs):
         if state.lower[a] != work.lower[a] or state.upper[a] != work.upper[a]:
             state.lower[a], state.upper[a] = work.lower[a], work.upper[a]
-            work.changed[count] = a
+            work.changed_arcs[count] = a
             count += 1
-    status, steps = resume(graph, state, scratch, work.changed, count)
+    status, steps = resume(graph, state, scratch, work.changed_arcs, count)
     return (FEASIBLE if status == 0 else 2), steps + arcs
 
 
@@ -202,10 +202,10 @@ def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
             score = min(amount, fixings.capacity[a] - amount)
             if score <= least or (count == CANDIDATES and score <= work.score[count - 1]):
                 continue
-            known = False
+            is_listed = False
             for c in range(count):
-                known = known or work.candidate[c] == fixings.item_of[a]
-            if known:
+                is_listed = is_listed or work.candidate[c] == fixings.item_of[a]
+            if is_listed:
                 continue
             count = min(count + 1, CANDIDATES)
             c = count - 1
@@ -217,7 +217,7 @@ def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
 
 
 @kernel
-def torn(fixings: Fixings, state: State) -> int:
+def torn_item(fixings: Fixings, state: State) -> int:
     """Return the first item of which some arcs are full and others empty, or -1."""
     for k in range(len(fixings.item_start) - 1):
         first = fixings.item_start[k]
@@ -232,7 +232,7 @@ def torn(fixings: Fixings, state: State) -> int:
 
 
 @kernel
-def keep(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work) -> None:
+def record(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work) -> None:
     """Write down what was found at node t of the tree: the bound, and the multipliers that prove it."""
     nodes = len(state.slack)
     tree.proof[t] = t
@@ -257,7 +257,7 @@ def keep(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work
         depth -= 1
         i = work.stack[depth]
         for e in range(graph.start[i], graph.start[i + 1]):
-            a, x = graph.arc[e], graph.other[e]
+            a, x = graph.arc[e], graph.neighbour[e]
             more = state.flow[a] > state.lower[a] if e < graph.middle[i] else state.flow[a] < state.upper[a]
             if more and tree.multiplier[t * nodes + x] == 0:
                 tree.multiplier[t * nodes + x] = 1
@@ -326,9 +326,9 @@ def plunge(
             copy(state, most, other, other_most)
             t = grow(tree, k, current, bound)
             status, spent = _settle(graph, state, scratch, fixings, most, work, k, 1)
-            keep(tree, state, t, status, graph, work)
+            record(tree, state, t, status, graph, work)
             again, more = _settle(graph, other, scratch, fixings, other_most, work, k, 0)
-            keep(tree, other, t + 1, again, graph, work)
+            record(tree, other, t + 1, again, graph, work)
             steps += spent + more + len(state.flow)
             current = t
             if tree.bound[t + 1] > tree.bound[t]:
@@ -343,7 +343,7 @@ def plunge(
             copy(state, most, other, other_most)
             current = t + 1 - side
             status, spent = _settle(graph, state, scratch, fixings, most, work, k, side)
-            keep(tree, state, current, status, graph, work)
+            record(tree, state, current, status, graph, work)
             steps += spent + len(state.flow)
             if status != FEASIBLE:
                 state, other = other, state
@@ -351,7 +351,7 @@ def plunge(
                 swapped = 1 - swapped
                 current = t + side
                 status, spent = _settle(graph, state, scratch, fixings, most, work, k, 1 - side)
-                keep(tree, state, current, status, graph, work)
+                record(tree, state, current, status, graph, work)
                 steps += spent
         if tree.bound[current] <= incumbent:
             return PRUNED, current, steps, swapped
@@ -385,28 +385,28 @@ def round_flow(
         if count == 0:
             break
         # All parts that are about as great as the greatest; if they can't be fixed together, the greatest alone.
-        wanted = 1
-        while wanted < count and 2 * work.score[wanted] > work.score[0]:
-            wanted += 1
-        done = False
-        while not done and wanted >= -1:
+        group = 1
+        while group < count and 2 * work.score[group] > work.score[0]:
+            group += 1
+        is_feasible = False
+        while not is_feasible and group >= -1:
             copy(state, most, other, other_most)
-            changed = 0
-            for c in range(max(1, wanted)):
+            arcs_changed = 0
+            for c in range(max(1, group)):
                 k = work.candidate[c]
                 a = fixings.item_arc[fixings.item_start[k]]
                 side = 1 if 2 * state.flow[a] >= fixings.capacity[a] else 0
-                if wanted == -1:
+                if group == -1:
                     side = 1 - side
-                if changed >= 0 and (c == 0 or other.upper[a] > other.lower[a]):
-                    changed = _fix(fixings, other.lower, other.upper, other_most, work, k, side, changed)
-            if changed >= 0:
-                status, spent = resume(graph, other, scratch, work.changed, changed)
+                if arcs_changed >= 0 and (c == 0 or other.upper[a] > other.lower[a]):
+                    arcs_changed = _fix(fixings, other.lower, other.upper, other_most, work, k, side, arcs_changed)
+            if arcs_changed >= 0:
+                status, spent = resume(graph, other, scratch, work.changed_arcs, arcs_changed)
                 steps += spent
-                done = status == 0
+                is_feasible = status == 0
             steps += len(state.flow)
-            wanted = 1 if wanted > 1 else wanted - 2
-        if not done:
+            group = 1 if group > 1 else group - 2
+        if not is_feasible:
             break
         state, other = other, state
         most, other_most = other_most, most
@@ -415,14 +415,14 @@ def round_flow(
 
 
 @kernel
-def settled(fixings: Fixings, state: State, taken: Vector) -> None:
+def mark_settling(fixings: Fixings, state: State, selected: Vector) -> None:
     """Say for every item whether more than half of it settles in the relaxation, on all of its arcs."""
-    for k in range(len(taken)):
+    for k in range(len(selected)):
         first, last = fixings.item_start[k], fixings.item_start[k + 1]
         if first == last:
             continue
-        taken[k] = 1
+        selected[k] = 1
         for e in range(first, last):
             a = fixings.item_arc[e]
             if 2 * state.flow[a] <= fixings.capacity[a]:
-                taken[k] = 0
+                selected[k] = 0

@@ -1,7 +1,7 @@
 """Improve a selection by small steps: put an item in, mend what it breaks, fill what it leaves.
 
 How `netting.branch` uses this module: `rows` and `search` hold vectors that the caller makes (`netting.network`).
-`search.taken[k]` is 1 for an item that settles and `search.room[r]` is what a row has left; both always agree. After
+`search.selected[k]` is 1 for an item that settles and `search.room[r]` is what a row has left; both always agree. After
 `round_off` and after `improve` no row is below zero, and no aggregate below its floor.
 
 To mend a row that is below zero, an item that uses it is taken out, or one that refills it is put in; that may break
@@ -30,14 +30,14 @@ PENDING = 8
 LOOKS = 12
 """How far from the best fitting amount an item may stand."""
 CHAIN_WORK = 400
-"""The work after which the best chain so far is taken."""
+"""The work after which the best chain so far will do."""
 FILL_LOOKS = 300
 """How many items are looked at to fill one row."""
 SWEEPS = 200
 
 _LOSS, _LENGTH, _WORK, _LIMIT = 0, 1, 2, 3
 _FRAME = 8
-_COUNT, _CHAIN_LOSS, _PHASE, _SEEN, _AT, _LAST, _MIDDLE, _ROW = 0, 1, 2, 3, 4, 5, 6, 7
+_COUNT, _CHAIN_LOSS, _PHASE, _TRIED, _AT, _LAST, _MIDDLE, _ROW = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 class Rows(NamedTuple):
@@ -70,7 +70,7 @@ class Rows(NamedTuple):
 class Search(NamedTuple):
     """A selection, and room to work in. `best` is the best selection that `improve` found."""
 
-    taken: Vector
+    selected: Vector
     room: Vector
     best: Vector
     stamp: Vector
@@ -78,7 +78,7 @@ class Search(NamedTuple):
     listed: Vector
     queue: Vector
     queued: Vector
-    done: Vector
+    changes: Vector
     log: Vector
     best_log: Vector
     pending: Vector
@@ -89,15 +89,15 @@ class Search(NamedTuple):
 @kernel
 def flip(rows: Rows, search: Search, k: int) -> int:
     """Put item k in, or take it out. Returns what the value gains."""
-    sign = 1 - 2 * search.taken[k]
-    search.taken[k] += sign
+    sign = 1 - 2 * search.selected[k]
+    search.selected[k] += sign
     for e in range(rows.item_start[k], rows.item_start[k + 1]):
         search.room[rows.item_row[e]] += sign * rows.item_change[e]
     return sign * rows.value[k]
 
 
 @kernel
-def worth_kept(rows: Rows, search: Search, k: int) -> bool:
+def floors_hold(rows: Rows, search: Search, k: int) -> bool:
     """Tell whether the aggregates that item k touches are at or above their floors."""
     if len(rows.group_floor) == 0:
         return True
@@ -116,16 +116,16 @@ def worth_kept(rows: Rows, search: Search, k: int) -> bool:
 
 @kernel
 def fits(rows: Rows, search: Search, k: int) -> bool:
-    """Tell whether item k, which isn't taken, can be put in as it is."""
+    """Tell whether item k, which isn't selected, can be put in as it is."""
     for e in range(rows.item_start[k], rows.item_start[k + 1]):
         if search.room[rows.item_row[e]] < 0 or search.room[rows.item_row[e]] + rows.item_change[e] < 0:
             return False
     if len(rows.group_floor) == 0:
         return True
     flip(rows, search, k)
-    kept: bool = worth_kept(rows, search, k)
+    holds: bool = floors_hold(rows, search, k)
     flip(rows, search, k)
-    return kept
+    return holds
 
 
 @kernel
@@ -141,13 +141,13 @@ def below(amounts: Vector, low: int, high: int, amount: int) -> int:
 
 
 @kernel
-def _chain_kept(rows: Rows, search: Search, depth: int) -> bool:
+def _chain_holds(rows: Rows, search: Search, depth: int) -> bool:
     if len(rows.group_floor) == 0:
         return True
-    kept = True
+    holds = True
     for c in range(depth):
-        kept = kept and worth_kept(rows, search, search.log[c])
-    return kept
+        holds = holds and floors_hold(rows, search, search.log[c])
+    return holds
 
 
 @kernel
@@ -161,7 +161,7 @@ def _open(rows: Rows, search: Search, depth: int, count: int, loss: int) -> bool
     while count > 0 and room[pending[base + count - 1]] >= 0:
         count -= 1
     if count == 0:
-        if loss < chain[_LOSS] and _chain_kept(rows, search, depth):
+        if loss < chain[_LOSS] and _chain_holds(rows, search, depth):
             chain[_LOSS], chain[_LENGTH] = loss, depth
             for c in range(depth):
                 search.best_log[c] = search.log[c]
@@ -171,7 +171,7 @@ def _open(rows: Rows, search: Search, depth: int, count: int, loss: int) -> bool
     r = pending[base + count - 1]
     need = -room[r]
     f = depth * _FRAME
-    frame[f + _COUNT], frame[f + _CHAIN_LOSS], frame[f + _PHASE], frame[f + _SEEN] = count, loss, 0, 0
+    frame[f + _COUNT], frame[f + _CHAIN_LOSS], frame[f + _PHASE], frame[f + _TRIED] = count, loss, 0, 0
     fill = below(rows.fill_amount, rows.fill_start[r], rows.fill_start[r + 1], need - 1) - 1
     frame[f + _AT], frame[f + _LAST] = fill, max(rows.fill_start[r], fill - LOOKS + 1)
     frame[f + _MIDDLE] = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], need - 1)
@@ -192,22 +192,22 @@ def _next(rows: Rows, search: Search, depth: int) -> int:
     width = WIDTH if depth < 2 else (2 if depth < 4 else 1)
     while frame[f + _PHASE] < 3:
         at, phase = frame[f + _AT], frame[f + _PHASE]
-        if phase < 2 and at >= frame[f + _LAST] and frame[f + _SEEN] < width:
+        if phase < 2 and at >= frame[f + _LAST] and frame[f + _TRIED] < width:
             k = rows.fill_item[at] if phase == 0 else rows.use_item[at]
             frame[f + _AT] = at - 1
-        elif phase == 2 and at < frame[f + _LAST] and frame[f + _SEEN] < 1:
+        elif phase == 2 and at < frame[f + _LAST] and frame[f + _TRIED] < 1:
             k = rows.use_item[at]
             frame[f + _AT] = at + 1
         else:
-            frame[f + _PHASE], frame[f + _SEEN] = phase + 1, 0
+            frame[f + _PHASE], frame[f + _TRIED] = phase + 1, 0
             if phase == 0:
                 frame[f + _AT], frame[f + _LAST] = middle - 1, max(rows.use_start[r], middle - LOOKS)
             else:
                 frame[f + _AT], frame[f + _LAST] = middle, min(rows.use_start[r + 1], middle + LOOKS)
             continue
         chain[_WORK] += 1
-        if search.stamp[k] == 0 and search.taken[k] == (0 if phase == 0 else 1):
-            frame[f + _SEEN] += 1
+        if search.stamp[k] == 0 and search.selected[k] == (0 if phase == 0 else 1):
+            frame[f + _TRIED] += 1
             return k
     return -1
 
@@ -239,19 +239,19 @@ def _mend(rows: Rows, search: Search, start: int, count: int) -> None:
         base, after = depth * PENDING, (depth + 1) * PENDING
         for c in range(count):
             pending[after + c] = pending[base + c]
-        held = True
+        is_mendable = True
         for e in range(rows.item_start[k], rows.item_start[k + 1]):
             r = rows.item_row[e]
             if room[r] < 0:
-                known = False
+                is_pending = False
                 for c in range(count):
-                    known = known or pending[after + c] == r
-                if not known and count < PENDING:
+                    is_pending = is_pending or pending[after + c] == r
+                if not is_pending and count < PENDING:
                     pending[after + count] = r
                     count += 1
-                elif not known:
-                    held = False
-        if held and _open(rows, search, depth + 1, count, loss):
+                elif not is_pending:
+                    is_mendable = False
+        if is_mendable and _open(rows, search, depth + 1, count, loss):
             depth += 1
         else:
             flip(rows, search, k)
@@ -269,8 +269,8 @@ def _enqueue(search: Search, size: int, head: int, r: int) -> int:
 
 
 @kernel
-def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, int]:
-    """Put in whatever fits into the rows of the ring, the greatest first. Returns (gain, items done, work)."""
+def _fill(rows: Rows, search: Search, size: int, filled: int) -> tuple[int, int, int]:
+    """Put in whatever fits into the rows of the ring, the greatest first. Returns (gain, items put in, work)."""
     gain, head, work = 0, 0, 0
     while size > 0:
         r = search.queue[head]
@@ -284,15 +284,20 @@ def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, i
         while e < last and search.room[r] > 0:
             k = rows.use_item[e]
             work += 1
-            if search.taken[k] == 0 and search.stamp[k] == 0 and done < len(search.done) and fits(rows, search, k):
+            if (
+                search.selected[k] == 0
+                and search.stamp[k] == 0
+                and filled < len(search.changes)
+                and fits(rows, search, k)
+            ):
                 gain += flip(rows, search, k)
-                search.done[done] = k
-                done += 1
+                search.changes[filled] = k
+                filled += 1
                 for q in range(rows.item_start[k], rows.item_start[k + 1]):
                     if rows.item_change[q] > 0:
                         size = _enqueue(search, size, head, rows.item_row[q])
             e += 1
-    return gain, done, work
+    return gain, filled, work
 
 
 @kernel
@@ -300,11 +305,11 @@ def _drop(rows: Rows, search: Search, r: int) -> None:
     """Take out an item of row r: the smallest that uses enough, or else the greatest."""
     middle = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], -search.room[r] - 1)
     e = middle - 1
-    while e >= rows.use_start[r] and search.taken[rows.use_item[e]] == 0:
+    while e >= rows.use_start[r] and search.selected[rows.use_item[e]] == 0:
         e -= 1
     if e < rows.use_start[r]:
         e = middle
-        while search.taken[rows.use_item[e]] == 0:
+        while search.selected[rows.use_item[e]] == 0:
             e += 1
     flip(rows, search, rows.use_item[e])
 
@@ -350,9 +355,9 @@ def _keep_worth(rows: Rows, search: Search) -> None:
     while again:
         again = False
         for k in range(len(rows.value) - 1, -1, -1):
-            if search.taken[k] == 0:
+            if search.selected[k] == 0:
                 continue
-            bad = not worth_kept(rows, search, k)
+            bad = not floors_hold(rows, search, k)
             for e in range(rows.item_start[k], rows.item_start[k + 1]):
                 bad = bad or (search.room[rows.item_row[e]] < 0 and rows.item_change[e] < 0)
             if bad:
@@ -362,17 +367,17 @@ def _keep_worth(rows: Rows, search: Search) -> None:
 
 @kernel
 def fill_rooms(rows: Rows, search: Search, room: Vector) -> bool:
-    """Make the rooms agree with what is taken, given those before. Tells whether no row is below zero."""
-    kept = True
+    """Make the rooms agree with what is selected, given those before. Tells whether no row is below zero."""
+    holds = True
     for r in range(len(room)):
         search.room[r] = room[r]
     for k in range(len(rows.value)):
-        if search.taken[k] == 1:
+        if search.selected[k] == 1:
             for e in range(rows.item_start[k], rows.item_start[k + 1]):
                 search.room[rows.item_row[e]] += rows.item_change[e]
     for r in range(len(room)):
-        kept = kept and search.room[r] >= 0
-    return kept
+        holds = holds and search.room[r] >= 0
+    return holds
 
 
 @kernel
@@ -382,7 +387,7 @@ def in_order(rows: Rows, search: Search) -> int:
     while again:
         again = False
         for k in range(len(rows.value)):
-            if search.taken[k] == 0 and fits(rows, search, k):
+            if search.selected[k] == 0 and fits(rows, search, k):
                 flip(rows, search, k)
                 again = True
         work += len(rows.value)
@@ -395,7 +400,7 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
 
     The best selection is in `search.best`; it can't be made better by putting in any one item.
     """
-    taken, chain, waiting, listed = search.taken, search.chain, search.waiting, search.listed
+    selected, chain, waiting, listed = search.selected, search.chain, search.waiting, search.listed
     items = len(rows.value)
     size = 0
     for r in range(len(search.room)):
@@ -403,10 +408,10 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
     _, _, work = _fill(rows, search, size, 0)
     total, count = 0, 0
     for k in range(items):
-        total += taken[k] * rows.value[k]
-        search.best[k] = taken[k]
-        listed[k] = 1 - taken[k]
-        if taken[k] == 0:
+        total += selected[k] * rows.value[k]
+        search.best[k] = selected[k]
+        listed[k] = 1 - selected[k]
+        if selected[k] == 0:
             waiting[count] = k
             count += 1
     best = total
@@ -416,24 +421,24 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
         seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
         at = (seed >> 8) % count
         k = waiting[at]
-        if taken[k] == 1:
+        if selected[k] == 1:
             count -= 1
             waiting[at] = waiting[count]
             listed[k] = 0
             continue
-        gain, done = _exchange(rows, search, k)
-        if done == 0:
+        gain, changed_count = _exchange(rows, search, k)
+        if changed_count == 0:
             continue
         total += gain
-        for c in range(done):
-            e = search.done[c]
-            if taken[e] == 0 and listed[e] == 0:
+        for c in range(changed_count):
+            e = search.changes[c]
+            if selected[e] == 0 and listed[e] == 0:
                 waiting[count], listed[e] = e, 1
                 count += 1
         if total > best:
             best = total
             for e in range(items):
-                search.best[e] = taken[e]
+                search.best[e] = selected[e]
             chain[_WORK] += items // 8
     return best, chain[_WORK]
 
@@ -442,9 +447,9 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
 def _exchange(rows: Rows, search: Search, k: int) -> tuple[int, int]:
     """Put item k in with the chain of least loss, fill what that leaves; undo it if the value falls.
 
-    Returns (gain, number of items in `search.done`), (0, 0) when undone.
+    Returns (gain, number of items in `search.changes`), (0, 0) when undone.
     """
-    chain, done = search.chain, search.done
+    chain, changes = search.chain, search.changes
     count = 0
     gain = flip(rows, search, k)
     for e in range(rows.item_start[k], rows.item_start[k + 1]):
@@ -461,19 +466,19 @@ def _exchange(rows: Rows, search: Search, k: int) -> tuple[int, int]:
         flip(rows, search, k)
         return 0, 0
     length = chain[_LENGTH]
-    done[0] = k
+    changes[0] = k
     for c in range(1, length):
         gain += flip(rows, search, search.best_log[c])
-        done[c] = search.best_log[c]
+        changes[c] = search.best_log[c]
     size = 0
     for c in range(length):
-        for e in range(rows.item_start[done[c]], rows.item_start[done[c] + 1]):
+        for e in range(rows.item_start[changes[c]], rows.item_start[changes[c] + 1]):
             if search.room[rows.item_row[e]] > 0:
                 size = _enqueue(search, size, 0, rows.item_row[e])
     more, filled, work = _fill(rows, search, size, length)
     chain[_WORK] += work
     if gain + more < 0:
         for c in range(filled - 1, -1, -1):
-            flip(rows, search, done[c])
+            flip(rows, search, changes[c])
         return 0, 0
     return gain + more, filled

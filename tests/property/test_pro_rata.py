@@ -46,10 +46,10 @@ def test_who_stays_below_its_cap_pays_the_same_proportion_and_nobody_above_it(
     shares = pro_rata(total, weights, caps=caps)
     assert sum(shares.values()) == total
     assert all(0 <= shares[name] <= caps[name] for name in weights)
-    for one, other in itertools.permutations((name for name in weights if weights[name]), 2):
-        if shares[one] < caps[one]:
+    for name, rival in itertools.permutations((name for name in weights if weights[name]), 2):
+        if shares[name] < caps[name]:
             # One that has room has at least the proportion of any other, to within the units of rounding.
-            assert Fraction(shares[one] + 1, weights[one]) > Fraction(shares[other] - 1, weights[other])
+            assert Fraction(shares[name] + 1, weights[name]) > Fraction(shares[rival] - 1, weights[rival])
 
 
 @given(amounts, weight_sets, st.data())

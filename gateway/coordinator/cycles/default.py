@@ -153,10 +153,10 @@ def _clearing(vector: ClearingVector) -> ClearingView:
                 received_minor=str(bank.received),
                 paid_minor=str(bank.paid),
                 unpaid_minor=str(bank.unpaid),
-                fell=bank.fell,
+                fell=bank.failing_round,
             )
             for bank in vector.banks
-            if bank.fell
+            if bank.failing_round
         ),
         debts=tuple(
             CutDebtView(debtor=cut.debtor, creditor=cut.creditor, owed_minor=str(cut.owed), paid_minor=str(cut.paid))

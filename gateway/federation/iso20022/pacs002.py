@@ -127,7 +127,7 @@ def read_status(data: bytes) -> StatusReport:
     if xml.value(content, "TxInfAndSts/TxSts") not in (None, status):
         raise MessageRefused(MessageReason.VALUE_MALFORMED, "a settlement has one status, this answer gives two")
     lines = [line.text or "" for line in xml.each(content, f"{group}/StsRsnInf/AddtlInf")]
-    settled = xml.value(content, "TxInfAndSts/FctvIntrBkSttlmDt/DtTm")
+    settlement_time = xml.value(content, "TxInfAndSts/FctvIntrBkSttlmDt/DtTm")
     report = StatusReport(
         message_id=header.message_id,
         created_at=header.created_at,
@@ -138,7 +138,7 @@ def read_status(data: bytes) -> StatusReport:
         reason_code=xml.value(content, f"{group}/StsRsnInf/Rsn/Cd"),
         reason_text="\n".join(lines) or None,
         reference=xml.value(content, "TxInfAndSts/ClrSysRef"),
-        settled_at=values.read_time(settled) if settled else None,
+        settled_at=values.read_time(settlement_time) if settlement_time else None,
     )
     _check(report.status, report.reason_code, report.reference, report.settled_at)
     return report
