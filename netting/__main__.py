@@ -9,13 +9,14 @@ import sys
 
 import numpy as np
 
-from netting import clearing_vector, flow, zero_sum
+from netting import flow, zero_sum
 from netting.batch import Batch
-from netting.branch import Branching
 from netting.figures import bilateral, multilateral
 from netting.gridlock import resolve
-from netting.instance import instance_of
 from netting.kernels.compile import load
+from netting.liquidity.branch import Branching
+from netting.liquidity.instance import instance_of
+from netting.loss_allocation import clearing_vector
 from netting.queue import Limits, Payment, canonical_queue
 
 

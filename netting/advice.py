@@ -23,7 +23,7 @@ from fractions import Fraction
 from itertools import groupby, pairwise
 
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 DAY_S = 86_400
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 24, 48, 96)

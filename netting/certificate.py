@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netting.instance import Instance
+from netting.liquidity.instance import Instance
 
 
 class CertificateError(ValueError):
@@ -55,7 +55,7 @@ def check(instance: Instance, certificate: Certificate) -> None:
     O(leaves · (items + rows)). A certificate by enumeration is checked for at most 16 items.
     """
     if certificate.enumerated:
-        from netting.enumeration import ITEMS_MAX, best
+        from netting.liquidity.enumeration import ITEMS_MAX, best
 
         if len(instance.items) > ITEMS_MAX or any(item.split for item in instance.items):
             raise CertificateError("more than 16 items, or parts of an item, can't have been enumerated")

@@ -2,10 +2,12 @@
 
 Three alternatives side by side, each a pure function of what was agreed:
 
-- the waterfall (`netting.waterfall`): the cycle settles as netted and others pay what the defaulters can't;
-- unwinding (`netting.unwind`): the cycle is netted again without the defaulters;
-- clearing payments (`netting.clearing_vector`): everybody pays what it can, creditors share the loss of their own
-  debtor, and who falls because of it is found round by round.
+- the waterfall: the cycle settles as netted and others pay what the defaulters can't;
+- unwinding: the cycle is netted again without the defaulters;
+- clearing payments: everybody pays what it can, creditors share the loss of their own debtor, and who falls because of
+  it is found round by round.
+
+Each is a module of `netting.loss_allocation`.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from netting.clearing_vector import WORK, ClearingVector, clearing_vector
+from netting.loss_allocation.clearing_vector import WORK, ClearingVector, clearing_vector
+from netting.loss_allocation.unwind import Unwind, unwind
+from netting.loss_allocation.waterfall import Waterfall, WaterfallOutcome, apply, check
 from netting.model import Obligation, canonicalise
 from netting.multilateral import ConservationError
-from netting.refused import RefusedError
-from netting.unwind import Unwind, unwind
-from netting.waterfall import Waterfall, WaterfallOutcome, apply, check
+from netting.refusal import RefusedError
 
 Account = tuple[str, str]
 """Participant and currency."""

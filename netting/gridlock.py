@@ -1,9 +1,9 @@
 """Liquidity saving: which of the queued payments settle now, within all limits at once.
 
-Two rules. `fifo`: every account pays in the order of its queue, and the largest set of prefixes settles
-(`netting.fifo`). `optimal`: any selection will do, and the one of the greatest value settles; of equals the one
-of more payments, then of more urgent and older ones, then by id. Choosing it is NP-hard (Shafransky and Doudkin,
-EJOR 171, 2006), so the search is bounded by work, and what it reached comes with an upper bound and its proof.
+Two rules. `fifo`: every account pays in the order of its queue, and the largest set of prefixes settles. `optimal`:
+any selection will do, and the one of the greatest value settles; of equals the one of more payments, then of more
+urgent and older ones, then by id. Choosing it is NP-hard (Shafransky and Doudkin, EJOR 171, 2006), so the search is
+bounded by work, and what it reached comes with an upper bound and its proof. `netting.liquidity` has the parts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from netting import certificate as proof
-from netting.branch import Branching
 from netting.certificate import Certificate
-from netting.enumeration import ITEMS_MAX, best
-from netting.fifo import prefixes
-from netting.instance import Instance, instance_of
+from netting.liquidity.branch import Branching
+from netting.liquidity.enumeration import ITEMS_MAX, best
+from netting.liquidity.fifo import prefixes
+from netting.liquidity.instance import Instance, instance_of
 from netting.queue import Limits, Payment, canonical_queue, due
 
 WORK = 100_000_000

@@ -19,7 +19,7 @@ from enum import StrEnum
 from itertools import groupby
 
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 from netting.zero_sum import groups
 
 

@@ -28,7 +28,7 @@ from gateway.analysis.files import Form, read_records
 from gateway.analysis.queues import Queue
 from netting.certificate import Certificate, CertificateError, Node
 from netting.gridlock import check
-from netting.instance import instance_of
+from netting.liquidity.instance import instance_of
 from netting.queue import due
 
 

@@ -1,9 +1,9 @@
 """Branch and bound: fix what settles, item by item, and bound what the rest can reach by a flow.
 
-How `netting.branch` uses this module: the relaxation is a network in which every item may settle in part (see
-`netting.network`). `fixings` says which arcs belong to which item; the state's bounds hold what is fixed: an arc that
-must carry everything has `lower = capacity`, one that carries nothing `upper = 0`. `most[i]` is all that node i
-could send beside what it must: an item that needs more than that can't settle, and is fixed out at once.
+How `netting.liquidity.branch` uses this module: the relaxation is a network in which every item may settle in part
+(see `netting.liquidity.network`). `fixings` says which arcs belong to which item; the state's bounds hold what is
+fixed: an arc that must carry everything has `lower = capacity`, one that carries nothing `upper = 0`. `most[i]` is all
+that node i could send beside what it must: an item that needs more than that can't settle, and is fixed out at once.
 
 Nodes of the tree are numbered as they are made, two at a time: an item settles, or it doesn't.
 """
@@ -90,9 +90,7 @@ def copy(source: State, most: Vector, target: State, target_most: Vector) -> Non
 
 
 @kernel
-def _fix(
-    fixings: Fixings, lower: Vector, upper: Vector, most: Vector, work: Work, k: int, side: int, count: int
-) -> int:
+def fix(fixings: Fixings, lower: Vector, upper: Vector, most: Vector, work: Work, k: int, side: int, count: int) -> int:
     """Fix item k and what follows from it. Returns how many arcs are in `work.changed_arcs`, or -1 if it can't be."""
     depth = 0
     for e in range(fixings.item_start[k], fixings.item_start[k + 1]):
@@ -142,7 +140,7 @@ def _settle(
     graph: Graph, state: State, scratch: Scratch, fixings: Fixings, most: Vector, work: Work, k: int, side: int
 ) -> tuple[int, int]:
     """Fix item k in a state and make it optimal again. Returns (status, work)."""
-    count = _fix(fixings, state.lower, state.upper, most, work, k, side, 0)
+    count = fix(fixings, state.lower, state.upper, most, work, k, side, 0)
     if count < 0:
         return IMPOSSIBLE, 1
     status, steps = resume(graph, state, scratch, work.changed_arcs, count)
@@ -177,10 +175,10 @@ def descend(
         while e < fixings.out_start[i + 1] and fixings.capacity[fixings.out_arc[e]] > most[i]:
             a = fixings.out_arc[e]
             e += 1
-            if work.upper[a] > 0 and _fix(fixings, work.lower, work.upper, most, work, fixings.item_of[a], 0, 0) < 0:
+            if work.upper[a] > 0 and fix(fixings, work.lower, work.upper, most, work, fixings.item_of[a], 0, 0) < 0:
                 return IMPOSSIBLE, arcs
     for d in range(depth):
-        if _fix(fixings, work.lower, work.upper, most, work, path[d], sides[d], 0) < 0:
+        if fix(fixings, work.lower, work.upper, most, work, path[d], sides[d], 0) < 0:
             return IMPOSSIBLE, arcs
     count = 0
     for a in range(arcs):
@@ -193,7 +191,7 @@ def descend(
 
 
 @kernel
-def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
+def candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
     """Find the items of which the greatest parts are undecided, more than `least`. Returns how many."""
     count = 0
     for a in range(len(state.flow)):
@@ -300,9 +298,9 @@ def plunge(
     steps, swapped = 0, 0
     for turn in range(PLUNGE_MAX):
         steps += len(state.flow)
-        count = _candidates(fixings, state, work, least)
+        count = candidates(fixings, state, work, least)
         if count == 0 and turn == 0:
-            count = _candidates(fixings, state, work, 0)
+            count = candidates(fixings, state, work, 0)
         if count == 0:
             break
         k, score = work.candidate[0], work.score[0]
@@ -356,73 +354,6 @@ def plunge(
         if tree.bound[current] <= incumbent:
             return PRUNED, current, steps, swapped
     outcome = OPEN
-    if _candidates(fixings, state, work, 0) == 0:
+    if candidates(fixings, state, work, 0) == 0:
         outcome = INTEGRAL
     return outcome, current, steps, swapped
-
-
-@kernel
-def round_flow(
-    graph: Graph,
-    state: State,
-    other: State,
-    scratch: Scratch,
-    fixings: Fixings,
-    most: Vector,
-    other_most: Vector,
-    work: Work,
-    least: int,
-) -> tuple[int, int]:
-    """Fix what is undecided to the nearer side, the greatest parts first, and let the rest of the flow make up for it.
-
-    Outside of the tree: nothing is proven by it. Stops when no more than `least` of an item is undecided, or where
-    neither side is feasible. Returns (work, 1 if `other` holds the last flow instead of `state`).
-    """
-    steps, swapped = 0, 0
-    for _ in range(2 * PLUNGE_MAX):
-        steps += len(state.flow)
-        count = _candidates(fixings, state, work, least)
-        if count == 0:
-            break
-        # All parts that are about as great as the greatest; if they can't be fixed together, the greatest alone.
-        group = 1
-        while group < count and 2 * work.score[group] > work.score[0]:
-            group += 1
-        is_feasible = False
-        while not is_feasible and group >= -1:
-            copy(state, most, other, other_most)
-            arcs_changed = 0
-            for c in range(max(1, group)):
-                k = work.candidate[c]
-                a = fixings.item_arc[fixings.item_start[k]]
-                side = 1 if 2 * state.flow[a] >= fixings.capacity[a] else 0
-                if group == -1:
-                    side = 1 - side
-                if arcs_changed >= 0 and (c == 0 or other.upper[a] > other.lower[a]):
-                    arcs_changed = _fix(fixings, other.lower, other.upper, other_most, work, k, side, arcs_changed)
-            if arcs_changed >= 0:
-                status, spent = resume(graph, other, scratch, work.changed_arcs, arcs_changed)
-                steps += spent
-                is_feasible = status == 0
-            steps += len(state.flow)
-            group = 1 if group > 1 else group - 2
-        if not is_feasible:
-            break
-        state, other = other, state
-        most, other_most = other_most, most
-        swapped = 1 - swapped
-    return steps, swapped
-
-
-@kernel
-def mark_settling(fixings: Fixings, state: State, selected: Vector) -> None:
-    """Say for every item whether more than half of it settles in the relaxation, on all of its arcs."""
-    for k in range(len(selected)):
-        first, last = fixings.item_start[k], fixings.item_start[k + 1]
-        if first == last:
-            continue
-        selected[k] = 1
-        for e in range(first, last):
-            a = fixings.item_arc[e]
-            if 2 * state.flow[a] <= fixings.capacity[a]:
-                selected[k] = 0

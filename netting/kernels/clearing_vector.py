@@ -1,4 +1,4 @@
-"""The kernels of `netting.clearing_vector`: what each bank pays on each of its debts."""
+"""The kernels of `netting.loss_allocation.clearing_vector`: what each bank pays on each of its debts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Improve a selection by what the flow says: change one large item, or two, and let all smaller ones make up for it.
 
-How `netting.branch` uses this module: the items of `order[:count]`, the largest first, are held in or out, and the
-rest may settle in part, as in the relaxation. What all can reach then is known by a flow, and so is what it would be
-worth to change an item: with the potentials as they are, never more than `_gain`. Where that is something, the change
-is made and the flow repaired; it stays if the value rises, and the repair ends as soon as it can't.
+How `netting.liquidity.branch` uses this module: the items of `order[:count]`, the largest first, are held in or out,
+and the rest may settle in part, as in the relaxation. What all can reach then is known by a flow, and so is what it
+would be worth to change an item: with the potentials as they are, never more than `_gain`. Where that is something, the
+change is made and the flow repaired; it stays if the value rises, and the repair ends as soon as it can't.
 
 An item that gains nothing alone is changed together with another of about the same amount, which makes up for it on
 one of its rows.
@@ -19,12 +19,12 @@ from netting.kernels.compile import beside, toolchain
 if TYPE_CHECKING:
     from netting.kernels.branch import Fixings, Work
     from netting.kernels.flow import Graph, Scratch, State
-    from netting.kernels.search import Rows
+    from netting.kernels.selection import Rows
 
 kernel, ints = toolchain(__name__)
 _flow = beside(__name__, "netting.kernels.flow")
 _copy, _resume, _resume_above = _flow.copy, _flow.resume, _flow.resume_above
-_below = beside(__name__, "netting.kernels.search").below
+_below = beside(__name__, "netting.kernels.selection").below
 
 Vector = MutableSequence[int]
 

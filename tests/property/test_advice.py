@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from netting.advice import DAY_S, AdviceReason, TimedObligation, advise
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 BANKS = ("A", "B", "C", "D")
 pairs = st.permutations(BANKS).map(lambda names: (names[0], names[1]))

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netting.branch import Branching
 from netting.certificate import CertificateError, check
 from netting.gridlock import Mode, resolve
 from netting.gridlock import check as check_bound
-from netting.instance import Instance, instance_of
+from netting.liquidity.branch import Branching
+from netting.liquidity.instance import Instance, instance_of
 from netting.queue import Aggregate, Limits, Payment, canonical_queue, due, link_groups
 
 BANKS = ("A", "B", "C", "D")
@@ -239,7 +239,7 @@ def drawn(seed: int, *, banks: int = 6, count: int = 90) -> tuple[list[Payment],
 def test_compiled_kernels_take_the_steps_of_interpreted_ones(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     payments, limits = drawn(seed)
     compiled = resolve(payments, limits, work=300_000)
-    monkeypatch.setattr("netting.branch.INTERPRETED_MAX", 10_000)
+    monkeypatch.setattr("netting.liquidity.branch.INTERPRETED_MAX", 10_000)
     assert resolve(payments, limits, work=300_000) == compiled
 
 
@@ -248,7 +248,7 @@ def test_climbing_finds_what_plunging_alone_does_not(monkeypatch: pytest.MonkeyP
     climbed = [resolve(payments, limits, work=20_000_000) for payments, limits in queues]
     for (payments, limits), resolution in zip(queues, climbed, strict=True):
         check_bound(payments, limits, resolution.certificate)
-    monkeypatch.setattr("netting.branch.CLIMB_SHARE", 10**9)
+    monkeypatch.setattr("netting.liquidity.branch.CLIMB_SHARE", 10**9)
     plunged = [resolve(payments, limits, work=20_000_000) for payments, limits in queues]
     assert all(high.value > low.value for high, low in zip(climbed, plunged, strict=True))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from netting.model import AMOUNT_MAX
 from netting.plan import CurrencyPlan, Net, PlanReason, Transfer, plan
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 from netting.zero_sum import groups
 
 ACCOUNT = "settlement account"

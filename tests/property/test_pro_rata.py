@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netting.loss_allocation.pro_rata import ProRataReason, pro_rata, room
 from netting.model import AMOUNT_MAX
-from netting.pro_rata import ProRataReason, pro_rata, room
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 NAMES = ("A", "B", "C", "D", "E")
 amounts = st.one_of(st.integers(0, 12), st.integers(0, 10**37))

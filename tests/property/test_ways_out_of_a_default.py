@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netting import clearing_vector as module
-from netting.clearing_vector import ClearingReason, ClearingVector, clear_edges, clearing_vector
 from netting.default import DefaultReason, dry_run
+from netting.loss_allocation import clearing_vector as module
+from netting.loss_allocation.clearing_vector import ClearingReason, ClearingVector, clear_edges, clearing_vector
+from netting.loss_allocation.unwind import unwind, without_defaulters
+from netting.loss_allocation.waterfall import LAYERS, Layer, LayerKind, ShareRule, Waterfall, WaterfallReason, apply
 from netting.model import AMOUNT_MAX, Obligation
 from netting.multilateral import Position, net
-from netting.refused import RefusedError
-from netting.unwind import unwind, without_defaulters
-from netting.waterfall import LAYERS, Layer, LayerKind, ShareRule, Waterfall, WaterfallReason, apply
+from netting.refusal import RefusedError
 
 BANKS = ("A", "B", "C", "D")
 ARROWS = list(itertools.permutations(BANKS, 2))
@@ -351,7 +351,7 @@ from netting.advice import TimedObligation, advise
 from netting.default import dry_run
 from netting.model import Obligation
 from netting.plan import Net, plan
-from netting.waterfall import Waterfall
+from netting.loss_allocation.waterfall import Waterfall
 chance = Random(7)
 names = [f"BANK{number}" for number in range(12)]
 pairs = [(a, b) for a in names for b in names if a != b]

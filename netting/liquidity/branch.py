@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from netting.certificate import Certificate, Node
-from netting.instance import Instance
 from netting.kernels.compile import SUM_MAX
-from netting.network import compilable, network
-from netting.vectors import Vectors
+from netting.liquidity.instance import Instance
+from netting.liquidity.network import compilable, network
+from netting.liquidity.vectors import Vectors
 
 LEAST = 10_000
 """Undecided parts of less than a 10,000th of all are left to local search."""
@@ -116,7 +116,7 @@ class Branching:
             self._fill_rooms()
             if ordered:
                 self.work += LOCAL_COST * int(
-                    self._vectors.search_kernel.in_order(self._vectors.rows, self._vectors.search)
+                    self._vectors.selection_kernel.in_order(self._vectors.rows, self._vectors.search)
                 )
             self._improve(FIRST_WORK)
 
@@ -257,7 +257,7 @@ class Branching:
     def _reach(self) -> None:
         """Make selections of the relaxation's optimum: as it is, and mended and improved."""
         v, selected = self._vectors, self._vectors.search.selected
-        steps, swapped = self._kernel.round_flow(
+        steps, swapped = v.rounding_kernel.round_flow(
             v.graph,
             self._state,
             self._other,
@@ -271,7 +271,7 @@ class Branching:
         if swapped:
             self._swap()
         self.work += int(steps)
-        self._kernel.mark_settling(v.fixings, self._state, selected)
+        v.rounding_kernel.mark_settling(v.fixings, self._state, selected)
         if self._splits:
             self._top_up()
         for at in self._free:
@@ -314,7 +314,7 @@ class Branching:
         self._climbed += self.work - before
 
     def _fill_rooms(self) -> None:
-        self._vectors.search_kernel.fill_rooms(self._vectors.rows, self._vectors.search, self._rooms)
+        self._vectors.selection_kernel.fill_rooms(self._vectors.rows, self._vectors.search, self._rooms)
 
     def _improve(self, for_each: int = LOCAL_WORK) -> None:
         """Improve the selection in `search.selected` by local steps, and keep it if it is the best."""

@@ -7,9 +7,9 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from netting.instance import Instance
 from netting.kernels.compile import load, vector, zeros
-from netting.network import Network
+from netting.liquidity.instance import Instance
+from netting.liquidity.network import Network
 
 
 class Vectors:
@@ -19,12 +19,14 @@ class Vectors:
         self.instance = instance
         self.network = net
         self.compiled = compiled
+        self.selection_kernel: Any = load("netting.kernels.selection", compiled=compiled)
         self.search_kernel: Any = load("netting.kernels.search", compiled=compiled)
         self.branch_kernel: Any = load("netting.kernels.branch", compiled=compiled)
+        self.rounding_kernel: Any = load("netting.kernels.rounding", compiled=compiled)
         self.climb_kernel: Any = load("netting.kernels.climb", compiled=compiled)
         self.flow_kernel: Any = load("netting.kernels.flow", compiled=compiled)
-        self.rows = self._rows(self.search_kernel)
-        self.search = self._search(self.search_kernel)
+        self.rows = self._rows(self.selection_kernel)
+        self.search = self._search(self.selection_kernel)
         arcs = net.arcs
         tail, head = self.vector(a.tail for a in arcs), self.vector(a.head for a in arcs)
         self.capacity = self.vector(a.capacity for a in arcs)
@@ -132,6 +134,7 @@ class Vectors:
         return self.vector(list(itertools.accumulate((len(entries) for entries in lists), initial=0)))
 
     def _search(self, kernel: ModuleType) -> Any:
+        chains: Any = load("netting.kernels.chains", compiled=self.compiled)
         items, rows = len(self.instance.items), len(self.instance.rows)
         return kernel.Search(
             selected=self.zeros(items),
@@ -143,10 +146,10 @@ class Vectors:
             queue=self.zeros(rows),
             queued=self.zeros(rows),
             changes=self.zeros(4096),
-            log=self.zeros(kernel.DEPTH + 1),
-            best_log=self.zeros(kernel.DEPTH + 1),
-            pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),
-            frame=self.zeros(8 * (kernel.DEPTH + 2)),
+            log=self.zeros(chains.DEPTH + 1),
+            best_log=self.zeros(chains.DEPTH + 1),
+            pending=self.zeros(chains.PENDING * (chains.DEPTH + 2)),
+            frame=self.zeros(chains.FRAME * (chains.DEPTH + 2)),
             chain=self.zeros(4),
         )
 

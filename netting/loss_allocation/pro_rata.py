@@ -15,7 +15,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 
 class ProRataReason(StrEnum):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from netting.instance import Instance
+from netting.liquidity.instance import Instance
 from netting.queue import Account, order_key
 
 

@@ -7,7 +7,7 @@ and age, then id".
 
 from __future__ import annotations
 
-from netting.instance import Instance
+from netting.liquidity.instance import Instance
 
 ITEMS_MAX = 16
 """Up to so many items every selection is looked at: at most 2^16."""

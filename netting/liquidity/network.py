@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from netting.instance import Instance, Item
 from netting.kernels.compile import SUM_MAX
+from netting.liquidity.instance import Instance, Item
 from netting.queue import Payment
 
 SCALE = 1024

@@ -27,7 +27,7 @@ from typing import Any
 
 from netting.kernels.compile import load, vector
 from netting.model import AMOUNT_MAX, Obligation, canonicalise
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 WORK = 200_000_000
 """Debts gone through before giving up: a circle of banks that owe nearly all to each other loses little in a turn."""

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from netting.loss_allocation.pro_rata import pro_rata
 from netting.model import AMOUNT_MAX
-from netting.pro_rata import pro_rata
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 Account = tuple[str, str]
 """Participant and currency."""
