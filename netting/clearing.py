@@ -119,7 +119,11 @@ def check(
     pre_net_pairs: bool = False,
     conservative: bool = True,
 ) -> None:
-    """Verify clearings by their potentials alone, without looking for a better one. Raises ClearingError."""
+    """Verify clearings by their potentials alone, without looking for a better one. Raises ClearingError.
+
+    The other arguments are those of `clear`, whose errors are raised for obligations that can't be cleared. O(n log n),
+    for the queue's order.
+    """
     money = dict(liquidity or {})
     by_currency_claimed = {clearing.currency: clearing for clearing in clearings}
     by_currency: defaultdict[str, list[Payment]] = defaultdict(list)

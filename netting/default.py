@@ -71,12 +71,12 @@ def dry_run(
     set_off: bool = True,
     work: int = WORK,
 ) -> DryRun:
-    """Return the alternatives for the default of `defaulters`, in every currency of the obligations.
+    """Return the alternatives for the default of `defaulters`, in every currency of the obligations, alphabetically.
 
-    `shortfalls`: what a defaulter can't pay of its net debit; all of it if absent. `caps`: the net debit caps that an
-    unwinding may exceed. In the clearing payments a defaulter has what it can pay of its net debit, a survivor its own
-    net debit or what `cash` says if that is more; with `set_off` the two debts of a pair are set off first. Raises
-    RefusedError and ObligationRefusedError.
+    Amounts are minor units, by participant and currency. `shortfalls`: what a defaulter can't pay of its net debit; all
+    of it if absent. `caps`: the net debit caps that an unwinding may exceed. In the clearing payments a defaulter has
+    what it can pay of its net debit, a survivor its own net debit or what `cash` says if that is more; with `set_off`
+    the two debts of a pair are set off first; `work` bounds them. Raises RefusedError and ObligationRefusedError.
     A function of the sets given: no order matters but that of the waterfall's layers.
     """
     ordered = canonicalise(obligations)

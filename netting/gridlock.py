@@ -68,7 +68,7 @@ def resolve(
     work: int = WORK,
     at: int | None = None,
 ) -> Resolution:
-    """Choose the payments that settle now.
+    """Choose the payments that settle now; amounts are minor units, `work` counts looks at entries of vectors.
 
     A function of the set of payments, the limits, the mode, the work and the moment `at`: the same on every machine.
     More work never gives a smaller value or a greater bound. Values in different currencies add up only by rates
@@ -97,7 +97,10 @@ def resolve(
 
 
 def check(payments: Iterable[Payment], limits: Limits, certificate: Certificate, *, at: int | None = None) -> None:
-    """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says."""
+    """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says.
+
+    Raises QueueRefusedError for payments or limits that can't be worked with. O(leaves · (items + rows)).
+    """
     proof.check(instance_of(due(canonical_queue(payments, limits), at), limits), certificate)
 
 

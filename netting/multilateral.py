@@ -1,4 +1,7 @@
-"""Multilateral netting: each participant's claims and debts of a currency become one position against all others."""
+"""Multilateral netting: each participant's claims and debts of a currency become one position against all others.
+
+Amounts are minor units. Source: BIS, Report of the Committee on Interbank Netting Schemes (Lamfalussy report), 1990.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +83,7 @@ def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:
     """Net a batch of single obligations exactly, currency by currency in alphabetical order.
 
     The order of the obligations doesn't matter. A participant has a position where it receives or pays anything.
+    Nothing is refused: a batch is checked when it is made. O(n + participants · currencies).
     """
     nets, pairs = multilateral(batch), bilateral(batch)
     receives, pays = _integers(nets.receives), _integers(nets.pays)

@@ -20,7 +20,7 @@ from itertools import groupby
 
 from netting.model import AMOUNT_MAX
 from netting.refusal import RefusedError
-from netting.zero_sum import groups
+from netting.zero_sum import BoundProof, groups
 
 
 class PlanReason(StrEnum):
@@ -54,11 +54,11 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class DirectTransfers:
-    """Transfers bank to bank, in canonical order, and the fewest that any plan can have, proven as `why` says."""
+    """Transfers bank to bank, in canonical order, and the fewest that any plan can have, proven as `proof` says."""
 
     transfers: tuple[Transfer, ...]
     lower_bound: int
-    proof: str
+    proof: BoundProof
 
     @property
     def gap(self) -> int:
@@ -84,7 +84,8 @@ def plan(nets: Iterable[Net], *, account: str, participants: frozenset[str] | No
     """Plan the settlement of each currency, in alphabetical order. Raises RefusedError.
 
     `account` is the name of the settlement account, and no participant's. If `participants` is given, nobody else
-    may be named. A net of zero needs no movement. Every order of the same nets gives the same plan.
+    may be named. A net of zero needs no movement. Every order of the same nets gives the same plan. For n nets of a
+    currency O(n²), and 2^20 subsets at most for the last 20 of them.
     """
     ordered = sorted(nets)
     _check(ordered, account, participants)
@@ -110,9 +111,7 @@ def _direct(nets: list[Net], debtors: int, creditors: int) -> DirectTransfers:
     transfers = sorted(transfer for members in partition.members for transfer in _match([nets[at] for at in members]))
     by_groups = len(nets) - partition.most
     if max(debtors, creditors) > by_groups:
-        return DirectTransfers(
-            tuple(transfers), max(debtors, creditors), "every debtor pays and every creditor is paid"
-        )
+        return DirectTransfers(tuple(transfers), max(debtors, creditors), BoundProof.EVERY_NET_MOVES)
     return DirectTransfers(tuple(transfers), by_groups, partition.proof)
 
 

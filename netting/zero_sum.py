@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import combinations
 
 from netting.kernels.compile import load, vector
@@ -27,16 +28,29 @@ _COMPILED_FROM = 12
 """From this many nets on, compiling pays."""
 
 
+class BoundProof(StrEnum):
+    """Why there can't be more groups, and so not fewer transfers, the strongest proof first."""
+
+    NOTHING_TO_SETTLE = "nothing to settle"
+    ALL_PAIRS = "every net has an equal and opposite one"
+    ALL_SUBSETS = "all subsets were looked at"
+    GROUPS_OF_FOUR = "after pairs, a group has a debtor, a creditor and 4 members or more"
+    """No three nets that are left sum to zero."""
+    GROUPS_OF_THREE = "after pairs, a group has a debtor, a creditor and 3 members or more"
+    EVERY_NET_MOVES = "every debtor pays and every creditor is paid"
+    """Of transfers only, where these are more than nets less groups."""
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """A partition into groups that each sum to zero, and the most groups that any partition can have.
 
-    A member is the place of a net in the sequence given. `why` says how the bound was proven.
+    A member is the place of a net in the sequence given. `proof` says how the bound was proven.
     """
 
     members: tuple[tuple[int, ...], ...]
     most: int
-    proof: str
+    proof: BoundProof
 
 
 def groups(nets: Sequence[int]) -> Groups:
@@ -45,18 +59,18 @@ def groups(nets: Sequence[int]) -> Groups:
     A function of the sequence: the caller puts it in canonical order.
     """
     if not nets:
-        return Groups((), 0, "nothing to settle")
+        return Groups((), 0, BoundProof.NOTHING_TO_SETTLE)
     pairs, unpaired = _pairs(nets)
     if not unpaired:
-        return Groups(tuple(pairs), len(pairs), "every net has an equal and opposite one")
+        return Groups(tuple(pairs), len(pairs), BoundProof.ALL_PAIRS)
     if len(unpaired) <= EXACT_MAX:
         exact = _exact(nets, unpaired)
-        return Groups((*pairs, *exact), len(pairs) + len(exact), "all subsets were looked at")
+        return Groups((*pairs, *exact), len(pairs) + len(exact), BoundProof.ALL_SUBSETS)
     triples, last, complete = _triples(nets, unpaired)
     debtors = sum(nets[at] < 0 for at in unpaired)
     smallest = 4 if complete and not triples else 3
     most = min(debtors, len(unpaired) - debtors, len(unpaired) // smallest)
-    proof = f"after pairs, a group has a debtor, a creditor and {smallest} members or more"
+    proof = BoundProof.GROUPS_OF_FOUR if smallest == 4 else BoundProof.GROUPS_OF_THREE
     parts = _exact(nets, last) if last and len(last) <= EXACT_MAX else [tuple(last)] if last else []
     return Groups((*pairs, *triples, *parts), len(pairs) + most, proof)
 

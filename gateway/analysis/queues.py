@@ -200,8 +200,8 @@ class LimitsReader:
             check_participants(self.source, participants)
             self._participants = frozenset(participants)
 
-    def _units(self, written: Units, member: str, at: str = "") -> int:
-        return units(self.source, written, member=member, at=at)
+    def _units(self, text: Units, member: str, at: str = "") -> int:
+        return units(self.source, text, member=member, at=at)
 
     def _amounts(self, member: str, suffix: str) -> dict[Account, int]:
         """Return amounts by account. One without a currency is refused where it could be in several."""

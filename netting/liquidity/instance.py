@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from netting.queue import Account, Limits, Payment, link_groups
@@ -20,11 +21,24 @@ from netting.queue import Account, Limits, Payment, link_groups
 PPM = 1_000_000
 
 
+class RowKind(StrEnum):
+    """What must not run out."""
+
+    ACCOUNT = "account"
+    """What an account may pay out."""
+    UNRESERVED = "unreserved"
+    """The part of it that isn't kept for urgent payments."""
+    BILATERAL = "bilateral"
+    """What one bank may pay another net."""
+    POSITION = "position"
+    """Nothing: the row of an account without a limit, whose position an aggregate has to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One limit: `kind` is account, unreserved, bilateral or position; `of` names what it limits; `room` ≥ 0."""
+    """One limit: `of` names what it limits (participant and currency, or debtor, creditor and currency), `room` ≥ 0."""
 
-    kind: str
+    kind: RowKind
     of: tuple[str, ...]
     room: int
 
@@ -163,18 +177,18 @@ class _Rows:
         for account in sorted(accounts):
             balance, cap = limits.balances.get(account, 0), limits.cap(account)
             if cap is not None:
-                self._add(self._account, account, "account", account, max(0, balance + cap))
+                self._add(self._account, account, RowKind.ACCOUNT, account, max(0, balance + cap))
                 if reserved := limits.reserved.get(account, 0):
-                    self._add(self._unreserved, account, "unreserved", account, max(0, balance + cap - reserved))
+                    self._add(self._unreserved, account, RowKind.UNRESERVED, account, max(0, balance + cap - reserved))
             elif account[0] in limited:
-                self._add(self._account, account, "position", account, plenty)
+                self._add(self._account, account, RowKind.POSITION, account, plenty)
             if account in self._account:
                 self._above[account] = self.rows[self._account[account]].room - balance
         pairs = {(p.debtor, p.creditor, p.currency) for p in payments}
         for key in sorted(pairs & limits.bilateral.keys()):
-            self._add(self._bilateral, key, "bilateral", key, limits.bilateral[key])
+            self._add(self._bilateral, key, RowKind.BILATERAL, key, limits.bilateral[key])
 
-    def _add(self, index: dict[Any, int], key: Any, kind: str, of: tuple[str, ...], room: int) -> None:
+    def _add(self, index: dict[Any, int], key: Any, kind: RowKind, of: tuple[str, ...], room: int) -> None:
         index[key] = len(self.rows)
         self.rows.append(Row(kind, of, room))
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from netting.kernels.compile import SUM_MAX
-from netting.liquidity.instance import Instance, Item
+from netting.liquidity.instance import Instance, Item, RowKind
 from netting.queue import Payment
 
 SCALE = 1024
@@ -70,14 +70,14 @@ class _Builder:
         self._account: dict[tuple[str, ...], int] = {}
         self._unreserved: dict[tuple[str, ...], int] = {}
         self._bilateral: dict[tuple[str, ...], tuple[int, str]] = {}
-        self._limited = {row.of for row in instance.rows if row.kind == "bilateral"}
+        self._limited = {row.of for row in instance.rows if row.kind is RowKind.BILATERAL}
 
     def network(self) -> Network:
         for at, row in enumerate(self._instance.rows):
-            if row.kind == "account":
+            if row.kind is RowKind.ACCOUNT:
                 self._account[row.of] = node = self._node(row.room)
                 self._shares[at] = (node, -1)
-            elif row.kind == "unreserved":
+            elif row.kind is RowKind.UNRESERVED:
                 account = self._account[row.of]
                 # The row's room comes in here; the rest of the account's is reserved.
                 self._unreserved[row.of] = node = self._node(row.room)
@@ -85,7 +85,7 @@ class _Builder:
                 self._shares[at] = (node, account)
                 self._arcs.append(Arc(node, account, self._plenty, 0, -1))
         for at, row in enumerate(self._instance.rows):
-            if row.kind == "bilateral":
+            if row.kind is RowKind.BILATERAL:
                 self._add_bilateral(at, row.of, row.room)
         singles = [self._single(item) for item in self._instance.items]
         scale = 1

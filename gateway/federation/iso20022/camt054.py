@@ -101,7 +101,10 @@ class Notification:
 
 
 def notification(entry: Notification) -> bytes:
-    """Return the message that tells a participant of an entry on its account."""
+    """Return the message that tells a participant of an entry on its account. Raises `MessageRefused`.
+
+    That is for an amount of zero or of more than 18 digits, or a currency that ISO 4217 doesn't have.
+    """
     header = Header(entry.sender, entry.participant, entry.message_id, entry.created_at)
     refs: list[Node] = [("MsgId", entry.settlement), ("ClrSysRef", entry.cycle)]
     entry_nodes: list[Node] = [

@@ -89,7 +89,10 @@ def status_report(
     reference: str | None = None,
     settled_at: datetime | None = None,
 ) -> bytes:
-    """Return the answer to a settlement request, from the one it was addressed to."""
+    """Return the answer to a settlement request, from the one it was addressed to. Raises `MessageRefused`.
+
+    That is for a status without what must come with it. Lines of the reason are cut at 105 characters.
+    """
     _check(status, reason_code, reference, settled_at)
     header = Header(request.receiver, request.sender, message_id, created_at)
     reason: list[Node] | None = None

@@ -29,9 +29,12 @@ class MessageReason(StrEnum):
     DEBITS_CREDITS_DIFFER = "debits_credits_differ"
 
 
+_STATUS = {MessageReason.MESSAGE_TOO_LARGE: 413}
+"""422 for all others: the message was read, and isn't what it claims to be."""
+
+
 class MessageRefused(Refusal):
     """A message that cannot be taken as what it claims to be. `pointer` is the path of the element at fault."""
 
     def __init__(self, reason: MessageReason, detail: str, *, pointer: str | None = None) -> None:
-        status = 413 if reason is MessageReason.MESSAGE_TOO_LARGE else 422
-        super().__init__(reason, detail, status=status, pointer=pointer)
+        super().__init__(reason, detail, status=_STATUS.get(reason, 422), pointer=pointer)
