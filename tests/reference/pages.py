@@ -26,13 +26,13 @@ from gateway.federation.identity.trust import TrustReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.money import AmountReason
 from netting.advice import AdviceReason
-from netting.clearing_vector import ClearingReason
 from netting.default import DefaultReason
+from netting.loss_allocation.clearing_vector import ClearingReason
+from netting.loss_allocation.pro_rata import ProRataReason
+from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
-from netting.pro_rata import ProRataReason
 from netting.queue import ActionReason, QueueReason
-from netting.waterfall import WaterfallReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
