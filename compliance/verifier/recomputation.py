@@ -17,6 +17,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Verdict, worst
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
 from compliance.cycle.result import BY_NETTING, InconsistentInputError, inconsistency, instructions, net_cycle
+from compliance.cycle.states import State
 from compliance.export.record import CycleRecord
 from compliance.statements import CycleCut, NettingResult, PositionStatement
 from compliance.trust import Signers
@@ -28,8 +29,8 @@ from netting.queue import QueueRefusedError
 Lane = tuple[str, tuple[str, str]]
 """Currency and pair."""
 
-RESULT_STATES = frozenset({"netted", "approved", "instructed", "deferred", "settled", "final"})
-INSTRUCTED_STATES = frozenset({"instructed", "deferred", "settled", "final"})
+INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
+RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 
 
 # --- step 6 -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,6 +16,7 @@ from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.cycle.result import instructions, net_cycle
+from compliance.cycle.states import State, Trigger
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
@@ -64,6 +66,26 @@ RULEBOOK = rulebook()
 AT = "2026-03-02T09:00:00.000000Z"
 ROOT = "ab" * 32
 LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
+
+
+STEPS_TAKEN = (
+    (Trigger.CUT_OFF_REACHED, State.CUT_OFF),
+    (Trigger.CUTS_CLOSED, State.ATTESTING),
+    (Trigger.ATTESTATION_CLOSED, State.MATCHED),
+    (Trigger.NETTED, State.NETTED),
+    (Trigger.APPROVED, State.APPROVED),
+    (Trigger.INSTRUCTIONS_SIGNED, State.INSTRUCTED),
+    (Trigger.AGENT_SETTLED, State.SETTLED),
+    (Trigger.FINALITY_SIGNED, State.FINAL),
+)
+
+
+def chained(events: Iterable[LoggedEvent]) -> tuple[LoggedEvent, ...]:
+    """Return events that name each other as predecessors, whatever they named before; the first stays as it is."""
+    linked: list[LoggedEvent] = []
+    for event in events:
+        linked.append(replace(event, prev_hash=linked[-1].hash) if linked else event)
+    return tuple(linked)
 
 
 def generate_keys() -> dict[str, SigningKey]:
@@ -225,29 +247,16 @@ class Scheme:
         return tuple(LaneCut(sender=sender, currency=currency, last_sequence=3) for sender, currency in lanes[receiver])
 
     def events(self, cycle: str) -> tuple[LoggedEvent, ...]:
-        steps = [
-            "opened",
-            "cut_off",
-            "attesting",
-            "break",
-            "matched",
-            "netted",
-            "approved",
-            "instructed",
-            "settled",
-            "final",
+        other = OTHER_CYCLE if cycle == CYCLE else CYCLE
+        steps: list[tuple[str, str, dict[str, object]]] = [
+            ("cycle.opened", cycle, {}),
+            *((f"cycle.{state}", cycle, {"state": state, "happening": trigger}) for trigger, state in STEPS_TAKEN),
         ]
-        told = [(f"cycle.{step}", cycle) for step in steps]
-        told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE))
-        events: list[LoggedEvent] = []
-        for number, (kind, of) in enumerate(told, 17):
-            previous = events[-1].hash if events else ROOT
-            events.append(
-                LoggedEvent(
-                    id=number, type=kind, at=AT, cycle=of, data={"n": number}, audience=None, prev_hash=previous
-                )
-            )
-        return tuple(events)
+        steps.insert(2, ("cycle.opened", other, {}))
+        steps.insert(4, ("cycle.break", cycle, {"revision": 1}))
+        return chained(LoggedEvent(
+            id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT
+        ) for number, (kind, of, data) in enumerate(steps, 17))  # fmt: skip
 
     def export(self, record: CycleRecord) -> bytes:
         return build_export(record, self.keys[COORDINATOR])

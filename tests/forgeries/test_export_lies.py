@@ -12,6 +12,7 @@ from clearing import (
     A,
     B,
     D,
+    chained,
     export,
     honest,
     refused,
@@ -27,7 +28,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.certificate import Certificate, CertificateNode
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
-from compliance.event_log import GENESIS
+from compliance.event_log import GENESIS, LoggedEvent
 from compliance.export.archive import pack, unpack
 from compliance.export.record import Equivocation
 from compliance.statements import (
@@ -99,6 +100,33 @@ def test_events() -> None:
         assert (error.step, error.finding) == (4, Finding.CHAIN_BROKEN)
     assert lied(events=events[:-1]).finding is Finding.STATE_CONTRADICTED
     assert events[0].prev_hash != GENESIS
+
+
+def test_a_log_with_steps_that_no_cycle_takes() -> None:
+    events = honest().events
+    at = {event.type: place for place, event in enumerate(events) if event.cycle == CYCLE}
+
+    def told(kind: str, **data: object) -> tuple[LoggedEvent, ...]:
+        place = at[kind]
+        changed = replace(events[place], data={**events[place].data, **data})
+        return (*events[:place], changed, *events[place + 1 :])
+
+    def without(kind: str) -> tuple[LoggedEvent, ...]:
+        rest = (*events[: at[kind]], *events[at[kind] + 1 :])
+        return tuple(replace(event, id=events[0].id + place) for place, event in enumerate(rest))
+
+    for forged in (
+        without("cycle.netted"),
+        without("cycle.approved"),
+        told("cycle.approved", happening="released"),
+        told("cycle.approved", happening="retries_used_up"),
+        told("cycle.approved", happening="approved_by_nobody"),
+        told("cycle.approved", happening=None),
+        (*events, replace(events[-1], id=events[-1].id + 1)),
+        (*events, replace(events[0], id=events[-1].id + 1)),
+    ):
+        error = lied(events=chained(forged))
+        assert (error.step, error.finding) == (4, Finding.STATE_CONTRADICTED), error
 
 
 @pytest.mark.parametrize("name", ["cuts", "statements", "screenings", "receipts"])

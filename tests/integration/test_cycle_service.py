@@ -37,7 +37,7 @@ from gateway.agent.ledger import Ledger
 from gateway.coordinator.app import own_application
 from gateway.coordinator.cycles.driver import Driver
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.tables import cycles
+from gateway.coordinator.log import events
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import ApprovalRule, Rulebook, SettlementRule
@@ -164,7 +164,8 @@ async def test_four_banks_clear_two_currencies(found: Found) -> None:
         for state in ("cut_off", "attesting", "matched", "netted", "approved", "instructed", "settled", "final")
     ]
     async with transaction(house.engine) as conn:
-        assert replay(await cycles.happenings(conn, cycle)) is State.FINAL
+        history = await events.of_cycle(conn, cycle)
+    assert replay((event.type, event.data) for event in history) is State.FINAL
 
 
 async def test_the_next_cycle_goes_on_where_this_one_settled(found: Found) -> None:

@@ -269,14 +269,14 @@ def cycle_and_member_states() -> str:
         "# States of cycles and participants\n\n"
         + MADE
         + "\n## A cycle\n\n[The life of a cycle](../concepts/cycle-life-cycle.md) tells the story.\n\n"
-        + _transitions(cycle_states.TRANSITIONS, "happening")
+        + _transitions(cycle_states.TRANSITIONS, "trigger")
         + "\n## A participant\n\nEach step is an operator's, and needs a reason.\n\n"
         + _transitions(lifecycle.TRANSITIONS, "step")
     )
 
 
 def _transitions(transitions: Mapping[Any, StrEnum], what: str) -> str:
-    rows = ((_state(was), f"`{happening.value}`", _state(then)) for (was, happening), then in transitions.items())
+    rows = ((_state(was), f"`{trigger.value}`", _state(then)) for (was, trigger), then in transitions.items())
     return table(("state", what, "then"), rows)
 
 

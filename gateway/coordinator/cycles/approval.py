@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from compliance.cycle.checks import Check, worst
-from compliance.cycle.states import TRANSITIONS, Happening
+from compliance.cycle.states import TRANSITIONS, Trigger
 from compliance.statements import NettingResult
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.tables.cycles import Cycle
@@ -16,12 +16,12 @@ from gateway.federation.messages.proposals import ProposalAction
 
 PROPOSAL_LIFETIME_S = 3_600
 
-HAPPENINGS: dict[ProposalAction, Happening] = {
-    "approve": Happening.APPROVED,
-    "hold": Happening.HELD,
-    "release": Happening.RELEASED,
-    "abandon": Happening.ABANDONED,
-    "unwind": Happening.DEFAULT_UNWOUND,
+TRIGGERS: dict[ProposalAction, Trigger] = {
+    "approve": Trigger.APPROVED,
+    "hold": Trigger.HELD,
+    "release": Trigger.RELEASED,
+    "abandon": Trigger.ABANDONED,
+    "unwind": Trigger.DEFAULT_UNWOUND,
 }
 """What confirming a proposal does to its cycle."""
 
@@ -46,8 +46,8 @@ def needs_four_eyes(result: NettingResult, checks: Iterable[Check], rule: Approv
 
 def require_possible(action: ProposalAction, cycle: Cycle) -> None:
     """Refuse an action that the cycle's state doesn't allow. Raises Refusal `action_impossible`."""
-    if (cycle.state, HAPPENINGS[action]) not in TRANSITIONS:
-        states = [state.value for state, happening in TRANSITIONS if happening is HAPPENINGS[action]]
+    if (cycle.state, TRIGGERS[action]) not in TRANSITIONS:
+        states = [state.value for state, trigger in TRANSITIONS if trigger is TRIGGERS[action]]
         detail = f"cycle {cycle.id} is {cycle.state}; to {action} takes {' or '.join(states)}"
         raise refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator.cycles.approval import (
-    HAPPENINGS,
     PROPOSAL_LIFETIME_S,
+    TRIGGERS,
     require_decidable,
     require_participants,
     require_possible,
@@ -113,7 +113,7 @@ class Approvals:
                     "proposal": proposal.id,
                     "result": cycle.result,
                 }  # fmt: skip
-                await cycles.move(conn, cycle, HAPPENINGS[proposal.action], data=moved)
+                await cycles.move(conn, cycle, TRIGGERS[proposal.action], data=moved)
         if confirmed:
             self._wake()
         return decided.view(now)
