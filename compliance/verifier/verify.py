@@ -11,7 +11,8 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  6. Both banks of every pair in the result signed the same bytes, up to the cuts; no pair is left out in silence.
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
- 9. Four eyes: no maker was the checker, and what the rulebook asks for was confirmed.
+ 9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
+    confirmed. A failed check takes a release, and a release is no approval.
 10. Finality refers to this result.
 """
 
@@ -46,6 +47,7 @@ from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import check_unwinding, read_editions
 from compliance.verifier.recomputation import (
     check_approval,
+    check_decisions,
     check_finality,
     check_instructions,
     check_matching,
@@ -148,6 +150,7 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         instructed = [check_instructions(edition.record, edition.documents, signers) for edition in editions]
         step_passed(_last(instructed, superseded="sets"))
     with _step(9):
+        check_decisions(record)
         approved = [check_approval(edition.record, edition.documents) for edition in editions]
         unwound = check_unwinding(editions)
         step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")

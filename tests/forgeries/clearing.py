@@ -16,7 +16,7 @@ from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.cycle.result import instructions, net_cycle
-from compliance.cycle.states import State, Trigger
+from compliance.cycle.states import State, Trigger, follow
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
@@ -68,16 +68,14 @@ ROOT = "ab" * 32
 LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
 
 
-STEPS_TAKEN = (
-    (Trigger.CUT_OFF_REACHED, State.CUT_OFF),
-    (Trigger.CUTS_CLOSED, State.ATTESTING),
-    (Trigger.ATTESTATION_CLOSED, State.MATCHED),
-    (Trigger.NETTED, State.NETTED),
-    (Trigger.APPROVED, State.APPROVED),
-    (Trigger.INSTRUCTIONS_SIGNED, State.INSTRUCTED),
-    (Trigger.AGENT_SETTLED, State.SETTLED),
-    (Trigger.FINALITY_SIGNED, State.FINAL),
-)
+TO_MATCHED = ((Trigger.CUT_OFF_REACHED, {}), (Trigger.CUTS_CLOSED, {}), (Trigger.ATTESTATION_CLOSED, {}))
+TO_FINAL = ((Trigger.INSTRUCTIONS_SIGNED, {}), (Trigger.AGENT_SETTLED, {}), (Trigger.FINALITY_SIGNED, {}))
+BY_RULEBOOK = ((Trigger.NETTED, {}), (Trigger.APPROVED, {"by": "rulebook"}))
+
+
+def approved(result: str, proposal: str = "0190") -> tuple[tuple[Trigger, dict[str, str]], ...]:
+    """Return the steps of a cycle that was netted and approved by two persons."""
+    return ((Trigger.NETTED, {}), (Trigger.APPROVED, {"proposal": proposal, "result": result}))
 
 
 def chained(events: Iterable[LoggedEvent]) -> tuple[LoggedEvent, ...]:
@@ -174,7 +172,7 @@ class Scheme:
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         instructed = instructions(result, pairs, sha256, AGENT)
-        events = self.events(cycle)
+        events = self.events(cycle, approved(sha256))
         cuts = [CycleCut(cycle=cycle, receiver=bank, lanes=self.lanes(bank)) for bank in BANKS]
         liar = replace(self.statement(C, D, 6, 6), cycle=cycle)
         return CycleRecord(
@@ -246,17 +244,19 @@ class Scheme:
         }
         return tuple(LaneCut(sender=sender, currency=currency, last_sequence=3) for sender, currency in lanes[receiver])
 
-    def events(self, cycle: str) -> tuple[LoggedEvent, ...]:
-        other = OTHER_CYCLE if cycle == CYCLE else CYCLE
-        steps: list[tuple[str, str, dict[str, object]]] = [
-            ("cycle.opened", cycle, {}),
-            *((f"cycle.{state}", cycle, {"state": state, "happening": trigger}) for trigger, state in STEPS_TAKEN),
-        ]
-        steps.insert(2, ("cycle.opened", other, {}))
-        steps.insert(4, ("cycle.break", cycle, {"revision": 1}))
-        return chained(LoggedEvent(
-            id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT
-        ) for number, (kind, of, data) in enumerate(steps, 17))  # fmt: skip
+    def events(self, cycle: str, decided: Iterable[tuple[Trigger, dict[str, str]]]) -> tuple[LoggedEvent, ...]:
+        """Return the log of a cycle that came to its approval by the steps `decided`, and with it the next opening."""
+        state = State.OPEN
+        told: list[tuple[str, str, dict[str, object]]] = [("cycle.opened", cycle, {})]
+        for trigger, data in (*TO_MATCHED, *decided, *TO_FINAL):
+            state = follow(state, trigger)
+            told.append((f"cycle.{state}", cycle, {"state": state, "happening": trigger, **data}))
+        told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
+        told.insert(4, ("cycle.break", cycle, {"revision": 1}))
+        return chained(
+            LoggedEvent(id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT)
+            for number, (kind, of, data) in enumerate(told, 17)
+        )
 
     def export(self, record: CycleRecord) -> bytes:
         return build_export(record, self.keys[COORDINATOR])

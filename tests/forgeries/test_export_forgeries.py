@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, Signature
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.approval import Action
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack, unpack
 from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, to_files
@@ -75,7 +76,7 @@ def test_a_cycle_that_came_less_far_verifies(state: str, trigger: str) -> None:
     record = honest()
     cut_off = record.events[:3]
     head = cut_off[-1]
-    data = {"state": state, "happening": trigger}
+    data = {"state": state, "happening": trigger, "proposal": "0190"}
     last = LoggedEvent(
         id=head.id + 1, type=f"cycle.{state}", at=AT, cycle=CYCLE, data=data, audience=(A,), prev_hash=head.hash
     )
@@ -83,6 +84,7 @@ def test_a_cycle_that_came_less_far_verifies(state: str, trigger: str) -> None:
         record,
         state=state,
         events=(*cut_off, last),
+        proposals=(replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None),),
         result=None,
         instructions=(),
         receipts=(),

@@ -13,6 +13,7 @@ from clearing_house import AGENT, ALFA, BANKS, BETA, DELT, GAMA, House, rulebook
 from test_cycle_service import Found, anchor_of, events_of, found, reasons, refused, result_of
 
 from compliance.crypto import canonical
+from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.result import PARTICIPANT_DEFAULT
 from compliance.cycle.states import State, replay
 from compliance.export import archive
@@ -22,7 +23,7 @@ from compliance.verifier.verify import VerificationError
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.log import events
-from gateway.coordinator.rulebook import ApprovalRule, SettlementRule, load
+from gateway.coordinator.rulebook import SettlementRule, load
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.storage.database import transaction
 

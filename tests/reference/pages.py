@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.cycle import states as cycle_states
+from compliance.cycle.approval import DecisionRefusal
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.verifier.documents import Finding
@@ -57,7 +58,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,

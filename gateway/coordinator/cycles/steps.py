@@ -15,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
+from compliance.cycle.approval import four_eyes_causes, needed_decision
+from compliance.cycle.checks import worst
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
-from compliance.cycle.result import BY_NETTING, instructions, net_cycle
+from compliance.cycle.result import BY_NETTING, instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import running_checks, settlement
-from gateway.coordinator.cycles.approval import needs_four_eyes
 from gateway.coordinator.cycles.settlement import (
     Answer,
     NoAnswerError,
@@ -216,7 +217,11 @@ class Steps:
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""
         result = await results.find(conn, cycle.id)
-        if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
+        if result is None:
+            return None
+        settling = settling_minor(result.document)
+        causes = four_eyes_causes(rulebook.approval, settling, checks_passed=worst(result.checks) == "pass")
+        if needed_decision(cycle.state, causes) is not None:
             return None
         data = {"result": result.sha256, "by": "rulebook"}
         return await cycles.move(conn, cycle, Trigger.APPROVED, data=data)
