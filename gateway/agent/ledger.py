@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
 import asyncpg
 
 from gateway.agent.settlement import Account, Rejected, Transfer, decide, fingerprint
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.iso20022 import Notification, SettlementRequest, notification, status_report
 from gateway.federation.messages import settlement as api
 from gateway.federation.money import EXPONENTS
@@ -25,14 +24,16 @@ from gateway.federation.money import EXPONENTS
 _NOTIFICATION_ORDER = 1
 
 
-class LedgerReason(StrEnum):
+class LedgerReason(RefusalReason):
     """Why the agent refuses what its staff or a sender asks for, in order of precedence."""
 
-    CURRENCY_UNKNOWN = "currency_unknown"
-    ACCOUNT_UNKNOWN = "account_unknown"
-    ACCOUNT_EXISTS = "account_exists"
-    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
-    INSUFFICIENT_FUNDS = "insufficient_funds"
+    NOT_YOURS = "not_yours", 403
+    """It is another participant's account."""
+    CURRENCY_UNKNOWN = "currency_unknown", 422
+    ACCOUNT_UNKNOWN = "account_unknown", 404
+    ACCOUNT_EXISTS = "account_exists", 409
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict", 422
+    INSUFFICIENT_FUNDS = "insufficient_funds", 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Ledger:
         )
         if row["fingerprint"] != asked:
             detail = f"message id {request.message_id} was used for another request"
-            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail, status=422)
+            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail)
         answer: bytes = row["document"]
         return answer
 
@@ -180,7 +181,7 @@ class Ledger:
         Raises `Refusal`: currency_unknown, account_exists (with another overdraft limit).
         """
         if opening.currency not in EXPONENTS:
-            raise Refusal(LedgerReason.CURRENCY_UNKNOWN, "not an active ISO 4217 currency", status=422)
+            raise Refusal(LedgerReason.CURRENCY_UNKNOWN, "not an active ISO 4217 currency")
         limit = int(opening.overdraft_limit_minor)
         insert = (
             "INSERT INTO account (kind, participant, currency, overdraft_limit, opened_by)"
@@ -211,7 +212,7 @@ class Ledger:
             by_owner = {account.participant: account for account in accounts}
             if participant == self._bic or participant not in by_owner:
                 detail = f"{participant} has no account in {funding.currency}"
-                raise Refusal(LedgerReason.ACCOUNT_UNKNOWN, detail, status=404)
+                raise Refusal(LedgerReason.ACCOUNT_UNKNOWN, detail)
             account = by_owner[participant]
             if account.balance + amount < -account.overdraft_limit and amount < 0:
                 raise Refusal(LedgerReason.INSUFFICIENT_FUNDS, "the account has not that much to give back")
@@ -229,7 +230,7 @@ class Ledger:
         )
         asked = (participant, funding.currency, int(funding.amount_minor))
         if (row["participant"], row["currency"], row["amount"]) != asked:
-            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, "this id was used for another funding", status=422)
+            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, "this id was used for another funding")
         entry = Entry(row["id"], "funding", row["value_date"], row["posted_at"])
         return api.FundingReceipt(id=funding.id, reference=entry.reference, balance_minor=str(row["balance"]))
 

@@ -328,3 +328,13 @@ async def test_a_restart_keeps_the_keys_and_publishes_a_new_address(new_database
     with pytest.raises(Refusal, match="key_unknown"):
         await stranger.found("Another clearing house")
     await stranger.engine.dispose()
+
+
+async def test_one_person_has_one_name(coordinator: Coordinator) -> None:
+    await coordinator.client_key("alice", "operator")
+    for spelling in ("Alice", " alice", "\uff41lice"):
+        with pytest.raises(Refusal) as refusal:
+            await coordinator.client_key(spelling, "auditor")
+        assert (refusal.value.reason, refusal.value.status) == ("name_taken", 409)
+    # The very name gets a new key.
+    await coordinator.client_key("alice", "operator")

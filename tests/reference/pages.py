@@ -214,12 +214,9 @@ def _code(reason: StrEnum) -> str:
 
 ANY_SERVICE = (
     ("instant_malformed", "400", "not an RFC 3339 instant"),
-    ("not_yours", "403", "it belongs to another participant"),
     ("payment_unknown", "404", "no payment with this id"),
-    ("value_date_refused", "422", "not a date, or not one that a cycle can have"),
     ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
     ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
-    ("trust_list_missing", "503", "no trust list has come yet"),
 )
 """Of single services, and not in an enumeration of theirs."""
 

@@ -13,10 +13,11 @@ from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import CYCLE_PATTERN, whole
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, ServiceReason
 from gateway.federation.messages.attestation import Breaks, SenderCuts, StatementSubmission, StatementVerdicts
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -221,14 +222,14 @@ def _before(after: Key | None) -> tuple[date, int] | None:
             return None
         case (str(day), int(number)) if _CURSOR_DATE.fullmatch(day) and 0 < number < 10_000:
             return _date(day), number
-    raise Refusal("cursor_malformed", "not a cursor of this list", status=400)
+    raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
 
 
 def _date(day: str) -> date:
     try:
         return date.fromisoformat(day)
     except ValueError:
-        raise Refusal("value_date_refused", f"{day} isn't a date", status=422) from None
+        raise Refusal(CycleReason.VALUE_DATE_REFUSED, f"{day} isn't a date") from None
 
 
 route_handlers: list[ControllerRouterHandler] = [CycleController, decide, pending_instructions, acknowledge]

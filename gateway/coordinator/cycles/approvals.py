@@ -20,11 +20,12 @@ from compliance.cycle.approval import (
     refusal_of_decision,
 )
 from compliance.statements import NettingResult
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.log import events
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.storage.database import transaction
 
@@ -86,7 +87,7 @@ class Approvals:
         async with transaction(self._engine) as conn:
             found = await proposals.find(conn, proposal_id)
             if found is None:
-                raise refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
+                raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
             # The cycle first, as everywhere, so that nobody waits for each other.
             cycle = await cycles.find(conn, found.cycle, lock=True)
             proposal = await proposals.find(conn, proposal_id, lock=True) or found
@@ -131,20 +132,20 @@ def require_participants(action: Action, participants: Collection[str], result: 
     """
     if action is not Action.UNWIND:
         if participants:
-            raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
+            raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
         return
     if not participants:
-        raise refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
+        raise Refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
     taking_part = {one.participant for of in (() if result is None else result.results) for one in of.positions}
     for bank in sorted(set(participants) - taking_part):
-        raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
+        raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 
 
 def _require_possible(action: Action, cycle: Cycle) -> None:
     """Refuse an action that the cycle's state doesn't allow. Raises Refusal `action_impossible`."""
     if action not in possible_actions(cycle.state):
         detail = f"cycle {cycle.id} is {cycle.state}; to {action} takes {' or '.join(possible_states(action))}"
-        raise refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
+        raise Refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
 
 
 def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: datetime) -> None:
@@ -161,12 +162,12 @@ def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: d
     match why:
         case None:
             return
-        case DecisionRefusal.DECIDED:
+        case DecisionRefusal.PROPOSAL_DECIDED:
             detail = f"{proposal.decided_by} decided already: {proposal.decision}"
-        case DecisionRefusal.EXPIRED:
+        case DecisionRefusal.PROPOSAL_EXPIRED:
             detail = "the proposal was valid for an hour; make a new one"
         case DecisionRefusal.MAKER_IS_CHECKER:
             detail = f"{checker} made the proposal; somebody else decides"
-        case DecisionRefusal.STALE:
+        case DecisionRefusal.PROPOSAL_STALE:
             detail = f"cycle {cycle.id} has another result than when this was proposed"
-    raise refusal(CycleReason(why), detail)
+    raise Refusal(CycleReason[why.name], detail)

@@ -23,7 +23,7 @@ from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.batching import Together
 from gateway.coordinator.cycles.judgement import Submitted, Verdicts, place_all, verdicts
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
     Lane,
@@ -62,7 +62,7 @@ class _Callers:
         keys = await cycles.signing_keys(conn, banks)
         if not keys:
             # Whether there is such a cycle isn't a stranger's to know.
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
         return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
 
     @property
@@ -72,10 +72,10 @@ class _Callers:
     def require(self, bank: str) -> _Keys:
         """Return the keys of an active participant of the cycle. Raises Refusal."""
         if bank not in self.keys:
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
         if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
             detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, detail)
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, detail)
         return self.keys[bank]
 
 
@@ -129,7 +129,7 @@ class Attestation:
                     digests, envelopes = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
                     await self._keep_equivocation(conn, cycle_id, bank, digests, envelopes)
                     detail = f"{bank} signed another cut for cycle {cycle_id} before"
-                    answers.append(refusal(CycleReason.EQUIVOCATION, detail))
+                    answers.append(Refusal(CycleReason.EQUIVOCATION, detail))
             if added:
                 await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
             complete = added and (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
@@ -195,7 +195,7 @@ class Attestation:
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.ATTESTING:
-                raise refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
+                raise Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
             revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
             before = await cycles.roster(conn, cycle_id)
             declared = await submissions.declared(conn, cycle_id, banks, before.delivered)
@@ -305,7 +305,7 @@ class Attestation:
             envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
         await self._keep_equivocation(conn, cycle, bank, (digest, second.sha256), (envelope, to_json(second.envelope)))
         detail = f"{bank} signed another revision {revision} for {' '.join(key)} before"
-        return refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
+        return Refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
 
     async def _keep_equivocation(
         self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
@@ -323,16 +323,16 @@ def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) 
     """Refuse unless the cycle is in a state whose deadline hasn't passed."""
     early = (State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)
     if cycle.state in early:
-        raise refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
+        raise Refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
     if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
         closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
-        raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
+        raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
 
 
 def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Refusal | None:
     """Return why a bank's first cut can't be taken in, if so."""
     if cycle.state is not State.CUT_OFF:
-        return refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
+        return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
     try:
         check_cut(cut.document, settled)
     except Refusal as refused:
@@ -349,7 +349,7 @@ def _read_all(
         keys, terms = callers.require(bank), callers.terms
         _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
         if bank not in callers.roster.delivered:
-            raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
+            raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
         statements = [
             read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}")
             for number, envelope in enumerate(submission.statements)

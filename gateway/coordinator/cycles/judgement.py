@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compliance.cycle.matching import Attested, Match, PairKey, Placement, place
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import Declared, ReadScreening, ReadStatement, check_sequences
 from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import StatementVerdict
@@ -71,7 +71,7 @@ def _placed(
             return [], statement
         if placement is Placement.REVISION_REFUSED:
             detail = f"{' '.join(statement.key)}: revision {revision} doesn't follow, or nothing is left to mend"
-            raise refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
+            raise Refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
         if placement is Placement.NEW:
             own[revision] = statement.sha256
             fresh.append(statement)

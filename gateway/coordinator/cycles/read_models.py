@@ -12,12 +12,13 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.matching import PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles as store
 from gateway.coordinator.cycles.tables import pairs, results, settlements, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import AgreedPair
 from gateway.coordinator.registry import limits
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -53,7 +54,7 @@ class Reading:
         async with transaction(self._engine) as conn:
             found = await store.current(conn)
         if found is None:
-            raise refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
+            raise Refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
         return found
 
     async def summaries(
@@ -163,7 +164,7 @@ class Reading:
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
             if cycle.result is None:
-                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+                raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
             found = await results.certificates(conn, cycle.result)
         return Certificates(cycle=cycle_id, certificates=found)
 
@@ -180,7 +181,7 @@ class Reading:
             cycle = await store.find(conn, cycle_id)
             found = await results.find(conn, cycle_id)
         if found is None:
-            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
         return found.envelope
 
     async def finality(self, cycle_id: str) -> Envelope:
@@ -189,7 +190,7 @@ class Reading:
             cycle = await store.find(conn, cycle_id)
             found = await settlements.finality(conn, cycle_id)
         if found is None:
-            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
+            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
         return found
 
 

@@ -16,7 +16,8 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.matching import PairKey
 from compliance.cycle.result import inconsistency
 from compliance.statements import CycleCut, Flow, PositionStatement, ScreeningStatement
-from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal, refusal
+from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
+from gateway.federation.http.problems import Refusal
 
 Lane = tuple[str, str, str]
 """Sender, receiver, currency."""
@@ -89,15 +90,15 @@ def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str
     except EvidenceError as error:
         raise evidence_refusal(error) from error
     if cut.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the cut is of cycle {cut.cycle}")
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the cut is of cycle {cut.cycle}")
     if cut.receiver != bank:
-        raise refusal(CycleReason.WRONG_RECEIVER, f"the cut is of {cut.receiver}")
+        raise Refusal(CycleReason.WRONG_RECEIVER, f"the cut is of {cut.receiver}")
     for lane in cut.lanes:
         if lane.currency not in terms.currencies:
-            raise refusal(CycleReason.WRONG_CURRENCY, f"{lane.currency} isn't cleared in this cycle")
+            raise Refusal(CycleReason.WRONG_CURRENCY, f"{lane.currency} isn't cleared in this cycle")
     order = [(lane.sender, lane.currency) for lane in cut.lanes]
     if order != sorted(set(order)) or any(lane.sender == bank for lane in cut.lanes):
-        raise refusal(CycleReason.INCONSISTENT, "lanes are ordered by sender and currency, each once, none from itself")
+        raise Refusal(CycleReason.INCONSISTENT, "lanes are ordered by sender and currency, each once, none from itself")
     return ReadCut(document=cut, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
@@ -106,7 +107,7 @@ def check_cut(cut: CycleCut, settled: Mapping[Lane, int]) -> None:
     last = {(lane.sender, cut.receiver, lane.currency): lane.last_sequence for lane in cut.lanes}
     for lane, sequence in sorted(settled.items()):
         if lane[1] == cut.receiver and last.get(lane, 0) < sequence:
-            raise refusal(
+            raise Refusal(
                 CycleReason.SEQUENCE_MISMATCH,
                 f"{lane[0]} {lane[2]}: cut at {last.get(lane, 0)}, settled through {sequence}",
             )
@@ -121,18 +122,18 @@ def read_statement(
     except EvidenceError as error:
         raise evidence_refusal(error, pointer=pointer) from error
     if statement.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the statement is of cycle {statement.cycle}", pointer=pointer)
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the statement is of cycle {statement.cycle}", pointer=pointer)
     if bank not in statement.pair or not all(member in terms.participants for member in statement.pair):
         detail = f"{statement.pair[0]} and {statement.pair[1]} aren't a pair of this cycle with the caller"
-        raise refusal(CycleReason.WRONG_PAIR, detail, pointer=pointer)
+        raise Refusal(CycleReason.WRONG_PAIR, detail, pointer=pointer)
     if statement.currency not in terms.currencies:
-        raise refusal(CycleReason.WRONG_CURRENCY, f"{statement.currency} isn't cleared in this cycle", pointer=pointer)
+        raise Refusal(CycleReason.WRONG_CURRENCY, f"{statement.currency} isn't cleared in this cycle", pointer=pointer)
     if (contradiction := inconsistency(statement)) is not None:
-        raise refusal(CycleReason.INCONSISTENT, contradiction, pointer=pointer)
+        raise Refusal(CycleReason.INCONSISTENT, contradiction, pointer=pointer)
     for flow in statement.flows:
         if int(flow.amount_minor) > flow.count * PAYMENT_MAX:
             detail = f"{flow.amount_minor} is more than {flow.count} payments can amount to"
-            raise refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
+            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
     digest = canonical.digest(envelope.payload_bytes())
     return ReadStatement(document=statement, envelope=envelope, sha256=digest, pointer=pointer)
 
@@ -144,9 +145,9 @@ def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mappi
     except EvidenceError as error:
         raise evidence_refusal(error, pointer="/screening") from error
     if screening.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
     if screening.participant != bank:
-        raise refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
+        raise Refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
     return ReadScreening(document=screening, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
@@ -157,7 +158,7 @@ def check_sequences(statement: ReadStatement, declared: Declared) -> None:
     """
     for flow in statement.document.flows:
         if (detail := _mismatch(flow, statement.document.currency, declared)) is not None:
-            raise refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
+            raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
 
 
 def _mismatch(flow: Flow, currency: str, declared: Declared) -> str | None:

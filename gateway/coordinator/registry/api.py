@@ -127,7 +127,7 @@ class ParticipantController(Controller):
         """Set the most that a counterparty may owe a participant net; a participant sets its own limits."""
         caller = request.auth
         if caller.role == "participant" and caller.sub != bic:
-            raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only", status=403)
+            raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only")
         limit = None if data.limit_minor is None else int(data.limit_minor)
         return await registry.set_bilateral_limit(bic, counterparty, currency, limit, by=caller.sub, reason=data.reason)
 

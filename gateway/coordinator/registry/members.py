@@ -40,10 +40,10 @@ async def find(conn: AsyncConnection, bic: str, *, lock: bool = False) -> Member
 
 
 async def require(conn: AsyncConnection, bic: str, *, lock: bool = False) -> MemberRecord:
-    """Return a member; raises Refusal `participant_unknown` with status 404."""
+    """Return a member; raises Refusal `participant_unknown`."""
     found = await find(conn, bic, lock=lock)
     if found is None:
-        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}", status=404)
+        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
     return found
 
 
@@ -188,7 +188,7 @@ async def view(conn: AsyncConnection, bic: str) -> ParticipantView:
     """Return one participant; raises Refusal `participant_unknown`."""
     found = await views(conn, [bic])
     if not found:
-        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}", status=404)
+        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
     return found[0]
 
 

@@ -18,6 +18,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
+from compliance.person import same_person
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import limits, members, trust_list
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
@@ -65,7 +66,7 @@ class Registry:
         async with transaction(self._engine) as conn:
             found = await trust_list.current(conn)
         if found is None:
-            raise Refusal("trust_list_missing", "the coordinator isn't initialised", status=503)
+            raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
         return found
 
     async def settlement_agent(self) -> tuple[str, str] | None:
@@ -90,7 +91,7 @@ class Registry:
     async def change_key(self, bic: str, envelope: Envelope, *, caller: str) -> ParticipantView:
         """Add a key to a member or replace one, as the member signed it."""
         if caller != bic:
-            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only", status=403)
+            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only")
         async with self._publishing() as conn:
             member = await members.require(conn, bic, lock=True)
             if member.status not in KEYS_CHANGE_IN:
@@ -144,7 +145,7 @@ class Registry:
             await self._require_member(conn, bic)
             if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
                 detail = f"{counterparty} isn't another participant"
-                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail, status=404)
+                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail)
             await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
             limit = None if limit_minor is None else str(limit_minor)
             what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
@@ -228,9 +229,17 @@ class Registry:
             return await members.view(conn, application.bic)
 
     async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
-        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
+        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id.
+
+        Raises Refusal `name_taken` for another spelling of a name that is known: two names must be two persons.
+        """
         kid = VerifyingKey(x).kid
         async with transaction(self._engine) as conn:
+            # Nobody adds another one meanwhile.
+            await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
+            for known in (await conn.execute(text("SELECT client_id FROM clients"))).scalars():
+                if known != client_id and same_person(known, client_id):
+                    raise Refusal(RegistryReason.NAME_TAKEN, f"{client_id} is known as {known}")
             stored = await conn.execute(
                 text(
                     "INSERT INTO clients (client_id, role, kid, x)"
@@ -297,7 +306,7 @@ class Registry:
 
     def _require_cleared(self, currency: str) -> None:
         if currency not in self._rulebook.currencies:
-            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook", status=422)
+            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook")
 
 
 async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
@@ -341,7 +350,7 @@ def read_key_change(envelope: Envelope, *, member: str, active: dict[str, Verify
     if new.kid in active:
         raise Refusal(RegistryReason.KEY_KNOWN, "the new key is in force already", pointer="/x")
     if change.member != member:
-        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", status=403, pointer="/member")
+        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", pointer="/member")
     return change
 
 
@@ -349,12 +358,12 @@ def _require_one_for_each_use(offered: tuple[OfferedKey, ...]) -> None:
     uses = [key.use for key in offered]
     if len(set(uses)) != len(uses) or len({key.x for key in offered}) != len(uses) or not {"auth", "sign"} <= set(uses):
         detail = "an auth key and a sign key, and no key or use twice"
-        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, status=422, pointer="/keys")
+        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, pointer="/keys")
 
 
 def _signature_refused(error: Exception) -> Refusal:
     reason = error.reason if isinstance(error, EvidenceError) else "schema_violation"
-    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", status=422, pointer="/payload")
+    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", pointer="/payload")
 
 
 def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger, event_type, follow
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import Cycle as CycleMessage
 
 _COLUMNS = (
@@ -73,7 +74,7 @@ async def find(conn: AsyncConnection, cycle_id: str, *, lock: bool = False) -> C
     query = f"SELECT {_COLUMNS} FROM cycles WHERE id = :id{' FOR UPDATE' if lock else ''}"
     row = (await conn.execute(text(query), {"id": cycle_id})).one_or_none()
     if row is None:
-        raise refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
+        raise Refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
     return _cycle(row)
 
 
