@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from compliance.cycle.carry import CarryReason
+
 PairKey = tuple[str, str, str]
 """Currency and the two banks, sorted."""
 
 MatchStatus = Literal["agreed", "different", "missing"]
-CarryReason = Literal["participant_suspended", "cut_missing", "not_attested", "break"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,15 @@ def place(
 def carry_reason(
     key: PairKey, found: Match | None, *, active: Collection[str], delivered: Collection[str]
 ) -> CarryReason | None:
-    """Return why a pair is carried over, or None for an agreed one, when attestation closes.
+    """Return why a pair is carried over when attestation closes, or None for an agreed one.
 
     `active` are the participants that aren't suspended, `delivered` those whose cut arrived.
     """
     pair = key[1:]
     if not all(bank in active for bank in pair):
-        return "participant_suspended"
+        return CarryReason.PARTICIPANT_SUSPENDED
     if not all(bank in delivered for bank in pair):
-        return "cut_missing"
+        return CarryReason.CUT_MISSING
     if found is not None and found.status == "agreed":
         return None
-    return "break" if found is not None and found.differed else "not_attested"
+    return CarryReason.BREAK if found is not None and found.differed else CarryReason.NOT_ATTESTED

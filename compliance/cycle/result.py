@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
@@ -25,12 +26,6 @@ from compliance.statements import (
 )
 from netting.model import Obligation
 from netting.multilateral import CurrencyNetting, Position, net
-
-NET_DEBIT_CAP = "net_debit_cap"
-BILATERAL_LIMIT = "bilateral_limit"
-PARTICIPANT_DEFAULT = "participant_default"
-BY_NETTING = frozenset({NET_DEBIT_CAP, BILATERAL_LIMIT, PARTICIPANT_DEFAULT})
-"""Why a matched pair is carried over by `net_cycle` itself."""
 
 
 class InconsistentInputError(ValueError):
@@ -100,9 +95,9 @@ def net_cycle(
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
         for reason, lanes in (
-            (PARTICIPANT_DEFAULT, unwound),
-            (BILATERAL_LIMIT, beyond),
-            (NET_DEBIT_CAP, excluded - beyond),
+            (CarryReason.PARTICIPANT_DEFAULT, unwound),
+            (CarryReason.BILATERAL_LIMIT, beyond),
+            (CarryReason.NET_DEBIT_CAP, excluded - beyond),
         )
         for lane in lanes
     )

@@ -5,7 +5,6 @@ Steps 6 to 10 of `compliance.verifier.verify`. Each raises `RefutedError` at the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,13 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_causes, needed_decision
+from compliance.cycle.carry import BY_NETTING, CarryReason
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
+from compliance.cycle.cuts import bounds_of, misfit
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
+from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
 from compliance.cycle.result import (
-    BY_NETTING,
     InconsistentInputError,
     inconsistency,
     instructions,
@@ -35,8 +36,8 @@ from netting.certificate import CertificateError
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
 
-Lane = tuple[str, tuple[str, str]]
-"""Currency and pair."""
+Agreed = Mapping[PairKey, Signed[PositionStatement]]
+"""The statement that both banks of a pair signed alike."""
 
 INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
 RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
@@ -45,76 +46,62 @@ RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 # --- step 6 -----------------------------------------------------------------------------------------------
 
 
-def match(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
-    """Return the agreed statement of each lane that has one: the newest revision that both banks signed alike."""
-    by_lane: defaultdict[Lane, defaultdict[int, dict[str, Signed[PositionStatement]]]]
-    by_lane = defaultdict(lambda: defaultdict(dict))
-    for signed in documents.statements:
-        statement = signed.document
-        by_lane[statement.currency, statement.pair][statement.revision][signed.signer] = signed
-    agreed: dict[Lane, Signed[PositionStatement]] = {}
-    for lane, revisions in by_lane.items():
-        for _, by_bank in sorted(revisions.items(), reverse=True):
-            if len(by_bank) == 2 and len({signed.sha256 for signed in by_bank.values()}) == 1:
-                agreed[lane] = next(iter(by_bank.values()))
-                break
-    return agreed
-
-
-def check_matching(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
+def check_matching(documents: Documents, signers: Signers) -> Agreed:
     """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
-    agreed = match(documents)
-    declared = {
-        (lane.sender, receiver, lane.currency): lane.last_sequence
-        for receiver, cut in documents.cuts.items()
-        for lane in cut.lanes
-    }
-    for lane, signed in agreed.items():
+    matches = match(
+        Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
+        for of in documents.statements
+    )
+    by_digest = {signed.sha256: signed for signed in documents.statements}
+    agreed = {key: by_digest[found.sha256] for key, found in matches.items() if found.sha256 is not None}
+    bounds = bounds_of(documents.cuts.values())
+    for key, signed in agreed.items():
         if (contradiction := inconsistency(signed.document)) is not None:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)}: {contradiction}")
-        for flow in signed.document.flows:
-            last = declared.get((flow.sender, flow.receiver, lane[0]), 0)
-            # Without its receiver's cut a flow ends nowhere in particular; the pair is carried over then.
-            if flow.receiver in documents.cuts and flow.last_sequence != last:
-                detail = f"{_lane(lane)}: ends with payment {flow.last_sequence} of {flow.sender}, its cut with {last}"
-                raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
+        if (detail := misfit(signed.document, bounds)) is not None:
+            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     if documents.result is None:
         return agreed
     result = documents.result.document
-    included = {(one.currency, one.pair): one.sha256 for one in result.statements}
-    carried = {(one.currency, one.pair): one.reason for one in result.carried_over}
-    for lane, sha256 in included.items():
-        if lane not in agreed or agreed[lane].sha256 != sha256:
-            detail = f"{_lane(lane)} is in the result, but both banks didn't sign the statement {sha256}"
+    included = {(one.currency, *one.pair): one.sha256 for one in result.statements}
+    carried = {(one.currency, *one.pair): one.reason for one in result.carried_over}
+    for key, sha256 in included.items():
+        if key not in agreed or agreed[key].sha256 != sha256:
+            detail = f"{_pair(key)} is in the result, but both banks didn't sign the statement {sha256}"
             raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
-    for lane in sorted({(s.document.currency, s.document.pair) for s in documents.statements}):
-        if lane not in included and lane not in carried:
-            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is neither in the result nor carried over")
-    for lane, reason in carried.items():
-        _check_carried(lane, reason, agreed=lane in agreed, cuts=documents.cuts)
+    for key in matches:
+        if key not in included and key not in carried:
+            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is neither in the result nor carried over")
+    for key, reason in carried.items():
+        if reason is CarryReason.PARTICIPANT_SUSPENDED:
+            if not any(signers.was_inactive(bank) for bank in key[1:]):
+                raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is carried over, yet nobody was suspended")
+        else:
+            _check_carried(key, reason, matches.get(key), documents.cuts)
     return agreed
 
 
-def _check_carried(lane: Lane, reason: str, *, agreed: bool, cuts: Mapping[str, CycleCut]) -> None:
-    """Check that the reason for carrying a pair over isn't disproved by the documents."""
+def _check_carried(key: PairKey, reason: CarryReason, found: Match | None, cuts: Mapping[str, CycleCut]) -> None:
+    """Check that a pair is carried over for the reason that the documents give."""
+    expected = carry_reason(key, found, active=key[1:], delivered=cuts)
     if reason in BY_NETTING:
-        if not agreed:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)} is carried over for a limit, but didn't match")
-    elif reason == "cut_missing":
-        if all(bank in cuts for bank in lane[1]):
-            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is carried over, yet both cuts are there")
-    elif agreed and reason in ("break", "not_attested"):
-        raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} matched, yet is carried over as {reason}")
+        if expected is not None:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")
+    elif reason is not expected:
+        detail = f"{_pair(key)} is carried over as {reason}, yet it is {expected or 'matched'}"
+        raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
 
 
-def _lane(lane: Lane) -> str:
-    return f"{lane[0]} {'/'.join(lane[1])}"
+def _pair(key: PairKey) -> str:
+    return f"{key[0]} {'/'.join(key[1:])}"
 
 
 # --- step 7 -----------------------------------------------------------------------------------------------
 
 
-def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lane, Signed[PositionStatement]]) -> str:
+def check_netting(
+    record: CycleRecord, documents: Documents, agreed: Mapping[PairKey, Signed[PositionStatement]]
+) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
     if documents.result is None:
         if record.state in RESULT_STATES:
@@ -124,13 +111,13 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
         return f"no result in state {record.state}"
     result = documents.result.document
     given = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
-    left_out = {(carried.currency, carried.pair) for carried in given}
+    left_out = {(carried.currency, *carried.pair) for carried in given}
     try:
         computed = net_cycle(
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
+            statements=[(signed.sha256, signed.document) for key, signed in agreed.items() if key not in left_out],
             limits=record.limits,
             liquidity=_rules(record).liquidity,
             carried_over=given,
@@ -144,7 +131,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [one.document for lane, one in agreed.items() if lane not in left_out and unwound.isdisjoint(lane[1])]
+    matched = [one.document for key, one in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
     _check_certificates(record, matched, computed.certificates)
     settled = sum(one.gap_minor == "0" for one in result.liquidity)
     return (

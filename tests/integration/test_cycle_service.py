@@ -28,8 +28,8 @@ from sqlalchemy import text
 from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.limits import Prefunding
-from compliance.cycle.result import BILATERAL_LIMIT, NET_DEBIT_CAP
 from compliance.cycle.states import State, replay
 from compliance.statements import NettingResult, PositionStatement, SettlementFinality, SettlementInstruction
 from compliance.trust import Anchor
@@ -309,6 +309,7 @@ async def test_a_bank_that_cuts_and_then_goes_away_is_carried_over(found: Found)
     house.clock.pass_s(301)
     assert await service.advance(cycle) is State.FINAL
     assert set(reasons(await result_of(service, cycle)).values()) == {"not_attested"}
+    verify(await service.export(cycle), anchor_of(house))
     late = service.attestation.submit_statements(DELT, cycle, house.submission(cycle, DELT))
     assert await refused(late) == "deadline_passed"
 
@@ -324,6 +325,7 @@ async def test_a_bank_suspended_in_mid_cycle_is_neither_heard_nor_waited_for(fou
     await house.attest(service, cycle, [ALFA, BETA, GAMA])
     assert await service.advance(cycle) is State.FINAL
     assert set(reasons(await result_of(service, cycle)).values()) == {"participant_suspended"}
+    verify(await service.export(cycle), anchor_of(house))
 
 
 async def test_a_cap_leaves_a_pair_for_the_next_cycle(found: Found) -> None:
@@ -333,7 +335,7 @@ async def test_a_cap_leaves_a_pair_for_the_next_cycle(found: Found) -> None:
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
-    assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): NET_DEBIT_CAP}
+    assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): CarryReason.NET_DEBIT_CAP}
     positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
     assert (positions[ALFA].net_minor, positions[ALFA].headroom_minor) == ("9778", "10278")
     verify(await service.export(cycle), anchor_of(house))
@@ -351,7 +353,7 @@ async def test_what_is_prefunded_widens_a_cap_and_a_bilateral_limit_holds_a_pair
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
     # BETA owes GAMA 12,000. ALFA may owe 500 + 800 - 77, and owes 11,000 - 9,001 - 777.
-    assert reasons(await result_of(service, cycle)) == {("EUR", (BETA, GAMA)): BILATERAL_LIMIT}
+    assert reasons(await result_of(service, cycle)) == {("EUR", (BETA, GAMA)): CarryReason.BILATERAL_LIMIT}
     positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
     assert (positions[ALFA].net_minor, positions[ALFA].limit_minor, positions[ALFA].headroom_minor) == (
         "-1222",

@@ -14,7 +14,7 @@ from test_cycle_service import Found, anchor_of, events_of, found, reasons, refu
 
 from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
-from compliance.cycle.result import PARTICIPANT_DEFAULT
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.states import State, replay
 from compliance.export import archive
 from compliance.export.record import FILES, CycleRecord, build_export, from_files
@@ -88,7 +88,7 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
 
     result = await result_of(service, cycle)
     assert (result.edition, result.supersedes, result.defaulted) == (2, first, (ALFA,))
-    assert set(reasons(result).values()) == {PARTICIPANT_DEFAULT}
+    assert set(reasons(result).values()) == {CarryReason.PARTICIPANT_DEFAULT}
     assert {pair for _, pair in reasons(result)} == {(ALFA, BETA), (ALFA, DELT), (ALFA, GAMA)}
     assert await ids(service, cycle) == [
         *(f"{cycle}/{bank}/EUR/2" for bank in (BETA, DELT, GAMA)),

@@ -12,6 +12,7 @@ from typing import Any
 from compliance.crypto.dsse import EvidenceReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
+from compliance.cycle.carry import CarryReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.verifier.documents import Finding
@@ -60,7 +61,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, DecisionRefusal, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, Match, PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
@@ -26,7 +27,6 @@ from gateway.coordinator.cycles.judgement import Submitted, Verdicts, place_all,
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
-    Lane,
     ReadCut,
     ReadStatement,
     check_cut,
@@ -198,9 +198,9 @@ class Attestation:
                 raise Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
             revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
             before = await cycles.roster(conn, cycle_id)
-            declared = await submissions.declared(conn, cycle_id, banks, before.delivered)
+            bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
             after = await submissions.attested(conn, cycle_id, banks)
-            placed = place_all(submitted, after, declared, revisions_max)
+            placed = place_all(submitted, after, bounds, revisions_max)
             matches = match(after)
             taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
             complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)

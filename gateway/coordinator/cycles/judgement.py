@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from compliance.cycle.cuts import Bounds
 from compliance.cycle.matching import Attested, Match, PairKey, Placement, place
 from gateway.coordinator.cycles.reasons import CycleReason
-from gateway.coordinator.cycles.submission import Declared, ReadScreening, ReadStatement, check_sequences
+from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
 from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import StatementVerdict
 
@@ -28,7 +29,7 @@ class Submitted:
 
 
 def place_all(
-    read: Iterable[Submitted], attested: list[Attested], declared: Declared, revisions_max: int
+    read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int
 ) -> list[Submitted | Refusal]:
     """Judge submissions one after another; what is new joins `attested`."""
     of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
@@ -40,7 +41,7 @@ def place_all(
         try:
             submitted.fresh, submitted.equivocal = _placed(submitted.bank, submitted.statements, before, revisions_max)
             for statement in submitted.fresh:
-                check_sequences(statement, declared)
+                check_sequences(statement, bounds)
         except Refusal as refused:
             placed.append(refused)
             continue

@@ -16,9 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
 from compliance.cycle.approval import four_eyes_causes, needed_decision
+from compliance.cycle.carry import BY_NETTING, MENDABLE, CarryReason
 from compliance.cycle.checks import worst
+from compliance.cycle.cuts import pairs_taken_in
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
-from compliance.cycle.result import BY_NETTING, instructions, net_cycle, settling_minor
+from compliance.cycle.result import instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
@@ -134,21 +136,13 @@ class Steps:
         if awaited and not closing:
             return None
         matches = match(await submissions.attested(conn, cycle.id))
-        agreed, carried = _closed(matches, await self._unsettled(conn, cycle), taking_part)
-        if not closing and any(reason in ("break", "not_attested") for reason in carried.values()):
+        cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
+        agreed, carried = _closed(matches, pairs_taken_in(cuts, settled), taking_part)
+        if not closing and any(reason in MENDABLE for reason in carried.values()):
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
         return await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
-
-    async def _unsettled(self, conn: AsyncConnection, cycle: Cycle) -> set[PairKey]:
-        """Return the pairs with payments that the cuts take in."""
-        settled_through = await submissions.settled_lanes(conn)
-        return {
-            (currency, min(sender, receiver), max(sender, receiver))
-            for (sender, receiver, currency), last in (await submissions.cut_lanes(conn, cycle.id)).items()
-            if last > settled_through.get((sender, receiver, currency), 0)
-        }
 
     # --- netting and approval
 
@@ -355,14 +349,14 @@ class Steps:
 
 
 def _closed(
-    matches: Mapping[PairKey, Match], unsettled: set[PairKey], taking_part: tuple[Taking, ...]
-) -> tuple[dict[PairKey, str], dict[PairKey, str]]:
+    matches: Mapping[PairKey, Match], with_payments: set[PairKey], taking_part: tuple[Taking, ...]
+) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
     """Return the digests of the agreed pairs, and the reasons of the others."""
     active = {taking.participant for taking in taking_part if taking.active}
     delivered = {taking.participant for taking in taking_part if taking.cut_at is not None}
     agreed: dict[PairKey, str] = {}
-    carried: dict[PairKey, str] = {}
-    for key in sorted(matches.keys() | unsettled):
+    carried: dict[PairKey, CarryReason] = {}
+    for key in sorted(matches.keys() | with_payments):
         found = matches.get(key)
         reason = carry_reason(key, found, active=active, delivered=delivered)
         if reason is not None:

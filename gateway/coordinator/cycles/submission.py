@@ -6,21 +6,19 @@ Each reader refuses with the first reason in the order of `CycleReason`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.cuts import Bounds, Lane, behind, misfit
 from compliance.cycle.matching import PairKey
 from compliance.cycle.result import inconsistency
-from compliance.statements import CycleCut, Flow, PositionStatement, ScreeningStatement
+from compliance.statements import CycleCut, PositionStatement, ScreeningStatement
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.federation.http.problems import Refusal
-
-Lane = tuple[str, str, str]
-"""Sender, receiver, currency."""
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
 PAYMENT_MAX = 10**15 - 1
@@ -33,16 +31,6 @@ class CycleTerms:
     id: str
     currencies: Collection[str]
     participants: Collection[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declared:
-    """The numbers that bound a bank's statements: the cuts of its lanes and what is settled already."""
-
-    delivered: Collection[str]
-    """Receivers whose cut arrived; on a lane that isn't in `cuts` they accepted nothing."""
-    cuts: Mapping[Lane, int] = field(default_factory=dict)
-    settled: Mapping[Lane, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +92,8 @@ def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str
 
 def check_cut(cut: CycleCut, settled: Mapping[Lane, int]) -> None:
     """Check that a cut doesn't go back behind what is settled. Raises Refusal `sequence_mismatch`."""
-    last = {(lane.sender, cut.receiver, lane.currency): lane.last_sequence for lane in cut.lanes}
-    for lane, sequence in sorted(settled.items()):
-        if lane[1] == cut.receiver and last.get(lane, 0) < sequence:
-            raise Refusal(
-                CycleReason.SEQUENCE_MISMATCH,
-                f"{lane[0]} {lane[2]}: cut at {last.get(lane, 0)}, settled through {sequence}",
-            )
+    if (detail := behind(cut, settled)) is not None:
+        raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail)
 
 
 def read_statement(
@@ -151,24 +134,10 @@ def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mappi
     return ReadScreening(document=screening, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
-def check_sequences(statement: ReadStatement, declared: Declared) -> None:
-    """Check a statement's numbers against the cuts and what is settled. Raises Refusal `sequence_mismatch`.
-
-    A flow to a bank without a cut has nothing to be checked against; its pair will be carried over.
-    """
-    for flow in statement.document.flows:
-        if (detail := _mismatch(flow, statement.document.currency, declared)) is not None:
-            raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
-
-
-def _mismatch(flow: Flow, currency: str, declared: Declared) -> str | None:
-    lane = (flow.sender, flow.receiver, currency)
-    settled = declared.settled.get(lane, 0)
-    if flow.first_sequence != settled + 1:
-        return f"{' '.join(lane)}: begins with {flow.first_sequence}, settled through {settled}"
-    if flow.receiver in declared.delivered and flow.last_sequence != declared.cuts.get(lane, 0):
-        return f"{' '.join(lane)}: ends with {flow.last_sequence}, cut at {declared.cuts.get(lane, 0)}"
-    return None
+def check_sequences(statement: ReadStatement, bounds: Bounds) -> None:
+    """Check a statement's numbers against the cuts and what is settled. Raises Refusal `sequence_mismatch`."""
+    if (detail := misfit(statement.document, bounds)) is not None:
+        raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
 
 
 def to_json(document: object) -> str:
