@@ -76,7 +76,7 @@ class Approvals:
             }
             if participants:
                 data["participants"] = participants
-            await events.append(conn, "proposal.made", data, cycle=cycle_id, audience=events.OPERATORS)
+            await events.append(conn, "proposal.made", data, cycle=cycle_id)
         return proposal.view(now)
 
     async def decide(self, proposal_id: str, decision: Decision, *, checker: str) -> ProposalView:
@@ -113,7 +113,7 @@ class Approvals:
                 "by": checker,
                 "reason": decision.reason,
             }
-            await events.append(conn, "proposal.decided", data, cycle=cycle.id, audience=events.OPERATORS)
+            await events.append(conn, "proposal.decided", data, cycle=cycle.id)
             if confirmed:
                 moved = {"proposal": proposal.id} if cycle.result is None else {
                     "proposal": proposal.id,

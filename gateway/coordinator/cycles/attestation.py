@@ -270,13 +270,13 @@ class Attestation:
         attested before.
         """
         now = self._now()
-        for key, found in matches.items():
+        for found in matches.values():
             missing = found.status == "missing" and found.missing_from in finished
             if found.status != "different" and not missing:
                 continue
             notice = await submissions.notice_break(conn, cycle, found, now)
             if notice is not None:
-                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=key[1:])
+                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
         if not again and all(found.revision == 1 for found in matches.values()):
             return  # A bank's first word can't mend anything.
         for one in await submissions.breaks(conn, cycle):
@@ -284,7 +284,7 @@ class Attestation:
                 continue
             await submissions.resolve_breaks(conn, cycle, one.key, now)
             notice = msgspec.structs.replace(one.notice, resolved=True)
-            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=one.key[1:])
+            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
 
     async def _equivocation(
         self,
@@ -316,7 +316,7 @@ class Attestation:
         )
         if added:
             data = {"participant": bank, "first": digests[0], "second": digests[1]}
-            await events.append(conn, "cycle.equivocation", data, cycle=cycle, audience=events.OPERATORS)
+            await events.append(conn, "cycle.equivocation", data, cycle=cycle)
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:

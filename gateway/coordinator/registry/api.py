@@ -11,6 +11,7 @@ from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.audience import View, part_of, readers
 from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
@@ -29,7 +30,7 @@ StepPath = Annotated[Step, PathParameter(description="What happens to the partic
 _OPERATOR = requires("operator")
 _MEMBER = requires("participant", "agent", "coordinator")
 _LIMITING = requires("operator", "participant")
-_READER = requires("operator", "auditor", "participant")
+_READER = requires(*readers(View.PARTICIPANTS))
 
 
 class ParticipantController(Controller):
@@ -151,7 +152,7 @@ async def trust_list(registry: NamedDependency[Registry]) -> Envelope:
 
 def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> ParticipantView:
     """Return as much of a participant as the caller may know."""
-    if request.auth.role != "participant" or request.auth.sub == view.bic:
+    if part_of(View.LIMITS, role=request.auth.role, name=request.auth.sub) in (None, view.bic):
         return view
     return msgspec.structs.replace(
         view, settlement_account=None, caps=(), prefunding=(), bilateral_limits=(), last_seen_at=None

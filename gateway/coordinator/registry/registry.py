@@ -82,10 +82,7 @@ class Registry:
         application = read_application(envelope)
         async with transaction(self._engine) as conn:
             await self._enrol(conn, application, kind="participant")
-            # An applicant isn't in the trust list yet, and its word is nobody's business but the operators'.
-            await events.append(
-                conn, "participant.changed", _change(application.bic, None, Status.APPLIED), audience=events.OPERATORS
-            )
+            await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
             return await members.view(conn, application.bic)
 
     async def change_key(self, bic: str, envelope: Envelope, *, caller: str) -> ParticipantView:
@@ -132,7 +129,7 @@ class Registry:
                 "prefunded_minor": prefunding.prefunded_minor,
                 "reserved_minor": prefunding.reserved_minor,
             }
-            await events.append(conn, "prefunding.changed", {"bic": bic, **what}, audience=[bic])
+            await events.append(conn, "prefunding.changed", {"bic": bic, **what})
             await events.acted(conn, by, "prefunding", bic, reason, **what)
             return await members.view(conn, bic)
 
@@ -149,7 +146,7 @@ class Registry:
             await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
             limit = None if limit_minor is None else str(limit_minor)
             what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
-            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what}, audience=[bic])
+            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what})
             if by != bic:
                 await events.acted(conn, by, "bilateral_limit", bic, reason, **what)
             return await members.view(conn, bic)
@@ -301,7 +298,7 @@ class Registry:
     ) -> None:
         await limits.set_cap(conn, bic, currency, cap_minor)
         data = {"bic": bic, "currency": currency, "cap_minor": str(cap_minor)}
-        await events.append(conn, "cap.changed", data, audience=[bic])
+        await events.append(conn, "cap.changed", data)
         await events.acted(conn, by, "cap", bic, reason, currency=currency, cap_minor=str(cap_minor))
 
     def _require_cleared(self, currency: str) -> None:
