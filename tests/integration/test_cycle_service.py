@@ -489,6 +489,7 @@ async def test_the_maker_is_never_the_checker(found: Found) -> None:
     await decide(fourth.id, confirm, checker="carol")
     # A release is no approval.
     assert await service.advance(cycle) is State.NETTED
+    assert (await service.reading.progress(cycle)).four_eyes == ("always",)
     fifth = await propose(cycle, approve, maker="alice")
     await decide(fifth.id, confirm, checker="bob")
     assert await service.advance(cycle) is State.FINAL
@@ -528,6 +529,8 @@ async def test_a_failed_check_holds_the_cycle_until_two_people_release_it(found:
     }
     proposal = await service.approvals.propose(cycle, ProposalRequest(action="release", reason="known"), maker="alice")
     await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+    asked = {"never": (), "above": ("check_not_passed",), "always": ("always", "check_not_passed")}[mode]
+    assert (await service.reading.progress(cycle)).four_eyes == asked
     if mode != "never":
         assert await service.advance(cycle) is State.NETTED
         approve = ProposalRequest(action="approve", reason="and so be it")

@@ -9,6 +9,8 @@ from datetime import date
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.approval import FourEyesCause, four_eyes_causes
+from compliance.cycle.checks import worst
 from compliance.cycle.matching import PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
@@ -90,6 +92,7 @@ class Reading:
             breaks = await submissions.breaks(conn, cycle_id)
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
+            causes = await _four_eyes(conn, cycle, totals)
         of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
         for (_, low, high), stands in standing.items():
             of_bank[low].append(stands)
@@ -117,6 +120,7 @@ class Reading:
             instructions=len(instructions),
             acknowledged=acknowledged.total(),
             settlement_attempts=attempts,
+            four_eyes=causes,
         )
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:
@@ -150,12 +154,12 @@ class Reading:
         """Return what the checks before settlement said."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            result = await results.find(conn, cycle_id)
+            checks = await results.checks(conn, cycle_id)
         return Checks(
             cycle=cycle_id,
             checks=tuple(
-                CheckView(name=one.name, verdict=one.verdict, detail=one.detail, evidence=one.evidence)
-                for one in (() if result is None else result.checks)
+                CheckView(name=check.name, verdict=check.verdict, detail=check.detail, evidence=check.evidence)
+                for check in checks
             ),
         )
 
@@ -192,6 +196,16 @@ class Reading:
         if found is None:
             raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
         return found
+
+
+async def _four_eyes(conn: AsyncConnection, cycle: Cycle, totals: Iterable[CurrencyTotal]) -> tuple[FourEyesCause, ...]:
+    """Return why two persons must approve a cycle's result, while that is to be decided."""
+    if cycle.state not in (State.NETTED, State.HELD):
+        return ()
+    rulebook = await store.rulebook_of(conn, cycle)
+    passed = worst(await results.checks(conn, cycle.id)) == "pass"
+    settling = {total.currency: int(total.settlement_minor or 0) for total in totals}
+    return four_eyes_causes(rulebook.approval, settling, checks_passed=passed)
 
 
 async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standing]:

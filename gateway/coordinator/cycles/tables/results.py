@@ -77,6 +77,13 @@ async def find(conn: AsyncConnection, cycle: str) -> Result | None:
     return found[-1] if found else None
 
 
+async def checks(conn: AsyncConnection, cycle: str) -> tuple[Check, ...]:
+    """Return what the checks said of the result in force; nothing before there is one."""
+    query = text("SELECT checks::text FROM results WHERE cycle = :cycle ORDER BY edition DESC LIMIT 1")
+    document = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
+    return () if document is None else msgspec.json.decode(document, type=tuple[Check, ...])
+
+
 async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
     """Return all editions of a cycle's result, the one in force last."""
     query = text(
