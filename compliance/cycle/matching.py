@@ -82,7 +82,7 @@ def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
     return Match(key, "missing", newest, missing_from=behind, differed=bool(common))
 
 
-def place(
+def placement_of(
     *, revision: int, sha256: str, own: Mapping[int, str], theirs: Mapping[int, str], revisions_max: int
 ) -> Placement:
     """Judge a further statement for a pair and currency; `own` and `theirs` are the digests by revision so far.

@@ -239,7 +239,7 @@ class House:
     async def cut_off(self, service: CycleService, banks: Sequence[str] = BANKS) -> str:
         """Open a cycle if none is, cut it off, and deliver the banks' cuts; return its id."""
         try:
-            cycle = (await service.reading.current()).id
+            cycle = (await service.views.current()).id
         except Refusal:
             cycle = (await service.open_on_demand(None, by="alice")).id
         await service.cut_off(cycle)

@@ -68,7 +68,7 @@ async def found(new_database: Any, tmp_path: Path) -> AsyncIterator[Found]:
         identity = MemberIdentity(COORDINATOR, tmp_path / COORDINATOR)
         settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:9", port=9, data_dir=tmp_path / COORDINATOR)
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rules)
-        await registry.found(own_application(settings, identity, "Clearing house"))
+        await registry.initialise(own_application(settings, identity, "Clearing house"))
         house = House(engine, registry, Clock(), Books(Ledger(pool, AGENT)), identity, rules, tmp_path)
         await house.admit(AGENT)
         for bank in BANKS:
@@ -101,13 +101,13 @@ async def events_of(house: House, cycle: str) -> list[str]:
 
 
 async def result_of(service: CycleService, cycle: str) -> NettingResult:
-    return msgspec.json.decode((await service.reading.result(cycle)).payload_bytes(), type=NettingResult)
+    return msgspec.json.decode((await service.views.result(cycle)).payload_bytes(), type=NettingResult)
 
 
 async def outcome(service: CycleService, cycle: str) -> tuple[bytes, list[bytes]]:
     """The bytes that a cycle comes down to."""
     instructions = await service.delivery.instructions(cycle, None)
-    return (await service.reading.result(cycle)).payload_bytes(), [one.payload_bytes() for one in instructions]
+    return (await service.views.result(cycle)).payload_bytes(), [one.payload_bytes() for one in instructions]
 
 
 def reasons(result: NettingResult) -> dict[tuple[str, tuple[str, str]], str]:
@@ -157,8 +157,8 @@ async def test_four_banks_clear_two_currencies(found: Found) -> None:
         sum(int(line.receives_minor) - int(line.pays_minor) for line in one.lines) == int(one.net_minor)
         for one in instructions
     )
-    finality = dsse.verify(await service.reading.finality(cycle), SettlementFinality, keys)
-    assert finality.result == (await service.reading.cycle(cycle)).result
+    finality = dsse.verify(await service.views.finality(cycle), SettlementFinality, keys)
+    assert finality.result == (await service.views.cycle(cycle)).result
     assert (await events_of(house, cycle))[0] == "cycle.opened"
     assert [kind for kind in await events_of(house, cycle) if kind != "operator.acted"][1:] == [
         f"cycle.{state}"
@@ -213,7 +213,7 @@ async def test_the_export_of_a_cycle_verifies_offline(found: Found, tmp_path: Pa
     archive = await service.export(cycle)
     report = verify(archive, anchor_of(house))
     assert "final" in str(report)
-    progress = await service.reading.progress(cycle)
+    progress = await service.views.progress(cycle)
     assert progress.acknowledged == progress.instructions == 7
 
 
@@ -234,10 +234,10 @@ async def test_a_pair_that_disagrees_is_carried_over_when_time_is_up(found: Foun
     verdicts = await service.attestation.submit_statements(BETA, cycle, wrong)
     assert {(v.counterparty, v.currency): v.status for v in verdicts}[ALFA, "EUR"] == "break"
     assert await service.advance(cycle) is State.ATTESTING
-    (notice,) = (await service.reading.breaks(cycle, ALFA)).breaks
+    (notice,) = (await service.views.breaks(cycle, ALFA)).breaks
     assert (notice.kind, notice.pair, notice.resolved) == ("different", (ALFA, BETA), False)
-    assert (await service.reading.breaks(cycle, GAMA)).breaks == ()
-    assert (await service.reading.progress(cycle)).pairs.differing == 1
+    assert (await service.views.breaks(cycle, GAMA)).breaks == ()
+    assert (await service.views.progress(cycle)).pairs.differing == 1
 
     house.clock.pass_s(301)
     assert await service.advance(cycle) is State.FINAL
@@ -266,7 +266,7 @@ async def test_a_second_revision_mends_a_break_and_the_cycle_goes_on_at_once(fou
         (verdict,) = await service.attestation.submit_statements(bank, cycle, submission)
         assert (verdict.status, verdict.revision) == (expected, 2)
     # First the two differed, then the new revision was missing from one; each was told when it came and when it went.
-    breaks = (await service.reading.breaks(cycle, None)).breaks
+    breaks = (await service.views.breaks(cycle, None)).breaks
     assert [(b.revision, b.kind, b.missing_from, b.resolved) for b in breaks] == [
         (1, "different", None, True),
         (2, "missing", ALFA, True),
@@ -282,7 +282,7 @@ async def test_a_bank_that_is_away_holds_up_nobody_beyond_the_deadlines(found: F
     service = house.service()
     present = [ALFA, BETA, GAMA]
     cycle = await house.cut_off(service, present)
-    assert (await service.reading.cycle(cycle)).state is State.CUT_OFF
+    assert (await service.views.cycle(cycle)).state is State.CUT_OFF
     house.clock.pass_s(61)
     assert await service.advance(cycle) is State.ATTESTING
     assert DELT not in (await service.attestation.cuts_for(ALFA, cycle)).delivered
@@ -336,7 +336,7 @@ async def test_a_cap_leaves_a_pair_for_the_next_cycle(found: Found) -> None:
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
     assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): CarryReason.NET_DEBIT_CAP}
-    positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
+    positions = {p.participant: p for p in (await service.views.positions(cycle, ALFA)).positions}
     assert (positions[ALFA].net_minor, positions[ALFA].headroom_minor) == ("9778", "10278")
     verify(await service.export(cycle), anchor_of(house))
 
@@ -354,7 +354,7 @@ async def test_what_is_prefunded_widens_a_cap_and_a_bilateral_limit_holds_a_pair
     assert await service.advance(cycle) is State.FINAL
     # BETA owes GAMA 12,000. ALFA may owe 500 + 800 - 77, and owes 11,000 - 9,001 - 777.
     assert reasons(await result_of(service, cycle)) == {("EUR", (BETA, GAMA)): CarryReason.BILATERAL_LIMIT}
-    positions = {p.participant: p for p in (await service.reading.positions(cycle, ALFA)).positions}
+    positions = {p.participant: p for p in (await service.views.positions(cycle, ALFA)).positions}
     assert (positions[ALFA].net_minor, positions[ALFA].limit_minor, positions[ALFA].headroom_minor) == (
         "-1222",
         "1223",
@@ -405,7 +405,7 @@ async def test_submissions_are_refused_by_the_first_reason_that_holds(found: Fou
     ]
     assert [await refused(work) for work, _ in refusals] == [reason for _, reason in refusals]
     # Nothing of what was refused is left.
-    assert (await service.reading.progress(cycle)).participants[0].statements == 0
+    assert (await service.views.progress(cycle)).participants[0].statements == 0
 
 
 async def test_the_same_submission_again_gets_the_same_answer(found: Found) -> None:
@@ -447,7 +447,7 @@ async def test_one_cycle_at_a_time(found: Found) -> None:
     house = await found()
     service = house.service()
     cycle = await house.cut_off(service)
-    following = (await service.reading.current()).id
+    following = (await service.views.current()).id
     assert await refused(service.cut_off(following)) == "cycle_in_progress"
     assert await refused(service.open_on_demand(None, by="alice")) == "cycle_open_already"
     assert (await service.cut_off(cycle)).state is State.ATTESTING
@@ -489,7 +489,7 @@ async def test_the_maker_is_never_the_checker(found: Found) -> None:
     await decide(fourth.id, confirm, checker="carol")
     # A release is no approval.
     assert await service.advance(cycle) is State.NETTED
-    assert (await service.reading.progress(cycle)).four_eyes == ("always",)
+    assert (await service.views.progress(cycle)).four_eyes == ("always",)
     fifth = await propose(cycle, approve, maker="alice")
     await decide(fifth.id, confirm, checker="bob")
     assert await service.advance(cycle) is State.FINAL
@@ -518,7 +518,7 @@ async def test_a_failed_check_holds_the_cycle_until_two_people_release_it(found:
     await house.attest(service, cycle, [ALFA, BETA, GAMA])
     house.clock.pass_s(301)
     assert await service.advance(cycle) is State.HELD
-    verdicts = {check.name: check.verdict for check in (await service.reading.checks(cycle)).checks}
+    verdicts = {check.name: check.verdict for check in (await service.views.checks(cycle)).checks}
     assert verdicts == {
         "conservation": "pass",
         "completeness": "fail",
@@ -530,7 +530,7 @@ async def test_a_failed_check_holds_the_cycle_until_two_people_release_it(found:
     proposal = await service.approvals.propose(cycle, ProposalRequest(action="release", reason="known"), maker="alice")
     await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
     asked = {"never": (), "above": ("check_not_passed",), "always": ("always", "check_not_passed")}[mode]
-    assert (await service.reading.progress(cycle)).four_eyes == asked
+    assert (await service.views.progress(cycle)).four_eyes == asked
     if mode != "never":
         assert await service.advance(cycle) is State.NETTED
         approve = ProposalRequest(action="approve", reason="and so be it")
@@ -556,7 +556,7 @@ async def test_a_shortfall_defers_and_the_retry_settles(found: Found) -> None:
     assert await service.advance(cycle) is State.FINAL
     assert len(house.books.asked) == 2
     assert await outcome(service, cycle) == before
-    assert (await service.reading.progress(cycle)).settlement_attempts == 2
+    assert (await service.views.progress(cycle)).settlement_attempts == 2
 
 
 async def test_when_attempts_are_used_up_everything_is_carried_over(found: Found) -> None:
@@ -611,7 +611,7 @@ async def test_a_crash_between_any_two_steps_changes_nothing(found: Found) -> No
     states: list[CycleState] = []
     # Every step is taken by a replica that has never seen the cycle.
     while await house.service().steps.step(cycle):
-        states.append((await house.service().reading.cycle(cycle)).message().state)
+        states.append((await house.service().views.cycle(cycle)).message().state)
     assert states == ["matched", "netted", "approved", "instructed", "settled", "final"]
     assert len(house.books.asked) == 1
     assert sorted((await house.books.balances()).values()) == sorted(
@@ -625,7 +625,7 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_and_settles_once(fou
     service = house.service()
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
-    while (await service.reading.cycle(cycle)).state is not State.INSTRUCTED:
+    while (await service.views.cycle(cycle)).state is not State.INSTRUCTED:
         await service.steps.step(cycle)
 
     class CrashError(Exception):
@@ -653,7 +653,7 @@ async def test_two_replicas_take_each_step_once(found: Found) -> None:
     assert set(await asyncio.gather(*(replica.advance(cycle) for replica in replicas))) == {State.FINAL}
     kinds = await events_of(house, cycle)
     assert len(kinds) == len(set(kinds))
-    following = (await replicas[0].reading.current()).id
+    following = (await replicas[0].views.current()).id
     states = await asyncio.gather(*(replica.cut_off(following) for replica in replicas))
     assert {one.state for one in states} == {State.CUT_OFF}
     assert (await events_of(house, following)).count("cycle.cut_off") == 1
@@ -689,5 +689,5 @@ async def test_the_driver_moves_a_cycle_as_soon_as_the_last_bank_has_attested(fo
 
 async def until(service: CycleService, cycle: str, state: State) -> None:
     async with asyncio.timeout(20):
-        while (await service.reading.cycle(cycle)).state is not state:  # noqa: ASYNC110
+        while (await service.views.cycle(cycle)).state is not state:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

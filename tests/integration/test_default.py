@@ -82,7 +82,7 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
     house = await found(funds=0)
     service, cycle = await deferred(house)
     await acknowledge(house, service)
-    first = (await service.reading.cycle(cycle)).result
+    first = (await service.views.cycle(cycle)).result
     await unwind(service, cycle, ALFA)
     assert await service.advance(cycle) is State.FINAL
 
@@ -181,7 +181,7 @@ async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(fou
             await step
         if not await house.service().steps.step(cycle):
             break
-        states.append((await house.service().reading.cycle(cycle)).state.value)
+        states.append((await house.service().views.cycle(cycle)).state.value)
     assert states == ["netted", "approved", "instructed", "settled", "final"]
     assert (await result_of(service, cycle)).edition == 2
     verify(await service.export(cycle), anchor_of(house))

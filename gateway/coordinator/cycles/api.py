@@ -59,7 +59,7 @@ class CycleController(Controller):
         value_date: Annotated[date | None, QueryParameter(description="Only cycles of this value date.")] = None,
     ) -> CyclePage:
         """List the cycles, newest first."""
-        found = await cycles.reading.summaries(limit=page.limit + 1, before=_before(page.after), value_date=value_date)
+        found = await cycles.views.summaries(limit=page.limit + 1, before=_before(page.after), value_date=value_date)
         items = found[: page.limit]
         last = items[-1].cycle if len(found) > page.limit else None
         return CyclePage(items=items, next=None if last is None else encode_cursor(last.value_date, last.number))
@@ -73,12 +73,12 @@ class CycleController(Controller):
     @get("/current", guards=[_reads(View.CYCLES)], operation_id="getCurrentCycle")
     async def current(self, cycles: Cycles) -> Cycle:
         """Show the open cycle."""
-        return (await cycles.reading.current()).message()
+        return (await cycles.views.current()).message()
 
     @get("/{cycle:str}", guards=[_reads(View.CYCLES)], operation_id="getCycle")
     async def one(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
         """Show one cycle."""
-        return (await cycles.reading.cycle(cycle)).message()
+        return (await cycles.views.cycle(cycle)).message()
 
     @post("/{cycle:str}/cut-off", guards=[_OPERATOR], status_code=200, operation_id="cutOffCycle")
     async def cut_off(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Cycle:
@@ -109,37 +109,37 @@ class CycleController(Controller):
     @get("/{cycle:str}/breaks", guards=[_reads(View.BREAKS)], operation_id="listBreaks")
     async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
         """Show the breaks; a participant sees those of its own pairs."""
-        return await cycles.reading.breaks(cycle, _part(View.BREAKS, request))
+        return await cycles.views.breaks(cycle, _part(View.BREAKS, request))
 
     @get("/{cycle:str}/progress", guards=[_reads(View.PROGRESS)], operation_id="getProgress")
     async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
         """Show how far the cycle and each participant are."""
-        return await cycles.reading.progress(cycle)
+        return await cycles.views.progress(cycle)
 
     @get("/{cycle:str}/positions", guards=[_reads(View.POSITIONS)], operation_id="getPositions")
     async def positions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Positions:
         """Show the net positions; a participant sees its own."""
-        return await cycles.reading.positions(cycle, _part(View.POSITIONS, request))
+        return await cycles.views.positions(cycle, _part(View.POSITIONS, request))
 
     @get("/{cycle:str}/checks", guards=[_reads(View.CHECKS)], operation_id="getChecks")
     async def checks(self, cycle: CyclePath, cycles: Cycles) -> Checks:
         """Show what the checks before settlement said."""
-        return await cycles.reading.checks(cycle)
+        return await cycles.views.checks(cycle)
 
     @get("/{cycle:str}/result", guards=[_reads(View.RESULT)], operation_id="getResult")
     async def result(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `NettingResult`."""
-        return await cycles.reading.result(cycle)
+        return await cycles.views.result(cycle)
 
     @get("/{cycle:str}/certificates", guards=[_reads(View.CERTIFICATES)], operation_id="getCertificates")
     async def certificates(self, cycle: CyclePath, cycles: Cycles) -> Certificates:
         """Show what proves how much at most could have settled; the result names each certificate by its digest."""
-        return await cycles.reading.certificates(cycle)
+        return await cycles.views.certificates(cycle)
 
     @get("/{cycle:str}/finality", guards=[_reads(View.FINALITY)], operation_id="getFinality")
     async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `SettlementFinality`."""
-        return await cycles.reading.finality(cycle)
+        return await cycles.views.finality(cycle)
 
     @get("/{cycle:str}/export", guards=[_reads(View.EXPORT)], media_type="application/zip", operation_id="exportCycle")
     async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:

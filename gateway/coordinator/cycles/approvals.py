@@ -136,8 +136,8 @@ def require_participants(action: Action, participants: Collection[str], result: 
         return
     if not participants:
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
-    taking_part = {one.participant for of in (() if result is None else result.results) for one in of.positions}
-    for bank in sorted(set(participants) - taking_part):
+    with_position = {one.participant for of in (() if result is None else result.results) for one in of.positions}
+    for bank in sorted(set(participants) - with_position):
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 
 

@@ -1,4 +1,4 @@
-"""Taking in what the banks sign: cuts, statements, screening.
+"""Participation in what the banks sign: cuts, statements, screening.
 
 All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
 cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
@@ -22,8 +22,8 @@ from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, Match, PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.batching import Together
-from gateway.coordinator.cycles.judgement import Submitted, Verdicts, place_all, verdicts
+from gateway.coordinator.cycles.batching import Batcher
+from gateway.coordinator.cycles.judgement import Submitted, Verdicts, judge_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
@@ -42,7 +42,7 @@ from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import ReceiverCut, SenderCuts, StatementSubmission
 from gateway.federation.storage.database import transaction
 
-READ_AT_ONCE = 8
+READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
 
 _Keys = Mapping[str, VerifyingKey]
@@ -86,11 +86,11 @@ class Attestation:
         self._engine = engine
         self._now = now
         self._wake = wake
-        self._cuts = Together(self._take_cuts)
-        self._unread: Together[tuple[str, StatementSubmission], Submitted | Verdicts] = Together(
-            self._read_statements, at_once=READ_AT_ONCE
+        self._cuts = Batcher(self._take_cuts)
+        self._unread: Batcher[tuple[str, StatementSubmission], Submitted | Verdicts] = Batcher(
+            self._read_statements, batch_max=READ_BATCH_MAX
         )
-        self._read = Together(self._take_statements)
+        self._read = Batcher(self._take_statements)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -200,7 +200,7 @@ class Attestation:
             before = await cycles.roster(conn, cycle_id)
             bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
             after = await submissions.attested(conn, cycle_id, banks)
-            placed = place_all(submitted, after, bounds, revisions_max)
+            placed = judge_all(submitted, after, bounds, revisions_max)
             matches = match(after)
             taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
             complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compliance.cycle.cuts import Bounds
-from compliance.cycle.matching import Attested, Match, PairKey, Placement, place
+from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
 from gateway.federation.http.problems import Refusal
@@ -28,7 +28,7 @@ class Submitted:
     equivocal: ReadStatement | None = None
 
 
-def place_all(
+def judge_all(
     read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int
 ) -> list[Submitted | Refusal]:
     """Judge submissions one after another; what is new joins `attested`."""
@@ -39,7 +39,7 @@ def place_all(
     for submitted in read:
         before = [one for key in {s.key for s in submitted.statements} for one in of_pair[key]]
         try:
-            submitted.fresh, submitted.equivocal = _placed(submitted.bank, submitted.statements, before, revisions_max)
+            submitted.fresh, submitted.equivocal = _judge(submitted.bank, submitted.statements, before, revisions_max)
             for statement in submitted.fresh:
                 check_sequences(statement, bounds)
         except Refusal as refused:
@@ -53,7 +53,7 @@ def place_all(
     return placed
 
 
-def _placed(
+def _judge(
     bank: str, statements: Sequence[ReadStatement], before: Sequence[Attested], revisions_max: int
 ) -> tuple[list[ReadStatement], ReadStatement | None]:
     """Return the statements that are new, and the first that contradicts an earlier one. Raises Refusal."""
@@ -65,7 +65,7 @@ def _placed(
         own = signed_by.setdefault((statement.key, True), {})
         theirs = signed_by.get((statement.key, False), {})
         revision = statement.document.revision
-        placement = place(
+        placement = placement_of(
             revision=revision, sha256=statement.sha256, own=own, theirs=theirs, revisions_max=revisions_max
         )
         if placement is Placement.EQUIVOCATION:

@@ -40,7 +40,7 @@ Standing = str
 """Where a pair stands: a field of PairCounts."""
 
 
-class Reading:
+class ReadModels:
     """Answers questions about cycles. Every method is one transaction; all raise Refusal `cycle_unknown`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -83,7 +83,7 @@ class Reading:
         """Return how far a cycle and each of its participants are."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            taking_part = await store.taking_part(conn, cycle_id)
+            participations = await store.participations(conn, cycle_id)
             standing = await _standing(conn, cycle)
             totals = (await results.totals(conn, [cycle_id])).get(cycle_id)
             if totals is None:
@@ -112,7 +112,7 @@ class Reading:
                     instructions=issued[one.participant],
                     acknowledged=acknowledged[one.participant],
                 )
-                for one in taking_part
+                for one in participations
             ),
             pairs=_counts(standing.values()),
             totals=totals,

@@ -1,7 +1,7 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
 `attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
-`steps` moves a cycle on, `reading` shows it, `defaults` shows what a participant's default would mean.
+`steps` moves a cycle on, `views` shows it, `defaults` shows what a participant's default would mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
-from gateway.coordinator.cycles.read_models import Reading
+from gateway.coordinator.cycles.read_models import ReadModels
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.settlement import SettlementClient
 from gateway.coordinator.cycles.steps import Steps
@@ -62,7 +62,7 @@ class CycleService:
         self.attestation = Attestation(engine, now=now, wake=self.news.set)
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, now=now)
-        self.reading = Reading(engine)
+        self.views = ReadModels(engine)
         self.defaults = Defaults(engine)
 
     # --- opening
@@ -136,7 +136,7 @@ class CycleService:
                 raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
             now = self._now()
             rulebook = await cycles.rulebook_of(conn, cycle)
-            participants = await cycles.take_in(conn, cycle_id)
+            participants = await cycles.enrol_active(conn, cycle_id)
             moved = await cycles.move(
                 conn,
                 cycle,

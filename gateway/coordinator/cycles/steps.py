@@ -24,7 +24,7 @@ from compliance.cycle.result import instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import running_checks, settlement
+from gateway.coordinator.cycles import figures, running_checks, settlement
 from gateway.coordinator.cycles.settlement import (
     Answer,
     NoAnswerError,
@@ -34,7 +34,7 @@ from gateway.coordinator.cycles.settlement import (
     Shortfall,
 )
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle, Taking
+from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.cycles.tables.settlements import Attempt
 from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
@@ -119,9 +119,9 @@ class Steps:
 
     async def _close_cuts(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Go on once every cut is in, or the deadline passed."""
-        taking_part = await cycles.taking_part(conn, cycle.id)
-        absent = [taking.participant for taking in taking_part if taking.cut_at is None]
-        awaited = [taking for taking in taking_part if taking.cut_at is None and taking.active]
+        participations = await cycles.participations(conn, cycle.id)
+        absent = [part.participant for part in participations if part.cut_at is None]
+        awaited = [part for part in participations if part.cut_at is None and part.active]
         if awaited and not self._passed(cycle.deadline_at):
             return None
         deadline_at = self._now() + timedelta(seconds=rulebook.attestation_deadline_s)
@@ -130,14 +130,16 @@ class Steps:
 
     async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
-        taking_part = await cycles.taking_part(conn, cycle.id)
-        awaited = [t for t in taking_part if t.active and t.cut_at is not None and t.attested_at is None]
+        participations = await cycles.participations(conn, cycle.id)
+        awaited = [
+            part for part in participations if part.active and part.cut_at is not None and part.attested_at is None
+        ]
         closing = self._passed(cycle.deadline_at)
         if awaited and not closing:
             return None
         matches = match(await submissions.attested(conn, cycle.id))
         cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
-        agreed, carried = _closed(matches, pairs_taken_in(cuts, settled), taking_part)
+        agreed, carried = _closed(matches, pairs_taken_in(cuts, settled), participations)
         if not closing and any(reason in MENDABLE for reason in carried.values()):
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
@@ -196,7 +198,7 @@ class Steps:
             limits=keeping,
             certificates=netting.certificates,
             checks=found,
-            totals=results.netted_totals(result),
+            totals=figures.currency_totals(result),
         )
         failed = [check.name for check in found if check.verdict == "fail"]
         trigger = Trigger.CHECK_FAILED if failed else Trigger.NETTED
@@ -204,7 +206,7 @@ class Steps:
             "result": sha256,
             "failed": failed,
             "warned": [c.name for c in found if c.verdict == "warn"],
-            "liquidity": results.told(result),
+            "liquidity": figures.liquidity_figures(result),
         }
         return await cycles.move(conn, cycle, trigger, data=data, result=sha256)
 
@@ -349,11 +351,11 @@ class Steps:
 
 
 def _closed(
-    matches: Mapping[PairKey, Match], with_payments: set[PairKey], taking_part: tuple[Taking, ...]
+    matches: Mapping[PairKey, Match], with_payments: set[PairKey], participations: tuple[Participation, ...]
 ) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
     """Return the digests of the agreed pairs, and the reasons of the others."""
-    active = {taking.participant for taking in taking_part if taking.active}
-    delivered = {taking.participant for taking in taking_part if taking.cut_at is not None}
+    active = {part.participant for part in participations if part.active}
+    delivered = {part.participant for part in participations if part.cut_at is not None}
     agreed: dict[PairKey, str] = {}
     carried: dict[PairKey, CarryReason] = {}
     for key in sorted(matches.keys() | with_payments):

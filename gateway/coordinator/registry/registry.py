@@ -164,7 +164,7 @@ class Registry:
 
     # --- setting up
 
-    async def found(self, application: Application) -> None:
+    async def initialise(self, application: Application) -> None:
         """Enter the coordinator itself, its rulebook and the first trust list; mostly does nothing the second time.
 
         A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is

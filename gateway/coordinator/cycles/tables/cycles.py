@@ -235,7 +235,7 @@ async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taking:
+class Participation:
     """A participant's part in a cycle: active at the cut-off, and what it delivered since."""
 
     participant: str
@@ -248,8 +248,13 @@ class Taking:
         """Whether it still is active."""
         return self.status == "active"
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its statements are still to come. Nobody waits for who isn't active, or delivered no cut."""
+        return self.active and self.cut_at is not None and self.attested_at is None
 
-async def take_in(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
+
+async def enrol_active(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
     """Write down who is active now: these take part in the cycle."""
     rows = await conn.execute(
         text(
@@ -280,7 +285,7 @@ async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str,
     return found
 
 
-async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...]:
+async def participations(conn: AsyncConnection, cycle_id: str) -> tuple[Participation, ...]:
     """Return a cycle's participants, ordered by BIC."""
     rows = await conn.execute(
         text(
@@ -289,7 +294,7 @@ async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...
         ),
         {"cycle": cycle_id},
     )
-    return tuple(Taking(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
+    return tuple(Participation(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
 
 
 @dataclass(frozen=True, kw_only=True)
