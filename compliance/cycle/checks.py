@@ -66,9 +66,9 @@ def conservation(result: NettingResult, statements: Iterable[PositionStatement])
             findings.append(f"{code}: nets sum to {total}")
         for position in currency.positions:
             paid, received = pays.pop((code, position.participant), 0), receives.pop((code, position.participant), 0)
-            found = (int(position.pays_minor), int(position.receives_minor), int(position.net_minor))
-            if found != (paid, received, received - paid):
-                findings.append(f"{code} {position.participant}: pays, receives, net are {found}")
+            stated = (int(position.pays_minor), int(position.receives_minor), int(position.net_minor))
+            if stated != (paid, received, received - paid):
+                findings.append(f"{code} {position.participant}: pays, receives, net are {stated}")
     findings += [f"{code} {name}: left out of the result" for code, name in sorted(+pays | +receives)]
     return _check(
         "conservation",

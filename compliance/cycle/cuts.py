@@ -48,10 +48,10 @@ class Bounds:
 
 def bounds_of(cuts: Iterable[CycleCut]) -> Bounds:
     """Return the bounds that cuts set by themselves, without knowing what is settled."""
-    given = list(cuts)
+    documents = list(cuts)
     return Bounds(
-        delivered=frozenset(cut.receiver for cut in given),
-        cuts={lane: number for cut in given for lane, number in _numbers(cut).items()},
+        delivered=frozenset(cut.receiver for cut in documents),
+        cuts={lane: number for cut in documents for lane, number in _numbers(cut).items()},
         settled=None,
     )
 

@@ -57,10 +57,10 @@ class Placement(Enum):
 
 def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
     """Compare all statements; one Match for each pair and currency that anybody attested, in order."""
-    signed: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
-    for one in attested:
-        signed[one.key].setdefault(one.participant, {})[one.revision] = one.sha256
-    return {key: _match(key, by_bank) for key, by_bank in sorted(signed.items())}
+    digests: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
+    for statement in attested:
+        digests[statement.key].setdefault(statement.participant, {})[statement.revision] = statement.sha256
+    return {key: _match(key, by_bank) for key, by_bank in sorted(digests.items())}
 
 
 def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
@@ -91,7 +91,7 @@ def placement_of(
     """
     if revision in own:
         return Placement.REPLAY if own[revision] == sha256 else Placement.EQUIVOCATION
-    agreed = any(theirs.get(signed) == digest for signed, digest in own.items())
+    agreed = any(theirs.get(own_revision) == digest for own_revision, digest in own.items())
     newest = max(own, default=0)
     follows = revision == newest + 1 or (revision > newest and revision in theirs)
     return Placement.NEW if follows and revision <= revisions_max and not agreed else Placement.REVISION_REFUSED

@@ -31,12 +31,12 @@ from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
 from compliance.statements import CycleCut, PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, Signed
+from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument
 from netting.certificate import CertificateError
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
 
-Agreed = Mapping[PairKey, Signed[PositionStatement]]
+Agreed = Mapping[PairKey, SignedDocument[PositionStatement]]
 """The statement that both banks of a pair signed alike."""
 
 INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
@@ -52,19 +52,19 @@ def check_matching(documents: Documents, signers: Signers) -> Agreed:
         Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
         for of in documents.statements
     )
-    by_digest = {signed.sha256: signed for signed in documents.statements}
-    agreed = {key: by_digest[found.sha256] for key, found in matches.items() if found.sha256 is not None}
+    by_digest = {statement.sha256: statement for statement in documents.statements}
+    agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
     bounds = bounds_of(documents.cuts.values())
-    for key, signed in agreed.items():
-        if (contradiction := inconsistency(signed.document)) is not None:
+    for key, statement in agreed.items():
+        if (contradiction := inconsistency(statement.document)) is not None:
             raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
-        if (detail := misfit(signed.document, bounds)) is not None:
+        if (detail := misfit(statement.document, bounds)) is not None:
             raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     if documents.result is None:
         return agreed
     result = documents.result.document
-    included = {(one.currency, *one.pair): one.sha256 for one in result.statements}
-    carried = {(one.currency, *one.pair): one.reason for one in result.carried_over}
+    included = {(entry.currency, *entry.pair): entry.sha256 for entry in result.statements}
+    carried = {(entry.currency, *entry.pair): entry.reason for entry in result.carried_over}
     for key, sha256 in included.items():
         if key not in agreed or agreed[key].sha256 != sha256:
             detail = f"{_pair(key)} is in the result, but both banks didn't sign the statement {sha256}"
@@ -99,9 +99,7 @@ def _pair(key: PairKey) -> str:
 # --- step 7 -----------------------------------------------------------------------------------------------
 
 
-def check_netting(
-    record: CycleRecord, documents: Documents, agreed: Mapping[PairKey, Signed[PositionStatement]]
-) -> str:
+def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
     if documents.result is None:
         if record.state in RESULT_STATES:
@@ -110,17 +108,17 @@ def check_netting(
             raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
-    given = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
-    left_out = {(carried.currency, *carried.pair) for carried in given}
+    unmatched = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
+    left_out = {(carried.currency, *carried.pair) for carried in unmatched}
     try:
         computed = net_cycle(
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(signed.sha256, signed.document) for key, signed in agreed.items() if key not in left_out],
+            statements=[(agreed[key].sha256, agreed[key].document) for key in agreed if key not in left_out],
             limits=record.limits,
             liquidity=_rules(record).liquidity,
-            carried_over=given,
+            carried_over=unmatched,
             edition=result.edition,
             supersedes=result.supersedes,
             defaulted=result.defaulted,
@@ -131,11 +129,11 @@ def check_netting(
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [one.document for key, one in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
+    matched = [agreed[key].document for key in agreed if key not in left_out and unwound.isdisjoint(key[1:])]
     _check_certificates(record, matched, computed.certificates)
-    settled = sum(one.gap_minor == "0" for one in result.liquidity)
+    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
-        f"{len(result.statements)} pairs in {len(result.results)} currencies, {settled} of {len(result.liquidity)}"
+        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
         f" proven to be the most that could settle, result {documents.result.sha256}"
     )
 
@@ -185,7 +183,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].document.settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(one.sha256, one.document) for one in documents.statements]
+    statements = [(statement.sha256, statement.document) for statement in documents.statements]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)
@@ -199,13 +197,12 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
             found, expected = msgspec.to_builtins(signed[name].document), msgspec.to_builtins(computed[name])
             detail = f"instruction {name}: {first_difference(found, expected)}"
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
-    for receipt in documents.receipts:
-        said = receipt.document
-        instruction = signed.get(said.instruction)
-        if instruction is None or instruction.document.participant != said.participant:
-            raise RefutedError(Finding.RECEIPT_DIFFERS, f"{said.participant} acknowledges {said.instruction}")
-        if instruction.sha256 != said.sha256:
-            detail = f"{said.participant} acknowledges another content of {said.instruction}"
+    for receipt in (receipt.document for receipt in documents.receipts):
+        instruction = signed.get(receipt.instruction)
+        if instruction is None or instruction.document.participant != receipt.participant:
+            raise RefutedError(Finding.RECEIPT_DIFFERS, f"{receipt.participant} acknowledges {receipt.instruction}")
+        if instruction.sha256 != receipt.sha256:
+            detail = f"{receipt.participant} acknowledges another content of {receipt.instruction}"
             raise RefutedError(Finding.RECEIPT_DIFFERS, detail)
     return f"{len(signed)} instructions, {len(documents.receipts)} acknowledged"
 
@@ -243,8 +240,9 @@ def check_decisions(record: CycleRecord) -> None:
         # What the rulebook approves by itself is for `check_approval` to look into.
         if action is None or (action is Action.APPROVE and event.data.get("by") == "rulebook"):
             continue
-        decided = confirmed.pop(str(event.data.get("proposal")), None)
-        if decided is None or (decided.action, decided.subject_sha256) != (action, event.data.get("result")):
+        confirmation = confirmed.pop(str(event.data.get("proposal")), None)
+        about = event.data.get("result")
+        if confirmation is None or (confirmation.action, confirmation.subject_sha256) != (action, about):
             detail = f"event {event.id}: {event.type} without a second person's {action} of a proposal of its own"
             raise RefutedError(Finding.APPROVAL_MISSING, detail)
 

@@ -137,12 +137,12 @@ async def post_message(
     """
     if request.content_type[0] not in _XML_MEDIA_TYPES:
         raise Refusal(ServiceReason.UNSUPPORTED_MEDIA_TYPE, f"a message is {iso20022.MEDIA_TYPE}")
-    asked = await asyncio.to_thread(iso20022.read_settlement_request, body)
-    if asked.receiver != agent.bic:
-        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked.receiver}, not to {agent.bic}")
-    if asked.sender != request.auth.sub:
+    asked_for = await asyncio.to_thread(iso20022.read_settlement_request, body)
+    if asked_for.receiver != agent.bic:
+        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked_for.receiver}, not to {agent.bic}")
+    if asked_for.sender != request.auth.sub:
         raise MessageRefused(MessageReason.HEADER_MISMATCH, "the sender isn't who calls")
-    return Response(await ledger.settle(asked, body), media_type=iso20022.MEDIA_TYPE)
+    return Response(await ledger.settle(asked_for, body), media_type=iso20022.MEDIA_TYPE)
 
 
 @get("/notifications", guards=[requires("participant")], tags=["accounts"], operation_id="listNotifications")

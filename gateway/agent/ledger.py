@@ -68,16 +68,16 @@ class Ledger:
         The same request again gets the same bytes. Raises `Refusal` idempotency_conflict when its id was used for
         something else.
         """
-        asked = fingerprint(request)
+        digest = fingerprint(request)
         async with self._pool.acquire() as connection, connection.transaction():
             # Claims the id. A second message with this id waits here until the first one is answered.
             number = await connection.fetchval(
                 "INSERT INTO request (sender, message_id, fingerprint, document) VALUES ($1, $2, $3, $4)"
                 " ON CONFLICT DO NOTHING RETURNING number",
-                *(request.sender, request.message_id, asked, document),
+                *(request.sender, request.message_id, digest, document),
             )
             if number is None:
-                return await self._replay(connection, request, asked)
+                return await self._replay(connection, request, digest)
             entry_id, answer = await self._decide(connection, request, f"A{number:012}")
             await connection.execute(
                 "INSERT INTO answer (sender, message_id, status, entry_id, document) VALUES ($1, $2, $3, $4, $5)",
@@ -85,13 +85,13 @@ class Ledger:
             )
         return answer
 
-    async def _replay(self, connection: Any, request: SettlementRequest, asked: str) -> bytes:
+    async def _replay(self, connection: Any, request: SettlementRequest, digest: str) -> bytes:
         row = await connection.fetchrow(
             "SELECT r.fingerprint, a.document FROM request r JOIN answer a USING (sender, message_id)"
             " WHERE r.sender = $1 AND r.message_id = $2",
             *(request.sender, request.message_id),
         )
-        if row["fingerprint"] != asked:
+        if row["fingerprint"] != digest:
             detail = f"message id {request.message_id} was used for another request"
             raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail)
         answer: bytes = row["document"]
@@ -228,8 +228,8 @@ class Ledger:
             " WHERE e.cause = $1 AND a.kind = 'participant'",
             f"funding:{funding.id}",
         )
-        asked = (participant, funding.currency, int(funding.amount_minor))
-        if (row["participant"], row["currency"], row["amount"]) != asked:
+        terms = (participant, funding.currency, int(funding.amount_minor))
+        if (row["participant"], row["currency"], row["amount"]) != terms:
             raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, "this id was used for another funding")
         entry = Entry(row["id"], "funding", row["value_date"], row["posted_at"])
         return api.FundingReceipt(id=funding.id, reference=entry.reference, balance_minor=str(row["balance"]))
@@ -251,10 +251,10 @@ class Ledger:
             "SELECT id, document FROM notification WHERE participant = $1 AND id > $2 ORDER BY id LIMIT $3",
             *(participant, after, limit),
         )
-        found = tuple(
+        listed = tuple(
             api.SettlementNotification(id=row["id"], document=row["document"].decode("utf-8")) for row in rows
         )
-        return api.SettlementNotifications(notifications=found, next=found[-1].id if found else after)
+        return api.SettlementNotifications(notifications=listed, next=listed[-1].id if listed else after)
 
 
 async def _lock(connection: Any, named: Iterable[tuple[str, str]]) -> list[Account]:

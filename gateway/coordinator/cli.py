@@ -228,12 +228,12 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
         engine = create_engine(url)
         try:
             async with transaction(engine) as conn:
-                found = await rulebook_in_force(conn)
+                rules = await rulebook_in_force(conn)
         finally:
             await engine.dispose()
-        if found is None:
+        if rules is None:
             raise ConfigurationError("the coordinator isn't founded yet: run `concordat coordinator init`")
-        return found
+        return rules
 
     async def run(url: str) -> T:
         await migrate(url, PACKAGE)

@@ -59,9 +59,11 @@ class CycleController(Controller):
         value_date: Annotated[date | None, QueryParameter(description="Only cycles of this value date.")] = None,
     ) -> CyclePage:
         """List the cycles, newest first."""
-        found = await cycles.views.summaries(limit=page.limit + 1, before=_before(page.after), value_date=value_date)
-        items = found[: page.limit]
-        last = items[-1].cycle if len(found) > page.limit else None
+        summaries = await cycles.views.summaries(
+            limit=page.limit + 1, before=_before(page.after), value_date=value_date
+        )
+        items = summaries[: page.limit]
+        last = items[-1].cycle if len(summaries) > page.limit else None
         return CyclePage(items=items, next=None if last is None else encode_cursor(last.value_date, last.number))
 
     @post("/", guards=[_OPERATOR], operation_id="openCycle")
@@ -76,7 +78,7 @@ class CycleController(Controller):
         return (await cycles.views.current()).message()
 
     @get("/{cycle:str}", guards=[_reads(View.CYCLES)], operation_id="getCycle")
-    async def one(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
+    async def facts(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
         """Show one cycle."""
         return (await cycles.views.cycle(cycle)).message()
 

@@ -42,8 +42,8 @@ class Approvals:
         """Return a cycle's proposals, newest first. Raises Refusal."""
         async with transaction(self._engine) as conn:
             await cycles.find(conn, cycle_id)
-            found = await proposals.of_cycle(conn, cycle_id)
-        return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in found))
+            listed = await proposals.of_cycle(conn, cycle_id)
+        return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in listed))
 
     async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
         """Keep a proposal for somebody else to decide. Raises Refusal."""
@@ -85,12 +85,12 @@ class Approvals:
         The same decision again by the same person is answered again.
         """
         async with transaction(self._engine) as conn:
-            found = await proposals.find(conn, proposal_id)
-            if found is None:
+            named = await proposals.find(conn, proposal_id)
+            if named is None:
                 raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
             # The cycle first, as everywhere, so that nobody waits for each other.
-            cycle = await cycles.find(conn, found.cycle, lock=True)
-            proposal = await proposals.find(conn, proposal_id, lock=True) or found
+            cycle = await cycles.find(conn, named.cycle, lock=True)
+            proposal = await proposals.find(conn, proposal_id, lock=True) or named
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
                 return proposal.view(now)
@@ -136,7 +136,9 @@ def require_participants(action: Action, participants: Collection[str], result: 
         return
     if not participants:
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
-    with_position = {one.participant for of in (() if result is None else result.results) for one in of.positions}
+    with_position = {
+        position.participant for of in (() if result is None else result.results) for position in of.positions
+    }
     for bank in sorted(set(participants) - with_position):
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 

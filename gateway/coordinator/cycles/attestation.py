@@ -188,10 +188,10 @@ class Attestation:
         threads = [
             asyncio.to_thread(_read_all, callers, part, self._now()) for part in (submitted[:half], submitted[half:])
         ]
-        return [one for part in await asyncio.gather(*threads) for one in part]
+        return [answer for part in await asyncio.gather(*threads) for answer in part]
 
     async def _take_statements(self, cycle_id: str, submitted: Sequence[Submitted]) -> list[Verdicts | Exception]:
-        banks = [one.bank for one in submitted]
+        banks = [judged.bank for judged in submitted]
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.ATTESTING:
@@ -202,17 +202,17 @@ class Attestation:
             after = await submissions.attested(conn, cycle_id, banks)
             placed = judge_all(submitted, after, bounds, revisions_max)
             matches = match(after)
-            taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
-            complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)
+            accepted = [judged for judged in placed if isinstance(judged, Submitted) and judged.equivocal is None]
+            complete = await self._take_in(conn, cycle_id, accepted, matches, before.attested)
             answers: list[Verdicts | Exception] = []
-            for one in placed:
-                if isinstance(one, Refusal):
-                    answers.append(one)
-                elif one.equivocal is not None:
-                    answers.append(await self._equivocation(conn, cycle_id, one, one.equivocal, after))
+            for judged in placed:
+                if isinstance(judged, Refusal):
+                    answers.append(judged)
+                elif judged.equivocal is not None:
+                    answers.append(await self._equivocation(conn, cycle_id, judged, judged.equivocal, after))
                 else:
-                    keys = [(statement.key, statement.document.revision) for statement in one.statements]
-                    answers.append(verdicts(one.bank, keys, matches))
+                    keys = [(statement.key, statement.document.revision) for statement in judged.statements]
+                    answers.append(verdicts(judged.bank, keys, matches))
         if complete:
             self._wake()
         return answers
@@ -235,15 +235,15 @@ class Attestation:
         self,
         conn: AsyncConnection,
         cycle: str,
-        taken: Sequence[Submitted],
+        accepted: Sequence[Submitted],
         matches: Mapping[PairKey, Match],
         attested_before: Collection[str],
     ) -> bool:
         """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
         now = self._now()
-        fresh = [(one.bank, statement) for one in taken for statement in one.fresh]
-        screenings = [one.screening for one in taken if one.screening is not None]
-        finished = [one.bank for one in taken if one.complete]
+        fresh = [(submission.bank, statement) for submission in accepted for statement in submission.fresh]
+        screenings = [submission.screening for submission in accepted if submission.screening is not None]
+        finished = [submission.bank for submission in accepted if submission.complete]
         if fresh:
             await submissions.insert_statements(conn, cycle, fresh, now)
         if screenings:
@@ -251,7 +251,7 @@ class Attestation:
         if finished:
             await submissions.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
-        again = any(one.bank in attested_before for one in taken)
+        again = any(submission.bank in attested_before for submission in accepted)
         await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
         return roster.statements_awaited == 0
 
@@ -270,20 +270,20 @@ class Attestation:
         attested before.
         """
         now = self._now()
-        for found in matches.values():
-            missing = found.status == "missing" and found.missing_from in finished
-            if found.status != "different" and not missing:
+        for outcome in matches.values():
+            missing = outcome.status == "missing" and outcome.missing_from in finished
+            if outcome.status != "different" and not missing:
                 continue
-            notice = await submissions.notice_break(conn, cycle, found, now)
+            notice = await submissions.notice_break(conn, cycle, outcome, now)
             if notice is not None:
                 await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
-        if not again and all(found.revision == 1 for found in matches.values()):
+        if not again and all(outcome.revision == 1 for outcome in matches.values()):
             return  # A bank's first word can't mend anything.
-        for one in await submissions.breaks(conn, cycle):
-            if one.notice.resolved or (resolved := matches.get(one.key)) is None or resolved.status != "agreed":
+        for noticed in await submissions.breaks(conn, cycle):
+            if noticed.notice.resolved or (resolved := matches.get(noticed.key)) is None or resolved.status != "agreed":
                 continue
-            await submissions.resolve_breaks(conn, cycle, one.key, now)
-            notice = msgspec.structs.replace(one.notice, resolved=True)
+            await submissions.resolve_breaks(conn, cycle, noticed.key, now)
+            notice = msgspec.structs.replace(noticed.notice, resolved=True)
             await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
 
     async def _equivocation(
@@ -362,13 +362,13 @@ def _read_all(
             complete=submission.complete,
         )
 
-    found: list[Submitted | Refusal] = []
+    answers: list[Submitted | Refusal] = []
     for bank, submission in submitted:
         try:
-            found.append(read(bank, submission))
+            answers.append(read(bank, submission))
         except Refusal as refused:
-            found.append(refused)
-    return found
+            answers.append(refused)
+    return answers
 
 
 async def _verdicts_again(
@@ -380,7 +380,9 @@ async def _verdicts_again(
     except EvidenceError:
         return None
     stored = await submissions.attested(conn, cycle, [bank])
-    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
+    own = {
+        statement.sha256: (statement.key, statement.revision) for statement in stored if statement.participant == bank
+    }
     if not digests or not own.keys() >= set(digests):
         return None
     return verdicts(bank, [own[digest] for digest in digests], match(stored))

@@ -33,7 +33,7 @@ class Batcher(Generic[Item, Answer]):
         batch_max: int = BATCH_MAX,
     ) -> None:
         self._work = work
-        self._at_once = batch_max
+        self._batch_max = batch_max
         self._waiting: list[_Waiting[Item, Answer]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -51,8 +51,8 @@ class Batcher(Generic[Item, Answer]):
                 subject = self._waiting[0][0]
                 group: list[_Waiting[Item, Answer]] = []
                 later: list[_Waiting[Item, Answer]] = []
-                for one in self._waiting:
-                    (group if one[0] == subject and len(group) < self._at_once else later).append(one)
+                for waiting in self._waiting:
+                    (group if waiting[0] == subject and len(group) < self._batch_max else later).append(waiting)
                 self._waiting = later
                 await self._answer_batch(subject, group)
         finally:

@@ -33,24 +33,24 @@ def judge_all(
 ) -> list[Submitted | Refusal]:
     """Judge submissions one after another; what is new joins `attested`."""
     of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
-    for one in attested:
-        of_pair[one.key].append(one)
-    placed: list[Submitted | Refusal] = []
+    for earlier in attested:
+        of_pair[earlier.key].append(earlier)
+    judged: list[Submitted | Refusal] = []
     for submitted in read:
-        before = [one for key in {s.key for s in submitted.statements} for one in of_pair[key]]
+        before = [earlier for key in {s.key for s in submitted.statements} for earlier in of_pair[key]]
         try:
             submitted.fresh, submitted.equivocal = _judge(submitted.bank, submitted.statements, before, revisions_max)
             for statement in submitted.fresh:
                 check_sequences(statement, bounds)
         except Refusal as refused:
-            placed.append(refused)
+            judged.append(refused)
             continue
         for statement in submitted.fresh:
             new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
             of_pair[new.key].append(new)
             attested.append(new)
-        placed.append(submitted)
-    return placed
+        judged.append(submitted)
+    return judged
 
 
 def _judge(
@@ -58,8 +58,8 @@ def _judge(
 ) -> tuple[list[ReadStatement], ReadStatement | None]:
     """Return the statements that are new, and the first that contradicts an earlier one. Raises Refusal."""
     signed_by: dict[tuple[PairKey, bool], dict[int, str]] = {}
-    for one in before:
-        signed_by.setdefault((one.key, one.participant == bank), {})[one.revision] = one.sha256
+    for earlier in before:
+        signed_by.setdefault((earlier.key, earlier.participant == bank), {})[earlier.revision] = earlier.sha256
     fresh: list[ReadStatement] = []
     for statement in statements:
         own = signed_by.setdefault((statement.key, True), {})

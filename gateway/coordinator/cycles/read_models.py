@@ -54,10 +54,10 @@ class ReadModels:
     async def current(self) -> Cycle:
         """Return the open cycle; raises Refusal `cycle_unknown` when there is none."""
         async with transaction(self._engine) as conn:
-            found = await store.current(conn)
-        if found is None:
+            cycle = await store.current(conn)
+        if cycle is None:
             raise Refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
-        return found
+        return cycle
 
     async def summaries(
         self, *, limit: int, before: tuple[date, int] | None, value_date: date | None
@@ -97,26 +97,26 @@ class ReadModels:
         for (_, low, high), stands in standing.items():
             of_bank[low].append(stands)
             of_bank[high].append(stands)
-        issued = Counter(one.participant for one in instructions)
-        acknowledged = Counter(one.participant for one in instructions if one.acknowledged_at is not None)
+        issued = Counter(instruction.participant for instruction in instructions)
+        acknowledged = Counter(order.participant for order in instructions if order.acknowledged_at is not None)
         return CycleProgress(
             cycle=cycle.message(),
             participants=tuple(
                 ParticipantProgress(
-                    participant=one.participant,
-                    status=one.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
-                    cut_at=None if one.cut_at is None else timestamp(one.cut_at),
-                    attested_at=None if one.attested_at is None else timestamp(one.attested_at),
-                    statements=statements.get(one.participant, 0),
-                    pairs=_counts(of_bank[one.participant]),
-                    instructions=issued[one.participant],
-                    acknowledged=acknowledged[one.participant],
+                    participant=part.participant,
+                    status=part.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
+                    cut_at=None if part.cut_at is None else timestamp(part.cut_at),
+                    attested_at=None if part.attested_at is None else timestamp(part.attested_at),
+                    statements=statements.get(part.participant, 0),
+                    pairs=_counts(of_bank[part.participant]),
+                    instructions=issued[part.participant],
+                    acknowledged=acknowledged[part.participant],
                 )
-                for one in participations
+                for part in participations
             ),
             pairs=_counts(standing.values()),
             totals=totals,
-            breaks=tuple(one.notice for one in breaks),
+            breaks=tuple(noticed.notice for noticed in breaks),
             instructions=len(instructions),
             acknowledged=acknowledged.total(),
             settlement_attempts=attempts,
@@ -133,12 +133,15 @@ class ReadModels:
                 keeping = await limits.in_force(conn)
             else:
                 gross = {
-                    (of_currency.currency, one.participant): (int(one.receives_minor), int(one.pays_minor))
+                    (of_currency.currency, position.participant): (
+                        int(position.receives_minor),
+                        int(position.pays_minor),
+                    )
                     for of_currency in result.document.results
-                    for one in of_currency.positions
+                    for position in of_currency.positions
                 }
                 keeping = result.limits
-        caps = {(one.participant, one.currency): one.cap_minor for one in keeping.caps}
+        caps = {(cap.participant, cap.currency): cap.cap_minor for cap in keeping.caps}
         may_owe = keeping.debits()
         return Positions(
             cycle=cycle_id,
@@ -169,33 +172,33 @@ class ReadModels:
             cycle = await store.find(conn, cycle_id)
             if cycle.result is None:
                 raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-            found = await results.certificates(conn, cycle.result)
-        return Certificates(cycle=cycle_id, certificates=found)
+            certificates = await results.certificates(conn, cycle.result)
+        return Certificates(cycle=cycle_id, certificates=certificates)
 
     async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
         """Return the breaks of a cycle, or of one participant's pairs."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            found = await submissions.breaks(conn, cycle_id, participant)
-        return Breaks(cycle=cycle_id, breaks=tuple(one.notice for one in found))
+            noticed = await submissions.breaks(conn, cycle_id, participant)
+        return Breaks(cycle=cycle_id, breaks=tuple(broken.notice for broken in noticed))
 
     async def result(self, cycle_id: str) -> Envelope:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            found = await results.find(conn, cycle_id)
-        if found is None:
+            result = await results.find(conn, cycle_id)
+        if result is None:
             raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-        return found.envelope
+        return result.envelope
 
     async def finality(self, cycle_id: str) -> Envelope:
         """Return the signed finality; raises Refusal `result_unknown` before the cycle is final."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            found = await settlements.finality(conn, cycle_id)
-        if found is None:
+            finality = await settlements.finality(conn, cycle_id)
+        if finality is None:
             raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
-        return found
+        return finality
 
 
 async def _four_eyes(conn: AsyncConnection, cycle: Cycle, totals: Iterable[CurrencyTotal]) -> tuple[FourEyesCause, ...]:
@@ -212,8 +215,8 @@ async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standi
     """Return where each pair stands."""
     if cycle.state is State.ATTESTING:
         names = {"agreed": "agreed", "different": "differing", "missing": "missing"}
-        found = match(await submissions.attested(conn, cycle.id))
-        return {key: names[one.status] for key, one in found.items()}
+        matches = match(await submissions.attested(conn, cycle.id))
+        return {key: names[broken.status] for key, broken in matches.items()}
     outcomes = await pairs.pair_outcomes(conn, cycle.id)
     return {key: "agreed" if reason is None else "carried_over" for key, reason in outcomes.items()}
 

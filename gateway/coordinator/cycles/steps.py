@@ -180,8 +180,8 @@ class Steps:
         )
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
-        included = {one.sha256 for one in result.statements}
-        found = await running_checks.run(
+        included = {pair.sha256 for pair in result.statements}
+        checked = await running_checks.run(
             conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], keeping
         )
         for reason in sorted(BY_NETTING):
@@ -197,15 +197,15 @@ class Steps:
             envelope=envelope,
             limits=keeping,
             certificates=netting.certificates,
-            checks=found,
+            checks=checked,
             totals=figures.currency_totals(result),
         )
-        failed = [check.name for check in found if check.verdict == "fail"]
+        failed = [check.name for check in checked if check.verdict == "fail"]
         trigger = Trigger.CHECK_FAILED if failed else Trigger.NETTED
         data = {
             "result": sha256,
             "failed": failed,
-            "warned": [c.name for c in found if c.verdict == "warn"],
+            "warned": [c.name for c in checked if c.verdict == "warn"],
             "liquidity": figures.liquidity_figures(result),
         }
         return await cycles.move(conn, cycle, trigger, data=data, result=sha256)
@@ -240,7 +240,7 @@ class Steps:
             conn,
             cycle.id,
             result.document.edition,
-            [(one, canonical.digest(canonical.encode(one)), dsse.sign(one, self._signer)) for one in orders],
+            [(order, canonical.digest(canonical.encode(order)), dsse.sign(order, self._signer)) for order in orders],
         )
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
         data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt}
@@ -300,16 +300,16 @@ class Steps:
 
     async def _move_by(self, conn: AsyncConnection, cycle: Cycle, attempt: Attempt, answer: Answer) -> None:
         # What the agent says about single accounts stays between it and the operators.
-        data = {"attempt": attempt.attempt}
+        data: dict[str, str | int] = {"attempt": attempt.attempt}
         match answer:
             case Settled(reference, at):
-                told = {**data, "reference": reference, "settled_at": timestamp(at)}
-                await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=told)
+                data = {**data, "reference": reference, "settled_at": timestamp(at)}
+                await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=data)
             case Shortfall():
                 rulebook = await cycles.rulebook_of(conn, cycle)
                 # When attempts are used up there is nothing to wait for.
-                asked = await settlements.attempts(conn, cycle.id, attempt.edition)
-                waiting = asked < rulebook.settlement.attempts_max
+                requests = await settlements.attempts(conn, cycle.id, attempt.edition)
+                waiting = requests < rulebook.settlement.attempts_max
                 due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
                 await cycles.move(conn, cycle, Trigger.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
             case Rejected():
@@ -320,9 +320,9 @@ class Steps:
         last, result = await settlements.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if last is None or result is None:
             return None
-        asked = await settlements.attempts(conn, cycle.id, last.edition)
-        if asked >= rulebook.settlement.attempts_max:
-            return await cycles.move(conn, cycle, Trigger.RETRIES_USED_UP, data={"attempts": asked})
+        requests = await settlements.attempts(conn, cycle.id, last.edition)
+        if requests >= rulebook.settlement.attempts_max:
+            return await cycles.move(conn, cycle, Trigger.RETRIES_USED_UP, data={"attempts": requests})
         try:
             agent = await self._agent.agent()
         except NoAnswerError as error:
@@ -359,10 +359,10 @@ def _closed(
     agreed: dict[PairKey, str] = {}
     carried: dict[PairKey, CarryReason] = {}
     for key in sorted(matches.keys() | with_payments):
-        found = matches.get(key)
-        reason = carry_reason(key, found, active=active, delivered=delivered)
+        of_pair = matches.get(key)
+        reason = carry_reason(key, of_pair, active=active, delivered=delivered)
         if reason is not None:
             carried[key] = reason
-        elif found is not None and found.sha256 is not None:
-            agreed[key] = found.sha256
+        elif of_pair is not None and of_pair.sha256 is not None:
+            agreed[key] = of_pair.sha256
     return agreed, carried

@@ -42,12 +42,14 @@ class ParticipantController(Controller):
         self, request: Request[Any, Any, Any], registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
         """List the participants by BIC. A participant sees limits and accounts of its own only."""
-        found = await registry.page(after=page.text() or "", limit=page.limit + 1)
-        items = tuple(_seen_by(request, item) for item in found[: page.limit])
-        return ParticipantPage(items=items, next=encode_cursor(items[-1].bic) if len(found) > page.limit else None)
+        participants = await registry.page(after=page.text() or "", limit=page.limit + 1)
+        items = tuple(_seen_by(request, item) for item in participants[: page.limit])
+        return ParticipantPage(
+            items=items, next=encode_cursor(items[-1].bic) if len(participants) > page.limit else None
+        )
 
     @get("/{bic:str}", guards=[_READER], operation_id="getParticipant")
-    async def one(
+    async def facts(
         self, request: Request[Any, Any, Any], bic: BicPath, registry: NamedDependency[Registry]
     ) -> ParticipantView:
         """Show one participant."""

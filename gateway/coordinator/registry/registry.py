@@ -64,10 +64,10 @@ class Registry:
     async def trust_list(self) -> Envelope:
         """Return the signed trust list in force."""
         async with transaction(self._engine) as conn:
-            found = await trust_list.current(conn)
-        if found is None:
+            in_force = await trust_list.current(conn)
+        if in_force is None:
             raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
-        return found
+        return in_force
 
     async def settlement_agent(self) -> tuple[str, str] | None:
         """Return BIC and base URL of the settlement agent, if one is active."""
@@ -124,13 +124,13 @@ class Registry:
         async with transaction(self._engine) as conn:
             await self._require_member(conn, bic)
             await limits.set_prefunding(conn, prefunding)
-            what = {
+            terms = {
                 "currency": prefunding.currency,
                 "prefunded_minor": prefunding.prefunded_minor,
                 "reserved_minor": prefunding.reserved_minor,
             }
-            await events.append(conn, "prefunding.changed", {"bic": bic, **what})
-            await events.acted(conn, by, "prefunding", bic, reason, **what)
+            await events.append(conn, "prefunding.changed", {"bic": bic, **terms})
+            await events.acted(conn, by, "prefunding", bic, reason, **terms)
             return await members.view(conn, bic)
 
     async def set_bilateral_limit(
@@ -145,10 +145,10 @@ class Registry:
                 raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail)
             await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
             limit = None if limit_minor is None else str(limit_minor)
-            what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
-            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what})
+            terms = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
+            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **terms})
             if by != bic:
-                await events.acted(conn, by, "bilateral_limit", bic, reason, **what)
+                await events.acted(conn, by, "bilateral_limit", bic, reason, **terms)
             return await members.view(conn, bic)
 
     async def set_settlement_account(
@@ -308,19 +308,19 @@ class Registry:
 
 async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
     """Return the rulebook adopted last; None before the coordinator is founded."""
-    found = await _adopted(conn)
-    return None if found is None else stored(found[1])
+    adopted = await _adopted(conn)
+    return None if adopted is None else stored(adopted[1])
 
 
 async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
     """Return digest and text of the rulebook adopted last."""
-    found = await conn.execute(
+    rows = await conn.execute(
         text(
             "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
             " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
         )
     )
-    row = found.one_or_none()
+    row = rows.one_or_none()
     return None if row is None else (row.sha256, row.document)
 
 

@@ -276,13 +276,13 @@ async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str,
         ),
         {"banks": list(banks)},
     )
-    found: dict[str, dict[str, VerifyingKey]] = {}
+    by_bank: dict[str, dict[str, VerifyingKey]] = {}
     for bank, x in rows:
-        keys = found.setdefault(bank, {})
+        keys = by_bank.setdefault(bank, {})
         if x is not None:
             key = VerifyingKey(x)
             keys[key.kid] = key
-    return found
+    return by_bank
 
 
 async def participations(conn: AsyncConnection, cycle_id: str) -> tuple[Participation, ...]:

@@ -64,7 +64,7 @@ async def insert(
             "edition": edition,
             "sha256": sha256,
             "envelope": to_json(envelope),
-            "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
+            "caps": to_json({f"{cap.participant}/{cap.currency}": cap.cap_minor for cap in limits.caps}),
             "prefunding": to_json(limits.prefunding),
             "bilateral": to_json(limits.bilateral),
             "certificates": to_json(tuple(certificates)),
@@ -76,8 +76,8 @@ async def insert(
 
 async def find(conn: AsyncConnection, cycle: str) -> Result | None:
     """Return a cycle's result once there is one: the edition in force."""
-    found = await editions(conn, cycle)
-    return found[-1] if found else None
+    all_editions = await editions(conn, cycle)
+    return all_editions[-1] if all_editions else None
 
 
 async def checks(conn: AsyncConnection, cycle: str) -> tuple[Check, ...]:

@@ -198,7 +198,8 @@ async def insert_screenings(
 ) -> None:
     """Keep screening statements in their order; the last one a bank submits counts."""
     rows = [
-        {"participant": one.document.participant, "sha256": one.sha256, "envelope": one.envelope} for one in screenings
+        {"participant": screening.document.participant, "sha256": screening.sha256, "envelope": screening.envelope}
+        for screening in screenings
     ]
     await conn.execute(
         text(
