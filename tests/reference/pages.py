@@ -11,6 +11,8 @@ from typing import Any
 
 from compliance.crypto.dsse import EvidenceReason
 from compliance.cycle import states as cycle_states
+from compliance.cycle.approval import DecisionRefusal
+from compliance.cycle.carry import CarryReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.verifier.documents import Finding
@@ -59,7 +61,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,
@@ -215,12 +217,9 @@ def _code(reason: StrEnum) -> str:
 
 ANY_SERVICE = (
     ("instant_malformed", "400", "not an RFC 3339 instant"),
-    ("not_yours", "403", "it belongs to another participant"),
     ("payment_unknown", "404", "no payment with this id"),
-    ("value_date_refused", "422", "not a date, or not one that a cycle can have"),
     ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
     ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
-    ("trust_list_missing", "503", "no trust list has come yet"),
 )
 """Of single services, and not in an enumeration of theirs."""
 
@@ -263,14 +262,14 @@ def cycle_and_member_states() -> str:
         "# States of cycles and participants\n\n"
         + MADE
         + "\n## A cycle\n\n[The life of a cycle](../concepts/cycle-life-cycle.md) tells the story.\n\n"
-        + _transitions(cycle_states.TRANSITIONS, "happening")
+        + _transitions(cycle_states.TRANSITIONS, "trigger")
         + "\n## A participant\n\nEach step is an operator's, and needs a reason.\n\n"
         + _transitions(lifecycle.TRANSITIONS, "step")
     )
 
 
 def _transitions(transitions: Mapping[Any, StrEnum], what: str) -> str:
-    rows = ((_state(was), f"`{happening.value}`", _state(then)) for (was, happening), then in transitions.items())
+    rows = ((_state(was), f"`{trigger.value}`", _state(then)) for (was, trigger), then in transitions.items())
     return table(("state", what, "then"), rows)
 
 

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.cycle.audience import concerns
 from gateway.coordinator.log import events
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.storage.database import APP_ROLE
@@ -52,11 +53,7 @@ class Newest:
         before = self._kept[0][0].id - 1 if self._kept else 0
         if after < before:
             return None
-        visible = (
-            event
-            for event, audience in self._kept[after - before :]
-            if viewer is None or audience is None or viewer in audience
-        )
+        visible = (event for event, audience in self._kept[after - before :] if concerns(viewer, audience))
         return tuple(islice(visible, limit))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
+from compliance.cycle.approval import Action
 from compliance.statements import Bic, CycleId, Reason, Sha256, Timestamp
 from gateway.federation.messages.base import Answer, Request, Uuid, open_words
 
 ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
+assert get_args(ProposalAction) == tuple(Action)
+ProposalStatus = Annotated[str, open_words("pending", "confirmed", "rejected", "expired")]
 
 
 class ProposalRequest(Request, frozen=True, kw_only=True):
@@ -26,9 +29,6 @@ class Decision(Request, frozen=True, kw_only=True):
 
     decision: Literal["confirm", "reject"]
     reason: Reason | None = None
-
-
-ProposalStatus = Annotated[str, open_words("pending", "confirmed", "rejected", "expired")]
 
 
 class ProposalView(Answer, frozen=True, kw_only=True):
