@@ -19,7 +19,8 @@ from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coo
 from tui.app import ConsoleApp
 from tui.run import Settings, assemble
 from tui.screens.form import FormScreen
-from tui.widgets import Banner, LiveTable
+from tui.widgets.banner import Banner
+from tui.widgets.live_table import LiveTable
 
 Console = Pilot[None]
 
@@ -58,7 +59,7 @@ async def console(
     async with FederationClient(subject, key, coordinator.url) as client:
         app = assemble(settings, client)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.feed.heard_at is not None)
+            await until(pilot, lambda: app.freshness.answered_at is not None)
             yield pilot
 
 
@@ -205,7 +206,7 @@ async def test_freeze_holds_the_screen_until_space_again(coordinator: Coordinato
         await pilot.press("space")
         await until(pilot, lambda: "FROZEN" in banner(pilot))
         await other.post(f"{coordinator.url}/cycles", msgspec.Raw, audience=COORDINATOR, json={})
-        await until(pilot, lambda: app_of(pilot).feed.waiting > 0 and bool(app_of(pilot).latest.cycles))
+        await until(pilot, lambda: app_of(pilot).freshness.rounds_waiting > 0 and bool(app_of(pilot).latest.cycles))
         assert rows(pilot, "t-cycles") == []
         await pilot.press("space")
         await until(pilot, lambda: len(rows(pilot, "t-cycles")) == 1)

@@ -29,25 +29,13 @@ from gateway.federation.messages.limits import BilateralLimitView, CapView, Pref
 from gateway.federation.messages.participants import KeyView, ParticipantView
 from gateway.federation.messages.proposals import ProposalView
 from tui import export, tables
-from tui.actions import ACTIONS, BY_ID, Answer, applies, effects, form_for, missing, unlocked
+from tui.actions import ACTIONS, BY_ID, applies, unlocked
+from tui.forms import Answer, effects, form_for
+from tui.freshness import STALE_AFTER_S, Freshness
 from tui.journal import Entry, Journal
-from tui.model import (
-    STALE_AFTER_S,
-    Feed,
-    Snapshot,
-    Tone,
-    age,
-    bar,
-    cycle_to_follow,
-    decimal,
-    freshness,
-    gauges,
-    limit_use,
-    liquidity,
-    money,
-    plain,
-    steps,
-)
+from tui.progress import gauges, liquidity, steps
+from tui.snapshot import Snapshot, cycle_to_follow
+from tui.text import Tone, age, bar, decimal, money, plain
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -171,30 +159,30 @@ def test_only_all_of_it_fills_the_bar(part: int, filled: int) -> None:
     ],
 )
 def test_limit_use_never_hides_a_breach(net: str, limit: str | None, percent: int | None) -> None:
-    assert limit_use(net, limit) == percent
+    assert tables.limit_use(net, limit) == percent
 
 
 # --- freshness ----------------------------------------------------------------------------------------------
 
 
 def test_freshness_tells_the_age_of_the_screen() -> None:
-    feed = Feed()
-    assert freshness(feed, 100) == ("connecting", Tone.DIM)
-    feed = feed.heard(100)
-    assert freshness(feed, 102) == ("updated 2 s ago", Tone.GOOD)
-    assert freshness(feed, 101 + STALE_AFTER_S) == ("STALE 16 s", Tone.BAD)
+    feed = Freshness()
+    assert feed.words(100) == ("connecting", Tone.DIM)
+    feed = feed.answered(100)
+    assert feed.words(102) == ("updated 2 s ago", Tone.GOOD)
+    assert feed.words(101 + STALE_AFTER_S) == ("STALE 16 s", Tone.BAD)
 
 
 def test_a_lost_coordinator_is_stale_at_once_and_the_next_answer_mends_it() -> None:
-    feed = Feed().heard(100).broke("ConnectError")
-    assert freshness(feed, 101) == ("STALE 1 s · ConnectError", Tone.BAD)
-    assert freshness(feed.heard(103), 103) == ("updated 0 s ago", Tone.GOOD)
+    feed = Freshness().answered(100).failed("ConnectError")
+    assert feed.words(101) == ("STALE 1 s · ConnectError", Tone.BAD)
+    assert feed.answered(103).words(103) == ("updated 0 s ago", Tone.GOOD)
 
 
 def test_freeze_counts_what_waits() -> None:
-    feed = Feed().heard(1).toggled().heard(2).heard(3)
-    assert freshness(feed, 3) == ("FROZEN · 2 waiting · space resumes", Tone.WARN)
-    assert feed.toggled().waiting == 0
+    feed = Freshness().answered(1).toggled().answered(2).answered(3)
+    assert feed.words(3) == ("FROZEN · 2 waiting · space resumes", Tone.WARN)
+    assert feed.toggled().rounds_waiting == 0
 
 
 # --- cycles ---------------------------------------------------------------------------------------------------
@@ -280,8 +268,8 @@ def test_what_settles_of_what_at_most_could() -> None:
 
 def test_filter_keeps_rows_with_the_text_in_any_cell() -> None:
     table = tables.proposals([a_proposal(), msgspec.structs.replace(a_proposal("bob"), reason="Hold on")], "alice")
-    assert [row.cells[3].text for row in tables.filtered(table, " hold ").rows] == ["bob"]
-    assert tables.filtered(table, "").rows == table.rows
+    assert [row.cells[3].text for row in table.filtered(" hold ").rows] == ["bob"]
+    assert table.filtered("").rows == table.rows
     assert table.rows[0].cells[3].text == "alice (you)"
 
 
@@ -363,17 +351,17 @@ def test_effects_tell_counts_totals_and_participants() -> None:
 
 def test_confirmations_are_graded_by_consequence() -> None:
     cut_off = form_for(BY_ID["cut_off"], a_view("open"))
-    assert missing(cut_off, Answer(typed="2026-03-02-02")) == "Type 2026-03-02-01 to go on."
-    assert missing(cut_off, Answer(typed=" 2026-03-02-01 ")) is None
+    assert cut_off.objection(Answer(typed="2026-03-02-02")) == "Type 2026-03-02-01 to go on."
+    assert cut_off.objection(Answer(typed=" 2026-03-02-01 ")) is None
 
     hold = form_for(BY_ID["hold"], a_view())
-    assert missing(hold, Answer(reason="  ")) == "A reason is needed."
-    assert missing(hold, Answer(reason="a list is old")) is None
-    assert missing(hold, Answer(reason="x" * 501)) is not None
+    assert hold.objection(Answer(reason="  ")) == "A reason is needed."
+    assert hold.objection(Answer(reason="a list is old")) is None
+    assert hold.objection(Answer(reason="x" * 501)) is not None
 
     confirm = form_for(BY_ID["confirm"], a_view(), a_proposal("bob"))
-    assert missing(confirm, Answer(reason="seen")) is not None
-    assert missing(confirm, Answer(typed="2026-03-02-01")) is None
+    assert confirm.objection(Answer(reason="seen")) is not None
+    assert confirm.objection(Answer(typed="2026-03-02-01")) is None
     assert any("bob proposes to approve" in line for line in confirm.lines)
 
 
@@ -381,10 +369,10 @@ def test_an_unwinding_names_who_cant_pay() -> None:
     assert applies(BY_ID["unwind"], pane="cycle", view=a_view("deferred"))
     assert not applies(BY_ID["unwind"], pane="cycle", view=a_view("netted"))
     form = form_for(BY_ID["unwind"], a_view("deferred"))
-    assert missing(form, Answer(reason="insolvent")) == "Name those who can't pay."
-    assert missing(form, Answer(participants="betafrpp")) == "A reason is needed."
+    assert form.objection(Answer(reason="insolvent")) == "Name those who can't pay."
+    assert form.objection(Answer(participants="betafrpp")) == "A reason is needed."
     answer = Answer(reason="insolvent", participants=" betafrpp, ALFADEFF betafrpp ")
-    assert missing(form, answer) is None
+    assert form.objection(answer) is None
     assert answer.banks == ("ALFADEFF", "BETAFRPP")
 
     proposal = msgspec.structs.replace(a_proposal("bob"), action="unwind", participants=("ALFADEFF", "BETAFRPP"))

@@ -9,8 +9,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui.actions import Answer, Form, missing
-from tui.model import plain
+from tui.forms import Answer, Form
+from tui.text import plain
 
 
 class FormScreen(ModalScreen[Answer | None]):
@@ -38,7 +38,7 @@ class FormScreen(ModalScreen[Answer | None]):
                 yield Input(placeholder=f"reason ({needed})", max_length=500, id="reason")
             if form.typed_id is not None:
                 yield Input(placeholder=f"type {form.typed_id} to go on", id="typed")
-            yield Static("", id="missing")
+            yield Static("", id="objection")
             with Horizontal(id="buttons"):
                 yield Button("Back", id="back")
                 yield Button(form.button, id="go", variant="warning")
@@ -58,9 +58,9 @@ class FormScreen(ModalScreen[Answer | None]):
 
     @on(Input.Changed)
     def _check(self) -> None:
-        lacking = missing(self.form, self.answer)
-        self.query_one("#missing", Static).update(Text(lacking or ""))
-        self.query_one("#go", Button).disabled = lacking is not None
+        objection = self.form.objection(self.answer)
+        self.query_one("#objection", Static).update(Text(objection or ""))
+        self.query_one("#go", Button).disabled = objection is not None
 
     @on(Input.Submitted)
     def _next(self) -> None:
@@ -73,7 +73,7 @@ class FormScreen(ModalScreen[Answer | None]):
 
     @on(Button.Pressed, "#go")
     def _go(self) -> None:
-        if missing(self.form, self.answer) is None:
+        if self.form.objection(self.answer) is None:
             self.dismiss(self.answer)
 
     @on(Button.Pressed, "#back")
