@@ -11,10 +11,9 @@ from compliance.cycle.states import ENDED, IN_PROGRESS
 from gateway.federation.http.client import RemoteError, RemoteProblem
 from gateway.federation.messages.events import Event, Events
 from tui.api import ConsoleApi, describe
-from tui.snapshot import Snapshot, cycle_to_follow
+from tui.snapshot import EVENTS_KEPT, Snapshot, cycle_to_follow
 
 T = TypeVar("T")
-EVENTS_KEPT = 500
 # While a cycle runs, banks' cuts and statements come in without an event each; so the wait is short.
 WAIT_RUNNING_S = 2
 WAIT_QUIET_S = 5
@@ -48,21 +47,6 @@ async def read(api: ConsoleApi, chosen: str | None, events: tuple[Event, ...] = 
     return replace(snapshot, progress=progress, positions=positions, checks=checks)
 
 
-async def recent_event(api: ConsoleApi) -> int:
-    """Find an event id at most EVENTS_KEPT before the newest: ids have no gap, so halving finds it."""
-
-    async def beyond(after: int) -> bool:
-        return bool((await api.events(after, wait_s=0, limit=1)).events)
-
-    low, high = 0, EVENTS_KEPT
-    while await beyond(high):
-        low, high = high, high * 2
-    while high - low > EVENTS_KEPT:
-        middle = (low + high) // 2
-        low, high = (middle, high) if await beyond(middle) else (low, middle)
-    return low
-
-
 async def _none_yet(answer: Awaitable[T]) -> T | None:
     """Await what an early cycle may not have yet: None then."""
     try:
@@ -80,7 +64,7 @@ async def watch(
 
     Setting `read_now` makes it read at once (another cycle was chosen, an action was sent).
     """
-    cursor: int | None = None
+    cursor = -EVENTS_KEPT
     events: tuple[Event, ...] = ()
     failures = 0
     poll: asyncio.Task[Events] | None = None
@@ -93,8 +77,6 @@ async def watch(
                 yield snapshot
                 running = any(summary.cycle.state in IN_PROGRESS for summary in snapshot.cycles)
                 wait_s = WAIT_RUNNING_S if running else WAIT_QUIET_S
-                if cursor is None:
-                    cursor = max(0, await recent_event(api) - EVENTS_KEPT)
                 poll = poll or asyncio.create_task(api.events(cursor, wait_s=wait_s))
                 await _either(poll, read_now)
                 if poll.done():

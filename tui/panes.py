@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from tui import tables
-from tui.snapshot import Snapshot
+from tui.snapshot import EVENTS_KEPT, Snapshot
 from tui.table import Table
 
 Pane = Literal["cycles", "cycle", "positions", "participants", "proposals", "events"]
@@ -28,7 +28,7 @@ _CALLS: Mapping[Pane, str] = {
     "positions": "/cycles/{cycle}/positions",
     "participants": "/participants",
     "proposals": "/cycles/{cycle}/proposals",
-    "events": "/events?after=0",
+    "events": f"/events?after=-{EVENTS_KEPT}&limit={EVENTS_KEPT}",
 }
 
 

@@ -11,12 +11,15 @@ from gateway.federation.messages.events import Event
 from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.messages.proposals import ProposalView
 
+EVENTS_KEPT = 500
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """All that the console knows, read from the coordinator in one round.
 
     `selected` is the cycle that panes 2 and 3 show; its parts are None where the coordinator has none yet.
+    `events` are the newest EVENTS_KEPT at most, in their order.
     """
 
     cycles: tuple[CycleSummary, ...] = ()
