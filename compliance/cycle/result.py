@@ -124,6 +124,11 @@ def net_cycle(
     return CycleNetting(result, choice.certificates)
 
 
+def settling_minor(result: NettingResult) -> dict[str, int]:
+    """Return what a result moves in each currency."""
+    return {of.currency: int(of.settlement_minor) for of in result.results}
+
+
 def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
     """Return the id of an instruction: one for each participant, currency and edition of a cycle's result."""
     name = f"{cycle}/{participant}/{currency}"

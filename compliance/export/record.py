@@ -37,6 +37,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
+from compliance.cycle.approval import Action
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits, in_order
@@ -80,7 +81,7 @@ class Proposal(Document, frozen=True, kw_only=True):
     """
 
     id: str
-    action: Literal["approve", "hold", "release", "abandon", "unwind"]
+    action: Action
     reason: Reason
     participants: tuple[Bic, ...] = ()
     made_by: str

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from compliance.cycle.approval import Action
 from compliance.export.record import CycleRecord
 from compliance.statements import NettingResult
 from compliance.trust import Signers
@@ -82,7 +83,7 @@ def check_unwinding(editions: Sequence[Edition]) -> str | None:
         decided = [
             set(proposal.participants) | set(out)
             for proposal in edition.record.proposals
-            if proposal.action == "unwind"
+            if proposal.action is Action.UNWIND
             and proposal.decision == "confirm"
             and proposal.subject_sha256 == result.document.supersedes
         ]

@@ -13,12 +13,22 @@ import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
+from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_causes, needed_decision
 from compliance.cycle.certificate import Certificate
-from compliance.cycle.checks import Verdict, worst
+from compliance.cycle.checks import worst
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
-from compliance.cycle.result import BY_NETTING, InconsistentInputError, inconsistency, instructions, net_cycle
-from compliance.export.record import CycleRecord
-from compliance.statements import CycleCut, NettingResult, PositionStatement
+from compliance.cycle.result import (
+    BY_NETTING,
+    InconsistentInputError,
+    inconsistency,
+    instructions,
+    net_cycle,
+    settling_minor,
+)
+from compliance.cycle.states import TRIGGER_MEMBER, State
+from compliance.export.record import CycleRecord, Proposal
+from compliance.person import same_person
+from compliance.statements import CycleCut, PositionStatement
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents, Finding, RefutedError, Signed
 from netting.certificate import CertificateError
@@ -28,8 +38,8 @@ from netting.queue import QueueRefusedError
 Lane = tuple[str, tuple[str, str]]
 """Currency and pair."""
 
-RESULT_STATES = frozenset({"netted", "approved", "instructed", "deferred", "settled", "final"})
-INSTRUCTED_STATES = frozenset({"instructed", "deferred", "settled", "final"})
+INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
+RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 
 
 # --- step 6 -----------------------------------------------------------------------------------------------
@@ -216,15 +226,10 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
 # --- step 9 -----------------------------------------------------------------------------------------------
 
 
-class _Approval(Struct, frozen=True):
-    mode: str
-    thresholds_minor: dict[str, str]
-
-
 class _Rules(Struct, frozen=True):
     """The part of a rulebook that decides on what settles, and on four eyes."""
 
-    approval: _Approval
+    approval: ApprovalRule
     liquidity: LiquidityRule
 
 
@@ -235,48 +240,57 @@ def _rules(record: CycleRecord) -> _Rules:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
 
 
-def check_approval(record: CycleRecord, documents: Documents) -> str:
-    """Check that no maker was the checker, and that what needed a second person got one."""
+def check_decisions(record: CycleRecord) -> None:
+    """Check that no maker was the checker, and that each step that two persons decide was decided, once, by two."""
+    confirmed: dict[str, Proposal] = {}
     for proposal in record.proposals:
         if (proposal.decision is None) != (proposal.decided_by is None):
             raise RefutedError(Finding.MAKER_IS_CHECKER, f"proposal {proposal.id} is decided by nobody")
-        if proposal.decided_by is not None and _person(proposal.decided_by) == _person(proposal.made_by):
-            detail = f"{proposal.made_by} made and decided proposal {proposal.id}"
+        if proposal.decided_by is not None and same_person(proposal.decided_by, proposal.made_by):
+            detail = f"{proposal.made_by} made and {proposal.decided_by} decided proposal {proposal.id}"
             raise RefutedError(Finding.MAKER_IS_CHECKER, detail)
+        if proposal.decision == "confirm":
+            confirmed[proposal.id] = proposal
+    for event in record.events:
+        action = _ACTIONS.get(str(event.data.get(TRIGGER_MEMBER))) if event.cycle == record.cycle else None
+        # What the rulebook approves by itself is for `check_approval` to look into.
+        if action is None or (action is Action.APPROVE and event.data.get("by") == "rulebook"):
+            continue
+        decided = confirmed.pop(str(event.data.get("proposal")), None)
+        if decided is None or (decided.action, decided.subject_sha256) != (action, event.data.get("result")):
+            detail = f"event {event.id}: {event.type} without a second person's {action} of a proposal of its own"
+            raise RefutedError(Finding.APPROVAL_MISSING, detail)
+
+
+_ACTIONS: dict[str, Action] = {trigger: action for action, trigger in TRIGGERS.items()}
+
+
+def check_approval(record: CycleRecord, documents: Documents) -> str:
+    """Check that what needed a second person's word on this result got it; return who gave it."""
     rules = _rules(record)
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
-    why = _needs_four_eyes(rules.approval, documents.result.document, verdict)
-    if why is None:
-        return "not asked for by the rulebook"
-    # A failed check holds the cycle, whatever the rulebook says, and only a release lets a held one go on.
-    actions = {"release"} if verdict == "fail" else {"approve", "release"}
-    for proposal in record.proposals:
-        about_this = proposal.subject_sha256 == documents.result.sha256
-        if proposal.action in actions and proposal.decision == "confirm" and about_this:
-            return f"{proposal.made_by} proposed, {proposal.decided_by} confirmed ({why})"
-    raise RefutedError(Finding.APPROVAL_MISSING, f"instructed without a second person's confirmation: {why}")
-
-
-def _needs_four_eyes(rule: _Approval, result: NettingResult, verdict: Verdict) -> str | None:
-    """Return why two persons had to approve, or None."""
+    settling = settling_minor(documents.result.document)
+    causes = four_eyes_causes(rules.approval, settling, checks_passed=verdict == "pass")
+    needed = {State.NETTED: ", ".join(cause.words for cause in causes)}
     if verdict == "fail":
-        return "a check failed"
-    if rule.mode == "never":
-        return None
-    if rule.mode == "always":
-        return "the rulebook always asks for it"
-    if verdict != "pass":
-        return "a check warns"
-    for one in result.results:
-        if int(one.settlement_minor) > int(rule.thresholds_minor.get(one.currency, "0")):
-            return f"{one.settlement_minor} {one.currency} minor units to settle are above the threshold"
-    return None
+        # It held the cycle, so the cycle went on from there before it was approved.
+        needed = {State.HELD: "a check failed", **needed}
+    decisions = [
+        _confirmation(record, documents.result.sha256, action, why)
+        for state, why in needed.items()
+        if (action := needed_decision(state, causes)) is not None
+    ]
+    return "; ".join(decisions) or "not asked for by the rulebook"
 
 
-def _person(name: str) -> str:
-    return name.strip().casefold()
+def _confirmation(record: CycleRecord, result: str, action: Action, why: str) -> str:
+    """Return who confirmed an action on this very result; raise RefutedError if nobody did."""
+    for proposal in record.proposals:
+        if (proposal.action, proposal.decision, proposal.subject_sha256) == (action, "confirm", result):
+            return f"{action}: {proposal.made_by} proposed, {proposal.decided_by} confirmed ({why})"
+    raise RefutedError(Finding.APPROVAL_MISSING, f"instructed without a second person's {action}: {why}")
 
 
 # --- step 10 ----------------------------------------------------------------------------------------------

@@ -36,10 +36,11 @@ import uvloop
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.approval import ApprovalRule
 from compliance.statements import PAYLOAD_TYPES, PositionStatement
 from compliance.trust import Anchor
 from gateway.coordinator.app import Foundation
-from gateway.coordinator.rulebook import ApprovalRule, Rulebook, load
+from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.membership import Application, OfferedKey
 from gateway.federation.identity.tokens import issue_access_token

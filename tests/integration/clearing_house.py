@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.approval import ApprovalRule
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -29,7 +30,7 @@ from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, answer_in
 from gateway.coordinator.registry.registry import Registry
-from gateway.coordinator.rulebook import ApprovalRule, CheckRule, Rulebook, SettlementRule, load
+from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount

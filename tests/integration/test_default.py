@@ -13,6 +13,7 @@ from clearing_house import AGENT, ALFA, BANKS, BETA, DELT, GAMA, House, rulebook
 from test_cycle_service import Found, anchor_of, events_of, found, reasons, refused, result_of
 
 from compliance.crypto import canonical
+from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.result import PARTICIPANT_DEFAULT
 from compliance.cycle.states import State, replay
 from compliance.export import archive
@@ -21,8 +22,8 @@ from compliance.statements import SettlementInstruction
 from compliance.verifier.verify import VerificationError
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.tables import cycles
-from gateway.coordinator.rulebook import ApprovalRule, SettlementRule, load
+from gateway.coordinator.log import events
+from gateway.coordinator.rulebook import SettlementRule, load
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.storage.database import transaction
 
@@ -101,7 +102,8 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
     assert [f"{cycle}-{number}" in asked.decode() for number, asked in enumerate(house.books.asked, 1)] == [True, True]
     # The state is what the events say it is.
     async with transaction(house.engine) as conn:
-        assert replay(await cycles.happenings(conn, cycle)) is State.FINAL
+        history = await events.of_cycle(conn, cycle)
+    assert replay((event.type, event.data) for event in history) is State.FINAL
     assert (await events_of(house, cycle)).count("cycle.netted") == 2
 
     await acknowledge(house, service)

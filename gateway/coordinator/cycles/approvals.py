@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,15 +10,19 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.coordinator.cycles.approval import (
-    HAPPENINGS,
+from compliance.cycle.approval import (
     PROPOSAL_LIFETIME_S,
-    require_decidable,
-    require_participants,
-    require_possible,
+    TRIGGERS,
+    Action,
+    DecisionRefusal,
+    possible_actions,
+    possible_states,
+    refusal_of_decision,
 )
+from compliance.statements import NettingResult
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.tables import cycles, proposals, results
+from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.log import events
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
@@ -44,15 +48,16 @@ class Approvals:
         """Keep a proposal for somebody else to decide. Raises Refusal."""
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
-            require_possible(request.action, cycle)
+            action = Action(request.action)
+            _require_possible(action, cycle)
             participants = tuple(sorted(set(request.participants)))
             result = await results.find(conn, cycle_id) if participants else None
-            require_participants(request.action, participants, None if result is None else result.document)
+            require_participants(action, participants, None if result is None else result.document)
             now = self._now()
             proposal = Proposal(
                 id=str(uuid4()),
                 cycle=cycle_id,
-                action=request.action,
+                action=action,
                 reason=request.reason,
                 participants=participants,
                 subject_sha256=cycle.result,
@@ -63,7 +68,7 @@ class Approvals:
             await proposals.insert(conn, proposal)
             data: dict[str, Any] = {
                 "proposal": proposal.id,
-                "action": request.action,
+                "action": action,
                 "by": maker,
                 "reason": request.reason,
                 "subject_sha256": cycle.result,
@@ -88,10 +93,10 @@ class Approvals:
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
                 return proposal.view(now)
-            require_decidable(proposal, cycle, checker=checker, now=now)
+            _require_decidable(proposal, cycle, checker=checker, now=now)
             confirmed = decision.decision == "confirm"
             if confirmed:
-                require_possible(proposal.action, cycle)
+                _require_possible(proposal.action, cycle)
             decided = replace(
                 proposal,
                 decision=decision.decision,
@@ -113,7 +118,55 @@ class Approvals:
                     "proposal": proposal.id,
                     "result": cycle.result,
                 }  # fmt: skip
-                await cycles.move(conn, cycle, HAPPENINGS[proposal.action], data=moved)
+                await cycles.move(conn, cycle, TRIGGERS[proposal.action], data=moved)
         if confirmed:
             self._wake()
         return decided.view(now)
+
+
+def require_participants(action: Action, participants: Collection[str], result: NettingResult | None) -> None:
+    """Refuse names that don't fit the action. Raises Refusal `participants_refused`.
+
+    An unwinding names those who can't pay, each with a position in the result; nothing else names anybody.
+    """
+    if action is not Action.UNWIND:
+        if participants:
+            raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
+        return
+    if not participants:
+        raise refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
+    taking_part = {one.participant for of in (() if result is None else result.results) for one in of.positions}
+    for bank in sorted(set(participants) - taking_part):
+        raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
+
+
+def _require_possible(action: Action, cycle: Cycle) -> None:
+    """Refuse an action that the cycle's state doesn't allow. Raises Refusal `action_impossible`."""
+    if action not in possible_actions(cycle.state):
+        detail = f"cycle {cycle.id} is {cycle.state}; to {action} takes {' or '.join(possible_states(action))}"
+        raise refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
+
+
+def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: datetime) -> None:
+    """Refuse a decision that comes too late, or from the maker. Raises Refusal."""
+    why = refusal_of_decision(
+        decided=proposal.decision is not None,
+        expires_at=proposal.expires_at,
+        now=now,
+        maker=proposal.made_by,
+        checker=checker,
+        subject_sha256=proposal.subject_sha256,
+        result_sha256=cycle.result,
+    )
+    match why:
+        case None:
+            return
+        case DecisionRefusal.DECIDED:
+            detail = f"{proposal.decided_by} decided already: {proposal.decision}"
+        case DecisionRefusal.EXPIRED:
+            detail = "the proposal was valid for an hour; make a new one"
+        case DecisionRefusal.MAKER_IS_CHECKER:
+            detail = f"{checker} made the proposal; somebody else decides"
+        case DecisionRefusal.STALE:
+            detail = f"cycle {cycle.id} has another result than when this was proposed"
+    raise refusal(CycleReason(why), detail)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.cycle.approval import Action
 from compliance.statements import NettingResult, PositionStatement
-from gateway.coordinator.cycles.approval import require_participants
+from gateway.coordinator.cycles.approvals import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
 from gateway.federation.messages.default import (
@@ -48,7 +49,7 @@ class Defaults:
             result = await results.find(conn, cycle_id)
             if result is None:
                 raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-            require_participants("unwind", named, result.document)
+            require_participants(Action.UNWIND, named, result.document)
             agreed = await pairs.agreed_statements(conn, cycle_id)
             rulebook = await cycles.rulebook_of(conn, cycle)
             attempt = await settlements.last_attempt(conn, cycle_id)

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import Signer
-from compliance.cycle.states import Happening, State
+from compliance.cycle.states import State, Trigger
 from compliance.export.record import build_export
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
@@ -139,7 +139,7 @@ class CycleService:
             moved = await cycles.move(
                 conn,
                 cycle,
-                Happening.CUT_OFF_REACHED,
+                Trigger.CUT_OFF_REACHED,
                 data={"cause": cause, "participants": participants},
                 cut_off_at=now,
                 trust_list_version=await trust_list.version(conn),

@@ -15,13 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
+from compliance.cycle.approval import four_eyes_causes, needed_decision
+from compliance.cycle.checks import worst
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
-from compliance.cycle.result import BY_NETTING, instructions, net_cycle
-from compliance.cycle.states import ENDED, Happening, State
+from compliance.cycle.result import BY_NETTING, instructions, net_cycle, settling_minor
+from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import running_checks, settlement
-from gateway.coordinator.cycles.approval import needs_four_eyes
 from gateway.coordinator.cycles.settlement import (
     Answer,
     NoAnswerError,
@@ -123,7 +124,7 @@ class Steps:
             return None
         deadline_at = self._now() + timedelta(seconds=rulebook.attestation_deadline_s)
         data = {"absent": absent}
-        return await cycles.move(conn, cycle, Happening.CUTS_CLOSED, data=data, deadline_at=deadline_at)
+        return await cycles.move(conn, cycle, Trigger.CUTS_CLOSED, data=data, deadline_at=deadline_at)
 
     async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
@@ -138,7 +139,7 @@ class Steps:
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
-        return await cycles.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
+        return await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
 
     async def _unsettled(self, conn: AsyncConnection, cycle: Cycle) -> set[PairKey]:
         """Return the pairs with payments that the cuts take in."""
@@ -204,22 +205,26 @@ class Steps:
             totals=results.netted_totals(result),
         )
         failed = [check.name for check in found if check.verdict == "fail"]
-        happening = Happening.CHECK_FAILED if failed else Happening.NETTED
+        trigger = Trigger.CHECK_FAILED if failed else Trigger.NETTED
         data = {
             "result": sha256,
             "failed": failed,
             "warned": [c.name for c in found if c.verdict == "warn"],
             "liquidity": results.told(result),
         }
-        return await cycles.move(conn, cycle, happening, data=data, result=sha256)
+        return await cycles.move(conn, cycle, trigger, data=data, result=sha256)
 
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""
         result = await results.find(conn, cycle.id)
-        if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
+        if result is None:
+            return None
+        settling = settling_minor(result.document)
+        causes = four_eyes_causes(rulebook.approval, settling, checks_passed=worst(result.checks) == "pass")
+        if needed_decision(cycle.state, causes) is not None:
             return None
         data = {"result": result.sha256, "by": "rulebook"}
-        return await cycles.move(conn, cycle, Happening.APPROVED, data=data)
+        return await cycles.move(conn, cycle, Trigger.APPROVED, data=data)
 
     # --- settlement
 
@@ -243,7 +248,7 @@ class Steps:
         )
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
         data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt}
-        return await cycles.move(conn, cycle, Happening.INSTRUCTIONS_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Trigger.INSTRUCTIONS_SIGNED, data=data)
 
     async def _wait_for_agent(self, conn: AsyncConnection, cycle: Cycle, error: NoAnswerError) -> None:
         log.warning("settlement_agent_unknown", cycle=cycle.id, error=str(error))
@@ -303,16 +308,16 @@ class Steps:
         match answer:
             case Settled(reference, at):
                 told = {**data, "reference": reference, "settled_at": timestamp(at)}
-                await cycles.move(conn, cycle, Happening.AGENT_SETTLED, data=told)
+                await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=told)
             case Shortfall():
                 rulebook = await cycles.rulebook_of(conn, cycle)
                 # When attempts are used up there is nothing to wait for.
                 asked = await settlements.attempts(conn, cycle.id, attempt.edition)
                 waiting = asked < rulebook.settlement.attempts_max
                 due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
-                await cycles.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
+                await cycles.move(conn, cycle, Trigger.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
             case Rejected():
-                await cycles.move(conn, cycle, Happening.AGENT_REJECTED, data=data)
+                await cycles.move(conn, cycle, Trigger.AGENT_REJECTED, data=data)
 
     async def _repeat(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Ask the agent anew under a new message id, or give up when the attempts are used up."""
@@ -321,14 +326,14 @@ class Steps:
             return None
         asked = await settlements.attempts(conn, cycle.id, last.edition)
         if asked >= rulebook.settlement.attempts_max:
-            return await cycles.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": asked})
+            return await cycles.move(conn, cycle, Trigger.RETRIES_USED_UP, data={"attempts": asked})
         try:
             agent = await self._agent.agent()
         except NoAnswerError as error:
             await self._wait_for_agent(conn, cycle, error)
             return None
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
-        return await cycles.move(conn, cycle, Happening.REQUEST_REPEATED, data={"attempt": attempt})
+        return await cycles.move(conn, cycle, Trigger.REQUEST_REPEATED, data={"attempt": attempt})
 
     async def _finalise(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Sign finality, once, and count the lanes as settled."""
@@ -346,7 +351,7 @@ class Steps:
         statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
         await submissions.settle_lanes(conn, cycle.id, statements)
         data = {"result": result.sha256, "reference": attempt.reference}
-        return await cycles.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
 
 
 def _closed(

@@ -8,11 +8,9 @@ ones, numbers being integers; it lives no longer than it may; and its audience i
 
 from __future__ import annotations
 
-import json
 import time
 from binascii import Error as Base64Error
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
 
@@ -21,7 +19,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from compliance.crypto.keys import SigningKey, VerifyingKey, b64url, unb64url
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.http.strict_json import read_strictly
 
 TOKEN_BYTES_MAX = 8_192
 TOKEN_LIFETIME_MAX_S = 300
@@ -42,28 +41,28 @@ KeyLookup = Callable[[str, str], VerifyingKey | None]
 """(issuer, kid) -> the key, if it is known and may be used for this."""
 
 
-class TokenReason(StrEnum):
+class TokenReason(RefusalReason):
     """Why a token or assertion is refused, in order of precedence."""
 
-    MISSING = "token_missing"
-    TOO_LARGE = "token_too_large"
-    MALFORMED = "token_malformed"
-    HEADER_REFUSED = "token_header_refused"
-    KEY_UNKNOWN = "token_key_unknown"
-    ALGORITHM_REFUSED = "token_algorithm_refused"
-    SIGNATURE_BAD = "token_signature_bad"
-    CLAIMS_REFUSED = "token_claims_refused"
-    EXPIRED = "token_expired"
-    NOT_YET_VALID = "token_not_yet_valid"
-    AUDIENCE_WRONG = "token_audience_wrong"
-    LIFETIME_TOO_LONG = "token_lifetime_too_long"
+    MISSING = "token_missing", 401
+    TOO_LARGE = "token_too_large", 401
+    MALFORMED = "token_malformed", 401
+    HEADER_REFUSED = "token_header_refused", 401
+    KEY_UNKNOWN = "token_key_unknown", 401
+    ALGORITHM_REFUSED = "token_algorithm_refused", 401
+    SIGNATURE_BAD = "token_signature_bad", 401
+    CLAIMS_REFUSED = "token_claims_refused", 401
+    EXPIRED = "token_expired", 401
+    NOT_YET_VALID = "token_not_yet_valid", 401
+    AUDIENCE_WRONG = "token_audience_wrong", 401
+    LIFETIME_TOO_LONG = "token_lifetime_too_long", 401
 
 
 class TokenRefused(Refusal):
-    """A token that doesn't prove who is speaking. Answered with 401."""
+    """A token that doesn't prove who is speaking."""
 
     def __init__(self, reason: TokenReason, detail: str) -> None:
-        super().__init__(reason, detail, status=401)
+        super().__init__(reason, detail)
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -277,7 +276,7 @@ def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         header, payload, _ = (_unb64(part) for part in parts)
         return _json_object(header), _json_object(payload)
-    except (ValueError, RecursionError):
+    except ValueError:
         _refuse(TokenReason.MALFORMED, "header and payload are base64url-coded JSON objects without repeated members")
 
 
@@ -294,16 +293,7 @@ def _unb64(part: bytes) -> bytes:
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
-    def unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(members)
-        if len(found) != len(members):
-            raise ValueError("repeated member")
-        return found
-
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} isn't JSON")
-
-    document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    document = read_strictly(data)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document

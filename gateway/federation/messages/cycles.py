@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from compliance.cycle.certificate import Certificate
+from compliance.cycle.states import State
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, NetAmount, Sha256, Timestamp, TotalAmount
 from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.base import Message
@@ -24,6 +25,7 @@ CycleState = Literal[
     "final",
     "abandoned",
 ]
+assert get_args(CycleState) == tuple(State)
 
 
 class Cycle(Message, frozen=True, kw_only=True):

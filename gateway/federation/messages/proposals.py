@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
+from compliance.cycle.approval import Action
 from compliance.statements import Bic, CycleId, Reason, Sha256, Timestamp
 from gateway.federation.messages.base import Message, Uuid
+
+ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
+assert get_args(ProposalAction) == tuple(Action)
+ProposalStatus = Literal["pending", "confirmed", "rejected", "expired"]
 
 
 class ProposalRequest(Message, frozen=True, kw_only=True):
@@ -14,7 +19,7 @@ class ProposalRequest(Message, frozen=True, kw_only=True):
     "unwind" names the `participants` who can't pay: the cycle is netted again without their pairs.
     """
 
-    action: Literal["approve", "hold", "release", "abandon", "unwind"]
+    action: ProposalAction
     reason: Reason
     participants: tuple[Bic, ...] = ()
 
@@ -24,10 +29,6 @@ class Decision(Message, frozen=True, kw_only=True):
 
     decision: Literal["confirm", "reject"]
     reason: Reason | None = None
-
-
-ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
-ProposalStatus = Literal["pending", "confirmed", "rejected", "expired"]
 
 
 class ProposalView(Message, frozen=True, kw_only=True):

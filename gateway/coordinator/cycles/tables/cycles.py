@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.keys import VerifyingKey
-from compliance.cycle.states import Happening, State, follow
+from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger, event_type, follow
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.reasons import CycleReason, refusal
 from gateway.coordinator.log import events
@@ -152,7 +152,7 @@ async def insert(
     data: dict[str, Any] = {"state": State.OPEN, "value_date": value_date.isoformat(), "currencies": cycle.currencies}
     if cut_off_at is not None:
         data["cut_off_at"] = timestamp(cut_off_at)
-    await events.append(conn, "cycle.opened", data, cycle=cycle_id)
+    await events.append(conn, event_type(State.OPEN), data, cycle=cycle_id)
     return cycle
 
 
@@ -165,7 +165,7 @@ async def last_number(conn: AsyncConnection, value_date: date) -> int:
 async def move(
     conn: AsyncConnection,
     cycle: Cycle,
-    happening: Happening,
+    trigger: Trigger,
     *,
     data: Mapping[str, Any] | None = None,
     cut_off_at: datetime | None = None,
@@ -180,7 +180,7 @@ async def move(
     """
     moved = replace(
         cycle,
-        state=follow(cycle.state, happening),
+        state=follow(cycle.state, trigger),
         cut_off_at=cut_off_at or cycle.cut_off_at,
         trust_list_version=trust_list_version or cycle.trust_list_version,
         deadline_at=deadline_at,
@@ -202,25 +202,16 @@ async def move(
             "result": moved.result,
         },
     )
-    told: dict[str, Any] = {"state": moved.state, "happening": happening, **(data or {})}
+    event: dict[str, Any] = {"state": moved.state, TRIGGER_MEMBER: trigger, **(data or {})}
     if deadline_at is not None:
-        told["deadline_at"] = timestamp(deadline_at)
-    await events.append(conn, f"cycle.{moved.state}", told, cycle=cycle.id)
+        event["deadline_at"] = timestamp(deadline_at)
+    await events.append(conn, event_type(moved.state), event, cycle=cycle.id)
     return moved
 
 
 async def postpone(conn: AsyncConnection, cycle_id: str, due_at: datetime) -> None:
     """Look at a cycle again later, without any change of its state."""
     await conn.execute(text("UPDATE cycles SET due_at = :due_at WHERE id = :id"), {"id": cycle_id, "due_at": due_at})
-
-
-async def happenings(conn: AsyncConnection, cycle_id: str) -> tuple[Happening, ...]:
-    """Return what moved a cycle, from its events."""
-    return tuple(
-        Happening(event.data["happening"])
-        for event in await events.of_cycle(conn, cycle_id)
-        if "happening" in event.data
-    )
 
 
 # --- rulebooks ------------------------------------------------------------------------------------------
