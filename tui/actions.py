@@ -1,110 +1,76 @@
 """Every action of the console, once. The key bindings, the footer, the palette and the help are made from this list.
 
 An action that changes something is there only for an operator who started the console with --operate: to anybody
-else it's absent, not refused.
+else it's absent, not refused. What can be proposed in which state of a cycle is the scheme's rule, not the console's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from gateway.federation.messages.cycles import CycleState
+from compliance.cycle import approval
+from compliance.cycle.states import State
 from tui.panes import PANES, Pane
-from tui.snapshot import Snapshot, pending
-
-
-class Grade(StrEnum):
-    """What an action can do, and so how it is confirmed."""
-
-    VIEW = "view"
-    """Changes nothing: no confirmation."""
-    PROPOSE = "propose"
-    """Asks a second person: the reason is typed."""
-    CYCLE = "cycle"
-    """Moves a cycle: shows what will change, and the cycle's id is typed."""
+from tui.snapshot import Snapshot, decidable
 
 
 @dataclass(frozen=True)
 class Action:
-    """One action. `panes` and `states` say where it applies; None is everywhere."""
+    """One action. `panes` and `states` say where it applies (None is everywhere), `proposes` what others confirm."""
 
     id: str
     key: str
     label: str
     help: str
-    grade: Grade = Grade.VIEW
     panes: frozenset[Pane] | None = None
-    states: frozenset[CycleState] | None = None
+    states: frozenset[State] | None = None
+    proposes: approval.Action | None = None
+    operators_only: bool = False
     footer: bool = True
 
-    @property
-    def locked(self) -> bool:
-        """Whether it is for operators only."""
-        return self.grade is not Grade.VIEW
+
+_CYCLES = frozenset[Pane]({"cycles"})
+_CYCLE = frozenset[Pane]({"cycle"})
+_ON_CYCLE = frozenset[Pane]({"cycles", "cycle", "positions"})
+_INBOX = frozenset[Pane]({"proposals"})
+_OPEN = frozenset({State.OPEN})
 
 
-def _panes(*panes: Pane) -> frozenset[Pane]:
-    return frozenset(panes)
+def _proposal(proposes: approval.Action, key: str, help_: str) -> Action:
+    return Action(
+        proposes.value,
+        key,
+        proposes.value.capitalize(),
+        help_,
+        panes=_ON_CYCLE,
+        states=frozenset(approval.possible_states(proposes)),
+        proposes=proposes,
+        operators_only=True,
+    )
 
-
-def _states(*states: CycleState) -> frozenset[CycleState]:
-    return frozenset(states)
-
-
-_ON_CYCLE = _panes("cycles", "cycle", "positions")
-_INBOX = _panes("proposals")
 
 ACTIONS: tuple[Action, ...] = (
     *(
         Action(f"pane_{pane}", str(number), title, f"Show the {title.lower()} pane", footer=False)
         for number, (pane, title) in enumerate(PANES, start=1)
     ),
-    Action(
-        "open_cycle", "O", "Open", "Open a cycle by hand, outside the schedule", Grade.CYCLE, panes=_panes("cycles")
-    ),
-    Action("cut_off", "C", "Cut off", "Cut the cycle off now", Grade.CYCLE, _ON_CYCLE, _states("open")),
-    Action("approve", "A", "Approve", "Propose to approve settlement", Grade.PROPOSE, _ON_CYCLE, _states("netted")),
-    Action("hold", "H", "Hold", "Propose to hold settlement", Grade.PROPOSE, _ON_CYCLE, _states("netted")),
-    Action(
-        "release",
-        "R",
-        "Release",
-        "Propose to release a hold, which approves settlement",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("held"),
-    ),
-    Action(
-        "abandon",
-        "X",
-        "Abandon",
-        "Propose to abandon the cycle and carry everything over",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("cut_off", "attesting", "matched", "netted", "held", "deferred"),
-    ),
-    Action(
-        "unwind",
-        "U",
-        "Unwind",
-        "Propose to net the cycle again without those who can't pay",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("deferred"),
-    ),
-    Action("confirm", "Y", "Confirm", "Confirm the proposal of another operator", Grade.CYCLE, _INBOX),
-    Action("reject", "N", "Reject", "Reject the proposal", Grade.PROPOSE, _INBOX),
-    Action(
-        "follow", "f", "Follow", "Follow the running cycle again, after one was picked", panes=_ON_CYCLE, footer=False
-    ),
-    Action("next_part", "right_square_bracket", "Part", "Show the next part of the cycle", panes=_panes("cycle")),
+    Action("open_cycle", "O", "Open", "Open a cycle by hand, outside the schedule", _CYCLES, operators_only=True),
+    Action("cut_off", "C", "Cut off", "Cut the cycle off now", _ON_CYCLE, _OPEN, operators_only=True),
+    _proposal(approval.Action.APPROVE, "A", "Propose to approve settlement"),
+    _proposal(approval.Action.HOLD, "H", "Propose to hold settlement"),
+    _proposal(approval.Action.RELEASE, "R", "Propose to lift a hold; that approves nothing yet"),
+    _proposal(approval.Action.ABANDON, "X", "Propose to abandon the cycle and carry everything over"),
+    _proposal(approval.Action.UNWIND, "U", "Propose to net the cycle again without those who can't pay"),
+    Action("confirm", "Y", "Confirm", "Confirm the proposal of another operator", _INBOX, operators_only=True),
+    Action("reject", "N", "Reject", "Reject the proposal of another operator", _INBOX, operators_only=True),
+    Action("follow", "f", "Follow", "Follow the running cycle again, after one was chosen", _ON_CYCLE, footer=False),
+    Action("next_part", "right_square_bracket", "Part", "Show the next part of the cycle", _CYCLE),
     Action(
         "previous_part",
         "left_square_bracket",
         "Part before",
         "Show the previous part of the cycle",
-        panes=_panes("cycle"),
+        _CYCLE,
         footer=False,
     ),
     Action("freeze", "space", "Freeze", "Freeze the screen; space again resumes"),
@@ -120,13 +86,13 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 def unlocked(action: Action, *, operate: bool) -> bool:
     """Tell whether the action exists at all for this operator."""
-    return operate or not action.locked
+    return operate or not action.operators_only
 
 
-def applies(action: Action, *, pane: Pane, view: Snapshot) -> bool:
+def applies(action: Action, *, pane: Pane, view: Snapshot, subject: str) -> bool:
     """Tell whether the action makes sense now. The coordinator decides; this only keeps the footer short."""
     if action.panes is not None and pane not in action.panes:
         return False
     if action.states is not None and view.state not in action.states:
         return False
-    return action.panes != _INBOX or bool(pending(view.proposals))
+    return action.panes != _INBOX or bool(decidable(view.proposals, subject))

@@ -31,7 +31,7 @@ from tui.orders import Order, execute
 from tui.panes import PARTS, Pane, call_behind, tables_of
 from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen, key_name
-from tui.snapshot import Snapshot, cycle_to_follow, pending
+from tui.snapshot import Snapshot, cycle_to_follow, decidable, pending
 from tui.table import Table
 from tui.text import Tone, plain
 from tui.themes import THEMES, styles
@@ -244,7 +244,9 @@ class ConsoleApp(App[None]):
         if action != "run" or not self.is_running:
             return True
         candidate = BY_ID[str(parameters[0])]
-        return unlocked(candidate, operate=self.operating) and applies(candidate, pane=self.pane, view=self.view)
+        return unlocked(candidate, operate=self.operating) and applies(
+            candidate, pane=self.pane, view=self.view, subject=self.subject
+        )
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         """The palette: the registry, then Textual's choice of theme."""
@@ -258,7 +260,7 @@ class ConsoleApp(App[None]):
         action = BY_ID[action_id]
         if not self.check_action("run", (action_id,)):
             return
-        if action.locked:
+        if action.operators_only:
             self.act(action)
         elif action_id.startswith("pane_"):
             self.show_pane(cast(Pane, action_id.removeprefix("pane_")))
@@ -376,7 +378,7 @@ class ConsoleApp(App[None]):
         """Ask what the action's grade asks for, log it, send it once, and show what came of it."""
         proposal = self._chosen_proposal() if action.id in ("confirm", "reject") else None
         if action.id in ("confirm", "reject") and proposal is None:
-            self.show_outcome("Choose a pending proposal first.", Tone.WARN)
+            self.show_outcome("Choose a pending proposal of another operator first.", Tone.WARN)
             return
         cycle = proposal.cycle if proposal is not None else self.view.selected
         view = self.view
@@ -396,4 +398,4 @@ class ConsoleApp(App[None]):
 
     def _chosen_proposal(self) -> ProposalView | None:
         key = self.query_one("#t-proposals", LiveTable).cursor_key
-        return next((proposal for proposal in pending(self.view.proposals) if proposal.id == key), None)
+        return next((proposal for proposal in decidable(self.view.proposals, self.subject) if proposal.id == key), None)

@@ -4,60 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compliance.cycle import approval
+from compliance.cycle.states import State
+from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tui.actions import Action
 from tui.progress import liquidity
 from tui.snapshot import Snapshot
 from tui.text import money
 
-# --- what an action will change ---------------------------------------------------------------------------
-
-
-def effects(action: str, view: Snapshot) -> tuple[str, ...]:
-    """Say in lines what the action will do to the selected cycle, with the numbers that it rests on."""
-    progress = view.progress
-    if progress is None:
-        return ("No cycle is selected.",)
-    cycle, pairs = progress.cycle, progress.pairs
-    # An open cycle has no participants of its own yet: whoever is active at the cut-off takes part.
-    banks = progress.participants or view.participants
-    active = sum(bank.status == "active" for bank in banks)
-    facts = [
-        f"Cycle {cycle.id}, value date {cycle.value_date}, is {cycle.state}.",
-        f"Participants: {active} active of {len(banks)}.",
-    ]
-    if cycle.state != "open":
-        facts.append(f"Pairs: {pairs.agreed} agreed, {pairs.differing} differing, {pairs.missing} missing.")
-        facts += liquidity(progress)
-        for total in progress.totals:
-            settle = money(total.settlement_minor, total.currency)
-            facts.append(f"{total.currency}: gross {money(total.gross_minor, total.currency)}, to settle {settle}.")
-    return (*facts, _CONSEQUENCES[action])
-
-
-_CONSEQUENCES = {
-    "cut_off": "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle.",
-    "approve": "Once confirmed: instructions are signed and settlement is requested from the agent.",
-    "hold": "Once confirmed: settlement waits until the hold is released.",
-    "release": "Once confirmed: the cycle is approved, instructions are signed and settlement is requested.",
-    "abandon": "Once confirmed: nothing of this cycle settles; every pair is carried over.",
-    "unwind": "Once confirmed: the cycle is netted again without these participants; their pairs are carried over.",
-}
-
-
-def proposal_effects(proposal: ProposalView, view: Snapshot) -> tuple[str, ...]:
-    """Say what confirming a proposal will do: who proposed what and why, then the numbers, if its cycle is shown."""
-    without = f" without {', '.join(proposal.participants)}" if proposal.participants else ""
-    proposed = f"{proposal.made_by} proposes to {proposal.action} cycle {proposal.cycle}{without}:"
-    lines = [proposed, f"“{proposal.reason}”"]
-    if view.progress is not None and view.progress.cycle.id == proposal.cycle:
-        lines += effects(proposal.action, view)
-    else:
-        lines.append(_CONSEQUENCES[proposal.action])
-    return tuple(lines)
-
-
-# --- what the operator has to type ------------------------------------------------------------------------
+REASON_CHARACTERS_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -96,32 +52,103 @@ class Form:
             return "Name those who can't pay."
         if self.reason_required and not answer.reason.strip():
             return "A reason is needed."
-        if len(answer.reason.strip()) > 500:
-            return "The reason is too long (500 characters at most)."
+        if len(answer.reason.strip()) > REASON_CHARACTERS_MAX:
+            return f"The reason is too long ({REASON_CHARACTERS_MAX} characters at most)."
         return None
 
 
 def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = None) -> Form:
-    """Make the confirmation of an action, graded by its consequence."""
+    """Make the form of an action on the selected cycle, graded by its consequence.
+
+    What moves a cycle shows what will change and has the cycle's id typed; what asks a second person has its reason
+    typed. `view` has the progress of the cycle; a decision is on a `proposal`.
+    """
     if action.id == "open_cycle":
-        opens = "A new cycle opens at once, for the value date below."
-        return Form("Open a cycle", (opens,), "Open", ask_value_date=True)
+        effect = "A new cycle opens at once, for the value date below."
+        return Form("Open a cycle", (effect,), "Open", ask_value_date=True)
+    progress = view.progress
+    if progress is None:
+        raise ValueError(f"{action.id} needs the progress of a cycle")
     if proposal is not None:
         title = f"{action.label} the proposal to {proposal.action} {proposal.cycle}"
-        lines = proposal_effects(proposal, view)
         if action.id == "confirm":
+            lines = (*_words_of(proposal), *_facts(view, progress), consequence(proposal.action, progress.cycle.state))
             return Form(title, lines, "Confirm", typed_id=proposal.cycle, ask_reason=True)
-        return Form(title, lines[:2], "Reject", ask_reason=True, reason_required=True)
-    cycle = view.progress.cycle.id if view.progress is not None else ""
-    lines = effects(action.id, view)
-    if action.id == "cut_off":
-        return Form(f"Cut off {cycle}", lines, "Cut off", typed_id=cycle)
-    lines += ("Another operator has to confirm.",)
+        return Form(title, _words_of(proposal), "Reject", ask_reason=True, reason_required=True)
+    cycle = progress.cycle
+    if action.proposes is None:
+        effect = "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle."
+        return Form(f"Cut off {cycle.id}", (*_facts(view, progress), effect), "Cut off", typed_id=cycle.id)
+    effect = consequence(action.proposes, cycle.state)
     return Form(
-        f"Propose to {action.id} {cycle}",
-        lines,
+        f"Propose to {action.proposes} {cycle.id}",
+        (*_facts(view, progress), effect, "Another operator has to confirm."),
         "Propose",
         ask_reason=True,
         reason_required=True,
-        ask_participants=action.id == "unwind",
+        ask_participants=action.proposes is approval.Action.UNWIND,
     )
+
+
+def _words_of(proposal: ProposalView) -> tuple[str, ...]:
+    """Say who proposed what and why."""
+    without = f" without {', '.join(proposal.participants)}" if proposal.participants else ""
+    return (
+        f"{proposal.made_by} proposes to {proposal.action} cycle {proposal.cycle}{without}:",
+        f"“{proposal.reason}”",
+    )
+
+
+def _facts(view: Snapshot, progress: CycleProgress) -> tuple[str, ...]:
+    """Say in lines how the cycle stands, with the numbers that a decision rests on."""
+    cycle, pairs = progress.cycle, progress.pairs
+    # An open cycle has no participants of its own yet: whoever is active at the cut-off takes part.
+    banks = progress.participants or view.participants
+    active = sum(bank.status == "active" for bank in banks)
+    facts = [
+        f"Cycle {cycle.id}, value date {cycle.value_date}, is {cycle.state}.",
+        f"Participants: {active} active of {len(banks)}.",
+    ]
+    if cycle.state != "open":
+        facts.append(f"Pairs: {pairs.agreed} agreed, {pairs.differing} differing, {pairs.missing} missing.")
+        facts += liquidity(progress)
+        for total in progress.totals:
+            settle = money(total.settlement_minor, total.currency)
+            facts.append(f"{total.currency}: gross {money(total.gross_minor, total.currency)}, to settle {settle}.")
+    return tuple(facts)
+
+
+# --- what follows from a confirmation ---------------------------------------------------------------------
+
+_REACHED = {
+    State.NETTED: "the hold is lifted.",
+    State.HELD: "settlement waits.",
+    State.APPROVED: "instructions are signed and settlement is requested from the agent.",
+    State.ABANDONED: "nothing of this cycle settles; every pair is carried over.",
+    State.MATCHED: "the cycle is netted again without these participants; their pairs are carried over."
+    " The new result is checked and approved like any other.",
+}
+_NEEDED = {
+    approval.Action.APPROVE: "two operators have to approve the result before anything settles",
+    approval.Action.RELEASE: "two operators have to release it before it goes on",
+}
+
+
+def consequence(proposed: str, state: str) -> str:
+    """Say what confirming an action does to a cycle in a state, and which decision must follow before it goes on.
+
+    Whether the rulebook asks for four eyes on the result isn't known here: where the next step hangs on that, both
+    are said.
+    """
+    action, now = approval.Action(proposed), State(state)
+    if action not in approval.possible_actions(now):
+        return f"To {action} isn't possible any more: the cycle is {now}."
+    by_rulebook = approval.after(action, now, ())
+    by_people = approval.after(action, now, tuple(approval.FourEyesCause))
+    words = f"Once confirmed: {_REACHED[by_people.state]}"
+    if by_people.needed is None:
+        return words
+    if by_rulebook.needed is None:
+        needed = f"where the rulebook asks for four eyes, {_NEEDED[by_people.needed]}"
+        return f"{words} Then, {needed}; elsewhere settlement begins at once."
+    return f"{words} Then {_NEEDED[by_people.needed]}."

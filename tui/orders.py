@@ -88,9 +88,8 @@ async def _send(order: Order, api: ConsoleApi) -> None:
             await api.cut_off(cycle)
         case "confirm" | "reject" as decision if proposal is not None:
             await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
-        case "approve" | "hold" | "release" | "abandon" as action if cycle is not None:
-            await api.propose(cycle, ProposalRequest(action=action, reason=reason))
-        case "unwind" if cycle is not None:
-            await api.propose(cycle, ProposalRequest(action="unwind", reason=reason, participants=order.answer.banks))
-        case other:
-            raise ValueError(f"{other} needs what the order lacks")
+        case _ if (proposes := order.action.proposes) is not None and cycle is not None:
+            banks = order.answer.banks
+            await api.propose(cycle, ProposalRequest(action=proposes.value, reason=reason, participants=banks))
+        case action:
+            raise ValueError(f"{action} needs what the order lacks")

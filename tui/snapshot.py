@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from compliance.cycle.states import IN_PROGRESS, State
+from compliance.person import same_person
 from gateway.federation.messages.cycles import Checks, CycleProgress, CycleState, CycleSummary, Positions
 from gateway.federation.messages.events import Event
 from gateway.federation.messages.participants import ParticipantView
@@ -49,3 +50,8 @@ def cycle_to_follow(cycles: Sequence[CycleSummary]) -> str | None:
 def pending(proposals: Iterable[ProposalView]) -> tuple[ProposalView, ...]:
     """Return the proposals that wait for a second person."""
     return tuple(proposal for proposal in proposals if proposal.status == "pending")
+
+
+def decidable(proposals: Iterable[ProposalView], subject: str) -> tuple[ProposalView, ...]:
+    """Return the pending proposals of others: one's own are for somebody else to decide."""
+    return tuple(proposal for proposal in pending(proposals) if not same_person(proposal.made_by, subject))

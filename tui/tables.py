@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from compliance.person import same_person
 from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.cycles import (
     Checks,
@@ -296,7 +297,7 @@ _PROPOSAL_TONES = {"pending": Tone.WARN, "confirmed": Tone.GOOD, "rejected": Ton
 
 
 def _maker(proposal: ProposalView, subject: str) -> Cell:
-    own = " (you)" if proposal.made_by == subject else ""
+    own = " (you)" if same_person(proposal.made_by, subject) else ""
     return Cell(plain(proposal.made_by) + own, value=proposal.made_by)
 
 
