@@ -128,6 +128,7 @@ _REACHED = {
     State.MATCHED: "the cycle is netted again without these participants; their pairs are carried over."
     " The new result is checked and approved like any other.",
 }
+_ACTIONS, _STATES = frozenset(approval.Action), frozenset(State)
 _NEEDED = {
     approval.Action.APPROVE: "two operators have to approve the result before anything settles",
     approval.Action.RELEASE: "two operators have to release it before it goes on",
@@ -138,8 +139,10 @@ def consequence(proposed: str, state: str) -> str:
     """Say what confirming an action does to a cycle in a state, and which decision must follow before it goes on.
 
     Whether the rulebook asks for four eyes on the result isn't known here: where the next step hangs on that, both
-    are said.
+    are said. So is that a newer coordinator's words mean nothing to this console.
     """
+    if proposed not in _ACTIONS or state not in _STATES:
+        return f"This console doesn't know what to {proposed} does to a cycle that is {state}: a newer one can say it."
     action, now = approval.Action(proposed), State(state)
     if action not in approval.possible_actions(now):
         return f"To {action} isn't possible any more: the cycle is {now}."

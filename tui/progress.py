@@ -36,7 +36,10 @@ def steps(state: CycleState) -> tuple[tuple[str, Tone], ...]:
     if state == "abandoned":
         return (("✗ ABANDONED: everything is carried over", Tone.BAD),)
     step, word = ASIDE.get(state, (state, ""))
-    here = [step_state for step_state, _ in STEPS].index(step)
+    places = [place for place, _ in STEPS]
+    if step not in places:
+        return ((f"▶{state}", Tone.WARN),)  # a newer coordinator's
+    here = places.index(step)
     road = []
     for index, (_, label) in enumerate(STEPS):
         if index < here or state == "final":

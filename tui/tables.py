@@ -142,6 +142,11 @@ _VERDICTS = {
 }
 
 
+def _verdict(check: CheckView) -> Cell:
+    """The verdict with its mark; a newer coordinator's is shown as it is."""
+    return _VERDICTS.get(check.verdict, Cell(check.verdict, Tone.WARN))
+
+
 def _first_line(line: _CheckLine, cell: Cell, *, value: str) -> Cell:
     """Show the cell beside the check itself only; an export has `value` beside its evidence."""
     return cell if line.evidence is None else Cell("", value=value)
@@ -153,7 +158,7 @@ def _detail(line: _CheckLine) -> Cell:
 
 _CHECKS: Columns[_CheckLine] = (
     Column("check", "Check", lambda line: _first_line(line, text(line.check.name), value=line.check.name)),
-    Column("verdict", "Verdict", lambda line: _first_line(line, _VERDICTS[line.check.verdict], value="")),
+    Column("verdict", "Verdict", lambda line: _first_line(line, _verdict(line.check), value="")),
     Column("detail", "Detail and evidence", _detail),
 )
 
@@ -305,7 +310,9 @@ def _proposals(subject: str) -> Columns[ProposalView]:
     return (
         Column("cycle", "Cycle", lambda proposal: Cell(proposal.cycle)),
         Column("action", "Action", lambda proposal: Cell(" ".join((proposal.action, *proposal.participants)))),
-        Column("status", "Status", lambda proposal: Cell(proposal.status, _PROPOSAL_TONES[proposal.status])),
+        Column(
+            "status", "Status", lambda proposal: Cell(proposal.status, _PROPOSAL_TONES.get(proposal.status, Tone.PLAIN))
+        ),
         Column("made_by", "Made by", lambda proposal: _maker(proposal, subject)),
         Column("reason", "Reason", lambda proposal: text(proposal.reason)),
         Column("made_at", "At", lambda proposal: time(proposal.made_at)),

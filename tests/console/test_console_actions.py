@@ -91,6 +91,8 @@ NEEDS_APPROVAL = "Then, where the rulebook asks for four eyes, two operators hav
         ("unwind", "deferred", ("netted again", "The new result is checked and approved like any other")),
         ("approve", "held", ("To approve isn't possible any more: the cycle is held",)),
         ("release", "final", ("To release isn't possible any more: the cycle is final",)),
+        ("postpone", "netted", ("This console doesn't know what to postpone does",)),
+        ("approve", "paused", ("to a cycle that is paused",)),
     ],
 )
 def test_what_a_confirmation_leads_to(action: str, state: str, parts: tuple[str, ...]) -> None:

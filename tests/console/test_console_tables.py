@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.federation.messages.cycles import CurrencyTotal, Positions
+from gateway.federation.messages.cycles import Checks, CheckView, CurrencyTotal, Positions
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 from gateway.federation.messages.participants import KeyView, ParticipantView
 from tests.console.examples import NOW, a_position, a_proposal, a_total
@@ -118,3 +118,10 @@ def test_exports_hold_exact_amounts_and_the_same_bytes_each_time(tmp_path: Path)
 def test_an_export_is_no_formula() -> None:
     table = tables.proposals([msgspec.structs.replace(a_proposal(), reason="=HYPERLINK(1)")], "")
     assert b"'=HYPERLINK(1)" in export.as_csv(table)
+
+
+def test_words_of_a_newer_coordinator_are_shown_as_they_are() -> None:
+    checks = Checks(cycle="c", checks=(CheckView(name="new", verdict="unsure", detail="", evidence=("a",)),))
+    assert [row.cells[1].text for row in tables.checks(checks).rows] == ["unsure", ""]
+    proposal = msgspec.structs.replace(a_proposal(), action="postpone", status="withdrawn")
+    assert [cell.text for cell in tables.proposals([proposal], "bob").rows[0].cells[1:3]] == ["postpone", "withdrawn"]

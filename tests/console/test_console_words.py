@@ -91,6 +91,7 @@ def test_the_road_of_a_cycle() -> None:
     assert ("▶DEFERRED", Tone.WARN) in steps("deferred")
     assert {tone for _, tone in steps("final")} == {Tone.GOOD}
     assert "ABANDONED" in steps("abandoned")[0][0]
+    assert steps("a_newer_coordinators") == (("▶a_newer_coordinators", Tone.WARN),)
 
 
 def test_gauges_count_active_participants_only() -> None:
