@@ -225,10 +225,10 @@ async def test_says_stale_when_the_coordinator_stops_and_recovers_when_it_is_bac
 
 
 async def test_freeze_holds_the_screen_until_space_again(coordinator: Coordinator) -> None:
-    async with console(coordinator) as pilot, console_client(coordinator) as other:
+    async with console(coordinator) as pilot, operator_client(coordinator) as otto:
         await pilot.press("space")
         await until(pilot, lambda: "FROZEN" in banner(pilot))
-        await other.post(f"{coordinator.url}/cycles", msgspec.Raw, audience=COORDINATOR, json={})
+        await otto.post(f"{coordinator.url}/cycles", msgspec.Raw, audience=COORDINATOR, json={})
         await until(pilot, lambda: app_of(pilot).freshness.rounds_waiting > 0 and bool(app_of(pilot).latest.cycles))
         assert rows(pilot, "t-cycles") == []
         await pilot.press("space")
@@ -236,7 +236,7 @@ async def test_freeze_holds_the_screen_until_space_again(coordinator: Coordinato
 
 
 @asynccontextmanager
-async def console_client(coordinator: Coordinator) -> AsyncIterator[FederationClient]:
+async def operator_client(coordinator: Coordinator) -> AsyncIterator[FederationClient]:
     async with await coordinator.operator("otto") as client:
         yield client
 
@@ -265,10 +265,10 @@ async def test_opens_a_cycle_and_shows_it(coordinator: Coordinator) -> None:
         cycle = await open_cycle(pilot)
         assert rows(pilot, "t-cycles")[0][0] == cycle
         assert outcome(pilot).startswith("Open: done")
-        asked, done = logged(coordinator, "alice")
-        assert (asked["action"], asked["outcome"], done["outcome"]) == ("open_cycle", "asked", "done")
-        assert asked["correlation_id"] == done["correlation_id"]
-        assert asked["correlation_id"] in outcome(pilot)
+        before, after = logged(coordinator, "alice")
+        assert (before["action"], before["outcome"], after["outcome"]) == ("open_cycle", "asked", "done")
+        assert before["correlation_id"] == after["correlation_id"]
+        assert before["correlation_id"] in outcome(pilot)
 
 
 async def test_cut_off_needs_the_cycles_id_typed(coordinator: Coordinator) -> None:
