@@ -19,7 +19,6 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from gateway.federation.http.client import RemoteError
-from gateway.federation.messages.proposals import ProposalView
 from tui import export
 from tui.actions import ACTIONS, BY_ID, Action, applies, unlocked
 from tui.api import Caller, ConsoleApi, describe
@@ -31,7 +30,7 @@ from tui.orders import Order, execute
 from tui.panes import PARTS, Pane, call_behind, tables_of
 from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen, key_name
-from tui.snapshot import Snapshot, cycle_to_follow, decidable, pending
+from tui.snapshot import Snapshot, cycle_to_follow, pending, proposal_to_decide
 from tui.table import Table
 from tui.text import Tone, plain
 from tui.themes import THEMES, styles
@@ -376,10 +375,13 @@ class ConsoleApp(App[None]):
     @work(exclusive=True, group="act")
     async def act(self, action: Action) -> None:
         """Ask what the action's grade asks for, log it, send it once, and show what came of it."""
-        proposal = self._chosen_proposal() if action.id in ("confirm", "reject") else None
-        if action.id in ("confirm", "reject") and proposal is None:
-            self.show_outcome("Choose a pending proposal of another operator first.", Tone.WARN)
-            return
+        proposal = None
+        if action.id in ("confirm", "reject"):
+            cursor = self.query_one("#t-proposals", LiveTable).cursor_key
+            proposal = proposal_to_decide(self.view.proposals, self.subject, cursor=cursor)
+            if proposal is None:
+                self.show_outcome("Choose a pending proposal of another operator first.", Tone.WARN)
+                return
         cycle = proposal.cycle if proposal is not None else self.view.selected
         view = self.view
         if action.id != "open_cycle" and cycle is not None:
@@ -395,7 +397,3 @@ class ConsoleApp(App[None]):
         outcome = await execute(order, api=self.api, journal=self.journal, subject=self.subject)
         self.show_outcome(outcome.text, outcome.tone)
         self.read_now.set()
-
-    def _chosen_proposal(self) -> ProposalView | None:
-        key = self.query_one("#t-proposals", LiveTable).cursor_key
-        return next((proposal for proposal in decidable(self.view.proposals, self.subject) if proposal.id == key), None)

@@ -61,7 +61,8 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     """Make the form of an action on the selected cycle, graded by its consequence.
 
     What moves a cycle shows what will change and has the cycle's id typed; what asks a second person has its reason
-    typed. `view` has the progress of the cycle; a decision is on a `proposal`.
+    typed. What will change stands before the numbers, of which a small screen may not show all. `view` has the
+    progress of the cycle; a decision is on a `proposal`.
     """
     if action.id == "open_cycle":
         effect = "A new cycle opens at once, for the value date below."
@@ -72,17 +73,17 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     if proposal is not None:
         title = f"{action.label} the proposal to {proposal.action} {proposal.cycle}"
         if action.id == "confirm":
-            lines = (*_words_of(proposal), *_facts(view, progress), consequence(proposal.action, progress.cycle.state))
+            lines = (*_words_of(proposal), consequence(proposal.action, progress.cycle.state), *_facts(view, progress))
             return Form(title, lines, "Confirm", typed_id=proposal.cycle, ask_reason=True)
         return Form(title, _words_of(proposal), "Reject", ask_reason=True, reason_required=True)
     cycle = progress.cycle
     if action.proposes is None:
         effect = "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle."
-        return Form(f"Cut off {cycle.id}", (*_facts(view, progress), effect), "Cut off", typed_id=cycle.id)
+        return Form(f"Cut off {cycle.id}", (effect, *_facts(view, progress)), "Cut off", typed_id=cycle.id)
     effect = consequence(action.proposes, cycle.state)
     return Form(
         f"Propose to {action.proposes} {cycle.id}",
-        (*_facts(view, progress), effect, "Another operator has to confirm."),
+        (effect, "Another operator has to confirm.", *_facts(view, progress)),
         "Propose",
         ask_reason=True,
         reason_required=True,
@@ -129,10 +130,6 @@ _REACHED = {
     " The new result is checked and approved like any other.",
 }
 _ACTIONS, _STATES = frozenset(approval.Action), frozenset(State)
-_NEEDED = {
-    approval.Action.APPROVE: "two operators have to approve the result before anything settles",
-    approval.Action.RELEASE: "two operators have to release it before it goes on",
-}
 
 
 def consequence(proposed: str, state: str) -> str:
@@ -152,6 +149,6 @@ def consequence(proposed: str, state: str) -> str:
     if by_people.needed is None:
         return words
     if by_rulebook.needed is None:
-        needed = f"where the rulebook asks for four eyes, {_NEEDED[by_people.needed]}"
-        return f"{words} Then, {needed}; elsewhere settlement begins at once."
-    return f"{words} Then {_NEEDED[by_people.needed]}."
+        condition = f"waits for a confirmed {by_people.needed} where the rulebook asks for four eyes"
+        return f"{words} Settlement then {condition}, and begins at once elsewhere."
+    return f"{words} Only a confirmed {by_people.needed} lets the cycle go on."

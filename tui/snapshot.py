@@ -55,3 +55,11 @@ def pending(proposals: Iterable[ProposalView]) -> tuple[ProposalView, ...]:
 def decidable(proposals: Iterable[ProposalView], subject: str) -> tuple[ProposalView, ...]:
     """Return the pending proposals of others: one's own are for somebody else to decide."""
     return tuple(proposal for proposal in pending(proposals) if not same_person(proposal.made_by, subject))
+
+
+def proposal_to_decide(proposals: Iterable[ProposalView], subject: str, *, cursor: str | None) -> ProposalView | None:
+    """Return the proposal under the cursor, or the only one that waits for this operator."""
+    waiting = decidable(proposals, subject)
+    if len(waiting) == 1:
+        return waiting[0]
+    return next((proposal for proposal in waiting if proposal.id == cursor), None)

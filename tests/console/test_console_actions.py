@@ -14,7 +14,7 @@ from tests.console.examples import a_proposal, a_view
 from tui.actions import ACTIONS, BY_ID, applies, unlocked
 from tui.forms import Answer, consequence, form_for
 from tui.panes import Pane
-from tui.snapshot import Snapshot, decidable
+from tui.snapshot import Snapshot, decidable, proposal_to_decide
 from tui.tables import proposals
 
 CYCLE = "2026-03-02-01"
@@ -75,17 +75,37 @@ def test_ones_own_proposal_is_marked_and_not_ones_own_to_decide(maker: str) -> N
     assert decidable([a_proposal(maker)], "bob") == (a_proposal(maker),)
 
 
+@pytest.mark.parametrize(
+    ("makers", "cursor", "expected"),
+    [
+        (["bob"], None, 0),
+        (["alice", "bob"], 0, 1),
+        (["bob", "carol"], 1, 1),
+        (["bob", "carol", "alice"], 2, None),
+        (["bob", "carol"], None, None),
+        (["alice"], 0, None),
+        ([], None, None),
+    ],
+)
+def test_alice_decides_what_is_under_the_cursor_or_all_that_waits(
+    makers: list[str], cursor: int | None, expected: int | None
+) -> None:
+    waiting = [msgspec.structs.replace(a_proposal(maker), id=str(number)) for number, maker in enumerate(makers)]
+    chosen = proposal_to_decide(waiting, "alice", cursor=None if cursor is None else str(cursor))
+    assert chosen == (None if expected is None else waiting[expected])
+
+
 # --- what follows -------------------------------------------------------------------------------------------
 
-NEEDS_APPROVAL = "Then, where the rulebook asks for four eyes, two operators have to approve the result"
+NEEDS_APPROVAL = "Settlement then waits for a confirmed approve where the rulebook asks for four eyes"
 
 
 @pytest.mark.parametrize(
     ("action", "state", "parts"),
     [
         ("approve", "netted", ("instructions are signed", "settlement is requested")),
-        ("hold", "netted", ("settlement waits", "Then two operators have to release it")),
-        ("release", "held", ("the hold is lifted", NEEDS_APPROVAL, "elsewhere settlement begins at once")),
+        ("hold", "netted", ("settlement waits", "Only a confirmed release lets the cycle go on")),
+        ("release", "held", ("the hold is lifted", NEEDS_APPROVAL, "begins at once elsewhere")),
         ("abandon", "approved", ("nothing of this cycle settles",)),
         ("abandon", "held", ("nothing of this cycle settles",)),
         ("unwind", "deferred", ("netted again", "The new result is checked and approved like any other")),

@@ -141,10 +141,10 @@ async def propose(pilot: Console, label: str, *, reason: str) -> None:
 
 
 async def confirm(pilot: Console, cycle: str, *, text: str) -> None:
-    """Confirm the newest proposal, once the form says a text."""
+    """Confirm the proposal that waits, wherever the cursor is, once the form says a text."""
     await pilot.press("5")
     await until(pilot, lambda: "Y" in shown_keys(pilot))
-    await pilot.press("g", "Y")
+    await pilot.press("Y")
     await until(pilot, lambda: isinstance(pilot.app.screen, FormScreen))
     lines = " ".join(str(line.render()) for line in pilot.app.screen.query("#effects Static").results(Static))
     assert text in lines
@@ -339,10 +339,10 @@ async def test_a_release_lifts_a_hold_and_the_result_still_needs_its_approval(co
     async with console(coordinator) as alice, console(coordinator, "bob") as bob:
         cycle = await netted_cycle(alice, coordinator)
         await propose(alice, "Hold", reason="a list is old")
-        await confirm(bob, cycle, text="settlement waits. Then two operators have to release it")
+        await confirm(bob, cycle, text="settlement waits. Only a confirmed release lets the cycle go on")
         await until(bob, lambda: state(bob) == "held")
         await propose(bob, "Release", reason="the list was renewed")
-        await confirm(alice, cycle, text="the hold is lifted. Then, where the rulebook asks for four eyes")
+        await confirm(alice, cycle, text="the hold is lifted. Settlement then waits for a confirmed approve")
         await until(alice, lambda: state(alice) == "netted")
         await propose(alice, "Approve", reason="all checks pass")
         await confirm(bob, cycle, text="instructions are signed")

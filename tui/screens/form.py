@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
@@ -16,7 +17,11 @@ from tui.text import plain
 class FormScreen(ModalScreen[Answer | None]):
     """Asks, and is dismissed with the answer, or None when the operator goes back."""
 
-    BINDINGS = [("escape", "back", "Back")]  # noqa: RUF012 (Textual's own way)
+    BINDINGS = [  # noqa: RUF012 (Textual's own way)
+        Binding("escape", "back", "Back"),
+        Binding("down,pagedown", "scroll_effects(3)", show=False),
+        Binding("up,pageup", "scroll_effects(-3)", show=False),
+    ]
 
     def __init__(self, form: Form) -> None:
         super().__init__()
@@ -75,6 +80,10 @@ class FormScreen(ModalScreen[Answer | None]):
     def _go(self) -> None:
         if self.form.objection(self.answer) is None:
             self.dismiss(self.answer)
+
+    def action_scroll_effects(self, lines: int) -> None:
+        """Show more of what doesn't fit: the keys go to the fields, so the text itself never has the focus."""
+        self.query_one("#effects", VerticalScroll).scroll_relative(y=lines, animate=False)
 
     @on(Button.Pressed, "#back")
     def action_back(self) -> None:
