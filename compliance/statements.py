@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from compliance.cycle.carry import CarryReason
+
 
 def whole(pattern: str) -> str:
     """Return the regular expression that a whole text matches, in Python's dialect and in JSON Schema's.
@@ -143,7 +145,7 @@ class CarriedOver(Document, frozen=True, kw_only=True):
 
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
-    reason: str
+    reason: CarryReason
 
 
 class CurrencyResult(Document, frozen=True, kw_only=True):

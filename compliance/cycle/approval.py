@@ -142,10 +142,10 @@ def after(action: Action, state: State, causes: Collection[FourEyesCause]) -> Co
 class DecisionRefusal(StrEnum):
     """Why a decision on a proposal isn't taken, in order of precedence."""
 
-    DECIDED = "proposal_decided"
-    EXPIRED = "proposal_expired"
+    PROPOSAL_DECIDED = "proposal_decided"
+    PROPOSAL_EXPIRED = "proposal_expired"
     MAKER_IS_CHECKER = "maker_is_checker"
-    STALE = "proposal_stale"
+    PROPOSAL_STALE = "proposal_stale"
     """The cycle has another result than when this was proposed."""
 
 
@@ -164,9 +164,9 @@ def refusal_of_decision(
     `subject_sha256` is the result that the maker looked at, `result_sha256` the one that the cycle has now.
     """
     if decided:
-        return DecisionRefusal.DECIDED
+        return DecisionRefusal.PROPOSAL_DECIDED
     if now >= expires_at:
-        return DecisionRefusal.EXPIRED
+        return DecisionRefusal.PROPOSAL_EXPIRED
     if same_person(checker, maker):
         return DecisionRefusal.MAKER_IS_CHECKER
-    return DecisionRefusal.STALE if subject_sha256 != result_sha256 else None
+    return DecisionRefusal.PROPOSAL_STALE if subject_sha256 != result_sha256 else None

@@ -138,7 +138,7 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         step_passed(documents.summary)
     # What a default made void is verified like what took its place.
     with _step(6):
-        matched = [check_matching(edition.documents) for edition in editions]
+        matched = [check_matching(edition.documents, signers) for edition in editions]
         step_passed(f"{len(matched[-1])} matched pairs")
     with _step(7):
         netted = [
@@ -193,15 +193,15 @@ def _read_record(files: dict[str, bytes], anchor_keys: dict[str, VerifyingKey]) 
             raise RefutedError(Finding.FILE_MISSING, name)
     manifest = _read_manifest(files[MANIFEST], files[MANIFEST_SIGNED], anchor_keys)
     named = {entry.name: entry for entry in manifest.files}
-    found = {name: content for name, content in files.items() if name not in (MANIFEST, MANIFEST_SIGNED)}
-    if missing := named.keys() - found.keys():
+    contents = {name: content for name, content in files.items() if name not in (MANIFEST, MANIFEST_SIGNED)}
+    if missing := named.keys() - contents.keys():
         raise RefutedError(Finding.FILE_MISSING, min(missing))
-    if added := found.keys() - named.keys():
+    if added := contents.keys() - named.keys():
         raise RefutedError(Finding.FILE_ADDED, min(added))
-    for name, content in found.items():
+    for name, content in contents.items():
         if (named[name].bytes, named[name].sha256) != (len(content), canonical.digest(content)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {canonical.digest(content)}")
-    record = from_files(found)
+    record = from_files(contents)
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record

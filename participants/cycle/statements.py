@@ -15,6 +15,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from compliance.crypto.merkle import EMPTY_ROOT
+from compliance.cycle.cuts import taken_in
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -52,11 +53,12 @@ class LanePoint(Struct, frozen=True):
 
     def flow(self) -> Flow:
         """Return this direction of a statement: everything after what is settled, up to here."""
+        first, last = taken_in(settled=self.settled_sequence, cut=self.sequence)
         return Flow(
             sender=self.lane.sender,
             receiver=self.lane.receiver,
-            first_sequence=self.settled_sequence + 1,
-            last_sequence=self.sequence,
+            first_sequence=first,
+            last_sequence=last,
             count=self.sequence - self.settled_sequence - self.disputed_count,
             amount_minor=str(self.total - self.settled_total - self.disputed_amount),
             root=self.root.hex(),

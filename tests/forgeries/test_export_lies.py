@@ -13,6 +13,7 @@ from clearing import (
     TO_FINAL,
     A,
     B,
+    C,
     D,
     approved,
     chained,
@@ -29,6 +30,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.certificate import Certificate, CertificateNode
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
@@ -202,6 +204,40 @@ def test_a_pair_left_out_in_silence() -> None:
     assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
     error = with_result(replace(document, carried_over=()))
     assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
+
+
+@pytest.mark.parametrize("reason", sorted(set(CarryReason) - {CarryReason.BREAK}))
+def test_a_broken_pair_carried_over_for_another_reason(reason: CarryReason) -> None:
+    document = result()
+    assert [one.pair for one in document.carried_over if one.reason is CarryReason.BREAK] == [(C, D)]
+    carried = tuple(replace(one, reason=reason) if one.pair == (C, D) else one for one in document.carried_over)
+    error = with_result(replace(document, carried_over=carried))
+    assert error.step == 6
+    assert error.finding in (Finding.PAIR_LEFT_OUT, Finding.PAIR_NOT_MATCHED)
+
+
+def test_a_pair_of_a_suspended_bank() -> None:
+    s, document = scheme(), result()
+    carried = tuple(
+        replace(one, reason=CarryReason.PARTICIPANT_SUSPENDED) if one.pair == (C, D) else one
+        for one in document.carried_over
+    )
+    told = s.sign(COORDINATOR, replace(document, carried_over=carried))
+    error = lied(result=told)
+    assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
+    assert "nobody was suspended" in error.detail
+    members = tuple(replace(m, status="suspended") if m.bic == D else m for m in s.trust_list(3).members)
+    lists = (*honest().trust_lists, s.sign(COORDINATOR, replace(s.trust_list(3), members=members)))
+    # With the list that says so it is believed; what rests on the other result is refuted later.
+    assert lied(result=told, trust_lists=lists).step == 8
+
+
+def test_a_reason_that_there_is_not() -> None:
+    document = result()
+    carried = tuple(replace(one, reason="inconvenient") for one in document.carried_over)
+    error = with_result(replace(document, carried_over=carried))
+    assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED)
+    assert "schema_violation" in error.detail
 
 
 @pytest.mark.parametrize("reason", ["break", "not_attested", "cut_missing"])

@@ -15,7 +15,7 @@ import msgspec
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from gateway.coordinator.app import Foundation, build
+from gateway.coordinator.app import CoordinatorCore, build
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import FederationClient, MemberIdentity
@@ -60,7 +60,7 @@ class Coordinator:
     """A running coordinator."""
 
     settings: NodeSettings
-    base: Foundation
+    base: CoordinatorCore
     database_url: str
     directory: Path
 
@@ -118,7 +118,7 @@ async def running_coordinator(
     rules = rulebook or on_demand()
     node = server(build(settings, database_url, rules, name="Clearing house"), host="127.0.0.1", port=free)
     serving = asyncio.create_task(node.serve())
-    base = Foundation.lay(settings, database_url, rules)
+    base = CoordinatorCore.open(settings, database_url, rules)
     try:
         await _until_live(settings.url, serving)
         yield Coordinator(settings, base, database_url, directory)

@@ -38,9 +38,9 @@ async def coordinator(url: str, tmp_path: Path) -> AsyncIterator[Coordinator]:
         yield running
 
 
-async def append(engine: AsyncEngine, type_: str, **more: object) -> None:
+async def append(engine: AsyncEngine, type_: str, **data: object) -> None:
     async with transaction(engine) as conn:
-        await events.append(conn, type_, {"n": "1"}, **more)
+        await events.append(conn, type_, {"n": "1", **data})
 
 
 async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -> None:
@@ -50,7 +50,7 @@ async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -
         for n in range(10):
             try:
                 async with transaction(engine) as conn:
-                    await events.append(conn, "test.wrote", {"writer": number, "n": n})
+                    await events.append(conn, "rulebook.adopted", {"writer": number, "n": n})
                     if n % 3 == 2:
                         raise RuntimeError("a transaction that fails after appending")
             except RuntimeError:
@@ -70,7 +70,7 @@ async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -
 @pytest.mark.parametrize("statement", ["UPDATE events SET type = 'x'", "DELETE FROM events", "TRUNCATE events"])
 @pytest.mark.parametrize("role", ["concordat_app", None])
 async def test_nobody_changes_the_log(url: str, engine: AsyncEngine, statement: str, role: str | None) -> None:
-    await append(engine, "test.wrote")
+    await append(engine, "rulebook.adopted")
     other = create_engine(url, role=role)
     with pytest.raises(DBAPIError, match="append-only" if role is None else "permission denied"):
         async with transaction(other) as conn:
@@ -91,7 +91,7 @@ async def test_nobody_changes_the_log(url: str, engine: AsyncEngine, statement: 
 )
 async def test_tampering_is_found(url: str, engine: AsyncEngine, statement: str, broken_at: int) -> None:
     for _ in range(5):
-        await append(engine, "test.wrote")
+        await append(engine, "rulebook.adopted")
     owner = create_engine(url, role=None)
     async with transaction(owner) as conn:
         # What only a superuser who wants to cheat would do.
@@ -105,14 +105,14 @@ async def test_tampering_is_found(url: str, engine: AsyncEngine, statement: str,
 
 
 async def test_members_see_what_concerns_them(engine: AsyncEngine) -> None:
-    await append(engine, "to.everybody")
-    await append(engine, "to.pair", audience=[BRAVO, ALPHA])
-    await append(engine, "to.operators", audience=events.OPERATORS)
+    await append(engine, "cycle.matched")
+    await append(engine, "cycle.break", pair=[ALPHA, BRAVO])
+    await append(engine, "proposal.made")
     async with transaction(engine) as conn:
         for viewer, expected in {
-            ALPHA: ["to.everybody", "to.pair"],
-            CARLO: ["to.everybody"],
-            None: ["to.everybody", "to.pair", "to.operators"],
+            ALPHA: ["cycle.matched", "cycle.break"],
+            CARLO: ["cycle.matched"],
+            None: ["cycle.matched", "cycle.break", "proposal.made"],
         }.items():
             found = await events.read(conn, after=0, limit=10, viewer=viewer)
             assert [event.type for event in found] == expected
@@ -123,13 +123,13 @@ async def test_a_waiting_reader_wakes_for_another_replicas_event(url: str, engin
     feed.start(asyncio.Event())
     try:
         waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=20, viewer=ALPHA))
-        await append(engine, "to.bravo", audience=[BRAVO])
+        await append(engine, "cap.changed", bic=BRAVO)
         other = create_engine(url)
         started = time.monotonic()
-        await append(other, "to.alpha", audience=[ALPHA])
+        await append(other, "prefunding.changed", bic=ALPHA)
         await other.dispose()
         found = await waiting
-        assert [event.type for event in found.events] == ["to.alpha"]
+        assert [event.type for event in found.events] == ["prefunding.changed"]
         assert found.next == 2
         assert time.monotonic() - started < 5
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 from compliance.crypto.dsse import EvidenceReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
+from compliance.cycle.carry import CarryReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.verifier.documents import Finding
@@ -60,7 +61,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, DecisionRefusal, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,
@@ -214,12 +215,9 @@ def _code(reason: StrEnum) -> str:
 
 ANY_SERVICE = (
     ("instant_malformed", "400", "not an RFC 3339 instant"),
-    ("not_yours", "403", "it belongs to another participant"),
     ("payment_unknown", "404", "no payment with this id"),
-    ("value_date_refused", "422", "not a date, or not one that a cycle can have"),
     ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
     ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
-    ("trust_list_missing", "503", "no trust list has come yet"),
 )
 """Of single services, and not in an enumeration of theirs."""
 

@@ -128,13 +128,13 @@ ONE, OTHER = "1" * 64, "2" * 64
     ("decided", "expires_at", "checker", "result_sha256", "refusal"),
     [
         (False, LATER, "bob", ONE, None),
-        (False, LATER, "bob", OTHER, DecisionRefusal.STALE),
-        (False, LATER, "bob", None, DecisionRefusal.STALE),
+        (False, LATER, "bob", OTHER, DecisionRefusal.PROPOSAL_STALE),
+        (False, LATER, "bob", None, DecisionRefusal.PROPOSAL_STALE),
         (False, LATER, "alice", OTHER, DecisionRefusal.MAKER_IS_CHECKER),
         (False, LATER, "Alice", ONE, DecisionRefusal.MAKER_IS_CHECKER),
         (False, LATER, " \uff21LICE", ONE, DecisionRefusal.MAKER_IS_CHECKER),
-        (False, NOW, "alice", OTHER, DecisionRefusal.EXPIRED),
-        (True, NOW, "alice", OTHER, DecisionRefusal.DECIDED),
+        (False, NOW, "alice", OTHER, DecisionRefusal.PROPOSAL_EXPIRED),
+        (True, NOW, "alice", OTHER, DecisionRefusal.PROPOSAL_DECIDED),
     ],
 )
 def test_whose_word_counts(
@@ -155,5 +155,5 @@ def test_whose_word_counts(
 
 
 def test_every_refusal_of_a_decision_is_one_of_the_cycles() -> None:
-    order = [list(CycleReason).index(CycleReason(refusal)) for refusal in DecisionRefusal]
+    order = [list(CycleReason).index(CycleReason[refusal.name]) for refusal in DecisionRefusal]
     assert order == sorted(order)

@@ -20,11 +20,12 @@ from compliance.cycle.approval import (
     refusal_of_decision,
 )
 from compliance.statements import NettingResult
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.log import events
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.storage.database import transaction
 
@@ -41,8 +42,8 @@ class Approvals:
         """Return a cycle's proposals, newest first. Raises Refusal."""
         async with transaction(self._engine) as conn:
             await cycles.find(conn, cycle_id)
-            found = await proposals.of_cycle(conn, cycle_id)
-        return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in found))
+            listed = await proposals.of_cycle(conn, cycle_id)
+        return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in listed))
 
     async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
         """Keep a proposal for somebody else to decide. Raises Refusal."""
@@ -75,7 +76,7 @@ class Approvals:
             }
             if participants:
                 data["participants"] = participants
-            await events.append(conn, "proposal.made", data, cycle=cycle_id, audience=events.OPERATORS)
+            await events.append(conn, "proposal.made", data, cycle=cycle_id)
         return proposal.view(now)
 
     async def decide(self, proposal_id: str, decision: Decision, *, checker: str) -> ProposalView:
@@ -84,12 +85,12 @@ class Approvals:
         The same decision again by the same person is answered again.
         """
         async with transaction(self._engine) as conn:
-            found = await proposals.find(conn, proposal_id)
-            if found is None:
-                raise refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
+            named = await proposals.find(conn, proposal_id)
+            if named is None:
+                raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
             # The cycle first, as everywhere, so that nobody waits for each other.
-            cycle = await cycles.find(conn, found.cycle, lock=True)
-            proposal = await proposals.find(conn, proposal_id, lock=True) or found
+            cycle = await cycles.find(conn, named.cycle, lock=True)
+            proposal = await proposals.find(conn, proposal_id, lock=True) or named
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
                 return proposal.view(now)
@@ -112,7 +113,7 @@ class Approvals:
                 "by": checker,
                 "reason": decision.reason,
             }
-            await events.append(conn, "proposal.decided", data, cycle=cycle.id, audience=events.OPERATORS)
+            await events.append(conn, "proposal.decided", data, cycle=cycle.id)
             if confirmed:
                 moved = {"proposal": proposal.id} if cycle.result is None else {
                     "proposal": proposal.id,
@@ -131,20 +132,22 @@ def require_participants(action: Action, participants: Collection[str], result: 
     """
     if action is not Action.UNWIND:
         if participants:
-            raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
+            raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"to {action} concerns the whole cycle; name nobody")
         return
     if not participants:
-        raise refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
-    taking_part = {one.participant for of in (() if result is None else result.results) for one in of.positions}
-    for bank in sorted(set(participants) - taking_part):
-        raise refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
+        raise Refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
+    with_position = {
+        position.participant for of in (() if result is None else result.results) for position in of.positions
+    }
+    for bank in sorted(set(participants) - with_position):
+        raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 
 
 def _require_possible(action: Action, cycle: Cycle) -> None:
     """Refuse an action that the cycle's state doesn't allow. Raises Refusal `action_impossible`."""
     if action not in possible_actions(cycle.state):
         detail = f"cycle {cycle.id} is {cycle.state}; to {action} takes {' or '.join(possible_states(action))}"
-        raise refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
+        raise Refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
 
 
 def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: datetime) -> None:
@@ -161,12 +164,12 @@ def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: d
     match why:
         case None:
             return
-        case DecisionRefusal.DECIDED:
+        case DecisionRefusal.PROPOSAL_DECIDED:
             detail = f"{proposal.decided_by} decided already: {proposal.decision}"
-        case DecisionRefusal.EXPIRED:
+        case DecisionRefusal.PROPOSAL_EXPIRED:
             detail = "the proposal was valid for an hour; make a new one"
         case DecisionRefusal.MAKER_IS_CHECKER:
             detail = f"{checker} made the proposal; somebody else decides"
-        case DecisionRefusal.STALE:
+        case DecisionRefusal.PROPOSAL_STALE:
             detail = f"cycle {cycle.id} has another result than when this was proposed"
-    raise refusal(CycleReason(why), detail)
+    raise Refusal(CycleReason[why.name], detail)

@@ -50,7 +50,7 @@ class WaterfallRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             contributions=_by_account(self.contributions_minor),
             capital={currency: int(amount) for currency, amount in self.capital_minor.items()},
             assessment_caps=_by_account(self.assessment_caps_minor),
-            limits={(one.participant, one.currency): int(one.cap_minor) for one in limits.caps},
+            limits={(cap.participant, cap.currency): int(cap.cap_minor) for cap in limits.caps},
         )
 
 

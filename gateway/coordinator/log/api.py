@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from compliance.cycle.audience import View, part_of, readers
 from gateway.coordinator.log.feed import EventFeed
 from gateway.federation.http.node import requires
 from gateway.federation.messages.events import Events
@@ -19,7 +20,7 @@ LIMIT_MAX = 1_000
 
 @get(
     "/events",
-    guards=[requires("participant", "operator", "auditor")],
+    guards=[requires(*readers(View.EVENTS))],
     opt={"quiet": True},
     tags=["events"],
     operation_id="listEvents",
@@ -41,7 +42,7 @@ async def feed(
     Who wants the newest only begins with a cursor below zero: -100 stands before the last hundred events.
     A participant sees what concerns everybody and what concerns itself; operators and auditors see all.
     """
-    viewer = request.auth.sub if request.auth.role == "participant" else None
+    viewer = part_of(View.EVENTS, role=request.auth.role, name=request.auth.sub)
     return await events.read(after=after, limit=limit, wait_s=wait_s, viewer=viewer)
 
 

@@ -14,13 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto import canonical
+from compliance.cycle.audience import audience
 from compliance.event_log import GENESIS, LoggedEvent
 from gateway.coordinator.clock import now, timestamp
 from gateway.federation.messages.events import Event
 
 CHANNEL = "concordat_events"
-OPERATORS: tuple[str, ...] = ()
-"""The audience of an event that only operators and auditors see."""
 
 # One key for all writers: whoever holds the lock knows the newest event until it commits.
 _LOCK_KEY = 0x6576656E  # "even"
@@ -31,6 +30,7 @@ _INSERT = text(
     " VALUES (:id, :type, :at, :cycle, CAST(:data AS json), CAST(:audience AS text[]), :prev_hash, :hash)"
 )
 _COLUMNS = "id, type, at, cycle, data::text AS data, audience, prev_hash, hash"
+# The condition is `compliance.cycle.audience.concerns`.
 _READ = text(
     f"SELECT {_COLUMNS} FROM events"  # noqa: S608 - constants only
     " WHERE id > :after AND (CAST(:viewer AS text) IS NULL OR audience IS NULL OR :viewer = ANY (audience))"
@@ -50,18 +50,11 @@ class EventChainError(Exception):
         self.event_id = event_id
 
 
-async def append(
-    conn: AsyncConnection,
-    type_: str,
-    data: dict[str, Any],
-    *,
-    cycle: str | None = None,
-    audience: Iterable[str] | None = None,
-) -> Event:
+async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cycle: str | None = None) -> Event:
     """Append an event in the caller's transaction and return it; listeners learn of it when that commits.
 
-    `audience` names the members that see it, besides operators and auditors: None for everybody, `OPERATORS` for
-    nobody else. Other writers wait until the transaction ends, so do it last. `data` holds no floating-point number.
+    `compliance.cycle.audience` says who sees it. Other writers wait until the transaction ends, so do it last. `data`
+    holds no floating-point number.
     """
     await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
@@ -73,7 +66,7 @@ async def append(
         at=timestamp(at),
         cycle=cycle,
         data=data,
-        audience=None if audience is None else tuple(sorted(set(audience))),
+        audience=audience(type_, data),
         prev_hash=GENESIS if head is None else head.hash,
     )
     await conn.execute(
@@ -95,7 +88,7 @@ async def append(
 async def acted(conn: AsyncConnection, by: str, action: str, subject: str, reason: str, **more: Any) -> Event:
     """Append who of the operators did what and why; members see the outcome, not this."""
     data = {"by": by, "action": action, "subject": subject, "reason": reason, **more}
-    return await append(conn, "operator.acted", data, audience=OPERATORS)
+    return await append(conn, "operator.acted", data)
 
 
 async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | None) -> tuple[Event, ...]:

@@ -130,6 +130,8 @@ class CycleProgress(Message, frozen=True, kw_only=True):
     acknowledged: Count = 0
     settlement_attempts: Count = 0
     """Requests sent to the settlement agent so far."""
+    four_eyes: tuple[str, ...] = ()
+    """Why two persons must approve the result (`FourEyesCause`), while it is netted or held."""
 
 
 class PositionView(Message, frozen=True, kw_only=True):

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger, event_type, follow
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import Cycle as CycleMessage
 
 _COLUMNS = (
@@ -73,7 +74,7 @@ async def find(conn: AsyncConnection, cycle_id: str, *, lock: bool = False) -> C
     query = f"SELECT {_COLUMNS} FROM cycles WHERE id = :id{' FOR UPDATE' if lock else ''}"
     row = (await conn.execute(text(query), {"id": cycle_id})).one_or_none()
     if row is None:
-        raise refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
+        raise Refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
     return _cycle(row)
 
 
@@ -234,7 +235,7 @@ async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taking:
+class Participation:
     """A participant's part in a cycle: active at the cut-off, and what it delivered since."""
 
     participant: str
@@ -247,8 +248,13 @@ class Taking:
         """Whether it still is active."""
         return self.status == "active"
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its statements are still to come. Nobody waits for who isn't active, or delivered no cut."""
+        return self.active and self.cut_at is not None and self.attested_at is None
 
-async def take_in(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
+
+async def enrol_active(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
     """Write down who is active now: these take part in the cycle."""
     rows = await conn.execute(
         text(
@@ -270,16 +276,16 @@ async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str,
         ),
         {"banks": list(banks)},
     )
-    found: dict[str, dict[str, VerifyingKey]] = {}
+    by_bank: dict[str, dict[str, VerifyingKey]] = {}
     for bank, x in rows:
-        keys = found.setdefault(bank, {})
+        keys = by_bank.setdefault(bank, {})
         if x is not None:
             key = VerifyingKey(x)
             keys[key.kid] = key
-    return found
+    return by_bank
 
 
-async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...]:
+async def participations(conn: AsyncConnection, cycle_id: str) -> tuple[Participation, ...]:
     """Return a cycle's participants, ordered by BIC."""
     rows = await conn.execute(
         text(
@@ -288,7 +294,7 @@ async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...
         ),
         {"cycle": cycle_id},
     )
-    return tuple(Taking(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
+    return tuple(Participation(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
 
 
 @dataclass(frozen=True, kw_only=True)
