@@ -38,6 +38,7 @@ _READ = text(
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
 _NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
+_LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
 
 
@@ -86,6 +87,12 @@ async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | N
     """Return the events after `after` that a member may see; `viewer` None sees all."""
     rows = await conn.execute(_READ, {"after": after, "viewer": viewer, "limit": limit})
     return tuple(_event(_logged(row)) for row in rows)
+
+
+async def last(conn: AsyncConnection) -> int:
+    """Return the id of the newest event, 0 before the first."""
+    number: int = (await conn.execute(_LAST)).scalar_one()
+    return number
 
 
 async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:

@@ -81,7 +81,13 @@ class EventFeed:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
-        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all."""
+        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all.
+
+        A cursor below zero counts back from the newest event.
+        """
+        if after < 0:
+            async with self._engine.connect() as conn:
+                after = max(0, await events.last(conn) + after)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         while True:
