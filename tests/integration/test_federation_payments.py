@@ -111,6 +111,23 @@ async def test_a_return_of_nothing_is_refused(town: Town) -> None:
     assert (outcome.status, outcome.reason) == ("refused", "return_of_unknown")
 
 
+@pytest.mark.parametrize("remittance", ["sorry\nfor that", "\x00", "x" * 141])
+async def test_a_return_that_can_not_be_read_is_refused_and_the_lane_goes_on(town: Town, remittance: str) -> None:
+    one = terms()
+    town.acknowledged(await town.deliver(town.sealed(one)))
+    held = await town.bravo.balance("b-1")
+    body = {"id": uuid7(), "remittance": remittance}
+    refusal = await town.bravo.send("POST", f"/payments/{one.id}/return", body)
+    assert problem(refusal) == (400, "validation_failed")
+    assert refusal.json()["errors"][0]["pointer"] == "/remittance"
+    assert (await town.bravo.get(f"/payments/{one.id}"))["status"] == "accepted"
+    assert (await town.bravo.send("GET", f"/payments/{body['id']}")).status_code == 404
+    assert await town.bravo.balance("b-1") == held
+    answer = await town.bravo.send("POST", f"/payments/{one.id}/return", {**body, "remittance": "sorry for that"})
+    assert (answer.status_code, answer.json()["status"]) == (201, "reserved")
+    assert (await town.bravo.get(f"/payments/{one.id}"))["status"] == "returned"
+
+
 async def test_the_largest_batch(town: Town) -> None:
     payments = [terms(1) for _ in range(BATCH_ITEMS_MAX)]
     before = await lane(town)

@@ -15,7 +15,7 @@ from support import uuid7
 from gateway.federation.messages.payments import PaymentOutcome
 from participants.audit.fsck import fsck
 from participants.ledger import store
-from participants.ledger.books import Status
+from participants.ledger.payment import Status
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def beta(new_database: Any) -> AsyncIterator[Bank]:
 
 async def assert_sound(*banks: Bank) -> None:
     for one in banks:
-        report = await fsck(one.url)
+        report = await fsck(one.url, one.bic)
         assert report.ok, [(c.name, c.difference) for c in report.checks if not c.ok]
 
 
@@ -191,7 +191,7 @@ async def test_an_impossible_command_fails_alone(alfa: Bank) -> None:
         lane_keys = account_keys
 
         def decide(self, books: Any) -> None:
-            books.record(uuid7(), 1, "no.such.type", payment())
+            books.record(uuid7(), 1, "payment.reserved", payment())
             raise ZeroDivisionError
 
     results = await asyncio.gather(

@@ -31,15 +31,18 @@ from netting.plan import PlanReason
 from netting.pro_rata import ProRataReason
 from netting.queue import ActionReason, QueueReason
 from netting.waterfall import WaterfallReason
+from participants.api.routes import RequestReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
-from participants.ledger import books
 from participants.ledger.accounts import AccountReason
-from participants.payments.decisions import DeclineReason, OrderReason
+from participants.ledger.payment import TRANSITIONS
+from participants.ledger.writer import WriterReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
 from participants.payments.inbound import BatchReason
+from participants.payments.incoming import DeclineReason
+from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -54,7 +57,15 @@ SERVICES = {
 
 REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Access": (TokenReason,),
-    "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
+    "Payments at a bank": (
+        OrderReason,
+        DeclineReason,
+        BatchReason,
+        DisputeReason,
+        AccountReason,
+        RequestReason,
+        WriterReason,
+    ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, InstructionReason),
@@ -206,13 +217,11 @@ ANY_SERVICE = (
     ("bad_request", "400", "the request can't be read at all"),
     ("validation_failed", "400", "it doesn't have the documented form; `errors` says where, by JSON pointer"),
     ("cursor_malformed", "400", "the cursor is of another list, or of none"),
-    ("instant_malformed", "400", "not an RFC 3339 instant"),
     ("unauthorized", "401", "the token endpoint and all others have reasons of their own instead, see Access"),
     ("forbidden", "403", ""),
     ("role_not_allowed", "403", "the token's role isn't one that the operation takes"),
     ("not_yours", "403", "it belongs to another participant"),
     ("not_found", "404", "no such path"),
-    ("payment_unknown", "404", "no payment with this id"),
     ("method_not_allowed", "405", ""),
     ("body_too_large", "413", ""),
     ("unsupported_media_type", "415", ""),
@@ -221,8 +230,6 @@ ANY_SERVICE = (
     ("internal_error", "500", "a defect; the log has it under the correlation id"),
     ("remote_refused", "502", "another member refused what this one asked of it"),
     ("remote_unavailable", "503", "another member can't be reached"),
-    ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
-    ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
     ("database_busy", "503", "with `Retry-After`"),
     ("database_unavailable", "503", "with `Retry-After`"),
     ("trust_list_missing", "503", "no trust list has come yet"),
@@ -258,7 +265,7 @@ def payment_states() -> str:
         "[The life of a payment](../concepts/payment-life-cycle.md) tells the story.\n\n"
         + table(
             ("state", "event", "then"),
-            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in books.TRANSITIONS.items()),
+            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in TRANSITIONS.items()),
         )
     )
 

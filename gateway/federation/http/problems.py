@@ -6,17 +6,32 @@ clients share the vocabulary.
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Self
+
 from msgspec import Struct
 
 PROBLEM_TYPE = "https://concordat.example/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
+class RefusalReason(StrEnum):
+    """Reasons of refusal, in order of precedence, each with the HTTP status beside it: `NAME = "code", 409`."""
+
+    status: int
+
+    def __new__(cls, code: str, status: int = 409) -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status = status
+        return member
+
+
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
     """A request that is understood and refused. `reason` is stable and documented; `detail` is for people.
 
-    `pointer` is the JSON pointer (RFC 6901) of what is refused in the request's body. `retry_after_s` says that the
-    same request may succeed later.
+    A RefusalReason brings its status along. `pointer` is the JSON pointer (RFC 6901) of what is refused in the
+    request's body. `retry_after_s` says that the same request may succeed later.
     """
 
     def __init__(
@@ -24,14 +39,14 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
         reason: str,
         detail: str,
         *,
-        status: int = 409,
+        status: int | None = None,
         pointer: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = str(reason)
         self.detail = detail
-        self.status = status
+        self.status = status or (reason.status if isinstance(reason, RefusalReason) else 409)
         self.pointer = pointer
         self.retry_after_s = retry_after_s
 
