@@ -16,7 +16,7 @@ from participants.ledger.accounts import BOUNDS, Account, AccountKey, Kind
 from participants.ledger.events import Event, EventData
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
-from participants.ledger.rows import EventEntry, Evidence, OpenPayment, Posting, Rows
+from participants.ledger.rows import Evidence, Rows
 
 D = TypeVar("D", bound=Document)
 
@@ -57,10 +57,10 @@ class Books:
         self, subject: str, version: int, type_: str, data: D | EventData[D], *, effective_at: datetime | None = None
     ) -> Event:
         """Add an event, the only way there is. Raises EventUnreadableError for data that couldn't be read again."""
-        readable = data if isinstance(data, EventData) else EventData.of(type_, data)
+        readable = data if type(data) is EventData else EventData.of(type_, data)
         self.head += 1
         self.rows.events.append(
-            EventEntry(self.head, subject, version, type_, events.VERSIONS[type_], effective_at, readable.text)
+            (self.head, subject, version, type_, events.VERSIONS[type_], effective_at, readable.text)
         )
         return Event(self.head, subject, version, type_, readable.value)
 
@@ -75,9 +75,9 @@ class Books:
 
     def wait(self, payment: Payment, state: str) -> None:
         """Put a payment into the queue to its bank ("queued") or before people ("held")."""
-        self.rows.open_payments[payment.id] = OpenPayment(
+        self.rows.open_payments[payment.id] = (
             payment.id, payment.direction, payment.counterparty, state, payment.waiting_since
-        )
+        )  # fmt: skip
 
     def end_wait(self, payment: Payment) -> None:
         """Take a payment out of the queue, or away from people."""
@@ -96,8 +96,8 @@ class Books:
         rows = self.rows
         debit.version += 1
         credit.version += 1
-        rows.postings.append(Posting(debit.id, debit.version, event_sequence, amount, debit.balance, debited))
-        rows.postings.append(Posting(credit.id, credit.version, event_sequence, -amount, credit.balance, credited))
+        rows.postings.append((debit.id, debit.version, event_sequence, amount, debit.balance, debited))
+        rows.postings.append((credit.id, credit.version, event_sequence, -amount, credit.balance, credited))
         debit.balance = debited
         credit.balance = credited
         rows.balances[debit.id] = debit
@@ -116,7 +116,7 @@ class Books:
                 account.version += 1
                 balance = account.balance + amount
                 self.rows.postings.append(
-                    Posting(account.id, account.version, event_sequence, amount, account.balance, balance)
+                    (account.id, account.version, event_sequence, amount, account.balance, balance)
                 )
                 account.balance = balance
                 self.rows.balances[account.id] = account

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, final
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -237,6 +237,7 @@ class EventUnreadableError(Exception):
     """An event that this program can't read: the journal's was written by a later one; a new one isn't written."""
 
 
+@final
 class EventData(Struct, Generic[D], frozen=True):
     """What an event says, as a value and as canonical text. Only `of` and `parse` make it, so it can be read again."""
 

@@ -99,29 +99,31 @@ def apply(payment: Payment | None, event: Event) -> Payment:
         raise ImpossibleEventError(
             f"{event.type} as version {event.version} of {event.subject}, after {payment.version} of {payment.id}"
         )
-    data = event.data
     changes: dict[str, Any] = {"version": event.version, "status": status}
-    if isinstance(data, events.Numbered):
-        changes["sequence"] = data.sequence
-    elif isinstance(data, events.Refused):
-        changes["reason"] = data.reason
-    elif isinstance(data, events.Opinion):
-        changes["opinions"] = (*payment.opinions, data)
-    elif isinstance(data, events.Released):
-        changes["waiting_since"] = event.sequence
+    match event.type:
+        case "payment.posted" | "payment.credited":
+            changes["sequence"] = event.data.sequence
+        case "payment.refused":
+            changes["reason"] = event.data.reason
+        case "payment.opinion":
+            changes["opinions"] = (*payment.opinions, event.data)
+        case "payment.released":
+            changes["waiting_since"] = event.sequence
     return msgspec.structs.replace(payment, **changes)
 
 
 def _first(event: Event, status: Status) -> Payment:
-    data = event.data
-    direction: Direction
-    if isinstance(data, events.Incoming):
-        direction, counterparty, terms = "in", data.sender, data.terms
+    type_, data = event.type, event.data
+    direction: Direction = "out"
+    terms: PaymentTerms
+    if type_ == "payment.reserved":
+        counterparty, terms = data.creditor_agent, data.terms()
+    elif type_ == "payment.held_out":
+        counterparty, terms = data.order.creditor_agent, data.order.terms()
     else:
-        order: events.PaymentOrder = data.order if isinstance(data, events.OutgoingHeld) else data
-        direction, counterparty, terms = "out", order.creditor_agent, order.terms()
+        direction, counterparty, terms = "in", data.sender, data.terms
     if (event.subject, event.version) != (terms.id, 1):
-        raise ImpossibleEventError(f"{event.type} as version {event.version} of {event.subject} begins {terms.id}")
+        raise ImpossibleEventError(f"{type_} as version {event.version} of {event.subject} begins {terms.id}")
     return Payment(
         id=terms.id,
         version=1,
@@ -130,7 +132,7 @@ def _first(event: Event, status: Status) -> Payment:
         counterparty=counterparty,
         terms=terms,
         waiting_since=event.sequence,
-        sequence=data.sequence if isinstance(data, events.IncomingAccepted) else None,
-        reason=data.reason if isinstance(data, events.IncomingDeclined) else None,
+        sequence=data.sequence if type_ == "payment.accepted" else None,
+        reason=data.reason if type_ == "payment.declined" else None,
         was_held=status is Status.HELD,
     )

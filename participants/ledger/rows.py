@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -13,36 +12,13 @@ from compliance.crypto.dsse import Envelope
 from participants.ledger.accounts import Account
 from participants.ledger.lanes import Lane
 
-
-class EventEntry(NamedTuple):
-    """A row of `event`. `effective_at` is when the event counts, where that isn't when it is written."""
-
-    sequence: int
-    subject: str
-    version: int
-    type: str
-    schema_version: int
-    effective_at: datetime | None
-    data: str
-
-
-class Posting(NamedTuple):
-    account_id: int
-    version: int
-    event_sequence: int
-    amount: int
-    previous_balance: int
-    balance: int
-
-
-class OpenPayment(NamedTuple):
-    """A payment that waits: for the other bank's answer (queued) or for people's decision (held)."""
-
-    payment_id: str
-    direction: str
-    counterparty: str
-    state: str
-    event_sequence: int
+# The columns of rows that are written thousands at a time, and therefore are bare tuples.
+EVENT_COLUMNS = ("sequence", "subject", "version", "type", "schema_version", "effective_at", "data")
+EventRecord = tuple[int, str, int, str, int, datetime | None, str]
+POSTING_COLUMNS = ("account_id", "version", "event_sequence", "amount", "previous_balance", "balance")
+Posting = tuple[int, int, int, int, int, int]
+OPEN_PAYMENT_COLUMNS = ("payment_id", "direction", "counterparty", "state", "event_sequence")
+OpenPayment = tuple[str, str, str, str, int]
 
 
 class Evidence(Struct, frozen=True):
@@ -69,7 +45,7 @@ class Rows:
     """What one transaction writes, once it is frozen."""
 
     def __init__(self) -> None:
-        self.events: list[EventEntry] = []
+        self.events: list[EventRecord] = []
         self.postings: list[Posting] = []
         self.accounts: list[tuple[Account, str, int]] = []
         self.balances: dict[int, Account] = {}

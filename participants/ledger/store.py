@@ -14,7 +14,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
-from participants.ledger.rows import EventEntry, Rows
+from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
 READ_ACCOUNTS = """
 SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest
@@ -215,10 +215,10 @@ async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int,
         WRITE_AT_ONCE,
         before,
         after,
-        *_columns(rows.events, len(EventEntry._fields)),
-        *_columns(rows.postings, 6),
+        *_columns(rows.events, len(EVENT_COLUMNS)),
+        *_columns(rows.postings, len(POSTING_COLUMNS)),
         *_columns(rows.balance_changes, 3),
-        *_columns(list(rows.open_payments.values()), 5),
+        *_columns(list(rows.open_payments.values()), len(OPEN_PAYMENT_COLUMNS)),
     )
     return heads == 1
 
@@ -233,7 +233,7 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "event",
             records=rows.events,
-            columns=EventEntry._fields,
+            columns=EVENT_COLUMNS,
         )
     if rows.new_accounts:
         await connection.copy_records_to_table(
@@ -244,7 +244,7 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "posting",
             records=rows.postings,
-            columns=["account_id", "version", "event_sequence", "amount", "previous_balance", "balance"],
+            columns=POSTING_COLUMNS,
         )
     if rows.balance_changes:
         await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.balance_changes, strict=True)))
@@ -274,7 +274,7 @@ async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> No
         await connection.copy_records_to_table(
             "payment_open",
             records=rows.open_payments.values(),
-            columns=["payment_id", "direction", "counterparty", "state", "event_sequence"],
+            columns=OPEN_PAYMENT_COLUMNS,
         )
 
 

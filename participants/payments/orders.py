@@ -76,20 +76,21 @@ class SubmitOrders(Command[list[OrderOutcome]]):
 
     def __init__(self, orders: Sequence[CheckedOrder]) -> None:
         self.orders = orders
+        self._ids = [checked.order.value.id for checked in orders]
+        self._account_keys: set[AccountKey] = set()
+        for checked in orders:
+            order = checked.order.value
+            self._account_keys.add(AccountKey("customer", order.debtor_account, order.currency))
+            self._account_keys.add(AccountKey("reserved", order.creditor_agent, order.currency))
 
     def payment_ids(self) -> list[str]:
-        return [checked.order.value.id for checked in self.orders]
+        return self._ids
 
     def known_payment_ids(self) -> list[str]:
         return [o.order.value.returns for o in self.orders if o.order.value.returns is not None]
 
     def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
-        keys: set[AccountKey] = set()
-        for checked in self.orders:
-            order = checked.order.value
-            keys.add(AccountKey("customer", order.debtor_account, order.currency))
-            keys.add(AccountKey("reserved", order.creditor_agent, order.currency))
-        return keys
+        return self._account_keys
 
     def decide(self, books: Books) -> list[OrderOutcome]:
         return [_decide_order(books, checked) for checked in self.orders]

@@ -111,7 +111,7 @@ class Outbound:
             self._workers[counterparty] = asyncio.create_task(self._work(counterparty), name=f"outbound-{counterparty}")
 
     def _committed(self, rows: Rows) -> None:
-        for counterparty in {row.counterparty for row in rows.open_payments.values() if row.state == "queued"}:
+        for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
             self.wake(counterparty)
 
     async def _work(self, counterparty: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -27,7 +27,7 @@ from participants.ledger.books import Books
 from participants.ledger.events import AccountOpening, Hit, PaymentOrder
 from participants.ledger.opening import OpenAccounts
 from participants.ledger.payment import Payment, Status
-from participants.ledger.rows import Evidence
+from participants.ledger.rows import POSTING_COLUMNS, Evidence
 from participants.payments.answers import ApplyAnswers, SentPayment
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.holds import DecideHold
@@ -41,6 +41,9 @@ choices = st.integers(0, 10**6)
 hits = st.sampled_from([(), (), (), (HIT,)])
 GONE = (Status.REFUSED, Status.DECLINED)
 KEPT_OUT = (*GONE, Status.HELD)
+
+
+Posting = namedtuple("Posting", POSTING_COLUMNS)
 
 
 class PureBank:
@@ -80,7 +83,7 @@ class PureBank:
     def _keep(self, books: Books) -> None:
         """Check what would be written, and keep it."""
         entries: Counter[int] = Counter()
-        for posting in books.rows.postings:
+        for posting in map(Posting._make, books.rows.postings):
             entries[posting.event_sequence] += posting.amount
             chain = self.postings[posting.account_id]
             last = chain[-1] if chain else None
