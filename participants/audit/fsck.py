@@ -120,15 +120,15 @@ class _Sorted:
 
     async def take(self, payment_id: str | None) -> list[tuple[object, ...]]:
         """Return a payment's rows without its id; rows passed over belong to no payment. None passes over all."""
-        taken: list[tuple[object, ...]] = []
+        rows: list[tuple[object, ...]] = []
         while True:
             if self._next is None:
                 self._next = await anext(self._rows, None)
             row = self._next
             if row is None or (payment_id is not None and row[0] > payment_id):
-                return taken
+                return rows
             if row[0] == payment_id:
-                taken.append(tuple(row)[1:])
+                rows.append(tuple(row)[1:])
             else:
                 self._check.fail(f"{tuple(row)[:4]} belongs to no payment")
             self._next = None

@@ -94,12 +94,12 @@ class PostSettlement(Command[int]):
         self,
         instruction: SettlementInstruction,
         finality: SettlementFinality,
-        signed: Mapping[str, PositionStatement],
+        statements: Mapping[str, PositionStatement],
         totals: Mapping[tuple[LaneKey, int], int],
     ) -> None:
         self.instruction = instruction
         self.finality = finality
-        self.statements = [signed[line.statement] for line in instruction.lines]
+        self.statements = [statements[line.statement] for line in instruction.lines]
         self.totals = totals
         self.settled_at = datetime.fromisoformat(finality.settled_at)
 

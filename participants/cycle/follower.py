@@ -278,7 +278,7 @@ class Follower:
         believed = []
         for envelope in envelopes:
             instruction = dsse.verify(envelope, SettlementInstruction, keys)
-            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, signed=own)
+            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
             if reason is not None:
                 self.disagreements[instruction.id] = reason
                 log.error("instruction doesn't follow from our statements", instruction=instruction.id, reason=reason)

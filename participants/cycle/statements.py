@@ -86,11 +86,11 @@ def statements(
 
 
 def check_instruction(
-    instruction: SettlementInstruction, *, bank: str, cycle: str, signed: Mapping[str, PositionStatement]
+    instruction: SettlementInstruction, *, bank: str, cycle: str, own: Mapping[str, PositionStatement]
 ) -> InstructionReason | None:
     """Return why an instruction doesn't follow from what this bank signed, or None if it does.
 
-    `signed` are this bank's own statements of the cycle by the SHA-256 of their canonical bytes.
+    `own` are this bank's own statements of the cycle by the SHA-256 of their canonical bytes.
     """
     if (instruction.participant, instruction.cycle) != (bank, cycle):
         return InstructionReason.NOT_OURS
@@ -100,7 +100,7 @@ def check_instruction(
         if line.counterparty in counterparties:
             return InstructionReason.LINE_REPEATED
         counterparties.add(line.counterparty)
-        statement = signed.get(line.statement)
+        statement = own.get(line.statement)
         if statement is None or statement.currency != instruction.currency or line.counterparty not in statement.pair:
             return InstructionReason.STATEMENT_NOT_SIGNED
         pays, receives = _amounts(statement, bank)

@@ -205,7 +205,7 @@ def import_file(
     console = Console(stderr=True)
     url = url.rstrip("/")
     try:
-        found = inspect_file(file)
+        payments = inspect_file(file)
         options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
     except (FileRefused, ValueError) as error:
         console.print(f"[red]{error}[/]", highlight=False)
@@ -216,11 +216,11 @@ def import_file(
             intake = Intake(
                 client, url=url, bank=bank, batch_items=batch, patience_s=patience_s, progress=progress, refused=refused
             )
-            return await intake.run(found, options)
+            return await intake.run(payments, options)
 
     try:
         with ExitStack() as stack:
-            progress = stack.enter_context(_progress_bar(found))
+            progress = stack.enter_context(_progress_bar(payments))
             refused = stack.enter_context(_refusal_report(report))
             summary = asyncio.run(run(progress, refused))
     except IntakeError as error:

@@ -179,8 +179,8 @@ def _content(path: Path) -> BinaryIO:
         return cast(BinaryIO, gzip.open(path, "rb"))
     if magic.startswith(b"\xfd7zXZ\x00"):
         return cast(BinaryIO, lzma.open(path, "rb"))
-    for known, name in ((b"PK\x03\x04", "ZIP"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"BZh", "bzip2")):
-        if magic.startswith(known):
+    for prefix, name in ((b"PK\x03\x04", "ZIP"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"BZh", "bzip2")):
+        if magic.startswith(prefix):
             raise FileRefused(FileReason.CONTAINER_UNKNOWN, f"{path}: {name}; give it plain, as gzip or as xz")
     return path.open("rb")
 
@@ -207,8 +207,8 @@ def _detect(path: Path, head: bytes) -> Format:
     missing = nearest.required - set(columns)
     hint = f"nearest is {nearest.name}, which also needs {', '.join(sorted(missing))}"
     if missing == nearest.required:
-        known = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
-        hint = f"known are {'; '.join(known)}"
+        formats = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
+        hint = f"known are {'; '.join(formats)}"
     raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} is the header of no known format; {hint}")
 
 
@@ -280,8 +280,8 @@ def _json_fields(text: str) -> Mapping[str, str]:
     unknown = sorted(set(value) - set(JSON_LINES.columns))
     missing = sorted(JSON_LINES.required - set(value))
     if unknown or missing:
-        what = f"unknown members: {', '.join(unknown)}" if unknown else f"missing members: {', '.join(missing)}"
-        raise RowRefusedError(RowReason.COLUMNS, what[:200])
+        detail = f"unknown members: {', '.join(unknown)}" if unknown else f"missing members: {', '.join(missing)}"
+        raise RowRefusedError(RowReason.COLUMNS, detail[:200])
     for member, content in value.items():
         if not isinstance(content, str):
             raise RowRefusedError(RowReason.COLUMNS, f"{member} must be a string")

@@ -161,8 +161,8 @@ def _amount(text: str, currency: str, *, rounding: bool) -> int:
 
 def _text(value: str, reason: RowReason, member: str, *, characters_min: int = 0) -> str:
     if not characters_min <= len(value) <= NAME_CHARACTERS_MAX:
-        what = f"{characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(value)}"
-        raise RowRefusedError(reason, f"{member}: {what}")
+        detail = f"{characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(value)}"
+        raise RowRefusedError(reason, f"{member}: {detail}")
     if _UNPRINTABLE.search(value):
         raise RowRefusedError(reason, f"{member} has control characters")
     return value

@@ -124,7 +124,7 @@ class Outbound:
                 # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
                 batch = batch or await self._next_batch(counterparty, items_max)
                 if batch is None:
-                    await self._rest(counterparty)
+                    await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
                 batch, delay, items_max = None, RETRY_SECONDS_MIN, BATCH_ITEMS_MAX
@@ -145,7 +145,7 @@ class Outbound:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 
-    async def _rest(self, counterparty: str) -> None:
+    async def _wait(self, counterparty: str) -> None:
         """Wait for a new payment, or until a held one is to be asked about again."""
         held = self._held.get(counterparty)
         timeout = max(0.05, min(due for due, _ in held.values()) - time.monotonic()) if held else None
