@@ -13,7 +13,7 @@ from typing import TypeVar
 from compliance.statements import Document
 from participants.ledger import events
 from participants.ledger.accounts import BOUNDS, Account, AccountKey, Kind
-from participants.ledger.events import Event, EventData
+from participants.ledger.events import Event, EventData, EventUnreadableError
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import Evidence, Rows
@@ -58,6 +58,8 @@ class Books:
     ) -> Event:
         """Add an event, the only way there is. Raises EventUnreadableError for data that couldn't be read again."""
         readable = data if type(data) is EventData else EventData.of(type_, data)
+        if readable.type != type_:
+            raise EventUnreadableError(f"{type_}: these are data of {readable.type}")
         self.head += 1
         self.rows.events.append(
             (self.head, subject, version, type_, events.VERSIONS[type_], effective_at, readable.text)

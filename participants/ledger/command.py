@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from participants.ledger.accounts import AccountKey
+from participants.ledger.books import Books
 from participants.ledger.lanes import LaneKey
-
-if TYPE_CHECKING:
-    from participants.ledger.books import Books
 
 R = TypeVar("R")
 

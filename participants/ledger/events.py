@@ -239,8 +239,12 @@ class EventUnreadableError(Exception):
 
 @final
 class EventData(Struct, Generic[D], frozen=True):
-    """What an event says, as a value and as canonical text. Only `of` and `parse` make it, so it can be read again."""
+    """What an event of a type says, as a value and as canonical text.
 
+    Only `of` and `parse` make it, so it can be read again.
+    """
+
+    type: str
     value: D
     text: str
 
@@ -254,7 +258,7 @@ class EventData(Struct, Generic[D], frozen=True):
             raise EventUnreadableError(f"{type_}: {error}") from error
         if again != value:
             raise EventUnreadableError(f"{type_}: {type(value).__name__} is read back as something else")
-        return cls(again, text)
+        return cls(type_, again, text)
 
     @classmethod
     def parse(cls, type_: str, body: bytes | msgspec.Raw) -> EventData[D]:
@@ -263,7 +267,7 @@ class EventData(Struct, Generic[D], frozen=True):
         What a decoder gave it takes again, so nothing is read twice here.
         """
         value: D = _DECODERS[type_].decode(body)
-        return cls(value, canonical.encode(value).decode())
+        return cls(type_, value, canonical.encode(value).decode())
 
 
 class EventRow(Struct, frozen=True):

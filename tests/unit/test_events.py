@@ -166,6 +166,14 @@ def test_what_can_not_be_read_is_not_recorded(kind: str, data: Document) -> None
     assert (books.head, books.rows.events) == (0, [])
 
 
+def test_data_of_one_type_are_not_recorded_as_another() -> None:
+    books = Books("ALFADEFF", "AGNTBEB1")
+    numbered = EventData.of("payment.credited", events.Numbered(sequence=1))
+    with pytest.raises(EventUnreadableError, match=re.escape("payment.refused")):
+        books.record(ID, 1, "payment.refused", numbered)
+    assert (books.head, books.rows.events) == (0, [])
+
+
 def test_an_order_from_outside_goes_through_the_same_decoder() -> None:
     order: EventData[events.PaymentOrder] = EventData.parse("payment.reserved", ORDER.encode())
     assert order == EventData.of("payment.reserved", ORDER_FORM)
