@@ -26,7 +26,7 @@ from gateway.federation.messages.limits import CapChange
 from gateway.federation.messages.participants import StatusChange
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
-from participants.api.views import (
+from participants.api.messages import (
     AccountPage,
     AccountView,
     CycleView,

@@ -22,7 +22,8 @@ import typer
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.identity.institution import staff_tokens
-from participants.api.views import BATCH_ITEMS_MAX, OrderBatch, OrderResults
+from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.api.messages import OrderBatch, OrderResults
 from participants.intake.files import (
     FileRefused,
     PaymentFile,
@@ -33,7 +34,7 @@ from participants.intake.files import (
     read_rows,
 )
 from participants.ledger.events import PaymentOrder
-from participants.payments.decisions import OrderOutcome
+from participants.payments.orders import OrderOutcome
 
 SHOWN_REFUSALS_MAX = 10
 RETRY_SECONDS_MAX = 5.0

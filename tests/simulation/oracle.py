@@ -16,9 +16,9 @@ from compliance.cycle.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.coordinator.rulebook import load
 from gateway.demo.plan import Plan
+from gateway.federation.messages.payments import leaf_of
 from participants.intake.command import order_of
 from participants.intake.rows import PaymentRow
-from participants.payments.inbound import leaf_of
 
 Lane = tuple[str, str, str]
 PairKey = tuple[str, str, str]
