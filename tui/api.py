@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from gateway.federation.http.client import FederationClient, Query, RemoteError, RemoteProblem
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Request
 from gateway.federation.messages.cycles import Checks, Cycle, CyclePage, CycleProgress, OpenCycle, Positions
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
@@ -104,5 +104,5 @@ class ConsoleApi:
             self.url + path, kind, audience=self.bic, params=params, timeout_s=timeout_s, attempts_max=1
         )
 
-    async def _post(self, path: str, body: Message | None, kind: type[T]) -> T:
+    async def _post(self, path: str, body: Request | None, kind: type[T]) -> T:
         return await self.client.post(self.url + path, kind, audience=self.bic, json=body, attempts_max=1)

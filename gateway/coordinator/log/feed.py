@@ -94,14 +94,14 @@ class EventFeed:
             # Taken before looking: what is committed in between sets this very signal.
             news = self._news
             page = None if self._newest is None else self._newest.read(after=after, limit=limit, viewer=viewer)
-            left_s = deadline - loop.time()
-            if page is None or not (page or left_s > 0):
+            wait_left_s = deadline - loop.time()
+            if page is None or not (page or wait_left_s > 0):
                 async with self._engine.connect() as conn:
                     page = await events.read(conn, after=after, limit=limit, viewer=viewer)
-            if page or left_s <= 0 or self._closing:
+            if page or wait_left_s <= 0 or self._closing:
                 return Events(events=page, next=page[-1].id if page else after)
             with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), left_s)
+                await asyncio.wait_for(news.wait(), wait_left_s)
 
     async def _release(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
