@@ -5,23 +5,27 @@ Small instances of every kind are worked on; numba keeps what it compiled (`nett
 
 from __future__ import annotations
 
-import sys
-
-import numpy as np
-
-from netting import clearing_vector, flow, zero_sum
-from netting.batch import Batch
-from netting.branch import Branching
-from netting.figures import bilateral, multilateral
-from netting.gridlock import resolve
-from netting.instance import instance
-from netting.kernels.compile import load
-from netting.queue import Limits, Payment, queued
+from netting.kernels.compile import is_complete, load, mark_complete
 
 
 def main() -> None:
     """Compile every kernel that isn't yet, or is out of date."""
-    print("Compiling the netting kernels, once …", file=sys.stderr)  # noqa: T201
+    if not is_complete():
+        _use_every_kernel()
+        mark_complete()
+
+
+def _use_every_kernel() -> None:
+    import numpy as np
+
+    from netting import clearing_vector, flow, zero_sum
+    from netting.batch import Batch
+    from netting.branch import Branching
+    from netting.figures import bilateral, multilateral
+    from netting.gridlock import resolve
+    from netting.instance import instance
+    from netting.queue import Limits, Payment, queued
+
     payments = [Payment(f"T{n}", f"B{n % 7}", f"B{(n * 3 + 1) % 11 + 7}", n * 7919 % 997 + 1) for n in range(200)]
     payments += [Payment(f"U{n}", f"B{n % 11 + 7}", f"B{n % 7}", n * 6007 % 991 + 1) for n in range(200)]
     limits = Limits(default_cap=300)
