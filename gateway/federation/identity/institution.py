@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
-from gateway.federation.http.client import AccessToken, MemberIdentity, TokenSource
 from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.settings import NodeSettings
 
+if TYPE_CHECKING:
+    from gateway.federation.http.client import AccessToken, TokenSource
+
 
 def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
     """Make the institution's keys where there are none and return its signed application, as JSON text."""
+    from gateway.federation.http.client import MemberIdentity
+
     identity = MemberIdentity(settings.bic, settings.keys_dir)
     # The token key stays at home: the institution alone believes the tokens of its own people.
     _ = identity.token
@@ -30,6 +36,7 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
 
 def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
     """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
+    from gateway.federation.http.client import AccessToken
 
     async def issue(audience: str) -> AccessToken:
         return AccessToken(_staff_token(key, issuer, subject, audience), TOKEN_LIFETIME_MAX_S)
@@ -39,7 +46,8 @@ def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
 
 def staff_token(settings: NodeSettings, subject: str) -> str:
     """Return an access token for one of the institution's own people, for the institution itself."""
-    key = MemberIdentity(settings.bic, settings.keys_dir).token
+    # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
+    key = SigningKey.load_or_create(settings.keys_dir / "token.pem")
     return _staff_token(key, settings.url, subject, settings.bic)
 
 
