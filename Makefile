@@ -42,7 +42,7 @@ format: $(TEST)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(BENCH)  ## Run the benchmarks, each beside its peers
+bench: $(BENCH)  ## Run the benchmarks, each beside its peers; ARGS=--help lists them
 	@$(BIN)/python -m netting
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
