@@ -6,9 +6,9 @@ Python's integers, which can't overflow, and nothing has to be loaded or compile
 instance too. Both take the same steps, so they give the same numbers.
 
 A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kernels of other modules from
-`beside(__name__, other)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the numbers
-of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing to
-calculate with: compiled, the difference of two of them has no sign either.
+`beside(__name__, neighbour)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the
+numbers of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing
+to calculate with: compiled, the difference of two of them has no sign either.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def numbers(name: str) -> Callable[[int], Any]:
     return _zeros if name.endswith(_INTERPRETED) else _compiled_zeros("uint32")
 
 
-def beside(name: str, other: str) -> ModuleType:
-    """Return the kernel module `other` in the way that the kernel module `name` is loaded."""
-    return load(other, compiled=not name.endswith(_INTERPRETED))
+def beside(name: str, neighbour: str) -> ModuleType:
+    """Return the kernel module `neighbour` in the way that the kernel module `name` is loaded."""
+    return load(neighbour, compiled=not name.endswith(_INTERPRETED))
 
 
 def vector(values: Iterable[int], *, compiled: bool) -> Any:
