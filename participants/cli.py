@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from participants.intake import command
+from gateway.federation.commands.group import group
+from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
 
-app = typer.Typer(name="participant", help="A bank's node.", no_args_is_help=True)
+app = group("participant", "A bank's node.")
 
-command.register(app)
+intake.register(app)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from compliance.crypto import dsse
 from compliance.statements import NettingResult
 from gateway.agent.fsck import fsck as agent_fsck
 from gateway.coordinator.log import events
-from gateway.demo.desks import AnsweredNoError
+from gateway.demo.desks import RequestRefusedError
 from gateway.demo.federation import Federation, Institution, Pace
 from gateway.demo.plan import Plan
 from gateway.federation.messages.cycles import Cycle
@@ -154,7 +154,7 @@ class World:
                     request = ProposalRequest(action="approve", reason="positions and checks looked at")
                     pending = (await alice.propose(cycle, request)).id
                 await bob.decide(pending, Decision(decision="confirm", reason="seen, too"))
-            except AnsweredNoError as refused:
+            except RequestRefusedError as refused:
                 # Whoever was killed may have done it before the answer got lost.
                 if refused.status != 409:
                     raise
