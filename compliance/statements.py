@@ -46,6 +46,8 @@ Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
 
+KeyUse = Literal["auth", "sign", "token"]
+
 # Every edition of a cycle's result leaves out one participant more at least.
 EDITIONS_MAX = 99
 
@@ -271,7 +273,7 @@ class TrustKey(Document, frozen=True, kw_only=True):
     kid: str
     alg: Literal["Ed25519"]
     x: str
-    use: Literal["auth", "sign", "token"]
+    use: KeyUse
     status: Literal["active", "retired", "revoked"]
 
 

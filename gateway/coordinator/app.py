@@ -25,9 +25,11 @@ from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.node import create_app
-from gateway.federation.identity.membership import Application, OfferedKey
+from gateway.federation.identity.institution import offered
+from gateway.federation.identity.membership import Application
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import check_schema, create_engine
 
 PACKAGE = "gateway.coordinator"
@@ -57,13 +59,16 @@ class CoordinatorCore:
 
     async def own_token(self, audience: str) -> AccessToken:
         """Issue an access token for the coordinator itself, as a `FederationClient`'s token source."""
-        token = issue_access_token(
-            key=self.identity.token,
-            issuer=self.settings.url,
-            subject=self.settings.bic,
-            audience=audience,
-            client_id=self.settings.bic,
-            role="coordinator",
+        token = await signing(
+            lambda: issue_access_token(
+                key=self.identity.token,
+                issuer=self.settings.url,
+                subject=self.settings.bic,
+                audience=audience,
+                client_id=self.settings.bic,
+                role="coordinator",
+            ),
+            self.identity.token,
         )
         return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_MAX_S)
 
@@ -71,9 +76,9 @@ class CoordinatorCore:
 def own_application(settings: NodeSettings, identity: MemberIdentity, name: str) -> Application:
     """Return the coordinator as a member of its own scheme."""
     keys = (
-        OfferedKey(use="auth", x=identity.auth.x),
-        OfferedKey(use="sign", x=identity.sign.x),
-        OfferedKey(use="token", x=identity.token.x),
+        offered("auth", identity.auth),
+        offered("sign", identity.sign),
+        offered("token", identity.token),
     )
     return Application(bic=settings.bic, name=name, url=settings.url, keys=keys)
 

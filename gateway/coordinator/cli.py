@@ -135,6 +135,7 @@ def status() -> None:
     """Show who is a member, and prove that the event log is whole."""
     from sqlalchemy import text
 
+    from compliance.event_log import ChainError
     from gateway.coordinator.log import events
     from gateway.coordinator.registry import trust_list
     from gateway.federation.storage.database import transaction
@@ -155,7 +156,7 @@ def status() -> None:
 
     try:
         typer.echo("\n".join(_with_core(look)))
-    except events.EventChainError as error:
+    except ChainError as error:
         typer.echo(f"the event log was tampered with: {error}", err=True)
         raise typer.Exit(1) from error
 

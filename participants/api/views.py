@@ -8,66 +8,68 @@ import asyncpg
 from msgspec import Meta
 
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp
-from gateway.federation.messages.base import Message, Uuid
+from gateway.federation.messages.base import Answer, Request, Uuid, open_words
 from participants.ledger import store
 from participants.ledger.books import Payment
 from participants.ledger.events import AccountOpening, PaymentOrder
 from participants.payments.decisions import OrderOutcome
 
 BATCH_ITEMS_MAX = 8_192
-PaymentStatus = Literal["reserved", "held", "posted", "accepted", "declined", "refused", "disputed", "returned"]
+PaymentStatus = Annotated[
+    str, open_words("reserved", "held", "posted", "accepted", "declined", "refused", "disputed", "returned")
+]
 
 
-class OrderBatch(Message, frozen=True, kw_only=True):
+class OrderBatch(Request, frozen=True, kw_only=True):
     """Orders in one request; each is decided for itself, in this order."""
 
     payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
-class OrderResults(Message, frozen=True, kw_only=True):
+class OrderResults(Answer, frozen=True, kw_only=True):
     """The outcome of each order of a batch, in its order."""
 
     results: tuple[OrderOutcome, ...]
 
 
-class AccountBatch(Message, frozen=True, kw_only=True):
+class AccountBatch(Request, frozen=True, kw_only=True):
     """Customer accounts to open."""
 
     accounts: Annotated[tuple[AccountOpening, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
-class Why(Message, frozen=True, kw_only=True):
+class Why(Request, frozen=True, kw_only=True):
     """A person's reason."""
 
     reason: Reason
 
 
-class HoldOpinion(Message, frozen=True, kw_only=True):
+class HoldOpinion(Request, frozen=True, kw_only=True):
     """One person's word on a held payment."""
 
     decision: Literal["release", "reject"]
     reason: Reason
 
 
-class ListImport(Message, frozen=True, kw_only=True):
+class ListImport(Request, frozen=True, kw_only=True):
     """A sanctions list: its name, and the contents (base64) of its files by file name."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     files: Annotated[dict[str, bytes], Meta(min_length=1, max_length=8)]
 
 
-class ReturnRequest(Message, frozen=True, kw_only=True):
+class ReturnRequest(Request, frozen=True, kw_only=True):
     """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
 
     id: Uuid
     remittance: Annotated[str, Meta(max_length=140)] = ""
 
 
-class PaymentView(Message, frozen=True, kw_only=True):
+class PaymentView(Answer, frozen=True, kw_only=True):
     """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
 
     id: Uuid
-    direction: Literal["out", "in"]
+    direction: Annotated[str, open_words("out", "in")]
     counterparty: Bic
     status: PaymentStatus
     version: Count
@@ -83,18 +85,18 @@ class PaymentView(Message, frozen=True, kw_only=True):
     returns: Uuid | None = None
 
 
-class PaymentPage(Message, frozen=True, kw_only=True):
+class PaymentPage(Answer, frozen=True, kw_only=True):
     """Newest first. `next` is the cursor of the following page."""
 
     items: tuple[PaymentView, ...]
     next: str | None = None
 
 
-class AccountView(Message, frozen=True, kw_only=True):
+class AccountView(Answer, frozen=True, kw_only=True):
     """An account. `balance_minor` is debits minus credits: an asset is positive, what the bank owes negative."""
 
     id: Count
-    kind: Literal["customer", "reserved", "due_to", "due_from", "nostro", "suspense"]
+    kind: Annotated[str, open_words("customer", "reserved", "due_to", "due_from", "nostro", "suspense")]
     code: str
     currency: CurrencyCode
     name: str
@@ -102,14 +104,14 @@ class AccountView(Message, frozen=True, kw_only=True):
     version: Count
 
 
-class AccountPage(Message, frozen=True, kw_only=True):
+class AccountPage(Answer, frozen=True, kw_only=True):
     """Ordered by id."""
 
     items: tuple[AccountView, ...]
     next: str | None = None
 
 
-class PostingView(Message, frozen=True, kw_only=True):
+class PostingView(Answer, frozen=True, kw_only=True):
     """One posting of an account, with the balance before and after it."""
 
     version: Count
@@ -121,14 +123,14 @@ class PostingView(Message, frozen=True, kw_only=True):
     balance_minor: NetAmount
 
 
-class PostingPage(Message, frozen=True, kw_only=True):
+class PostingPage(Answer, frozen=True, kw_only=True):
     """Newest first."""
 
     items: tuple[PostingView, ...]
     next: str | None = None
 
 
-class LaneView(Message, frozen=True, kw_only=True):
+class LaneView(Answer, frozen=True, kw_only=True):
     """A lane: payments accepted so far and how far they are settled."""
 
     sender: Bic
@@ -139,7 +141,7 @@ class LaneView(Message, frozen=True, kw_only=True):
     unsettled_minor: str
 
 
-class CycleView(Message, frozen=True, kw_only=True):
+class CycleView(Answer, frozen=True, kw_only=True):
     """What this bank did in a cycle: whether its cut is fixed, how often it attested, what it posted."""
 
     cycle: CycleId

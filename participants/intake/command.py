@@ -38,8 +38,8 @@ from participants.payments.decisions import OrderOutcome
 SHOWN_REFUSALS_MAX = 10
 RETRY_SECONDS_MAX = 5.0
 # The request as a whole is refused: some order in it isn't even one, or it is too large.
-_DIVIDE = frozenset({400, 413, 422})
-_LATER = frozenset({429, 502, 503, 504})
+_STATUSES_TO_DIVIDE = frozenset({400, 413, 422})
+_STATUSES_TO_REPEAT = frozenset({429, 502, 503, 504})
 
 
 class IntakeError(Exception):
@@ -53,7 +53,7 @@ class Summary:
     taken: int = 0
     held: int = 0
     of_other_banks: int = 0
-    refused: list[RefusedRow] = field(default_factory=list)
+    refusals: list[RefusedRow] = field(default_factory=list)
 
 
 def order_of(row: PaymentRow) -> PaymentOrder:
@@ -86,16 +86,16 @@ class Intake:
         bank: str,
         batch_items: int = 1_000,
         patience_s: float = 60,
-        progress: Callable[[int], None] = _ignore,
-        refused: Callable[[RefusedRow], None] = _ignore,
+        on_progress: Callable[[int], None] = _ignore,
+        on_refusal: Callable[[RefusedRow], None] = _ignore,
     ) -> None:
         self._client = client
         self._url = url
         self._bank = bank
         self._batch_items = batch_items
         self._patience_s = patience_s
-        self._progress = progress
-        self._refused = refused
+        self._on_progress = on_progress
+        self._on_refusal = on_refusal
         self.summary = Summary()
 
     async def run(self, file: PaymentFile, options: ReadOptions) -> Summary:
@@ -103,8 +103,8 @@ class Intake:
         rows = self._own(read_rows(file, options))
         while batch := await asyncio.to_thread(lambda: list(islice(rows, self._batch_items))):
             await self.take(batch)
-            self._progress(batch[-1].line)
-        self._progress(file.lines)
+            self._on_progress(batch[-1].line)
+        self._on_progress(file.lines)
         return self.summary
 
     def _own(self, rows: Iterator[PaymentRow | RefusedRow]) -> Iterator[PaymentRow]:
@@ -121,7 +121,7 @@ class Intake:
         try:
             outcomes = await self._submit(rows)
         except RemoteProblem as problem:
-            if problem.status not in _DIVIDE:
+            if problem.status not in _STATUSES_TO_DIVIDE:
                 raise IntakeError(str(problem)) from problem
             if len(rows) == 1:
                 self._refuse(RefusedRow(rows[0].line, problem.code, problem.detail))
@@ -153,7 +153,7 @@ class Intake:
                     attempts_max=1,
                 )
             except (RemoteUnavailable, RemoteProblem) as error:
-                if isinstance(error, RemoteProblem) and error.status not in _LATER:
+                if isinstance(error, RemoteProblem) and error.status not in _STATUSES_TO_REPEAT:
                     raise
                 if time.monotonic() + delay > give_up_at:
                     raise IntakeError(f"{self._url} doesn't answer: {error}") from error
@@ -163,8 +163,8 @@ class Intake:
                 return results.results
 
     def _refuse(self, row: RefusedRow) -> None:
-        self.summary.refused.append(row)
-        self._refused(row)
+        self.summary.refusals.append(row)
+        self._on_refusal(row)
 
 
 def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
@@ -204,24 +204,30 @@ def import_file(
     console = Console(stderr=True)
     url = url.rstrip("/")
     try:
-        found = inspect_file(file)
+        payments = inspect_file(file)
         options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
     except (FileRefused, ValueError) as error:
         console.print(f"[red]{error}[/]", highlight=False)
         raise typer.Exit(2) from None
 
-    async def run(progress: Callable[[int], None], refused: Callable[[RefusedRow], None]) -> Summary:
+    async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
         async with staff_client(data_dir, url=url, subject=subject) as client:
             intake = Intake(
-                client, url=url, bank=bank, batch_items=batch, patience_s=patience_s, progress=progress, refused=refused
+                client,
+                url=url,
+                bank=bank,
+                batch_items=batch,
+                patience_s=patience_s,
+                on_progress=on_progress,
+                on_refusal=on_refusal,
             )
-            return await intake.run(found, options)
+            return await intake.run(payments, options)
 
     try:
         with ExitStack() as stack:
-            progress = stack.enter_context(_progress_bar(found))
-            refused = stack.enter_context(_refusal_report(report))
-            summary = asyncio.run(run(progress, refused))
+            on_progress = stack.enter_context(_progress_bar(payments))
+            on_refusal = stack.enter_context(_refusal_report(report))
+            summary = asyncio.run(run(on_progress, on_refusal))
     except IntakeError as error:
         console.print(f"[red]{error}[/]\nRun the same command again to go on.", highlight=False)
         raise typer.Exit(1) from None
@@ -256,13 +262,13 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
 
 def _show(summary: Summary, report: Path | None) -> None:
     typer.echo(
-        f"{summary.taken:,} payments taken ({summary.held:,} held by screening), {len(summary.refused):,} rows refused,"
-        f" {summary.of_other_banks:,} of other banks"
+        f"{summary.taken:,} payments taken ({summary.held:,} held by screening),"
+        f" {len(summary.refusals):,} rows refused, {summary.of_other_banks:,} of other banks"
     )
     if report is not None:
         typer.echo(f"refused rows: {report}")
         return
-    for row in summary.refused[:SHOWN_REFUSALS_MAX]:
+    for row in summary.refusals[:SHOWN_REFUSALS_MAX]:
         typer.echo(f"line {row.line}: {row.reason}: {row.detail}")
-    if len(summary.refused) > SHOWN_REFUSALS_MAX:
-        typer.echo(f"… and {len(summary.refused) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")
+    if len(summary.refusals) > SHOWN_REFUSALS_MAX:
+        typer.echo(f"… and {len(summary.refusals) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")

@@ -19,6 +19,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
+from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.trust import TrustStore
@@ -198,8 +199,8 @@ class Outbound:
 
     def _read_answer(self, counterparty: str, sent: _Batch, body: bytes) -> Acknowledgement:
         try:
-            envelope = msgspec.json.decode(body, type=Envelope)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            envelope = read_answer(body, Envelope, peer=counterparty)
+        except msgspec.DecodeError as error:
             raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
         answer = dsse.verify(
             envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE

@@ -28,13 +28,13 @@ from gateway.federation.identity.trust import TrustReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.money import AmountReason
 from netting.advice import AdviceReason
-from netting.clearing_vector import ClearingReason
 from netting.default import DefaultReason
+from netting.loss_allocation.clearing_vector import ClearingReason
+from netting.loss_allocation.pro_rata import ProRataReason
+from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
-from netting.pro_rata import ProRataReason
 from netting.queue import ActionReason, QueueReason
-from netting.waterfall import WaterfallReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
@@ -160,8 +160,10 @@ def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
         "# HTTP APIs\n\n",
         MADE,
         "\nEach service serves its OpenAPI 3.1 document at `/schema/openapi.json`; the same files are in "
-        "[openapi/](openapi/). Bodies are closed: an unknown member is refused, and so is a repeated one. Money is a "
-        "string of digits in minor units. A refusal is a problem document (RFC 9457, `application/problem+json`) with "
+        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one. Answers "
+        "are open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). "
+        "Money is a string of digits in minor units. "
+        "A refusal is a problem document (RFC 9457, `application/problem+json`) with "
         "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
         "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. Lists "
         "take `limit` and `cursor`, and give `next`. `/metrics` is Prometheus's text format.\n",

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -16,6 +16,8 @@ from compliance.cycle import states
 from gateway.coordinator.registry import lifecycle
 from gateway.coordinator.rulebook import Rulebook, Slot, load
 from gateway.federation.http.problems import ServiceReason
+from gateway.federation.messages.base import WORDS
+from gateway.federation.messages.events import EventType
 from gateway.federation.settings import NodeSettings, SettingsError
 from participants.intake.files import CSV_FORMATS, JSON_LINES
 from participants.ledger import books
@@ -92,6 +94,13 @@ def test_every_enumeration_of_reasons_is_in_the_page() -> None:
 def test_every_reason_written_out_in_the_program_is_in_the_page() -> None:
     said = set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source()))
     assert said - set(ServiceReason) - {code for code, _, _ in pages.ANY_SERVICE} == set()
+
+
+def test_the_events_page_has_every_type() -> None:
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page("reference/events.md"), re.MULTILINE)
+    assert set(rows) == set(get_args(EventType)[1].extra[WORDS])
+    # What the coordinator appends, where the type is written out.
+    assert set(re.findall(r'append\(\s*\w+,\s*"([a-z_]+\.[a-z_]+)"', source())) <= set(rows)
 
 
 def test_the_settings_page_has_every_setting() -> None:

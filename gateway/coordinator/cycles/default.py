@@ -26,11 +26,11 @@ from gateway.federation.messages.default import (
     WaterfallView,
 )
 from gateway.federation.storage.database import transaction
-from netting.clearing_vector import ClearingVector
 from netting.default import CurrencyDefault, DryRun, dry_run
+from netting.loss_allocation.clearing_vector import ClearingVector
+from netting.loss_allocation.unwind import Unwind
+from netting.loss_allocation.waterfall import SCHEME, WaterfallOutcome
 from netting.model import Obligation
-from netting.unwind import Unwind
-from netting.waterfall import SCHEME, WaterfallOutcome
 
 WORK = 20_000_000
 """Debts gone through for clearing payments: a few seconds, beside which everything else goes on."""
@@ -155,10 +155,10 @@ def _clearing(vector: ClearingVector) -> ClearingView:
                 received_minor=str(bank.received),
                 paid_minor=str(bank.paid),
                 unpaid_minor=str(bank.unpaid),
-                fell=bank.fell,
+                fell=bank.failing_round,
             )
             for bank in vector.banks
-            if bank.fell
+            if bank.failing_round
         ),
         debts=tuple(
             CutDebtView(debtor=cut.debtor, creditor=cut.creditor, owed_minor=str(cut.owed), paid_minor=str(cut.paid))

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from compliance.cycle.limits import Limits
 from compliance.statements import Bic, CurrencyCode, TotalAmount
-from netting.waterfall import Layer, LayerKind, ShareRule, Waterfall
+from netting.loss_allocation.waterfall import Layer, LayerKind, ShareRule, Waterfall
 
 LayerName = Literal[
     "defaulter_collateral",

@@ -86,7 +86,7 @@ def verdicts(bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[P
             counterparty=key[2] if key[1] == bank else key[1],
             currency=key[0],
             revision=revision,
-            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],  # type: ignore[arg-type]
+            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],
         )
         for key, revision in asked
     )

@@ -104,7 +104,7 @@ class ReadModels:
             participants=tuple(
                 ParticipantProgress(
                     participant=part.participant,
-                    status=part.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
+                    status=part.status,
                     cut_at=None if part.cut_at is None else timestamp(part.cut_at),
                     attested_at=None if part.attested_at is None else timestamp(part.attested_at),
                     statements=statements.get(part.participant, 0),

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto import canonical
 from compliance.cycle.audience import audience
-from compliance.event_log import GENESIS, LoggedEvent
+from compliance.event_log import GENESIS, ChainError, LoggedEvent, check_link
 from gateway.coordinator.clock import now, timestamp
 from gateway.federation.messages.events import Event
 
@@ -38,15 +38,8 @@ _READ = text(
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
 _NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
+_LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
-
-
-class EventChainError(Exception):
-    """The stored events aren't the ones that were appended. `event_id` is the first that is wrong."""
-
-    def __init__(self, event_id: int, message: str) -> None:
-        super().__init__(f"event {event_id}: {message}")
-        self.event_id = event_id
 
 
 async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cycle: str | None = None) -> Event:
@@ -96,6 +89,12 @@ async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | N
     return tuple(_event(_logged(row)) for row in rows)
 
 
+async def last(conn: AsyncConnection) -> int:
+    """Return the id of the newest event, 0 before the first."""
+    number: int = (await conn.execute(_LAST)).scalar_one()
+    return number
+
+
 async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:
     """Return the events after `after` with their audiences, the last `limit` of them at most."""
     rows = await conn.fetch(_NEWEST, after, limit)
@@ -108,19 +107,18 @@ async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:
 
 
 async def verify_chain(conn: AsyncConnection) -> int:
-    """Return how many events there are; raises EventChainError at the first that was changed, removed or inserted."""
-    last, prev_hash = 0, GENESIS
-    while rows := (await conn.execute(_CHAIN, {"after": last})).all():
+    """Return how many events there are; raises ChainError at the first that was changed, removed or inserted."""
+    previous: LoggedEvent | None = None
+    while rows := (await conn.execute(_CHAIN, {"after": 0 if previous is None else previous.id})).all():
         for row in rows:
-            if row.id != last + 1:
-                raise EventChainError(last + 1, "missing")
-            entry = _logged(row)
-            if entry.prev_hash != prev_hash:
-                raise EventChainError(row.id, "doesn't follow its predecessor")
-            if entry.hash != row.hash:
-                raise EventChainError(row.id, "was changed")
-            last, prev_hash = row.id, row.hash
-    return last
+            event = _logged(row)
+            if previous is None and event.id != 1:
+                raise ChainError(1, f"missing: event {event.id} is the first")
+            check_link(previous, event)
+            if event.hash != row.hash:
+                raise ChainError(event.id, "was changed")
+            previous = event
+    return 0 if previous is None else previous.id
 
 
 def _logged(row: Iterable[Any]) -> LoggedEvent:

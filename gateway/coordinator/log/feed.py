@@ -81,21 +81,27 @@ class EventFeed:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
-        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all."""
+        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all.
+
+        A cursor below zero counts back from the newest event.
+        """
+        if after < 0:
+            async with self._engine.connect() as conn:
+                after = max(0, await events.last(conn) + after)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         while True:
             # Taken before looking: what is committed in between sets this very signal.
             news = self._news
             page = None if self._newest is None else self._newest.read(after=after, limit=limit, viewer=viewer)
-            left_s = deadline - loop.time()
-            if page is None or not (page or left_s > 0):
+            wait_left_s = deadline - loop.time()
+            if page is None or not (page or wait_left_s > 0):
                 async with self._engine.connect() as conn:
                     page = await events.read(conn, after=after, limit=limit, viewer=viewer)
-            if page or left_s <= 0 or self._closing:
+            if page or wait_left_s <= 0 or self._closing:
                 return Events(events=page, next=page[-1].id if page else after)
             with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), left_s)
+                await asyncio.wait_for(news.wait(), wait_left_s)
 
     async def _release(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

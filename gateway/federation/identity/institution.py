@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from compliance.crypto import dsse
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import Signer
+from compliance.statements import KeyUse
 from gateway.federation.http.client import AccessToken, MemberIdentity, TokenSource
 from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.signers.signing import signing
 
 
 def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
@@ -21,18 +23,24 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
         bic=settings.bic,
         name=name,
         url=settings.url,
-        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
+        keys=(offered("auth", identity.auth), offered("sign", identity.sign)),
         settlement=settlement,
     )
     envelope = dsse.sign(document, identity.sign, payload_type=APPLICATION_TYPE)
     return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"
 
 
-def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
+def offered(use: KeyUse, signer: Signer) -> OfferedKey:
+    """Return the public key of a signer, as it is offered to the coordinator."""
+    return OfferedKey(use=use, x=signer.verifying_key.x)
+
+
+def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
     """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
 
     async def issue(audience: str) -> AccessToken:
-        return AccessToken(_staff_token(key, issuer, subject, audience), TOKEN_LIFETIME_MAX_S)
+        token = await signing(lambda: _staff_token(key, issuer, subject, audience), key)
+        return AccessToken(token, TOKEN_LIFETIME_MAX_S)
 
     return issue
 
@@ -43,7 +51,7 @@ def staff_token(settings: NodeSettings, subject: str) -> str:
     return _staff_token(key, settings.url, subject, settings.bic)
 
 
-def _staff_token(key: SigningKey, issuer: str, subject: str, audience: str) -> str:
+def _staff_token(key: Signer, issuer: str, subject: str, audience: str) -> str:
     return issue_access_token(
         key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
     )

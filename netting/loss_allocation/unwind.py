@@ -15,7 +15,7 @@ from netting.multilateral import ConservationError
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class NetChange:
     """A survivor's net before and after, positive when it is owed; `beyond` is by how much it now exceeds its cap."""
 
     participant: str
@@ -41,13 +41,15 @@ class Unwind:
     removed: int
     before: int
     after: int
-    changes: tuple[Change, ...]
+    changes: tuple[NetChange, ...]
 
 
-def without(obligations: Iterable[Obligation], defaulters: Collection[str]) -> tuple[Obligation, ...]:
+def without_defaulters(obligations: Iterable[Obligation], defaulters: Collection[str]) -> tuple[Obligation, ...]:
     """Return the obligations in canonical order in which no defaulter takes part."""
     return tuple(
-        one for one in canonicalise(obligations) if one.debtor not in defaulters and one.creditor not in defaulters
+        obligation
+        for obligation in canonicalise(obligations)
+        if obligation.debtor not in defaulters and obligation.creditor not in defaulters
     )
 
 
@@ -61,7 +63,7 @@ def unwind(
     ordered = canonicalise(obligations)
     return tuple(
         _unwind_currency(currency, ordered, frozenset(defaulters), caps or {})
-        for currency in sorted({one.currency for one in ordered})
+        for currency in sorted({obligation.currency for obligation in ordered})
     )
 
 
@@ -74,20 +76,20 @@ def _unwind_currency(
     before: dict[str, int] = {}
     after: dict[str, int] = {}
     removed = 0
-    for one in ordered:
-        if one.currency != currency:
+    for obligation in ordered:
+        if obligation.currency != currency:
             continue
-        gone = not defaulters.isdisjoint(one.pair)
-        removed += one.amount if gone else 0
-        for name, amount in ((one.debtor, -one.amount), (one.creditor, one.amount)):
+        is_removed = not defaulters.isdisjoint(obligation.pair)
+        removed += obligation.amount if is_removed else 0
+        for name, amount in ((obligation.debtor, -obligation.amount), (obligation.creditor, obligation.amount)):
             before[name] = before.get(name, 0) + amount
-            after[name] = after.get(name, 0) + (0 if gone else amount)
+            after[name] = after.get(name, 0) + (0 if is_removed else amount)
     if sum(after.values()) != 0:
         raise ConservationError(f"{currency}: nets don't sum to zero after the unwinding")
-    changes: list[Change] = []
+    changes: list[NetChange] = []
     for name in sorted(before.keys() - defaulters):
         cap = caps.get((name, currency))
         beyond = 0 if cap is None else max(0, -after[name] - cap)
-        changes.append(Change(name, before[name], after[name], cap, beyond))
+        changes.append(NetChange(name, before[name], after[name], cap, beyond))
     moves = [sum(net for net in nets.values() if net > 0) for nets in (before, after)]
     return Unwind(currency, removed, moves[0], moves[1], tuple(changes))

@@ -7,9 +7,9 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from netting.instance import Instance
 from netting.kernels.compile import load, vector, zeros
-from netting.network import Network
+from netting.liquidity.instance import Instance
+from netting.liquidity.network import Network
 
 
 class Vectors:
@@ -19,12 +19,14 @@ class Vectors:
         self.instance = instance
         self.network = net
         self.compiled = compiled
+        self.selection_kernel: Any = load("netting.kernels.selection", compiled=compiled)
         self.search_kernel: Any = load("netting.kernels.search", compiled=compiled)
         self.branch_kernel: Any = load("netting.kernels.branch", compiled=compiled)
+        self.rounding_kernel: Any = load("netting.kernels.rounding", compiled=compiled)
         self.climb_kernel: Any = load("netting.kernels.climb", compiled=compiled)
         self.flow_kernel: Any = load("netting.kernels.flow", compiled=compiled)
-        self.rows = self._rows(self.search_kernel)
-        self.search = self._search(self.search_kernel)
+        self.rows = self._rows(self.selection_kernel)
+        self.search = self._search(self.selection_kernel)
         arcs = net.arcs
         tail, head = self.vector(a.tail for a in arcs), self.vector(a.head for a in arcs)
         self.capacity = self.vector(a.capacity for a in arcs)
@@ -37,7 +39,7 @@ class Vectors:
         self.work = self.branch_kernel.Work(
             lower=self.zeros(len(arcs)),
             upper=self.zeros(len(arcs)),
-            changed=self.zeros(2 * len(arcs) + 2),
+            changed_arcs=self.zeros(2 * len(arcs) + 2),
             stack=self.zeros(2 * len(arcs) + nodes + 2),
             candidate=self.zeros(self.branch_kernel.CANDIDATES),
             score=self.zeros(self.branch_kernel.CANDIDATES),
@@ -77,7 +79,7 @@ class Vectors:
 
     def rooms(self) -> list[int]:
         """Return the room of each row before anything settles, cut where no row could need more."""
-        exact = {row for one in self.instance.aggregates for row, *_ in one.positions}
+        exact = {row for aggregate in self.instance.aggregates for row, *_ in aggregate.positions}
         return [
             row.room if at in exact else min(row.room, self.network.plenty) for at, row in enumerate(self.instance.rows)
         ]
@@ -97,9 +99,9 @@ class Vectors:
             start, item, amount = self._grouped(of, len(instance.rows))
             named |= {f"{name}_start": start, f"{name}_item": item, f"{name}_amount": amount}
         group_of = [-1] * len(instance.rows)
-        positions = [position for one in instance.aggregates for position in one.positions]
-        for group, one in enumerate(instance.aggregates):
-            for row, *_ in one.positions:
+        positions = [position for aggregate in instance.aggregates for position in aggregate.positions]
+        for group, aggregate in enumerate(instance.aggregates):
+            for row, *_ in aggregate.positions:
                 group_of[row] = group
         return kernel.Rows(
             value=self.vector(item.value for item in instance.items),
@@ -108,12 +110,12 @@ class Vectors:
             item_change=self.vector([amount if at < 0 else -amount for _, amount, at in entries]),
             **named,
             group_of=self.vector(group_of),
-            group_start=self._starts([one.positions for one in instance.aggregates]),
+            group_start=self._starts([aggregate.positions for aggregate in instance.aggregates]),
             group_row=self.vector(position[0] for position in positions),
             group_above=self.vector(position[1] for position in positions),
             group_long=self.vector(position[2] for position in positions),
             group_short=self.vector(position[3] for position in positions),
-            group_floor=self.vector(one.floor for one in instance.aggregates),
+            group_floor=self.vector(aggregate.floor for aggregate in instance.aggregates),
         )
 
     def _grouped(self, entries: list[tuple[int, int, int]], groups: int) -> tuple[Any, Any, Any]:
@@ -132,9 +134,10 @@ class Vectors:
         return self.vector(list(itertools.accumulate((len(entries) for entries in lists), initial=0)))
 
     def _search(self, kernel: ModuleType) -> Any:
+        chains: Any = load("netting.kernels.chains", compiled=self.compiled)
         items, rows = len(self.instance.items), len(self.instance.rows)
         return kernel.Search(
-            taken=self.zeros(items),
+            selected=self.zeros(items),
             room=self.zeros(rows),
             best=self.zeros(items),
             stamp=self.zeros(items),
@@ -142,11 +145,11 @@ class Vectors:
             listed=self.zeros(items),
             queue=self.zeros(rows),
             queued=self.zeros(rows),
-            done=self.zeros(4096),
-            log=self.zeros(kernel.DEPTH + 1),
-            best_log=self.zeros(kernel.DEPTH + 1),
-            pending=self.zeros(kernel.PENDING * (kernel.DEPTH + 2)),
-            frame=self.zeros(8 * (kernel.DEPTH + 2)),
+            changes=self.zeros(4096),
+            log=self.zeros(chains.DEPTH + 1),
+            best_log=self.zeros(chains.DEPTH + 1),
+            pending=self.zeros(chains.PENDING * (chains.DEPTH + 2)),
+            frame=self.zeros(chains.FRAME * (chains.DEPTH + 2)),
             chain=self.zeros(4),
         )
 

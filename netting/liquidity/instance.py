@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from netting.queue import Account, Limits, Payment, link_groups
@@ -20,11 +21,24 @@ from netting.queue import Account, Limits, Payment, link_groups
 PPM = 1_000_000
 
 
+class RowKind(StrEnum):
+    """What must not run out."""
+
+    ACCOUNT = "account"
+    """What an account may pay out."""
+    UNRESERVED = "unreserved"
+    """The part of it that isn't kept for urgent payments."""
+    BILATERAL = "bilateral"
+    """What one bank may pay another net."""
+    POSITION = "position"
+    """Nothing: the row of an account without a limit, whose position an aggregate has to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One limit: `kind` is account, unreserved, bilateral or position; `of` names what it limits; `room` ≥ 0."""
+    """One limit: `of` names what it limits (participant and currency, or debtor, creditor and currency), `room` ≥ 0."""
 
-    kind: str
+    kind: RowKind
     of: tuple[str, ...]
     room: int
 
@@ -54,7 +68,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregated:
+class AggregateLimit:
     """One participant's limit over its currencies: Σ worth of each position after haircut ≥ `floor`.
 
     For each position: (row, what the row's room is above the balance, worth of a unit when long, when short), the
@@ -80,7 +94,7 @@ class Instance:
 
     items: tuple[Item, ...]
     rows: tuple[Row, ...]
-    aggregates: tuple[Aggregated, ...]
+    aggregates: tuple[AggregateLimit, ...]
     urgent_priority: int
     rates: Mapping[str, int]
 
@@ -104,25 +118,27 @@ class Instance:
 
     def cut(self, amounts: Sequence[int]) -> list[int]:
         """Return the amounts with split items cut, the last in the queue's order first, until the rows are kept."""
-        kept, rooms = list(amounts), self.rooms(amounts)
+        reduced, rooms = list(amounts), self.rooms(amounts)
         for at in range(len(self.items) - 1, -1, -1):
             item = self.items[at]
-            if not item.split or kept[at] == 0:
+            if not item.split or reduced[at] == 0:
                 continue
             short = max(0, *(-rooms[row] for row, change in item.changes if change < 0), 0)
-            if cut := min(short, kept[at]):
-                kept[at] -= cut
+            if cut := min(short, reduced[at]):
+                reduced[at] -= cut
                 for row, change in item.changes:
                     rooms[row] += cut if change < 0 else -cut
-        return kept
+        return reduced
 
     def fits(self, rooms: Sequence[int]) -> bool:
         """Tell whether no row and no aggregate ends below its limit."""
-        return all(room >= 0 for room in rooms) and all(one.worth(rooms) >= one.floor for one in self.aggregates)
+        return all(room >= 0 for room in rooms) and all(
+            aggregate.worth(rooms) >= aggregate.floor for aggregate in self.aggregates
+        )
 
 
-def instance(payments: tuple[Payment, ...], limits: Limits) -> Instance:
-    """Return the vectors for payments in the queue's order, already checked by `queue.queued`."""
+def instance_of(payments: tuple[Payment, ...], limits: Limits) -> Instance:
+    """Return the vectors for payments in the queue's order, already checked by `queue.canonical_queue`."""
     rows = _Rows(payments, limits)
     rates = limits.rates
     items: list[Item] = []
@@ -161,18 +177,18 @@ class _Rows:
         for account in sorted(accounts):
             balance, cap = limits.balances.get(account, 0), limits.cap(account)
             if cap is not None:
-                self._add(self._account, account, "account", account, max(0, balance + cap))
+                self._add(self._account, account, RowKind.ACCOUNT, account, max(0, balance + cap))
                 if reserved := limits.reserved.get(account, 0):
-                    self._add(self._unreserved, account, "unreserved", account, max(0, balance + cap - reserved))
+                    self._add(self._unreserved, account, RowKind.UNRESERVED, account, max(0, balance + cap - reserved))
             elif account[0] in limited:
-                self._add(self._account, account, "position", account, plenty)
+                self._add(self._account, account, RowKind.POSITION, account, plenty)
             if account in self._account:
                 self._above[account] = self.rows[self._account[account]].room - balance
         pairs = {(p.debtor, p.creditor, p.currency) for p in payments}
         for key in sorted(pairs & limits.bilateral.keys()):
-            self._add(self._bilateral, key, "bilateral", key, limits.bilateral[key])
+            self._add(self._bilateral, key, RowKind.BILATERAL, key, limits.bilateral[key])
 
-    def _add(self, index: dict[Any, int], key: Any, kind: str, of: tuple[str, ...], room: int) -> None:
+    def _add(self, index: dict[Any, int], key: Any, kind: RowKind, of: tuple[str, ...], room: int) -> None:
         index[key] = len(self.rows)
         self.rows.append(Row(kind, of, room))
 
@@ -205,11 +221,11 @@ class _Rows:
             (row, payment.amount) for row in back if row is not None
         ]
 
-    def aggregates(self) -> tuple[Aggregated, ...]:
+    def aggregates(self) -> tuple[AggregateLimit, ...]:
         rule = self._limits.aggregate
         if rule is None:
             return ()
-        found: list[Aggregated] = []
+        limits: list[AggregateLimit] = []
         for participant, limit in sorted(rule.limits.items()):
             positions: list[tuple[int, int, int, int]] = []
             for (name, currency), row in sorted(self._account.items()):
@@ -218,7 +234,7 @@ class _Rows:
                     worths = rate * max(0, PPM - haircut), rate * (PPM + haircut)
                     positions.append((row, self._above[name, currency], *worths))
             if positions:
-                one = Aggregated(participant, tuple(positions), 0)
-                now = one.worth([row.room for row in self.rows])
-                found.append(Aggregated(participant, tuple(positions), min(now, -limit * PPM)))
-        return tuple(found)
+                unlimited = AggregateLimit(participant, tuple(positions), 0)
+                now = unlimited.worth([row.room for row in self.rows])
+                limits.append(AggregateLimit(participant, tuple(positions), min(now, -limit * PPM)))
+        return tuple(limits)

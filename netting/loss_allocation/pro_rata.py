@@ -15,7 +15,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 
 class ProRataReason(StrEnum):
@@ -37,21 +37,21 @@ def pro_rata(total: int, weights: Mapping[str, int], *, caps: Mapping[str, int] 
     names = sorted(weights)
     shares = dict.fromkeys(names, 0)
     open_names = [name for name in names if weights[name] > 0]
-    left, weight = total, sum(weights.values())
+    remainder, weight = total, sum(weights.values())
     if caps is not None:
         # Whoever has the lowest cap for its weight reaches it first: once one stays below, so do all after it.
         open_names.sort(key=lambda name: (Fraction(caps[name], weights[name]), name))
         reached = 0
         for name in open_names:
-            if caps[name] * weight > left * weights[name]:
+            if caps[name] * weight > remainder * weights[name]:
                 break
             shares[name] = caps[name]
-            left -= caps[name]
+            remainder -= caps[name]
             weight -= weights[name]
             reached += 1
         open_names = sorted(open_names[reached:])
     if open_names:
-        _largest_remainder(left, weight, open_names, weights, shares)
+        _largest_remainder(remainder, weight, open_names, weights, shares)
     return shares
 
 
@@ -59,12 +59,12 @@ def _largest_remainder(
     total: int, weight: int, names: list[str], weights: Mapping[str, int], shares: dict[str, int]
 ) -> None:
     remainders: list[tuple[int, str]] = []
-    left = total
+    units_left = total
     for name in names:
         shares[name], remainder = divmod(total * weights[name], weight)
-        left -= shares[name]
+        units_left -= shares[name]
         remainders.append((-remainder, name))
-    for _, name in sorted(remainders)[:left]:
+    for _, name in sorted(remainders)[:units_left]:
         shares[name] += 1
 
 

@@ -1,17 +1,14 @@
-"""The two widgets of our own: a table that lives, and the banner."""
+"""A table that lives: rows come, change and go, and the operator's place stays."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
-from tui.model import Tone
-from tui.tables import Cell, Row, Table
+from tui.table import Row, Table
 from tui.themes import Styles
 
 
@@ -36,8 +33,8 @@ class LiveTable(DataTable[Text]):
         super().__init__(id=id, cursor_type="row", zebra_stripes=True, fixed_columns=fixed, show_cursor=not still)
         self.can_focus = not still
         self.table: Table | None = None
-        self.settled_key: str | None = None
-        """The row where we left the cursor; on another one, it was the operator who moved it."""
+        self.placed_key: str | None = None
+        """The row where the console put the cursor; on another one, it was the operator who moved it."""
         self._rows: dict[str, Row] = {}
         self._styles: Styles = {}
 
@@ -61,21 +58,21 @@ class LiveTable(DataTable[Text]):
             self.clear(columns=True)
             for column in table.columns:
                 self.add_column(Text(column.title, justify="right" if column.numeric else "left"), key=column.key)
-        moved = self.settled_key is not None and self.cursor_key not in (None, self.settled_key)
-        kept = self.cursor_key if moved or cursor is None else cursor
+        by_operator = self.placed_key is not None and self.cursor_key not in (None, self.placed_key)
+        destination = self.cursor_key if by_operator or cursor is None else cursor
         offset = self.cursor_row - int(self.scroll_y)
         self._upsert(table)
         self.table = table
-        if kept in self._rows:
-            self._restore(self.get_row_index(kept), offset)
-        if not moved:
-            self.settled_key = self.cursor_key
+        if destination in self._rows:
+            self._restore(self.get_row_index(destination), offset)
+        if not by_operator:
+            self.placed_key = self.cursor_key
 
     def _upsert(self, table: Table) -> None:
-        wanted = {row.key: row for row in table.rows}
-        for key in self._rows.keys() - wanted.keys():
+        rows = {row.key: row for row in table.rows}
+        for key in self._rows.keys() - rows.keys():
             self.remove_row(key)
-        for key, row in wanted.items():
+        for key, row in rows.items():
             old = self._rows.get(key)
             if old is None:
                 self.add_row(*(self._drawn(table, row, index) for index in range(len(row.cells))), key=key)
@@ -83,10 +80,10 @@ class LiveTable(DataTable[Text]):
                 for index, column in enumerate(table.columns):
                     if old.cells[index] != row.cells[index]:
                         self.update_cell(key, column.key, self._drawn(table, row, index), update_width=True)
-        drawn = [key for key in self._rows if key in wanted] + [key for key in wanted if key not in self._rows]
-        self._rows = wanted
-        if drawn != list(wanted):
-            order = {key: index for index, key in enumerate(wanted)}
+        drawn = [key for key in self._rows if key in rows] + [key for key in rows if key not in self._rows]
+        self._rows = rows
+        if drawn != list(rows):
+            order = {key: index for index, key in enumerate(rows)}
             self.sort(table.columns[0].key, key=lambda cell: order[cell.row_key])
 
     def _restore(self, row: int, offset: int) -> None:
@@ -95,43 +92,10 @@ class LiveTable(DataTable[Text]):
             self.scroll_to(y=max(0, row - offset), animate=False)
 
     def _drawn(self, table: Table, row: Row, index: int) -> Text:
-        cell: Cell = row.cells[index]
+        cell = row.cells[index]
         justify: Literal["left", "right"] = "right" if table.columns[index].numeric else "left"
         if index:
             return Text(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
         first = _Drawn(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
         first.row_key = row.key
         return first
-
-
-class Banner(Horizontal):
-    """The first line: which environment this is (word and colour), who operates it, and how fresh the screen is."""
-
-    def __init__(self, environment: str, coordinator: str) -> None:
-        super().__init__()
-        self.environment = environment
-        self.coordinator = coordinator
-
-    def compose(self) -> ComposeResult:
-        kind = environment_kind(self.environment)
-        yield Static(f" {self.environment.upper()} ", id="environment", classes=kind, markup=False)
-        yield Static(f" {self.coordinator}", id="who", markup=False)
-        yield Static("", id="freshness", markup=False)
-
-    def who(self, text: str) -> None:
-        self.query_one("#who", Static).update(Text(f" {text} · {self.coordinator}", no_wrap=True))
-
-    def freshness(self, text: str, tone: Tone) -> None:
-        widget = self.query_one("#freshness", Static)
-        widget.update(Text(f" {text} ", no_wrap=True, overflow="ellipsis"))
-        if not widget.has_class(tone.value):
-            widget.set_classes(tone.value)
-        self.set_class(tone is Tone.BAD, "stale")
-
-
-def environment_kind(environment: str) -> str:
-    """Sort an environment by how careful one has to be in it."""
-    name = environment.casefold()
-    if name.startswith(("prod", "live")):
-        return "production"
-    return "rehearsal" if name.startswith(("demo", "train", "dev", "local")) else "test"

@@ -9,11 +9,11 @@ import msgspec
 from gateway.federation.http import correlation
 from gateway.federation.http.client import RemoteError, RemoteProblem
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
-from tui.actions import Action, Answer
-from tui.api import ConsoleApi
-from tui.feed import said
+from tui.actions import Action
+from tui.api import ConsoleApi, describe
+from tui.forms import Answer
 from tui.journal import Entry, Journal, timestamp
-from tui.model import Tone
+from tui.text import Tone
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
     Without an answer nobody knows whether it took effect: the outcome says so, and the next snapshot shows it.
     """
     correlation_id, label = correlation.begin(), order.action.label
-    asked = Entry(
+    before = Entry(
         at=timestamp(),
         subject=subject,
         coordinator=api.bic,
@@ -54,29 +54,29 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
         participants=order.answer.banks or None,
     )
     try:
-        journal.write(asked)
+        journal.write(before)
     except OSError as error:
         return Outcome(f"{label}: not sent, for the session log can't be written: {error}", Tone.BAD)
     try:
         await _send(order, api)
     except RemoteProblem as problem:
-        outcome = Outcome(f"{label} refused · {said(problem)}", Tone.BAD)
-        done = _after(asked, outcome="refused", code=problem.code, detail=problem.detail)
+        outcome = Outcome(f"{label} refused · {describe(problem)}", Tone.BAD)
+        after = _after(before, outcome="refused", code=problem.code, detail=problem.detail)
     except RemoteError as failure:
-        outcome = Outcome(f"{label}: outcome unknown · {said(failure)}", Tone.BAD)
-        done = _after(asked, outcome="unknown", detail=said(failure))
+        outcome = Outcome(f"{label}: outcome unknown · {describe(failure)}", Tone.BAD)
+        after = _after(before, outcome="unknown", detail=describe(failure))
     else:
         outcome = Outcome(f"{label}: done · {order.cycle or 'new cycle'} · correlation id {correlation_id}", Tone.GOOD)
-        done = _after(asked, outcome="done")
+        after = _after(before, outcome="done")
     try:
-        journal.write(done)
+        journal.write(after)
     except OSError as error:
         return Outcome(f"{outcome.text} · the session log can't be written: {error}", Tone.BAD)
     return outcome
 
 
-def _after(asked: Entry, *, outcome: str, code: str | None = None, detail: str | None = None) -> Entry:
-    return msgspec.structs.replace(asked, at=timestamp(), outcome=outcome, code=code, detail=detail, reason=None)
+def _after(before: Entry, *, outcome: str, code: str | None = None, detail: str | None = None) -> Entry:
+    return msgspec.structs.replace(before, at=timestamp(), outcome=outcome, code=code, detail=detail, reason=None)
 
 
 async def _send(order: Order, api: ConsoleApi) -> None:
@@ -88,9 +88,8 @@ async def _send(order: Order, api: ConsoleApi) -> None:
             await api.cut_off(cycle)
         case "confirm" | "reject" as decision if proposal is not None:
             await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
-        case "approve" | "hold" | "release" | "abandon" as action if cycle is not None:
-            await api.propose(cycle, ProposalRequest(action=action, reason=reason))
-        case "unwind" if cycle is not None:
-            await api.propose(cycle, ProposalRequest(action="unwind", reason=reason, participants=order.answer.banks))
-        case other:
-            raise ValueError(f"{other} needs what the order lacks")
+        case _ if (proposes := order.action.proposes) is not None and cycle is not None:
+            banks = order.answer.banks
+            await api.propose(cycle, ProposalRequest(action=proposes.value, reason=reason, participants=banks))
+        case action:
+            raise ValueError(f"{action} needs what the order lacks")

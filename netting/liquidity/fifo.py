@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from netting.instance import Instance
-from netting.queue import Account, order
+from netting.liquidity.instance import Instance
+from netting.queue import Account, order_key
 
 
 def prefixes(instance: Instance) -> list[int]:
@@ -27,12 +27,12 @@ class _Queues:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._rooms = [row.room for row in instance.rows]
-        self._settled = [True] * len(instance.items)
+        self._settles = [True] * len(instance.items)
         # The items that an account pays in, the next to be taken out last. A split payment settles whole here.
         self._queue: defaultdict[Account, list[int]] = defaultdict(list)
         ordered = [(payment, at) for at, item in enumerate(instance.items) for payment in item.payments]
         if len(ordered) > len(instance.items):  # The other payments of a link stand behind its first.
-            ordered.sort(key=lambda entry: order(entry[0]))
+            ordered.sort(key=lambda entry: order_key(entry[0]))
         # Where each item stands: (account, position) of each of its payments.
         self._places: defaultdict[int, list[tuple[Account, int]]] = defaultdict(list)
         for payment, at in ordered:
@@ -43,7 +43,9 @@ class _Queues:
         self._members: defaultdict[str, list[Account]] = defaultdict(list)
         for account in sorted(self._queue):
             self._members[account[0]].append(account)
-        self._aggregated = {row: one for one in instance.aggregates for row, *_ in one.positions}
+        self._aggregate_of_row = {
+            row: aggregate for aggregate in instance.aggregates for row, *_ in aggregate.positions
+        }
         self._broken: list[int] = []
 
     def fixpoint(self) -> list[int]:
@@ -57,19 +59,21 @@ class _Queues:
             of = self._instance.rows[row].of
             while self._rooms[row] < 0:
                 self._take_out(self._queue[of[0], of[-1]][-1])
-            one = self._aggregated.get(row)
-            while one is not None and one.worth(self._rooms) < one.floor:
-                self._take_out(max(queue[-1] for a in self._members[one.participant] if (queue := self._queue[a])))
-        return [at for at, settles in enumerate(self._settled) if settles]
+            aggregate = self._aggregate_of_row.get(row)
+            while aggregate is not None and aggregate.worth(self._rooms) < aggregate.floor:
+                self._take_out(
+                    max(queue[-1] for a in self._members[aggregate.participant] if (queue := self._queue[a]))
+                )
+        return [at for at, settles in enumerate(self._settles) if settles]
 
     def _take_out(self, at: int) -> None:
         """Take an item out, and with it whatever stands behind one of its payments in a queue."""
         stack = [at]
         while stack:
             at = stack.pop()
-            if not self._settled[at]:
+            if not self._settles[at]:
                 continue
-            self._settled[at] = False
+            self._settles[at] = False
             for row, change in self._instance.items[at].changes:
                 self._rooms[row] -= change
                 if change > 0:

@@ -7,7 +7,7 @@ and age, then id".
 
 from __future__ import annotations
 
-from netting.instance import Instance
+from netting.liquidity.instance import Instance
 
 ITEMS_MAX = 16
 """Up to so many items every selection is looked at: at most 2^16."""
@@ -30,7 +30,7 @@ class _Search:
         self.best: list[int] = []
         self.visited = 0
         self._best_gain = (0, 0)
-        self._taken: list[int] = []
+        self._selected: list[int] = []
         items = instance.items
         # What the items from `at` on add at most: to the value and count, and to the room of each row.
         self._value = [0] * (len(items) + 1)
@@ -53,14 +53,14 @@ class _Search:
             return
         if at == len(self.instance.items):
             if self.instance.fits(rooms):
-                self._best_gain, self.best = (value, count), list(self._taken)
+                self._best_gain, self.best = (value, count), list(self._selected)
             return
         item = self.instance.items[at]
         after = list(rooms)
         for row, change in item.changes:
             after[row] += change
         # Settling comes first, so that of equals the one found first is the one that settles the earlier item.
-        self._taken.append(at)
+        self._selected.append(at)
         self.visit(at + 1, value + item.value, count + len(item.payments), after)
-        self._taken.pop()
+        self._selected.pop()
         self.visit(at + 1, value, count, rooms)

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from netting.instance import Instance, Item
 from netting.kernels.compile import SUM_MAX
+from netting.liquidity.instance import Instance, Item, RowKind
 from netting.queue import Payment
 
 SCALE = 1024
@@ -70,14 +70,14 @@ class _Builder:
         self._account: dict[tuple[str, ...], int] = {}
         self._unreserved: dict[tuple[str, ...], int] = {}
         self._bilateral: dict[tuple[str, ...], tuple[int, str]] = {}
-        self._limited = {row.of for row in instance.rows if row.kind == "bilateral"}
+        self._limited = {row.of for row in instance.rows if row.kind is RowKind.BILATERAL}
 
     def network(self) -> Network:
         for at, row in enumerate(self._instance.rows):
-            if row.kind == "account":
+            if row.kind is RowKind.ACCOUNT:
                 self._account[row.of] = node = self._node(row.room)
                 self._shares[at] = (node, -1)
-            elif row.kind == "unreserved":
+            elif row.kind is RowKind.UNRESERVED:
                 account = self._account[row.of]
                 # The row's room comes in here; the rest of the account's is reserved.
                 self._unreserved[row.of] = node = self._node(row.room)
@@ -85,27 +85,30 @@ class _Builder:
                 self._shares[at] = (node, account)
                 self._arcs.append(Arc(node, account, self._plenty, 0, -1))
         for at, row in enumerate(self._instance.rows):
-            if row.kind == "bilateral":
+            if row.kind is RowKind.BILATERAL:
                 self._add_bilateral(at, row.of, row.room)
         singles = [self._single(item) for item in self._instance.items]
         scale = 1
-        if any(one is not None and one.amount and item.value % one.amount for item, one in self._zip(singles)):
+        if any(
+            payment is not None and payment.amount and item.value % payment.amount
+            for item, payment in self._zip(singles)
+        ):
             scale = SCALE
-        for at, (item, one) in enumerate(self._zip(singles)):
-            if one is None:
+        for at, (item, payment) in enumerate(self._zip(singles)):
+            if payment is None:
                 for leg in item.payments:
                     weight = scale * self._instance.rate(leg.currency)
                     self._arcs.append(Arc(*self._ends(leg, leg), leg.amount, weight, at))
                 continue
-            exact = -(-scale * item.value // one.amount) if one.amount else 0
+            exact = -(-scale * item.value // payment.amount) if payment.amount else 0
             weight = min(exact, WEIGHT_MAX)
-            ends = self._ends(one, item.payments[0])
-            if one.amount == 0 or weight < exact:
+            ends = self._ends(payment, item.payments[0])
+            if payment.amount == 0 or weight < exact:
                 # What the arc's weight doesn't say is worth as much on an arc that nothing limits.
-                self._arcs.append(Arc(*self._outside(), 1, scale * item.value - weight * one.amount, at))
-            if one.amount == 0:
+                self._arcs.append(Arc(*self._outside(), 1, scale * item.value - weight * payment.amount, at))
+            if payment.amount == 0:
                 continue
-            self._arcs.append(Arc(*ends, one.amount, weight, at))
+            self._arcs.append(Arc(*ends, payment.amount, weight, at))
         return Network(tuple(self._liquidity), tuple(self._arcs), scale, tuple(self._shares), self._plenty)
 
     def _single(self, item: Item) -> Payment | None:
@@ -155,11 +158,11 @@ class _Builder:
             self._bilateral[pair] = (self._node(0), debtor)
         node, beside = self._bilateral[pair]
         account = self._account_node((beside, currency))
-        both = (creditor, debtor, currency) in self._limited
+        is_mutual = (creditor, debtor, currency) in self._limited
         if debtor == beside:
             self._arcs.append(Arc(account, node, room, 0, -1))
             self._shares[at] = (node, account)
-            if not both:
+            if not is_mutual:
                 self._arcs.append(Arc(node, account, self._plenty, 0, -1))
         else:
             self._arcs.append(Arc(node, account, room, 0, -1))
@@ -174,9 +177,9 @@ class _Builder:
         if not self._instance.urgent(paid):
             tail = self._unreserved.get((debtor, currency), tail)
         head = self._unreserved.get((creditor, currency), head)
-        passed = self._bilateral.get((min(debtor, creditor), max(debtor, creditor), currency))
-        if passed is not None:
-            node, beside = passed
+        node_between = self._bilateral.get((min(debtor, creditor), max(debtor, creditor), currency))
+        if node_between is not None:
+            node, beside = node_between
             return (node, head) if beside == debtor else (tail, node)
         return tail, head
 
@@ -186,8 +189,8 @@ def compilable(instance: Instance, net: Network) -> bool:
     gross = 4 * net.plenty + sum(arc.capacity for arc in net.arcs if arc.weight)
     weight = max((arc.weight for arc in net.arcs if arc.capacity > 1), default=1)
     worth = 0
-    for one in instance.aggregates:
-        for row, above, _, short in one.positions:
+    for aggregate in instance.aggregates:
+        for row, above, _, short in aggregate.positions:
             worth += (instance.rows[row].room + abs(above) + gross) * short
     value = net.scale * sum(item.value for item in instance.items)
     return max(4 * gross * weight, worth, 2 * value) < SUM_MAX

@@ -27,7 +27,7 @@ from typing import Any
 
 from netting.kernels.compile import load, vector
 from netting.model import AMOUNT_MAX, Obligation, canonicalise
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 WORK = 200_000_000
 """Debts gone through before giving up: a circle of banks that owe nearly all to each other loses little in a turn."""
@@ -47,9 +47,10 @@ class ClearingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClearedBank:
-    """What a bank has, owes, is paid, pays and keeps. `fell` is its round of contagion, 0 if it pays in full.
+    """What a bank has, owes, is paid, pays, and has left. `failing_round` is its round of
+    contagion, 0 if it pays in full.
 
-    cash + received == paid + kept, and a bank that doesn't pay in full keeps nothing.
+    cash + received == paid + remaining, and nothing remains to a bank that doesn't pay in full.
     """
 
     participant: str
@@ -57,8 +58,8 @@ class ClearedBank:
     owed: int
     received: int
     paid: int
-    kept: int
-    fell: int
+    remaining: int
+    failing_round: int
 
     @property
     def unpaid(self) -> int:
@@ -128,11 +129,11 @@ def clear_edges(
     compiled = len(amount) >= _COMPILED_FROM and total < _COMPILED_SUM_MAX
     kernel = load("netting.kernels.clearing_vector", compiled=compiled)
     # More cash than all debts together is as good as that much, and fits.
-    has = vector((min(int(one), total) for one in cash), compiled=compiled)
+    has = vector((min(int(cash_of_bank), total) for cash_of_bank in cash), compiled=compiled)
     paid = vector(amount, compiled=compiled)
     if compiled:
         paid = paid.copy()
-    fell = vector([0] * len(has), compiled=compiled)
+    failing_round = vector([0] * len(has), compiled=compiled)
     room = _ROOM_COMPILED if compiled else _ROOM_INTERPRETED
     used = kernel.clear(
         vector(start, compiled=compiled),
@@ -140,13 +141,13 @@ def clear_edges(
         vector(amount, compiled=compiled),
         has,
         paid,
-        fell,
+        failing_round,
         room,
         work,
     )
     if used < 0:
         raise RefusedError(ClearingReason.WORK_EXHAUSTED, "work", f"more than {work} debts were gone through")
-    return paid, fell
+    return paid, failing_round
 
 
 def _sum(amounts: Any) -> int:
@@ -173,14 +174,14 @@ def _clear_currency(
     has = [cash.get((name, currency), 0) for name in names]
     creditors = [number[obligation.creditor] for obligation in obligations]
     amounts = [obligation.amount for obligation in obligations]
-    paid, fell = clear_edges(start, creditors, amounts, has, work=work)
+    paid, failing_round = clear_edges(start, creditors, amounts, has, work=work)
     pays = [0] * len(names)
     cuts: list[Cut] = []
-    for obligation, one in zip(obligations, map(int, paid), strict=True):
-        pays[number[obligation.debtor]] += one
-        received[number[obligation.creditor]] += one
-        if one < obligation.amount:
-            cuts.append(Cut(obligation.debtor, obligation.creditor, obligation.amount, one))
+    for obligation, paid_on_debt in zip(obligations, map(int, paid), strict=True):
+        pays[number[obligation.debtor]] += paid_on_debt
+        received[number[obligation.creditor]] += paid_on_debt
+        if paid_on_debt < obligation.amount:
+            cuts.append(Cut(obligation.debtor, obligation.creditor, obligation.amount, paid_on_debt))
     banks = tuple(
         ClearedBank(
             participant=name,
@@ -188,19 +189,21 @@ def _clear_currency(
             owed=owed[at],
             received=received[at],
             paid=pays[at],
-            kept=has[at] + received[at] - pays[at],
-            fell=int(fell[at]),
+            remaining=has[at] + received[at] - pays[at],
+            failing_round=int(failing_round[at]),
         )
         for at, name in enumerate(names)
     )
-    return ClearingVector(currency, banks, tuple(cuts), max((bank.fell for bank in banks), default=0))
+    return ClearingVector(currency, banks, tuple(cuts), max((bank.failing_round for bank in banks), default=0))
 
 
 def _set_off(obligations: tuple[Obligation, ...]) -> tuple[Obligation, ...]:
     owes: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-    for one in obligations:
-        first, second = one.pair
-        owes[one.currency, first, second] += one.amount if one.debtor == first else -one.amount
+    for obligation in obligations:
+        first, second = obligation.pair
+        owes[obligation.currency, first, second] += (
+            obligation.amount if obligation.debtor == first else -obligation.amount
+        )
     return tuple(
         sorted(
             Obligation(currency, first, second, amount) if amount > 0 else Obligation(currency, second, first, -amount)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from netting.loss_allocation.pro_rata import pro_rata
 from netting.model import AMOUNT_MAX
-from netting.pro_rata import pro_rata
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 Account = tuple[str, str]
 """Participant and currency."""
@@ -86,7 +86,7 @@ class Waterfall:
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class LayerShare:
     """What one participant pays in a layer."""
 
     participant: str
@@ -101,7 +101,7 @@ class LayerOutcome:
     loss: int
     available: int
     paid: int
-    shares: tuple[Paid, ...]
+    shares: tuple[LayerShare, ...]
     remaining: int
 
 
@@ -142,17 +142,17 @@ def apply(
     total = sum(own.values())
     _check_amount(f"losses in {currency}", total)
     outcomes: list[LayerOutcome] = []
-    left = total
+    uncovered = total
     for layer in waterfall.layers:
         if layer.kind in (LayerKind.DEFAULTER_COLLATERAL, LayerKind.DEFAULTER_CONTRIBUTION):
-            available, shares = _of_defaulters(waterfall, layer, currency, own, left)
+            available, shares = _of_defaulters(waterfall, layer, currency, own, uncovered)
         else:
-            available, shares = _of_others(waterfall, layer, currency, names, exposures or {}, left)
+            available, shares = _of_others(waterfall, layer, currency, names, exposures or {}, uncovered)
         paid = sum(shares.values())
-        listed = tuple(Paid(name, amount) for name, amount in sorted(shares.items()) if amount)
-        outcomes.append(LayerOutcome(layer, left, available, paid, listed, left - paid))
-        left -= paid
-    return WaterfallOutcome(currency, total, tuple(outcomes), total - left, left)
+        listed = tuple(LayerShare(name, amount) for name, amount in sorted(shares.items()) if amount)
+        outcomes.append(LayerOutcome(layer, uncovered, available, paid, listed, uncovered - paid))
+        uncovered -= paid
+    return WaterfallOutcome(currency, total, tuple(outcomes), total - uncovered, uncovered)
 
 
 SCHEME = ""
@@ -160,25 +160,25 @@ SCHEME = ""
 
 
 def _of_defaulters(
-    waterfall: Waterfall, layer: Layer, currency: str, own: dict[str, int], left: int
+    waterfall: Waterfall, layer: Layer, currency: str, own: dict[str, int], uncovered: int
 ) -> tuple[int, dict[str, int]]:
     """Let each defaulter's own money cover its own loss, and never more than what other layers have left of all."""
     source = waterfall.collateral if layer.kind is LayerKind.DEFAULTER_COLLATERAL else waterfall.contributions
     available = {name: source.get((name, currency), 0) for name in own}
-    wanted = {name: min(available[name], loss) for name, loss in own.items()}
-    shares = pro_rata(min(left, sum(wanted.values())), wanted, caps=wanted)
+    claims = {name: min(available[name], loss) for name, loss in own.items()}
+    shares = pro_rata(min(uncovered, sum(claims.values())), claims, caps=claims)
     for name, amount in shares.items():
         own[name] -= amount
     return sum(available.values()), shares
 
 
 def _of_others(
-    waterfall: Waterfall, layer: Layer, currency: str, names: list[str], exposures: Mapping[str, int], left: int
+    waterfall: Waterfall, layer: Layer, currency: str, names: list[str], exposures: Mapping[str, int], uncovered: int
 ) -> tuple[int, dict[str, int]]:
     contributions = {name: waterfall.contributions.get((name, currency), 0) for name in names}
     if layer.kind is LayerKind.SCHEME_CAPITAL:
         capital = waterfall.capital.get(currency, 0)
-        return capital, {SCHEME: min(left, capital)}
+        return capital, {SCHEME: min(uncovered, capital)}
     if layer.kind is LayerKind.SURVIVOR_CONTRIBUTIONS:
         weights, caps = contributions, contributions
     else:
@@ -189,31 +189,31 @@ def _of_others(
             ShareRule.LIMIT: {name: waterfall.limits.get((name, currency), 0) for name in names},
         }[layer.share]
     available = sum(caps[name] for name in names if weights[name])
-    return available, pro_rata(min(left, available), weights, caps=caps)
+    return available, pro_rata(min(uncovered, available), weights, caps=caps)
 
 
 def check(waterfall: Waterfall, participants: frozenset[str] | None = None) -> None:
     """Raise RefusedError for a waterfall that can't be applied, with the layer or the account it is at."""
-    seen: set[LayerKind] = set()
+    kinds: set[LayerKind] = set()
     for at, layer in enumerate(waterfall.layers, 1):
-        if layer.kind in seen:
+        if layer.kind in kinds:
             raise RefusedError(WaterfallReason.LAYER_REPEATED, f"layer {at}", f"{layer.kind} pays once")
-        seen.add(layer.kind)
-    named = [
+        kinds.add(layer.kind)
+    sources = [
         ("collateral", waterfall.collateral),
         ("contribution", waterfall.contributions),
         ("assessment cap", waterfall.assessment_caps),
         ("limit", waterfall.limits),
     ]
     if participants is not None:
-        for what, amounts in named:
+        for source, amounts in sources:
             for name, currency in sorted(amounts):
                 if name not in participants:
                     detail = f"{name} isn't a participant"
-                    raise RefusedError(WaterfallReason.UNKNOWN_PARTICIPANT, f"{what} of {name} in {currency}", detail)
-    for what, amounts in named:
+                    raise RefusedError(WaterfallReason.UNKNOWN_PARTICIPANT, f"{source} of {name} in {currency}", detail)
+    for source, amounts in sources:
         for (name, currency), amount in sorted(amounts.items()):
-            _check_amount(f"{what} of {name} in {currency}", amount)
+            _check_amount(f"{source} of {name} in {currency}", amount)
     for currency, amount in sorted(waterfall.capital.items()):
         _check_amount(f"scheme capital in {currency}", amount)
 
