@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from sqlalchemy import text
@@ -271,10 +270,6 @@ class House:
         document = msgspec.json.decode(payload, type=SettlementInstruction)
         receipt = Receipt(instruction=document.id, participant=bank, sha256=canonical.digest(payload))
         return dsse.sign(receipt, self.identity(bank).sign)
-
-
-async def open_books(pool: asyncpg.Pool) -> Books:
-    return Books(Ledger(pool, AGENT))
 
 
 NewHouse = Callable[..., Coroutine[Any, Any, House]]
