@@ -7,11 +7,10 @@ bytes. A member is named by its BIC (ISO 9362).
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-
-from compliance.cycle.carry import CarryReason
 
 
 def whole(pattern: str) -> str:
@@ -140,6 +139,25 @@ class NetPosition(Document, frozen=True, kw_only=True):
     receives_minor: TotalAmount
     pays_minor: TotalAmount
     net_minor: NetAmount
+
+
+class CarryReason(StrEnum):
+    """Why a pair is carried over, in order of precedence: what its attestation ended with, then what netting found."""
+
+    PARTICIPANT_SUSPENDED = "participant_suspended"
+    """One of its banks is suspended."""
+    CUT_MISSING = "cut_missing"
+    """One of its banks delivered no cut in time."""
+    NOT_ATTESTED = "not_attested"
+    """One of its banks, or both, didn't sign in time, and no two statements of theirs differ."""
+    BREAK = "break"
+    """Its banks signed different statements and didn't mend it in time."""
+    PARTICIPANT_DEFAULT = "participant_default"
+    """One of its banks is in default, and the cycle was netted again without it."""
+    BILATERAL_LIMIT = "bilateral_limit"
+    """One of its banks would owe the other more than that one lets it."""
+    NET_DEBIT_CAP = "net_debit_cap"
+    """With it a bank would owe more than its cap and prefunding let it."""
 
 
 class CarriedOver(Document, frozen=True, kw_only=True):

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from netting import certificate as proof
-from netting.certificate import Certificate
+from netting.liquidity import certificate as proof
 from netting.liquidity.branch import Branching
+from netting.liquidity.certificate import Certificate
 from netting.liquidity.enumeration import ITEMS_MAX, best
 from netting.liquidity.fifo import prefixes
 from netting.liquidity.instance import Instance, instance_of

@@ -30,8 +30,8 @@ def init(
     ] = None,
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
-    from gateway.federation.identity.institution import application
-    from gateway.federation.identity.membership import SettlementAccount
+    from gateway.federation.membership.documents import SettlementAccount
+    from gateway.federation.membership.institution import application
 
     settings = _settings()
     settlement = None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic)
@@ -61,7 +61,7 @@ def token(
     subject: Annotated[str, typer.Option("--subject", help="Who of the bank's staff is asking.")] = "operations",
 ) -> None:
     """Print an access token for a member of the bank's own staff, good for five minutes."""
-    from gateway.federation.identity.institution import staff_token
+    from gateway.federation.membership.institution import staff_token
 
     typer.echo(staff_token(_settings(), subject))
 

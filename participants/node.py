@@ -11,9 +11,9 @@ import structlog
 
 from compliance.crypto.keys import VerifyingKey
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
-from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.tokens import TokenVerifier
-from gateway.federation.identity.trust import TrustError, TrustStore
+from gateway.federation.membership.trust import TrustError, TrustStore
+from gateway.federation.problems import Refusal
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn

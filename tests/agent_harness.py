@@ -15,8 +15,8 @@ from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
 from gateway.federation.identity.tokens import issue_access_token
-from gateway.federation.identity.trust import TrustStore
 from gateway.federation.iso20022 import Movement, StatusReport, read_status, settlement_request
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.settings import NodeSettings
 
 AGENT, COORDINATOR, ALFA, BETA, GAMMA = "AGNTXXS0", "CNCDXXC0", "ALFADEFF", "BETADEFF", "GAMMDEFF"

@@ -29,8 +29,8 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from gateway.coordinator.clock import now, timestamp
-from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
 from gateway.federation.messages.attestation import SenderCuts, StatementSubmission, StatementVerdicts
 from gateway.federation.messages.events import Event, Events
 

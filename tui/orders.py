@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.client import RemoteError, RemoteProblem
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from tui.actions import Action

@@ -2,8 +2,8 @@
 
 The search for what settles is a tree. At its root nothing is decided; the two nodes below another decide one pair of
 banks: it settles, or it doesn't. A leaf names a multiplier for each limit, which prove that no selection below it is
-worth more than the bound. Every selection is below some leaf, so that is a bound for all. `netting.certificate` has the
-arithmetic, and checks it without searching.
+worth more than the bound. Every selection is below some leaf, so that is a bound for all. The arithmetic, which checks
+it without searching, is in `netting.liquidity.certificate`.
 """
 
 from __future__ import annotations

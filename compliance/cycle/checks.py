@@ -14,9 +14,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from compliance.cycle.carry import BY_NETTING, CarryReason
+from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.limits import Limits
-from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
+from compliance.statements import CarryReason, NettingResult, PositionStatement, ScreeningStatement
 
 Verdict = Literal["pass", "warn", "fail"]
 Severity = Literal["warn", "fail"]

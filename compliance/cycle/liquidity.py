@@ -19,9 +19,9 @@ from compliance.crypto import canonical
 from compliance.cycle.certificate import Certificate, CertificateNode
 from compliance.cycle.limits import Limits
 from compliance.statements import LiquidityResult, PositionStatement
-from netting import certificate as engine
 from netting import gridlock, queue
-from netting.certificate import CertificateError
+from netting.liquidity import certificate as engine
+from netting.liquidity.certificate import CertificateError
 
 LiquidityMode = Literal["optimal", "fifo"]
 WORK_MAX = 10**9

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from compliance.cycle.carry import CarryReason
+from compliance.statements import CarryReason
 
 PairKey = tuple[str, str, str]
 """Currency and the two banks, sorted."""

@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from compliance.cycle.carry import CarryReason
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
 from compliance.statements import (
     CarriedOver,
+    CarryReason,
     CurrencyResult,
     IncludedStatement,
     InstructionLine,

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_causes, needed_decision
-from compliance.cycle.carry import BY_NETTING, CarryReason
+from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.cuts import bounds_of, misfit
@@ -29,10 +29,10 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import CycleCut, PositionStatement
+from compliance.statements import CarryReason, CycleCut, PositionStatement
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument
-from netting.certificate import CertificateError
+from netting.liquidity.certificate import CertificateError
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
 

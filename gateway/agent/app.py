@@ -20,10 +20,9 @@ from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.node import create_app, requires
-from gateway.federation.http.problems import Refusal, ServiceReason
 from gateway.federation.identity.tokens import Claims, TokenVerifier
-from gateway.federation.identity.trust import TrustError, TrustStore
 from gateway.federation.iso20022 import MessageReason, MessageRefused
+from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.messages.settlement import (
     AccountOpening,
     Funding,
@@ -31,6 +30,7 @@ from gateway.federation.messages.settlement import (
     SettlementAccountView,
     SettlementNotifications,
 )
+from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, head_revision
 

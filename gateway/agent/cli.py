@@ -32,7 +32,7 @@ def init(
     ] = None,
 ) -> None:
     """Make the agent's keys and print its application for membership, for the coordinator's operator."""
-    from gateway.federation.identity.institution import application
+    from gateway.federation.membership.institution import application
 
     text = application(_settings(), name)
     if out is None:
@@ -58,7 +58,7 @@ def serve() -> None:
 @app.command()
 def token(subject: Annotated[str, _SUBJECT] = "operations") -> None:
     """Print an access token for a member of the agent's staff, good for five minutes."""
-    from gateway.federation.identity.institution import staff_token
+    from gateway.federation.membership.institution import staff_token
 
     typer.echo(staff_token(_settings(), subject))
 
@@ -152,7 +152,7 @@ def _identity(settings: NodeSettings) -> MemberIdentity:
 def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient], Awaitable[T]]) -> T:
     """Ask the running agent something as one of its own staff."""
     from gateway.federation.http.client import FederationClient, RemoteError
-    from gateway.federation.identity.institution import staff_tokens
+    from gateway.federation.membership.institution import staff_tokens
 
     identity = _identity(settings)
     tokens = staff_tokens(identity.token, issuer=settings.url, subject=subject)

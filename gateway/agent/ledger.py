@@ -14,10 +14,10 @@ from typing import Any
 import asyncpg
 
 from gateway.agent.settlement import Account, Rejected, Transfer, decide, fingerprint
-from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.iso20022 import Notification, SettlementRequest, notification, status_report
 from gateway.federation.messages import settlement as api
 from gateway.federation.money import EXPONENTS
+from gateway.federation.problems import Refusal, RefusalReason
 
 # Taken last by every transaction that notifies, until its commit: notifications become visible in the order of
 # their ids, and a reader who asks for what came after an id misses none.

@@ -114,7 +114,7 @@ def _resolved(
 
 def _checked(queues: Queues, certificate: str, at: int | None) -> bytes:
     from gateway.analysis import proofs
-    from netting.certificate import CertificateError
+    from netting.liquidity.certificate import CertificateError
 
     proof_file = proofs.read_proofs(certificate)
     try:

@@ -15,8 +15,8 @@ net, "position" for an account without a limit. A node of the tree is
 
 below the node with the number `parent` (-1 for the first). `item` (the id of its first payment) settles there or
 doesn't; leaves have a multiplier for each row, in units of 1/scale, and a `bound` of null where nothing can be done.
-`netting.certificate` says why this proves that nothing is worth more than `upper_bound`. With `enumerated` there is
-no tree: there are so few payments that a reader can look at every selection.
+`netting.liquidity.certificate` says why this proves that nothing is worth more than `upper_bound`. With `enumerated`
+there is no tree: there are so few payments that a reader can look at every selection.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import msgspec
 from compliance.crypto import canonical
 from gateway.analysis.files import Form, read_records
 from gateway.analysis.queues import Queue
-from netting.certificate import Certificate, CertificateError, Node
 from netting.gridlock import check
+from netting.liquidity.certificate import Certificate, CertificateError, Node
 from netting.liquidity.instance import instance_of
 from netting.queue import due
 

@@ -28,9 +28,9 @@ from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.node import create_app
-from gateway.federation.identity.institution import offered
-from gateway.federation.identity.membership import Application
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
+from gateway.federation.membership.documents import Application
+from gateway.federation.membership.institution import offered
 from gateway.federation.settings import NodeSettings
 from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import check_schema, create_engine, transaction

@@ -14,7 +14,7 @@ from gateway.federation.commands.group import group
 if TYPE_CHECKING:
     from gateway.coordinator.app import CoordinatorCore
     from gateway.coordinator.rulebook import Rulebook
-    from gateway.federation.identity.membership import Application
+    from gateway.federation.membership.documents import Application
     from gateway.federation.settings import NodeSettings
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ def _application(path: Path) -> Application:
 
     from compliance.crypto.dsse import Envelope
     from gateway.coordinator.registry.registry import read_application
-    from gateway.federation.http.problems import Refusal
+    from gateway.federation.problems import Refusal
 
     try:
         return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope))
@@ -220,7 +220,7 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
     """
     from gateway.coordinator.app import PACKAGE, CoordinatorCore
     from gateway.coordinator.registry.registry import rulebook_in_force
-    from gateway.federation.http.problems import Refusal
+    from gateway.federation.problems import Refusal
     from gateway.federation.settings import ConfigurationError
     from gateway.federation.storage.database import create_engine, migrate, transaction
     from gateway.federation.storage.postgres import database

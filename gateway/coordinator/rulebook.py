@@ -18,7 +18,7 @@ from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
-from gateway.coordinator.cycles.default_rule import NOBODY, WaterfallRule
+from gateway.coordinator.default_rule import NOBODY, WaterfallRule
 from gateway.federation.settings import ConfigurationError
 
 Clock = Annotated[str, Meta(pattern=whole(r"([01][0-9]|2[0-3]):[0-5][0-9]"))]

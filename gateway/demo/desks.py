@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from participants.intake.intake import order_of
-
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
-from gateway.federation.identity.institution import staff_tokens
+from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
 from gateway.federation.messages.limits import CapChange
@@ -38,6 +36,7 @@ from participants.api.messages import (
     OrderResults,
     PaymentView,
 )
+from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
 

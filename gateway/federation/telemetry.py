@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Every metric of the process is registered here and served at /metrics."""

@@ -13,8 +13,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from netting.certificate import Certificate, Node
 from netting.kernels.compile import SUM_MAX
+from netting.liquidity.certificate import Certificate, Node
 from netting.liquidity.instance import Instance
 from netting.liquidity.network import compilable, network
 from netting.liquidity.vectors import Vectors

@@ -13,12 +13,12 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.edge import header
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.identity.tokens import TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.telemetry import REQUESTS
 from participants.api.messages import OrderResults
 from participants.ledger.events import EventData

@@ -17,9 +17,9 @@ from compliance.crypto.dsse import Envelope
 from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.api import views
 from participants.api.messages import (
     AccountBatch,

@@ -26,7 +26,7 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
-from gateway.federation.identity.trust import TrustError, TrustStore
+from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.messages.attestation import BreakNotice, Breaks, SenderCuts, StatementSubmission
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events

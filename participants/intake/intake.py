@@ -16,7 +16,7 @@ from pathlib import Path
 
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
-from gateway.federation.identity.institution import staff_tokens
+from gateway.federation.membership.institution import staff_tokens
 from participants.api.messages import OrderBatch, OrderResults
 from participants.intake.files import (
     PaymentFile,

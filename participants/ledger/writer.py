@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import asyncpg
 import structlog
 
-from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.group import Group, Submission

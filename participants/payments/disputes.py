@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.books import Books
 from participants.ledger.command import Command

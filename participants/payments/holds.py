@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from compliance.screening import holds
 from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
-from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.messages.payments import leaf_of
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.books import Books
 from participants.ledger.command import Command

@@ -9,8 +9,7 @@ import msgspec
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
-from gateway.federation.http.problems import Refusal, RefusalReason
-from gateway.federation.identity.trust import TrustStore
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -18,6 +17,7 @@ from gateway.federation.messages.payments import (
     PaymentBatch,
     leaf_of,
 )
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
 from participants.payments.incoming import EVIDENCE_KIND, ReceivedPayment, ReceivePayments

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books

@@ -20,8 +20,7 @@ from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.trust import TrustStore
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     BATCH_ITEMS_MAX,
@@ -30,6 +29,7 @@ from gateway.federation.messages.payments import (
     PaymentBatch,
     leaf_of,
 )
+from gateway.federation.problems import Refusal
 from participants.ledger import store
 from participants.ledger.payment import Payment
 from participants.ledger.rows import Evidence, Rows

@@ -22,8 +22,8 @@ from msgspec import Struct
 from compliance.screening.lists import ListError, SanctionsList, decompress, read_list
 from compliance.screening.matcher import Matcher, Verdict
 from compliance.statements import PositionStatement, ScreeningList, ScreeningStatement
-from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.messages.payments import PaymentDetails
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger.events import Hit, cut_subject
 
 HITS_PER_PARTY_MAX = 10

@@ -42,8 +42,8 @@ from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import MemberIdentity
-from gateway.federation.identity.membership import Application, OfferedKey
 from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.membership.documents import Application, OfferedKey
 from gateway.federation.messages.attestation import StatementSubmission
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events

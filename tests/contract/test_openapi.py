@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE
+from gateway.federation.problems import PROBLEM_MEDIA_TYPE
 from tests.contract.services import SERVICES, documents, snapshot, text_of
 
 ROLES = {"participant", "operator", "auditor", "staff", "agent", "coordinator"}

@@ -30,7 +30,6 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action
-from compliance.cycle.carry import CarryReason
 from compliance.cycle.certificate import Certificate, CertificateNode
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
@@ -40,6 +39,7 @@ from compliance.export.archive import pack, unpack
 from compliance.export.record import Equivocation
 from compliance.statements import (
     CarriedOver,
+    CarryReason,
     CycleCut,
     Document,
     NettingResult,

@@ -38,11 +38,11 @@ from gateway.coordinator.cycles.settlement import Answer, answer_in
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
 from gateway.federation.http.client import MemberIdentity
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount
 from gateway.federation.iso20022 import read_settlement_request
+from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
 from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
 from gateway.federation.messages.settlement import AccountOpening, Funding
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"

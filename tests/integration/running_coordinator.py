@@ -21,7 +21,7 @@ from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.http.serve import server
-from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.settings import NodeSettings
 
 COORDINATOR = "CNCDXXC0"

@@ -20,8 +20,8 @@ from agent_harness import AGENT, ALFA, BETA, Desk, Scheme, request, transfer
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
-from gateway.federation.identity.membership import APPLICATION_TYPE, Application
 from gateway.federation.iso20022 import read_status
+from gateway.federation.membership.documents import APPLICATION_TYPE, Application
 
 CONCORDAT = Path(sys.executable).with_name("concordat")
 READY_TIMEOUT_S = 30

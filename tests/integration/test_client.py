@@ -21,7 +21,7 @@ from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.client import (
     AccessToken,
     FederationClient,
@@ -30,9 +30,9 @@ from gateway.federation.http.client import (
     RemoteUnavailable,
 )
 from gateway.federation.http.node import create_app, requires
-from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token, verify_client_assertion
-from gateway.federation.identity.trust import TrustStore
+from gateway.federation.membership.trust import TrustStore
+from gateway.federation.problems import Refusal
 
 COORDINATOR, BANK = "CNCDXXC0", "BANKDEFF"
 

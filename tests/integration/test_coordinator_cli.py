@@ -18,8 +18,8 @@ from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
 from gateway.coordinator.cli import app
 from gateway.federation.http.client import FederationClient, MemberIdentity
-from gateway.federation.identity.membership import APPLICATION_TYPE
-from gateway.federation.identity.trust import TrustStore
+from gateway.federation.membership.documents import APPLICATION_TYPE
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.events import Events
 from gateway.federation.storage.database import create_engine, transaction
 from tests.conftest import NewDatabase

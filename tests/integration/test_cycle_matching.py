@@ -16,9 +16,9 @@ from clearing_house import (
     trade,
 )
 
-from compliance.cycle.carry import CarryReason
 from compliance.cycle.limits import Prefunding
 from compliance.cycle.states import State
+from compliance.statements import CarryReason
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.messages.attestation import StatementSubmission

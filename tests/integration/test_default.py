@@ -28,11 +28,10 @@ from clearing_house import (
 
 from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
-from compliance.cycle.carry import CarryReason
 from compliance.cycle.states import State, replay
 from compliance.export import archive
 from compliance.export.record import FILES, CycleRecord, build_export, from_files
-from compliance.statements import SettlementInstruction
+from compliance.statements import CarryReason, SettlementInstruction
 from compliance.verifier.verify import VerificationError
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.cycles.service import CycleService

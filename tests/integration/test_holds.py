@@ -11,7 +11,7 @@ from bank_ledgers import ALFA, BETA, HIT, Bank, bank, connect, giving_back, paym
 from support import uuid7
 
 from compliance.screening.holds import HoldState
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 from participants.audit.fsck import fsck
 from participants.ledger import store
 from participants.ledger.payment import Status

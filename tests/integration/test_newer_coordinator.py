@@ -23,7 +23,7 @@ from compliance.crypto.keys import unb64url
 from compliance.statements import CycleCut, TrustList
 from gateway.federation.http import answers
 from gateway.federation.http.client import RemoteProblem
-from gateway.federation.identity.trust import TrustError, TrustReason, TrustStore
+from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
 from gateway.federation.messages.settlement import Funding
 from tests.conftest import NewDatabase
 from tui import tables

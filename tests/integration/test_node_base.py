@@ -24,12 +24,12 @@ from support import Live
 
 from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Refusal, problem
 from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token
+from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem
 
 BIC = "BANKDEFF"
 ISSUER = "https://coordinator.example"

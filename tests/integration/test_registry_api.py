@@ -18,12 +18,12 @@ from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.log import events
 from gateway.federation.http.client import FederationClient, RemoteProblem
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
-from gateway.federation.identity.trust import TrustStore
+from gateway.federation.membership.documents import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.limits import BilateralLimitView, PrefundingView
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
 

@@ -12,7 +12,7 @@ import pytest
 from bank_ledgers import ALFA, payment
 from support import DATA
 
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import asyncpg_pool
 from participants.payments.screening import Screener
 

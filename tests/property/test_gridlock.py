@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netting.certificate import CertificateError, check
 from netting.gridlock import Mode, resolve
 from netting.gridlock import check as check_bound
 from netting.liquidity.branch import Branching
+from netting.liquidity.certificate import CertificateError, check
 from netting.liquidity.instance import Instance, instance_of
 from netting.queue import Aggregate, Limits, Payment, canonical_queue, due, link_groups
 

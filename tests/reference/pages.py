@@ -12,9 +12,9 @@ from typing import Any
 from compliance.crypto.dsse import EvidenceReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
-from compliance.cycle.carry import CarryReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
+from compliance.statements import CarryReason
 from compliance.verifier.documents import Finding
 from gateway import cli
 from gateway.agent.ledger import LedgerReason
@@ -22,11 +22,11 @@ from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
-from gateway.federation.http.problems import RefusalReason, ServiceReason
 from gateway.federation.identity.tokens import TokenReason
-from gateway.federation.identity.trust import TrustReason
 from gateway.federation.iso20022.reasons import MessageReason
+from gateway.federation.membership.trust import TrustReason
 from gateway.federation.money import AmountReason
+from gateway.federation.problems import RefusalReason, ServiceReason
 from netting.advice import AdviceReason
 from netting.default import DefaultReason
 from netting.loss_allocation.clearing_vector import ClearingReason

@@ -9,9 +9,9 @@ import pytest
 
 from compliance.statements import Bic, CurrencyCode, PaymentAmount, Sha256, Timestamp
 from gateway.federation.http.paging import Key, Page, encode_cursor, provide_page
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import InstitutionName
+from gateway.federation.membership.documents import InstitutionName
 from gateway.federation.messages.base import AccountCode, Uuid
+from gateway.federation.problems import Refusal
 
 GOOD: list[tuple[Any, str]] = [
     (Bic, "ALDRXXA0"),

@@ -15,9 +15,9 @@ import pytest
 from compliance.cycle import states
 from gateway.coordinator.registry import lifecycle
 from gateway.coordinator.rulebook import Rulebook, Slot, load
-from gateway.federation.http.problems import ServiceReason
 from gateway.federation.messages.base import WORDS
 from gateway.federation.messages.events import EventType
+from gateway.federation.problems import ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from participants.intake.files import CSV_FORMATS, JSON_LINES
 from participants.ledger import payment

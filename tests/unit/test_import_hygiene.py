@@ -56,8 +56,8 @@ def import_all(*packages: str) -> str:
             for module in (
                 "http.client",
                 "identity.tokens",
-                "identity.trust",
-                "http.problems",
+                "membership.trust",
+                "problems",
                 "money",
                 "settings",
                 "messages.cycles",

@@ -13,7 +13,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
 from compliance.cycle.liquidity import Choice, Lane, LiquidityRule, check_certificate, choose
 from compliance.statements import Flow, PositionStatement
-from netting.certificate import CertificateError
+from netting.liquidity.certificate import CertificateError
 
 OPTIMAL, FIFO = LiquidityRule(mode="optimal", work=1_000_000), LiquidityRule(mode="fifo", work=1_000_000)
 BANKS = tuple(f"{letter * 4}DEFF" for letter in "ABCDEFGHIJ")

@@ -10,7 +10,7 @@ from gateway.coordinator.registry.lifecycle import (
     next_status,
     require_complete,
 )
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 
 LEGAL = {
     ("applied", "approve"): "approved",

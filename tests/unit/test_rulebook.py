@@ -9,7 +9,7 @@ import pytest
 import gateway.coordinator
 from compliance.crypto import canonical
 from compliance.cycle.limits import Cap, Limits
-from gateway.coordinator.cycles.default_rule import NOBODY
+from gateway.coordinator.default_rule import NOBODY
 from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load, stored
 from netting.loss_allocation.waterfall import LayerKind, ShareRule
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from gateway.federation.http.problems import Refusal, RefusalReason
-from gateway.federation.http.strict_json import decode_strictly, read_strictly
+from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.strict_json import decode_strictly, read_strictly
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor, AnchorKey
-from gateway.federation.identity.trust import TrustError, TrustReason, TrustStore
+from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
 
 COORDINATOR = "CNCDXXC0"
 BANK = "BANKDEFF"

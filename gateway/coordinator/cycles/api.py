@@ -18,7 +18,6 @@ from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
-from gateway.federation.http.problems import Refusal, ServiceReason
 from gateway.federation.messages.attestation import Breaks, SenderCuts, StatementSubmission, StatementVerdicts
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -32,6 +31,7 @@ from gateway.federation.messages.cycles import (
 )
 from gateway.federation.messages.default import DefaultView
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
+from gateway.federation.problems import Refusal, ServiceReason
 
 CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]

@@ -25,8 +25,8 @@ from gateway.coordinator.cycles.tables import cycles, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.log import events
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 

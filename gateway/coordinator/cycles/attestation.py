@@ -38,8 +38,8 @@ from gateway.coordinator.cycles.submission import (
 from gateway.coordinator.cycles.tables import cycles, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
 from gateway.coordinator.log import events
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import ReceiverCut, SenderCuts, StatementSubmission
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 READ_BATCH_MAX = 8

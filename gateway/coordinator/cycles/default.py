@@ -12,7 +12,6 @@ from compliance.statements import NettingResult, PositionStatement
 from gateway.coordinator.cycles.approvals import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.default import (
     ChangeView,
     ClearedBankView,
@@ -25,6 +24,7 @@ from gateway.federation.messages.default import (
     UnwindView,
     WaterfallView,
 )
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 from netting.default import CurrencyDefault, DryRun, dry_run
 from netting.loss_allocation.clearing_vector import ClearingVector

@@ -13,8 +13,8 @@ from compliance.statements import Receipt
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.coordinator.cycles.tables import cycles, settlements
 from gateway.coordinator.registry import members
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import InstructionView
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 

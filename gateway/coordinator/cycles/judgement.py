@@ -10,8 +10,8 @@ from compliance.cycle.cuts import Bounds
 from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import StatementVerdict
+from gateway.federation.problems import Refusal
 
 Verdicts = tuple[StatementVerdict, ...]
 

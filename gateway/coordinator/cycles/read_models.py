@@ -20,7 +20,6 @@ from gateway.coordinator.cycles.tables import pairs, results, settlements, submi
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import AgreedPair
 from gateway.coordinator.registry import limits
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -34,6 +33,7 @@ from gateway.federation.messages.cycles import (
     Positions,
     PositionView,
 )
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 Standing = str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compliance.crypto.dsse import EvidenceError
-from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal, RefusalReason
 
 
 class CycleReason(RefusalReason):

@@ -19,7 +19,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from gateway.coordinator import clock
 from gateway.coordinator.rulebook import Rulebook
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 
 # How soon a turn that had to wait (an earlier cycle was still being settled, the database was away) is tried again.
 RETRY_S = 15.0

@@ -30,7 +30,7 @@ from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import trust_list
 from gateway.coordinator.rulebook import Rulebook, Slot
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 NEXT_SLOT_DAYS_MAX = 14

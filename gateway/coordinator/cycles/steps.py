@@ -16,14 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
 from compliance.cycle.approval import four_eyes_causes, needed_decision
-from compliance.cycle.carry import BY_NETTING, MENDABLE, CarryReason
+from compliance.cycle.carry_over import BY_NETTING, MENDABLE
 from compliance.cycle.checks import worst
 from compliance.cycle.cuts import pairs_taken_in
 from compliance.cycle.liquidity import is_bound
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
 from compliance.cycle.result import instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
-from compliance.statements import CarriedOver, NettingResult, SettlementFinality
+from compliance.statements import CarriedOver, CarryReason, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import figures, running_checks, settlement
 from gateway.coordinator.cycles.kernels import Kernels

@@ -18,7 +18,7 @@ from compliance.cycle.matching import PairKey
 from compliance.cycle.result import inconsistency
 from compliance.statements import CycleCut, PositionStatement, ScreeningStatement
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
-from gateway.federation.http.problems import Refusal
+from gateway.federation.problems import Refusal
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
 PAYMENT_MAX = 10**15 - 1

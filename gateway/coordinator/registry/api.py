@@ -18,10 +18,10 @@ from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import SettlementAccountChange
+from gateway.federation.membership.documents import SettlementAccountChange
 from gateway.federation.messages.limits import BilateralLimitChange, CapChange, PrefundingChange
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView, StatusChange
+from gateway.federation.problems import Refusal
 
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import StrEnum
 
-from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal, RefusalReason
 
 
 class Status(StrEnum):

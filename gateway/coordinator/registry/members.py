@@ -16,9 +16,9 @@ from compliance.crypto.keys import VerifyingKey
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.registry import limits
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import SettlementAccount
+from gateway.federation.membership.documents import SettlementAccount
 from gateway.federation.messages.participants import KeyView, ParticipantView
+from gateway.federation.problems import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

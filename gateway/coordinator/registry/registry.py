@@ -24,8 +24,7 @@ from gateway.coordinator.registry import limits, members, trust_list
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord
 from gateway.coordinator.rulebook import Rulebook, stored
-from gateway.federation.http.problems import Refusal
-from gateway.federation.identity.membership import (
+from gateway.federation.membership.documents import (
     APPLICATION_TYPE,
     KEY_CHANGE_TYPE,
     Application,
@@ -34,6 +33,7 @@ from gateway.federation.identity.membership import (
     SettlementAccount,
 )
 from gateway.federation.messages.participants import ParticipantView
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 # Who left keeps its place in the trust list, but changes nothing any more.

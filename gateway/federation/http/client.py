@@ -18,10 +18,10 @@ import stamina
 from msgspec import Struct
 
 from compliance.crypto.keys import Signer
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.identity.tokens import client_assertion
+from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.signers.key_store import KeyStore, open_keys
 from gateway.federation.signers.signing import signing
 

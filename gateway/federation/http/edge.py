@@ -10,7 +10,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 

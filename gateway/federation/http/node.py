@@ -21,9 +21,9 @@ from gateway.federation.http.edge import Authentication, Edge
 from gateway.federation.http.openapi import Exposed, Operations, openapi_config
 from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
-from gateway.federation.http.problems import Refusal, ServiceReason
-from gateway.federation.http.strict_json import read_strictly
 from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.strict_json import read_strictly
 from gateway.federation.telemetry import REGISTRY
 
 BODY_BYTES_MAX = 8 * 1024 * 1024

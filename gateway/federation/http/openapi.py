@@ -18,7 +18,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem
+from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Problem
 
 _JSON = "application/json"
 _REF_TEMPLATE = "#/components/schemas/{name}"

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from compliance.crypto.keys import b64url, unb64url
-from gateway.federation.http.problems import Refusal, ServiceReason
+from gateway.federation.problems import Refusal, ServiceReason
 
 LIMIT_MAX = 1_000
 LIMIT_DEFAULT = 100

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.crypto.dsse import EvidenceError
-from gateway.federation.http import correlation
+from gateway.federation import correlation
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
-from gateway.federation.http.problems import (
+from gateway.federation.problems import (
     PROBLEM_MEDIA_TYPE,
     Problem,
     ProblemError,

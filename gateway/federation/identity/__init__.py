@@ -1,1 +1,1 @@
-"""Who is speaking, and who belongs to the scheme."""
+"""Who is speaking: access tokens and client assertions."""

@@ -22,8 +22,8 @@ from jwt.algorithms import Algorithm
 from msgspec import Meta, Struct
 
 from compliance.crypto.keys import Signer, VerifyingKey, b64url, unb64url
-from gateway.federation.http.problems import Refusal, RefusalReason
-from gateway.federation.http.strict_json import read_strictly
+from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.strict_json import read_strictly
 
 TOKEN_BYTES_MAX = 8_192
 TOKEN_LIFETIME_MAX_S = 300

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal, RefusalReason
 
 
 class MessageReason(RefusalReason):

@@ -18,8 +18,8 @@ from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import Rulebook, stored
-from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import Cycle as CycleMessage
+from gateway.federation.problems import Refusal
 
 _COLUMNS = (
     "id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at, cut_off_at, deadline_at,"

@@ -10,9 +10,8 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from compliance.cycle.carry import CarryReason
 from compliance.cycle.matching import PairKey
-from compliance.statements import PositionStatement
+from compliance.statements import CarryReason, PositionStatement
 
 
 async def insert_pairs(

@@ -9,8 +9,8 @@ import msgspec
 from compliance.crypto import dsse
 from compliance.crypto.keys import Signer
 from compliance.statements import KeyUse
-from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.settings import NodeSettings
 from gateway.federation.signers.key_store import open_keys
 from gateway.federation.signers.signing import signing
