@@ -163,7 +163,7 @@ async def test_a_cursor_below_zero_counts_back_from_the_newest(
     url: str, engine: AsyncEngine, events_stored: int, after: int, viewer: str | None, expected: list[int], next_: int
 ) -> None:
     for _ in range(events_stored):
-        await append(engine, "to.alpha", audience=[ALPHA])
+        await append(engine, "cap.changed", bic=ALPHA)
     feed = EventFeed(engine, url)
     page = await feed.read(after=after, limit=10, wait_s=0, viewer=viewer)
     assert ([event.id for event in page.events], page.next) == (expected, next_)
@@ -171,7 +171,7 @@ async def test_a_cursor_below_zero_counts_back_from_the_newest(
     try:
         # Once the feed listens, it answers from memory and waits from the same place.
         waiting = asyncio.create_task(feed.read(after=-1, limit=10, wait_s=20, viewer=BRAVO))
-        await append(engine, "to.bravo", audience=[BRAVO])
+        await append(engine, "cap.changed", bic=BRAVO)
         assert [event.id for event in (await waiting).events] == [events_stored + 1]
     finally:
         await feed.stop()

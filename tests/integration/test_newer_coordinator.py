@@ -28,7 +28,7 @@ from tests.conftest import NewDatabase
 from tui import tables
 from tui.api import ConsoleApi
 from tui.feed import read
-from tui.model import steps
+from tui.progress import steps
 
 ADDED = {"added_later": {"since": "2.0"}}
 
