@@ -1,8 +1,12 @@
-# Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`.
+# Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`. Each installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# What is installed: what a run needs; with it, what tests and checks need; with it, the benchmarks' peers.
+RUN := $(VENV)/.installed
+TEST := $(VENV)/.installed-test
+BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench sim openapi reference lock clean
@@ -10,44 +14,56 @@ STAMP := $(VENV)/.installed
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(STAMP): requirements.lock pyproject.toml
+$(RUN): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m netting
-	@touch $(STAMP)
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
 
-demo: $(STAMP)  ## Run a whole clearing day on this machine (six banks, embedded PostgreSQL)
+$(TEST) $(BENCH): $(RUN)
+$(VENV)/.installed-%: requirements-%.lock
+	$(PIP) --require-hashes -r $<
+	@touch $@
+
+demo: $(RUN)  ## Run a whole clearing day on this machine (six banks, embedded PostgreSQL)
 	$(BIN)/concordat demo $(ARGS)
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
+test: $(TEST)  ## Run the tests
+	@$(BIN)/python -m netting
+	$(BIN)/pytest -q -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(STAMP)  ## Formatter, linter, strict types, import rules
+check: $(TEST)  ## Formatter, linter, strict types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)  ## Format and fix what can be fixed
+format: $(TEST)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## Run the benchmarks, each beside its peers
+bench: $(BENCH)  ## Run the benchmarks, each beside its peers; ARGS=--help lists them
+	@$(BIN)/python -m netting
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-sim: $(STAMP)  ## Run the seeded whole-federation simulation: make sim SEED=7
+sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7
 	CONCORDAT_SIM_SEED=$(SEED) $(BIN)/pytest -q tests/simulation $(ARGS)
 
-openapi: $(STAMP)  ## Rewrite the published descriptions of the HTTP APIs
+openapi: $(TEST)  ## Rewrite the published descriptions of the HTTP APIs
 	$(BIN)/python -m tests.contract
 
 reference: openapi  ## Rewrite the generated pages of docs/reference
 	$(BIN)/python -m tests.reference
 
-lock:  ## Rewrite requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock
+# The versions of a lock file stay as long as they may: delete the file to take newer ones.
+UV_LOCK := uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
-clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+lock:  ## Rewrite the lock files from pyproject.toml (needs uv)
+	$(UV_LOCK) pyproject.toml --group build -o requirements.lock
+	$(UV_LOCK) --group test -c requirements.lock -o requirements-test.lock
+	$(UV_LOCK) --group bench -c requirements.lock -c requirements-test.lock -o requirements-bench.lock
+
+clean:  ## Remove the virtual environment, caches and compiled kernels
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

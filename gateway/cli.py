@@ -13,7 +13,8 @@ from typing import Any
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+
+from gateway.federation.commands.group import Group
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ COMMANDS: dict[str, Source] = {
 }
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """Knows the names and one line of help of all sub-commands, and loads the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -60,7 +61,7 @@ def load(name: str) -> Any:
     """Import a sub-command and return it as a command."""
     module = importlib.import_module(COMMANDS[name].module)
     if hasattr(module, "register"):
-        alone = typer.Typer()
+        alone = typer.Typer(rich_markup_mode=None)
         # With a callback a Typer stays a group, even around a single command.
         alone.callback()(_nothing)
         module.register(alone)
@@ -77,6 +78,7 @@ app = typer.Typer(
     help="A federated clearing gateway: banks keep their ledgers, sign what they owe, net it and settle it.",
     cls=LazyGroup,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.callback()(_nothing)

@@ -5,24 +5,28 @@ Small instances of every kind are worked on; numba keeps what it compiled (`nett
 
 from __future__ import annotations
 
-import sys
-
-import numpy as np
-
-from netting import flow, zero_sum
-from netting.batch import Batch
-from netting.figures import bilateral, multilateral
-from netting.gridlock import resolve
-from netting.kernels.compile import load
-from netting.liquidity.branch import Branching
-from netting.liquidity.instance import instance_of
-from netting.loss_allocation import clearing_vector
-from netting.queue import Limits, Payment, canonical_queue
+from netting.kernels.compile import is_complete, load, mark_complete
 
 
 def main() -> None:
     """Compile every kernel that isn't yet, or is out of date."""
-    print("Compiling the netting kernels, once …", file=sys.stderr)  # noqa: T201
+    if not is_complete():
+        _use_every_kernel()
+        mark_complete()
+
+
+def _use_every_kernel() -> None:
+    import numpy as np
+
+    from netting import flow, zero_sum
+    from netting.batch import Batch
+    from netting.figures import bilateral, multilateral
+    from netting.gridlock import resolve
+    from netting.liquidity.branch import Branching
+    from netting.liquidity.instance import instance_of
+    from netting.loss_allocation import clearing_vector
+    from netting.queue import Limits, Payment, canonical_queue
+
     payments = [Payment(f"T{n}", f"B{n % 7}", f"B{(n * 3 + 1) % 11 + 7}", n * 7919 % 997 + 1) for n in range(200)]
     payments += [Payment(f"U{n}", f"B{n % 11 + 7}", f"B{n % 7}", n * 6007 % 991 + 1) for n in range(200)]
     limits = Limits(default_cap=300)

@@ -23,8 +23,16 @@ from gateway.federation.storage.postgres import EmbeddedServer, async_url, creat
 
 # A test's database needs no durability.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+LONGEST = ("simulation", "console", "integration", "contract", "property")
+"""Kinds of tests, in the order of the time that they take; all others are quick."""
 _numbers = count(1)
 _templates: dict[str, str] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest: a worker that begins one last keeps all others waiting."""
+    items.sort(key=lambda item: next((rank for rank, kind in enumerate(LONGEST) if kind in item.path.parts), 99))
 
 
 @pytest.fixture(scope="session")

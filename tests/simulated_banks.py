@@ -212,16 +212,16 @@ class Banks:
 
     def _verify(self, bank: Bank, cycle: str, envelopes: Sequence[Envelope]) -> None:
         keys = {self.coordinator.kid: self.coordinator}
-        found = [dsse.verify(envelope, SettlementInstruction, keys) for envelope in envelopes]
-        assert [(one.cycle, one.participant, one.currency) for one in found] == [
+        instructions = [dsse.verify(envelope, SettlementInstruction, keys) for envelope in envelopes]
+        assert [(i.cycle, i.participant, i.currency) for i in instructions] == [
             (cycle, bank.bic, currency) for currency in self.currencies
         ]
-        for one in found:
+        for instruction in instructions:
             others = [name for name in self.names if name != bank.bic]
-            assert [line.counterparty for line in one.lines] == others
-            receives = sum(self._amounts[other, bank.bic, one.currency] for other in others)
-            pays = sum(self._amounts[bank.bic, other, one.currency] for other in others)
-            assert int(one.net_minor) == receives - pays
+            assert [line.counterparty for line in instruction.lines] == others
+            receives = sum(self._amounts[name, bank.bic, instruction.currency] for name in others)
+            pays = sum(self._amounts[bank.bic, name, instruction.currency] for name in others)
+            assert int(instruction.net_minor) == receives - pays
 
     # --- documents
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from uuid import UUID
 
 from litestar import Litestar
+
+DATA = Path(os.environ.get("CONCORDAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
+"""The public data sets, which aren't part of the project. What needs one that isn't there is skipped and says so."""
 
 NewDatabase = Callable[..., Awaitable[str]]
 """The fixture `new_database`: the name of a package, or none, to the URL of a fresh database."""
@@ -18,9 +23,9 @@ Live = Callable[[Litestar | Callable[[str], Litestar]], str]
 
 def free_port() -> int:
     """Return a loopback port that is free now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port
 
 

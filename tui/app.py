@@ -185,7 +185,7 @@ class ConsoleApp(App[None]):
 
     def draw_freshness(self) -> None:
         if not self.is_running:
-            return  # A last message or tick comes in while the widgets are taken down.
+            return  # As in `draw`.
         banner = self.query_one(Banner)
         banner.show_freshness(*self.freshness.words(monotonic()))
         if self.caller is not None:
@@ -291,7 +291,7 @@ class ConsoleApp(App[None]):
     @on(TabbedContent.TabActivated)
     def _pane_shown(self) -> None:
         self.draw()
-        if self.screen is self.screen_stack[0] and not isinstance(self.focused, Input):
+        if self.is_running and self.screen is self.screen_stack[0] and not isinstance(self.focused, Input):
             self.pane_table.focus()
 
     def toggle_freeze(self) -> None:
@@ -303,8 +303,9 @@ class ConsoleApp(App[None]):
     # --- choosing a cycle --------------------------------------------------------------------------------
 
     @on(DataTable.RowHighlighted, "#t-cycles")
-    def _cycle_chosen(self) -> None:
-        table = self.query_one("#t-cycles", LiveTable)
+    def _cycle_chosen(self, event: DataTable.RowHighlighted) -> None:
+        table = event.data_table
+        assert isinstance(table, LiveTable)
         key = table.cursor_key
         if key is None or key == table.placed_key:
             return

@@ -87,6 +87,11 @@ def choose(statements: Mapping[Lane, tuple[str, PositionStatement]], limits: Lim
     return Choice(frozenset(settling), tuple(results), tuple(certificates))
 
 
+def is_bound(statements: Iterable[PositionStatement], limits: Limits) -> bool:
+    """Tell whether the limits don't let all of it settle, so that what does has to be chosen."""
+    return not _Bounds(limits.debits(), limits.between()).allow(statements)
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     value: int

@@ -10,13 +10,15 @@ from uuid import uuid4
 
 import typer
 
+from gateway.federation.commands.group import group
+
 if TYPE_CHECKING:
     from gateway.federation.http.client import FederationClient, MemberIdentity
     from gateway.federation.settings import NodeSettings
 
 T = TypeVar("T")
 
-app = typer.Typer(name="agent", help="The settlement agent: a simulated RTGS.", no_args_is_help=True)
+app = group("agent", "The settlement agent: a simulated RTGS.")
 
 DATABASE = "agent"
 _SUBJECT = typer.Option("--subject", help="Who of the agent's staff is asking.")

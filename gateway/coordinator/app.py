@@ -15,12 +15,15 @@ from gateway.coordinator.access import api as access_api
 from gateway.coordinator.access.oauth import TokenService
 from gateway.coordinator.cycles import api as cycles_api
 from gateway.coordinator.cycles.driver import Driver
+from gateway.coordinator.cycles.kernels import may_be_needed
 from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import HttpSettlementClient
 from gateway.coordinator.log import api as log_api
 from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.registry import api as registry_api
+from gateway.coordinator.registry import members
+from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
@@ -30,7 +33,7 @@ from gateway.federation.identity.membership import Application
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.settings import NodeSettings
 from gateway.federation.signers.signing import signing
-from gateway.federation.storage.database import check_schema, create_engine
+from gateway.federation.storage.database import check_schema, create_engine, transaction
 
 PACKAGE = "gateway.coordinator"
 
@@ -105,6 +108,9 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     async def start(app: Litestar) -> None:
         await check_schema(core.engine, PACKAGE)
         await core.register_itself(name)
+        async with transaction(core.engine) as conn:
+            if may_be_needed(len(await members.participants(conn, Status.ACTIVE))):
+                cycles.kernels.start()
         feed.start(app.state.stopping)
         driver.start()
         schedule.start()
@@ -112,6 +118,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     async def stop(_: Litestar) -> None:
         schedule.stop()
         await driver.stop()
+        await cycles.kernels.stop()
         await feed.stop()
         await to_agent.close()
         await core.engine.dispose()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from gateway.federation.commands.group import group
+
 if TYPE_CHECKING:
     from gateway.coordinator.app import CoordinatorCore
     from gateway.coordinator.rulebook import Rulebook
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(name="coordinator", help="The clearing house.", no_args_is_help=True)
+app = group("coordinator", "The clearing house.")
 
 DATABASE = "coordinator"
 # Who acts when a command is given at the coordinator's own machine, in the events that it leaves.

@@ -15,7 +15,7 @@ from gateway.demo.federation import Federation, Institution
 from gateway.demo.plan import Plan
 from gateway.demo.processes import ProcessError
 from gateway.demo.report import BankReport, DayReport
-from participants.api.views import LaneView
+from participants.api.messages import LaneView
 
 Lane = tuple[str, str, str]
 
@@ -25,15 +25,15 @@ async def read_books(federation: Federation, plan: Plan, report: DayReport, retu
     lanes: dict[str, dict[Lane, LaneView]] = {}
     for bic, bank in federation.banks.items():
         desk = federation.desks[bic]
-        found = await desk.lanes()
-        lanes[bic] = {(lane.sender, lane.receiver, lane.currency): lane for lane in found}
+        own_lanes = await desk.lanes()
+        lanes[bic] = {(lane.sender, lane.receiver, lane.currency): lane for lane in own_lanes}
         nostro = {account.currency: int(account.balance_minor) for account in await desk.accounts("nostro")}
         report.banks.append(
             BankReport(
                 bic=bic,
                 name=bank.name,
-                sent=sum(lane.last_sequence for lane in found if lane.sender == bic),
-                received=sum(lane.last_sequence for lane in found if lane.receiver == bic),
+                sent=sum(lane.last_sequence for lane in own_lanes if lane.sender == bic),
+                received=sum(lane.last_sequence for lane in own_lanes if lane.receiver == bic),
                 returned=returned.get(bic, 0),
                 proven=False,
                 nostro=nostro,
@@ -47,13 +47,15 @@ async def read_books(federation: Federation, plan: Plan, report: DayReport, retu
         (f"each of {total:,} payments was sent, and accepted once: nothing is lost, nothing is double", arrived)
     )
     report.proofs.append(("sender and receiver count the same on every lane", _same_on_both_sides(lanes)))
-    settled = all(lane.last_sequence == lane.settled_sequence for known in lanes.values() for lane in known.values())
-    report.proofs.append(("every accepted payment is settled", settled))
+    nothing_open = all(
+        lane.last_sequence == lane.settled_sequence for own_lanes in lanes.values() for lane in own_lanes.values()
+    )
+    report.proofs.append(("every accepted payment is settled", nothing_open))
 
 
 def _same_on_both_sides(lanes: Mapping[str, Mapping[Lane, LaneView]]) -> bool:
-    for known in lanes.values():
-        for key, lane in known.items():
+    for own_lanes in lanes.values():
+        for key, lane in own_lanes.items():
             sender, receiver, _ = key
             if lanes[sender].get(key) != lane or lanes[receiver].get(key) != lane:
                 return False
@@ -91,18 +93,19 @@ async def prove(federation: Federation, report: DayReport, exports: list[Path]) 
             for path in exports
         },
     }
-    found = dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
+    outcomes = dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
     for bic, bank in banks.items():
-        bank.proven = found[bic]
-    report.proofs.append((f"{len(banks)} bank ledgers recomputed from their journals: balanced", all_of(found, banks)))
-    report.proofs.append(("the settlement agent's ledger recomputed from its journal: balanced", found["agent"]))
-    report.proofs.append(("the coordinator's event log is whole", found["coordinator"]))
+        bank.proven = outcomes[bic]
+    report.proofs.append(
+        (f"{len(banks)} bank ledgers recomputed from their journals: balanced", _all_hold(outcomes, banks))
+    )
+    report.proofs.append(("the settlement agent's ledger recomputed from its journal: balanced", outcomes["agent"]))
+    report.proofs.append(("the coordinator's event log is whole", outcomes["coordinator"]))
     names = [path.name for path in exports]
     report.proofs.append(
-        (f"{len(names)} audit exports verified offline, from signatures to netting", all_of(found, names))
+        (f"{len(names)} audit exports verified offline, from signatures to netting", _all_hold(outcomes, names))
     )
 
 
-def all_of(found: Mapping[str, bool], names: Iterable[str]) -> bool:
-    """Tell whether each of the named checks holds."""
-    return all(found[name] for name in names)
+def _all_hold(outcomes: Mapping[str, bool], names: Iterable[str]) -> bool:
+    return all(outcomes[name] for name in names)

@@ -101,10 +101,10 @@ class Day:
                 f"netted: {format_minor(gross, line.currency)} {line.currency} gross become "
                 f"{format_minor(settlement, line.currency)} to settle, {saved // 10} % saved"
             )
-        taken = await self._move_liquidity(result) if number == self.incidents.short else None
+        withdrawal = await self._move_liquidity(result) if number == self.incidents.short else None
         await self._approve(cycle)
-        if taken is not None:
-            await self._top_up(cycle, *taken)
+        if withdrawal is not None:
+            await self._top_up(cycle, *withdrawal)
         progress = await self._until(cycle, ENDED)
         await self._record(progress, result)
         if number == self.incidents.broken:
@@ -213,11 +213,11 @@ class Day:
             return
         pair = _pair(payment)
 
-        async def seen() -> bool:
+        async def is_broken() -> bool:
             breaks = (await self.federation.alice.breaks(cycle)).breaks
             return any((b.pair, b.currency, b.kind) == (pair, payment.currency, "different") for b in breaks)
 
-        await self._wait(seen, lambda: f"the coordinator sees no break between {' and '.join(pair)}")
+        await self._wait(is_broken, lambda: f"the coordinator sees no break between {' and '.join(pair)}")
         self.tell(
             f"[yellow]break[/] between {' and '.join(pair)} in {payment.currency}: they state different positions"
         )
@@ -352,8 +352,8 @@ async def _either(event: asyncio.Event, jobs: Iterable[asyncio.Task[None]]) -> N
     waiting: set[asyncio.Task[Any]] = {waiter, *jobs}
     try:
         while waiter in waiting and len(waiting) > 1:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
                 task.result()
     finally:
         waiter.cancel()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from participants.intake.intake import order_of
+
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
@@ -26,7 +28,7 @@ from gateway.federation.messages.limits import CapChange
 from gateway.federation.messages.participants import StatusChange
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
-from participants.api.views import (
+from participants.api.messages import (
     AccountPage,
     AccountView,
     CycleView,
@@ -36,7 +38,6 @@ from participants.api.views import (
     OrderResults,
     PaymentView,
 )
-from participants.intake.command import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
 
@@ -53,11 +54,11 @@ class DayFailedError(RuntimeError):
     """The day didn't go as it must: what was expected, and what was found."""
 
 
-class AnsweredNoError(DayFailedError):
-    """A request that was refused: who refused what, and why."""
+class RequestRefusedError(DayFailedError):
+    """A request that was refused: who refused it, and why."""
 
-    def __init__(self, what: str, problem: RemoteProblem) -> None:
-        super().__init__(f"{what} was refused: {problem}")
+    def __init__(self, request: str, problem: RemoteProblem) -> None:
+        super().__init__(f"{request} was refused: {problem}")
         self.status = problem.status
 
 
@@ -94,7 +95,7 @@ class Person:
                     raise
             except RemoteProblem as problem:
                 if problem.status != 503 or time.monotonic() > give_up_at:
-                    raise AnsweredNoError(f"{method} {path} at {self.bic}", problem) from problem
+                    raise RequestRefusedError(f"{method} {path} at {self.bic}", problem) from problem
             else:
                 return answer.content
             await asyncio.sleep(RETRY_S)
@@ -177,12 +178,12 @@ class AgentDesk(Staff):
     async def fund(self, participant: str, currency: str, amount_minor: int) -> None:
         """Move central money to an account, or back when negative, in as many fundings as it takes."""
         sign = 1 if amount_minor > 0 else -1
-        left = abs(amount_minor)
-        while left:
-            part = min(left, FUNDING_MAX)
+        remaining = abs(amount_minor)
+        while remaining:
+            part = min(remaining, FUNDING_MAX)
             funding = Funding(id=str(uuid.uuid4()), currency=currency, amount_minor=str(sign * part))
             await self.ask_raw("POST", f"/accounts/{participant}/funding", json=funding)
-            left -= part
+            remaining -= part
 
     async def balances(self, participant: str) -> dict[str, int]:
         accounts = await self.ask("GET", f"/accounts/{participant}", tuple[SettlementAccountView, ...])
@@ -210,7 +211,7 @@ class Operator(Person):
         """Return the id of the cycle that is open, and open one if there is none."""
         try:
             cycle = await self.ask("GET", "/cycles/current", Cycle)
-        except AnsweredNoError as refused:
+        except RequestRefusedError as refused:
             if refused.status != 404:
                 raise
             cycle = await self.ask("POST", "/cycles", Cycle, json=OpenCycle())

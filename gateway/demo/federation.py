@@ -137,7 +137,7 @@ class Federation:
         tell(f"PostgreSQL runs, with a database of its own for each of {len(self.institutions)} institutions")
         write_rulebook(self.rulebook, self.plan.currencies, self.pace)
         write_sanctions_list(self.sanctions)
-        await self._found()
+        await self._set_up_coordinator()
         tell("keys are made, the trust anchor is handed out, the clearing house is founded")
         await self._start(self.coordinator)
         await self._register()
@@ -148,7 +148,7 @@ class Federation:
         accounts = sum(map(len, self.plan.accounts.values()))
         tell(f"{accounts:,} customer accounts are open, settlement accounts funded, a sanctions list imported")
 
-    async def _found(self) -> None:
+    async def _set_up_coordinator(self) -> None:
         """Make every institution's keys and enter in the coordinator's registry what doesn't come over HTTP."""
         applications = [
             self.command(bank, "participant", "init", "--name", bank.name, "--agent", AGENT_BIC,

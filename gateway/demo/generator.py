@@ -23,7 +23,7 @@ from decimal import Decimal, localcontext
 from itertools import accumulate
 from typing import Generic, TypeVar
 
-from gateway.demo.names import GIVEN, SUBJECTS, SURNAMES, TRADES
+from gateway.demo.names import FIRST_NAMES, SUBJECTS, SURNAMES, TRADES
 from gateway.federation.money import EXPONENTS
 from participants.intake.rows import AMOUNT_MINOR_MAX, PaymentRow
 
@@ -138,7 +138,7 @@ def _customers(bank: str, size: int, rng: random.Random) -> _Choice[Customer]:
     people = []
     for rank in range(count):
         surname = rng.choice(SURNAMES)
-        name = f"{surname} {rng.choice(TRADES)}" if rank % 4 == 0 else f"{rng.choice(GIVEN)} {surname}"
+        name = f"{surname} {rng.choice(TRADES)}" if rank % 4 == 0 else f"{rng.choice(FIRST_NAMES)} {surname}"
         people.append((Customer(f"{bank[:4]}-{rank + 1:05d}", name), 10_000 // (rank + 3)))
     return _Choice(people)
 

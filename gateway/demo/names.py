@@ -1,6 +1,6 @@
 """Names for invented customers: given names and surnames common in Europe, and words for small firms."""
 
-_GIVEN = (
+_FIRST_NAMES = (
     "Ada Adrien Agnes Aino Aleksander Alice Amélie Andrea Andrei Anneke Anton Astrid Beatriz Bence Björn Bruno Camille "
     "Carla Chiara Christos Clara Daan Dagmar Daniela Dario David Diego Dorota Edith Elena Elias Emil Emma Enzo Eva "
     "Femke Filip Fiona Florian Frida Gabriel Greta Gustav Hana Hanna Helena Henrik Hugo Ida Ignacio Ines Ingrid Ivan "
@@ -59,7 +59,7 @@ BANKS = (
 )
 """Invented institutions: XX is no country, and a 0 in the eighth place marks a test BIC (ISO 9362)."""
 
-GIVEN, SURNAMES, TRADES = (tuple(words.split()) for words in (_GIVEN, _SURNAMES, _TRADES))
+FIRST_NAMES, SURNAMES, TRADES = (tuple(words.split()) for words in (_FIRST_NAMES, _SURNAMES, _TRADES))
 
 LISTED = (
     ("Boris Quillfeather", "individual", ("Borys Quilfether", "The Quill")),

@@ -140,7 +140,7 @@ class Supervisor:
 
 def run(*arguments: str, environ: Mapping[str, str], log: Path) -> str:
     """Run a `concordat` command to its end and return what it printed. Raises ProcessError if it fails."""
-    done = subprocess.run(
+    process = subprocess.run(
         command(*arguments),
         env=environment(environ),
         stdin=subprocess.DEVNULL,
@@ -150,11 +150,11 @@ def run(*arguments: str, environ: Mapping[str, str], log: Path) -> str:
         check=False,
     )
     with log.open("a") as out:
-        out.write(f"$ concordat {' '.join(arguments)}\n{done.stdout}{done.stderr}")
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-LOG_TAIL_BYTES:]
-        raise ProcessError(f"concordat {' '.join(arguments)} ended with code {done.returncode}:\n{said}")
-    return done.stdout
+        out.write(f"$ concordat {' '.join(arguments)}\n{process.stdout}{process.stderr}")
+    if process.returncode != 0:
+        output = (process.stderr or process.stdout).strip()[-LOG_TAIL_BYTES:]
+        raise ProcessError(f"concordat {' '.join(arguments)} ended with code {process.returncode}:\n{output}")
+    return process.stdout
 
 
 def command(*arguments: str) -> list[str]:

@@ -68,7 +68,7 @@ class BankReport:
 
 @dataclass(slots=True)
 class DayReport:
-    """Everything the day has to show. `proofs` are (what, holds)."""
+    """Everything the day has to show. `proofs` are (claim, whether it holds)."""
 
     cycles: list[CycleReport] = field(default_factory=list)
     breaks: list[BreakReport] = field(default_factory=list)
@@ -77,12 +77,12 @@ class DayReport:
 
     def failures(self) -> list[str]:
         """Return what doesn't hold; the day is good when there is nothing."""
-        found = [f"cycle {cycle.id} ended {cycle.state}" for cycle in self.cycles if cycle.state != "final"]
-        found += [f"{bank.bic}: the ledger isn't proven" for bank in self.banks if not bank.proven]
-        found += [f"{bank.bic}: nostro and account at the agent differ" for bank in self.banks if not bank.agrees]
-        found += [f"the break of {item.cycle} wasn't settled" for item in self.breaks if item.ended_in is None]
-        found += [what for what, holds in self.proofs if not holds]
-        return found
+        failures = [f"cycle {cycle.id} ended {cycle.state}" for cycle in self.cycles if cycle.state != "final"]
+        failures += [f"{bank.bic}: the ledger isn't proven" for bank in self.banks if not bank.proven]
+        failures += [f"{bank.bic}: nostro and account at the agent differ" for bank in self.banks if not bank.agrees]
+        failures += [f"the break of {item.cycle} wasn't settled" for item in self.breaks if item.ended_in is None]
+        failures += [claim for claim, holds in self.proofs if not holds]
+        return failures
 
 
 def show(report: DayReport, console: Console) -> None:
@@ -93,8 +93,8 @@ def show(report: DayReport, console: Console) -> None:
     if report.breaks:
         console.print(_breaks(report.breaks))
     console.print(_banks(report.banks))
-    for what, holds in report.proofs:
-        console.print(_mark(holds), what)
+    for claim, holds in report.proofs:
+        console.print(_mark(holds), claim)
     failures = report.failures()
     console.print()
     if failures:

@@ -96,8 +96,8 @@ def _introduce(plan: Plan, options: DemoOptions, directory: Path, console: Conso
         console.print("  amounts with more decimals than their currency has are rounded, half to even", highlight=False)
     for reason, count in plan.refused.items():
         example = next((row for row in plan.refused_first if row.reason == reason), None)
-        said = f": line {example.line}, {example.detail}" if example else ""
-        console.print(f"  [yellow]{count:,} rows not taken, {reason}[/]{said}", highlight=False)
+        detail = f": line {example.line}, {example.detail}" if example else ""
+        console.print(f"  [yellow]{count:,} rows not taken, {reason}[/]{detail}", highlight=False)
     console.print(f"[dim]work directory {directory}[/]", highlight=False)
 
 
@@ -127,12 +127,12 @@ def _cancel_on_signals(console: Console) -> None:
     """Let Ctrl-C, SIGTERM and SIGHUP end the day once, so that every process is stopped in order."""
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
-    asked = False
+    is_stopping = False
 
     def stop() -> None:
-        nonlocal asked
-        if not asked and task is not None:
-            asked = True
+        nonlocal is_stopping
+        if not is_stopping and task is not None:
+            is_stopping = True
             console.print("stopping every process …")
             task.cancel()
 

@@ -6,9 +6,9 @@ Python's integers, which can't overflow, and nothing has to be loaded or compile
 instance too. Both take the same steps, so they give the same numbers.
 
 A kernel module begins with `kernel, ints = toolchain(__name__)`, takes the kernels of other modules from
-`beside(__name__, other)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the numbers
-of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing to
-calculate with: compiled, the difference of two of them has no sign either.
+`beside(__name__, neighbour)`, and is imported in the wanted way by `load`. `numbers(__name__)` makes vectors of the
+numbers of nodes and arcs, of 32 bits without a sign: half as much to read. Such numbers are places to look at, nothing
+to calculate with: compiled, the difference of two of them has no sign either.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -31,6 +33,9 @@ COUNT_MAX = 2**30
 """Below this four times the number of a node or an arc fits in 32 bits."""
 
 _INTERPRETED = " (interpreted)"
+_COMPLETE = "complete"
+
+_log = logging.getLogger("netting")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
@@ -42,10 +47,10 @@ def load(name: str, *, compiled: bool) -> ModuleType:
         return importlib.import_module(name)
     alias = name + _INTERPRETED
     if alias not in sys.modules:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
+        source = importlib.util.find_spec(name)
+        if source is None or source.origin is None:
             raise ImportError(name)
-        spec = importlib.util.spec_from_file_location(alias, found.origin)
+        spec = importlib.util.spec_from_file_location(alias, source.origin)
         if spec is None or spec.loader is None:
             raise ImportError(name)
         module = importlib.util.module_from_spec(spec)
@@ -64,9 +69,9 @@ def numbers(name: str) -> Callable[[int], Any]:
     return _zeros if name.endswith(_INTERPRETED) else _compiled_zeros("uint32")
 
 
-def beside(name: str, other: str) -> ModuleType:
-    """Return the kernel module `other` in the way that the kernel module `name` is loaded."""
-    return load(other, compiled=not name.endswith(_INTERPRETED))
+def beside(name: str, neighbour: str) -> ModuleType:
+    """Return the kernel module `neighbour` in the way that the kernel module `name` is loaded."""
+    return load(neighbour, compiled=not name.endswith(_INTERPRETED))
 
 
 def vector(values: Iterable[int], *, compiled: bool) -> Any:
@@ -101,19 +106,53 @@ def _njit(function: _Function) -> _Function:
 
 @cache
 def _numba() -> Any:
-    """Return numba, with a directory for compiled kernels that changes when any kernel does.
+    """Return numba, told where compiled kernels are kept."""
+    import numba
+    from numba.core import event
+
+    numba.config.CACHE_DIR = str(directory())  # type: ignore[attr-defined]
+
+    class Compiling(event.Listener):
+        """Hears of each kernel that isn't kept yet."""
+
+        def on_start(self, _: Any) -> None:
+            _announce()
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    event.register("numba:compile", Compiling())  # type: ignore[no-untyped-call]
+    return numba
+
+
+@cache
+def _announce() -> None:
+    _log.warning("Compiling the netting kernels, once for this machine: it may take a minute or two.")
+
+
+@cache
+def directory() -> Path:
+    """Return the directory of the compiled kernels: another one when any kernel, numba or Python changes.
 
     A compiled kernel contains the kernels that it calls, but numba looks only at its own file to tell whether it is
     still good.
     """
-    import numba
-
     here = Path(__file__).parent
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {metadata.version('numba')}".encode())
     for source in sorted(here.glob("*.py")):
         digest.update(source.read_bytes())
-    numba.config.CACHE_DIR = str(_cache(here) / f"kernels-{digest.hexdigest()[:16]}")  # type: ignore[attr-defined]
-    return numba
+    return _cache(here) / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def is_complete() -> bool:
+    """Tell whether every kernel is compiled and kept: then none has to be waited for."""
+    return (directory() / _COMPLETE).exists()
+
+
+def mark_complete() -> None:
+    """Note that every kernel is compiled and kept."""
+    directory().mkdir(parents=True, exist_ok=True)
+    (directory() / _COMPLETE).touch()
 
 
 def _cache(here: Path) -> Path:

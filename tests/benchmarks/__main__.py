@@ -2,38 +2,94 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.rows import SKIPPED, Row
 
-def main(names: list[str]) -> None:
-    """Run `bench_*.py` modules of this directory: each has `run()`, which returns its rows."""
+RAN, NOT_ALL_RAN = 0, 1
+"""Exit codes; argparse ends with 2 for a name that it doesn't know."""
+
+SETTINGS = """\
+settings (environment variables):
+  CONCORDAT_DATA           the directory of the public data sets that some rows need (../shared/data)
+  CONCORDAT_BENCH_SEEDS    how many seeds gridlock draws its queues from (1)
+  CONCORDAT_BENCH_HIGHS_S  how many seconds HiGHS gets on each of them (30 or 60)
+
+What can't be measured here is a row that says why. Exit code 1: a benchmark that was named, or all, couldn't run.
+"""
+PREFIX = "bench_"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmarks that are named, or all, and return the exit code."""
+    benches = {
+        module.name.removeprefix(PREFIX): f"tests.benchmarks.{module.name}"
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if module.name.startswith(PREFIX)
+    }
+    names = _parser(sorted(benches)).parse_args(arguments).names
     console = Console()
-    found = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name.startswith("bench_"))
-    for name in found:
-        if names and name.removeprefix("bench_") not in names:
-            continue
-        module = importlib.import_module(f"tests.benchmarks.{name}")
-        table = Table(title=(module.__doc__ or name).splitlines()[0])
-        for column in ("what", "ours", "peer", "ratio", "peer is", "note"):
-            table.add_column(column, justify="right" if column in ("ours", "peer", "ratio") else "left")
-        for row in module.run():
-            ours, peer = row["ours"], row["peer"]
-            table.add_row(
-                row["what"],
-                ours if isinstance(ours, str) else f"{ours:,.1f} {row['unit']}",
-                f"{peer:,.1f}" if peer else "",
-                f"{ours / peer:.2f}" if peer else "",
-                row["peer_name"],
-                row["note"],
-            )
-        console.print(table)
+    skipped = []
+    for name in names or sorted(benches):
+        module = importlib.import_module(benches[name])
+        rows = module.run()
+        if all(row["ours"] == SKIPPED for row in rows):
+            skipped.append(name)
+            console.print(f"{name} is skipped: {'; '.join(row['note'] for row in rows)}\n", soft_wrap=True)
+        else:
+            console.print(_table(_title(module.__doc__), rows))
+    return NOT_ALL_RAN if set(skipped) & set(names) or len(skipped) == len(benches) else RAN
+
+
+def _parser(names: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='make bench ARGS="…"',
+        description=_title(__doc__),
+        epilog=SETTINGS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Not `choices=`, which refuses to be given no name at all.
+    parser.add_argument("names", nargs="*", type=_one_of(names), metavar="NAME", help=", ".join(names))
+    return parser
+
+
+def _one_of(names: list[str]) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"no benchmark {text!r}; there are {', '.join(names)}")
+        return text
+
+    return name
+
+
+def _title(text: str | None) -> str:
+    return (text or "").splitlines()[0]
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title)
+    for column in ("what", "ours", "peer", "ratio", "peer is", "note"):
+        table.add_column(column, justify="right" if column in ("ours", "peer", "ratio") else "left")
+    for row in rows:
+        ours, peer = row["ours"], row["peer"]
+        table.add_row(
+            row["what"],
+            ours if isinstance(ours, str) else f"{ours:,.1f} {row['unit']}",
+            f"{peer:,.1f}" if peer else "",
+            f"{ours / peer:.2f}" if peer else "",
+            row["peer_name"],
+            row["note"],
+        )
+    return table
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

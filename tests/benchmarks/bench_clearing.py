@@ -14,20 +14,18 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
 
 import numpy as np
 
 from netting import flow
 from tests.benchmarks.networks import Network, core_periphery
+from tests.benchmarks.rows import Row
 
 SIZES = ((1_000, 50_000, 9), (10_000, 1_000_000, 5), (100_000, 1_000_000, 2))
 """Banks, pairs with an obligation, turns."""
 
 SEED = 1
 SIGMA = 2.0
-
-Row = dict[str, Any]
 
 
 def run() -> list[Row]:

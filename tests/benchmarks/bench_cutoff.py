@@ -50,6 +50,7 @@ from gateway.federation.messages.events import Event, Events
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
+from tests.benchmarks.rows import Row
 from tests.simulated_banks import Banks, Bodies, Connection
 from tests.support import free_port
 
@@ -57,8 +58,6 @@ COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
 PAYMENTS = 25
 CYCLES = 3
 STEPS = ("cycle.cut_off", "cycle.attesting", "cycle.matched", "cycle.instructed")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 A row's number is the value that settles, as a share of the bound that our certificate proves; HiGHS's value is a
 share of the same bound. HiGHS runs in a process of its own, and its answer counts only as far as it keeps the limits
-in whole numbers. Queues are drawn by `tests.benchmarks.networks` (core and periphery, lognormal values). Set
-CONCORDAT_BENCH_SEEDS for more seeds than the first, CONCORDAT_BENCH_HIGHS_S to give HiGHS another time, and
-CONCORDAT_DATA to the folder of `payments/`, where the AMLSim file is, to resolve that too.
+in whole numbers. Queues are drawn by `tests.benchmarks.networks` (core and periphery, lognormal values). The
+transfers of the AMLSim data are resolved too where `CONCORDAT_DATA` has them; CONCORDAT_BENCH_SEEDS asks for more seeds
+than the first, and CONCORDAT_BENCH_HIGHS_S gives HiGHS another time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import numpy as np
 
 from netting.gridlock import WORK, Resolution, resolve
 from netting.queue import Limits, Payment
-from tests.benchmarks.networks import DATA, Network, amlsim, core_periphery
-
-Row = dict[str, Any]
+from tests.benchmarks.networks import AMLSIM, Network, amlsim, core_periphery
+from tests.benchmarks.rows import Row, skipped
 
 CASES = (
     # banks, payments, sigma, liquidity, seconds for HiGHS
@@ -49,15 +48,20 @@ def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; shares of the certified bound, in %."""
     resolve(*_queue(_network((20, 200, 1.0, 0.02), 1)), work=1)  # loads what is compiled
     rows = [_race(case, seed) for case in CASES for seed in range(1, SEEDS + 1)]
-    given = [_race(case, 0) for case in AMLSIM_CASES if os.environ.get(DATA)]
-    return [*rows, *given, _cycle()]
+    return [*rows, *_amlsim(), _cycle()]
+
+
+def _amlsim() -> list[Row]:
+    if not AMLSIM.is_file():
+        return [skipped("AMLSim", f"there is no {AMLSIM}: set CONCORDAT_DATA")]
+    return [_race(case, 0) for case in AMLSIM_CASES]
 
 
 def _network(case: tuple[Any, ...], seed: int) -> Network:
     """Return the network of a case: without a number of payments that of the AMLSim data."""
     banks, payments, sigma, liquidity = case[:4]
-    if payments is None and (found := amlsim(banks, liquidity=liquidity)):
-        return found
+    if payments is None:
+        return amlsim(banks, liquidity=liquidity)
     return core_periphery(banks, payments, seed=seed, sigma=sigma, liquidity=liquidity)
 
 

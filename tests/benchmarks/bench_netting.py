@@ -21,6 +21,7 @@ import polars as pl
 
 from netting import figures
 from netting.batch import Batch
+from tests.benchmarks.rows import Row
 
 OBLIGATIONS = 10_000_000
 SIZES = ((8, 1_000), (4, 10_000))
@@ -28,8 +29,6 @@ SIZES = ((8, 1_000), (4, 10_000))
 
 TURNS = 5
 SEED = 20
-
-Row = dict[str, Any]
 
 
 def run() -> list[Row]:

@@ -30,11 +30,11 @@ from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import EmbeddedServer, create_database
 from tests.benchmarks import load
+from tests.benchmarks.rows import Row
 from tests.support import free_port, uuid7
 
 BANK, OTHERS = "BENCDEFF", ("AAAADEFF", "CCCCDEFF", "DDDDDEFF", "EEEEDEFF")
 ACCOUNTS = 10_000
-Row = dict[str, Any]
 
 
 def run(*, singles: int = 40_000, batched: int = 120_000) -> list[Row]:

@@ -1,6 +1,6 @@
 """Screening: a name against all listed names, beside rapidfuzz over the whole list in the same run.
 
-Reads the published lists of ../shared/data; without them there is nothing to measure and `run` returns no rows.
+Reads the published lists of `CONCORDAT_DATA`; without them there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import csv
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rapidfuzz import fuzz, process
@@ -18,21 +16,24 @@ from rapidfuzz import fuzz, process
 from compliance.screening.lists import SanctionsList, read_list
 from compliance.screening.matcher import Matcher
 from compliance.screening.names import normalise
+from tests.benchmarks.rows import Row, skipped
+from tests.support import DATA
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+OFAC = DATA / "sanctions/ofac_2026-08/ofac-sdn.csv"
+UN = DATA / "sanctions/un/UN_consolidated_2026-02-27.xml"
+PAIRS = DATA / "name_pairs/ofac_aka_pairs.csv"
 AT = "2026-08-22T08:00:00Z"
 SEED = 42
 QUERIES = 2_000
 BRUTE_FORCE_QUERIES = 100
 THRESHOLDS = (80, 85, 90)
 
-Row = dict[str, Any]
-
 
 def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better in microseconds."""
-    if not DATA.is_dir():
-        return []
+    for path in (OFAC, UN, PAIRS):
+        if not path.is_file():
+            return [skipped("screening", f"there is no {path}: set CONCORDAT_DATA")]
     lists = _lists()
     matcher = Matcher(lists)
     queries = _strangers(lists)
@@ -69,9 +70,10 @@ def run() -> list[Row]:
 
 
 def _lists() -> list[SanctionsList]:
-    ofac = (DATA / "sanctions/ofac_2026-08/ofac-sdn.csv").read_bytes()
-    un = (DATA / "sanctions/un/UN_consolidated_2026-02-27.xml").read_bytes()
-    return [read_list("OFAC SDN", ofac, imported_at=AT), read_list("UN", un, imported_at=AT)]
+    return [
+        read_list("OFAC SDN", OFAC.read_bytes(), imported_at=AT),
+        read_list("UN", UN.read_bytes(), imported_at=AT),
+    ]
 
 
 def _strangers(lists: list[SanctionsList]) -> list[str]:
@@ -86,7 +88,7 @@ def _strangers(lists: list[SanctionsList]) -> list[str]:
 
 def _thresholds() -> list[Row]:
     """Return what each threshold finds of the alias pairs and how many hard negatives it alarms on."""
-    with (DATA / "name_pairs/ofac_aka_pairs.csv").open(newline="", encoding="utf-8") as source:
+    with PAIRS.open(newline="", encoding="utf-8") as source:
         pairs = [(row["is_match"] == "true", row["name1"], row["name2"]) for row in csv.DictReader(source)]
     scores = [(match, fuzz.ratio(normalise(one), normalise(other))) for match, one, other in pairs]
     rows: list[Row] = []

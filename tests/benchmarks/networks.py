@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.support import DATA
+
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-DATA = "CONCORDAT_DATA"
-"""Names the directory of public payment data sets, where there is one."""
-
-AMLSIM = "amlsim_20k_accounts_transactions.csv.gz"
+AMLSIM = DATA / "payments" / "amlsim_20k_accounts_transactions.csv.gz"
 
 
 @dataclass(frozen=True)
@@ -78,15 +75,12 @@ def core_periphery(
     return Network(banks, debtors, creditors, amounts, _share(banks, debtors, amounts, liquidity))
 
 
-def amlsim(banks: int, *, liquidity: float = 0.0) -> Network | None:
-    """Return the transfers of the AMLSim data set, its accounts dealt out to so many banks; None without the data.
+def amlsim(banks: int, *, liquidity: float = 0.0) -> Network:
+    """Return the transfers of the AMLSim data set, its accounts dealt out to so many banks.
 
     Transfers within a bank are left out: nothing has to be cleared.
     """
-    folder = os.environ.get(DATA)
-    if folder is None:
-        return None
-    with gzip.open(Path(folder) / "payments" / AMLSIM, "rt", newline="") as lines:
+    with gzip.open(AMLSIM, "rt", newline="") as lines:
         rows = [
             (int(row["sourceNodeId"]) % banks, int(row["targetNodeId"]) % banks, int(Decimal(row["value"]) * 100))
             for row in csv.DictReader(lines)

@@ -32,6 +32,7 @@ from gateway.federation.messages.payments import (
     Acknowledgement,
     PaymentBatch,
     PaymentTerms,
+    leaf_of,
 )
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
@@ -40,7 +41,6 @@ from participants.api.app import bank_app
 from participants.api.hot_path import BODY_BYTES_MAX
 from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
-from participants.payments.inbound import leaf_of
 
 LISTED = "Ottoline Vantongeren-Skarsholt"
 SANCTIONS = f"uid,name,type,programs,alternate_names\n1,{LISTED},individual,TEST,\n".encode()

@@ -77,6 +77,6 @@ async def test_banks_post_what_settled_and_keep_what_is_carried_over(desk: Desk)
     await settled(carlo, before[CARLO] + 200)
     assert await bravo.balance(ALPHA, kind="due_from") == await carlo.balance(ALPHA, kind="due_to") == 0
     for bank in (alpha, bravo, carlo):
-        report = await fsck(bank.node.database_url)
+        report = await fsck(bank.node.database_url, bank.bic)
         assert [check.name for check in report.checks if not check.ok] == []
         assert report["settlements"].examined == (1 if bank is alpha else 2)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import random
-from pathlib import Path
 
 import pytest
 from rapidfuzz import fuzz, process
+from support import DATA
 
 from compliance.screening.lists import ListError, ListRefusal, SanctionsList, read_list
 from compliance.screening.matcher import Matcher
 from compliance.screening.names import normalise
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published lists (../shared/data) aren't here")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published lists aren't here: set CONCORDAT_DATA")
 AT = "2026-08-22T08:00:00Z"
 
 

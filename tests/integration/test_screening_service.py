@@ -5,18 +5,18 @@ from __future__ import annotations
 import lzma
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 from bank_ledgers import ALFA, payment
+from support import DATA
 
 from gateway.federation.http.problems import Refusal
 from gateway.federation.storage.database import asyncpg_pool
 from participants.payments.screening import Screener
 
-SANCTIONS = Path(__file__).parents[2].parent / "shared" / "data" / "sanctions"
+SANCTIONS = DATA / "sanctions"
 CYCLE = "2026-10-02-01"
 
 SDN = (
@@ -153,7 +153,7 @@ async def test_what_is_no_list_is_refused_and_the_list_in_force_stays(
     assert len(screener.hits_for(pay("Ivan Listovic"))) == 1
 
 
-@pytest.mark.skipif(not SANCTIONS.exists(), reason="../shared/data/sanctions is absent")
+@pytest.mark.skipif(not SANCTIONS.exists(), reason="the sanctions lists aren't here: set CONCORDAT_DATA")
 async def test_the_published_lists_are_imported_whole(screener: Screener) -> None:
     ofac = SANCTIONS / "ofac_2024-01"
     imported = await screener.import_list(

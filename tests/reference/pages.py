@@ -35,15 +35,18 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
+from participants.api.routes import RequestReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
-from participants.ledger import books
 from participants.ledger.accounts import AccountReason
-from participants.payments.decisions import DeclineReason, OrderReason
+from participants.ledger.payment import TRANSITIONS
+from participants.ledger.writer import WriterReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
 from participants.payments.inbound import BatchReason
+from participants.payments.incoming import DeclineReason
+from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,7 +61,15 @@ SERVICES = {
 
 REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Access": (TokenReason,),
-    "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
+    "Payments at a bank": (
+        OrderReason,
+        DeclineReason,
+        BatchReason,
+        DisputeReason,
+        AccountReason,
+        RequestReason,
+        WriterReason,
+    ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
@@ -206,22 +217,13 @@ def reasons() -> str:
             ]
     notes = explanations(ServiceReason)
     common = [(reason.value, str(reason.status), notes.get(reason.name, "")) for reason in ServiceReason]
-    parts.append("\n## Any service\n\n" + table(("code", "status", ""), [*common, *ANY_SERVICE]))
+    parts.append("\n## Any service\n\n" + table(("code", "status", ""), common))
     return "".join(parts)
 
 
 def _code(reason: StrEnum) -> str:
     """Return a reason's code and, where a request is refused for it, the HTTP status."""
     return f"`{reason.value}`" + (f" ({reason.status})" if isinstance(reason, RefusalReason) else "")
-
-
-ANY_SERVICE = (
-    ("instant_malformed", "400", "not an RFC 3339 instant"),
-    ("payment_unknown", "404", "no payment with this id"),
-    ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
-    ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
-)
-"""Of single services, and not in an enumeration of theirs."""
 
 
 def explanations(enum: type[StrEnum]) -> dict[str, str]:
@@ -251,7 +253,7 @@ def payment_states() -> str:
         "[The life of a payment](../concepts/payment-life-cycle.md) tells the story.\n\n"
         + table(
             ("state", "event", "then"),
-            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in books.TRANSITIONS.items()),
+            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in TRANSITIONS.items()),
         )
     )
 

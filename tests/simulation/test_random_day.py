@@ -17,7 +17,7 @@ from invented import plan_of, secrets_of
 from traces import database_text, found_in
 from world import World, running
 
-from gateway.demo.desks import AnsweredNoError
+from gateway.demo.desks import RequestRefusedError
 from gateway.demo.plan import Plan
 from participants.intake.rows import PaymentRow
 
@@ -100,7 +100,7 @@ class Day:
         row = rng.choice(rows)
         try:
             await self.world.federation.desks[bank].give_back(row)
-        except AnsweredNoError as refused:
+        except RequestRefusedError as refused:
             # Not here yet, given back already, or the money is spent.
             if refused.status not in (404, 422):
                 raise

@@ -25,14 +25,14 @@ from compliance.crypto import dsse
 from compliance.statements import NettingResult
 from gateway.agent.fsck import fsck as agent_fsck
 from gateway.coordinator.log import events
-from gateway.demo.desks import AnsweredNoError
+from gateway.demo.desks import RequestRefusedError
 from gateway.demo.federation import Federation, Institution, Pace
 from gateway.demo.plan import Plan
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals
 from gateway.federation.storage.database import create_engine, transaction
 from gateway.federation.storage.postgres import dsn
-from participants.api.views import PaymentPage, PaymentView
+from participants.api.messages import PaymentPage, PaymentView
 from participants.audit.fsck import fsck as bank_fsck
 from participants.intake.rows import PaymentRow
 
@@ -154,7 +154,7 @@ class World:
                     request = ProposalRequest(action="approve", reason="positions and checks looked at")
                     pending = (await alice.propose(cycle, request)).id
                 await bob.decide(pending, Decision(decision="confirm", reason="seen, too"))
-            except AnsweredNoError as refused:
+            except RequestRefusedError as refused:
                 # Whoever was killed may have done it before the answer got lost.
                 if refused.status != 409:
                     raise
@@ -237,7 +237,7 @@ class World:
     async def check_books(self) -> None:
         """Assert that every ledger follows from its journal, and the coordinator's event log is whole."""
         for bank in self.federation.banks:
-            report = await bank_fsck(self.database(bank))
+            report = await bank_fsck(self.database(bank), bank)
             assert report.ok, (bank, [check for check in report.checks if not check.ok])
         connection = await asyncpg.connect(self.database("agent"))
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
+from support import DATA
 
 from gateway.federation.iso20022 import (
     DEFINITIONS,
@@ -28,12 +29,12 @@ from gateway.federation.iso20022.schemas import XSD_DIR_VARIABLE
 from gateway.federation.iso20022.values import control_sum_agrees, read_amount, write_amount, write_control_sum
 from gateway.federation.settings import SettingsError
 
-ISO20022 = Path(__file__).parents[3] / "shared" / "data" / "iso20022"
+ISO20022 = DATA / "iso20022"
 needs_schemas = pytest.mark.skipif(
-    not (ISO20022 / "xsd").is_dir(), reason="the official ISO 20022 schemas aren't at ../shared/data/iso20022/xsd"
+    not (ISO20022 / "xsd").is_dir(), reason="the official ISO 20022 schemas aren't here: set CONCORDAT_DATA"
 )
 needs_samples = pytest.mark.skipif(
-    not (ISO20022 / "samples").is_dir(), reason="no ISO 20022 samples at ../shared/data/iso20022/samples"
+    not (ISO20022 / "samples").is_dir(), reason="the ISO 20022 samples aren't here: set CONCORDAT_DATA"
 )
 
 CREATED_AT = datetime(2026, 1, 2, 16, 30, 0, 123456, tzinfo=UTC)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import DATA
 
 from participants.intake.files import (
     LINE_BYTES_MAX,
@@ -24,7 +25,7 @@ from participants.intake.files import (
 )
 from participants.intake.rows import bank_bic, payment_id, spread_account
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "payments"
+SHARED = DATA / "payments"
 WIRE_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
 
 HEADER = (

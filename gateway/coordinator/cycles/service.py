@@ -20,6 +20,7 @@ from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
+from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.read_models import ReadModels
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.settlement import SettlementClient
@@ -58,7 +59,8 @@ class CycleService:
         self._signer = signer
         self._rulebook = rulebook
         self._now = now
-        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now)
+        self.kernels = Kernels()
+        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels)
         self.attestation = Attestation(engine, now=now, wake=self.news.set)
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, now=now)

@@ -19,12 +19,14 @@ from compliance.cycle.approval import four_eyes_causes, needed_decision
 from compliance.cycle.carry import BY_NETTING, MENDABLE, CarryReason
 from compliance.cycle.checks import worst
 from compliance.cycle.cuts import pairs_taken_in
+from compliance.cycle.liquidity import is_bound
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
 from compliance.cycle.result import instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import figures, running_checks, settlement
+from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.settlement import (
     Answer,
     NoAnswerError,
@@ -39,6 +41,7 @@ from gateway.coordinator.cycles.tables.settlements import Attempt
 from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.storage.database import transaction
+from netting.liquidity.branch import INTERPRETED_MAX
 
 ASK_AGAIN_S = 2
 """After which a settlement agent that gave no answer is asked again."""
@@ -60,12 +63,14 @@ class Steps:
         signer: Signer,
         agent: SettlementClient,
         now: Callable[[], datetime],
+        kernels: Kernels,
     ) -> None:
         self._engine = engine
         self._bic = bic
         self._signer = signer
         self._agent = agent
         self._now = now
+        self._kernels = kernels
 
     async def advance(self, cycle_id: str) -> State:
         """Take every step that is due, one transaction each, and return the state reached. Idempotent."""
@@ -148,12 +153,15 @@ class Steps:
 
     # --- netting and approval
 
-    async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle:
+    async def _net(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Net the agreed statements within the limits, check the outcome and sign it.
 
         After a default the cycle comes here again: those who default are left out, and what limits left out before
-        is looked at anew.
+        is looked at anew. Where limits bind many pairs, it waits until the engine's kernels are compiled.
         """
+        if not self._kernels.ready and await self._searches(conn, cycle):
+            self._kernels.start()
+            return None
         before = await results.find(conn, cycle.id)
         edition = 1 if before is None else before.document.edition + 1
         if before is not None:
@@ -209,6 +217,11 @@ class Steps:
             "liquidity": figures.liquidity_figures(result),
         }
         return await cycles.move(conn, cycle, trigger, data=data, result=sha256)
+
+    async def _searches(self, conn: AsyncConnection, cycle: Cycle) -> bool:
+        """Tell whether what settles has to be searched for, among so many pairs that it takes compiled kernels."""
+        statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
+        return len(statements) > INTERPRETED_MAX and is_bound(statements, await limits.in_force(conn))
 
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""

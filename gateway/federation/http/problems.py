@@ -16,11 +16,14 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class RefusalReason(StrEnum):
-    """Base of the reasons that requests are refused for: `NAME = "code", status`, in order of precedence."""
+    """Base of the reasons that requests are refused for: `NAME = "code", status`, in order of precedence.
+
+    409 by itself: the state of things is in the way.
+    """
 
     status: int
 
-    def __new__(cls, code: str, status: int) -> Self:
+    def __new__(cls, code: str, status: int = 409) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import Signer
 from compliance.statements import KeyUse
-from gateway.federation.http.client import AccessToken, MemberIdentity, TokenSource
 from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.signers.key_store import open_keys
 from gateway.federation.signers.signing import signing
+
+if TYPE_CHECKING:
+    from gateway.federation.http.client import AccessToken, TokenSource
 
 
 def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
     """Make the institution's keys where there are none and return its signed application, as JSON text."""
+    from gateway.federation.http.client import MemberIdentity
+
     identity = MemberIdentity(settings.bic, settings.keys_dir)
     # The token key stays at home: the institution alone believes the tokens of its own people.
     _ = identity.token
@@ -37,6 +44,7 @@ def offered(use: KeyUse, signer: Signer) -> OfferedKey:
 
 def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
     """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
+    from gateway.federation.http.client import AccessToken
 
     async def issue(audience: str) -> AccessToken:
         token = await signing(lambda: _staff_token(key, issuer, subject, audience), key)
@@ -47,7 +55,8 @@ def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
 
 def staff_token(settings: NodeSettings, subject: str) -> str:
     """Return an access token for one of the institution's own people, for the institution itself."""
-    key = MemberIdentity(settings.bic, settings.keys_dir).token
+    # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
+    key = open_keys(settings.keys_dir).signer("token")
     return _staff_token(key, settings.url, subject, settings.bic)
 
 

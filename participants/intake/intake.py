@@ -1,4 +1,4 @@
-"""`concordat participant import`: pay from a file, through the bank's own API.
+"""Paying from a file, through the bank's own API: what `concordat participant import` does.
 
 Only the rows that this bank is the debtor's bank of are taken. Every payment has an id, its own or one derived from
 the file and the line, so a run that was interrupted is simply run again: what was taken before is answered as it was
@@ -8,34 +8,26 @@ the first time.
 from __future__ import annotations
 
 import asyncio
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.identity.institution import staff_tokens
-from participants.api.views import BATCH_ITEMS_MAX, OrderBatch, OrderResults
+from participants.api.messages import OrderBatch, OrderResults
 from participants.intake.files import (
-    FileRefused,
     PaymentFile,
     PaymentRow,
     ReadOptions,
     RefusedRow,
-    inspect_file,
     read_rows,
 )
 from participants.ledger.events import PaymentOrder
-from participants.payments.decisions import OrderOutcome
+from participants.payments.orders import OrderOutcome
 
-SHOWN_REFUSALS_MAX = 10
 RETRY_SECONDS_MAX = 5.0
 # The request as a whole is refused: some order in it isn't even one, or it is too large.
 _STATUSES_TO_DIVIDE = frozenset({400, 413, 422})
@@ -175,100 +167,3 @@ def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
     key = SigningKey.load(path)
     tokens = staff_tokens(key, issuer=url, subject=subject)
     return FederationClient(subject, key, url, timeout_s=60, token_source=tokens)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `concordat participant`."""
-    app.command("import")(import_file)
-
-
-def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")],
-    url: Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")],
-    bank: Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")],
-    data_dir: Annotated[Path, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are.")],
-    currency: Annotated[str, typer.Option(help="The currency, where the file doesn't say.")] = "EUR",
-    rounding: Annotated[bool, typer.Option(help="Round amounts with too many decimals, half to even.")] = False,
-    banks: Annotated[int, typer.Option(help="How many banks accounts are spread over, where the file has none.")] = 6,
-    batch: Annotated[int, typer.Option(min=1, max=BATCH_ITEMS_MAX, help="Payments a request.")] = 1_000,
-    report: Annotated[Path | None, typer.Option(help="Where to write the refused rows, as CSV.")] = None,
-    subject: Annotated[str, typer.Option(help="Who is importing.")] = "import",
-    patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a bank that doesn't answer.")] = 60,
-) -> None:
-    """Pay from a file. Run it again after an interruption: no payment is taken twice.
-
-    Exit code 0 when every row was taken or reported, 1 when the bank didn't answer, 2 when the file is no good.
-    """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    url = url.rstrip("/")
-    try:
-        payments = inspect_file(file)
-        options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
-    except (FileRefused, ValueError) as error:
-        console.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
-
-    async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
-        async with staff_client(data_dir, url=url, subject=subject) as client:
-            intake = Intake(
-                client,
-                url=url,
-                bank=bank,
-                batch_items=batch,
-                patience_s=patience_s,
-                on_progress=on_progress,
-                on_refusal=on_refusal,
-            )
-            return await intake.run(payments, options)
-
-    try:
-        with ExitStack() as stack:
-            on_progress = stack.enter_context(_progress_bar(payments))
-            on_refusal = stack.enter_context(_refusal_report(report))
-            summary = asyncio.run(run(on_progress, on_refusal))
-    except IntakeError as error:
-        console.print(f"[red]{error}[/]\nRun the same command again to go on.", highlight=False)
-        raise typer.Exit(1) from None
-    except FileRefused as error:
-        console.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
-    _show(summary, report)
-
-
-@contextmanager
-def _progress_bar(file: PaymentFile) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(file.path.name, total=file.lines)
-        yield lambda line: progress.update(task, completed=line)
-
-
-@contextmanager
-def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]:
-    """Write refused rows as they come, so that an interrupted run leaves its report too."""
-    if path is None:
-        yield _ignore
-        return
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("line", "reason", "detail"))
-        yield lambda row: writer.writerow((row.line, row.reason, row.detail))
-
-
-def _show(summary: Summary, report: Path | None) -> None:
-    typer.echo(
-        f"{summary.taken:,} payments taken ({summary.held:,} held by screening),"
-        f" {len(summary.refusals):,} rows refused, {summary.of_other_banks:,} of other banks"
-    )
-    if report is not None:
-        typer.echo(f"refused rows: {report}")
-        return
-    for row in summary.refusals[:SHOWN_REFUSALS_MAX]:
-        typer.echo(f"line {row.line}: {row.reason}: {row.detail}")
-    if len(summary.refusals) > SHOWN_REFUSALS_MAX:
-        typer.echo(f"… and {len(summary.refusals) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")
