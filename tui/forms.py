@@ -73,14 +73,14 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     if proposal is not None:
         title = f"{action.label} the proposal to {proposal.action} {proposal.cycle}"
         if action.id == "confirm":
-            lines = (*_words_of(proposal), consequence(proposal.action, progress.cycle.state), *_facts(view, progress))
+            lines = (*_words_of(proposal), consequence(proposal.action, progress), *_facts(view, progress))
             return Form(title, lines, "Confirm", typed_id=proposal.cycle, ask_reason=True)
         return Form(title, _words_of(proposal), "Reject", ask_reason=True, reason_required=True)
     cycle = progress.cycle
     if action.proposes is None:
         effect = "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle."
         return Form(f"Cut off {cycle.id}", (effect, *_facts(view, progress)), "Cut off", typed_id=cycle.id)
-    effect = consequence(action.proposes, cycle.state)
+    effect = consequence(action.proposes, progress)
     return Form(
         f"Propose to {action.proposes} {cycle.id}",
         (effect, "Another operator has to confirm.", *_facts(view, progress)),
@@ -132,23 +132,25 @@ _REACHED = {
 _ACTIONS, _STATES = frozenset(approval.Action), frozenset(State)
 
 
-def consequence(proposed: str, state: str) -> str:
-    """Say what confirming an action does to a cycle in a state, and which decision must follow before it goes on.
+def consequence(proposed: str, progress: CycleProgress) -> str:
+    """Say what confirming an action does to a cycle, and which decision must follow before it goes on.
 
-    Whether the rulebook asks for four eyes on the result isn't known here: where the next step hangs on that, both
-    are said. So is that a newer coordinator's words mean nothing to this console.
+    An older coordinator doesn't say whether the rulebook asks for four eyes on the result: where the next step hangs on
+    that, both are said. So is that a newer coordinator's words mean nothing to this console.
     """
+    state = progress.cycle.state
     if proposed not in _ACTIONS or state not in _STATES:
         return f"This console doesn't know what to {proposed} does to a cycle that is {state}: a newer one can say it."
     action, now = approval.Action(proposed), State(state)
     if action not in approval.possible_actions(now):
         return f"To {action} isn't possible any more: the cycle is {now}."
-    by_rulebook = approval.after(action, now, ())
-    by_people = approval.after(action, now, tuple(approval.FourEyesCause))
+    by_rulebook, by_people = (approval.after(action, now, causes) for causes in ((), tuple(approval.FourEyesCause)))
     words = f"Once confirmed: {_REACHED[by_people.state]}"
     if by_people.needed is None:
         return words
-    if by_rulebook.needed is None:
-        condition = f"waits for a confirmed {by_people.needed} where the rulebook asks for four eyes"
-        return f"{words} Settlement then {condition}, and begins at once elsewhere."
-    return f"{words} Only a confirmed {by_people.needed} lets the cycle go on."
+    if by_rulebook.needed is not None or progress.four_eyes:
+        return f"{words} Only a confirmed {by_people.needed} lets the cycle go on."
+    if progress.four_eyes is not None:
+        return f"{words} Instructions are signed and settlement begins at once: the rulebook asks for no approval."
+    condition = f"waits for a confirmed {by_people.needed} where the rulebook asks for four eyes"
+    return f"{words} Settlement then {condition}, and begins at once elsewhere."

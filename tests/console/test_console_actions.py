@@ -9,6 +9,7 @@ import pytest
 
 from compliance.cycle.approval import Action, possible_actions
 from compliance.cycle.states import State
+from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tests.console.examples import a_proposal, a_view
 from tui.actions import ACTIONS, BY_ID, applies, unlocked
@@ -117,7 +118,27 @@ NEEDS_APPROVAL = "Settlement then waits for a confirmed approve where the rulebo
 )
 def test_what_a_confirmation_leads_to(action: str, state: str, parts: tuple[str, ...]) -> None:
     for part in parts:
-        assert part in consequence(action, state)
+        assert part in consequence(action, progress_in(state))
+
+
+@pytest.mark.parametrize(
+    ("four_eyes", "part"),
+    [
+        (("check_not_passed",), "Only a confirmed approve lets the cycle go on."),
+        (("of_a_newer_coordinator",), "Only a confirmed approve lets the cycle go on."),
+        ((), "Instructions are signed and settlement begins at once"),
+    ],
+)
+def test_a_release_says_whether_an_approval_follows(four_eyes: tuple[str, ...], part: str) -> None:
+    progress = msgspec.structs.replace(progress_in("held"), four_eyes=four_eyes)
+    assert part in consequence("release", progress)
+
+
+def progress_in(state: str) -> CycleProgress:
+    """Return the progress of a cycle in a state, as a coordinator tells it that says nothing of four eyes."""
+    progress = a_view().progress
+    assert progress is not None
+    return msgspec.structs.replace(progress, cycle=msgspec.structs.replace(progress.cycle, state=state))
 
 
 def test_a_release_is_never_said_to_sign_anything() -> None:
@@ -128,7 +149,7 @@ def test_a_release_is_never_said_to_sign_anything() -> None:
 @pytest.mark.parametrize("state", State)
 def test_there_are_words_for_whatever_can_follow(state: State) -> None:
     for action in possible_actions(state):
-        assert consequence(action, state).startswith("Once confirmed: ")
+        assert consequence(action, progress_in(state)).startswith("Once confirmed: ")
 
 
 # --- forms --------------------------------------------------------------------------------------------------

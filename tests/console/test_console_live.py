@@ -342,7 +342,7 @@ async def test_a_release_lifts_a_hold_and_the_result_still_needs_its_approval(co
         await confirm(bob, cycle, text="settlement waits. Only a confirmed release lets the cycle go on")
         await until(bob, lambda: state(bob) == "held")
         await propose(bob, "Release", reason="the list was renewed")
-        await confirm(alice, cycle, text="the hold is lifted. Settlement then waits for a confirmed approve")
+        await confirm(alice, cycle, text="the hold is lifted. Only a confirmed approve lets the cycle go on")
         await until(alice, lambda: state(alice) == "netted")
         await propose(alice, "Approve", reason="all checks pass")
         await confirm(bob, cycle, text="instructions are signed")

@@ -201,10 +201,12 @@ class ReadModels:
         return finality
 
 
-async def _four_eyes(conn: AsyncConnection, cycle: Cycle, totals: Iterable[CurrencyTotal]) -> tuple[FourEyesCause, ...]:
+async def _four_eyes(
+    conn: AsyncConnection, cycle: Cycle, totals: Iterable[CurrencyTotal]
+) -> tuple[FourEyesCause, ...] | None:
     """Return why two persons must approve a cycle's result, while that is to be decided."""
     if cycle.state not in (State.NETTED, State.HELD):
-        return ()
+        return None
     rulebook = await store.rulebook_of(conn, cycle)
     passed = worst(await results.checks(conn, cycle.id)) == "pass"
     settling = {total.currency: int(total.settlement_minor or 0) for total in totals}

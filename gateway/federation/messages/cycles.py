@@ -116,8 +116,8 @@ class CycleProgress(Answer, frozen=True, kw_only=True):
     acknowledged: Count = 0
     settlement_attempts: Count = 0
     """Requests sent to the settlement agent so far."""
-    four_eyes: tuple[str, ...] = ()
-    """Why two persons must approve the result (`FourEyesCause`), while it is netted or held."""
+    four_eyes: tuple[str, ...] | None = None
+    """Why two persons must approve the result (`FourEyesCause`, empty if nobody must), while it is netted or held."""
 
 
 class PositionView(Answer, frozen=True, kw_only=True):
