@@ -1,4 +1,4 @@
-"""Participation in what the banks sign: cuts, statements, screening.
+"""Taking in what the banks sign: cuts, statements, screening.
 
 All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
 cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.

@@ -1,4 +1,4 @@
-"""ReadModels what a bank submits: cuts and statements, verified and held against the cycle. Pure.
+"""Reading what a bank submits: cuts and statements, verified and held against the cycle. Pure.
 
 Each reader refuses with the first reason in the order of `CycleReason`.
 """

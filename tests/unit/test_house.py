@@ -1,0 +1,101 @@
+"""The house is kept in order: files that one sitting reads, reasons with their status, names that say something."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gateway.federation.problems import RefusalReason
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("compliance", "gateway", "netting", "participants", "tui")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+LINES_MAX = 400
+TEST_LINES_MAX = 500
+# Longer, and why.
+LONGER: dict[str, str] = {}
+
+# What a reader learns nothing from: puns, participles and pronouns as names of values, functions and classes.
+SAYS_NOTHING = frozenset({"found", "one", "told", "placing", "together", "happening", "wanted", "foundation", "lay"})
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize(("paths", "lines_max"), [(SOURCES, LINES_MAX), (TESTS, TEST_LINES_MAX)], ids=["code", "tests"])
+def test_one_sitting_reads_a_file(paths: list[Path], lines_max: int) -> None:
+    lines = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in paths}
+    assert {name: count for name, count in lines.items() if count > lines_max and name not in LONGER} == {}
+
+
+def test_every_package_says_what_it_is_and_holds_something() -> None:
+    for package in {path.parent for path in SOURCES if "migrations" not in path.parts}:
+        docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8")))
+        assert docstring, f"{package} doesn't say what it is"
+        assert [path for path in package.rglob("*.py") if path.name != "__init__.py"], f"{package} is empty"
+
+
+def bound_names(tree: ast.AST) -> set[tuple[str, int]]:
+    """Return every name that a module gives to something, and where."""
+    names: set[tuple[str, int]] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add((node.id, node.lineno))
+        elif isinstance(node, ast.arg):
+            names.add((node.arg, node.lineno))
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add((node.name, node.lineno))
+    return names
+
+
+def test_names_say_something() -> None:
+    mute = [
+        f"{name_of(path)}:{line}: {name}"
+        for path in SOURCES
+        for name, line in sorted(bound_names(ast.parse(path.read_text("utf-8"))))
+        if name.strip("_").lower() in SAYS_NOTHING
+    ]
+    assert mute == []
+
+
+def reason_enums() -> list[type[StrEnum]]:
+    enums: dict[str, type[StrEnum]] = {}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text("utf-8"))
+        names = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Reason")]
+        if names:
+            module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            enums.update((name, kind) for name in names if issubclass(kind := getattr(module, name), StrEnum))
+    return list(enums.values())
+
+
+def test_a_reason_that_a_request_is_refused_for_has_its_status_beside_it() -> None:
+    """Whatever is handed to `Refusal` is a member of such an enumeration: no reason is a bare string."""
+    bare = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Refusal", "refusal")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    assert bare == []
+    with_status = [enum for enum in reason_enums() if issubclass(enum, RefusalReason)]
+    assert len(with_status) > 8
+    assert all(400 <= reason.status < 600 for enum in with_status for reason in enum)
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs/decisions").glob("[0-9]*.md"))
+    assert numbers[0] == 1
+    assert all(after == before + 1 for before, after in pairwise(numbers))
