@@ -42,11 +42,17 @@ def check_chain(events: Iterable[LoggedEvent]) -> None:
     """Check that events follow each other without a gap. Raises ChainError at the first that doesn't."""
     previous: LoggedEvent | None = None
     for event in events:
+        check_link(previous, event)
+        previous = event
+
+
+def check_link(previous: LoggedEvent | None, event: LoggedEvent) -> None:
+    """Check that an event follows the one before (None: that the very first one names none). Raises ChainError."""
+    if previous is None:
         if event.id == 1 and event.prev_hash != GENESIS:
             raise ChainError(1, "the first event names a predecessor")
-        if previous is not None:
-            if event.id != previous.id + 1:
-                raise ChainError(event.id, f"follows event {previous.id}")
-            if event.prev_hash != previous.hash:
-                raise ChainError(event.id, f"names {event.prev_hash} as its predecessor, which is {previous.hash}")
-        previous = event
+        return
+    if event.id != previous.id + 1:
+        raise ChainError(previous.id + 1, f"missing: event {event.id} comes after event {previous.id}")
+    if event.prev_hash != previous.hash:
+        raise ChainError(event.id, f"names {event.prev_hash} as its predecessor, which is {previous.hash}")

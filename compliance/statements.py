@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from compliance.cycle.carry import CarryReason
+
 
 def whole(pattern: str) -> str:
     """Return the regular expression that a whole text matches, in Python's dialect and in JSON Schema's.
@@ -43,6 +45,8 @@ Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # Text for people: no control characters, which no bank prints and no database keeps.
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
+
+KeyUse = Literal["auth", "sign", "token"]
 
 # Every edition of a cycle's result leaves out one participant more at least.
 EDITIONS_MAX = 99
@@ -143,7 +147,7 @@ class CarriedOver(Document, frozen=True, kw_only=True):
 
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
-    reason: str
+    reason: CarryReason
 
 
 class CurrencyResult(Document, frozen=True, kw_only=True):
@@ -269,7 +273,7 @@ class TrustKey(Document, frozen=True, kw_only=True):
     kid: str
     alg: Literal["Ed25519"]
     x: str
-    use: Literal["auth", "sign", "token"]
+    use: KeyUse
     status: Literal["active", "retired", "revoked"]
 
 

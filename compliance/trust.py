@@ -66,6 +66,7 @@ class Signers:
         self._owners: dict[str, str] = {}
         self._keys: dict[str, dict[str, VerifyingKey]] = {}
         self._kinds: dict[str, str] = {}
+        self._inactive: set[str] = set()
         for trust_list in trust_lists:
             for member in trust_list.members:
                 self._add(member)
@@ -73,6 +74,8 @@ class Signers:
     def _add(self, member: Member) -> None:
         if self._kinds.setdefault(member.bic, member.kind) != member.kind:
             raise AnchorError(f"{member.bic} is a {self._kinds[member.bic]} first and a {member.kind} later")
+        if member.status != "active":
+            self._inactive.add(member.bic)
         for entry in member.keys:
             key = _key(entry.kid, entry.x)
             if self._owners.setdefault(key.kid, member.bic) != member.bic:
@@ -91,6 +94,10 @@ class Signers:
     def kind(self, bic: str) -> str | None:
         """Return what a member is: coordinator, participant or agent."""
         return self._kinds.get(bic)
+
+    def was_inactive(self, bic: str) -> bool:
+        """Tell whether a trust list names a member as anything but active, as while it is suspended."""
+        return bic in self._inactive
 
 
 def check_trust_list(trust_list: TrustList, anchor: Anchor) -> None:

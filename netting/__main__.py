@@ -18,19 +18,20 @@ def main() -> None:
 def _use_every_kernel() -> None:
     import numpy as np
 
-    from netting import clearing_vector, flow, zero_sum
+    from netting import flow, zero_sum
     from netting.batch import Batch
-    from netting.branch import Branching
     from netting.figures import bilateral, multilateral
     from netting.gridlock import resolve
-    from netting.instance import instance
-    from netting.queue import Limits, Payment, queued
+    from netting.liquidity.branch import Branching
+    from netting.liquidity.instance import instance_of
+    from netting.loss_allocation import clearing_vector
+    from netting.queue import Limits, Payment, canonical_queue
 
     payments = [Payment(f"T{n}", f"B{n % 7}", f"B{(n * 3 + 1) % 11 + 7}", n * 7919 % 997 + 1) for n in range(200)]
     payments += [Payment(f"U{n}", f"B{n % 11 + 7}", f"B{n % 7}", n * 6007 % 991 + 1) for n in range(200)]
     limits = Limits(default_cap=300)
     resolve(payments, limits, work=1)
-    search = Branching(instance(queued(payments, limits), limits))
+    search = Branching(instance_of(canonical_queue(payments, limits), limits))
     for _ in range(3):
         search.step()
     amounts = np.arange(1, 4, dtype=np.int64)

@@ -23,7 +23,7 @@ from fractions import Fraction
 from itertools import groupby, pairwise
 
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 DAY_S = 86_400
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 24, 48, 96)
@@ -48,7 +48,7 @@ class AdviceReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Timed:
+class TimedObligation:
     """`debtor` owes `creditor` an amount in minor units since `at_s`, in whole seconds on any one scale."""
 
     currency: str
@@ -66,7 +66,7 @@ class Point:
     """
 
     cycles_a_day: int
-    settled: int
+    settlement_value: int
     saving: int
     mean_wait: Fraction
     peak_net_debit: int
@@ -90,7 +90,7 @@ class Curve:
 
 
 def advise(
-    obligations: Iterable[Timed],
+    obligations: Iterable[TimedObligation],
     *,
     candidates: Sequence[int] = CANDIDATES,
     day_s: int = DAY_S,
@@ -109,37 +109,37 @@ def advise(
     _check(ordered, participants)
     return tuple(
         _curve(currency, list(group), numbers, day_s, opens_at_s)
-        for currency, group in groupby(ordered, lambda one: one.currency)
+        for currency, group in groupby(ordered, lambda obligation: obligation.currency)
     )
 
 
-def _curve(currency: str, own: list[Timed], numbers: list[int], day_s: int, opens_at_s: int) -> Curve:
-    gross = sum(one.amount for one in own)
-    points = tuple(_point(own, gross, number, day_s, opens_at_s) for number in numbers)
+def _curve(currency: str, obligations: list[TimedObligation], numbers: list[int], day_s: int, opens_at_s: int) -> Curve:
+    gross = sum(obligation.amount for obligation in obligations)
+    points = tuple(_point(obligations, gross, number, day_s, opens_at_s) for number in numbers)
     monotone = all(fewer.saving >= more.saving for fewer, more in pairwise(points))
     return Curve(currency, gross, points, _knee(points), monotone)
 
 
-def _point(own: list[Timed], gross: int, number: int, day_s: int, opens_at_s: int) -> Point:
+def _point(obligations: list[TimedObligation], gross: int, number: int, day_s: int, opens_at_s: int) -> Point:
     """Work out one candidate; `own` is in order of time, so each cycle's obligations stand together."""
-    settled = peak = waited = 0
+    settlement_value = peak = waited = 0
     nets: dict[str, int] = {}
     cycle: int | None = None
-    for one in own:
+    for obligation in obligations:
         # In units of 1/number of a second a cycle is day_s long, whatever the number.
-        at, since = divmod((one.at_s - opens_at_s) * number, day_s)
-        if at != cycle:
-            settled, peak = _close(nets, settled, peak)
-            nets, cycle = {}, at
-        waited += one.amount * (day_s - since)
-        nets[one.debtor] = nets.get(one.debtor, 0) - one.amount
-        nets[one.creditor] = nets.get(one.creditor, 0) + one.amount
-    settled, peak = _close(nets, settled, peak)
-    return Point(number, settled, gross - settled, Fraction(waited, number * gross), peak)
+        current, since = divmod((obligation.at_s - opens_at_s) * number, day_s)
+        if current != cycle:
+            settlement_value, peak = _close(nets, settlement_value, peak)
+            nets, cycle = {}, current
+        waited += obligation.amount * (day_s - since)
+        nets[obligation.debtor] = nets.get(obligation.debtor, 0) - obligation.amount
+        nets[obligation.creditor] = nets.get(obligation.creditor, 0) + obligation.amount
+    settlement_value, peak = _close(nets, settlement_value, peak)
+    return Point(number, settlement_value, gross - settlement_value, Fraction(waited, number * gross), peak)
 
 
-def _close(nets: dict[str, int], settled: int, peak: int) -> tuple[int, int]:
-    return settled + sum(net for net in nets.values() if net > 0), max(peak, -min(nets.values(), default=0))
+def _close(nets: dict[str, int], settlement_value: int, peak: int) -> tuple[int, int]:
+    return settlement_value + sum(net for net in nets.values() if net > 0), max(peak, -min(nets.values(), default=0))
 
 
 def _knee(points: tuple[Point, ...]) -> int:
@@ -161,26 +161,26 @@ def _check_candidates(numbers: list[int], day_s: int) -> None:
         raise RefusedError(AdviceReason.NO_CANDIDATE, "candidates", "name at least one number of cycles a day")
     if numbers[0] <= 0:
         raise RefusedError(AdviceReason.CANDIDATE_NOT_POSITIVE, "candidates", f"{numbers[0]} cycles a day")
-    for one, other in pairwise(numbers):
-        if one == other:
-            raise RefusedError(AdviceReason.CANDIDATE_REPEATED, "candidates", f"{one} is named twice")
+    for candidate, following in pairwise(numbers):
+        if candidate == following:
+            raise RefusedError(AdviceReason.CANDIDATE_REPEATED, "candidates", f"{candidate} is named twice")
     if day_s <= 0:
         raise RefusedError(AdviceReason.DAY_NOT_POSITIVE, "day_s", f"a day of {day_s} seconds")
 
 
-def _check(ordered: list[Timed], participants: frozenset[str] | None) -> None:
+def _check(ordered: list[TimedObligation], participants: frozenset[str] | None) -> None:
     totals: dict[str, int] = {}
-    for one in ordered:
-        place = f"{one.debtor} to {one.creditor} in {one.currency} at {one.at_s}"
-        for name in (one.debtor, one.creditor):
+    for obligation in ordered:
+        place = f"{obligation.debtor} to {obligation.creditor} in {obligation.currency} at {obligation.at_s}"
+        for name in (obligation.debtor, obligation.creditor):
             if participants is not None and name not in participants:
                 raise RefusedError(AdviceReason.UNKNOWN_PARTICIPANT, place, f"{name} isn't a participant")
-        if one.debtor == one.creditor:
-            raise RefusedError(AdviceReason.SELF_PAYMENT, place, f"{one.debtor} owes itself")
-        if one.amount <= 0:
-            raise RefusedError(AdviceReason.AMOUNT_NOT_POSITIVE, place, f"the amount is {one.amount}")
-        if one.amount > AMOUNT_MAX:
+        if obligation.debtor == obligation.creditor:
+            raise RefusedError(AdviceReason.SELF_PAYMENT, place, f"{obligation.debtor} owes itself")
+        if obligation.amount <= 0:
+            raise RefusedError(AdviceReason.AMOUNT_NOT_POSITIVE, place, f"the amount is {obligation.amount}")
+        if obligation.amount > AMOUNT_MAX:
             raise RefusedError(AdviceReason.AMOUNT_OVERFLOW, place, "the amount has more than 38 digits")
-        totals[one.currency] = totals.get(one.currency, 0) + one.amount
-        if totals[one.currency] > AMOUNT_MAX:
-            raise RefusedError(AdviceReason.SUM_OVERFLOW, place, f"the sum of {one.currency} needs 39 digits")
+        totals[obligation.currency] = totals.get(obligation.currency, 0) + obligation.amount
+        if totals[obligation.currency] > AMOUNT_MAX:
+            raise RefusedError(AdviceReason.SUM_OVERFLOW, place, f"the sum of {obligation.currency} needs 39 digits")

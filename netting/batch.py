@@ -42,7 +42,7 @@ class Batch:
     def __post_init__(self) -> None:
         """Check everything that netting relies on."""
         for names in (self.currencies, self.participants):
-            if any(one >= other for one, other in itertools.pairwise(names)):
+            if any(name >= following for name, following in itertools.pairwise(names)):
                 raise ValueError("names aren't sorted, or one is there twice")
         if len({len(column) for column in self._columns()}) != 1 or len({type(c) for c in self._columns()}) != 1:
             raise ValueError("the columns differ in length or type")
@@ -87,55 +87,60 @@ def collect(entries: Iterable[Entry], participants: Collection[str] | None = Non
 
     Ids must differ where they are given. If `participants` are given, nobody else may owe or be owed.
     """
-    known = None if participants is None else frozenset(participants)
+    allowed = None if participants is None else frozenset(participants)
     ids: set[str] = set()
-    banks: dict[str, int] = {} if known is None else {name: at for at, name in enumerate(sorted(known))}
-    monies: dict[str, int] = {}
+    bank_numbers = {name: number for number, name in enumerate(sorted(allowed or ()))}
+    currency_numbers: dict[str, int] = {}
     columns: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
     totals: list[int] = []
     add_currency, add_debtor, add_creditor, add_amount = (column.append for column in columns)
-    for at, (name, currency, debtor, creditor, amount) in enumerate(entries):
-        refused = None
-        if known is not None or debtor == creditor or not 0 < amount <= AMOUNT_MAX:
-            refused = objection(debtor, creditor, amount, known)
-        if name is not None:
-            if name in ids:
-                refused = ObligationReason.DUPLICATE_ID, "id"
-            ids.add(name)
-        money = monies.get(currency)
-        if money is None:
-            money = monies[currency] = len(totals)
+    for at, (obligation_id, currency, debtor, creditor, amount) in enumerate(entries):
+        fault = None
+        if allowed is not None or debtor == creditor or not 0 < amount <= AMOUNT_MAX:
+            fault = objection(debtor, creditor, amount, allowed)
+        if obligation_id is not None:
+            if obligation_id in ids:
+                fault = ObligationReason.DUPLICATE_ID, "id"
+            ids.add(obligation_id)
+        currency_number = currency_numbers.get(currency)
+        if currency_number is None:
+            currency_number = currency_numbers[currency] = len(totals)
             totals.append(0)
-        totals[money] = total = totals[money] + amount
-        if refused is None and total > AMOUNT_MAX:
-            refused = ObligationReason.SUM_OVERFLOW, "amount"
-        if refused is not None:
+        totals[currency_number] = total = totals[currency_number] + amount
+        if fault is None and total > AMOUNT_MAX:
+            fault = ObligationReason.SUM_OVERFLOW, "amount"
+        if fault is not None:
             raise ObligationRefusedError(
-                refused[0], Obligation(currency, debtor, creditor, amount), field=refused[1], at=at
+                fault[0], Obligation(currency, debtor, creditor, amount), field=fault[1], at=at
             )
-        add_currency(money)
-        add_debtor(banks.setdefault(debtor, len(banks)))
-        add_creditor(banks.setdefault(creditor, len(banks)))
+        add_currency(currency_number)
+        add_debtor(bank_numbers.setdefault(debtor, len(bank_numbers)))
+        add_creditor(bank_numbers.setdefault(creditor, len(bank_numbers)))
         add_amount(amount)
-    return _batch(monies, banks, columns)
+    return _batch(currency_numbers, bank_numbers, columns)
 
 
-def _batch(monies: dict[str, int], banks: dict[str, int], columns: tuple[list[int], ...]) -> Batch:
+def _batch(currency_numbers: dict[str, int], bank_numbers: dict[str, int], columns: tuple[list[int], ...]) -> Batch:
     """Number the names, met in any order, in alphabetical order, and make arrays of many obligations."""
-    currencies, new_currency = _renumber(monies)
-    participants, new_bank = _renumber(banks)
+    currencies, new_currency = _renumber(currency_numbers)
+    participants, new_bank = _renumber(bank_numbers)
     currency, debtor, creditor, amount = columns
-    if len(amount) < ARRAYS_FROM or max(amount) >= _INT63 or len(banks) > _INT32 or len(monies) > _INT16:
+    if (
+        len(amount) < ARRAYS_FROM
+        or max(amount) >= _INT63
+        or len(bank_numbers) > _INT32
+        or len(currency_numbers) > _INT16
+    ):
         renumbered = (
-            [new_currency[one] for one in currency],
-            [new_bank[one] for one in debtor],
-            [new_bank[one] for one in creditor],
+            [new_currency[number] for number in currency],
+            [new_bank[number] for number in debtor],
+            [new_bank[number] for number in creditor],
             amount,
         )
         return Batch(currencies, participants, *renumbered)
     import numpy as np
 
-    bank = np.array(new_bank, np.int16 if len(banks) <= _INT16 else np.int32)
+    bank = np.array(new_bank, np.int16 if len(bank_numbers) <= _INT16 else np.int32)
     return Batch(
         currencies,
         participants,
@@ -161,12 +166,12 @@ def _check_lists(batch: Batch) -> None:
         _check_index(currency, batch.currencies)
         _check_index(debtor, batch.participants)
         _check_index(creditor, batch.participants)
-        refused = objection(batch.participants[debtor], batch.participants[creditor], amount)
+        fault = objection(batch.participants[debtor], batch.participants[creditor], amount)
         totals[currency] += amount
-        if refused is None and totals[currency] > AMOUNT_MAX:
-            refused = ObligationReason.SUM_OVERFLOW, "amount"
-        if refused is not None:
-            raise ObligationRefusedError(refused[0], batch.obligation(at), field=refused[1], at=at)
+        if fault is None and totals[currency] > AMOUNT_MAX:
+            fault = ObligationReason.SUM_OVERFLOW, "amount"
+        if fault is not None:
+            raise ObligationRefusedError(fault[0], batch.obligation(at), field=fault[1], at=at)
 
 
 def _check_index(index: int, names: Sequence[str]) -> None:
@@ -194,7 +199,7 @@ def _check_arrays(batch: Batch) -> None:
     not_positive = batch.amount <= 0
     if to_self.any() or not_positive.any():
         at = int((to_self | not_positive).argmax())
-        one = batch.obligation(at)
-        refused = objection(one.debtor, one.creditor, one.amount)
-        assert refused is not None
-        raise ObligationRefusedError(refused[0], one, field=refused[1], at=at)
+        obligation = batch.obligation(at)
+        fault = objection(obligation.debtor, obligation.creditor, obligation.amount)
+        assert fault is not None
+        raise ObligationRefusedError(fault[0], obligation, field=fault[1], at=at)

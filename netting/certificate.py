@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netting.instance import Instance
+from netting.liquidity.instance import Instance
 
 
 class CertificateError(ValueError):
@@ -55,7 +55,7 @@ def check(instance: Instance, certificate: Certificate) -> None:
     O(leaves · (items + rows)). A certificate by enumeration is checked for at most 16 items.
     """
     if certificate.enumerated:
-        from netting.enumeration import ITEMS_MAX, best
+        from netting.liquidity.enumeration import ITEMS_MAX, best
 
         if len(instance.items) > ITEMS_MAX or any(item.split for item in instance.items):
             raise CertificateError("more than 16 items, or parts of an item, can't have been enumerated")
@@ -125,7 +125,7 @@ class _Leaves:
                 raise CertificateError(f"leaf {t} is worth {value}, more than {certificate.upper_bound}")
             return
         by = node.multipliers
-        if len(by) != len(instance.rows) or any(one < 0 for one in by):
+        if len(by) != len(instance.rows) or any(multiplier < 0 for multiplier in by):
             raise CertificateError(f"leaf {t} doesn't name a multiplier, zero or more, for each row")
         worth = 0 if node.bound is None else certificate.scale
         total = sum(multiplier * row.room for multiplier, row in zip(by, instance.rows, strict=True))
@@ -166,8 +166,8 @@ class _Leaves:
                 if at in out or fixed.get(at, False):
                     continue
                 out.add(at)
-                for other, change in self._items[at][1]:
+                for refilled, change in self._items[at][1]:
                     if change > 0:
-                        most[other] -= change
-                        waiting.append(other)
+                        most[refilled] -= change
+                        waiting.append(refilled)
         return out

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from netting import flow
-from netting.queue import Limits, Payment, queued
+from netting.queue import Limits, Payment, canonical_queue
 
 Pair = tuple[str, str]
 
@@ -99,16 +99,16 @@ def clear(
     if money and not conservative:
         raise ValueError("a clearing that isn't conservative uses no liquidity")
     by_currency: defaultdict[str, list[Payment]] = defaultdict(list)
-    for obligation in queued(obligations, Limits(reserved=money)):
+    for obligation in canonical_queue(obligations, Limits(reserved=money)):
         by_currency[obligation.currency].append(obligation)
-    done: list[Clearing] = []
+    clearings: list[Clearing] = []
     for currency, ordered in sorted(by_currency.items()):
         if conservative:
-            have = {name: amount for (name, of), amount in money.items() if of == currency}
-            done.append(_discharge(currency, ordered, have, pre_net_pairs))
+            available = {name: amount for (name, of), amount in money.items() if of == currency}
+            clearings.append(_discharge(currency, ordered, available, pre_net_pairs))
         else:
-            done.append(_rewire(currency, ordered))
-    return tuple(done)
+            clearings.append(_rewire(currency, ordered))
+    return tuple(clearings)
 
 
 def check(
@@ -119,34 +119,38 @@ def check(
     pre_net_pairs: bool = False,
     conservative: bool = True,
 ) -> None:
-    """Verify clearings by their potentials alone, without looking for a better one. Raises ClearingError."""
+    """Verify clearings by their potentials alone, without looking for a better one. Raises ClearingError.
+
+    The other arguments are those of `clear`, whose errors are raised for obligations that can't be cleared. O(n log n),
+    for the queue's order.
+    """
     money = dict(liquidity or {})
-    found = {clearing.currency: clearing for clearing in clearings}
+    by_currency_claimed = {clearing.currency: clearing for clearing in clearings}
     by_currency: defaultdict[str, list[Payment]] = defaultdict(list)
-    for obligation in queued(obligations, Limits(reserved=money)):
+    for obligation in canonical_queue(obligations, Limits(reserved=money)):
         by_currency[obligation.currency].append(obligation)
-    if list(found) != sorted(by_currency):
-        raise ClearingError(f"the currencies are {sorted(by_currency)}, not {list(found)}")
+    if list(by_currency_claimed) != sorted(by_currency):
+        raise ClearingError(f"the currencies are {sorted(by_currency)}, not {list(by_currency_claimed)}")
     for currency, ordered in by_currency.items():
-        claimed = found[currency]
+        claimed = by_currency_claimed[currency]
         if not conservative:
             if claimed != _rewire(currency, ordered):
                 raise ClearingError(f"{currency}: these aren't the debts that largest with largest leaves")
             continue
-        if [one.id for one in claimed.discharges] != [one.id for one in ordered]:
+        if [discharge.id for discharge in claimed.discharges] != [discharge.id for discharge in ordered]:
             raise ClearingError(f"{currency}: the discharges aren't those of the obligations, in the queue's order")
         cleared: defaultdict[Pair, int] = defaultdict(int)
-        for one in claimed.discharges:
-            cleared[one.debtor, one.creditor] += one.cleared
+        for discharge in claimed.discharges:
+            cleared[discharge.debtor, discharge.creditor] += discharge.cleared
         network = _Network(ordered, pre_net_pairs)
-        have = {name: amount for (name, of), amount in money.items() if of == currency}
+        available = {name: amount for (name, of), amount in money.items() if of == currency}
         if [name for name, _ in claimed.potentials] != network.names:
             raise ClearingError(f"{currency}: the potentials aren't those of the participants")
         flows = [cleared[pair] - network.offset.get(pair, 0) for pair in network.pairs]
         value = claimed.cleared - claimed.offset
         proof = flow.Flow(tuple(flows), tuple(worth for _, worth in claimed.potentials), value, value, 0)
         try:
-            flow.check(*network.arguments(have), proof)
+            flow.check(*network.arguments(available), proof)
         except flow.FlowError as wrong:
             raise ClearingError(f"{currency}: {wrong}") from wrong
         if claimed != _report(currency, ordered, network, proof):
@@ -168,33 +172,35 @@ class _Network:
         if pre_net_pairs:
             self.offset = {(a, b): min(owed[a, b], owed[b, a]) for a, b in self.pairs if (b, a) in self.owed}
 
-    def arguments(self, have: Mapping[str, int]) -> tuple[list[int], list[int], list[int], None, list[int]]:
+    def arguments(self, available: Mapping[str, int]) -> tuple[list[int], list[int], list[int], None, list[int]]:
         """Return what `flow.solve` and `flow.check` take: tails, heads, capacities, weights and liquidity."""
         return (
             [self.number[debtor] for debtor, _ in self.pairs],
             [self.number[creditor] for _, creditor in self.pairs],
             [self.owed[pair] - self.offset.get(pair, 0) for pair in self.pairs],
             None,
-            [have.get(name, 0) for name in self.names],
+            [available.get(name, 0) for name in self.names],
         )
 
 
-def _discharge(currency: str, ordered: list[Payment], have: Mapping[str, int], pre_net_pairs: bool) -> Clearing:
+def _discharge(currency: str, ordered: list[Payment], available: Mapping[str, int], pre_net_pairs: bool) -> Clearing:
     network = _Network(ordered, pre_net_pairs)
-    return _report(currency, ordered, network, flow.solve(*network.arguments(have)))
+    return _report(currency, ordered, network, flow.solve(*network.arguments(available)))
 
 
-def _report(currency: str, ordered: list[Payment], network: _Network, found: flow.Flow) -> Clearing:
+def _report(currency: str, ordered: list[Payment], network: _Network, optimum: flow.Flow) -> Clearing:
     """Say what the flow means for each obligation, pair and participant."""
     cleared = {
-        pair: network.offset.get(pair, 0) + amount for pair, amount in zip(network.pairs, found.flow, strict=True)
+        pair: network.offset.get(pair, 0) + amount for pair, amount in zip(network.pairs, optimum.flow, strict=True)
     }
-    left = dict(cleared)
+    to_assign = dict(cleared)
     discharges: list[Discharge] = []
-    for one in ordered:
-        part = min(one.amount, left[one.debtor, one.creditor])
-        left[one.debtor, one.creditor] -= part
-        discharges.append(Discharge(one.id, one.debtor, one.creditor, part, one.amount - part))
+    for obligation in ordered:
+        part = min(obligation.amount, to_assign[obligation.debtor, obligation.creditor])
+        to_assign[obligation.debtor, obligation.creditor] -= part
+        discharges.append(
+            Discharge(obligation.id, obligation.debtor, obligation.creditor, part, obligation.amount - part)
+        )
     residual = [Debt(*pair, network.owed[pair] - amount) for pair, amount in cleared.items()]
     return Clearing(
         currency=currency,
@@ -205,7 +211,7 @@ def _report(currency: str, ordered: list[Payment], network: _Network, found: flo
         discharges=tuple(discharges),
         residual=tuple(debt for debt in residual if debt.amount > 0),
         savings=_savings(network.owed, residual),
-        potentials=tuple(zip(network.names, found.potential, strict=True)),
+        potentials=tuple(zip(network.names, optimum.potential, strict=True)),
     )
 
 
@@ -233,7 +239,10 @@ def _rewire(currency: str, ordered: list[Payment]) -> Clearing:
         cleared=gross - least,
         offset=0,
         least=least,
-        discharges=tuple(Discharge(one.id, one.debtor, one.creditor, one.amount, 0) for one in ordered),
+        discharges=tuple(
+            Discharge(obligation.id, obligation.debtor, obligation.creditor, obligation.amount, 0)
+            for obligation in ordered
+        ),
         residual=tuple(sorted(residual, key=lambda debt: (debt.debtor, debt.creditor))),
         savings=_savings(network.owed, residual),
         potentials=(),
@@ -249,12 +258,12 @@ def _nets(owed: Mapping[Pair, int]) -> dict[str, int]:
 
 
 def _savings(owed: Mapping[Pair, int], residual: Iterable[Debt]) -> tuple[Saving, ...]:
-    left = {(debt.debtor, debt.creditor): debt.amount for debt in residual}
-    before, after = _gross(owed), _gross(left)
-    nets, rest = _nets(owed), _nets(left)
+    remaining = {(debt.debtor, debt.creditor): debt.amount for debt in residual}
+    before, after = _gross(owed), _gross(remaining)
+    nets, nets_after = _nets(owed), _nets(remaining)
     return tuple(
         # Who pays money has less to pay afterwards, so its net rises by it.
-        Saving(name, before[name], after.get(name, 0), rest.get(name, 0) - nets[name])
+        Saving(name, before[name], after.get(name, 0), nets_after.get(name, 0) - nets[name])
         for name in sorted(before)
     )
 

@@ -2,10 +2,12 @@
 
 Three alternatives side by side, each a pure function of what was agreed:
 
-- the waterfall (`netting.waterfall`): the cycle settles as netted and others pay what the defaulters can't;
-- unwinding (`netting.unwind`): the cycle is netted again without the defaulters;
-- clearing payments (`netting.clearing_vector`): everybody pays what it can, creditors share the loss of their own
-  debtor, and who falls because of it is found round by round.
+- the waterfall: the cycle settles as netted and others pay what the defaulters can't;
+- unwinding: the cycle is netted again without the defaulters;
+- clearing payments: everybody pays what it can, creditors share the loss of their own debtor, and who falls because of
+  it is found round by round.
+
+Each is a module of `netting.loss_allocation`.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from netting.clearing_vector import WORK, ClearingVector, clearing_vector
+from netting.loss_allocation.clearing_vector import WORK, ClearingVector, clearing_vector
+from netting.loss_allocation.unwind import Unwind, unwind
+from netting.loss_allocation.waterfall import Waterfall, WaterfallOutcome, apply, check
 from netting.model import Obligation, canonicalise
 from netting.multilateral import ConservationError
-from netting.refused import RefusedError
-from netting.unwind import Unwind, unwind
-from netting.waterfall import Waterfall, WaterfallOutcome, apply, check
+from netting.refusal import RefusedError
 
 Account = tuple[str, str]
 """Participant and currency."""
@@ -55,7 +57,7 @@ class DryRun:
     @property
     def covered(self) -> bool:
         """Return whether the waterfall would cover every loss."""
-        return all(one.waterfall.uncovered == 0 for one in self.currencies)
+        return all(currency.waterfall.uncovered == 0 for currency in self.currencies)
 
 
 def dry_run(
@@ -69,44 +71,46 @@ def dry_run(
     set_off: bool = True,
     work: int = WORK,
 ) -> DryRun:
-    """Return the alternatives for the default of `defaulters`, in every currency of the obligations.
+    """Return the alternatives for the default of `defaulters`, in every currency of the obligations, alphabetically.
 
-    `shortfalls`: what a defaulter can't pay of its net debit; all of it if absent. `caps`: the net debit caps that an
-    unwinding may exceed. In the clearing payments a defaulter has what it can pay of its net debit, a survivor its own
-    net debit or what `cash` says if that is more; with `set_off` the two debts of a pair are set off first. Raises
-    RefusedError and ObligationRefusedError.
+    Amounts are minor units, by participant and currency. `shortfalls`: what a defaulter can't pay of its net debit; all
+    of it if absent. `caps`: the net debit caps that an unwinding may exceed. In the clearing payments a defaulter has
+    what it can pay of its net debit, a survivor its own net debit or what `cash` says if that is more; with `set_off`
+    the two debts of a pair are set off first; `work` bounds them. Raises RefusedError and ObligationRefusedError.
     A function of the sets given: no order matters but that of the waterfall's layers.
     """
     ordered = canonicalise(obligations)
-    named = frozenset(defaulters)
+    defaulter_names = frozenset(defaulters)
     nets = _nets(ordered)
-    short = _shortfalls(nets, named, shortfalls or {})
+    short = _shortfalls(nets, defaulter_names, shortfalls or {})
     check(waterfall)
-    unwound = {one.currency: one for one in unwind(ordered, named, caps)}
-    clearing = _clearing(ordered, _cash(nets, named, short, cash or {}), set_off=set_off, work=work)
+    unwound = {
+        unwound_currency.currency: unwound_currency for unwound_currency in unwind(ordered, defaulter_names, caps)
+    }
+    clearing = _clearing(ordered, _cash(nets, defaulter_names, short, cash or {}), set_off=set_off, work=work)
     result: list[CurrencyDefault] = []
     for currency in sorted(unwound):
-        losses = {name: short[name, currency] for name in sorted(named) if (name, currency) in short}
+        losses = {name: short[name, currency] for name in sorted(defaulter_names) if (name, currency) in short}
         survivors = [change.participant for change in unwound[currency].changes]
-        exposures = _exposures(ordered, currency, named)
+        exposures = _exposures(ordered, currency, defaulter_names)
         outcome = apply(waterfall, currency, losses, survivors, exposures)
         _conserve(outcome)
         result.append(
             CurrencyDefault(currency, tuple(losses.items()), outcome, unwound[currency], clearing.get(currency))
         )
-    return DryRun(tuple(sorted(named)), tuple(result))
+    return DryRun(tuple(sorted(defaulter_names)), tuple(result))
 
 
 def _nets(ordered: tuple[Obligation, ...]) -> dict[Account, int]:
     nets: dict[Account, int] = {}
-    for one in ordered:
-        for name, amount in ((one.debtor, -one.amount), (one.creditor, one.amount)):
-            nets[name, one.currency] = nets.get((name, one.currency), 0) + amount
+    for obligation in ordered:
+        for name, amount in ((obligation.debtor, -obligation.amount), (obligation.creditor, obligation.amount)):
+            nets[name, obligation.currency] = nets.get((name, obligation.currency), 0) + amount
     return nets
 
 
 def _shortfalls(
-    nets: dict[Account, int], defaulters: frozenset[str], given: Mapping[Account, int]
+    nets: dict[Account, int], defaulters: frozenset[str], stated: Mapping[Account, int]
 ) -> dict[Account, int]:
     """Return what each defaulter can't pay of its net debit, by account, where that is anything."""
     if not defaulters:
@@ -115,7 +119,7 @@ def _shortfalls(
     for name in sorted(defaulters):
         if name not in taking_part:
             raise RefusedError(DefaultReason.UNKNOWN_PARTICIPANT, name, f"{name} owes nothing and is owed nothing")
-    for (name, currency), amount in sorted(given.items()):
+    for (name, currency), amount in sorted(stated.items()):
         place = f"shortfall of {name} in {currency}"
         if name not in defaulters:
             raise RefusedError(DefaultReason.UNKNOWN_PARTICIPANT, place, f"{name} isn't one of the defaulters")
@@ -123,15 +127,17 @@ def _shortfalls(
             raise RefusedError(DefaultReason.NEGATIVE, place, f"it is {amount}")
         if amount > max(0, -nets.get((name, currency), 0)):
             raise RefusedError(DefaultReason.SHORTFALL_TOO_LARGE, place, f"{amount} is more than its net debit")
-    short = {account: given.get(account, -net) for account, net in nets.items() if account[0] in defaulters and net < 0}
-    return {account: amount for account, amount in short.items() if amount}
+    shortfalls = {
+        account: stated.get(account, -net) for account, net in nets.items() if account[0] in defaulters and net < 0
+    }
+    return {account: amount for account, amount in shortfalls.items() if amount}
 
 
 def _cash(
-    nets: dict[Account, int], defaulters: frozenset[str], short: dict[Account, int], given: Mapping[Account, int]
+    nets: dict[Account, int], defaulters: frozenset[str], short: dict[Account, int], stated: Mapping[Account, int]
 ) -> dict[Account, int]:
     has = {account: max(0, -net) - short.get(account, 0) for account, net in nets.items()}
-    for account, amount in sorted(given.items()):
+    for account, amount in sorted(stated.items()):
         if amount < 0:
             raise RefusedError(DefaultReason.NEGATIVE, f"cash of {account[0]} in {account[1]}", f"it is {amount}")
         if account in has and account[0] not in defaulters:
@@ -142,9 +148,9 @@ def _cash(
 def _clearing(
     ordered: tuple[Obligation, ...], cash: Mapping[Account, int], *, set_off: bool, work: int
 ) -> dict[str, ClearingVector]:
-    found: dict[str, ClearingVector] = {}
-    for currency in sorted({one.currency for one in ordered}):
-        own = (one for one in ordered if one.currency == currency)
+    clearing: dict[str, ClearingVector] = {}
+    for currency in sorted({obligation.currency for obligation in ordered}):
+        own = (obligation for obligation in ordered if obligation.currency == currency)
         try:
             vectors = clearing_vector(own, cash, set_off=set_off, work=work)
         except RefusedError:
@@ -152,20 +158,20 @@ def _clearing(
             continue
         for vector in vectors:
             _conserve_payments(vector)
-            found[vector.currency] = vector
-    return found
+            clearing[vector.currency] = vector
+    return clearing
 
 
 def _exposures(ordered: tuple[Obligation, ...], currency: str, defaulters: frozenset[str]) -> dict[str, int]:
     """Return what the defaulters owe each survivor net, pair by pair, where that is anything."""
     owed: dict[tuple[str, str], int] = {}
-    for one in ordered:
-        if one.currency != currency:
+    for obligation in ordered:
+        if obligation.currency != currency:
             continue
-        if one.debtor in defaulters and one.creditor not in defaulters:
-            pair, amount = (one.debtor, one.creditor), one.amount
-        elif one.creditor in defaulters and one.debtor not in defaulters:
-            pair, amount = (one.creditor, one.debtor), -one.amount
+        if obligation.debtor in defaulters and obligation.creditor not in defaulters:
+            pair, amount = (obligation.debtor, obligation.creditor), obligation.amount
+        elif obligation.creditor in defaulters and obligation.debtor not in defaulters:
+            pair, amount = (obligation.creditor, obligation.debtor), -obligation.amount
         else:
             continue
         owed[pair] = owed.get(pair, 0) + amount
@@ -185,5 +191,5 @@ def _conserve(outcome: WaterfallOutcome) -> None:
 def _conserve_payments(vector: ClearingVector) -> None:
     paid = sum(bank.paid for bank in vector.banks)
     received = sum(bank.received for bank in vector.banks)
-    if paid != received or any(bank.cash + bank.received != bank.paid + bank.kept for bank in vector.banks):
+    if paid != received or any(bank.cash + bank.received != bank.paid + bank.remaining for bank in vector.banks):
         raise ConservationError(f"{vector.currency}: banks paid {paid} and were paid {received}")

@@ -28,9 +28,9 @@ def explain(netting: CurrencyNetting, bank: str, *, top: int = 0) -> list[str]:
     shown = sides[:top] if top else sides
     lines = [heading, _net_sentence(own), f"{bank} nets with {_count(len(sides))}:"]
     lines += [_counterparty_sentence(bank, side) for side in shown]
-    if rest := sides[len(shown) :]:
-        got, paid = sum(side.receives for side in rest), sum(side.pays for side in rest)
-        which = "the one other" if len(rest) == 1 else f"the {len(rest):,} others together"
+    if others := sides[len(shown) :]:
+        got, paid = sum(side.receives for side in others), sum(side.pays for side in others)
+        which = "the one other" if len(others) == 1 else f"the {len(others):,} others together"
         lines.append(_counterparty_sentence(bank, Position(which, got, paid)))
     return [*lines, *_sums(own, sides), *_savings(own, sides)]
 
@@ -53,13 +53,13 @@ def _net_sentence(own: Position) -> str:
 
 
 def _counterparty_sentence(bank: str, side: Position) -> str:
-    other = side.participant
+    counterparty = side.participant
     if side.receives and side.pays:
-        flows = f"{bank} receives {side.receives:,} from {other} and pays {side.pays:,}"
+        flows = f"{bank} receives {side.receives:,} from {counterparty} and pays {side.pays:,}"
     elif side.receives:
-        flows = f"{bank} receives {side.receives:,} from {other} and pays nothing"
+        flows = f"{bank} receives {side.receives:,} from {counterparty} and pays nothing"
     else:
-        flows = f"{bank} receives nothing from {other} and pays {side.pays:,}"
+        flows = f"{bank} receives nothing from {counterparty} and pays {side.pays:,}"
     return f"  {flows}: {side.net:+,}." if side.net else f"  {flows}: they are even, 0."
 
 

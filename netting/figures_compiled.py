@@ -96,13 +96,13 @@ def _fold(
         return int(kernel.fold(keys, values, bounds, first, last, shift, digits, banks, scratch, start, back))
 
     end = 0
-    for written, first, last in zip(_each(fold, cuts[:-1], cuts[1:]), cuts[:-1], cuts[1:], strict=True):
+    for written_to, first, last in zip(_each(fold, cuts[:-1], cuts[1:]), cuts[:-1], cuts[1:], strict=True):
         begun = int(bounds[first])
         if begun != end:  # close the gap: there were fewer pairs than obligations before
             for column in (keys, values, back):
-                column[end : end + written - begun] = column[begun:written]
+                column[end : end + written_to - begun] = column[begun:written_to]
             start[first << shift : last << shift] -= begun - end
-        end += written - begun
+        end += written_to - begun
     start[rows] = end
     return start, keys[:end], values[:end], back[:end]
 
@@ -117,7 +117,7 @@ def _parts(count: int, cells: int) -> list[slice]:
 def _each(work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call `work` for each element, on threads where there are several."""
     if len(arguments[0]) == 1:
-        return [work(*one) for one in zip(*arguments, strict=True)]
+        return [work(*part) for part in zip(*arguments, strict=True)]
     with ThreadPoolExecutor(len(arguments[0])) as pool:
         return list(pool.map(work, *arguments))
 
@@ -125,8 +125,8 @@ def _each(work: Callable[..., Any], *arguments: Any) -> list[Any]:
 def _guard(amount: Array, bits: list[int]) -> None:
     """Raise SumTooLargeError unless the sum of the amounts, and so every sum that was made, is below 2^62."""
     union = 0
-    for one in bits:
-        union |= one
+    for part in bits:
+        union |= part
     if union * len(amount) < SUM_MAX:
         return
     # The quick bound doesn't tell: add up the halves, none of which can overflow.

@@ -77,9 +77,9 @@ def solve(
     kernel = load("netting.kernels.flow", compiled=compiled)
     if weights is None:
         weights = _ones(arcs, compiled=compiled)
-    graph = kernel.index(nodes, *(_kept(values, compiled=compiled) for values in (tails, heads, weights)))
+    graph = kernel.index(nodes, *(_readable(values, compiled=compiled) for values in (tails, heads, weights)))
     lower, flow, potential, total = (kernel.ints(count) for count in (arcs, arcs, nodes, 1))
-    upper, slack = _kept(capacities, compiled=compiled), vector(liquidity, compiled=compiled)
+    upper, slack = _readable(capacities, compiled=compiled), vector(liquidity, compiled=compiled)
     state = kernel.State(lower, upper, flow, slack, potential, total)
     _, work = kernel.solve(graph, state, kernel.room(nodes))
     value = int(total[0])
@@ -94,15 +94,15 @@ def check(
     capacities: Ints,
     weights: Ints | None,
     liquidity: Ints,
-    found: Flow,
+    solution: Flow,
 ) -> None:
     """Verify that `found` is a flow, worth what it says, and proven the best by its potentials. Raises FlowError."""
     _measure(tails, heads, capacities, weights, liquidity)
     if weights is None:
         weights = (1,) * len(tails)
-    if len(found.flow) != len(tails) or len(found.potential) != len(liquidity):
+    if len(solution.flow) != len(tails) or len(solution.potential) != len(liquidity):
         raise FlowError("the flow has another number of arcs or nodes than the problem")
-    amounts, potentials = list(_ints(found.flow)), list(_ints(found.potential))
+    amounts, potentials = list(_ints(solution.flow)), list(_ints(solution.potential))
     for i, potential in enumerate(potentials):
         if potential < 0:
             raise FlowError(f"node {i}: negative potential")
@@ -117,13 +117,13 @@ def check(
         slack[head] += amount
         value += amount * weight
         bound += capacity * max(0, weight - potentials[tail] + potentials[head])
-    for i, left in enumerate(slack):
-        if left < 0:
-            raise FlowError(f"node {i}: sends {-left} more than it has and receives")
-    if found.value != value:
-        raise FlowError(f"the value is {value}, not {found.value}")
-    if found.bound != bound:
-        raise FlowError(f"the potentials prove the bound {bound}, not {found.bound}")
+    for i, balance in enumerate(slack):
+        if balance < 0:
+            raise FlowError(f"node {i}: sends {-balance} more than it has and receives")
+    if solution.value != value:
+        raise FlowError(f"the value is {value}, not {solution.value}")
+    if solution.bound != bound:
+        raise FlowError(f"the potentials prove the bound {bound}, not {solution.bound}")
     if value != bound:
         raise FlowError(f"a flow of value {value} isn't proven the best by the bound {bound}")
 
@@ -183,7 +183,7 @@ def _ones(count: int, *, compiled: bool) -> Any:
     return np.ones(count, np.int64)
 
 
-def _kept(values: Any, *, compiled: bool) -> Any:
+def _readable(values: Any, *, compiled: bool) -> Any:
     """Return the values as the kernel wants them, which only reads them: an array as it is, if it can be.
 
     One that can't be written to is copied all the same, since the kernel would be compiled once more for it.

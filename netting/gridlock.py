@@ -1,9 +1,9 @@
 """Liquidity saving: which of the queued payments settle now, within all limits at once.
 
-Two rules. `fifo`: every account pays in the order of its queue, and the largest set of prefixes settles
-(`netting.fifo`). `optimal`: any selection will do, and the one of the greatest value settles; of equals the one
-of more payments, then of more urgent and older ones, then by id. Choosing it is NP-hard (Shafransky and Doudkin,
-EJOR 171, 2006), so the search is bounded by work, and what it reached comes with an upper bound and its proof.
+Two rules. `fifo`: every account pays in the order of its queue, and the largest set of prefixes settles. `optimal`:
+any selection will do, and the one of the greatest value settles; of equals the one of more payments, then of more
+urgent and older ones, then by id. Choosing it is NP-hard (Shafransky and Doudkin, EJOR 171, 2006), so the search is
+bounded by work, and what it reached comes with an upper bound and its proof. `netting.liquidity` has the parts.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from netting import certificate as proof
-from netting.branch import Branching
 from netting.certificate import Certificate
-from netting.enumeration import ITEMS_MAX, best
-from netting.fifo import prefixes
-from netting.instance import Instance, instance
-from netting.queue import Limits, Payment, due, queued
+from netting.liquidity.branch import Branching
+from netting.liquidity.enumeration import ITEMS_MAX, best
+from netting.liquidity.fifo import prefixes
+from netting.liquidity.instance import Instance, instance_of
+from netting.queue import Limits, Payment, canonical_queue, due
 
 WORK = 100_000_000
 """The work, in looks at entries of vectors, after which the search ends: about a second."""
@@ -68,61 +68,64 @@ def resolve(
     work: int = WORK,
     at: int | None = None,
 ) -> Resolution:
-    """Choose the payments that settle now.
+    """Choose the payments that settle now; amounts are minor units, `work` counts looks at entries of vectors.
 
     A function of the set of payments, the limits, the mode, the work and the moment `at`: the same on every machine.
     More work never gives a smaller value or a greater bound. Values in different currencies add up only by rates
     (`Limits.aggregate`); without, use it for one currency at a time. Raises QueueRefusedError.
     """
-    ordered = queued(payments, limits)
-    one = instance(due(ordered, at), limits)
-    first = prefixes(one)
-    in_order = _whole(one, first)
-    _settle_parts(one, in_order)
-    if len(one.items) <= ITEMS_MAX and not any(item.split for item in one.items):
-        chosen, looked = best(one)
-        most = Certificate(sum(one.items[at].value for at in chosen), 1, (), enumerated=True)
-        amounts = in_order if mode == "fifo" else _whole(one, chosen)
-        return _resolution(mode, one, amounts, limits, ordered, looked, most)
-    search = Branching(one)
+    ordered = canonical_queue(payments, limits)
+    instance = instance_of(due(ordered, at), limits)
+    first = prefixes(instance)
+    in_order = _whole(instance, first)
+    _settle_parts(instance, in_order)
+    if len(instance.items) <= ITEMS_MAX and not any(item.split for item in instance.items):
+        chosen, looked = best(instance)
+        most = Certificate(sum(instance.items[at].value for at in chosen), 1, (), enumerated=True)
+        amounts = in_order if mode == "fifo" else _whole(instance, chosen)
+        return _resolution(mode, instance, amounts, limits, ordered, looked, most)
+    search = Branching(instance)
     if mode == "fifo":
-        return _resolution(mode, one, in_order, limits, ordered, search.work, search.certificate())
+        return _resolution(mode, instance, in_order, limits, ordered, search.work, search.certificate())
     search.offer(in_order)
     search.start(first)
     search.start_greedy()
     search.start_rounded()
     while (search.work < work or (search.value == 0 and search.work < PATIENCE * work)) and search.step():
         pass
-    return _resolution("optimal", one, search.best, limits, ordered, search.work, search.certificate())
+    return _resolution("optimal", instance, search.best, limits, ordered, search.work, search.certificate())
 
 
 def check(payments: Iterable[Payment], limits: Limits, certificate: Certificate, *, at: int | None = None) -> None:
-    """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says."""
-    proof.check(instance(due(queued(payments, limits), at), limits), certificate)
+    """Check the proof of a bound for these payments; raise CertificateError if it proves less than it says.
+
+    Raises QueueRefusedError for payments or limits that can't be worked with. O(leaves · (items + rows)).
+    """
+    proof.check(instance_of(due(canonical_queue(payments, limits), at), limits), certificate)
 
 
-def _whole(one: Instance, chosen: Iterable[int]) -> list[int]:
-    amounts = [0] * len(one.items)
+def _whole(instance: Instance, chosen: Iterable[int]) -> list[int]:
+    amounts = [0] * len(instance.items)
     for at in chosen:
-        amounts[at] = one.items[at].amount
+        amounts[at] = instance.items[at].amount
     return amounts
 
 
-def _settle_parts(one: Instance, amounts: list[int]) -> None:
+def _settle_parts(instance: Instance, amounts: list[int]) -> None:
     """Let the first waiting payment of each queue settle in part, where it may be split and something is left."""
-    rooms = one.rooms(amounts)
-    seen: set[tuple[str, str]] = set()
-    for at, item in enumerate(one.items):
+    rooms = instance.rooms(amounts)
+    accounts: set[tuple[str, str]] = set()
+    for at, item in enumerate(instance.items):
         account = (item.payments[0].debtor, item.payments[0].currency)
-        if amounts[at] or account in seen:
+        if amounts[at] or account in accounts:
             continue
-        seen.add(account)
+        accounts.add(account)
         part = min([item.amount, *(rooms[row] for row, change in item.changes if change < 0)])
         if not item.split or part <= 0:
             continue
         amounts[at] = part
-        after = one.rooms(amounts)
-        if one.fits(after):
+        after = instance.rooms(amounts)
+        if instance.fits(after):
             rooms = after
         else:
             amounts[at] = 0
@@ -130,37 +133,37 @@ def _settle_parts(one: Instance, amounts: list[int]) -> None:
 
 def _resolution(
     mode: Mode,
-    one: Instance,
+    instance: Instance,
     amounts: list[int],
     limits: Limits,
     ordered: tuple[Payment, ...],
     work: int,
     certificate: Certificate,
 ) -> Resolution:
-    settled: set[str] = set()
+    settled_ids: set[str] = set()
     parts: dict[str, int] = {}
     value = 0
     balances = {(name, p.currency): 0 for p in ordered for name in (p.debtor, p.creditor)} | dict(limits.balances)
-    for item, amount in zip(one.items, amounts, strict=True):
+    for item, amount in zip(instance.items, amounts, strict=True):
         if amount == 0:
             continue
         value += item.worth(amount)
         for payment in item.payments:
-            moved = amount if item.split else payment.amount
-            balances[payment.debtor, payment.currency] -= moved
-            balances[payment.creditor, payment.currency] += moved
-            if moved == payment.amount:
-                settled.add(payment.id)
+            amount_paid = amount if item.split else payment.amount
+            balances[payment.debtor, payment.currency] -= amount_paid
+            balances[payment.creditor, payment.currency] += amount_paid
+            if amount_paid == payment.amount:
+                settled_ids.add(payment.id)
             else:
-                parts[payment.id] = moved
+                parts[payment.id] = amount_paid
     if certificate.upper_bound < value:
         raise ArithmeticError(f"the bound {certificate.upper_bound} is below the value {value}")
     return Resolution(
         mode=mode,
-        settled=tuple(payment.id for payment in ordered if payment.id in settled),
+        settled=tuple(payment.id for payment in ordered if payment.id in settled_ids),
         parts=tuple((payment.id, parts[payment.id]) for payment in ordered if payment.id in parts),
         value=value,
-        count=len(settled),
+        count=len(settled_ids),
         upper_bound=certificate.upper_bound,
         work=work,
         balances=tuple((*account, after) for account, after in sorted(balances.items())),

@@ -1,4 +1,7 @@
-"""Multilateral netting: each participant's claims and debts of a currency become one position against all others."""
+"""Multilateral netting: each participant's claims and debts of a currency become one position against all others.
+
+Amounts are minor units. Source: BIS, Report of the Committee on Interbank Netting Schemes (Lamfalussy report), 1990.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +83,7 @@ def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:
     """Net a batch of single obligations exactly, currency by currency in alphabetical order.
 
     The order of the obligations doesn't matter. A participant has a position where it receives or pays anything.
+    Nothing is refused: a batch is checked when it is made. O(n + participants · currencies).
     """
     nets, pairs = multilateral(batch), bilateral(batch)
     receives, pays = _integers(nets.receives), _integers(nets.pays)
@@ -117,15 +121,15 @@ def _pairs(batch: Batch, pairs: Pairs) -> list[list[Pair]]:
     """Return the pairs of each currency with their names."""
     names = batch.participants
     start, forth, back = _integers(pairs.start), _integers(pairs.forth), _integers(pairs.back)
-    second = [names[one] for one in _integers(pairs.second)]
-    found: list[list[Pair]] = [[] for _ in batch.currencies]
+    second = [names[number] for number in _integers(pairs.second)]
+    by_currency: list[list[Pair]] = [[] for _ in batch.currencies]
     for row in range(len(start) - 1):
         begin, end = start[row], start[row + 1]
         if begin < end:
             currency, first = divmod(row, len(names))
             own = zip(repeat(names[first]), second[begin:end], forth[begin:end], back[begin:end], strict=False)
-            found[currency].extend(map(Pair._make, own))
-    return found
+            by_currency[currency].extend(map(Pair._make, own))
+    return by_currency
 
 
 def _integers(column: object) -> list[int]:

@@ -127,24 +127,24 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*key, (2, 0, text))
 
 
-def order(payment: Payment) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
+def order_key(payment: Payment) -> tuple[int, int, tuple[tuple[int, int, str], ...]]:
     """Return the key of the queue's order: the more urgent first, then the older, then by id."""
     return payment.priority, payment.sequence, natural(payment.id)
 
 
-def queued(payments: Iterable[Payment], limits: Limits) -> tuple[Payment, ...]:
+def canonical_queue(payments: Iterable[Payment], limits: Limits) -> tuple[Payment, ...]:
     """Return the payments in the queue's order; raise QueueRefusedError for what can't be worked with.
 
     Every order of the same payments gives the same answer, and the same refusal.
     """
-    ordered = sorted(payments, key=order)
-    seen: set[str] = set()
+    ordered = sorted(payments, key=order_key)
+    ids: set[str] = set()
     for payment in ordered:
-        if payment.id in seen:
+        if payment.id in ids:
             raise QueueRefusedError(QueueReason.DUPLICATE_ID, payment.id, "two payments have this id")
-        seen.add(payment.id)
+        ids.add(payment.id)
     for payment in ordered:
-        _check(payment, seen, limits)
+        _check(payment, ids, limits)
     _check_links(ordered)
     _check_limits(limits)
     _check_sums(ordered, limits)
@@ -157,7 +157,9 @@ def due(payments: Iterable[Payment], at: int | None = None) -> tuple[Payment, ..
     Without a moment the windows aren't looked at.
     """
     payments = tuple(payments)
-    waits = {one.id for group in link_groups(payments) if not all(_is_due(leg, at) for leg in group) for one in group}
+    waits = {
+        payment.id for group in link_groups(payments) if not all(_is_due(leg, at) for leg in group) for payment in group
+    }
     return tuple(payment for payment in payments if payment.id not in waits)
 
 
@@ -180,18 +182,18 @@ def link_groups(payments: tuple[Payment, ...]) -> list[tuple[Payment, ...]]:
     for payment in payments:
         if payment.link is None or payment.link not in by_id:
             continue
-        one, other = group_of[payment.id], group_of[payment.link]
-        if one is not other:
-            one += other
-            for member in other:
-                group_of[member.id] = one
+        group, joined = group_of[payment.id], group_of[payment.link]
+        if group is not joined:
+            group += joined
+            for member in joined:
+                group_of[member.id] = group
     place = {payment.id: at for at, payment in enumerate(payments)}
     groups = {id(group): group for group in group_of.values()}
     ordered = [tuple(sorted(group, key=lambda p: place[p.id])) for group in groups.values()]
     return sorted(ordered, key=lambda group: place[group[0].id])
 
 
-def _check(payment: Payment, known: set[str], limits: Limits) -> None:
+def _check(payment: Payment, ids: set[str], limits: Limits) -> None:
     for name in (payment.debtor, payment.creditor):
         if limits.participants is not None and name not in limits.participants:
             raise QueueRefusedError(QueueReason.UNKNOWN_PARTICIPANT, payment.id, f"{name} isn't a participant")
@@ -204,7 +206,7 @@ def _check(payment: Payment, known: set[str], limits: Limits) -> None:
     if payment.earliest is not None and payment.latest is not None and payment.latest < payment.earliest:
         detail = f"latest {payment.latest} is before earliest {payment.earliest}"
         raise QueueRefusedError(QueueReason.WINDOW_EMPTY, payment.id, detail)
-    if payment.link is not None and payment.link not in known:
+    if payment.link is not None and payment.link not in ids:
         raise QueueRefusedError(
             QueueReason.LINK_UNKNOWN, payment.id, f"it is linked to {payment.link}, which isn't there"
         )
@@ -297,13 +299,13 @@ def act(queue: tuple[Payment, ...], action: Action, payment_id: str) -> tuple[Pa
 
     Cancelling takes the payments linked to it out as well, as they could never settle.
     """
-    found = next((payment for payment in queue if payment.id == payment_id), None)
-    if found is None:
+    target = next((payment for payment in queue if payment.id == payment_id), None)
+    if target is None:
         return ActionReason.UNKNOWN_PAYMENT
     if action is Action.CANCEL:
-        gone = next({one.id for one in group} for group in link_groups(queue) if found in group)
-        return tuple(payment for payment in queue if payment.id not in gone)
-    if found.held == (action is Action.HOLD):
-        return ActionReason.ALREADY_HELD if found.held else ActionReason.NOT_HELD
-    changed = replace(found, held=action is Action.HOLD)
-    return tuple(changed if payment is found else payment for payment in queue)
+        cancelled_ids = next({payment.id for payment in group} for group in link_groups(queue) if target in group)
+        return tuple(payment for payment in queue if payment.id not in cancelled_ids)
+    if target.held == (action is Action.HOLD):
+        return ActionReason.ALREADY_HELD if target.held else ActionReason.NOT_HELD
+    updated = replace(target, held=action is Action.HOLD)
+    return tuple(updated if payment is target else payment for payment in queue)

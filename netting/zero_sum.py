@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import combinations
 
 from netting.kernels.compile import load, vector
@@ -27,16 +28,29 @@ _COMPILED_FROM = 12
 """From this many nets on, compiling pays."""
 
 
+class BoundProof(StrEnum):
+    """Why there can't be more groups, and so not fewer transfers, the strongest proof first."""
+
+    NOTHING_TO_SETTLE = "nothing to settle"
+    ALL_PAIRS = "every net has an equal and opposite one"
+    ALL_SUBSETS = "all subsets were looked at"
+    GROUPS_OF_FOUR = "after pairs, a group has a debtor, a creditor and 4 members or more"
+    """No three nets that are left sum to zero."""
+    GROUPS_OF_THREE = "after pairs, a group has a debtor, a creditor and 3 members or more"
+    EVERY_NET_MOVES = "every debtor pays and every creditor is paid"
+    """Of transfers only, where these are more than nets less groups."""
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """A partition into groups that each sum to zero, and the most groups that any partition can have.
 
-    A member is the place of a net in the sequence given. `why` says how the bound was proven.
+    A member is the place of a net in the sequence given. `proof` says how the bound was proven.
     """
 
     members: tuple[tuple[int, ...], ...]
     most: int
-    why: str
+    proof: BoundProof
 
 
 def groups(nets: Sequence[int]) -> Groups:
@@ -45,20 +59,20 @@ def groups(nets: Sequence[int]) -> Groups:
     A function of the sequence: the caller puts it in canonical order.
     """
     if not nets:
-        return Groups((), 0, "nothing to settle")
-    pairs, rest = _pairs(nets)
-    if not rest:
-        return Groups(tuple(pairs), len(pairs), "every net has an equal and opposite one")
-    if len(rest) <= EXACT_MAX:
-        found = _exact(nets, rest)
-        return Groups((*pairs, *found), len(pairs) + len(found), "all subsets were looked at")
-    triples, last, complete = _triples(nets, rest)
-    debtors = sum(nets[at] < 0 for at in rest)
+        return Groups((), 0, BoundProof.NOTHING_TO_SETTLE)
+    pairs, unpaired = _pairs(nets)
+    if not unpaired:
+        return Groups(tuple(pairs), len(pairs), BoundProof.ALL_PAIRS)
+    if len(unpaired) <= EXACT_MAX:
+        exact = _exact(nets, unpaired)
+        return Groups((*pairs, *exact), len(pairs) + len(exact), BoundProof.ALL_SUBSETS)
+    triples, last, complete = _triples(nets, unpaired)
+    debtors = sum(nets[at] < 0 for at in unpaired)
     smallest = 4 if complete and not triples else 3
-    most = min(debtors, len(rest) - debtors, len(rest) // smallest)
-    why = f"after pairs, a group has a debtor, a creditor and {smallest} members or more"
+    most = min(debtors, len(unpaired) - debtors, len(unpaired) // smallest)
+    proof = BoundProof.GROUPS_OF_FOUR if smallest == 4 else BoundProof.GROUPS_OF_THREE
     parts = _exact(nets, last) if last and len(last) <= EXACT_MAX else [tuple(last)] if last else []
-    return Groups((*pairs, *triples, *parts), len(pairs) + most, why)
+    return Groups((*pairs, *triples, *parts), len(pairs) + most, proof)
 
 
 def _pairs(nets: Sequence[int]) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -72,15 +86,17 @@ def _pairs(nets: Sequence[int]) -> tuple[list[tuple[int, ...]], list[int]]:
     return pairs, sorted(at for places in waiting.values() for at in places)
 
 
-def _exact(nets: Sequence[int], rest: list[int]) -> list[tuple[int, ...]]:
-    zero = _zero_subsets([nets[at] for at in rest])
+def _exact(nets: Sequence[int], unpaired: list[int]) -> list[tuple[int, ...]]:
+    zero = _zero_subsets([nets[at] for at in unpaired])
     if len(zero) == 1:
-        return [tuple(rest)]
-    compiled = len(rest) >= _COMPILED_FROM
+        return [tuple(unpaired)]
+    compiled = len(unpaired) >= _COMPILED_FROM
     kernel = load("netting.kernels.zero_sum", compiled=compiled)
-    chain = [int(subset) for subset in kernel.longest_chain(len(rest), vector(zero, compiled=compiled))]
+    chain = [int(subset) for subset in kernel.longest_chain(len(unpaired), vector(zero, compiled=compiled))]
     links = zip(chain, [*chain[1:], 0], strict=True)
-    return sorted(tuple(rest[bit] for bit in range(len(rest)) if (whole ^ part) >> bit & 1) for whole, part in links)
+    return sorted(
+        tuple(unpaired[bit] for bit in range(len(unpaired)) if (whole ^ part) >> bit & 1) for whole, part in links
+    )
 
 
 def _zero_subsets(nets: list[int]) -> list[int]:
@@ -103,20 +119,20 @@ def _sums(nets: list[int]) -> list[int]:
     return sums
 
 
-def _triples(nets: Sequence[int], rest: list[int]) -> tuple[list[tuple[int, ...]], list[int], bool]:
+def _triples(nets: Sequence[int], unpaired: list[int]) -> tuple[list[tuple[int, ...]], list[int], bool]:
     """Return groups of three, what is left, and whether all triples were looked at."""
-    if len(rest) > TRIPLES_MAX:
-        return [], rest, False
-    free = set(rest)
+    if len(unpaired) > TRIPLES_MAX:
+        return [], unpaired, False
+    free = set(unpaired)
     places: defaultdict[int, list[int]] = defaultdict(list)
-    for at in rest:
+    for at in unpaired:
         places[nets[at]].append(at)
     triples: list[tuple[int, ...]] = []
-    for one, other in combinations(rest, 2):
-        if one not in free or other not in free:
+    for first, second in combinations(unpaired, 2):
+        if first not in free or second not in free:
             continue
-        third = next((at for at in places.get(-nets[one] - nets[other], ()) if at > other and at in free), None)
+        third = next((at for at in places.get(-nets[first] - nets[second], ()) if at > second and at in free), None)
         if third is not None:
-            triples.append((one, other, third))
-            free -= {one, other, third}
-    return triples, [at for at in rest if at in free], True
+            triples.append((first, second, third))
+            free -= {first, second, third}
+    return triples, [at for at in unpaired if at in free], True

@@ -10,14 +10,12 @@ import typer
 
 from gateway.federation.commands.group import group
 from participants.intake import cli as intake
+from participants.ledger import DATABASE, MIGRATIONS
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
 
 app = group("participant", "A bank's node.")
-
-DATABASE = "participant"
-PACKAGE = "participants.ledger"
 
 intake.register(app)
 
@@ -54,7 +52,7 @@ def serve() -> None:
 
     settings = _settings()
     with database(settings, DATABASE) as url:
-        asyncio.run(migrate(url, PACKAGE))
+        asyncio.run(migrate(url, MIGRATIONS))
         run(bank_app(settings, url), host=settings.host, port=settings.port, log_level=settings.log_level)
 
 
@@ -71,7 +69,7 @@ def token(
 @app.command()
 def fsck() -> None:
     """Prove the ledger from its journal: every balance, lane and queue recomputed. Exit code 1 if anything differs."""
-    from participants.audit.fsck import run_fsck
+    from participants.audit.command import run_fsck
 
     raise typer.Exit(run_fsck(_settings()))
 

@@ -18,11 +18,10 @@ from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
 from participants.cycle.follower import Follower
-from participants.ledger import events
-from participants.ledger.events import PaymentOrder
-from participants.ledger.writer import Ledger
-from participants.payments.decisions import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders
+from participants.ledger import MIGRATIONS
+from participants.ledger.writer import Ledger, WriterReason
 from participants.payments.inbound import Inbound
+from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 
@@ -69,7 +68,7 @@ class BankNode:
         await self._trust_list()
         engine = create_engine(self.database_url, pool_size=1)
         try:
-            await check_schema(engine, "participants.ledger")
+            await check_schema(engine, MIGRATIONS)
         finally:
             await engine.dispose()
         self.pool = await asyncpg_pool(self.database_url, max_size=6, application_name=f"concordat {self.bic}")
@@ -119,7 +118,7 @@ class BankNode:
     async def ready(self) -> dict[str, str]:
         """Name what the node depends on; raises if the ledger can't be reached."""
         if self.ledger.failed:
-            raise Refusal("ledger_failed", "the ledger's writer has ended; start the node again", status=503)
+            raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         return {
             "status": "ready",
@@ -127,17 +126,16 @@ class BankNode:
             "trust_list": f"version {self.trust.current.version}",
         }
 
-    async def submit(self, orders: Sequence[PaymentOrder]) -> list[OrderOutcome]:
+    async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
-        await self.screener.prepare(orders)
+        await self.screener.prepare(order.value for order in orders)
         return await self.ledger.submit(SubmitOrders([self.check(order) for order in orders]))
 
-    def check(self, order: PaymentOrder) -> CheckedOrder:
+    def check(self, order: ReadableOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""
-        agent = order.creditor_agent
-        refusal = self.agents.get(agent, OrderReason.CREDITOR_AGENT_UNKNOWN)
-        hits = () if refusal is not None else self.screener.hits_for(order)
-        return CheckedOrder(order, events.encode(order), hits, refusal)
+        refusal = self.agents.get(order.value.creditor_agent, OrderReason.CREDITOR_AGENT_UNKNOWN)
+        hits = () if refusal is not None else self.screener.hits_for(order.value)
+        return CheckedOrder(order, hits, refusal)
 
     async def _connect(self) -> Any:
         return await asyncpg.connect(

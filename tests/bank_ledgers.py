@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
-import msgspec
 from support import uuid7
 
 from compliance.crypto import canonical, dsse, merkle
@@ -25,26 +24,23 @@ from gateway.federation.messages.payments import (
     PaymentBatch,
     PaymentOutcome,
     PaymentTerms,
+    leaf_of,
 )
 from gateway.federation.storage.database import APP_ROLE
 from gateway.federation.storage.postgres import dsn
 from participants.cycle import reads
-from participants.cycle.statements import FixCut, PostSettlement, RecordInstruction, RecordSigned, statements
-from participants.ledger import events, store
-from participants.ledger.accounts import AccountOutcome, OpenAccounts
-from participants.ledger.books import LaneKey
+from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
+from participants.cycle.statements import statements
+from participants.ledger import store
+from participants.ledger.accounts import AccountOutcome
 from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.ledger.lanes import LaneKey
+from participants.ledger.opening import OpenAccounts
+from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
-from participants.payments.decisions import (
-    ApplyAnswers,
-    CheckedOrder,
-    OrderOutcome,
-    ReceivedPayment,
-    ReceivePayments,
-    SentPayment,
-    SubmitOrders,
-)
-from participants.payments.inbound import leaf_of
+from participants.payments.answers import ApplyAnswers, SentPayment
+from participants.payments.incoming import ReceivedPayment, ReceivePayments
+from participants.payments.orders import CheckedOrder, OrderOutcome, SubmitOrders, readable
 
 ALFA, BETA, AGENT = "ALFADEFF", "BETAFRPP", "AGNTBEB1"
 HIT = Hit(party="debtor", list="TEST", entry="1", listed_name="Ivan Listed", score=100, method="exact")
@@ -74,7 +70,7 @@ class Bank:
 
     async def order(self, *orders: PaymentOrder, hits: Sequence[Hit] = ()) -> list[OrderOutcome]:
         """Submit orders as the API does."""
-        return await self.ledger.submit(SubmitOrders([CheckedOrder(o, events.encode(o), tuple(hits)) for o in orders]))
+        return await self.ledger.submit(SubmitOrders([CheckedOrder(readable(o), tuple(hits)) for o in orders]))
 
     async def receive(self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = ()) -> list[PaymentOutcome]:
         """Receive payments that another bank signs now."""
@@ -82,9 +78,8 @@ class Bank:
         batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=merkle.root(leaves).hex(), payments=terms)
         envelope = dsse.sign(batch, sender.key, payload_type=PAYMENT_BATCH_TYPE)
         received = [ReceivedPayment(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
-        digest = canonical.digest(envelope.payload_bytes())
         return await self.ledger.submit(
-            ReceivePayments(sender.bic, digest, msgspec.json.encode(envelope), received)
+            ReceivePayments(Evidence.of("payment-batch", sender.bic, envelope), received)
         )  # fmt: skip
 
     async def queued(self) -> list[str]:
@@ -95,10 +90,9 @@ class Bank:
         ids = await self.queued()
         if not ids:
             return 0
-        known = await store.read_payments(self.connection, ids)
-        payments = [known[id_] for id_ in ids]
-        terms = [p.terms.terms() for p in payments if isinstance(p.terms, PaymentOrder)]
-        outcomes = await receiver.receive(self, *terms, hits=hits)
+        by_id = await store.read_payments(self.connection, ids)
+        payments = [by_id[id_] for id_ in ids]
+        outcomes = await receiver.receive(self, *(p.terms for p in payments), hits=hits)
         return await self.ledger.submit(self.answers(receiver, payments, outcomes))
 
     def answers(
@@ -107,12 +101,8 @@ class Bank:
         """Return the command that applies another bank's signed answers."""
         answer = Acknowledgement(sender=self.bic, receiver=receiver.bic, batch="0" * 64, outcomes=tuple(outcomes))
         envelope = dsse.sign(answer, receiver.key, payload_type=ACKNOWLEDGEMENT_TYPE)
-        sent = [
-            SentPayment(p, leaf_of(p.terms.terms() if isinstance(p.terms, PaymentOrder) else p.terms), o)
-            for p, o in zip(payments, answer.outcomes, strict=True)
-        ]
-        digest = canonical.digest(canonical.encode(answer))
-        return ApplyAnswers(receiver.bic, digest, msgspec.json.encode(envelope), sent)
+        sent = [SentPayment(p, leaf_of(p.terms), o) for p, o in zip(payments, answer.outcomes, strict=True)]
+        return ApplyAnswers(Evidence.of("acknowledgement", receiver.bic, envelope), sent)
 
     async def balance(self, kind: str, code: str, currency: str = "EUR") -> int:
         """Return what an account holds (customers and other liabilities) or is owed, as a positive number."""
@@ -178,9 +168,10 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
         known = await reads.lanes(one.connection)
         receiving = [key for key in known if key.receiver == one.bic]
         currencies = {key.currency for key in known}
-        envelope = await one.ledger.submit(FixCut(cycle, currencies, receiving, one.key))
-        for lane in msgspec.json.decode(envelope.payload_bytes())["lanes"]:
-            cuts[LaneKey(lane["sender"], one.bic, lane["currency"])] = lane["last_sequence"]
+        cut = await one.ledger.submit(FixCut(cycle, currencies, receiving))
+        await one.ledger.submit(RecordSignedCut(cycle, dsse.sign(cut, one.key)))
+        for lane in cut.lanes:
+            cuts[LaneKey(lane.sender, one.bic, lane.currency)] = lane.last_sequence
     first: list[PositionStatement] = []
     for one in banks:
         points = await reads.points(
@@ -188,7 +179,7 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
         )
         found = statements(bank=one.bic, cycle=cycle, points=points)
         first = first or found
-        await one.ledger.submit(RecordSigned(cycle, 1, [dsse.sign(s, one.key) for s in found]))
+        await one.ledger.submit(RecordStatements(cycle, 1, [dsse.sign(s, one.key) for s in found]))
         for currency in sorted({s.currency for s in found}):
             await _settle_one(one, cycle, [s for s in found if s.currency == currency], coordinator)
     return first

@@ -1,121 +1,76 @@
 """Every action of the console, once. The key bindings, the footer, the palette and the help are made from this list.
 
 An action that changes something is there only for an operator who started the console with --operate: to anybody
-else it's absent, not refused.
+else it's absent, not refused. What can be proposed in which state of a cycle is the scheme's rule, not the console's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
 
-from gateway.federation.messages.cycles import CycleState
-from gateway.federation.messages.proposals import ProposalView
-from tui.model import Snapshot, liquidity, money, pending
-
-Pane = Literal["cycles", "cycle", "positions", "participants", "proposals", "events"]
-PANES: tuple[tuple[Pane, str], ...] = (
-    ("cycles", "Cycles"),
-    ("cycle", "Cycle"),
-    ("positions", "Positions"),
-    ("participants", "Participants"),
-    ("proposals", "Proposals"),
-    ("events", "Events"),
-)
-
-
-class Grade(StrEnum):
-    """What an action can do, and so how it is confirmed."""
-
-    VIEW = "view"
-    """Changes nothing: no confirmation."""
-    PROPOSE = "propose"
-    """Asks a second person: the reason is typed."""
-    CYCLE = "cycle"
-    """Moves a cycle: shows what will change, and the cycle's id is typed."""
+from compliance.cycle import approval
+from compliance.cycle.states import State
+from tui.panes import PANES, Pane
+from tui.snapshot import Snapshot, decidable
 
 
 @dataclass(frozen=True)
 class Action:
-    """One action. `panes` and `states` say where it applies; None is everywhere."""
+    """One action. `panes` and `states` say where it applies (None is everywhere), `proposes` what others confirm."""
 
     id: str
     key: str
     label: str
     help: str
-    grade: Grade = Grade.VIEW
     panes: frozenset[Pane] | None = None
-    states: frozenset[CycleState] | None = None
+    states: frozenset[State] | None = None
+    proposes: approval.Action | None = None
+    operators_only: bool = False
     footer: bool = True
 
-    @property
-    def locked(self) -> bool:
-        """Whether it is for operators only."""
-        return self.grade is not Grade.VIEW
+
+_CYCLES = frozenset[Pane]({"cycles"})
+_CYCLE = frozenset[Pane]({"cycle"})
+_ON_CYCLE = frozenset[Pane]({"cycles", "cycle", "positions"})
+_INBOX = frozenset[Pane]({"proposals"})
+_OPEN = frozenset({State.OPEN})
 
 
-def _panes(*panes: Pane) -> frozenset[Pane]:
-    return frozenset(panes)
+def _proposal(proposes: approval.Action, key: str, help_: str) -> Action:
+    return Action(
+        proposes.value,
+        key,
+        proposes.value.capitalize(),
+        help_,
+        panes=_ON_CYCLE,
+        states=frozenset(approval.possible_states(proposes)),
+        proposes=proposes,
+        operators_only=True,
+    )
 
-
-def _states(*states: CycleState) -> frozenset[CycleState]:
-    return frozenset(states)
-
-
-_ON_CYCLE = _panes("cycles", "cycle", "positions")
-_INBOX = _panes("proposals")
 
 ACTIONS: tuple[Action, ...] = (
     *(
         Action(f"pane_{pane}", str(number), title, f"Show the {title.lower()} pane", footer=False)
         for number, (pane, title) in enumerate(PANES, start=1)
     ),
-    Action(
-        "open_cycle", "O", "Open", "Open a cycle by hand, outside the schedule", Grade.CYCLE, panes=_panes("cycles")
-    ),
-    Action("cut_off", "C", "Cut off", "Cut the cycle off now", Grade.CYCLE, _ON_CYCLE, _states("open")),
-    Action("approve", "A", "Approve", "Propose to approve settlement", Grade.PROPOSE, _ON_CYCLE, _states("netted")),
-    Action("hold", "H", "Hold", "Propose to hold settlement", Grade.PROPOSE, _ON_CYCLE, _states("netted")),
-    Action(
-        "release",
-        "R",
-        "Release",
-        "Propose to release a hold, which approves settlement",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("held"),
-    ),
-    Action(
-        "abandon",
-        "X",
-        "Abandon",
-        "Propose to abandon the cycle and carry everything over",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("cut_off", "attesting", "matched", "netted", "held", "deferred"),
-    ),
-    Action(
-        "unwind",
-        "U",
-        "Unwind",
-        "Propose to net the cycle again without those who can't pay",
-        Grade.PROPOSE,
-        _ON_CYCLE,
-        _states("deferred"),
-    ),
-    Action("confirm", "Y", "Confirm", "Confirm the proposal of another operator", Grade.CYCLE, _INBOX),
-    Action("reject", "N", "Reject", "Reject the proposal", Grade.PROPOSE, _INBOX),
-    Action(
-        "follow", "f", "Follow", "Follow the running cycle again, after one was picked", panes=_ON_CYCLE, footer=False
-    ),
-    Action("next_part", "right_square_bracket", "Part", "Show the next part of the cycle", panes=_panes("cycle")),
+    Action("open_cycle", "O", "Open", "Open a cycle by hand, outside the schedule", _CYCLES, operators_only=True),
+    Action("cut_off", "C", "Cut off", "Cut the cycle off now", _ON_CYCLE, _OPEN, operators_only=True),
+    _proposal(approval.Action.APPROVE, "A", "Propose to approve settlement"),
+    _proposal(approval.Action.HOLD, "H", "Propose to hold settlement"),
+    _proposal(approval.Action.RELEASE, "R", "Propose to lift a hold; that approves nothing yet"),
+    _proposal(approval.Action.ABANDON, "X", "Propose to abandon the cycle and carry everything over"),
+    _proposal(approval.Action.UNWIND, "U", "Propose to net the cycle again without those who can't pay"),
+    Action("confirm", "Y", "Confirm", "Confirm the proposal of another operator", _INBOX, operators_only=True),
+    Action("reject", "N", "Reject", "Reject the proposal of another operator", _INBOX, operators_only=True),
+    Action("follow", "f", "Follow", "Follow the running cycle again, after one was chosen", _ON_CYCLE, footer=False),
+    Action("next_part", "right_square_bracket", "Part", "Show the next part of the cycle", _CYCLE),
     Action(
         "previous_part",
         "left_square_bracket",
         "Part before",
         "Show the previous part of the cycle",
-        panes=_panes("cycle"),
+        _CYCLE,
         footer=False,
     ),
     Action("freeze", "space", "Freeze", "Freeze the screen; space again resumes"),
@@ -131,131 +86,13 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 def unlocked(action: Action, *, operate: bool) -> bool:
     """Tell whether the action exists at all for this operator."""
-    return operate or not action.locked
+    return operate or not action.operators_only
 
 
-def applies(action: Action, *, pane: Pane, view: Snapshot) -> bool:
+def applies(action: Action, *, pane: Pane, view: Snapshot, subject: str) -> bool:
     """Tell whether the action makes sense now. The coordinator decides; this only keeps the footer short."""
     if action.panes is not None and pane not in action.panes:
         return False
     if action.states is not None and view.state not in action.states:
         return False
-    return action.panes != _INBOX or bool(pending(view.proposals))
-
-
-# --- what an action will change ---------------------------------------------------------------------------
-
-
-def effects(action: str, view: Snapshot) -> tuple[str, ...]:
-    """Say in lines what the action will do to the selected cycle, with the numbers that it rests on."""
-    progress = view.progress
-    if progress is None:
-        return ("No cycle is selected.",)
-    cycle, pairs = progress.cycle, progress.pairs
-    # An open cycle has no participants of its own yet: whoever is active at the cut-off takes part.
-    banks = progress.participants or view.participants
-    active = sum(bank.status == "active" for bank in banks)
-    facts = [
-        f"Cycle {cycle.id}, value date {cycle.value_date}, is {cycle.state}.",
-        f"Participants: {active} active of {len(banks)}.",
-    ]
-    if cycle.state != "open":
-        facts.append(f"Pairs: {pairs.agreed} agreed, {pairs.differing} differing, {pairs.missing} missing.")
-        facts += liquidity(progress)
-        for total in progress.totals:
-            settle = money(total.settlement_minor, total.currency)
-            facts.append(f"{total.currency}: gross {money(total.gross_minor, total.currency)}, to settle {settle}.")
-    return (*facts, _CONSEQUENCES[action])
-
-
-_CONSEQUENCES = {
-    "cut_off": "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle.",
-    "approve": "Once confirmed: instructions are signed and settlement is requested from the agent.",
-    "hold": "Once confirmed: settlement waits until the hold is released.",
-    "release": "Once confirmed: the cycle is approved, instructions are signed and settlement is requested.",
-    "abandon": "Once confirmed: nothing of this cycle settles; every pair is carried over.",
-    "unwind": "Once confirmed: the cycle is netted again without these participants; their pairs are carried over.",
-}
-
-
-def proposal_effects(proposal: ProposalView, view: Snapshot) -> tuple[str, ...]:
-    """Say what confirming a proposal will do: who proposed what and why, then the numbers, if its cycle is shown."""
-    without = f" without {', '.join(proposal.participants)}" if proposal.participants else ""
-    proposed = f"{proposal.made_by} proposes to {proposal.action} cycle {proposal.cycle}{without}:"
-    lines = [proposed, f"“{proposal.reason}”"]
-    if view.progress is not None and view.progress.cycle.id == proposal.cycle:
-        lines += effects(proposal.action, view)
-    else:
-        lines.append(_CONSEQUENCES[proposal.action])
-    return tuple(lines)
-
-
-# --- what the operator has to type ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Form:
-    """A confirmation: what it says, and what it asks for before its button works."""
-
-    title: str
-    lines: tuple[str, ...]
-    button: str
-    typed_id: str | None = None
-    ask_reason: bool = False
-    reason_required: bool = False
-    ask_value_date: bool = False
-    ask_participants: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was typed into a form."""
-
-    typed: str = ""
-    reason: str = ""
-    value_date: str = ""
-    participants: str = ""
-
-    @property
-    def banks(self) -> tuple[str, ...]:
-        """The participants that were typed, in order, each once."""
-        return tuple(sorted(set(self.participants.replace(",", " ").upper().split())))
-
-
-def missing(form: Form, answer: Answer) -> str | None:
-    """Say what the form still lacks, None when it is complete."""
-    if form.typed_id is not None and answer.typed.strip() != form.typed_id:
-        return f"Type {form.typed_id} to go on."
-    if form.ask_participants and not answer.banks:
-        return "Name those who can't pay."
-    if form.reason_required and not answer.reason.strip():
-        return "A reason is needed."
-    if len(answer.reason.strip()) > 500:
-        return "The reason is too long (500 characters at most)."
-    return None
-
-
-def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = None) -> Form:
-    """Make the confirmation of an action, graded by its consequence."""
-    if action.id == "open_cycle":
-        opens = "A new cycle opens at once, for the value date below."
-        return Form("Open a cycle", (opens,), "Open", ask_value_date=True)
-    if proposal is not None:
-        title = f"{action.label} the proposal to {proposal.action} {proposal.cycle}"
-        lines = proposal_effects(proposal, view)
-        if action.id == "confirm":
-            return Form(title, lines, "Confirm", typed_id=proposal.cycle, ask_reason=True)
-        return Form(title, lines[:2], "Reject", ask_reason=True, reason_required=True)
-    cycle = view.progress.cycle.id if view.progress is not None else ""
-    lines = effects(action.id, view)
-    if action.id == "cut_off":
-        return Form(f"Cut off {cycle}", lines, "Cut off", typed_id=cycle)
-    lines += ("Another operator has to confirm.",)
-    return Form(
-        f"Propose to {action.id} {cycle}",
-        lines,
-        "Propose",
-        ask_reason=True,
-        reason_required=True,
-        ask_participants=action.id == "unwind",
-    )
+    return action.panes != _INBOX or bool(decidable(view.proposals, subject))

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.federation.http.client import FederationClient, Query
-from gateway.federation.messages.base import Message
+from gateway.federation.http.client import FederationClient, Query, RemoteError, RemoteProblem
+from gateway.federation.messages.base import Request
 from gateway.federation.messages.cycles import Checks, Cycle, CyclePage, CycleProgress, OpenCycle, Positions
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
@@ -16,6 +16,13 @@ from gateway.federation.messages.proposals import Decision, ProposalRequest, Pro
 
 T = TypeVar("T")
 CYCLES_SHOWN = 50
+
+
+def describe(failure: RemoteError) -> str:
+    """Say a failure in one line: the problem's code and detail, or what the connection did."""
+    if isinstance(failure, RemoteProblem):
+        return f"{failure.code}: {failure.detail}"
+    return f"no answer ({str(failure).partition(':')[0]})"
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -66,13 +73,13 @@ class ConsoleApi:
 
     async def participants(self) -> tuple[ParticipantView, ...]:
         """All participants, page after page."""
-        found: list[ParticipantView] = []
+        members: list[ParticipantView] = []
         params: dict[str, str | int | bool | None] = {"limit": 1000}
         while True:
             page = await self._get("/participants", ParticipantPage, params)
-            found += page.items
+            members += page.items
             if page.next is None:
-                return tuple(found)
+                return tuple(members)
             params["cursor"] = page.next
 
     async def events(self, after: int, *, wait_s: int, limit: int = 1000) -> Events:
@@ -97,5 +104,5 @@ class ConsoleApi:
             self.url + path, kind, audience=self.bic, params=params, timeout_s=timeout_s, attempts_max=1
         )
 
-    async def _post(self, path: str, body: Message | None, kind: type[T]) -> T:
+    async def _post(self, path: str, body: Request | None, kind: type[T]) -> T:
         return await self.client.post(self.url + path, kind, audience=self.bic, json=body, attempts_max=1)

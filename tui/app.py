@@ -19,34 +19,24 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from gateway.federation.http.client import RemoteError
-from gateway.federation.messages.proposals import ProposalView
-from tui import export, tables
-from tui.actions import ACTIONS, BY_ID, Action, Pane, applies, form_for, unlocked
-from tui.api import Caller, ConsoleApi
-from tui.feed import Lost, said, watch
+from tui import export
+from tui.actions import ACTIONS, BY_ID, Action, applies, unlocked
+from tui.api import Caller, ConsoleApi, describe
+from tui.feed import Failure, watch
+from tui.forms import form_for
+from tui.freshness import Freshness
 from tui.journal import Journal
-from tui.model import (
-    Feed,
-    Snapshot,
-    Tone,
-    bar,
-    clock,
-    cycle_to_follow,
-    freshness,
-    gauges,
-    liquidity,
-    pending,
-    plain,
-    steps,
-)
-from tui.operate import Order, execute
+from tui.orders import Order, execute
+from tui.panes import PARTS, Pane, call_behind, tables_of
 from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen, key_name
-from tui.themes import THEMES, Styles, styles
-from tui.widgets import Banner, LiveTable
-
-# The parts of the cycle pane: tab, table.
-PARTS = (("banks", "Participants"), ("breaks", "Breaks"), ("checks", "Checks"), ("approvals", "Approvals"))
+from tui.snapshot import Snapshot, cycle_to_follow, pending, proposal_to_decide
+from tui.table import Table
+from tui.text import Tone, plain
+from tui.themes import THEMES, styles
+from tui.widgets.banner import Banner
+from tui.widgets.live_table import LiveTable
+from tui.widgets.road import Road
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Options:
     export_directory: Path = Path()
 
 
-class Read(Message):
+class SnapshotRead(Message):
     """The feed read a round."""
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -66,12 +56,12 @@ class Read(Message):
         self.snapshot = snapshot
 
 
-class Broke(Message):
+class AnswerMissing(Message):
     """The feed got no answer."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, failure: Failure) -> None:
         super().__init__()
-        self.why = why
+        self.failure = failure
 
 
 class ConsoleApp(App[None]):
@@ -101,13 +91,15 @@ class ConsoleApp(App[None]):
         self.journal = journal
         self.options = options
         self.caller: Caller | None = None
-        self.feed = Feed()
+        self.freshness = Freshness()
         self.view = Snapshot()
+        """What is on screen: the latest, unless the screen is frozen."""
         self.latest = Snapshot()
-        self.picked: str | None = None
+        self.chosen_cycle: str | None = None
+        """The operator's choice; None follows the cycle in motion."""
         self.needle = ""
-        self.poke = asyncio.Event()
-        self.possible: set[str] = set()
+        self.read_now = asyncio.Event()
+        self.possible_actions: set[str] = set()
 
     # --- what is on the screen --------------------------------------------------------------------------
 
@@ -116,10 +108,9 @@ class ConsoleApp(App[None]):
         with TabbedContent(id="panes"):
             with TabPane("1 Cycles", id="cycles"):
                 yield LiveTable(id="t-cycles")
-                yield LiveTable(id="totals", still=True)
+                yield LiveTable(id="t-totals", still=True)
             with TabPane("2 Cycle", id="cycle"):
-                yield Static(id="road")
-                yield Static(id="gauges")
+                yield Road()
                 with TabbedContent(id="parts"):
                     for part, title in PARTS:
                         with TabPane(title, id=part):
@@ -150,27 +141,32 @@ class ConsoleApp(App[None]):
 
     @work(exclusive=True, group="feed")
     async def follow_feed(self) -> None:
-        async for news in watch(self.api, lambda: self.picked, self.poke):
-            if isinstance(news, Lost):
-                self.post_message(Broke(news.why))
+        async for news in watch(self.api, lambda: self.chosen_cycle, self.read_now):
+            if isinstance(news, Failure):
+                self.post_message(AnswerMissing(news))
                 continue
             if self.caller is None:
                 self.caller = await self.api.caller()
-            self.post_message(Read(news))
+            self.post_message(SnapshotRead(news))
 
-    @on(Read)
-    def _take(self, message: Read) -> None:
-        self.feed = self.feed.heard(monotonic())
+    @on(SnapshotRead)
+    def _snapshot_read(self, message: SnapshotRead) -> None:
+        self.freshness = self.freshness.answered(monotonic())
         self.latest = message.snapshot
-        if not self.feed.frozen:
+        if not self.freshness.frozen:
             self.view = self.latest
             self.draw()
         self.draw_freshness()
 
-    @on(Broke)
-    def _broke(self, message: Broke) -> None:
-        self.feed = self.feed.broke(message.why)
+    @on(AnswerMissing)
+    def _answer_missing(self, message: AnswerMissing) -> None:
+        self.freshness = self.freshness.failed(message.failure.words)
         self.draw_freshness()
+
+    @property
+    def subject(self) -> str:
+        """Who looks at the screen; empty before the coordinator answered."""
+        return self.caller.subject if self.caller is not None else ""
 
     @property
     def operating(self) -> bool:
@@ -189,71 +185,38 @@ class ConsoleApp(App[None]):
 
     def draw_freshness(self) -> None:
         if not self.is_running:
-            return  # A last message or tick comes in while the widgets are taken down.
+            return  # As in `draw`.
         banner = self.query_one(Banner)
-        banner.freshness(*freshness(self.feed, monotonic()))
+        banner.show_freshness(*self.freshness.words(monotonic()))
         if self.caller is not None:
             mode = "OPERATE" if self.operating else "READ ONLY"
-            banner.who(f"{mode} · {plain(self.caller.subject)} ({plain(self.caller.role)})")
+            banner.show_operator(f"{mode} · {plain(self.caller.subject)} ({plain(self.caller.role)})")
 
     def draw(self) -> None:
         """Draw the view, filtered."""
         if not self.is_running:
             return  # A last message or tick comes in while the widgets are taken down.
         view, tones = self.view, styles(self.current_theme)
-        cycle = view.selected or ""
-        shown = {
-            "t-cycles": tables.cycles(view.cycles),
-            "totals": tables.totals(cycle, view.progress.totals if view.progress else ()),
-            "t-participants": tables.participants(view.participants, datetime.now(UTC)),
-            "t-proposals": tables.proposals(view.proposals, self.caller.subject if self.caller else ""),
-            "t-events": tables.events(view.events),
-        }
-        own = [proposal for proposal in view.proposals if proposal.cycle == cycle]
-        shown["t-approvals"] = tables.proposals(own, self.caller.subject if self.caller else "", f"approvals-{cycle}")
-        if view.progress is not None:
-            shown["t-banks"] = tables.participants_of(view.progress)
-            shown["t-breaks"] = tables.breaks(cycle, view.progress.breaks)
-        if view.checks is not None:
-            shown["t-checks"] = tables.checks(view.checks)
-        if view.positions is not None:
-            shown["t-positions"] = tables.positions(view.positions)
+        drawn = tables_of(view, subject=self.subject, now=datetime.now(UTC))
         for widget in self.query(LiveTable):
-            table = shown.get(widget.id or "", tables.EMPTY)
-            needle = self.needle if widget is self.pane_table else ""
-            drawn = tables.filtered(table, needle)
-            widget.show(drawn, tones, cursor=self._place(widget, drawn))
-            if widget.id in ("t-positions", "t-participants"):
-                self.query_one(f"#{widget.id[2:]}-note", Static).update(Text(table.note))
-        self._draw_cycle(view, tones)
+            name = (widget.id or "").removeprefix("t-")
+            table = drawn.get(name, Table("empty"))
+            if widget is self.pane_table:
+                table = table.filtered(self.needle)
+            widget.show(table, tones, cursor=self._cursor(name, widget, table))
+            for note in self.query(f"#{name}-note").results(Static):
+                note.update(Text(table.note))
+        self.query_one(Road).show(view.progress, tones)
+        self.query_one("#t-totals").border_title = f"{view.selected} totals" if view.selected else ""
         self._draw_badges(view)
         self._draw_footer()
 
-    def _place(self, widget: LiveTable, table: tables.Table) -> str | None:
+    def _cursor(self, name: str, widget: LiveTable, table: Table) -> str | None:
         """Where the cursor goes: on the followed cycle, on the newest event if it was there; else it stays."""
-        if widget.id == "t-cycles" and self.picked is None:
+        if name == "cycles" and self.chosen_cycle is None:
             return self.view.selected
-        at_top = widget.id == "t-events" and widget.cursor_row == 0 and table.rows
+        at_top = name == "events" and widget.cursor_row == 0 and table.rows
         return table.rows[0].key if at_top else None
-
-    def _draw_cycle(self, view: Snapshot, tones: Styles) -> None:
-        road, levels = Text(no_wrap=True), Text(no_wrap=True)
-        if view.progress is not None:
-            cycle = view.progress.cycle
-            ends = f", step ends by {clock(cycle.deadline_at)}" if cycle.deadline_at else ""
-            road.append(f"{cycle.id}, value date {cycle.value_date}{ends}\n", "bold")
-            for label, tone in steps(cycle.state):
-                road.append(f"{label} ", tones[tone])
-            for name, part, whole, remark in gauges(view.progress):
-                count = f"{part}/{whole}" if whole else "–"
-                levels.append(f"{name:<13}{bar(part, whole, 16)} {count:>8}  ")
-                levels.append(f"{remark}\n", tones[Tone.WARN])
-            levels.append("\n".join(liquidity(view.progress)))
-        else:
-            road.append("No cycle yet.", tones[Tone.DIM])
-        self.query_one("#road", Static).update(road)
-        self.query_one("#gauges", Static).update(levels)
-        self.query_one("#totals").border_title = f"{view.selected} totals" if view.selected else ""
 
     def _draw_badges(self, view: Snapshot) -> None:
         inbox = len(pending(view.proposals))
@@ -269,8 +232,8 @@ class ConsoleApp(App[None]):
     def _draw_footer(self) -> None:
         """Build the footer anew only when other actions apply: it's the costliest widget of all."""
         possible = {action.id for action in ACTIONS if self.check_action("run", (action.id,))}
-        if possible != self.possible:
-            self.possible = possible
+        if possible != self.possible_actions:
+            self.possible_actions = possible
             self.refresh_bindings()
 
     # --- keys, footer, palette, help: all from the registry -----------------------------------------------
@@ -279,8 +242,10 @@ class ConsoleApp(App[None]):
         """Hide what is locked or doesn't apply."""
         if action != "run" or not self.is_running:
             return True
-        wanted = BY_ID[str(parameters[0])]
-        return unlocked(wanted, operate=self.operating) and applies(wanted, pane=self.pane, view=self.view)
+        candidate = BY_ID[str(parameters[0])]
+        return unlocked(candidate, operate=self.operating) and applies(
+            candidate, pane=self.pane, view=self.view, subject=self.subject
+        )
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         """The palette: the registry, then Textual's choice of theme."""
@@ -294,7 +259,7 @@ class ConsoleApp(App[None]):
         action = BY_ID[action_id]
         if not self.check_action("run", (action_id,)):
             return
-        if action.locked:
+        if action.operators_only:
             self.act(action)
         elif action_id.startswith("pane_"):
             self.show_pane(cast(Pane, action_id.removeprefix("pane_")))
@@ -326,11 +291,11 @@ class ConsoleApp(App[None]):
     @on(TabbedContent.TabActivated)
     def _pane_shown(self) -> None:
         self.draw()
-        if self.screen is self.screen_stack[0] and not isinstance(self.focused, Input):
+        if self.is_running and self.screen is self.screen_stack[0] and not isinstance(self.focused, Input):
             self.pane_table.focus()
 
     def toggle_freeze(self) -> None:
-        self.feed = self.feed.toggled()
+        self.freshness = self.freshness.toggled()
         self.view = self.latest
         self.draw()
         self.draw_freshness()
@@ -338,27 +303,28 @@ class ConsoleApp(App[None]):
     # --- choosing a cycle --------------------------------------------------------------------------------
 
     @on(DataTable.RowHighlighted, "#t-cycles")
-    def _cycle_chosen(self) -> None:
-        table = self.query_one("#t-cycles", LiveTable)
+    def _cycle_chosen(self, event: DataTable.RowHighlighted) -> None:
+        table = event.data_table
+        assert isinstance(table, LiveTable)
         key = table.cursor_key
-        if key is None or key == table.settled_key:
+        if key is None or key == table.placed_key:
             return
-        table.settled_key = key
-        self.pick(None if key == cycle_to_follow(self.view.cycles) else key)
+        table.placed_key = key
+        self.choose_cycle(None if key == cycle_to_follow(self.view.cycles) else key)
 
     @on(DataTable.RowSelected, "#t-cycles")
     def _cycle_entered(self) -> None:
         self.show_pane("cycle")
 
     def follow_again(self) -> None:
-        self.pick(None)
+        self.choose_cycle(None)
 
-    def pick(self, cycle: str | None) -> None:
+    def choose_cycle(self, cycle: str | None) -> None:
         """Show a cycle; None follows the one in motion. Choosing one ends a freeze, or the panes would disagree."""
-        self.picked = cycle
-        if self.feed.frozen:
+        self.chosen_cycle = cycle
+        if self.freshness.frozen:
             self.toggle_freeze()
-        self.poke.set()
+        self.read_now.set()
 
     # --- filter, export, copy ------------------------------------------------------------------------------
 
@@ -389,25 +355,17 @@ class ConsoleApp(App[None]):
         try:
             path = export.write(table, kind, self.options.export_directory)
         except OSError as error:
-            self.tell(f"Not exported: {error}", Tone.BAD)
+            self.show_outcome(f"Not exported: {error}", Tone.BAD)
         else:
-            self.tell(f"{len(table.rows)} rows written to {path.resolve()}", Tone.GOOD)
+            self.show_outcome(f"{len(table.rows)} rows written to {path.resolve()}", Tone.GOOD)
 
     def copy_call(self) -> None:
         """Put the API call behind the pane on the clipboard."""
-        cycle = self.view.selected or "{id}"
-        path = {
-            "cycles": "/cycles",
-            "cycle": f"/cycles/{cycle}/progress",
-            "positions": f"/cycles/{cycle}/positions",
-            "participants": "/participants",
-            "proposals": f"/cycles/{cycle}/proposals",
-            "events": "/events?after=0",
-        }[self.pane]
-        self.copy_to_clipboard(f"GET {self.api.url}{path}")
-        self.tell(f"Copied: GET {self.api.url}{path}", Tone.GOOD)
+        call = f"GET {self.api.url}{call_behind(self.pane, self.view.selected)}"
+        self.copy_to_clipboard(call)
+        self.show_outcome(f"Copied: {call}", Tone.GOOD)
 
-    def tell(self, text: str, tone: Tone) -> None:
+    def show_outcome(self, text: str, tone: Tone) -> None:
         """Show the outcome of an action on the line above the footer, where it stays until the next."""
         line = self.query_one("#outcome", Static)
         line.update(Text(plain(text)))
@@ -418,27 +376,25 @@ class ConsoleApp(App[None]):
     @work(exclusive=True, group="act")
     async def act(self, action: Action) -> None:
         """Ask what the action's grade asks for, log it, send it once, and show what came of it."""
-        proposal = self._chosen_proposal() if action.id in ("confirm", "reject") else None
-        if action.id in ("confirm", "reject") and proposal is None:
-            self.tell("Choose a pending proposal first.", Tone.WARN)
-            return
+        proposal = None
+        if action.id in ("confirm", "reject"):
+            cursor = self.query_one("#t-proposals", LiveTable).cursor_key
+            proposal = proposal_to_decide(self.view.proposals, self.subject, cursor=cursor)
+            if proposal is None:
+                self.show_outcome("Choose a pending proposal of another operator first.", Tone.WARN)
+                return
         cycle = proposal.cycle if proposal is not None else self.view.selected
         view = self.view
         if action.id != "open_cycle" and cycle is not None:
             try:
                 view = replace(view, progress=await self.api.progress(cycle))
             except RemoteError as failure:
-                self.tell(f"{action.label}: not sent · {said(failure)}", Tone.BAD)
+                self.show_outcome(f"{action.label}: not sent · {describe(failure)}", Tone.BAD)
                 return
         answer = await self.push_screen_wait(FormScreen(form_for(action, view, proposal)))
         if answer is None:
             return
         order = Order(action, answer, cycle=None if action.id == "open_cycle" else cycle, proposal=proposal)
-        subject = self.caller.subject if self.caller is not None else ""
-        outcome = await execute(order, api=self.api, journal=self.journal, subject=subject)
-        self.tell(outcome.text, outcome.tone)
-        self.poke.set()
-
-    def _chosen_proposal(self) -> ProposalView | None:
-        key = self.query_one("#t-proposals", LiveTable).cursor_key
-        return next((p for p in pending(self.view.proposals) if p.id == key), None)
+        outcome = await execute(order, api=self.api, journal=self.journal, subject=self.subject)
+        self.show_outcome(outcome.text, outcome.tone)
+        self.read_now.set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from tui.tables import Cell, Column, Table
+from tui.table import Cell, Column, Table
 
 Format = Literal["csv", "json"]
 # A spreadsheet takes a cell that starts so for a formula (names and reasons are of others' making).
@@ -33,7 +33,7 @@ def as_json(table: Table) -> bytes:
     return msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n"
 
 
-def _harmless(column: Column, cell: Cell) -> str:
+def _harmless(column: Column[Any], cell: Cell) -> str:
     text = str(cell.exported)
     return "'" + text if not column.numeric and text.startswith(_FORMULA_STARTS) else text
 

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from compliance.cycle.states import ENDED, IN_PROGRESS
 from gateway.federation.http.client import RemoteError, RemoteProblem
 from gateway.federation.messages.events import Event, Events
-from tui.api import ConsoleApi
-from tui.model import EVENTS_KEPT, RUNNING, TERMINAL, Snapshot, cycle_to_follow
+from tui.api import ConsoleApi, describe
+from tui.snapshot import EVENTS_KEPT, Snapshot, cycle_to_follow
 
 T = TypeVar("T")
 # While a cycle runs, banks' cuts and statements come in without an event each; so the wait is short.
@@ -20,56 +21,36 @@ RETRY_S = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Lost:
+class Failure:
     """The coordinator didn't answer, or with a problem; the feed goes on trying."""
 
-    why: str
+    words: str
 
 
-def said(failure: RemoteError) -> str:
-    """Say a failure in one line: the problem's code and detail, or what the connection did."""
-    if isinstance(failure, RemoteProblem):
-        return f"{failure.code}: {failure.detail}"
-    return f"no answer ({str(failure).partition(':')[0]})"
-
-
-async def read(api: ConsoleApi, picked: str | None, events: tuple[Event, ...] = ()) -> Snapshot:
-    """Read one round. `picked` is the operator's choice of cycle; None follows the cycle in motion."""
+async def read(api: ConsoleApi, chosen: str | None, events: tuple[Event, ...] = ()) -> Snapshot:
+    """Read one round. `chosen` is the operator's choice of cycle; None follows the cycle in motion."""
     page, participants = await asyncio.gather(api.cycles(), api.participants())
-    selected = picked or cycle_to_follow(page.items)
-    deciding = [s.cycle.id for s in page.items if s.cycle.state not in TERMINAL or s.cycle.id == selected]
-    made = await asyncio.gather(*(api.proposals(cycle) for cycle in deciding))
-    proposals = sorted((p for answer in made for p in answer.proposals), key=lambda p: (p.made_at, p.id), reverse=True)
+    selected = chosen or cycle_to_follow(page.items)
+    cycles = [summary.cycle for summary in page.items]
+    undecided = [cycle.id for cycle in cycles if cycle.state not in ENDED or cycle.id == selected]
+    answers = await asyncio.gather(*(api.proposals(cycle) for cycle in undecided))
+    proposals = [proposal for answer in answers for proposal in answer.proposals]
+    proposals.sort(key=lambda proposal: (proposal.made_at, proposal.id), reverse=True)
     snapshot = Snapshot(
         cycles=page.items, participants=participants, proposals=tuple(proposals), selected=selected, events=events
     )
     if selected is None:
         return snapshot
     progress, positions, checks = await asyncio.gather(
-        api.progress(selected), _if_there(api.positions(selected)), _if_there(api.checks(selected))
+        api.progress(selected), _none_yet(api.positions(selected)), _none_yet(api.checks(selected))
     )
     return replace(snapshot, progress=progress, positions=positions, checks=checks)
 
 
-async def recent_event(api: ConsoleApi) -> int:
-    """Find an event id at most EVENTS_KEPT before the newest: ids have no gap, so halving finds it."""
-
-    async def beyond(after: int) -> bool:
-        return bool((await api.events(after, wait_s=0, limit=1)).events)
-
-    low, high = 0, EVENTS_KEPT
-    while await beyond(high):
-        low, high = high, high * 2
-    while high - low > EVENTS_KEPT:
-        middle = (low + high) // 2
-        low, high = (middle, high) if await beyond(middle) else (low, middle)
-    return low
-
-
-async def _if_there(asked: Awaitable[T]) -> T | None:
-    """Await an answer that an early cycle may not have yet."""
+async def _none_yet(answer: Awaitable[T]) -> T | None:
+    """Await what an early cycle may not have yet: None then."""
     try:
-        return await asked
+        return await answer
     except RemoteProblem as problem:
         if problem.status in (404, 409):
             return None
@@ -77,37 +58,35 @@ async def _if_there(asked: Awaitable[T]) -> T | None:
 
 
 async def watch(
-    api: ConsoleApi, picked: Callable[[], str | None], poke: asyncio.Event
-) -> AsyncIterator[Snapshot | Lost]:
-    """Yield a snapshot whenever something may have changed, and Lost while the coordinator doesn't answer.
+    api: ConsoleApi, chosen: Callable[[], str | None], read_now: asyncio.Event
+) -> AsyncIterator[Snapshot | Failure]:
+    """Yield a snapshot whenever something may have changed, and a Failure while the coordinator doesn't answer.
 
-    Setting `poke` makes it read at once (another cycle was picked, an action was sent).
+    Setting `read_now` makes it read at once (another cycle was chosen, an action was sent).
     """
-    cursor: int | None = None
-    seen: tuple[Event, ...] = ()
+    cursor = -EVENTS_KEPT
+    events: tuple[Event, ...] = ()
     failures = 0
     poll: asyncio.Task[Events] | None = None
     try:
         while True:
             try:
-                poke.clear()
-                snapshot = await read(api, picked(), seen)
+                read_now.clear()
+                snapshot = await read(api, chosen(), events)
                 failures = 0
                 yield snapshot
-                running = any(summary.cycle.state in RUNNING for summary in snapshot.cycles)
+                running = any(summary.cycle.state in IN_PROGRESS for summary in snapshot.cycles)
                 wait_s = WAIT_RUNNING_S if running else WAIT_QUIET_S
-                if cursor is None:
-                    cursor = max(0, await recent_event(api) - EVENTS_KEPT)
                 poll = poll or asyncio.create_task(api.events(cursor, wait_s=wait_s))
-                await _either(poll, poke)
+                await _either(poll, read_now)
                 if poll.done():
                     page, poll = poll.result(), None
-                    cursor, seen = page.next, (*seen, *page.events)[-EVENTS_KEPT:]
+                    cursor, events = page.next, (*events, *page.events)[-EVENTS_KEPT:]
             except RemoteError as failure:
                 if poll is not None:
                     poll.cancel()
                     poll = None
-                yield Lost(said(failure))
+                yield Failure(describe(failure))
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
     finally:
@@ -115,9 +94,9 @@ async def watch(
             poll.cancel()
 
 
-async def _either(poll: asyncio.Task[Events], poke: asyncio.Event) -> None:
-    poked = asyncio.create_task(poke.wait())
+async def _either(poll: asyncio.Task[Events], read_now: asyncio.Event) -> None:
+    request = asyncio.create_task(read_now.wait())
     try:
-        await asyncio.wait((poll, poked), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((poll, request), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        poked.cancel()
+        request.cancel()

@@ -1,419 +1,354 @@
-"""Every table of the console as data: the same rows are drawn, filtered and exported."""
+"""Every table of the console, column by column."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
+from compliance.person import same_person
 from gateway.federation.messages.attestation import BreakNotice
-from gateway.federation.messages.cycles import Checks, CurrencyTotal, CycleProgress, CycleSummary, Positions
+from gateway.federation.messages.cycles import (
+    Checks,
+    CheckView,
+    CurrencyTotal,
+    CycleProgress,
+    CycleSummary,
+    LiquidityView,
+    ParticipantProgress,
+    Positions,
+    PositionView,
+)
 from gateway.federation.messages.events import Event
 from gateway.federation.messages.participants import ParticipantStatus, ParticipantView
 from gateway.federation.messages.proposals import ProposalView
-from tui.model import Tone, age_of, bar, clock, decimal, limit_use, money, plain, state_tone
+from tui.progress import state_tone
+from tui.table import Cell, Column, Columns, Table, amount, count, optional, text, time
+from tui.text import Tone, age_of, bar, money, plain
+
+# --- cycles -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column. `numeric` ones are aligned to the right."""
-
-    key: str
-    title: str
-    numeric: bool = False
+def _agreed(summary: CycleSummary) -> Cell:
+    pairs = summary.pairs
+    attested = pairs.agreed + pairs.differing + pairs.missing
+    return Cell(f"{pairs.agreed}/{attested}", Tone.PLAIN if attested else Tone.DIM)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and what an export writes for it where that differs (None: the text)."""
-
-    text: str
-    tone: Tone = Tone.PLAIN
-    value: str | int | None = None
-
-    @property
-    def exported(self) -> str | int:
-        return self.text if self.value is None else self.value
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row with a key that stays the same from one snapshot to the next."""
-
-    key: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named table. `note` is the line under it."""
-
-    name: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    note: str = ""
-
-
-def filtered(table: Table, needle: str) -> Table:
-    """Keep the rows that hold the needle in any cell, whatever its case."""
-    wanted = needle.strip().casefold()
-    if not wanted:
-        return table
-    return replace(
-        table, rows=tuple(row for row in table.rows if any(wanted in cell.text.casefold() for cell in row.cells))
-    )
-
-
-def _text(text: str, tone: Tone = Tone.PLAIN) -> Cell:
-    return Cell(plain(text), tone)
-
-
-def _optional(text: str | None) -> Cell:
-    return Cell("–", Tone.DIM, "") if text is None else _text(text)
-
-
-def _amount(minor: str | int | None, currency: str, tone: Tone = Tone.PLAIN) -> Cell:
-    return Cell(money(minor, currency), tone, decimal(minor, currency))
-
-
-def _count(number: int, tone: Tone = Tone.PLAIN) -> Cell:
-    return Cell(str(number), tone if number else Tone.DIM, number)
-
-
-def _time(timestamp: str | None) -> Cell:
-    return Cell(clock(timestamp), Tone.PLAIN if timestamp else Tone.DIM, timestamp or "")
+_CYCLES: Columns[CycleSummary] = (
+    Column("cycle", "Cycle", lambda summary: Cell(summary.cycle.id)),
+    Column("value_date", "Value date", lambda summary: Cell(summary.cycle.value_date)),
+    Column("state", "State", lambda summary: Cell(summary.cycle.state, state_tone(summary.cycle.state))),
+    Column("opened_at", "Opened", lambda summary: time(summary.cycle.opened_at)),
+    Column("cut_off_at", "Cut-off", lambda summary: time(summary.cycle.cut_off_at)),
+    Column("pairs_agreed", "Agreed", _agreed, numeric=True),
+    Column("breaks", "Breaks", lambda summary: count(summary.pairs.differing, Tone.BAD), numeric=True),
+)
 
 
 def cycles(summaries: Iterable[CycleSummary]) -> Table:
     """The cycles, newest first."""
-    rows = []
-    for summary in summaries:
-        cycle, pairs = summary.cycle, summary.pairs
-        known = pairs.agreed + pairs.differing + pairs.missing
-        rows.append(
-            Row(
-                cycle.id,
-                (
-                    Cell(cycle.id),
-                    Cell(cycle.value_date),
-                    Cell(cycle.state, state_tone(cycle.state)),
-                    _time(cycle.opened_at),
-                    _time(cycle.cut_off_at),
-                    Cell(f"{pairs.agreed}/{known}", Tone.PLAIN if known else Tone.DIM),
-                    _count(pairs.differing, Tone.BAD),
-                ),
-            )
-        )
-    columns = (
-        Column("cycle", "Cycle"),
-        Column("value_date", "Value date"),
-        Column("state", "State"),
-        Column("opened_at", "Opened"),
-        Column("cut_off_at", "Cut-off"),
-        Column("pairs_agreed", "Agreed", numeric=True),
-        Column("breaks", "Breaks", numeric=True),
-    )
-    return Table("cycles", columns, tuple(rows))
+    return Table.of("cycles", _CYCLES, summaries, key=lambda summary: summary.cycle.id)
 
 
-def totals(cycle: str, per_currency: Sequence[CurrencyTotal]) -> Table:
+def _saving(total: CurrencyTotal) -> Cell:
+    gross = int(total.gross_minor)
+    if total.settlement_minor is None or gross == 0:
+        return Cell("–", Tone.DIM)
+    per_mille = (gross - int(total.settlement_minor)) * 1000 // gross
+    return Cell(f"{per_mille // 10}.{per_mille % 10} %", Tone.GOOD if per_mille else Tone.DIM)
+
+
+def _liquidity(total: CurrencyTotal, figure: Callable[[LiquidityView], str], tone: Tone = Tone.PLAIN) -> Cell:
+    """A figure of what limits let settle; the tone is that of any but zero."""
+    minor = None if total.liquidity is None else figure(total.liquidity)
+    return amount(minor, total.currency, Tone.PLAIN if minor in (None, "0") else tone)
+
+
+_TOTALS: Columns[CurrencyTotal] = (
+    Column("currency", "Ccy", lambda total: Cell(total.currency)),
+    Column("gross", "Gross", lambda total: amount(total.gross_minor, total.currency), numeric=True),
+    Column("to_settle", "Net to settle", lambda total: amount(total.settlement_minor, total.currency), numeric=True),
+    Column("saved", "Saved", _saving, numeric=True),
+    Column("bilateral", "Pair by pair", lambda total: amount(total.bilateral_minor, total.currency), numeric=True),
+    Column("matched", "Matched", lambda total: _liquidity(total, lambda view: view.matched_minor), numeric=True),
+    Column("at_most", "At most", lambda total: _liquidity(total, lambda view: view.upper_bound_minor), numeric=True),
+    Column("gap", "Gap", lambda total: _liquidity(total, lambda view: view.gap_minor, Tone.WARN), numeric=True),
+)
+
+
+def totals(cycle: str, currencies: Iterable[CurrencyTotal]) -> Table:
     """One cycle's currencies: gross, what netting leaves to settle and saves, and what limits let settle at most."""
-    rows = []
-    for total in per_currency:
-        gross = int(total.gross_minor)
-        left = None if total.settlement_minor is None else int(total.settlement_minor)
-        saved = None if left is None or gross == 0 else (gross - left) * 1000 // gross
-        found = total.liquidity
-        gap = None if found is None else found.gap_minor
-        rows.append(
-            Row(
-                total.currency,
-                (
-                    Cell(total.currency),
-                    _amount(gross, total.currency),
-                    _amount(left, total.currency),
-                    Cell("–" if saved is None else f"{saved // 10}.{saved % 10} %", Tone.GOOD if saved else Tone.DIM),
-                    _amount(total.bilateral_minor, total.currency),
-                    _amount(None if found is None else found.matched_minor, total.currency),
-                    _amount(None if found is None else found.upper_bound_minor, total.currency),
-                    _amount(gap, total.currency, Tone.WARN if gap not in (None, "0") else Tone.PLAIN),
-                ),
-            )
-        )
-    columns = (
-        Column("currency", "Ccy"),
-        Column("gross", "Gross", numeric=True),
-        Column("to_settle", "Net to settle", numeric=True),
-        Column("saved", "Saved", numeric=True),
-        Column("bilateral", "Pair by pair", numeric=True),
-        Column("matched", "Matched", numeric=True),
-        Column("at_most", "At most", numeric=True),
-        Column("gap", "Gap", numeric=True),
-    )
-    return Table(f"totals-{cycle}", columns, tuple(rows))
+    return Table.of(f"totals-{cycle}", _TOTALS, currencies, key=lambda total: total.currency)
 
 
-def participants_of(progress: CycleProgress) -> Table:
+# --- one cycle --------------------------------------------------------------------------------------------
+
+
+def _acknowledged(bank: ParticipantProgress) -> Cell:
+    tone = Tone.PLAIN if bank.acknowledged == bank.instructions else Tone.WARN
+    return Cell(f"{bank.acknowledged}/{bank.instructions}", tone if bank.instructions else Tone.DIM)
+
+
+_PROGRESS: Columns[ParticipantProgress] = (
+    Column("participant", "Participant", lambda bank: Cell(bank.participant)),
+    Column("status", "Status", lambda bank: _status(bank.status)),
+    Column("cut_at", "Cut in", lambda bank: time(bank.cut_at)),
+    Column("attested_at", "Attested", lambda bank: time(bank.attested_at)),
+    Column("pairs_agreed", "Agreed", lambda bank: count(bank.pairs.agreed), numeric=True),
+    Column("pairs_differing", "Differ", lambda bank: count(bank.pairs.differing, Tone.BAD), numeric=True),
+    Column("pairs_missing", "Missing", lambda bank: count(bank.pairs.missing, Tone.WARN), numeric=True),
+    Column("acknowledged", "Ackn.", _acknowledged, numeric=True),
+)
+
+
+def progress(of_cycle: CycleProgress) -> Table:
     """Who is how far in one cycle."""
-    rows = []
-    for bank in progress.participants:
-        behind = Tone.PLAIN if bank.acknowledged == bank.instructions else Tone.WARN
-        rows.append(
-            Row(
-                bank.participant,
-                (
-                    Cell(bank.participant),
-                    Cell(bank.status, _status_tone(bank.status)),
-                    _time(bank.cut_at),
-                    _time(bank.attested_at),
-                    _count(bank.pairs.agreed),
-                    _count(bank.pairs.differing, Tone.BAD),
-                    _count(bank.pairs.missing, Tone.WARN),
-                    Cell(f"{bank.acknowledged}/{bank.instructions}", behind if bank.instructions else Tone.DIM),
-                ),
-            )
-        )
-    columns = (
-        Column("participant", "Participant"),
-        Column("status", "Status"),
-        Column("cut_at", "Cut in"),
-        Column("attested_at", "Attested"),
-        Column("pairs_agreed", "Agreed", numeric=True),
-        Column("pairs_differing", "Differ", numeric=True),
-        Column("pairs_missing", "Missing", numeric=True),
-        Column("acknowledged", "Ackn.", numeric=True),
-    )
-    return Table(f"progress-{progress.cycle.id}", columns, tuple(rows))
+    name = f"progress-{of_cycle.cycle.id}"
+    return Table.of(name, _PROGRESS, of_cycle.participants, key=lambda bank: bank.participant)
+
+
+_RESOLVED, _UNRESOLVED = Cell("resolved", Tone.GOOD), Cell("open", Tone.BAD)
+_BREAKS: Columns[BreakNotice] = (
+    Column("bank_1", "Bank", lambda notice: Cell(notice.pair[0])),
+    Column("bank_2", "Bank", lambda notice: Cell(notice.pair[1])),
+    Column("currency", "Ccy", lambda notice: Cell(notice.currency)),
+    Column("kind", "Kind", lambda notice: Cell(notice.kind, Tone.WARN)),
+    Column("missing_from", "Missing from", lambda notice: optional(notice.missing_from)),
+    Column("revision", "Revision", lambda notice: Cell(str(notice.revision), value=notice.revision), numeric=True),
+    Column("status", "Status", lambda notice: _RESOLVED if notice.resolved else _UNRESOLVED),
+)
 
 
 def breaks(cycle: str, notices: Iterable[BreakNotice]) -> Table:
     """The pairs of one cycle whose statements differ or lack."""
-    rows = []
-    for notice in notices:
-        status = ("resolved", Tone.GOOD) if notice.resolved else ("open", Tone.BAD)
-        rows.append(
-            Row(
-                f"{notice.pair[0]}/{notice.pair[1]}/{notice.currency}",
-                (
-                    Cell(notice.pair[0]),
-                    Cell(notice.pair[1]),
-                    Cell(notice.currency),
-                    Cell(notice.kind, Tone.WARN),
-                    _optional(notice.missing_from),
-                    Cell(str(notice.revision), value=notice.revision),
-                    Cell(*status),
-                ),
-            )
-        )
-    columns = (
-        Column("bank_1", "Bank"),
-        Column("bank_2", "Bank"),
-        Column("currency", "Ccy"),
-        Column("kind", "Kind"),
-        Column("missing_from", "Missing from"),
-        Column("revision", "Revision", numeric=True),
-        Column("status", "Status"),
-    )
-    return Table(f"breaks-{cycle}", columns, tuple(rows))
+    return Table.of(f"breaks-{cycle}", _BREAKS, notices, key=lambda notice: "/".join((*notice.pair, notice.currency)))
 
 
-_VERDICTS = {"pass": ("✓ pass", Tone.GOOD), "warn": ("! warn", Tone.WARN), "fail": ("✗ fail", Tone.BAD)}
+class _CheckLine(NamedTuple):
+    """A check, or a line of its evidence."""
+
+    key: str
+    check: CheckView
+    evidence: str | None = None
 
 
-def checks(found: Checks) -> Table:
+_VERDICTS = {
+    "pass": Cell("✓ pass", Tone.GOOD, "pass"),
+    "warn": Cell("! warn", Tone.WARN, "warn"),
+    "fail": Cell("✗ fail", Tone.BAD, "fail"),
+}
+
+
+def _verdict(check: CheckView) -> Cell:
+    """The verdict with its mark; a newer coordinator's is shown as it is."""
+    return _VERDICTS.get(check.verdict, Cell(check.verdict, Tone.WARN))
+
+
+def _first_line(line: _CheckLine, cell: Cell, *, value: str) -> Cell:
+    """Show the cell beside the check itself only; an export has `value` beside its evidence."""
+    return cell if line.evidence is None else Cell("", value=value)
+
+
+def _detail(line: _CheckLine) -> Cell:
+    return text(line.check.detail) if line.evidence is None else text(line.evidence, Tone.DIM)
+
+
+_CHECKS: Columns[_CheckLine] = (
+    Column("check", "Check", lambda line: _first_line(line, text(line.check.name), value=line.check.name)),
+    Column("verdict", "Verdict", lambda line: _first_line(line, _verdict(line.check), value="")),
+    Column("detail", "Detail and evidence", _detail),
+)
+
+
+def _check_lines(of_cycle: Checks) -> Iterator[_CheckLine]:
+    for check in of_cycle.checks:
+        yield _CheckLine(check.name, check)
+        for index, evidence in enumerate(check.evidence):
+            yield _CheckLine(f"{check.name}/{index}", check, evidence)
+
+
+def checks(of_cycle: Checks) -> Table:
     """The checks before settlement: a row per check, and one per line of its evidence."""
-    rows = []
-    for check in found.checks:
-        verdict, tone = _VERDICTS[check.verdict]
-        rows.append(Row(check.name, (_text(check.name), Cell(verdict, tone, check.verdict), _text(check.detail))))
-        rows += [
-            Row(f"{check.name}/{index}", (Cell("", value=check.name), Cell("", value=""), _text(line, Tone.DIM)))
-            for index, line in enumerate(check.evidence)
-        ]
-    columns = (Column("check", "Check"), Column("verdict", "Verdict"), Column("detail", "Detail and evidence"))
-    return Table(f"checks-{found.cycle}", columns, tuple(rows))
+    return Table.of(f"checks-{of_cycle.cycle}", _CHECKS, _check_lines(of_cycle), key=lambda line: line.key)
 
 
-def positions(found: Positions) -> Table:
+# --- positions --------------------------------------------------------------------------------------------
+
+
+def _cap_use(position: PositionView) -> Cell:
+    percent = limit_use(position.net_minor, position.limit_minor)
+    if percent is None:
+        return Cell("no cap", Tone.DIM, "")
+    mark, tone = ("✗", Tone.BAD) if percent > 100 else ("!", Tone.WARN) if percent >= 80 else (" ", Tone.PLAIN)
+    return Cell(f"{bar(percent, 100, 8)} {percent:>3} %{mark}", tone, percent)
+
+
+def _headroom(position: PositionView) -> Cell:
+    below_zero = position.headroom_minor is not None and position.headroom_minor.startswith("-")
+    return amount(position.headroom_minor, position.currency, Tone.BAD if below_zero else Tone.PLAIN)
+
+
+_POSITIONS: Columns[PositionView] = (
+    Column("currency", "Ccy", lambda position: Cell(position.currency)),
+    Column("participant", "Participant", lambda position: Cell(position.participant)),
+    Column("cap_use_percent", "Cap use", _cap_use),
+    Column("net", "Net", lambda position: amount(position.net_minor, position.currency), numeric=True),
+    Column("headroom", "Headroom", _headroom, numeric=True),
+    Column("cap", "Cap", lambda position: amount(position.cap_minor, position.currency), numeric=True),
+    Column("receives", "Receives", lambda position: amount(position.receives_minor, position.currency), numeric=True),
+    Column("pays", "Pays", lambda position: amount(position.pays_minor, position.currency), numeric=True),
+)
+
+
+def positions(of_cycle: Positions) -> Table:
     """Each participant in each currency, with its use of what it may owe. What matters most comes first."""
-    rows = []
-    for position in found.positions:
-        ccy = position.currency
-        used = limit_use(position.net_minor, position.limit_minor)
-        if used is None:
-            use = Cell("no cap", Tone.DIM, "")
-        else:
-            mark, tone = ("✗", Tone.BAD) if used > 100 else ("!", Tone.WARN) if used >= 80 else (" ", Tone.PLAIN)
-            use = Cell(f"{bar(used, 100, 8)} {used:>3} %{mark}", tone, used)
-        below_zero = position.headroom_minor is not None and position.headroom_minor.startswith("-")
-        rows.append(
-            Row(
-                f"{ccy}/{position.participant}",
-                (
-                    Cell(ccy),
-                    Cell(position.participant),
-                    use,
-                    _amount(position.net_minor, ccy),
-                    _amount(position.headroom_minor, ccy, Tone.BAD if below_zero else Tone.PLAIN),
-                    _amount(position.cap_minor, ccy),
-                    _amount(position.receives_minor, ccy),
-                    _amount(position.pays_minor, ccy),
-                ),
-            )
-        )
-    columns = (
-        Column("currency", "Ccy"),
-        Column("participant", "Participant"),
-        Column("cap_use_percent", "Cap use"),
-        Column("net", "Net", numeric=True),
-        Column("headroom", "Headroom", numeric=True),
-        Column("cap", "Cap", numeric=True),
-        Column("receives", "Receives", numeric=True),
-        Column("pays", "Pays", numeric=True),
-    )
     sums = []
-    for ccy, of_currency in groupby(found.positions, key=lambda position: position.currency):
-        total = sum(int(position.net_minor) for position in of_currency)
-        sums.append(f"{ccy} {money(total, ccy)}{'' if total == 0 else ' ✗'}")
-    standing = "provisional, before limits" if found.provisional else "as netted"
-    note = f"{found.cycle} · {standing} · sum of nets: {', '.join(sums) or '–'}"
-    return Table(f"positions-{found.cycle}", columns, tuple(rows), note)
+    for currency, group in groupby(of_cycle.positions, key=lambda position: position.currency):
+        total = sum(int(position.net_minor) for position in group)
+        sums.append(f"{currency} {money(total, currency)}{'' if total == 0 else ' ✗'}")
+    standing = "provisional, before limits" if of_cycle.provisional else "as netted"
+    return Table.of(
+        f"positions-{of_cycle.cycle}",
+        _POSITIONS,
+        of_cycle.positions,
+        key=lambda position: f"{position.currency}/{position.participant}",
+        note=f"{of_cycle.cycle} · {standing} · sum of nets: {', '.join(sums) or '–'}",
+    )
 
 
-def _status_tone(status: ParticipantStatus) -> Tone:
-    if status == "active":
-        return Tone.GOOD
-    return Tone.BAD if status == "suspended" else Tone.DIM if status == "left" else Tone.WARN
+def limit_use(net_minor: str, limit_minor: str | None) -> int | None:
+    """Return the percentage in use of what a participant may owe, rounded up; None without a limit.
+
+    Rounded up, so that 100 shows only once the whole limit is used or exceeded by less than a percent, never hidden.
+    """
+    if limit_minor is None:
+        return None
+    debit, limit = max(0, -int(net_minor)), int(limit_minor)
+    if limit == 0:
+        return 0 if debit == 0 else 999
+    return -(-debit * 100 // limit)
+
+
+# --- participants -----------------------------------------------------------------------------------------
+
+_STATUS_TONES: dict[ParticipantStatus, Tone] = {"active": Tone.GOOD, "suspended": Tone.BAD, "left": Tone.DIM}
+
+
+def _status(status: ParticipantStatus) -> Cell:
+    return Cell(status, _STATUS_TONES.get(status, Tone.WARN))
+
+
+def _last_seen(member: ParticipantView, now: datetime) -> Cell:
+    return Cell(age_of(member.last_seen_at, now), value=member.last_seen_at or "")
+
+
+def _key_ages(member: ParticipantView, now: datetime) -> str:
+    """Say how old the oldest active key of each use is."""
+    oldest: dict[str, str] = {}
+    for key in member.keys:
+        if key.status == "active":
+            oldest[key.use] = min(oldest.get(key.use, key.since), key.since)
+    return ", ".join(f"{use} {age_of(since, now)}" for use, since in sorted(oldest.items()))
+
+
+def _caps(member: ParticipantView) -> str:
+    """Say what a participant may owe: its caps, and what it prefunded beside them."""
+    prefunding = {deposit.currency: deposit for deposit in member.prefunding}
+    caps = []
+    for cap in member.caps:
+        words = f"{cap.currency} {money(cap.cap_minor, cap.currency)}"
+        if (deposit := prefunding.get(cap.currency)) is not None:
+            free = int(deposit.prefunded_minor) - int(deposit.reserved_minor)
+            words += f" + {money(free, cap.currency)} prefunded"
+        caps.append(words)
+    return ", ".join(caps)
+
+
+def _bilateral_limits(member: ParticipantView) -> str:
+    """Say what a participant lets others owe it."""
+    return ", ".join(
+        f"{limit.counterparty} {limit.currency} {money(limit.limit_minor, limit.currency)}"
+        for limit in member.bilateral_limits
+    )
+
+
+def _participants(now: datetime) -> Columns[ParticipantView]:
+    return (
+        Column("bic", "BIC", lambda member: Cell(member.bic)),
+        Column("name", "Name", lambda member: text(member.name)),
+        Column("status", "Status", lambda member: _status(member.status)),
+        Column("last_seen_at", "Seen", lambda member: _last_seen(member, now)),
+        Column("key_ages", "Keys' age", lambda member: optional(_key_ages(member, now))),
+        Column("caps", "Net debit caps", lambda member: optional(_caps(member))),
+        Column("bilateral_limits", "Bilateral limits", lambda member: optional(_bilateral_limits(member))),
+        Column("settlement_account", "Settlement account", lambda member: optional(member.settlement_account)),
+    )
 
 
 def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
     """The participants of the scheme: status, limits, and how old their active keys are."""
-    rows = []
-    for member in members:
-        oldest: dict[str, str] = {}
-        for key in member.keys:
-            if key.status == "active":
-                oldest[key.use] = min(oldest.get(key.use, key.since), key.since)
-        ages = ", ".join(f"{use} {age_of(since, now)}" for use, since in sorted(oldest.items()))
-        granted = ", ".join(
-            f"{one.counterparty} {one.currency} {money(one.limit_minor, one.currency)}"
-            for one in member.bilateral_limits
-        )
-        rows.append(
-            Row(
-                member.bic,
-                (
-                    Cell(member.bic),
-                    _text(member.name),
-                    Cell(member.status, _status_tone(member.status)),
-                    Cell(age_of(member.last_seen_at, now), value=member.last_seen_at or ""),
-                    _optional(ages or None),
-                    _optional(", ".join(_caps(member)) or None),
-                    _optional(granted or None),
-                    _optional(member.settlement_account),
-                ),
-            )
-        )
-    columns = (
-        Column("bic", "BIC"),
-        Column("name", "Name"),
-        Column("status", "Status"),
-        Column("last_seen_at", "Seen"),
-        Column("key_ages", "Keys' age"),
-        Column("caps", "Net debit caps"),
-        Column("bilateral_limits", "Bilateral limits"),
-        Column("settlement_account", "Settlement account"),
-    )
-    by_status: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        by_status[row.cells[2].text] += 1
-    note = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
-    return Table("participants", columns, tuple(rows), note)
+    members = tuple(members)
+    by_status = sorted(Counter(member.status for member in members).items())
+    note = ", ".join(f"{number} {status}" for status, number in by_status)
+    return Table.of("participants", _participants(now), members, key=lambda member: member.bic, note=note)
 
 
-def _caps(member: ParticipantView) -> list[str]:
-    """Return what a participant may owe: its caps, and what it prefunded beside them."""
-    held = {one.currency: one for one in member.prefunding}
-    shown = []
-    for cap in member.caps:
-        text = f"{cap.currency} {money(cap.cap_minor, cap.currency)}"
-        if (prefunded := held.get(cap.currency)) is not None:
-            free = int(prefunded.prefunded_minor) - int(prefunded.reserved_minor)
-            text += f" + {money(free, cap.currency)} prefunded"
-        shown.append(text)
-    return shown
-
+# --- proposals --------------------------------------------------------------------------------------------
 
 _PROPOSAL_TONES = {"pending": Tone.WARN, "confirmed": Tone.GOOD, "rejected": Tone.BAD, "expired": Tone.DIM}
 
 
+def _maker(proposal: ProposalView, subject: str) -> Cell:
+    own = " (you)" if same_person(proposal.made_by, subject) else ""
+    return Cell(plain(proposal.made_by) + own, value=proposal.made_by)
+
+
+def _proposals(subject: str) -> Columns[ProposalView]:
+    return (
+        Column("cycle", "Cycle", lambda proposal: Cell(proposal.cycle)),
+        Column("action", "Action", lambda proposal: Cell(" ".join((proposal.action, *proposal.participants)))),
+        Column(
+            "status", "Status", lambda proposal: Cell(proposal.status, _PROPOSAL_TONES.get(proposal.status, Tone.PLAIN))
+        ),
+        Column("made_by", "Made by", lambda proposal: _maker(proposal, subject)),
+        Column("reason", "Reason", lambda proposal: text(proposal.reason)),
+        Column("made_at", "At", lambda proposal: time(proposal.made_at)),
+        Column("decided_by", "Decided by", lambda proposal: optional(proposal.decided_by)),
+        Column("decision_reason", "Decision's reason", lambda proposal: optional(proposal.decision_reason)),
+    )
+
+
 def proposals(made: Iterable[ProposalView], subject: str, name: str = "proposals") -> Table:
     """Four-eyes proposals; one's own are marked, for somebody else must decide them."""
-    rows = []
-    for proposal in made:
-        own = " (you)" if proposal.made_by == subject else ""
-        rows.append(
-            Row(
-                proposal.id,
-                (
-                    Cell(proposal.cycle),
-                    Cell(" ".join((proposal.action, *proposal.participants))),
-                    Cell(proposal.status, _PROPOSAL_TONES[proposal.status]),
-                    Cell(plain(proposal.made_by) + own, value=proposal.made_by),
-                    _text(proposal.reason),
-                    _time(proposal.made_at),
-                    _optional(proposal.decided_by),
-                    _optional(proposal.decision_reason),
-                ),
-            )
-        )
-    columns = (
-        Column("cycle", "Cycle"),
-        Column("action", "Action"),
-        Column("status", "Status"),
-        Column("made_by", "Made by"),
-        Column("reason", "Reason"),
-        Column("made_at", "At"),
-        Column("decided_by", "Decided by"),
-        Column("decision_reason", "Decision's reason"),
-    )
-    return Table(name, columns, tuple(rows))
+    return Table.of(name, _proposals(subject), made, key=lambda proposal: proposal.id)
 
 
-def _said(value: Any) -> str:
+# --- events -----------------------------------------------------------------------------------------------
+
+
+def _value(value: Any) -> str:
     if isinstance(value, list):
-        return "/".join(map(_said, value)) or "–"
+        return "/".join(map(_value, value)) or "–"
     return "–" if value is None else str(value)
 
 
-def events(seen: Iterable[Event]) -> Table:
+def _members(data: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in sorted(data.items()))
+
+
+_EVENTS: Columns[Event] = (
+    Column("id", "No.", lambda event: Cell(str(event.id), Tone.DIM, event.id), numeric=True),
+    Column("at", "At", lambda event: time(event.at)),
+    Column("cycle", "Cycle", lambda event: optional(event.cycle)),
+    Column("type", "Event", lambda event: text(event.type)),
+    Column("data", "Data", lambda event: text(_members(event.data), Tone.DIM)),
+)
+
+
+def events(feed: Iterable[Event]) -> Table:
     """The feed, newest first."""
-    rows = []
-    for event in sorted(seen, key=lambda event: event.id, reverse=True):
-        data = ", ".join(f"{name}={_said(value)}" for name, value in sorted(event.data.items()))
-        rows.append(
-            Row(
-                str(event.id),
-                (
-                    Cell(str(event.id), Tone.DIM, event.id),
-                    _time(event.at),
-                    _optional(event.cycle),
-                    _text(event.type),
-                    _text(data, Tone.DIM),
-                ),
-            )
-        )
-    columns = (
-        Column("id", "No.", numeric=True),
-        Column("at", "At"),
-        Column("cycle", "Cycle"),
-        Column("type", "Event"),
-        Column("data", "Data"),
-    )
-    return Table("events", columns, tuple(rows))
-
-
-EMPTY = Table("empty", (Column("nothing", ""),), ())
+    newest_first = sorted(feed, key=lambda event: event.id, reverse=True)
+    return Table.of("events", _EVENTS, newest_first, key=lambda event: str(event.id))

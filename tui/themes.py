@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from textual.theme import Theme
 
-from tui.model import Tone
+from tui.text import Tone
 
 THEMES = (
     Theme(

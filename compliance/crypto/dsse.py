@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -38,17 +39,25 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return b64decode(self.payload, validate=True)
         except binascii.Error as error:
-            raise EvidenceError("payload_malformed", f"payload isn't base64: {error}") from error
+            raise EvidenceError(EvidenceReason.PAYLOAD_MALFORMED, f"payload isn't base64: {error}") from error
+
+
+class EvidenceReason(StrEnum):
+    """Why evidence doesn't verify, in order of precedence."""
+
+    WRONG_PAYLOAD_TYPE = "wrong_payload_type"
+    PAYLOAD_MALFORMED = "payload_malformed"
+    BAD_SIGNATURE = "bad_signature"
+    UNKNOWN_KEY = "unknown_key"
+    TOO_FEW_SIGNATURES = "too_few_signatures"
+    SCHEMA_VIOLATION = "schema_violation"
+    NOT_CANONICAL = "not_canonical"
 
 
 class EvidenceError(Exception):
-    """Evidence that doesn't verify. `reason` is stable; the message says what and where.
+    """Evidence that doesn't verify. `reason` is stable; the message says what and where."""
 
-    Reasons: payload_malformed, wrong_payload_type, unknown_key, bad_signature, too_few_signatures,
-    not_canonical, schema_violation.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: EvidenceReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -76,7 +85,7 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
     of them signed; a signature that names a known key and doesn't verify is an error, an unknown one is ignored.
     """
     if envelope.payloadType != payload_type:
-        raise EvidenceError("wrong_payload_type", f"expected {payload_type}, found {envelope.payloadType}")
+        raise EvidenceError(EvidenceReason.WRONG_PAYLOAD_TYPE, f"expected {payload_type}, found {envelope.payloadType}")
     payload = envelope.payload_bytes()
     message = pae(payload_type, payload)
     verified: set[str] = set()
@@ -87,14 +96,14 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
         try:
             raw = b64decode(signature.sig, validate=True)
         except binascii.Error as error:
-            raise EvidenceError("bad_signature", f"signature of {key.kid} isn't base64") from error
+            raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature of {key.kid} isn't base64") from error
         if not key.verifies(raw, message):
-            raise EvidenceError("bad_signature", f"signature of {key.kid} doesn't verify")
+            raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature of {key.kid} doesn't verify")
         verified.add(key.kid)
     if not verified:
-        raise EvidenceError("unknown_key", "no signature by a known key")
+        raise EvidenceError(EvidenceReason.UNKNOWN_KEY, "no signature by a known key")
     if len(verified) < threshold:
-        raise EvidenceError("too_few_signatures", f"{len(verified)} of {threshold} signatures")
+        raise EvidenceError(EvidenceReason.TOO_FEW_SIGNATURES, f"{len(verified)} of {threshold} signatures")
     return payload
 
 
@@ -113,7 +122,7 @@ def canonical_form(envelope: Envelope) -> Envelope:
             ),
         )
     except binascii.Error as error:
-        raise EvidenceError("bad_signature", f"signature isn't base64: {error}") from error
+        raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature isn't base64: {error}") from error
 
 
 def sign(document: Document, *signers: Signer, payload_type: str | None = None) -> Envelope:
@@ -134,6 +143,6 @@ def verify(
     try:
         return canonical.decode(payload, kind)
     except canonical.NotCanonicalError as error:
-        raise EvidenceError("not_canonical", str(error)) from error
+        raise EvidenceError(EvidenceReason.NOT_CANONICAL, str(error)) from error
     except msgspec.MsgspecError as error:
-        raise EvidenceError("schema_violation", str(error)) from error
+        raise EvidenceError(EvidenceReason.SCHEMA_VIOLATION, str(error)) from error

@@ -1,17 +1,22 @@
-"""Ed25519 keys (RFC 8032), named by their RFC 7638 thumbprint."""
+"""Keys that sign documents and tokens, named by their RFC 7638 thumbprint, and the algorithms that there are.
+
+A signature algorithm is one entry of `ALGORITHMS`; whoever signs or verifies asks the key. (A trust list names the
+algorithm of each key in a closed schema, `compliance.statements.TrustKey`: another one is a new version of that list.)
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-ALGORITHM = "Ed25519"
 
 
 def b64url(data: bytes) -> str:
@@ -24,31 +29,56 @@ def unb64url(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def thumbprint(x: str) -> str:
-    """Return the RFC 7638 thumbprint of the Ed25519 public key whose JWK member is `x`."""
-    return b64url(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Algorithm:
+    """A signature algorithm: its names, and its keys as objects of `cryptography` and as JWKs."""
+
+    name: str
+    """In trust lists."""
+    jws: str
+    """`alg` in the header of a token (RFC 7515)."""
+    jwk: Mapping[str, str]
+    """The members that every public key has as a JWK (RFC 7517), besides `jwk_key` with the key itself."""
+    jwk_key: str
+    private_type: type[Any]
+    generate: Callable[[], Any]
+    public: Callable[[bytes], Any]
+    """From a public key's raw bytes; raises ValueError."""
 
 
-class Signer(Protocol):
-    """Whatever can sign: a key in a file today, a hardware module tomorrow."""
+# The name in JWS that libraries know; RFC 9864 renames it to Ed25519.
+ED25519 = Algorithm(
+    name="Ed25519",
+    jws="EdDSA",
+    jwk={"crv": "Ed25519", "kty": "OKP"},
+    jwk_key="x",
+    private_type=Ed25519PrivateKey,
+    generate=Ed25519PrivateKey.generate,
+    public=Ed25519PublicKey.from_public_bytes,
+)
+"""RFC 8032, RFC 8037."""
 
-    @property
-    def kid(self) -> str: ...
-
-    def sign(self, message: bytes) -> bytes: ...
+ALGORITHMS: tuple[Algorithm, ...] = (ED25519,)
+"""All that is in use."""
 
 
 class VerifyingKey:
-    """A public Ed25519 key. `x` is its base64url form as in a JWK."""
+    """A public key. `x` is its base64url form as in a JWK."""
 
-    def __init__(self, x: str) -> None:
+    def __init__(self, x: str, algorithm: Algorithm = ED25519) -> None:
         raw = unb64url(x)
         # Several texts decode to the same bytes, and each would give the key another thumbprint.
         if b64url(raw) != x:
             raise ValueError("the key isn't base64url in its one form")
         self.x = x
-        self.kid = thumbprint(x)
-        self.public = Ed25519PublicKey.from_public_bytes(raw)
+        self.algorithm = algorithm
+        self.kid = _thumbprint(self.jwk)
+        self.public = algorithm.public(raw)
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        """The key as a JWK, with the members that its thumbprint covers and no other."""
+        return {**self.algorithm.jwk, self.algorithm.jwk_key: self.x}
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Tell whether the signature over the message is this key's."""
@@ -59,24 +89,54 @@ class VerifyingKey:
         return True
 
 
-class SigningKey:
-    """A private Ed25519 key held in memory."""
+class Signer(Protocol):
+    """Whatever signs documents and tokens: a key in a file today, a hardware module tomorrow."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
+    @property
+    def kid(self) -> str: ...
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    @property
+    def verifying_key(self) -> VerifyingKey: ...
+
+    @property
+    def slow(self) -> bool:
+        """Whether a signature takes so long that nobody else should have to wait for it."""
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+class SigningKey:
+    """A private key held in memory."""
+
+    slow = False
+
+    def __init__(self, private: Any) -> None:
+        (self.algorithm,) = (one for one in ALGORITHMS if isinstance(private, one.private_type))
+        self.verifying_key = VerifyingKey(b64url(private.public_key().public_bytes_raw()), self.algorithm)
         self.private = private
-        self.x = b64url(private.public_key().public_bytes_raw())
-        self.kid = thumbprint(self.x)
+
+    @property
+    def x(self) -> str:
+        return self.verifying_key.x
+
+    @property
+    def kid(self) -> str:
+        return self.verifying_key.kid
 
     @classmethod
-    def generate(cls) -> SigningKey:
-        return cls(Ed25519PrivateKey.generate())
+    def generate(cls, algorithm: Algorithm = ED25519) -> SigningKey:
+        return cls(algorithm.generate())
 
     @classmethod
     def load(cls, path: Path) -> SigningKey:
         """Read a PKCS#8 PEM file. Raises OSError, ValueError."""
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(private, Ed25519PrivateKey):
-            raise ValueError(f"{path}: not an Ed25519 private key")
+        if not isinstance(private, tuple(algorithm.private_type for algorithm in ALGORITHMS)):
+            expected = " or ".join(algorithm.name for algorithm in ALGORITHMS)
+            raise ValueError(f"{path}: not an {expected} private key")
         return cls(private)
 
     @classmethod
@@ -98,9 +158,12 @@ class SigningKey:
             )
         )
 
-    @property
-    def verifying_key(self) -> VerifyingKey:
-        return VerifyingKey(self.x)
-
     def sign(self, message: bytes) -> bytes:
-        return self.private.sign(message)
+        signature: bytes = self.private.sign(message)
+        return signature
+
+
+def _thumbprint(jwk: Mapping[str, str]) -> str:
+    """Return the RFC 7638 thumbprint of a JWK that holds its required members only."""
+    canonical = json.dumps(jwk, separators=(",", ":"), sort_keys=True)
+    return b64url(hashlib.sha256(canonical.encode()).digest())

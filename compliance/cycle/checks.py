@@ -14,8 +14,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from compliance.cycle.carry import BY_NETTING, CarryReason
 from compliance.cycle.limits import Limits
-from compliance.cycle.result import BY_NETTING, NET_DEBIT_CAP
 from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -66,9 +66,9 @@ def conservation(result: NettingResult, statements: Iterable[PositionStatement])
             findings.append(f"{code}: nets sum to {total}")
         for position in currency.positions:
             paid, received = pays.pop((code, position.participant), 0), receives.pop((code, position.participant), 0)
-            found = (int(position.pays_minor), int(position.receives_minor), int(position.net_minor))
-            if found != (paid, received, received - paid):
-                findings.append(f"{code} {position.participant}: pays, receives, net are {found}")
+            stated = (int(position.pays_minor), int(position.receives_minor), int(position.net_minor))
+            if stated != (paid, received, received - paid):
+                findings.append(f"{code} {position.participant}: pays, receives, net are {stated}")
     findings += [f"{code} {name}: left out of the result" for code, name in sorted(+pays | +receives)]
     return _check(
         "conservation",
@@ -113,7 +113,7 @@ def net_debit_caps(result: NettingResult, limits: Limits, *, severity: Severity)
         if (limit := debits.get((position.participant, currency.currency))) is not None
         and -int(position.net_minor) > limit
     ]
-    excluded = sum(pair.reason == NET_DEBIT_CAP for pair in result.carried_over)
+    excluded = sum(pair.reason is CarryReason.NET_DEBIT_CAP for pair in result.carried_over)
     return _check(
         "net_debit_caps",
         severity,

@@ -53,32 +53,39 @@ class Limits(Document, frozen=True, kw_only=True):
     def debits(self) -> dict[Account, int]:
         """Return the most that each participant with a cap may owe net: cap and prefunding, less what it reserved."""
         free = {
-            (one.participant, one.currency): int(one.prefunded_minor) - int(one.reserved_minor)
-            for one in self.prefunding
+            (prefunding.participant, prefunding.currency): int(prefunding.prefunded_minor)
+            - int(prefunding.reserved_minor)
+            for prefunding in self.prefunding
         }
-        caps = {(one.participant, one.currency): int(one.cap_minor) for one in self.caps}
+        caps = {(cap.participant, cap.currency): int(cap.cap_minor) for cap in self.caps}
         # No sum of a currency is above AMOUNT_MAX, so a limit there is none.
         return {account: min(max(0, cap + free.get(account, 0)), AMOUNT_MAX) for account, cap in caps.items()}
 
     def between(self) -> dict[tuple[str, str, str], int]:
         """Return the bilateral limits by (who may owe, whom, currency)."""
-        return {(one.counterparty, one.participant, one.currency): int(one.limit_minor) for one in self.bilateral}
+        return {
+            (limit.counterparty, limit.participant, limit.currency): int(limit.limit_minor) for limit in self.bilateral
+        }
 
 
 def in_order(limits: Limits) -> Limits:
     """Return the limits with their lists in order."""
     return Limits(
-        caps=tuple(sorted(limits.caps, key=lambda one: (one.currency, one.participant))),
-        prefunding=tuple(sorted(limits.prefunding, key=lambda one: (one.currency, one.participant))),
-        bilateral=tuple(sorted(limits.bilateral, key=lambda one: (one.currency, one.participant, one.counterparty))),
+        caps=tuple(sorted(limits.caps, key=_order)),
+        prefunding=tuple(sorted(limits.prefunding, key=_order)),
+        bilateral=tuple(sorted(limits.bilateral, key=lambda limit: (*_order(limit), limit.counterparty))),
     )
+
+
+def _order(limit: Cap | Prefunding | BilateralLimit) -> Account:
+    return (limit.currency, limit.participant)
 
 
 def repeated(limits: Limits) -> str | None:
     """Return what is limited twice, or None."""
-    keys: list[tuple[str, ...]] = [("cap", one.participant, one.currency) for one in limits.caps]
-    keys += [("prefunding", one.participant, one.currency) for one in limits.prefunding]
-    keys += [("bilateral limit", one.participant, one.counterparty, one.currency) for one in limits.bilateral]
+    keys: list[tuple[str, ...]] = [("cap", cap.participant, cap.currency) for cap in limits.caps]
+    keys += [("prefunding", prefunding.participant, prefunding.currency) for prefunding in limits.prefunding]
+    keys += [("bilateral limit", limit.participant, limit.counterparty, limit.currency) for limit in limits.bilateral]
     seen: set[tuple[str, ...]] = set()
     for key in keys:
         if key in seen:

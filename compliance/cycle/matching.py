@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from compliance.cycle.carry import CarryReason
+
 PairKey = tuple[str, str, str]
 """Currency and the two banks, sorted."""
 
 MatchStatus = Literal["agreed", "different", "missing"]
-CarryReason = Literal["participant_suspended", "cut_missing", "not_attested", "break"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,10 @@ class Placement(Enum):
 
 def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
     """Compare all statements; one Match for each pair and currency that anybody attested, in order."""
-    signed: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
-    for one in attested:
-        signed[one.key].setdefault(one.participant, {})[one.revision] = one.sha256
-    return {key: _match(key, by_bank) for key, by_bank in sorted(signed.items())}
+    digests: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
+    for statement in attested:
+        digests[statement.key].setdefault(statement.participant, {})[statement.revision] = statement.sha256
+    return {key: _match(key, by_bank) for key, by_bank in sorted(digests.items())}
 
 
 def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
@@ -81,7 +82,7 @@ def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
     return Match(key, "missing", newest, missing_from=behind, differed=bool(common))
 
 
-def place(
+def placement_of(
     *, revision: int, sha256: str, own: Mapping[int, str], theirs: Mapping[int, str], revisions_max: int
 ) -> Placement:
     """Judge a further statement for a pair and currency; `own` and `theirs` are the digests by revision so far.
@@ -90,7 +91,7 @@ def place(
     """
     if revision in own:
         return Placement.REPLAY if own[revision] == sha256 else Placement.EQUIVOCATION
-    agreed = any(theirs.get(signed) == digest for signed, digest in own.items())
+    agreed = any(theirs.get(own_revision) == digest for own_revision, digest in own.items())
     newest = max(own, default=0)
     follows = revision == newest + 1 or (revision > newest and revision in theirs)
     return Placement.NEW if follows and revision <= revisions_max and not agreed else Placement.REVISION_REFUSED
@@ -99,15 +100,15 @@ def place(
 def carry_reason(
     key: PairKey, found: Match | None, *, active: Collection[str], delivered: Collection[str]
 ) -> CarryReason | None:
-    """Return why a pair is carried over, or None for an agreed one, when attestation closes.
+    """Return why a pair is carried over when attestation closes, or None for an agreed one.
 
     `active` are the participants that aren't suspended, `delivered` those whose cut arrived.
     """
     pair = key[1:]
     if not all(bank in active for bank in pair):
-        return "participant_suspended"
+        return CarryReason.PARTICIPANT_SUSPENDED
     if not all(bank in delivered for bank in pair):
-        return "cut_missing"
+        return CarryReason.CUT_MISSING
     if found is not None and found.status == "agreed":
         return None
-    return "break" if found is not None and found.differed else "not_attested"
+    return CarryReason.BREAK if found is not None and found.differed else CarryReason.NOT_ATTESTED

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
@@ -25,12 +26,6 @@ from compliance.statements import (
 )
 from netting.model import Obligation
 from netting.multilateral import CurrencyNetting, Position, net
-
-NET_DEBIT_CAP = "net_debit_cap"
-BILATERAL_LIMIT = "bilateral_limit"
-PARTICIPANT_DEFAULT = "participant_default"
-BY_NETTING = frozenset({NET_DEBIT_CAP, BILATERAL_LIMIT, PARTICIPANT_DEFAULT})
-"""Why a matched pair is carried over by `net_cycle` itself."""
 
 
 class InconsistentInputError(ValueError):
@@ -100,9 +95,9 @@ def net_cycle(
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
         for reason, lanes in (
-            (PARTICIPANT_DEFAULT, unwound),
-            (BILATERAL_LIMIT, beyond),
-            (NET_DEBIT_CAP, excluded - beyond),
+            (CarryReason.PARTICIPANT_DEFAULT, unwound),
+            (CarryReason.BILATERAL_LIMIT, beyond),
+            (CarryReason.NET_DEBIT_CAP, excluded - beyond),
         )
         for lane in lanes
     )
@@ -122,6 +117,11 @@ def net_cycle(
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
     return CycleNetting(result, choice.certificates)
+
+
+def settling_minor(result: NettingResult) -> dict[str, int]:
+    """Return what a result moves in each currency."""
+    return {of.currency: int(of.settlement_minor) for of in result.results}
 
 
 def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
@@ -185,14 +185,14 @@ def _by_lane(
         if (statement.currency, statement.pair) in by_lane:
             raise InconsistentInputError(f"{what} appears twice")
         by_lane[statement.currency, statement.pair] = (digest, statement)
-    left = set[Lane]()
+    carried_lanes = set[Lane]()
     for carried in carried_over:
         lane = (carried.currency, carried.pair)
-        if lane in by_lane or lane in left:
+        if lane in by_lane or lane in carried_lanes:
             raise InconsistentInputError(
                 f"pair {'/'.join(carried.pair)} {carried.currency} is carried over and matched"
             )
-        left.add(lane)
+        carried_lanes.add(lane)
     return by_lane
 
 
@@ -222,19 +222,19 @@ def _currency_results(netted: Sequence[CurrencyNetting], included: Iterable[Lane
     participants: defaultdict[str, set[str]] = defaultdict(set)
     for currency, pair in included:
         participants[currency].update(pair)
-    by_currency = {one.currency: one for one in netted}
+    by_currency = {netting.currency: netting for netting in netted}
     results: list[CurrencyResult] = []
     for currency, members in sorted(participants.items()):
-        one = by_currency.get(currency) or CurrencyNetting(currency, 0, 0, 0, 0, ())
-        positions = {position.participant: position for position in one.positions}
+        netting = by_currency.get(currency) or CurrencyNetting(currency, 0, 0, 0, 0, ())
+        positions = {position.participant: position for position in netting.positions}
         results.append(
             CurrencyResult(
                 currency=currency,
-                obligations=one.obligations,
-                gross_minor=str(one.gross),
-                bilateral_minor=str(one.bilateral),
-                saving_minor=str(one.saving),
-                settlement_minor=str(one.multilateral),
+                obligations=netting.obligations,
+                gross_minor=str(netting.gross),
+                bilateral_minor=str(netting.bilateral),
+                saving_minor=str(netting.saving),
+                settlement_minor=str(netting.multilateral),
                 positions=tuple(_net_position(positions.get(m) or Position(m, 0, 0)) for m in sorted(members)),
             )
         )

@@ -1,13 +1,14 @@
-"""The state machine of a cycle: a table of (state, happening) -> state.
+"""The state machine of a cycle: a table of (state, trigger) -> state.
 
-Every row of the `cycles` table is a projection of its happenings, which are kept as `cycle.*` events: `replay` of
-them gives its state. The page `docs/concepts/cycle-life-cycle.md` tells the same story in words.
+Every step is kept as a `cycle.*` event that names its trigger, so a cycle's state is a projection of its events, and
+`replay` of them gives it. The page `docs/concepts/cycle-life-cycle.md` tells the same story in words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -27,7 +28,7 @@ class State(StrEnum):
     ABANDONED = "abandoned"
 
 
-class Happening(StrEnum):
+class Trigger(StrEnum):
     """What moves a cycle on."""
 
     CUT_OFF_REACHED = "cut_off_reached"
@@ -51,57 +52,83 @@ class Happening(StrEnum):
 
 # A cycle can't be abandoned while a request may be on its way to the settlement agent (instructed), nor once the
 # agent settled it.
-TRANSITIONS: dict[tuple[State, Happening], State] = {
-    (State.OPEN, Happening.CUT_OFF_REACHED): State.CUT_OFF,
-    (State.CUT_OFF, Happening.CUTS_CLOSED): State.ATTESTING,
-    (State.CUT_OFF, Happening.ABANDONED): State.ABANDONED,
-    (State.ATTESTING, Happening.ATTESTATION_CLOSED): State.MATCHED,
-    (State.ATTESTING, Happening.ABANDONED): State.ABANDONED,
-    (State.MATCHED, Happening.NETTED): State.NETTED,
-    (State.MATCHED, Happening.CHECK_FAILED): State.HELD,
-    (State.MATCHED, Happening.ABANDONED): State.ABANDONED,
-    (State.NETTED, Happening.APPROVED): State.APPROVED,
-    (State.NETTED, Happening.HELD): State.HELD,
-    (State.NETTED, Happening.ABANDONED): State.ABANDONED,
-    (State.HELD, Happening.RELEASED): State.NETTED,
-    (State.HELD, Happening.ABANDONED): State.ABANDONED,
-    (State.APPROVED, Happening.INSTRUCTIONS_SIGNED): State.INSTRUCTED,
-    (State.APPROVED, Happening.ABANDONED): State.ABANDONED,
-    (State.INSTRUCTED, Happening.AGENT_SETTLED): State.SETTLED,
-    (State.INSTRUCTED, Happening.AGENT_SHORT_OF_FUNDS): State.DEFERRED,
-    (State.INSTRUCTED, Happening.AGENT_REJECTED): State.HELD,
-    (State.DEFERRED, Happening.REQUEST_REPEATED): State.INSTRUCTED,
-    (State.DEFERRED, Happening.RETRIES_USED_UP): State.ABANDONED,
-    (State.DEFERRED, Happening.DEFAULT_UNWOUND): State.MATCHED,
-    (State.DEFERRED, Happening.ABANDONED): State.ABANDONED,
-    (State.SETTLED, Happening.FINALITY_SIGNED): State.FINAL,
+TRANSITIONS: dict[tuple[State, Trigger], State] = {
+    (State.OPEN, Trigger.CUT_OFF_REACHED): State.CUT_OFF,
+    (State.CUT_OFF, Trigger.CUTS_CLOSED): State.ATTESTING,
+    (State.CUT_OFF, Trigger.ABANDONED): State.ABANDONED,
+    (State.ATTESTING, Trigger.ATTESTATION_CLOSED): State.MATCHED,
+    (State.ATTESTING, Trigger.ABANDONED): State.ABANDONED,
+    (State.MATCHED, Trigger.NETTED): State.NETTED,
+    (State.MATCHED, Trigger.CHECK_FAILED): State.HELD,
+    (State.MATCHED, Trigger.ABANDONED): State.ABANDONED,
+    (State.NETTED, Trigger.APPROVED): State.APPROVED,
+    (State.NETTED, Trigger.HELD): State.HELD,
+    (State.NETTED, Trigger.ABANDONED): State.ABANDONED,
+    (State.HELD, Trigger.RELEASED): State.NETTED,
+    (State.HELD, Trigger.ABANDONED): State.ABANDONED,
+    (State.APPROVED, Trigger.INSTRUCTIONS_SIGNED): State.INSTRUCTED,
+    (State.APPROVED, Trigger.ABANDONED): State.ABANDONED,
+    (State.INSTRUCTED, Trigger.AGENT_SETTLED): State.SETTLED,
+    (State.INSTRUCTED, Trigger.AGENT_SHORT_OF_FUNDS): State.DEFERRED,
+    (State.INSTRUCTED, Trigger.AGENT_REJECTED): State.HELD,
+    (State.DEFERRED, Trigger.REQUEST_REPEATED): State.INSTRUCTED,
+    (State.DEFERRED, Trigger.RETRIES_USED_UP): State.ABANDONED,
+    (State.DEFERRED, Trigger.DEFAULT_UNWOUND): State.MATCHED,
+    (State.DEFERRED, Trigger.ABANDONED): State.ABANDONED,
+    (State.SETTLED, Trigger.FINALITY_SIGNED): State.FINAL,
 }
 
 ENDED = frozenset({State.FINAL, State.ABANDONED})
 IN_PROGRESS = frozenset(State) - ENDED - {State.OPEN}
 """Between cut-off and its end: at most one cycle at a time."""
 
+TRIGGER_MEMBER = "happening"
+"""The member of an event's data that names what moved the cycle."""
+
 
 class IllegalStepError(Exception):
-    """A happening that the table doesn't allow in a state."""
-
-    def __init__(self, state: State, happening: Happening) -> None:
-        super().__init__(f"{happening} isn't possible in state {state}")
-        self.state = state
-        self.happening = happening
+    """A step that the table doesn't have."""
 
 
-def follow(state: State, happening: Happening) -> State:
+def follow(state: State, trigger: Trigger) -> State:
     """Return the next state. Raises IllegalStepError."""
     try:
-        return TRANSITIONS[state, happening]
+        return TRANSITIONS[state, trigger]
     except KeyError:
-        raise IllegalStepError(state, happening) from None
+        raise IllegalStepError(f"{trigger} isn't possible in state {state}") from None
 
 
-def replay(happenings: Iterable[Happening]) -> State:
-    """Return the state that happenings lead to from a cycle's opening. Raises IllegalStepError."""
-    state = State.OPEN
-    for happening in happenings:
-        state = follow(state, happening)
+def event_type(state: State) -> str:
+    """Return the type of the event that tells of a cycle's coming into a state."""
+    return "cycle.opened" if state is State.OPEN else f"cycle.{state}"
+
+
+_STATE_OF = {event_type(state): state for state in State}
+
+
+def replay(events: Iterable[tuple[str, Mapping[str, Any]]]) -> State:
+    """Return the state that a cycle's events (type, data) lead to, step by step through the table.
+
+    Events that move no cycle are passed over. Raises IllegalStepError at the first step that the table doesn't have,
+    or that doesn't lead where its event says.
+    """
+    state: State | None = None
+    for kind, data in events:
+        then = _STATE_OF.get(kind)
+        if then is None:
+            continue
+        if state is None or then is State.OPEN:
+            if state is not None or then is not State.OPEN:
+                raise IllegalStepError(f"{kind} doesn't follow {'nothing' if state is None else state}")
+            state = then
+            continue
+        try:
+            trigger = Trigger(str(data.get(TRIGGER_MEMBER)))
+        except ValueError:
+            raise IllegalStepError(f"{kind} names no trigger, but {data.get(TRIGGER_MEMBER)!r}") from None
+        state = follow(state, trigger)
+        if state is not then:
+            raise IllegalStepError(f"{trigger} leads to {state}, not to {then}")
+    if state is None:
+        raise IllegalStepError("the cycle was never opened")
     return state

@@ -68,7 +68,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
     if not files:
         raise ArchiveError("not a ZIP archive, or an empty one")
     if (expected := pack(files)) != data:
-        at = next((i for i, (one, other) in enumerate(zip(expected, data, strict=False)) if one != other), None)
+        at = next((i for i, pair in enumerate(zip(expected, data, strict=False)) if pair[0] != pair[1]), None)
         at = min(len(expected), len(data)) if at is None else at
         raise ArchiveError(f"byte {at} isn't what the files in the archive make it: {len(data)} bytes, {len(expected)}")
     return files

@@ -29,6 +29,7 @@ The same record and key give the same bytes. `compliance.verifier.verify` reads 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
+from compliance.cycle.approval import Action
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits, in_order
@@ -80,7 +82,7 @@ class Proposal(Document, frozen=True, kw_only=True):
     """
 
     id: str
-    action: Literal["approve", "hold", "release", "abandon", "unwind"]
+    action: Action
     reason: Reason
     participants: tuple[Bic, ...] = ()
     made_by: str
@@ -197,12 +199,12 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "statements.jsonl": _lines(record.statements),
         "equivocations.jsonl": _lines(record.equivocations),
         "screenings.jsonl": _lines(record.screenings),
-        "certificates.json": canonical.encode(sorted(record.certificates, key=lambda one: one.currency)),
+        "certificates.json": canonical.encode(sorted(record.certificates, key=attrgetter("currency"))),
         "limits.json": canonical.encode(in_order(record.limits)),
         "checks.json": canonical.encode(record.checks),
         "result.jsonl": _lines(() if record.result is None else (record.result,)),
-        "superseded.jsonl": _lines(_in_order(one) for one in record.superseded),
-        "proposals.json": canonical.encode(sorted(record.proposals, key=lambda one: (one.made_at, one.id))),
+        "superseded.jsonl": _lines(_in_order(superseded) for superseded in record.superseded),
+        "proposals.json": canonical.encode(sorted(record.proposals, key=attrgetter("made_at", "id"))),
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
@@ -248,13 +250,13 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
     return record
 
 
-def _in_order(one: Superseded) -> Superseded:
+def _in_order(superseded: Superseded) -> Superseded:
     return msgspec.structs.replace(
-        one,
-        limits=in_order(one.limits),
-        certificates=tuple(sorted(one.certificates, key=lambda certificate: certificate.currency)),
-        instructions=tuple(sorted(one.instructions, key=canonical.encode)),
-        receipts=tuple(sorted(one.receipts, key=canonical.encode)),
+        superseded,
+        limits=in_order(superseded.limits),
+        certificates=tuple(sorted(superseded.certificates, key=attrgetter("currency"))),
+        instructions=tuple(sorted(superseded.instructions, key=canonical.encode)),
+        receipts=tuple(sorted(superseded.receipts, key=canonical.encode)),
     )
 
 

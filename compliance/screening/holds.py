@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from compliance.person import same_person
+
 REASON_CHARACTERS_MAX = 500
 
 
@@ -84,22 +86,18 @@ def decide(opinions: Sequence[Opinion], opinion: Opinion, *, maker: str | None =
     """Return the state that a further opinion leads to, or why it isn't taken.
 
     `opinions` are those taken before, in their order; `maker` is the person who entered the payment, if the bank
-    knows one (a payment that came from another bank has none here). People are compared without regard to case.
+    knows one (a payment that came from another bank has none here). `compliance.person` says when two names mean
+    one person.
     """
     current = state(opinions)
     if current.decided:
         return HoldRefusal.ALREADY_DECIDED
-    person = _same_form(opinion.person)
-    if maker is not None and person == _same_form(maker):
+    if maker is not None and same_person(opinion.person, maker):
         return HoldRefusal.MAKER_IS_CHECKER
-    if any(person == _same_form(earlier.person) for earlier in opinions):
+    if any(same_person(opinion.person, earlier.person) for earlier in opinions):
         return HoldRefusal.SAME_PERSON
     if not opinion.reason.strip():
         return HoldRefusal.REASON_MISSING
     if len(opinion.reason) > REASON_CHARACTERS_MAX:
         return HoldRefusal.REASON_TOO_LONG
     return TRANSITIONS[current, opinion.decision]
-
-
-def _same_form(person: str) -> str:
-    return person.strip().casefold()

@@ -12,7 +12,7 @@ import hashlib
 import io
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree.ElementTree import Element, TreeBuilder  # builds the tree only; parsing is expat's, below
@@ -154,14 +154,14 @@ def read_ofac_one_file(name: str, data: bytes, *, imported_at: Timestamp) -> San
     line, header = next(rows)
     if header != _ONE_FILE_HEADER:
         raise ListError(ListRefusal.UNKNOWN_LAYOUT, line, f"header is {','.join(header)}")
-    seen: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for line, row in rows:
-        identifier = _identifier(row[0], line, seen)
-        every = {_name(row[1], line): None} | {alias.strip(): None for alias in row[4].split(";") if alias.strip()}
-        seen[identifier] = Entry(identifier, row[2].strip() or "entity", tuple(every))
-    if not seen:
+        identifier = _identifier(row[0], line, entries)
+        names = {_name(row[1], line): None} | {alias.strip(): None for alias in row[4].split(";") if alias.strip()}
+        entries[identifier] = Entry(identifier, row[2].strip() or "entity", tuple(names))
+    if not entries:
         raise ListError(ListRefusal.EMPTY, line, "no entry after the header")
-    return SanctionsList(name, hashlib.sha256(data).hexdigest(), tuple(seen.values()), imported_at)
+    return SanctionsList(name, hashlib.sha256(data).hexdigest(), tuple(entries.values()), imported_at)
 
 
 def _rows(data: bytes, *, columns: int) -> Iterator[tuple[int, list[str]]]:
@@ -201,11 +201,11 @@ def _text(data: bytes) -> str:
     return text
 
 
-def _identifier(field: str, line: int, seen: dict[str, object] | dict[str, Entry] | dict[str, dict[str, None]]) -> str:
+def _identifier(field: str, line: int, earlier: Container[str]) -> str:
     identifier = field.strip()
     if not (identifier.isascii() and identifier.isdigit()):
         raise ListError(ListRefusal.ID_MALFORMED, line, f"entry number {identifier[:40]!r}")
-    if identifier in seen:
+    if identifier in earlier:
         raise ListError(ListRefusal.DUPLICATE_ID, line, f"entry number {identifier} a second time")
     return identifier
 
@@ -229,15 +229,15 @@ def read_un_xml(name: str, data: bytes, *, imported_at: Timestamp) -> SanctionsL
     root = _parse_xml(data)
     if root.tag != "CONSOLIDATED_LIST":
         raise ListError(ListRefusal.UNKNOWN_LAYOUT, 1, f"the document is a {root.tag}, not a CONSOLIDATED_LIST")
-    seen: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for kind in ("INDIVIDUAL", "ENTITY"):
         for element in root.iterfind(f"{_PLURAL[kind]}/{kind}"):
             line = int(element.attrib[_LINE])
-            identifier = _identifier(element.findtext("DATAID", ""), line, seen)
-            seen[identifier] = Entry(identifier, kind.lower(), _un_names(element, kind, line))
-    if not seen:
+            identifier = _identifier(element.findtext("DATAID", ""), line, entries)
+            entries[identifier] = Entry(identifier, kind.lower(), _un_names(element, kind, line))
+    if not entries:
         raise ListError(ListRefusal.EMPTY, 1, "no individual and no entity")
-    return SanctionsList(name, hashlib.sha256(data).hexdigest(), tuple(seen.values()), imported_at)
+    return SanctionsList(name, hashlib.sha256(data).hexdigest(), tuple(entries.values()), imported_at)
 
 
 _PLURAL = {"INDIVIDUAL": "INDIVIDUALS", "ENTITY": "ENTITIES"}
@@ -248,12 +248,12 @@ _LINE = "line"
 def _un_names(element: Element, kind: str, line: int) -> tuple[str, ...]:
     primary = " ".join(" ".join((element.findtext(part) or "").split()) for part in _UN_NAME_PARTS)
     names = {_name(" ".join(primary.split()), line): None}
-    others = [element.findtext("NAME_ORIGINAL_SCRIPT") or ""]
-    others += [alias.text or "" for alias in element.iterfind(f"{kind}_ALIAS/ALIAS_NAME")]
-    for other in others:
-        for part in _UN_SEPARATOR.split(" ".join(other.split())):
-            if part.strip():
-                names[part.strip()] = None
+    fields = [element.findtext("NAME_ORIGINAL_SCRIPT") or ""]
+    fields += [alias.text or "" for alias in element.iterfind(f"{kind}_ALIAS/ALIAS_NAME")]
+    for field in fields:
+        for alias in _UN_SEPARATOR.split(" ".join(field.split())):
+            if alias.strip():
+                names[alias.strip()] = None
     return tuple(names)
 
 

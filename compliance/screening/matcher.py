@@ -80,16 +80,16 @@ class Matcher:
     def __init__(self, lists: Sequence[SanctionsList], *, threshold: int = THRESHOLD_DEFAULT) -> None:
         if not 60 <= threshold <= 100:
             raise ValueError(f"threshold {threshold} isn't within 60..100")
-        if len({one.name for one in lists}) != len(lists):
+        if len({sanctions.name for sanctions in lists}) != len(lists):
             raise ValueError("two lists have the same name")
         self.lists = tuple(lists)
         self.threshold = threshold
         listed: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
-        for one in self.lists:
-            for entry in one.entries:
+        for sanctions in self.lists:
+            for entry in sanctions.entries:
                 for name in entry.names:
                     if key := names.normalise(name):
-                        listed[key].append((one.name, entry.id, name))
+                        listed[key].append((sanctions.name, entry.id, name))
         self._listed = dict(listed)
         self._keys = sorted(self._listed, key=lambda key: (len(key), key))
         self._lengths = np.fromiter((len(key) for key in self._keys), dtype=np.int64, count=len(self._keys))
@@ -103,7 +103,8 @@ class Matcher:
     @cached_property
     def version(self) -> str:
         """Name rules, score, threshold and lists in one line: what a ScreeningStatement calls the matcher."""
-        digest = sha256("".join(f"{one.name}\n{one.sha256}\n" for one in self.lists).encode()).hexdigest()
+        lists = "".join(f"{sanctions.name}\n{sanctions.sha256}\n" for sanctions in self.lists)
+        digest = sha256(lists.encode()).hexdigest()
         return (
             f"{names.RULES_VERSION} anyascii-{version('anyascii')} token-sort-ratio>={self.threshold} "
             f"lists-sha256:{digest[:16]}"
@@ -114,9 +115,9 @@ class Matcher:
         """Return the number of different normalised names."""
         return len(self._keys)
 
-    def screen_many(self, many: Iterable[str]) -> list[Verdict]:
+    def screen_many(self, names_in_order: Iterable[str]) -> list[Verdict]:
         """Screen names in their order."""
-        return [self.screen(name) for name in many]
+        return [self.screen(name) for name in names_in_order]
 
     def _screen(self, name: str) -> Verdict:
         key = names.normalise(name)
@@ -141,8 +142,8 @@ class Matcher:
         signature = _signature(key)
         differing = np.bitwise_count(self._low[first:last] ^ np.uint64(signature & _WORD_MASK))
         differing += np.bitwise_count(self._high[first:last] ^ np.uint64(signature >> _WORD))
-        found: list[int] = np.flatnonzero(differing <= steps).tolist()
-        return [first + index for index in found]
+        near: list[int] = np.flatnonzero(differing <= steps).tolist()
+        return [first + index for index in near]
 
     def _window_of_length(self, length: int) -> tuple[int, int, NDArray[np.uint8]]:
         """Return the range of listed names whose length can reach the threshold, and the steps left to each."""

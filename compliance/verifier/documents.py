@@ -66,7 +66,7 @@ class RefutedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Signed(Generic[D]):
+class SignedDocument(Generic[D]):
     """A verified document, the SHA-256 of its canonical bytes, and who signed it."""
 
     document: D
@@ -79,13 +79,13 @@ class Documents:
     """All signed documents of a cycle, verified."""
 
     cuts: Mapping[str, CycleCut]
-    statements: tuple[Signed[PositionStatement], ...]
+    statements: tuple[SignedDocument[PositionStatement], ...]
     screenings: int
     equivocations: int
-    receipts: tuple[Signed[Receipt], ...]
-    result: Signed[NettingResult] | None
-    instructions: tuple[Signed[SettlementInstruction], ...]
-    finality: Signed[SettlementFinality] | None
+    receipts: tuple[SignedDocument[Receipt], ...]
+    result: SignedDocument[NettingResult] | None
+    instructions: tuple[SignedDocument[SettlementInstruction], ...]
+    finality: SignedDocument[SettlementFinality] | None
 
     @property
     def summary(self) -> str:
@@ -99,7 +99,7 @@ class Documents:
 def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> Documents:
     """Verify every document of a record under its signer's key."""
 
-    def read(name: str, envelopes: Iterable[Envelope], kind: type[D]) -> tuple[Signed[D], ...]:
+    def read(name: str, envelopes: Iterable[Envelope], kind: type[D]) -> tuple[SignedDocument[D], ...]:
         return tuple(
             _read(f"{name} line {number}", envelope, kind, signers) for number, envelope in enumerate(envelopes, 1)
         )
@@ -120,10 +120,10 @@ def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> D
         _is_by(screening, screening.document.participant)
     for receipt in receipts:
         _is_by(receipt, receipt.document.participant)
-    of_coordinator: list[Signed[Any]] = [*results, *instructed, *finalities]
+    of_coordinator: list[SignedDocument[Any]] = [*results, *instructed, *finalities]
     for signed in of_coordinator:
         _is_by(signed, coordinator)
-    of_cycle: list[Signed[Any]] = [*cuts, *statements, *screenings, *of_coordinator]
+    of_cycle: list[SignedDocument[Any]] = [*cuts, *statements, *screenings, *of_coordinator]
     for signed in of_cycle:
         if signed.document.cycle != record.cycle:
             raise RefutedError(Finding.WRONG_CYCLE, f"{_what(signed)} is of cycle {signed.document.cycle}")
@@ -144,7 +144,7 @@ def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> D
     )
 
 
-def _read(where: str, envelope: Envelope, kind: type[D], signers: Signers) -> Signed[D]:
+def _read(where: str, envelope: Envelope, kind: type[D], signers: Signers) -> SignedDocument[D]:
     """Verify a document that exactly one member signed."""
     owners = {owner for signature in envelope.signatures if (owner := signers.owner(signature.keyid)) is not None}
     if len(owners) != 1:
@@ -154,18 +154,18 @@ def _read(where: str, envelope: Envelope, kind: type[D], signers: Signers) -> Si
     signer = owners.pop()
     try:
         document = dsse.verify(envelope, kind, signers.of(signer))
-        return Signed(document, canonical.digest(envelope.payload_bytes()), signer)
+        return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
     except EvidenceError as error:
         raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
 
 
-def _is_by(signed: Signed[Any], *allowed: str) -> None:
+def _is_by(signed: SignedDocument[Any], *allowed: str) -> None:
     if signed.signer not in allowed:
         detail = f"{_what(signed)} must be signed by {' or '.join(allowed)}"
         raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
 
 
-def _what(signed: Signed[Any]) -> str:
+def _what(signed: SignedDocument[Any]) -> str:
     return f"{type(signed.document).__name__} {signed.sha256[:16]}… by {signed.signer}"
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from compliance.cycle.approval import Action
 from compliance.export.record import CycleRecord
 from compliance.statements import NettingResult
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, Signed, read_documents
+from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, read_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,17 @@ class Edition:
 
 def read_editions(record: CycleRecord, documents: Documents, signers: Signers, coordinator: str) -> tuple[Edition, ...]:
     """Verify the superseded documents under their signers' keys; return all editions, the one in force last."""
-    found: list[tuple[Signed[NettingResult], Edition]] = []
-    for one in record.superseded:
+    by_edition: list[tuple[SignedDocument[NettingResult], Edition]] = []
+    for superseded in record.superseded:
         about = msgspec.structs.replace(
             record,
             state="deferred",
-            limits=one.limits,
-            certificates=one.certificates,
-            checks=one.checks,
-            result=one.result,
-            instructions=one.instructions,
-            receipts=one.receipts,
+            limits=superseded.limits,
+            certificates=superseded.certificates,
+            checks=superseded.checks,
+            result=superseded.result,
+            instructions=superseded.instructions,
+            receipts=superseded.receipts,
             finality=None,
             superseded=(),
         )
@@ -46,16 +47,16 @@ def read_editions(record: CycleRecord, documents: Documents, signers: Signers, c
         if read.result is None:
             raise RefutedError(Finding.RESULT_DIFFERS, "a superseded edition without a result")
         beside = replace(read, cuts=documents.cuts, statements=documents.statements)
-        found.append((read.result, Edition(about, beside)))
-    found.sort(key=lambda entry: entry[0].document.edition)
-    editions = (*(edition for _, edition in found), Edition(record, documents))
+        by_edition.append((read.result, Edition(about, beside)))
+    by_edition.sort(key=lambda entry: entry[0].document.edition)
+    editions = (*(edition for _, edition in by_edition), Edition(record, documents))
     _check_chain(editions)
     return editions
 
 
 def _check_chain(editions: Sequence[Edition]) -> None:
     """Check that the editions count up from one and that each names the one before."""
-    previous: Signed[NettingResult] | None = None
+    previous: SignedDocument[NettingResult] | None = None
     for number, edition in enumerate(editions, 1):
         result = edition.documents.result
         if result is None:
@@ -79,14 +80,14 @@ def check_unwinding(editions: Sequence[Edition]) -> str | None:
         if result is None or result.document.supersedes is None:
             continue
         wanted = set(result.document.defaulted)
-        decided = [
+        unwound = [
             set(proposal.participants) | set(out)
             for proposal in edition.record.proposals
-            if proposal.action == "unwind"
+            if proposal.action is Action.UNWIND
             and proposal.decision == "confirm"
             and proposal.subject_sha256 == result.document.supersedes
         ]
-        if wanted not in decided:
+        if wanted not in unwound:
             detail = f"netted without {', '.join(sorted(wanted)) or 'nobody'}, which no second person confirmed"
             raise RefutedError(Finding.APPROVAL_MISSING, detail)
         out = result.document.defaulted

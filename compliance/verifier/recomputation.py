@@ -5,7 +5,6 @@ Steps 6 to 10 of `compliance.verifier.verify`. Each raises `RefutedError` at the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,98 +12,94 @@ import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
+from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_causes, needed_decision
+from compliance.cycle.carry import BY_NETTING, CarryReason
 from compliance.cycle.certificate import Certificate
-from compliance.cycle.checks import Verdict, worst
+from compliance.cycle.checks import worst
+from compliance.cycle.cuts import bounds_of, misfit
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
-from compliance.cycle.result import BY_NETTING, InconsistentInputError, inconsistency, instructions, net_cycle
-from compliance.export.record import CycleRecord
-from compliance.statements import CycleCut, NettingResult, PositionStatement
+from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
+from compliance.cycle.result import (
+    InconsistentInputError,
+    inconsistency,
+    instructions,
+    net_cycle,
+    settling_minor,
+)
+from compliance.cycle.states import TRIGGER_MEMBER, State
+from compliance.export.record import CycleRecord, Proposal
+from compliance.person import same_person
+from compliance.statements import CycleCut, PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, Signed
+from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument
 from netting.certificate import CertificateError
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
 
-Lane = tuple[str, tuple[str, str]]
-"""Currency and pair."""
+Agreed = Mapping[PairKey, SignedDocument[PositionStatement]]
+"""The statement that both banks of a pair signed alike."""
 
-RESULT_STATES = frozenset({"netted", "approved", "instructed", "deferred", "settled", "final"})
-INSTRUCTED_STATES = frozenset({"instructed", "deferred", "settled", "final"})
+INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
+RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 
 
 # --- step 6 -----------------------------------------------------------------------------------------------
 
 
-def match(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
-    """Return the agreed statement of each lane that has one: the newest revision that both banks signed alike."""
-    by_lane: defaultdict[Lane, defaultdict[int, dict[str, Signed[PositionStatement]]]]
-    by_lane = defaultdict(lambda: defaultdict(dict))
-    for signed in documents.statements:
-        statement = signed.document
-        by_lane[statement.currency, statement.pair][statement.revision][signed.signer] = signed
-    agreed: dict[Lane, Signed[PositionStatement]] = {}
-    for lane, revisions in by_lane.items():
-        for _, by_bank in sorted(revisions.items(), reverse=True):
-            if len(by_bank) == 2 and len({signed.sha256 for signed in by_bank.values()}) == 1:
-                agreed[lane] = next(iter(by_bank.values()))
-                break
-    return agreed
-
-
-def check_matching(documents: Documents) -> dict[Lane, Signed[PositionStatement]]:
+def check_matching(documents: Documents, signers: Signers) -> Agreed:
     """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
-    agreed = match(documents)
-    declared = {
-        (lane.sender, receiver, lane.currency): lane.last_sequence
-        for receiver, cut in documents.cuts.items()
-        for lane in cut.lanes
-    }
-    for lane, signed in agreed.items():
-        if (contradiction := inconsistency(signed.document)) is not None:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)}: {contradiction}")
-        for flow in signed.document.flows:
-            last = declared.get((flow.sender, flow.receiver, lane[0]), 0)
-            # Without its receiver's cut a flow ends nowhere in particular; the pair is carried over then.
-            if flow.receiver in documents.cuts and flow.last_sequence != last:
-                detail = f"{_lane(lane)}: ends with payment {flow.last_sequence} of {flow.sender}, its cut with {last}"
-                raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+    matches = match(
+        Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
+        for of in documents.statements
+    )
+    by_digest = {statement.sha256: statement for statement in documents.statements}
+    agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
+    bounds = bounds_of(documents.cuts.values())
+    for key, statement in agreed.items():
+        if (contradiction := inconsistency(statement.document)) is not None:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
+        if (detail := misfit(statement.document, bounds)) is not None:
+            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     if documents.result is None:
         return agreed
     result = documents.result.document
-    included = {(one.currency, one.pair): one.sha256 for one in result.statements}
-    carried = {(one.currency, one.pair): one.reason for one in result.carried_over}
-    for lane, sha256 in included.items():
-        if lane not in agreed or agreed[lane].sha256 != sha256:
-            detail = f"{_lane(lane)} is in the result, but both banks didn't sign the statement {sha256}"
+    included = {(entry.currency, *entry.pair): entry.sha256 for entry in result.statements}
+    carried = {(entry.currency, *entry.pair): entry.reason for entry in result.carried_over}
+    for key, sha256 in included.items():
+        if key not in agreed or agreed[key].sha256 != sha256:
+            detail = f"{_pair(key)} is in the result, but both banks didn't sign the statement {sha256}"
             raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
-    for lane in sorted({(s.document.currency, s.document.pair) for s in documents.statements}):
-        if lane not in included and lane not in carried:
-            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is neither in the result nor carried over")
-    for lane, reason in carried.items():
-        _check_carried(lane, reason, agreed=lane in agreed, cuts=documents.cuts)
+    for key in matches:
+        if key not in included and key not in carried:
+            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is neither in the result nor carried over")
+    for key, reason in carried.items():
+        if reason is CarryReason.PARTICIPANT_SUSPENDED:
+            if not any(signers.was_inactive(bank) for bank in key[1:]):
+                raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is carried over, yet nobody was suspended")
+        else:
+            _check_carried(key, reason, matches.get(key), documents.cuts)
     return agreed
 
 
-def _check_carried(lane: Lane, reason: str, *, agreed: bool, cuts: Mapping[str, CycleCut]) -> None:
-    """Check that the reason for carrying a pair over isn't disproved by the documents."""
+def _check_carried(key: PairKey, reason: CarryReason, found: Match | None, cuts: Mapping[str, CycleCut]) -> None:
+    """Check that a pair is carried over for the reason that the documents give."""
+    expected = carry_reason(key, found, active=key[1:], delivered=cuts)
     if reason in BY_NETTING:
-        if not agreed:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_lane(lane)} is carried over for a limit, but didn't match")
-    elif reason == "cut_missing":
-        if all(bank in cuts for bank in lane[1]):
-            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} is carried over, yet both cuts are there")
-    elif agreed and reason in ("break", "not_attested"):
-        raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_lane(lane)} matched, yet is carried over as {reason}")
+        if expected is not None:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")
+    elif reason is not expected:
+        detail = f"{_pair(key)} is carried over as {reason}, yet it is {expected or 'matched'}"
+        raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
 
 
-def _lane(lane: Lane) -> str:
-    return f"{lane[0]} {'/'.join(lane[1])}"
+def _pair(key: PairKey) -> str:
+    return f"{key[0]} {'/'.join(key[1:])}"
 
 
 # --- step 7 -----------------------------------------------------------------------------------------------
 
 
-def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lane, Signed[PositionStatement]]) -> str:
+def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
     if documents.result is None:
         if record.state in RESULT_STATES:
@@ -113,17 +108,17 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
             raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
-    given = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
-    left_out = {(carried.currency, carried.pair) for carried in given}
+    unmatched = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
+    left_out = {(carried.currency, *carried.pair) for carried in unmatched}
     try:
         computed = net_cycle(
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(signed.sha256, signed.document) for lane, signed in agreed.items() if lane not in left_out],
+            statements=[(agreed[key].sha256, agreed[key].document) for key in agreed if key not in left_out],
             limits=record.limits,
             liquidity=_rules(record).liquidity,
-            carried_over=given,
+            carried_over=unmatched,
             edition=result.edition,
             supersedes=result.supersedes,
             defaulted=result.defaulted,
@@ -134,11 +129,11 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Mapping[Lan
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [one.document for lane, one in agreed.items() if lane not in left_out and unwound.isdisjoint(lane[1])]
+    matched = [agreed[key].document for key in agreed if key not in left_out and unwound.isdisjoint(key[1:])]
     _check_certificates(record, matched, computed.certificates)
-    settled = sum(one.gap_minor == "0" for one in result.liquidity)
+    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
-        f"{len(result.statements)} pairs in {len(result.results)} currencies, {settled} of {len(result.liquidity)}"
+        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
         f" proven to be the most that could settle, result {documents.result.sha256}"
     )
 
@@ -188,7 +183,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].document.settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(one.sha256, one.document) for one in documents.statements]
+    statements = [(statement.sha256, statement.document) for statement in documents.statements]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)
@@ -202,13 +197,12 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
             found, expected = msgspec.to_builtins(signed[name].document), msgspec.to_builtins(computed[name])
             detail = f"instruction {name}: {first_difference(found, expected)}"
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
-    for receipt in documents.receipts:
-        said = receipt.document
-        instruction = signed.get(said.instruction)
-        if instruction is None or instruction.document.participant != said.participant:
-            raise RefutedError(Finding.RECEIPT_DIFFERS, f"{said.participant} acknowledges {said.instruction}")
-        if instruction.sha256 != said.sha256:
-            detail = f"{said.participant} acknowledges another content of {said.instruction}"
+    for receipt in (receipt.document for receipt in documents.receipts):
+        instruction = signed.get(receipt.instruction)
+        if instruction is None or instruction.document.participant != receipt.participant:
+            raise RefutedError(Finding.RECEIPT_DIFFERS, f"{receipt.participant} acknowledges {receipt.instruction}")
+        if instruction.sha256 != receipt.sha256:
+            detail = f"{receipt.participant} acknowledges another content of {receipt.instruction}"
             raise RefutedError(Finding.RECEIPT_DIFFERS, detail)
     return f"{len(signed)} instructions, {len(documents.receipts)} acknowledged"
 
@@ -216,15 +210,10 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
 # --- step 9 -----------------------------------------------------------------------------------------------
 
 
-class _Approval(Struct, frozen=True):
-    mode: str
-    thresholds_minor: dict[str, str]
-
-
 class _Rules(Struct, frozen=True):
     """The part of a rulebook that decides on what settles, and on four eyes."""
 
-    approval: _Approval
+    approval: ApprovalRule
     liquidity: LiquidityRule
 
 
@@ -235,48 +224,58 @@ def _rules(record: CycleRecord) -> _Rules:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
 
 
-def check_approval(record: CycleRecord, documents: Documents) -> str:
-    """Check that no maker was the checker, and that what needed a second person got one."""
+def check_decisions(record: CycleRecord) -> None:
+    """Check that no maker was the checker, and that each step that two persons decide was decided, once, by two."""
+    confirmed: dict[str, Proposal] = {}
     for proposal in record.proposals:
         if (proposal.decision is None) != (proposal.decided_by is None):
             raise RefutedError(Finding.MAKER_IS_CHECKER, f"proposal {proposal.id} is decided by nobody")
-        if proposal.decided_by is not None and _person(proposal.decided_by) == _person(proposal.made_by):
-            detail = f"{proposal.made_by} made and decided proposal {proposal.id}"
+        if proposal.decided_by is not None and same_person(proposal.decided_by, proposal.made_by):
+            detail = f"{proposal.made_by} made and {proposal.decided_by} decided proposal {proposal.id}"
             raise RefutedError(Finding.MAKER_IS_CHECKER, detail)
+        if proposal.decision == "confirm":
+            confirmed[proposal.id] = proposal
+    for event in record.events:
+        action = _ACTIONS.get(str(event.data.get(TRIGGER_MEMBER))) if event.cycle == record.cycle else None
+        # What the rulebook approves by itself is for `check_approval` to look into.
+        if action is None or (action is Action.APPROVE and event.data.get("by") == "rulebook"):
+            continue
+        confirmation = confirmed.pop(str(event.data.get("proposal")), None)
+        about = event.data.get("result")
+        if confirmation is None or (confirmation.action, confirmation.subject_sha256) != (action, about):
+            detail = f"event {event.id}: {event.type} without a second person's {action} of a proposal of its own"
+            raise RefutedError(Finding.APPROVAL_MISSING, detail)
+
+
+_ACTIONS: dict[str, Action] = {trigger: action for action, trigger in TRIGGERS.items()}
+
+
+def check_approval(record: CycleRecord, documents: Documents) -> str:
+    """Check that what needed a second person's word on this result got it; return who gave it."""
     rules = _rules(record)
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
-    why = _needs_four_eyes(rules.approval, documents.result.document, verdict)
-    if why is None:
-        return "not asked for by the rulebook"
-    # A failed check holds the cycle, whatever the rulebook says, and only a release lets a held one go on.
-    actions = {"release"} if verdict == "fail" else {"approve", "release"}
-    for proposal in record.proposals:
-        about_this = proposal.subject_sha256 == documents.result.sha256
-        if proposal.action in actions and proposal.decision == "confirm" and about_this:
-            return f"{proposal.made_by} proposed, {proposal.decided_by} confirmed ({why})"
-    raise RefutedError(Finding.APPROVAL_MISSING, f"instructed without a second person's confirmation: {why}")
-
-
-def _needs_four_eyes(rule: _Approval, result: NettingResult, verdict: Verdict) -> str | None:
-    """Return why two persons had to approve, or None."""
+    settling = settling_minor(documents.result.document)
+    causes = four_eyes_causes(rules.approval, settling, checks_passed=verdict == "pass")
+    needed = {State.NETTED: ", ".join(cause.words for cause in causes)}
     if verdict == "fail":
-        return "a check failed"
-    if rule.mode == "never":
-        return None
-    if rule.mode == "always":
-        return "the rulebook always asks for it"
-    if verdict != "pass":
-        return "a check warns"
-    for one in result.results:
-        if int(one.settlement_minor) > int(rule.thresholds_minor.get(one.currency, "0")):
-            return f"{one.settlement_minor} {one.currency} minor units to settle are above the threshold"
-    return None
+        # It held the cycle, so the cycle went on from there before it was approved.
+        needed = {State.HELD: "a check failed", **needed}
+    decisions = [
+        _confirmation(record, documents.result.sha256, action, why)
+        for state, why in needed.items()
+        if (action := needed_decision(state, causes)) is not None
+    ]
+    return "; ".join(decisions) or "not asked for by the rulebook"
 
 
-def _person(name: str) -> str:
-    return name.strip().casefold()
+def _confirmation(record: CycleRecord, result: str, action: Action, why: str) -> str:
+    """Return who confirmed an action on this very result; raise RefutedError if nobody did."""
+    for proposal in record.proposals:
+        if (proposal.action, proposal.decision, proposal.subject_sha256) == (action, "confirm", result):
+            return f"{action}: {proposal.made_by} proposed, {proposal.decided_by} confirmed ({why})"
+    raise RefutedError(Finding.APPROVAL_MISSING, f"instructed without a second person's {action}: {why}")
 
 
 # --- step 10 ----------------------------------------------------------------------------------------------

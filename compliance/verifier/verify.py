@@ -6,12 +6,13 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  1. The archive is well formed: stored files in their order, none twice, no byte besides.
  2. The manifest is signed by a key of the trust anchor; each file has its digest, none is missing or added.
  3. The trust lists are signed by the anchor, name each member and key once, and their versions grow.
- 4. The event log has no gap: each event names the digest of the one before.
+ 4. The event log has no gap: each event names the digest of the one before, and the cycle took only possible steps.
  5. Every document verifies under its signer's key and is of this cycle.
  6. Both banks of every pair in the result signed the same bytes, up to the cuts; no pair is left out in silence.
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
- 9. Four eyes: no maker was the checker, and what the rulebook asks for was confirmed.
+ 9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
+    confirmed. A failed check takes a release, and a release is no approval.
 10. Finality refers to this result.
 """
 
@@ -27,6 +28,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.states import IllegalStepError, State, event_type, replay
 from compliance.event_log import ChainError, check_chain
 from compliance.export.archive import ARCHIVE_BYTES_MAX, ArchiveError, unpack
 from compliance.export.record import (
@@ -45,6 +47,7 @@ from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import check_unwinding, read_editions
 from compliance.verifier.recomputation import (
     check_approval,
+    check_decisions,
     check_finality,
     check_instructions,
     check_matching,
@@ -55,7 +58,7 @@ STEPS = (
     "The archive is well formed",
     "The manifest is signed by the trust anchor, and each file has its digest",
     "The trust lists are signed by the trust anchor",
-    "The event log has no gap",
+    "The event log has no gap, and the cycle took only possible steps",
     "Every document verifies under its signer's key",
     "Both banks of every pair in the result signed the same bytes",
     "The netting, computed again, gives the result",
@@ -135,7 +138,7 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         step_passed(documents.summary)
     # What a default made void is verified like what took its place.
     with _step(6):
-        matched = [check_matching(edition.documents) for edition in editions]
+        matched = [check_matching(edition.documents, signers) for edition in editions]
         step_passed(f"{len(matched[-1])} matched pairs")
     with _step(7):
         netted = [
@@ -147,6 +150,7 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         instructed = [check_instructions(edition.record, edition.documents, signers) for edition in editions]
         step_passed(_last(instructed, superseded="sets"))
     with _step(9):
+        check_decisions(record)
         approved = [check_approval(edition.record, edition.documents) for edition in editions]
         unwound = check_unwinding(editions)
         step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
@@ -189,15 +193,15 @@ def _read_record(files: dict[str, bytes], anchor_keys: dict[str, VerifyingKey]) 
             raise RefutedError(Finding.FILE_MISSING, name)
     manifest = _read_manifest(files[MANIFEST], files[MANIFEST_SIGNED], anchor_keys)
     named = {entry.name: entry for entry in manifest.files}
-    found = {name: content for name, content in files.items() if name not in (MANIFEST, MANIFEST_SIGNED)}
-    if missing := named.keys() - found.keys():
+    contents = {name: content for name, content in files.items() if name not in (MANIFEST, MANIFEST_SIGNED)}
+    if missing := named.keys() - contents.keys():
         raise RefutedError(Finding.FILE_MISSING, min(missing))
-    if added := found.keys() - named.keys():
+    if added := contents.keys() - named.keys():
         raise RefutedError(Finding.FILE_ADDED, min(added))
-    for name, content in found.items():
+    for name, content in contents.items():
         if (named[name].bytes, named[name].sha256) != (len(content), canonical.digest(content)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {canonical.digest(content)}")
-    record = from_files(found)
+    record = from_files(contents)
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record
@@ -251,25 +255,11 @@ def _check_events(record: CycleRecord) -> None:
     """Step 4: the chain, and that it tells of this cycle from its opening to its state."""
     check_chain(record.events)
     own = [event for event in record.events if event.cycle == record.cycle]
-    if not own or own[0] != record.events[0] or own[0].type != "cycle.opened":
+    if not own or own[0] != record.events[0] or own[0].type != event_type(State.OPEN):
         raise RefutedError(Finding.CHAIN_BROKEN, f"the log doesn't begin with the opening of cycle {record.cycle}")
-    told = [state for event in own if (state := _STATES.get(event.type)) is not None][-1]
-    if told != record.state:
-        raise RefutedError(Finding.STATE_CONTRADICTED, f"the cycle is called {record.state}, the log says {told}")
-
-
-_STATES = {
-    "cycle.opened": "open",
-    "cycle.cut_off": "cut_off",
-    "cycle.attesting": "attesting",
-    "cycle.matched": "matched",
-    "cycle.netted": "netted",
-    "cycle.held": "held",
-    "cycle.approved": "approved",
-    "cycle.instructed": "instructed",
-    "cycle.deferred": "deferred",
-    "cycle.settled": "settled",
-    "cycle.final": "final",
-    "cycle.abandoned": "abandoned",
-}
-"""What a cycle's state is after an event."""
+    try:
+        state = replay((event.type, event.data) for event in own)
+    except IllegalStepError as error:
+        raise RefutedError(Finding.STATE_CONTRADICTED, f"the log of cycle {record.cycle}: {error}") from error
+    if state != record.state:
+        raise RefutedError(Finding.STATE_CONTRADICTED, f"the cycle is called {record.state}, the log says {state}")

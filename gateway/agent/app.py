@@ -16,11 +16,11 @@ from litestar.params import FromPath, JSONBody, QueryParameter, RawBody
 
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic
-from gateway.agent.ledger import Ledger
+from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.node import create_app, requires
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, ServiceReason
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.identity.trust import TrustError, TrustStore
 from gateway.federation.iso20022 import MessageReason, MessageRefused
@@ -86,9 +86,9 @@ class Agent:
         """Return the state of the database and of the trust list; raises Refusal (503) when one is missing."""
         revision = await self._pool.fetchval("SELECT version_num FROM alembic_version")
         if revision != self._revision:
-            raise Refusal("not_ready", f"the schema is at revision {revision}", status=503, retry_after_s=5)
+            raise Refusal(ServiceReason.NOT_READY, f"the schema is at revision {revision}", retry_after_s=5)
         if not self._trust.loaded:
-            raise Refusal("not_ready", "no trust list yet", status=503, retry_after_s=TRUST_RETRY_S)
+            raise Refusal(ServiceReason.NOT_READY, "no trust list yet", retry_after_s=TRUST_RETRY_S)
         return {"database": f"revision {revision}", "trust_list": f"version {self._trust.current.version}"}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
@@ -136,13 +136,13 @@ async def post_message(
     All debits before any credit, all or nothing, final once answered; the same message id gets the same answer.
     """
     if request.content_type[0] not in _XML_MEDIA_TYPES:
-        raise Refusal("unsupported_media_type", f"a message is {iso20022.MEDIA_TYPE}", status=415)
-    asked = await asyncio.to_thread(iso20022.read_settlement_request, body)
-    if asked.receiver != agent.bic:
-        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked.receiver}, not to {agent.bic}")
-    if asked.sender != request.auth.sub:
+        raise Refusal(ServiceReason.UNSUPPORTED_MEDIA_TYPE, f"a message is {iso20022.MEDIA_TYPE}")
+    asked_for = await asyncio.to_thread(iso20022.read_settlement_request, body)
+    if asked_for.receiver != agent.bic:
+        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked_for.receiver}, not to {agent.bic}")
+    if asked_for.sender != request.auth.sub:
         raise MessageRefused(MessageReason.HEADER_MISMATCH, "the sender isn't who calls")
-    return Response(await ledger.settle(asked, body), media_type=iso20022.MEDIA_TYPE)
+    return Response(await ledger.settle(asked_for, body), media_type=iso20022.MEDIA_TYPE)
 
 
 @get("/notifications", guards=[requires("participant")], tags=["accounts"], operation_id="listNotifications")
@@ -168,7 +168,7 @@ async def get_account(
 ) -> tuple[SettlementAccountView, ...]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
     if request.auth.role == "participant" and request.auth.sub != bic:
-        raise Refusal("not_yours", "a participant sees its own accounts", status=403)
+        raise Refusal(LedgerReason.NOT_YOURS, "a participant sees its own accounts")
     return await ledger.accounts(bic)
 
 

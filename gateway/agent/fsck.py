@@ -87,7 +87,7 @@ async def _contradicted_answers(connection: Any) -> tuple[str, ...]:
         " JOIN entry e ON e.id = p.entry_id WHERE e.kind = 'settlement'"
     ):
         posted[row["entry_id"]].add((row["participant"], row["currency"], row["amount"]))
-    found = []
+    problems = []
     async for row in connection.cursor(
         "SELECT r.message_id, r.fingerprint, r.document AS asked, a.document AS answered, a.status, a.entry_id"
         " FROM request r JOIN answer a USING (sender, message_id) ORDER BY r.number"
@@ -95,7 +95,7 @@ async def _contradicted_answers(connection: Any) -> tuple[str, ...]:
         try:
             request, answer = read_settlement_request(row["asked"]), read_status(row["answered"])
         except MessageRefused as refused:
-            found.append(f"request {row['message_id']}: {refused}")
+            problems.append(f"request {row['message_id']}: {refused}")
             continue
         movements = {(m.participant, m.currency, m.amount) for m in request.movements}
         if (
@@ -103,26 +103,26 @@ async def _contradicted_answers(connection: Any) -> tuple[str, ...]:
             or (answer.original_message_id, answer.status) != (row["message_id"], row["status"])
             or posted.get(row["entry_id"], set()) != (movements if row["entry_id"] is not None else set())
         ):
-            found.append(f"request {row['message_id']}: the answer differs from what was asked or posted")
-    return _some(found)
+            problems.append(f"request {row['message_id']}: the answer differs from what was asked or posted")
+    return _some(problems)
 
 
 async def _contradicted_notifications(connection: asyncpg.Connection) -> tuple[str, ...]:
-    found = []
+    problems = []
     async for row in connection.cursor(
         "SELECT n.id, n.participant, n.document, p.amount, p.version, a.currency, a.participant AS owner"
         " FROM notification n JOIN posting p USING (account_id, version) JOIN account a ON a.id = p.account_id"
     ):
         try:
-            told = read_notification(row["document"])
+            notified = read_notification(row["document"])
         except MessageRefused as refused:
-            found.append(f"notification {row['id']}: {refused}")
+            problems.append(f"notification {row['id']}: {refused}")
             continue
         posted = (row["owner"], row["owner"], row["currency"], row["amount"], row["version"])
-        if (row["participant"], told.participant, told.currency, told.amount, told.sequence) != posted:
-            found.append(f"notification {row['id']}: differs from the posting")
-    return _some(found)
+        if (row["participant"], notified.participant, notified.currency, notified.amount, notified.sequence) != posted:
+            problems.append(f"notification {row['id']}: differs from the posting")
+    return _some(problems)
 
 
-def _some(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(found)[:FINDINGS_MAX]
+def _some(problems: Iterable[str]) -> tuple[str, ...]:
+    return tuple(problems)[:FINDINGS_MAX]

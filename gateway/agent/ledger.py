@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
 import asyncpg
 
 from gateway.agent.settlement import Account, Rejected, Transfer, decide, fingerprint
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.iso20022 import Notification, SettlementRequest, notification, status_report
 from gateway.federation.messages import settlement as api
 from gateway.federation.money import EXPONENTS
@@ -25,14 +24,16 @@ from gateway.federation.money import EXPONENTS
 _NOTIFICATION_ORDER = 1
 
 
-class LedgerReason(StrEnum):
+class LedgerReason(RefusalReason):
     """Why the agent refuses what its staff or a sender asks for, in order of precedence."""
 
-    CURRENCY_UNKNOWN = "currency_unknown"
-    ACCOUNT_UNKNOWN = "account_unknown"
-    ACCOUNT_EXISTS = "account_exists"
-    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
-    INSUFFICIENT_FUNDS = "insufficient_funds"
+    NOT_YOURS = "not_yours", 403
+    """It is another participant's account."""
+    CURRENCY_UNKNOWN = "currency_unknown", 422
+    ACCOUNT_UNKNOWN = "account_unknown", 404
+    ACCOUNT_EXISTS = "account_exists", 409
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict", 422
+    INSUFFICIENT_FUNDS = "insufficient_funds", 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +68,16 @@ class Ledger:
         The same request again gets the same bytes. Raises `Refusal` idempotency_conflict when its id was used for
         something else.
         """
-        asked = fingerprint(request)
+        digest = fingerprint(request)
         async with self._pool.acquire() as connection, connection.transaction():
             # Claims the id. A second message with this id waits here until the first one is answered.
             number = await connection.fetchval(
                 "INSERT INTO request (sender, message_id, fingerprint, document) VALUES ($1, $2, $3, $4)"
                 " ON CONFLICT DO NOTHING RETURNING number",
-                *(request.sender, request.message_id, asked, document),
+                *(request.sender, request.message_id, digest, document),
             )
             if number is None:
-                return await self._replay(connection, request, asked)
+                return await self._replay(connection, request, digest)
             entry_id, answer = await self._decide(connection, request, f"A{number:012}")
             await connection.execute(
                 "INSERT INTO answer (sender, message_id, status, entry_id, document) VALUES ($1, $2, $3, $4, $5)",
@@ -84,15 +85,15 @@ class Ledger:
             )
         return answer
 
-    async def _replay(self, connection: Any, request: SettlementRequest, asked: str) -> bytes:
+    async def _replay(self, connection: Any, request: SettlementRequest, digest: str) -> bytes:
         row = await connection.fetchrow(
             "SELECT r.fingerprint, a.document FROM request r JOIN answer a USING (sender, message_id)"
             " WHERE r.sender = $1 AND r.message_id = $2",
             *(request.sender, request.message_id),
         )
-        if row["fingerprint"] != asked:
+        if row["fingerprint"] != digest:
             detail = f"message id {request.message_id} was used for another request"
-            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail, status=422)
+            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail)
         answer: bytes = row["document"]
         return answer
 
@@ -180,7 +181,7 @@ class Ledger:
         Raises `Refusal`: currency_unknown, account_exists (with another overdraft limit).
         """
         if opening.currency not in EXPONENTS:
-            raise Refusal(LedgerReason.CURRENCY_UNKNOWN, "not an active ISO 4217 currency", status=422)
+            raise Refusal(LedgerReason.CURRENCY_UNKNOWN, "not an active ISO 4217 currency")
         limit = int(opening.overdraft_limit_minor)
         insert = (
             "INSERT INTO account (kind, participant, currency, overdraft_limit, opened_by)"
@@ -211,7 +212,7 @@ class Ledger:
             by_owner = {account.participant: account for account in accounts}
             if participant == self._bic or participant not in by_owner:
                 detail = f"{participant} has no account in {funding.currency}"
-                raise Refusal(LedgerReason.ACCOUNT_UNKNOWN, detail, status=404)
+                raise Refusal(LedgerReason.ACCOUNT_UNKNOWN, detail)
             account = by_owner[participant]
             if account.balance + amount < -account.overdraft_limit and amount < 0:
                 raise Refusal(LedgerReason.INSUFFICIENT_FUNDS, "the account has not that much to give back")
@@ -227,9 +228,9 @@ class Ledger:
             " WHERE e.cause = $1 AND a.kind = 'participant'",
             f"funding:{funding.id}",
         )
-        asked = (participant, funding.currency, int(funding.amount_minor))
-        if (row["participant"], row["currency"], row["amount"]) != asked:
-            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, "this id was used for another funding", status=422)
+        terms = (participant, funding.currency, int(funding.amount_minor))
+        if (row["participant"], row["currency"], row["amount"]) != terms:
+            raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, "this id was used for another funding")
         entry = Entry(row["id"], "funding", row["value_date"], row["posted_at"])
         return api.FundingReceipt(id=funding.id, reference=entry.reference, balance_minor=str(row["balance"]))
 
@@ -250,10 +251,10 @@ class Ledger:
             "SELECT id, document FROM notification WHERE participant = $1 AND id > $2 ORDER BY id LIMIT $3",
             *(participant, after, limit),
         )
-        found = tuple(
+        listed = tuple(
             api.SettlementNotification(id=row["id"], document=row["document"].decode("utf-8")) for row in rows
         )
-        return api.SettlementNotifications(notifications=found, next=found[-1].id if found else after)
+        return api.SettlementNotifications(notifications=listed, next=listed[-1].id if listed else after)
 
 
 async def _lock(connection: Any, named: Iterable[tuple[str, str]]) -> list[Account]:

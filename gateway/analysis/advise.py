@@ -15,8 +15,8 @@ from netting.advice import CANDIDATES, DAY_S
 
 if TYPE_CHECKING:
     from gateway.analysis.documents import Document
-    from gateway.analysis.files import Read
-    from netting.advice import Curve, Point, Timed
+    from gateway.analysis.files import SourceDocument
+    from netting.advice import Curve, Point, TimedObligation
 
 _TIMESTAMP = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.[0-9]+)?"
@@ -73,42 +73,44 @@ def _answer(file: str, form: str | None, cycles: Sequence[int], *, opens_at: int
     from netting import advice
 
     with Progress() as progress:
-        read = read_document(file, form=form, progress=progress)
-        collect(read)
-        timed = list(_timed(read))
-        with progress.ticking(f"trying {len(cycles)} timetables on {len(timed):,} obligations"):
-            curves = advice.advise(timed, candidates=cycles, day_s=day, opens_at_s=opens_at)
-    return canonical.encode({"currencies": [_currency(one) for one in curves]}) + b"\n"
+        source = read_document(file, form=form, progress=progress)
+        collect(source)
+        obligations = list(_timed_obligations(source))
+        with progress.ticking(f"trying {len(cycles)} timetables on {len(obligations):,} obligations"):
+            curves = advice.advise(obligations, candidates=cycles, day_s=day, opens_at_s=opens_at)
+    return canonical.encode({"currencies": [_currency(curve) for curve in curves]}) + b"\n"
 
 
-def _timed(read: Read[Document]) -> Iterator[Timed]:
+def _timed_obligations(source: SourceDocument[Document]) -> Iterator[TimedObligation]:
     """Yield what `collect` has found to be good with its time in seconds. Raises InputRefusedError."""
     from gateway.analysis.documents import entries
     from gateway.analysis.files import InputReason, minor_units
-    from netting.advice import Timed
+    from netting.advice import TimedObligation
 
-    member, given = entries(read)
-    counted: set[bool] = set()
-    for index, one in enumerate(given):
-        if one.time is None:
+    member, obligations = entries(source)
+    kinds: set[bool] = set()
+    for index, entry in enumerate(obligations):
+        if entry.time is None:
             detail = "advice needs to know since when it has been owed"
-            raise read.refused(InputReason.FIELD_INVALID, member=member, index=index, at="time", detail=detail)
-        seconds = minor_units(one.time)
-        counted.add(seconds is not None)
+            raise source.refused(InputReason.FIELD_INVALID, member=member, index=index, at="time", detail=detail)
+        seconds = minor_units(entry.time)
+        kinds.add(seconds is not None)
         if seconds is None:
-            seconds = _unix_seconds(str(one.time))
-        if seconds is None or len(counted) > 1:
-            detail = repr(one.time)[:100] if seconds is None else "some times are whole seconds, others are timestamps"
-            raise read.refused(InputReason.TIME_MALFORMED, member=member, index=index, at="time", detail=detail)
-        yield Timed(one.currency, seconds, one.from_, one.to, int(one.amount))
+            seconds = _unix_seconds(str(entry.time))
+        if seconds is None or len(kinds) > 1:
+            detail = (
+                repr(entry.time)[:100] if seconds is None else "some times are whole seconds, others are timestamps"
+            )
+            raise source.refused(InputReason.TIME_MALFORMED, member=member, index=index, at="time", detail=detail)
+        yield TimedObligation(entry.currency, seconds, entry.from_, entry.to, int(entry.amount))
 
 
-def _unix_seconds(written: str) -> int | None:
+def _unix_seconds(text: str) -> int | None:
     """Return an RFC 3339 timestamp in whole seconds since 1970, rounded down; None if it isn't one."""
-    found = _TIMESTAMP.fullmatch(written)
-    if found is None:
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
         return None
-    date, time, offset = found.groups()
+    date, time, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset in 'Zz' else offset}")
     except ValueError:
@@ -126,31 +128,31 @@ def _currency(curve: Curve) -> dict[str, Any]:
         "words": _words(at_knee, curve.gross),
         "criterion": curve.criterion,
         "monotone": curve.monotone,
-        "points": [_point(one, curve.gross) for one in curve.points],
+        "points": [_point(point, curve.gross) for point in curve.points],
     }
 
 
-def _point(one: Point, gross: int) -> dict[str, int]:
+def _point(point: Point, gross: int) -> dict[str, int]:
     from netting.explain import share
 
     return {
-        "cycles_a_day": one.cycles_a_day,
-        "settled": one.settled,
-        "saving": one.saving,
-        "saving_bp": share(one.saving, gross),
-        "mean_wait_s": one.mean_wait_s,
-        "peak_net_debit": one.peak_net_debit,
+        "cycles_a_day": point.cycles_a_day,
+        "settled": point.settlement_value,
+        "saving": point.saving,
+        "saving_bp": share(point.saving, gross),
+        "mean_wait_s": point.mean_wait_s,
+        "peak_net_debit": point.peak_net_debit,
     }
 
 
-def _words(one: Point, gross: int) -> str:
+def _words(point: Point, gross: int) -> str:
     from netting.explain import share
 
-    cycles = "one cycle a day saves" if one.cycles_a_day == 1 else f"{one.cycles_a_day} cycles a day save"
-    whole, hundredths = divmod(share(one.saving, gross), 100)
-    minutes, seconds = divmod(one.mean_wait_s, 60)
+    cycles = "one cycle a day saves" if point.cycles_a_day == 1 else f"{point.cycles_a_day} cycles a day save"
+    whole, hundredths = divmod(share(point.saving, gross), 100)
+    minutes, seconds = divmod(point.mean_wait_s, 60)
     hours, minutes = divmod(minutes, 60)
     return (
-        f"{cycles} {one.saving} of {gross} ({whole}.{hundredths:02} %); value waits "
-        f"{hours}:{minutes:02}:{seconds:02} on average, and no bank owes more than {one.peak_net_debit} in one cycle"
+        f"{cycles} {point.saving} of {gross} ({whole}.{hundredths:02} %); value waits "
+        f"{hours}:{minutes:02}:{seconds:02} on average, and no bank owes more than {point.peak_net_debit} in one cycle"
     )

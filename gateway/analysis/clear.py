@@ -11,7 +11,7 @@ from gateway.analysis.progress import Progress
 
 if TYPE_CHECKING:
     from gateway.analysis.documents import Document
-    from gateway.analysis.files import Read
+    from gateway.analysis.files import SourceDocument
     from netting.clearing import Clearing, Discharge
     from netting.queue import Payment
 
@@ -63,65 +63,71 @@ def _answer(file: str, form: str | None, *, pre_net_pairs: bool, conservative: b
     from compliance.crypto import canonical
     from gateway.analysis.documents import collect, read_document
     from gateway.analysis.files import InputReason
-    from gateway.analysis.queues import LimitsOf
-    from netting import clearing
+    from gateway.analysis.queues import LimitsReader
+    from netting.clearing import check
+    from netting.clearing import clear as clear_debts
 
     with Progress() as progress:
-        read = read_document(file, form=form, progress=progress)
-        currencies = collect(read).currencies
-        money = LimitsOf(read, list(currencies)).liquidity()
+        source = read_document(file, form=form, progress=progress)
+        currencies = collect(source).currencies
+        money = LimitsReader(source, list(currencies)).liquidity()
         if money and not conservative:
             detail = "debts that are all replaced are replaced without money"
-            raise read.refused(InputReason.FIELD_INVALID, member="balances", detail=detail)
-        debts = _debts(read)
+            raise source.refused(InputReason.FIELD_INVALID, member="balances", detail=detail)
+        debts = _debts(source)
         with progress.ticking(f"clearing {len(debts):,} obligations"):
-            found = clearing.clear(debts, liquidity=money, pre_net_pairs=pre_net_pairs, conservative=conservative)
-            clearing.check(found, debts, liquidity=money, pre_net_pairs=pre_net_pairs, conservative=conservative)
-    return canonical.encode({"currencies": [_currency(one) for one in found]}) + b"\n"
+            clearings = clear_debts(debts, liquidity=money, pre_net_pairs=pre_net_pairs, conservative=conservative)
+            check(clearings, debts, liquidity=money, pre_net_pairs=pre_net_pairs, conservative=conservative)
+    return canonical.encode({"currencies": [_currency(clearing) for clearing in clearings]}) + b"\n"
 
 
-def _debts(read: Read[Document]) -> list[Payment]:
+def _debts(source: SourceDocument[Document]) -> list[Payment]:
     """Return what `collect` has found to be good, as debts with ids. What has none is numbered by what it says."""
     from gateway.analysis.documents import entries
     from netting.queue import Payment
 
-    told = sorted(
-        (one.id or "", one.from_, one.to, int(one.amount), one.currency, one.priority, one.sequence or 0)
-        for one in entries(read)[1]
+    rows = sorted(
+        (entry.id or "", entry.from_, entry.to, int(entry.amount), entry.currency, entry.priority, entry.sequence or 0)
+        for entry in entries(source)[1]
     )
     return [
         Payment(name or f"{_NAMELESS}{at}", debtor, creditor, amount, currency, priority, sequence)
-        for at, (name, debtor, creditor, amount, currency, priority, sequence) in enumerate(told)
+        for at, (name, debtor, creditor, amount, currency, priority, sequence) in enumerate(rows)
     ]
 
 
-def _currency(one: Clearing) -> dict[str, Any]:
+def _currency(clearing: Clearing) -> dict[str, Any]:
     from netting.explain import share
 
-    proof = {"potentials": dict(one.potentials)} if one.potentials else {}
+    proof = {"potentials": dict(clearing.potentials)} if clearing.potentials else {}
     return proof | {
-        "currency": one.currency,
-        "obligations": len(one.discharges),
-        "gross": one.gross,
-        "cleared": one.cleared,
-        "cleared_bp": share(one.cleared, one.gross),
-        "offset": one.offset,
-        "least": one.least,
-        "discharges": [_discharge(done) for done in one.discharges],
-        "residual": [{"from": debt.debtor, "to": debt.creditor, "amount": debt.amount} for debt in one.residual],
+        "currency": clearing.currency,
+        "obligations": len(clearing.discharges),
+        "gross": clearing.gross,
+        "cleared": clearing.cleared,
+        "cleared_bp": share(clearing.cleared, clearing.gross),
+        "offset": clearing.offset,
+        "least": clearing.least,
+        "discharges": [_discharge(discharge) for discharge in clearing.discharges],
+        "residual": [{"from": debt.debtor, "to": debt.creditor, "amount": debt.amount} for debt in clearing.residual],
         "savings": [
             {
-                "participant": of.participant,
-                "before": of.before,
-                "after": of.after,
-                "saving": of.before - of.after,
-                "paid": of.paid,
+                "participant": saving.participant,
+                "before": saving.before,
+                "after": saving.after,
+                "saving": saving.before - saving.after,
+                "paid": saving.paid,
             }
-            for of in one.savings
+            for saving in clearing.savings
         ],
     }
 
 
-def _discharge(done: Discharge) -> dict[str, Any]:
-    named = {} if done.id.startswith(_NAMELESS) else {"id": done.id}
-    return named | {"from": done.debtor, "to": done.creditor, "cleared": done.cleared, "residual": done.residual}
+def _discharge(discharge: Discharge) -> dict[str, Any]:
+    identity = {} if discharge.id.startswith(_NAMELESS) else {"id": discharge.id}
+    return identity | {
+        "from": discharge.debtor,
+        "to": discharge.creditor,
+        "cleared": discharge.cleared,
+        "residual": discharge.residual,
+    }

@@ -15,7 +15,7 @@ REFUSED = 2
 """Exit code: the input can't be used, or the output can't be written."""
 
 
-def _known(form: str | None) -> str | None:
+def _checked_format(form: str | None) -> str | None:
     if form not in (None, "json", "csv"):
         raise typer.BadParameter(f"{form!r} is neither json nor csv")
     return form
@@ -24,7 +24,9 @@ def _known(form: str | None) -> str | None:
 InputFile = Annotated[str, typer.Argument(help="JSON or CSV; - is standard input.", show_default=False)]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", callback=_known, help="json or csv; by the file's name or its first character if absent."),
+    typer.Option(
+        "--format", callback=_checked_format, help="json or csv; by the file's name or its first character if absent."
+    ),
 ]
 OutputOption = Annotated[Path | None, typer.Option(help="Where to write; standard output if absent.", dir_okay=False)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.analysis.files import InputReason, Read, is_name, minor_units, read_records
+from gateway.analysis.files import InputReason, SourceDocument, is_name, minor_units, read_records
 from netting import batch
 from netting.model import ObligationRefusedError
 
@@ -83,17 +83,17 @@ _FIELDS = {"debtor": "from", "creditor": "to"}
 
 
 def read_document(
-    source: str, *, form: str | None = None, progress: Callable[[int], None] = lambda _: None
-) -> Read[Document]:
+    file: str, *, form: str | None = None, progress: Callable[[int], None] = lambda _: None
+) -> SourceDocument[Document]:
     """Read a file of obligations or payments; a table's rows are obligations. Raises InputRefusedError."""
-    return read_records(source, Document, rows="obligations", row_kind=Entry, form=form, progress=progress)
+    return read_records(file, Document, rows="obligations", row_kind=Entry, form=form, progress=progress)
 
 
-def entries(read: Read[Document]) -> tuple[str, Sequence[Entry]]:
+def entries(source: SourceDocument[Document]) -> tuple[str, Sequence[Entry]]:
     """Return the obligations or payments, with the name of their member. Raises InputRefusedError."""
-    document = read.document
+    document = source.document
     if (document.obligations is None) == (document.payments is None):
-        raise read.refused(
+        raise source.refused(
             InputReason.RECORDS_AMBIGUOUS, member="", detail='give either "obligations" or "payments", and one of them'
         )
     if document.obligations is not None:
@@ -101,59 +101,61 @@ def entries(read: Read[Document]) -> tuple[str, Sequence[Entry]]:
     return "payments", document.payments or ()
 
 
-def collect(read: Read[Document]) -> batch.Batch:
+def collect(source: SourceDocument[Document]) -> batch.Batch:
     """Return the obligations as a batch, whose nets don't depend on their order. Raises InputRefusedError."""
-    member, given = entries(read)
-    participants = read.document.participants
+    member, records = entries(source)
+    participants = source.document.participants
     if participants is not None:
-        check_participants(read, participants)
+        check_participants(source, participants)
     try:
-        return batch.collect(_written(read, member, given), participants)
+        return batch.collect(_batch_entries(source, member, records), participants)
     except ObligationRefusedError as error:
         at = error.at if error.at is not None else 0
-        shown = getattr(given[at], "from_" if error.field == "debtor" else _FIELDS.get(error.field, error.field))
+        shown = getattr(records[at], "from_" if error.field == "debtor" else _FIELDS.get(error.field, error.field))
         name = _FIELDS.get(error.field, error.field)
-        raise read.refused(error.reason, member=member, index=at, at=name, detail=str(shown)[:100]) from error
+        raise source.refused(error.reason, member=member, index=at, at=name, detail=str(shown)[:100]) from error
 
 
-def check_participants(read: Read[Any], participants: tuple[str, ...]) -> None:
+def check_participants(source: SourceDocument[Any], participants: tuple[str, ...]) -> None:
     """Refuse a name that is there twice or can't be one."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for index, name in enumerate(participants):
-        check_name(read, name, member="participants", index=index)
-        if name in seen:
-            raise read.refused(InputReason.PARTICIPANT_REPEATED, member="participants", index=index, detail=name)
-        seen.add(name)
+        check_name(source, name, member="participants", index=index)
+        if name in names:
+            raise source.refused(InputReason.PARTICIPANT_REPEATED, member="participants", index=index, detail=name)
+        names.add(name)
 
 
-def _written(read: Read[Document], member: str, given: Sequence[Entry]) -> Iterator[batch.Entry]:
+def _batch_entries(source: SourceDocument[Document], member: str, records: Sequence[Entry]) -> Iterator[batch.Entry]:
     """Yield the entries as netting wants them, checking what only the way of writing can have wrong."""
     good: set[str] = set()
-    for index, entry in enumerate(given):
+    for index, entry in enumerate(records):
         debtor, creditor, currency = entry.from_, entry.to, entry.currency
         if debtor not in good or creditor not in good or (currency and currency not in good):
             # An obligation without a currency is of the one that has no name.
             for name, text in (("from", debtor), ("to", creditor), ("currency", currency or "-")):
-                check_name(read, text, member=member, index=index, at=name)
+                check_name(source, text, member=member, index=index, at=name)
                 good.add(text)
         if entry.id is not None:
-            check_name(read, entry.id, member=member, index=index, at="id")
+            check_name(source, entry.id, member=member, index=index, at="id")
         amount = entry.amount
         if not isinstance(amount, int):
-            amount = units(read, amount, member=member, index=index, at="amount")
+            amount = units(source, amount, member=member, index=index, at="amount")
         yield entry.id, currency, debtor, creditor, amount
 
 
-def units(read: Read[Any], written: Units, *, member: str, index: int | None = None, at: str = "") -> int:
+def units(
+    source: SourceDocument[Any], text_or_number: Units, *, member: str, index: int | None = None, at: str = ""
+) -> int:
     """Return an amount in minor units; raise InputRefusedError for a text that isn't one."""
-    amount = minor_units(written)
+    amount = minor_units(text_or_number)
     if amount is None:
-        detail = repr(written)[:100]
-        raise read.refused(InputReason.AMOUNT_MALFORMED, member=member, index=index, at=at, detail=detail)
+        detail = repr(text_or_number)[:100]
+        raise source.refused(InputReason.AMOUNT_MALFORMED, member=member, index=index, at=at, detail=detail)
     return amount
 
 
-def check_name(read: Read[Any], text: str, *, member: str, index: int | None = None, at: str = "") -> None:
+def check_name(source: SourceDocument[Any], text: str, *, member: str, index: int | None = None, at: str = "") -> None:
     """Refuse what can't name a bank, a currency or an obligation."""
     if not is_name(text):
-        raise read.refused(InputReason.NAME_MALFORMED, member=member, index=index, at=at, detail=repr(text)[:100])
+        raise source.refused(InputReason.NAME_MALFORMED, member=member, index=index, at=at, detail=repr(text)[:100])

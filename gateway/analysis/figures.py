@@ -23,16 +23,16 @@ def document(nettings: Sequence[CurrencyNetting], *, planned: bool = False) -> b
     receives less what it pays; of a pair, what the first owes the second less what it is owed. `planned` adds a
     plan to settle each currency.
     """
-    told = [_currency(one) for one in nettings]
+    currencies = [_currency(netting) for netting in nettings]
     if planned:
-        for one, how in zip(told, _plans(nettings), strict=True):
-            one["plan"] = how
-    return canonical.encode({"currencies": told}) + b"\n"
+        for currency, plan in zip(currencies, _plans(nettings), strict=True):
+            currency["plan"] = plan
+    return canonical.encode({"currencies": currencies}) + b"\n"
 
 
 def explanation(nettings: Sequence[CurrencyNetting], bank: str, *, top: int) -> bytes:
     """Return a bank's nets in words, a paragraph for each currency."""
-    paragraphs = ["\n".join(explain(one, bank, top=top)) for one in nettings]
+    paragraphs = ["\n".join(explain(netting, bank, top=top)) for netting in nettings]
     return ("\n\n".join(paragraphs or [f"There are no obligations: the net of {bank} is 0."]) + "\n").encode()
 
 
@@ -48,12 +48,12 @@ def _currency(netting: CurrencyNetting) -> dict[str, Any]:
         "bilateral_saving": netting.gross - netting.bilateral,
         "bilateral_saving_bp": share(netting.gross - netting.bilateral, netting.gross),
         "positions": [
-            {"participant": one.participant, "receives": one.receives, "pays": one.pays, "net": one.net}
-            for one in netting.positions
+            {"participant": row.participant, "receives": row.receives, "pays": row.pays, "net": row.net}
+            for row in netting.positions
         ],
         "pairs": [
-            {"first": one.first, "second": one.second, "forth": one.forth, "back": one.back, "net": one.net}
-            for one in netting.pairs
+            {"first": row.first, "second": row.second, "forth": row.forth, "back": row.back, "net": row.net}
+            for row in netting.pairs
         ],
     }
 
@@ -61,24 +61,29 @@ def _currency(netting: CurrencyNetting) -> dict[str, Any]:
 def _plans(nettings: Sequence[CurrencyNetting]) -> Iterator[dict[str, Any]]:
     from netting.plan import Net, plan
 
-    nets = (Net(one.currency, at.participant, at.net) for one in nettings for at in one.positions)
-    for one in plan(nets, account=_ACCOUNT):
-        direct = one.direct
+    nets = (
+        Net(netting.currency, position.participant, position.net)
+        for netting in nettings
+        for position in netting.positions
+    )
+    for currency_plan in plan(nets, account=_ACCOUNT):
+        direct = currency_plan.direct
         yield {
-            "value": one.value,
-            "through_account": [_movement(moved) for moved in one.through_account],
+            "value": currency_plan.value,
+            "through_account": [_movement(transfer) for transfer in currency_plan.through_account],
             "direct": {
                 "transfers": [
-                    {"from": moved.debtor, "to": moved.creditor, "amount": moved.amount} for moved in direct.transfers
+                    {"from": transfer.debtor, "to": transfer.creditor, "amount": transfer.amount}
+                    for transfer in direct.transfers
                 ],
                 "lower_bound": direct.lower_bound,
                 "gap": direct.gap,
-                "why": direct.why,
+                "why": direct.proof,
             },
         }
 
 
-def _movement(one: Transfer) -> dict[str, Any]:
-    if one.creditor == _ACCOUNT:
-        return {"participant": one.debtor, "pays": one.amount}
-    return {"participant": one.creditor, "receives": one.amount}
+def _movement(transfer: Transfer) -> dict[str, Any]:
+    if transfer.creditor == _ACCOUNT:
+        return {"participant": transfer.debtor, "pays": transfer.amount}
+    return {"participant": transfer.creditor, "receives": transfer.amount}

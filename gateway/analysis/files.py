@@ -58,8 +58,8 @@ class InputReason(StrEnum):
 class InputRefusedError(ValueError):
     """A file that can't be used: a stable reason of this module or of netting, and the place in the file."""
 
-    def __init__(self, reason: StrEnum, source: str, *, place: str = "", at: str = "", detail: str = "") -> None:
-        parts = (reason.value, "standard input" if source == STANDARD_INPUT else source, place, at, detail)
+    def __init__(self, reason: StrEnum, file: str, *, place: str = "", at: str = "", detail: str = "") -> None:
+        parts = (reason.value, "standard input" if file == STANDARD_INPUT else file, place, at, detail)
         super().__init__(_one_line(": ".join(part for part in parts if part)))
         self.reason = reason
         self.place = place
@@ -68,7 +68,9 @@ class InputRefusedError(ValueError):
 
 def _one_line(text: str) -> str:
     """Return a text in which line ends, and what else a terminal would obey, are escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 class Form(StrEnum):
@@ -82,10 +84,10 @@ D = TypeVar("D", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Generic[D]):
+class SourceDocument(Generic[D]):
     """A document that was read, and where its records stood."""
 
-    source: str
+    file: str
     document: D
     member: str | None
     """The member that a table's rows have filled; None for JSON."""
@@ -101,18 +103,18 @@ class Read(Generic[D]):
             place = f"line {self.lines[index]}"
         else:
             place = f"{member}[{index}]"
-        return InputRefusedError(reason, self.source, place=place, at=at, detail=detail)
+        return InputRefusedError(reason, self.file, place=place, at=at, detail=detail)
 
 
 def read_records(
-    source: str,
+    file: str,
     kind: type[D],
     *,
     rows: str,
     row_kind: type[msgspec.Struct],
     form: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> Read[D]:
+) -> SourceDocument[D]:
     """Read a document of `kind` from a file, or from standard input ("-"). Raises InputRefusedError.
 
     A table has one row for each record of `row_kind` and fills the member `rows` of the document. `form` is one of
@@ -120,29 +122,29 @@ def read_records(
     the number of records now and then.
     """
     try:
-        with _open(source) as stream:
+        with _open(file) as stream:
             start = stream.peek(1).lstrip()[:1]
             if not start and not stream.read().strip():
-                raise InputRefusedError(InputReason.FILE_EMPTY, source)
-            ending = source.lower().rpartition(".")[2]
+                raise InputRefusedError(InputReason.FILE_EMPTY, file)
+            ending = file.lower().rpartition(".")[2]
             if form is None:
                 form = ending if ending in list(Form) else Form.JSON if start in (b"{", b"[") else Form.CSV
             if form == Form.JSON:
-                return Read(source, _json(source, stream.read(), kind), None)
-            records, lines = _csv(source, stream, row_kind, progress)
+                return SourceDocument(file, _json(file, stream.read(), kind), None)
+            records, lines = _csv(file, stream, row_kind, progress)
     except OSError as error:
-        raise InputRefusedError(InputReason.FILE_UNREADABLE, source, detail=error.strerror or str(error)) from error
-    return Read(source, kind(**{rows: records}), rows, lines)
+        raise InputRefusedError(InputReason.FILE_UNREADABLE, file, detail=error.strerror or str(error)) from error
+    return SourceDocument(file, kind(**{rows: records}), rows, lines)
 
 
-def minor_units(written: int | str) -> int | None:
+def minor_units(text_or_number: int | str) -> int | None:
     """Return an amount that is written as an integer or as digits; None if it is neither.
 
     Its sign and size are for netting to judge.
     """
-    if isinstance(written, int):
-        return written
-    return int(written) if _WHOLE.fullmatch(written) else None
+    if isinstance(text_or_number, int):
+        return text_or_number
+    return int(text_or_number) if _WHOLE.fullmatch(text_or_number) else None
 
 
 def is_name(text: str) -> bool:
@@ -150,10 +152,10 @@ def is_name(text: str) -> bool:
     return text.isalnum() or (bool(text) and text == text.strip() and text.isprintable())
 
 
-def _open(source: str) -> Any:
-    if source == STANDARD_INPUT:
+def _open(file: str) -> Any:
+    if file == STANDARD_INPUT:
         return open(sys.stdin.fileno(), "rb", closefd=False)
-    return open(source, "rb")
+    return open(file, "rb")
 
 
 # --- JSON -------------------------------------------------------------------------------------------------
@@ -164,25 +166,25 @@ class _Repeated:
     member: str
 
 
-def _json(source: str, data: bytes, kind: type[D]) -> D:
+def _json(file: str, data: bytes, kind: type[D]) -> D:
     try:
         text = data.decode("utf-8")
         document = msgspec.json.decode(text, type=kind)
         # msgspec takes the last of several members of one name; the standard library shows them all.
-        _find_repeated(source, json.loads(text, object_pairs_hook=_pairs, parse_int=str, parse_float=str), "")
+        _find_repeated(file, json.loads(text, object_pairs_hook=_pairs, parse_int=str, parse_float=str), "")
     except UnicodeDecodeError as error:
         place = f"byte {error.start}"
-        raise InputRefusedError(InputReason.ENCODING_WRONG, source, place=place, detail=error.reason) from error
+        raise InputRefusedError(InputReason.ENCODING_WRONG, file, place=place, detail=error.reason) from error
     except msgspec.ValidationError as error:
-        raise _invalid(source, text, kind, error) from error
+        raise _invalid(file, text, kind, error) from error
     except msgspec.DecodeError as error:
-        raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail=str(error)) from error
+        raise InputRefusedError(InputReason.JSON_MALFORMED, file, detail=str(error)) from error
     except RecursionError as error:
-        raise InputRefusedError(InputReason.JSON_MALFORMED, source, detail="nested too deeply") from error
+        raise InputRefusedError(InputReason.JSON_MALFORMED, file, detail="nested too deeply") from error
     return document
 
 
-def _invalid(source: str, text: str, kind: type[msgspec.Struct], error: msgspec.ValidationError) -> InputRefusedError:
+def _invalid(file: str, text: str, kind: type[msgspec.Struct], error: msgspec.ValidationError) -> InputRefusedError:
     detail, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`")
     if "[...]" in path:
@@ -195,7 +197,7 @@ def _invalid(source: str, text: str, kind: type[msgspec.Struct], error: msgspec.
         place, at = path, named[1]
     elif at.endswith("]"):
         place, at = path, ""
-    return InputRefusedError(InputReason.FIELD_INVALID, source, place=place, at=at, detail=detail)
+    return InputRefusedError(InputReason.FIELD_INVALID, file, place=place, at=at, detail=detail)
 
 
 def _with_names(document: Any, kind: type[msgspec.Struct], path: str) -> str:
@@ -230,57 +232,61 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Any:
     names = {name for name, _ in pairs}
     if len(names) == len(pairs):
         return {name: value for name, value in pairs if isinstance(value, (dict, list, _Repeated))}
-    seen: set[str] = set()
-    return _Repeated(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    names.clear()
+    for name, _ in pairs:
+        if name in names:
+            break
+        names.add(name)
+    return _Repeated(name)
 
 
-def _find_repeated(source: str, value: Any, path: str) -> None:
+def _find_repeated(file: str, value: Any, path: str) -> None:
     if isinstance(value, _Repeated):
-        raise InputRefusedError(InputReason.MEMBER_REPEATED, source, place=path, at=value.member)
+        raise InputRefusedError(InputReason.MEMBER_REPEATED, file, place=path, at=value.member)
     if isinstance(value, dict):
         for name, inner in value.items():
-            _find_repeated(source, inner, f"{path}.{name}" if path else name)
+            _find_repeated(file, inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             if inner:
-                _find_repeated(source, inner, f"{path}[{index}]")
+                _find_repeated(file, inner, f"{path}[{index}]")
 
 
 # --- CSV --------------------------------------------------------------------------------------------------
 
 
 def _csv(
-    source: str, stream: BinaryIO, kind: type[msgspec.Struct], progress: Callable[[int], None]
+    file: str, stream: BinaryIO, kind: type[msgspec.Struct], progress: Callable[[int], None]
 ) -> tuple[tuple[Any, ...], array[int]]:
     """Return the records of a table and the line that each ends in."""
     reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
     try:
         header = next(reader, [])
-        _check_header(source, header, kind)
+        _check_header(file, header, kind)
         lines: array[int] = array("q")
-        records = tuple(_records(source, header, reader, kind, lines, progress))
+        records = tuple(_records(file, header, reader, kind, lines, progress))
     except UnicodeDecodeError as error:
         place = f"after line {reader.line_num}"
-        raise InputRefusedError(InputReason.ENCODING_WRONG, source, place=place, detail=error.reason) from error
+        raise InputRefusedError(InputReason.ENCODING_WRONG, file, place=place, detail=error.reason) from error
     except csv.Error as error:
         place = f"line {reader.line_num}"
-        raise InputRefusedError(InputReason.ROW_MALFORMED, source, place=place, detail=str(error)) from error
+        raise InputRefusedError(InputReason.ROW_MALFORMED, file, place=place, detail=str(error)) from error
     return records, lines
 
 
-def _check_header(source: str, header: list[str], kind: type[msgspec.Struct]) -> None:
-    known = {one.encode_name: one.required for one in msgspec.structs.fields(kind)}
+def _check_header(file: str, header: list[str], kind: type[msgspec.Struct]) -> None:
+    required_by_column = {field_.encode_name: field_.required for field_ in msgspec.structs.fields(kind)}
     for wrong, detail in (
-        ([name for name in header if name not in known], "not a column that is known"),
+        ([name for name in header if name not in required_by_column], "not a column that is known"),
         ([name for at, name in enumerate(header) if name in header[:at]], "there twice"),
-        ([name for name, required in known.items() if required and name not in header], "missing"),
+        ([name for name, required in required_by_column.items() if required and name not in header], "missing"),
     ):
         if wrong:
-            raise InputRefusedError(InputReason.COLUMNS_WRONG, source, place="line 1", at=wrong[0][:100], detail=detail)
+            raise InputRefusedError(InputReason.COLUMNS_WRONG, file, place="line 1", at=wrong[0][:100], detail=detail)
 
 
 def _records(
-    source: str,
+    file: str,
     header: list[str],
     reader: Any,
     kind: type[msgspec.Struct],
@@ -289,27 +295,27 @@ def _records(
 ) -> Iterator[Any]:
     rows: Iterable[list[str]] = reader
     width, convert = len(header), msgspec.convert
-    whole = [one.encode_name for one in msgspec.structs.fields(kind) if one.type in (int, int | None)]
+    whole = [field_.encode_name for field_ in msgspec.structs.fields(kind) if field_.type in (int, int | None)]
     whole = [name for name in whole if name in header]
     for row in rows:
         if len(row) != width:
             place, detail = f"line {reader.line_num}", f"{len(row)} fields, {width} in the header"
-            raise InputRefusedError(InputReason.ROW_MALFORMED, source, place=place, detail=detail)
+            raise InputRefusedError(InputReason.ROW_MALFORMED, file, place=place, detail=detail)
         record = dict(zip(header, row, strict=True))
         if "" in row:  # an empty field is one that isn't given
             record = {name: text for name, text in record.items() if text}
         for name in whole:  # msgspec would take 1.0 and 1e2 for integers here
             if name in record and not _WHOLE.fullmatch(record[name]):
                 place, detail = f"line {reader.line_num}", "not a whole number in plain digits"
-                raise InputRefusedError(InputReason.FIELD_INVALID, source, place=place, at=name, detail=detail)
+                raise InputRefusedError(InputReason.FIELD_INVALID, file, place=place, at=name, detail=detail)
         try:
             yield convert(record, kind, strict=False)
         except msgspec.ValidationError as error:
             detail, _, path = str(error).partition(" - at `$")
-            named = re.search(r"field `([^`]*)`", detail)
-            at = path.strip(".`") or (named[1] if named else "")
+            field_name = re.search(r"field `([^`]*)`", detail)
+            at = path.strip(".`") or (field_name[1] if field_name else "")
             raise InputRefusedError(
-                InputReason.FIELD_INVALID, source, place=f"line {reader.line_num}", at=at, detail=detail
+                InputReason.FIELD_INVALID, file, place=f"line {reader.line_num}", at=at, detail=detail
             ) from error
         lines.append(reader.line_num)
         if len(lines) % _BLOCK_ROWS == 0:

@@ -91,11 +91,11 @@ def _queues(file: str, limits: str | None, form: str | None) -> Queues:
     from gateway.analysis.files import read_records
 
     with Progress() as progress:
-        read = read_document(file, form=form, progress=progress)
+        source = read_document(file, form=form, progress=progress)
         if limits is None:
-            return queues.collect_queues(read)
-        stated = read_records(limits, queues.LimitsFile, rows=queues.ROWS, row_kind=queues.AccountRow)
-        return queues.collect_queues(read, stated)
+            return queues.collect_queues(source)
+        limits_source = read_records(limits, queues.LimitsFile, rows=queues.ROWS, row_kind=queues.AccountRow)
+        return queues.collect_queues(source, limits_source)
 
 
 def _resolved(
@@ -104,27 +104,27 @@ def _resolved(
     """Return the answer, and the proof where one is asked for."""
     from gateway.analysis import proofs, resolutions
 
-    found = []
+    results = []
     for queue in queues.parts:
         with Progress() as progress, progress.ticking(f"resolving {len(queue.payments):,} payments"):
-            found.append(resolve(queue.payments, queue.limits, mode=mode, work=work, at=at))
-    proof = proofs.document(queues.parts, [one.certificate for one in found], at) if proven else b""
-    return resolutions.document(queues.parts, found), proof
+            results.append(resolve(queue.payments, queue.limits, mode=mode, work=work, at=at))
+    proof = proofs.document(queues.parts, [resolution.certificate for resolution in results], at) if proven else b""
+    return resolutions.document(queues.parts, results), proof
 
 
 def _checked(queues: Queues, certificate: str, at: int | None) -> bytes:
     from gateway.analysis import proofs
     from netting.certificate import CertificateError
 
-    read = proofs.read_proofs(certificate)
+    proof_file = proofs.read_proofs(certificate)
     try:
         with Progress() as progress, progress.ticking("checking the certificate"):
-            proofs.check_proofs(queues.parts, read, at)
+            proofs.check_proofs(queues.parts, proof_file, at)
     except CertificateError as error:
         typer.echo(f"concordat: {certificate}: the certificate doesn't hold: {error}", err=True)
         raise typer.Exit(NOT_PROVEN) from error
     lines = []
-    for queue, proof in zip(queues.parts, read.proofs, strict=True):
+    for queue, proof in zip(queues.parts, proof_file.proofs, strict=True):
         of = f" of {queue.currency}" if len(queues.parts) > 1 and queue.currency else ""
         lines.append(f"holds: no selection{of} is worth more than {proof.upper_bound}\n")
     return "".join(lines).encode()

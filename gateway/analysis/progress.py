@@ -34,23 +34,23 @@ class Progress:
         self._show(f"{records:,} records …")
 
     @contextmanager
-    def ticking(self, what: str) -> Iterator[None]:
+    def ticking(self, activity: str) -> Iterator[None]:
         """Show every second how long something has taken that can't tell how far it is."""
         if not sys.stderr.isatty():
             yield
             return
-        begun, done = time.monotonic(), threading.Event()
+        started_at, is_done = time.monotonic(), threading.Event()
 
         def tick() -> None:
-            while not done.wait(_TICK_S):
-                self._show(f"{what}: {time.monotonic() - begun:.0f} s …")
+            while not is_done.wait(_TICK_S):
+                self._show(f"{activity}: {time.monotonic() - started_at:.0f} s …")
 
         thread = threading.Thread(target=tick, daemon=True)
         thread.start()
         try:
             yield
         finally:
-            done.set()
+            is_done.set()
             thread.join()
 
     def _show(self, text: str) -> None:

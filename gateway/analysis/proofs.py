@@ -28,7 +28,7 @@ from gateway.analysis.files import Form, read_records
 from gateway.analysis.queues import Queue
 from netting.certificate import Certificate, CertificateError, Node
 from netting.gridlock import check
-from netting.instance import instance
+from netting.liquidity.instance import instance_of
 from netting.queue import due
 
 
@@ -62,40 +62,44 @@ class ProofFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 def document(queues: tuple[Queue, ...], certificates: list[Certificate], at: int | None) -> bytes:
     """Return the proofs as canonical JSON."""
-    proofs = tuple(_proof(queue, one, at) for queue, one in zip(queues, certificates, strict=True))
+    proofs = tuple(_proof(queue, certificate, at) for queue, certificate in zip(queues, certificates, strict=True))
     return canonical.encode(ProofFile(proofs, at)) + b"\n"
 
 
-def read_proofs(source: str) -> ProofFile:
+def read_proofs(file: str) -> ProofFile:
     """Read a file of proofs. Raises InputRefusedError."""
-    return read_records(source, ProofFile, rows="proofs", row_kind=Proof, form=Form.JSON).document
+    return read_records(file, ProofFile, rows="proofs", row_kind=Proof, form=Form.JSON).document
 
 
 def check_proofs(queues: tuple[Queue, ...], proofs: ProofFile, at: int | None) -> None:
     """Check that each queue's proof proves its bound; raise CertificateError where one doesn't."""
     if proofs.at != at:
         raise CertificateError(f"it is about {_moment(proofs.at)}, and asked for is {_moment(at)}")
-    if [one.currency for one in proofs.proofs] != [queue.currency for queue in queues]:
+    if [proof.currency for proof in proofs.proofs] != [queue.currency for queue in queues]:
         raise CertificateError("it is about payments in other currencies")
     for queue, proof in zip(queues, proofs.proofs, strict=True):
-        said = "" if queue.currency is None or len(queues) == 1 else f"{queue.currency}: "
+        prefix = "" if queue.currency is None or len(queues) == 1 else f"{queue.currency}: "
         if proof.rows != _rows(queue, at):
-            raise CertificateError(f"{said}it is about other limits")
-        nodes = tuple(Node(one.parent, one.item, one.settles, one.bound, one.multipliers) for one in proof.nodes)
+            raise CertificateError(f"{prefix}it is about other limits")
+        nodes = tuple(Node(node.parent, node.item, node.settles, node.bound, node.multipliers) for node in proof.nodes)
         certificate = Certificate(proof.upper_bound, proof.scale, nodes, proof.enumerated)
         try:
             check(queue.payments, queue.limits, certificate, at=at)
         except CertificateError as error:
-            raise CertificateError(f"{said}{error}") from error
+            raise CertificateError(f"{prefix}{error}") from error
 
 
-def _proof(queue: Queue, one: Certificate, at: int | None) -> Proof:
-    nodes = tuple(ProofNode(n.parent, n.item, n.settles, n.bound, n.multipliers) for n in one.nodes)
-    return Proof(one.upper_bound, one.scale, one.enumerated, _rows(queue, at), nodes, queue.currency)
+def _proof(queue: Queue, certificate: Certificate, at: int | None) -> Proof:
+    nodes = tuple(
+        ProofNode(node.parent, node.item, node.settles, node.bound, node.multipliers) for node in certificate.nodes
+    )
+    return Proof(
+        certificate.upper_bound, certificate.scale, certificate.enumerated, _rows(queue, at), nodes, queue.currency
+    )
 
 
 def _rows(queue: Queue, at: int | None) -> tuple[tuple[str, ...], ...]:
-    return tuple((row.kind, *row.of) for row in instance(due(queue.payments, at), queue.limits).rows)
+    return tuple((row.kind, *row.of) for row in instance_of(due(queue.payments, at), queue.limits).rows)
 
 
 def _moment(at: int | None) -> str:

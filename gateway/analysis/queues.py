@@ -18,9 +18,9 @@ from gateway.analysis.documents import (
     entries,
     units,
 )
-from gateway.analysis.files import InputReason, InputRefusedError, Read
+from gateway.analysis.files import InputReason, InputRefusedError, SourceDocument
 from netting.model import AMOUNT_MAX
-from netting.queue import Account, Aggregate, Limits, Payment, QueueReason, QueueRefusedError, queued
+from netting.queue import Account, Aggregate, Limits, Payment, QueueReason, QueueRefusedError, canonical_queue
 
 
 class AccountRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,58 +78,62 @@ class Queues:
     at: int | None
 
 
-def collect_queues(read: Read[Document], limits_read: Read[LimitsFile] | None = None) -> Queues:
+def collect_queues(source: SourceDocument[Document], limits_source: SourceDocument[LimitsFile] | None = None) -> Queues:
     """Return what the file says, with the limits that it or the other file names. Raises InputRefusedError."""
-    member, given = entries(read)
-    if limits_read is not None:
-        _check_once(read, limits_read)
-    stated: Read[Any] = read if limits_read is None else limits_read
-    payments = tuple(_payments(read, member, given))
+    member, records = entries(source)
+    if limits_source is not None:
+        _check_once(source, limits_source)
+    stated: SourceDocument[Any] = source if limits_source is None else limits_source
+    payments = tuple(_payments(source, member, records))
     currencies = sorted({payment.currency for payment in payments})
-    limits_of = LimitsOf(stated, currencies)
-    limits = limits_of.limits()
+    limits_reader = LimitsReader(stated, currencies)
+    limits = limits_reader.limits()
     try:
-        ordered = queued(payments, limits)
+        ordered = canonical_queue(payments, limits)
     except QueueRefusedError as error:
-        raise _placed(error, read, member, payments, limits_of) from error
+        raise _placed(error, source, member, payments, limits_reader) from error
     at: int | None = stated.document.at
     if limits.aggregate is not None or len(currencies) < 2:
         return Queues((Queue(currencies[0] if len(currencies) == 1 else None, ordered, limits),), at)
-    _check_links(read, member, payments)
+    _check_links(source, member, payments)
     return Queues(
         tuple(
-            Queue(one, tuple(payment for payment in ordered if payment.currency == one), _of_currency(limits, one))
-            for one in currencies
+            Queue(
+                currency,
+                tuple(payment for payment in ordered if payment.currency == currency),
+                _of_currency(limits, currency),
+            )
+            for currency in currencies
         ),
         at,
     )
 
 
-def _check_once(read: Read[Document], limits_read: Read[LimitsFile]) -> None:
+def _check_once(source: SourceDocument[Document], limits_source: SourceDocument[LimitsFile]) -> None:
     """Refuse limits in the file of payments too, and in a document of limits the member that only a table has."""
-    if limits_read.member is None and limits_read.document.accounts is not None:
-        raise limits_read.refused(InputReason.FIELD_INVALID, member=ROWS, detail="not a member that is known")
+    if limits_source.member is None and limits_source.document.accounts is not None:
+        raise limits_source.refused(InputReason.FIELD_INVALID, member=ROWS, detail="not a member that is known")
     nothing = LimitsDocument()
     for name in LimitsDocument.__struct_fields__:
-        if getattr(read.document, name) != getattr(nothing, name):
-            raise read.refused(InputReason.MEMBER_REPEATED, member=name, detail="the other file has the limits")
+        if getattr(source.document, name) != getattr(nothing, name):
+            raise source.refused(InputReason.MEMBER_REPEATED, member=name, detail="the other file has the limits")
 
 
-def _payments(read: Read[Document], member: str, given: Iterable[Entry]) -> Iterator[Payment]:
+def _payments(source: SourceDocument[Document], member: str, records: Iterable[Entry]) -> Iterator[Payment]:
     """Yield the payments, checking what only the way of writing can have wrong."""
-    good: set[str] = set()
-    for index, entry in enumerate(given):
+    good_names: set[str] = set()
+    for index, entry in enumerate(records):
         if entry.id is None:
             detail = "a payment that waits needs one"
-            raise read.refused(InputReason.FIELD_INVALID, member=member, index=index, at="id", detail=detail)
-        named = (("id", entry.id), ("from", entry.from_), ("to", entry.to), ("currency", entry.currency or "-"))
-        for name, text in (*named, ("link", entry.link if entry.link is not None else "-")):
-            if text not in good:
-                check_name(read, text, member=member, index=index, at=name)
-                good.add(text)
+            raise source.refused(InputReason.FIELD_INVALID, member=member, index=index, at="id", detail=detail)
+        names = (("id", entry.id), ("from", entry.from_), ("to", entry.to), ("currency", entry.currency or "-"))
+        for name, text in (*names, ("link", entry.link if entry.link is not None else "-")):
+            if text not in good_names:
+                check_name(source, text, member=member, index=index, at=name)
+                good_names.add(text)
         amount = entry.amount
         if not isinstance(amount, int):
-            amount = units(read, amount, member=member, index=index, at="amount")
+            amount = units(source, amount, member=member, index=index, at="amount")
         yield Payment(
             entry.id,
             entry.from_,
@@ -146,13 +150,13 @@ def _payments(read: Read[Document], member: str, given: Iterable[Entry]) -> Iter
         )
 
 
-class LimitsOf:
+class LimitsReader:
     """Reads the limits of a document, and remembers where each stands by the name that netting gives it."""
 
-    def __init__(self, read: Read[Any], currencies: list[str]) -> None:
-        self.read = read
+    def __init__(self, source: SourceDocument[Any], currencies: list[str]) -> None:
+        self.source = source
         self.places: dict[str, tuple[str, int | None, str]] = {}
-        self._document: LimitsDocument = read.document
+        self._document: LimitsDocument = source.document
         self._currencies = currencies or [""]
         self._participants: frozenset[str] | None = None
 
@@ -180,56 +184,54 @@ class LimitsOf:
     def liquidity(self) -> dict[Account, int]:
         """Return the balances alone, as money that may be used: refuse a negative one."""
         self._take_participants()
-        found = self._amounts("balances", " balance")
-        for (name, currency), amount in sorted(found.items()):
+        balances = self._amounts("balances", " balance")
+        for (name, currency), amount in sorted(balances.items()):
             if 0 <= amount <= AMOUNT_MAX:
                 continue
             reason = QueueReason.LIMIT_NEGATIVE if amount < 0 else QueueReason.AMOUNT_OVERFLOW
             place, _, at = self.places[f"{name}/{currency} balance"]
             detail = "what may be used isn't negative" if amount < 0 else "it has more than 38 digits"
-            raise self.read.refused(reason, member=place, at=at, detail=detail)
-        return found
+            raise self.source.refused(reason, member=place, at=at, detail=detail)
+        return balances
 
     def _take_participants(self) -> None:
         participants = self._document.participants
         if participants is not None:
-            check_participants(self.read, participants)
+            check_participants(self.source, participants)
             self._participants = frozenset(participants)
 
-    def _units(self, written: Units, member: str, at: str = "") -> int:
-        return units(self.read, written, member=member, at=at)
+    def _units(self, text: Units, member: str, at: str = "") -> int:
+        return units(self.source, text, member=member, at=at)
 
-    def _amounts(self, member: str, said: str) -> dict[Account, int]:
+    def _amounts(self, member: str, suffix: str) -> dict[Account, int]:
         """Return amounts by account. One without a currency is refused where it could be in several."""
-        found: dict[Account, int] = {}
+        amounts: dict[Account, int] = {}
         for name, value in (getattr(self._document, member) or {}).items():
             self._check_participant(name, member)
             if not isinstance(value, dict) and len(self._currencies) > 1:
                 detail = "there are several currencies: give it for each"
-                raise self.read.refused(InputReason.FIELD_INVALID, member=member, at=name, detail=detail)
+                raise self.source.refused(InputReason.FIELD_INVALID, member=member, at=name, detail=detail)
             by_currency = value if isinstance(value, dict) else {self._currencies[0]: value}
             for currency, amount in by_currency.items():
                 place = f"{member}.{name}" if isinstance(value, dict) else member
-                found[name, currency] = self._account(name, currency, amount, place, value, said)
-        return found
+                amounts[name, currency] = self._account(name, currency, amount, place, value, suffix)
+        return amounts
 
     def _caps(self) -> dict[Account, int | None]:
         """Return caps by account; one without a currency holds for each."""
-        found: dict[Account, int | None] = {}
+        caps: dict[Account, int | None] = {}
         for name, value in (self._document.limits or {}).items():
             self._check_participant(name, "limits")
             by_currency = value if isinstance(value, dict) else dict.fromkeys(self._all_currencies(), value)
             for currency, cap in by_currency.items():
                 place = f"limits.{name}" if isinstance(value, dict) else "limits"
-                found[name, currency] = (
-                    None if cap is None else self._account(name, currency, cap, place, value, " cap")
-                )
-        return found
+                caps[name, currency] = None if cap is None else self._account(name, currency, cap, place, value, " cap")
+        return caps
 
-    def _account(self, name: str, currency: str, amount: Units, place: str, value: object, said: str) -> int:
+    def _account(self, name: str, currency: str, amount: Units, place: str, value: object, suffix: str) -> int:
         at = currency if isinstance(value, dict) else name
-        check_name(self.read, currency or "-", member=place, at=at)
-        self.places[f"{name}/{currency}{said}"] = (place, None, at)
+        check_name(self.source, currency or "-", member=place, at=at)
+        self.places[f"{name}/{currency}{suffix}"] = (place, None, at)
         return self._units(amount, place, at)
 
     def _all_currencies(self) -> list[str]:
@@ -238,109 +240,115 @@ class LimitsOf:
 
     def _table(self) -> dict[str, dict[Account, Any]]:
         """Return balances, limits and reserved amounts of a table's rows, by column."""
-        found: dict[str, dict[Account, Any]] = {"balance": {}, "limit": {}, "reserved": {}}
+        columns: dict[str, dict[Account, Any]] = {"balance": {}, "limit": {}, "reserved": {}}
         rows: tuple[AccountRow, ...] = getattr(self._document, ROWS, None) or ()
-        seen: set[Account] = set()
+        accounts: set[Account] = set()
         for index, row in enumerate(rows):
             self._check_participant(row.participant, ROWS, index=index, at="participant")
-            check_name(self.read, row.currency or "-", member=ROWS, index=index, at="currency")
+            check_name(self.source, row.currency or "-", member=ROWS, index=index, at="currency")
             currency = row.currency
             if not currency and "" not in self._currencies:
                 if len(self._currencies) > 1:
                     detail = "there are several currencies: give it for each"
-                    raise self.read.refused(
+                    raise self.source.refused(
                         InputReason.FIELD_INVALID, member=ROWS, index=index, at="currency", detail=detail
                     )
                 currency = self._currencies[0]
             account = row.participant, currency
-            if account in seen:
+            if account in accounts:
                 detail = "/".join(part for part in account if part)
-                raise self.read.refused(InputReason.MEMBER_REPEATED, member=ROWS, index=index, detail=detail)
-            seen.add(account)
-            for column, said in (("balance", " balance"), ("limit", " cap"), ("reserved", " reserved")):
-                written: Units | None = getattr(row, column)
-                if column == "limit" and written == UNLIMITED:
-                    found[column][account] = None
-                elif written is not None:
-                    self.places["/".join(account) + said] = (ROWS, index, column)
-                    found[column][account] = units(self.read, written, member=ROWS, index=index, at=column)
-        return found
+                raise self.source.refused(InputReason.MEMBER_REPEATED, member=ROWS, index=index, detail=detail)
+            accounts.add(account)
+            for column, suffix in (("balance", " balance"), ("limit", " cap"), ("reserved", " reserved")):
+                units_written: Units | None = getattr(row, column)
+                if column == "limit" and units_written == UNLIMITED:
+                    columns[column][account] = None
+                elif units_written is not None:
+                    self.places["/".join(account) + suffix] = (ROWS, index, column)
+                    columns[column][account] = units(self.source, units_written, member=ROWS, index=index, at=column)
+        return columns
 
     def _bilateral(self) -> dict[tuple[str, str, str], int]:
-        found: dict[tuple[str, str, str], int] = {}
-        seen: set[tuple[str, str, str | None]] = set()
+        limits: dict[tuple[str, str, str], int] = {}
+        pairs: set[tuple[str, str, str | None]] = set()
         # What is said of one currency goes before what is said of all.
-        given = sorted(enumerate(self._document.bilateral or ()), key=lambda one: one[1].currency is not None)
-        for index, one in given:
-            for at, name in (("from", one.from_), ("to", one.to)):
+        entries_in_order = sorted(
+            enumerate(self._document.bilateral or ()), key=lambda entry: entry[1].currency is not None
+        )
+        for index, entry in entries_in_order:
+            for at, name in (("from", entry.from_), ("to", entry.to)):
                 self._check_participant(name, "bilateral", index=index, at=at)
-            if (one.from_, one.to, one.currency) in seen:
-                detail = f"{one.from_} to {one.to} is there twice"
-                raise self.read.refused(InputReason.MEMBER_REPEATED, member="bilateral", index=index, detail=detail)
-            seen.add((one.from_, one.to, one.currency))
-            limit = units(self.read, one.limit, member="bilateral", index=index, at="limit")
-            for currency in self._all_currencies() if one.currency is None else [one.currency]:
-                check_name(self.read, currency or "-", member="bilateral", index=index, at="currency")
-                found[one.from_, one.to, currency] = limit
-                self.places[f"{one.from_}/{one.to}/{currency} bilateral limit"] = ("bilateral", index, "limit")
-        return found
+            if (entry.from_, entry.to, entry.currency) in pairs:
+                detail = f"{entry.from_} to {entry.to} is there twice"
+                raise self.source.refused(InputReason.MEMBER_REPEATED, member="bilateral", index=index, detail=detail)
+            pairs.add((entry.from_, entry.to, entry.currency))
+            limit = units(self.source, entry.limit, member="bilateral", index=index, at="limit")
+            for currency in self._all_currencies() if entry.currency is None else [entry.currency]:
+                check_name(self.source, currency or "-", member="bilateral", index=index, at="currency")
+                limits[entry.from_, entry.to, currency] = limit
+                self.places[f"{entry.from_}/{entry.to}/{currency} bilateral limit"] = ("bilateral", index, "limit")
+        return limits
 
     def _aggregate(self) -> Aggregate | None:
-        given = self._document.aggregate
-        if given is None:
+        aggregate = self._document.aggregate
+        if aggregate is None:
             return None
-        for name in given.limits:
+        for name in aggregate.limits:
             self._check_participant(name, "aggregate.limits")
         return Aggregate(
-            rates=self._named(given.rates, "rates", " rate"),
-            haircuts_ppm=self._named(given.haircuts_ppm, "haircuts_ppm", " haircut"),
-            limits=self._named(given.limits, "limits", " aggregate limit"),
+            rates=self._named(aggregate.rates, "rates", " rate"),
+            haircuts_ppm=self._named(aggregate.haircuts_ppm, "haircuts_ppm", " haircut"),
+            limits=self._named(aggregate.limits, "limits", " aggregate limit"),
         )
 
-    def _named(self, given: Mapping[str, Units | None], member: str, said: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for name, written in given.items():
+    def _named(self, members: Mapping[str, Units | None], member: str, suffix: str) -> dict[str, int]:
+        amounts: dict[str, int] = {}
+        for name, units_written in members.items():
             place = f"aggregate.{member}"
-            check_name(self.read, name or "-", member=place, at=name)
-            self.places[f"{name}{said}"] = (place, None, name)
-            if written is not None:
-                found[name] = self._units(written, place, name)
-        return found
+            check_name(self.source, name or "-", member=place, at=name)
+            self.places[f"{name}{suffix}"] = (place, None, name)
+            if units_written is not None:
+                amounts[name] = self._units(units_written, place, name)
+        return amounts
 
     def _check_participant(self, name: str, member: str, *, index: int | None = None, at: str = "") -> None:
-        check_name(self.read, name, member=member, index=index, at=at or name)
+        check_name(self.source, name, member=member, index=index, at=at or name)
         if self._participants is not None and name not in self._participants:
-            raise self.read.refused(
+            raise self.source.refused(
                 QueueReason.UNKNOWN_PARTICIPANT, member=member, index=index, at=at or name, detail=name if at else ""
             )
 
 
 def _placed(
-    error: QueueRefusedError, read: Read[Document], member: str, payments: tuple[Payment, ...], limits_of: LimitsOf
+    error: QueueRefusedError,
+    source: SourceDocument[Document],
+    member: str,
+    payments: tuple[Payment, ...],
+    limits_reader: LimitsReader,
 ) -> InputRefusedError:
     """Return netting's refusal with its place in the file."""
-    found = [at for at, payment in enumerate(payments) if payment.id == error.place]
+    places = [at for at, payment in enumerate(payments) if payment.id == error.place]
     overflow = error.reason is QueueReason.AMOUNT_OVERFLOW
-    if overflow and found and payments[found[0]].amount <= AMOUNT_MAX:
-        found = []
-    if error.reason is QueueReason.LIMIT_NEGATIVE or not found:
-        place, index, at = limits_of.places.get(error.place, (error.place, None, ""))
-        return limits_of.read.refused(error.reason, member=place, index=index, at=at, detail=error.detail)
-    index = found[1] if error.reason is QueueReason.DUPLICATE_ID else found[0]
+    if overflow and places and payments[places[0]].amount <= AMOUNT_MAX:
+        places = []
+    if error.reason is QueueReason.LIMIT_NEGATIVE or not places:
+        place, index, at = limits_reader.places.get(error.place, (error.place, None, ""))
+        return limits_reader.source.refused(error.reason, member=place, index=index, at=at, detail=error.detail)
+    index = places[1] if error.reason is QueueReason.DUPLICATE_ID else places[0]
     at = _FIELDS.get(error.reason, "")
     if error.reason is QueueReason.UNKNOWN_PARTICIPANT:
-        known = limits_of.read.document.participants
-        at = "to" if payments[index].debtor in known else "from"
-    return read.refused(error.reason, member=member, index=index, at=at, detail=f"{error.place}: {error.detail}")
+        participants = limits_reader.source.document.participants
+        at = "to" if payments[index].debtor in participants else "from"
+    return source.refused(error.reason, member=member, index=index, at=at, detail=f"{error.place}: {error.detail}")
 
 
-def _check_links(read: Read[Document], member: str, payments: tuple[Payment, ...]) -> None:
+def _check_links(source: SourceDocument[Document], member: str, payments: tuple[Payment, ...]) -> None:
     """Refuse legs in different currencies where no rates say what they are worth together."""
     currency = {payment.id: payment.currency for payment in payments}
     for index, payment in enumerate(payments):
         if payment.link is not None and currency[payment.link] != payment.currency:
             detail = f'{payment.id} is linked to {payment.link} of another currency: "aggregate" must give rates'
-            raise read.refused(QueueReason.RATE_MISSING, member=member, index=index, at="link", detail=detail)
+            raise source.refused(QueueReason.RATE_MISSING, member=member, index=index, at="link", detail=detail)
 
 
 def _of_currency(limits: Limits, currency: str) -> Limits:

@@ -16,32 +16,32 @@ def document(queues: Sequence[Queue], resolutions: Sequence[Resolution]) -> byte
     Queues that were resolved each on its own are told by currency. Balances are by participant, and by currency within
     where a resolution spans several.
     """
-    told = [_resolution(one) for one in resolutions]
-    if len(told) == 1:
-        return canonical.encode(told[0]) + b"\n"
-    by_currency = {queue.currency or "": one for queue, one in zip(queues, told, strict=True)}
+    answers = [_resolution(resolution) for resolution in resolutions]
+    if len(answers) == 1:
+        return canonical.encode(answers[0]) + b"\n"
+    by_currency = {queue.currency or "": answer for queue, answer in zip(queues, answers, strict=True)}
     return canonical.encode({"currencies": by_currency}) + b"\n"
 
 
-def _resolution(one: Resolution) -> dict[str, Any]:
-    parts = {"parts": dict(one.parts)} if one.parts else {}
+def _resolution(resolution: Resolution) -> dict[str, Any]:
+    parts = {"parts": dict(resolution.parts)} if resolution.parts else {}
     return parts | {
-        "mode": one.mode,
-        "settled": one.settled,
-        "value": one.value,
-        "count": one.count,
-        "upper_bound": one.upper_bound,
-        "gap": one.gap,
-        "optimal": one.optimal,
-        "work": one.work,
-        "balances": _balances(one),
+        "mode": resolution.mode,
+        "settled": resolution.settled,
+        "value": resolution.value,
+        "count": resolution.count,
+        "upper_bound": resolution.upper_bound,
+        "gap": resolution.gap,
+        "optimal": resolution.optimal,
+        "work": resolution.work,
+        "balances": _balances(resolution),
     }
 
 
-def _balances(one: Resolution) -> dict[str, Any]:
-    if len({currency for _, currency, _ in one.balances}) < 2:
-        return {name: after for name, _, after in one.balances}
-    found: dict[str, dict[str, int]] = {}
-    for name, currency, after in one.balances:
-        found.setdefault(name, {})[currency] = after
-    return found
+def _balances(resolution: Resolution) -> dict[str, Any]:
+    if len({currency for _, currency, _ in resolution.balances}) < 2:
+        return {name: after for name, _, after in resolution.balances}
+    by_name: dict[str, dict[str, int]] = {}
+    for name, currency, after in resolution.balances:
+        by_name.setdefault(name, {})[currency] = after
+    return by_name

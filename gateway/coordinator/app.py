@@ -28,17 +28,19 @@ from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.node import create_app
-from gateway.federation.identity.membership import Application, OfferedKey
+from gateway.federation.identity.institution import offered
+from gateway.federation.identity.membership import Application
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import check_schema, create_engine, transaction
 
 PACKAGE = "gateway.coordinator"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foundation:
-    """What everything in the coordinator stands on. Belongs to one event loop."""
+class CoordinatorCore:
+    """The coordinator's keys, rulebook, database and registry: what all its services use. Belongs to one event loop."""
 
     settings: NodeSettings
     identity: MemberIdentity
@@ -47,26 +49,29 @@ class Foundation:
     registry: Registry
 
     @classmethod
-    def lay(cls, settings: NodeSettings, database_url: str, rulebook: Rulebook) -> Foundation:
+    def open(cls, settings: NodeSettings, database_url: str, rulebook: Rulebook) -> CoordinatorCore:
         """Open the keys and the database; nothing is read or written yet."""
         identity = MemberIdentity(settings.bic, settings.keys_dir)
         engine = create_engine(database_url, application_name="concordat coordinator")
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rulebook)
         return cls(settings=settings, identity=identity, rulebook=rulebook, engine=engine, registry=registry)
 
-    async def found(self, name: str) -> None:
+    async def register_itself(self, name: str) -> None:
         """Enter the coordinator in its own registry, unless it is there."""
-        await self.registry.found(own_application(self.settings, self.identity, name))
+        await self.registry.initialise(own_application(self.settings, self.identity, name))
 
     async def own_token(self, audience: str) -> AccessToken:
         """Issue an access token for the coordinator itself, as a `FederationClient`'s token source."""
-        token = issue_access_token(
-            key=self.identity.token,
-            issuer=self.settings.url,
-            subject=self.settings.bic,
-            audience=audience,
-            client_id=self.settings.bic,
-            role="coordinator",
+        token = await signing(
+            lambda: issue_access_token(
+                key=self.identity.token,
+                issuer=self.settings.url,
+                subject=self.settings.bic,
+                audience=audience,
+                client_id=self.settings.bic,
+                role="coordinator",
+            ),
+            self.identity.token,
         )
         return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_MAX_S)
 
@@ -74,36 +79,36 @@ class Foundation:
 def own_application(settings: NodeSettings, identity: MemberIdentity, name: str) -> Application:
     """Return the coordinator as a member of its own scheme."""
     keys = (
-        OfferedKey(use="auth", x=identity.auth.x),
-        OfferedKey(use="sign", x=identity.sign.x),
-        OfferedKey(use="token", x=identity.token.x),
+        offered("auth", identity.auth),
+        offered("sign", identity.sign),
+        offered("token", identity.token),
     )
     return Application(bic=settings.bic, name=name, url=settings.url, keys=keys)
 
 
 def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name: str) -> Litestar:
     """Return the coordinator's application on a migrated database."""
-    base = Foundation.lay(settings, database_url, rulebook)
-    tokens = TokenService(base.engine, issuer=settings.url, key=base.identity.token)
-    feed = EventFeed(base.engine, database_url)
+    core = CoordinatorCore.open(settings, database_url, rulebook)
+    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token)
+    feed = EventFeed(core.engine, database_url)
 
-    to_agent = FederationClient(settings.bic, base.identity.auth, settings.url, token_source=base.own_token)
+    to_agent = FederationClient(settings.bic, core.identity.auth, settings.url, token_source=core.own_token)
     cycles = CycleService(
-        base.engine,
+        core.engine,
         bic=settings.bic,
-        signer=base.identity.sign,
+        signer=core.identity.sign,
         rulebook=rulebook,
-        agent=HttpSettlementClient(to_agent, base.registry.settlement_agent),
+        agent=HttpSettlementClient(to_agent, core.registry.settlement_agent),
     )
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        return {"database": await check_schema(base.engine, PACKAGE)}
+        return {"database": await check_schema(core.engine, PACKAGE)}
 
     async def start(app: Litestar) -> None:
-        await check_schema(base.engine, PACKAGE)
-        await base.found(name)
-        async with transaction(base.engine) as conn:
+        await check_schema(core.engine, PACKAGE)
+        await core.register_itself(name)
+        async with transaction(core.engine) as conn:
             if may_be_needed(len(await members.participants(conn, Status.ACTIVE))):
                 cycles.kernels.start()
         feed.start(app.state.stopping)
@@ -116,7 +121,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         await cycles.kernels.stop()
         await feed.stop()
         await to_agent.close()
-        await base.engine.dispose()
+        await core.engine.dispose()
 
     def provide(service: Any) -> Provide:
         return Provide(lambda: service, sync_to_thread=False)
@@ -130,12 +135,12 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             *log_api.route_handlers,
             *cycles_api.route_handlers,
         ],
-        verifier=TokenVerifier(settings.bic, _own_token_key(base)),
+        verifier=TokenVerifier(settings.bic, _own_token_key(core)),
         ready=ready,
         on_startup=[start],
         on_shutdown=[stop],
         dependencies={
-            "registry": provide(base.registry),
+            "registry": provide(core.registry),
             "tokens": provide(tokens),
             "events": provide(feed),
             "cycles": provide(cycles),
@@ -143,11 +148,11 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     )
 
 
-def _own_token_key(base: Foundation) -> KeyLookup:
+def _own_token_key(core: CoordinatorCore) -> KeyLookup:
     """Return the lookup of keys whose access tokens the coordinator takes: its own, and no other issuer's."""
-    key = base.identity.token.verifying_key
+    key = core.identity.token.verifying_key
 
     def lookup(issuer: str, kid: str) -> VerifyingKey | None:
-        return key if (issuer, kid) == (base.settings.url, key.kid) else None
+        return key if (issuer, kid) == (core.settings.url, key.kid) else None
 
     return lookup

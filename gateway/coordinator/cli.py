@@ -12,7 +12,7 @@ import typer
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
-    from gateway.coordinator.app import Foundation
+    from gateway.coordinator.app import CoordinatorCore
     from gateway.coordinator.rulebook import Rulebook
     from gateway.federation.identity.membership import Application
     from gateway.federation.settings import NodeSettings
@@ -40,10 +40,10 @@ _Reason = Annotated[str, typer.Option(help="Why, for the event log.")]
 def init(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     """Make the keys, bring the database up to date and publish the first trust list. Safe to run again."""
 
-    async def nothing_more(_: Foundation) -> None:
+    async def nothing_more(_: CoordinatorCore) -> None:
         return
 
-    _on_foundation(nothing_more, first=(_rules(rulebook), name))
+    _with_core(nothing_more, first=(_rules(rulebook), name))
     anchor()
 
 
@@ -106,7 +106,7 @@ def add_operator(
     except ValueError as error:
         raise typer.BadParameter(f"not an Ed25519 public key: {error}", param_hint="--key") from error
     granted: Literal["operator", "auditor"] = "operator" if role == "operator" else "auditor"
-    kid = _on_foundation(lambda base: base.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE))
+    kid = _with_core(lambda core: core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE))
     typer.echo(f"{client_id} is {role} by key {kid}")
 
 
@@ -137,12 +137,13 @@ def status() -> None:
     """Show who is a member, and prove that the event log is whole."""
     from sqlalchemy import text
 
+    from compliance.event_log import ChainError
     from gateway.coordinator.log import events
     from gateway.coordinator.registry import trust_list
     from gateway.federation.storage.database import transaction
 
-    async def look(base: Foundation) -> list[str]:
-        async with transaction(base.engine) as conn:
+    async def look(core: CoordinatorCore) -> list[str]:
+        async with transaction(core.engine) as conn:
             count = await events.verify_chain(conn)
             version = await trust_list.version(conn)
             members = await conn.execute(text("SELECT bic, kind, status, name FROM members ORDER BY kind, bic"))
@@ -150,14 +151,14 @@ def status() -> None:
             return [
                 f"events      {count}, the chain of hashes is whole",
                 f"trust list  version {version}",
-                f"rulebook    {base.rulebook.version} ({base.rulebook.sha256[:12]})",
+                f"rulebook    {core.rulebook.version} ({core.rulebook.sha256[:12]})",
                 *(f"{row.kind:<11} {row.bic:<11} {row.status:<9} {row.name}" for row in members),
                 *(f"{row.role:<11} {row.client_id}" for row in clients),
             ]
 
     try:
-        typer.echo("\n".join(_on_foundation(look)))
-    except events.EventChainError as error:
+        typer.echo("\n".join(_with_core(look)))
+    except ChainError as error:
         typer.echo(f"the event log was tampered with: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -170,10 +171,10 @@ def _admit(
 ) -> None:
     applicant = _application(path)
 
-    async def admit(base: Foundation) -> None:
-        await base.registry.admit(applicant, kind=kind, caps_minor=caps_minor, by=AT_THE_MACHINE, reason=reason)
+    async def admit(core: CoordinatorCore) -> None:
+        await core.registry.admit(applicant, kind=kind, caps_minor=caps_minor, by=AT_THE_MACHINE, reason=reason)
 
-    _on_foundation(admit)
+    _with_core(admit)
     typer.echo(f"{applicant.bic} ({applicant.name}) is an active {kind}")
 
 
@@ -212,12 +213,12 @@ def _rules(path: Path | None) -> Rulebook:
     return rulebook.load(path)
 
 
-def _on_foundation(work: Callable[[Foundation], Awaitable[T]], *, first: tuple[Rulebook, str] | None = None) -> T:
+def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[Rulebook, str] | None = None) -> T:
     """Do something with the coordinator's registry and database, whether or not the coordinator runs meanwhile.
 
     `first` is the rulebook and the name to found it with; without, it has to be founded already.
     """
-    from gateway.coordinator.app import PACKAGE, Foundation
+    from gateway.coordinator.app import PACKAGE, CoordinatorCore
     from gateway.coordinator.registry.registry import rulebook_in_force
     from gateway.federation.http.problems import Refusal
     from gateway.federation.settings import ConfigurationError
@@ -230,22 +231,22 @@ def _on_foundation(work: Callable[[Foundation], Awaitable[T]], *, first: tuple[R
         engine = create_engine(url)
         try:
             async with transaction(engine) as conn:
-                found = await rulebook_in_force(conn)
+                rules = await rulebook_in_force(conn)
         finally:
             await engine.dispose()
-        if found is None:
+        if rules is None:
             raise ConfigurationError("the coordinator isn't founded yet: run `concordat coordinator init`")
-        return found
+        return rules
 
     async def run(url: str) -> T:
         await migrate(url, PACKAGE)
-        base = Foundation.lay(settings, url, first[0] if first else await in_force(url))
+        core = CoordinatorCore.open(settings, url, first[0] if first else await in_force(url))
         try:
             if first:
-                await base.found(first[1])
-            return await work(base)
+                await core.register_itself(first[1])
+            return await work(core)
         finally:
-            await base.engine.dispose()
+            await core.engine.dispose()
 
     with database(settings, DATABASE) as url:
         try:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from compliance.crypto import canonical
+from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.coordinator.cycles.default_rule import NOBODY, WaterfallRule
@@ -37,16 +38,6 @@ class Slot(Rule, frozen=True, kw_only=True):
     number: Annotated[int, Meta(ge=1, le=99)]
     opens_at: Clock
     cut_off_at: Clock
-
-
-class ApprovalRule(Rule, frozen=True, kw_only=True):
-    """When a netted cycle needs four eyes: always, never, or above a settlement value in any one currency.
-
-    With mode "above", a currency without a threshold needs four eyes for any value.
-    """
-
-    mode: Literal["always", "above", "never"]
-    thresholds_minor: dict[CurrencyCode, TotalAmount]
 
 
 class ScreeningRule(Rule, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from gateway.demo.federation import Federation, Institution
 from gateway.demo.plan import Plan
 from gateway.demo.processes import ProcessError
 from gateway.demo.report import BankReport, DayReport
-from participants.api.views import LaneView
+from participants.api.messages import LaneView
 
 Lane = tuple[str, str, str]
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
+from participants.intake.intake import order_of
 
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
+from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
 from gateway.federation.identity.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
@@ -27,7 +28,7 @@ from gateway.federation.messages.limits import CapChange
 from gateway.federation.messages.participants import StatusChange
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
-from participants.api.views import (
+from participants.api.messages import (
     AccountPage,
     AccountView,
     CycleView,
@@ -37,7 +38,6 @@ from participants.api.views import (
     OrderResults,
     PaymentView,
 )
-from participants.intake.command import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
 
@@ -75,7 +75,7 @@ class Person:
 
     async def ask(self, method: str, path: str, kind: type[T], *, json: Any = None, params: Query | None = None) -> T:
         """Send a request, again and again while the node is away, and decode the answer."""
-        return msgspec.json.decode(await self.ask_raw(method, path, json=json, params=params), type=kind)
+        return read_answer(await self.ask_raw(method, path, json=json, params=params), kind, peer=self.bic)
 
     async def ask_raw(self, method: str, path: str, *, json: Any = None, params: Query | None = None) -> bytes:
         give_up_at = time.monotonic() + PATIENCE_S

@@ -75,10 +75,10 @@ def parse_amount(text: str, currency: str, *, rounding: bool = False) -> int:
     decimals = exponent(currency)
     if text[:1] in ("+", "-"):
         raise AmountError(AmountReason.SIGNED, "an amount has no sign")
-    found = _AMOUNT.fullmatch(text)
-    if found is None:
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
         raise AmountError(AmountReason.NOT_A_NUMBER, f"not a plain decimal number: {text[:40]!r}")
-    whole, fraction = found[1], found[2] or ""
+    whole, fraction = match[1], match[2] or ""
     if len(fraction) > decimals and not rounding:
         raise AmountError(
             AmountReason.TOO_MANY_DECIMALS, f"{currency} has {decimals} decimals, the amount has {len(fraction)}"

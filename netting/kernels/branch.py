@@ -1,9 +1,9 @@
 """Branch and bound: fix what settles, item by item, and bound what the rest can reach by a flow.
 
-How `netting.branch` uses this module: the relaxation is a network in which every item may settle in part (see
-`netting.network`). `fixings` says which arcs belong to which item; the state's bounds hold what is fixed: an arc that
-must carry everything has `lower = capacity`, one that carries nothing `upper = 0`. `most[i]` is all that node i
-could send beside what it must: an item that needs more than that can't settle, and is fixed out at once.
+How `netting.liquidity.branch` uses this module: the relaxation is a network in which every item may settle in part
+(see `netting.liquidity.network`). `fixings` says which arcs belong to which item; the state's bounds hold what is
+fixed: an arc that must carry everything has `lower = capacity`, one that carries nothing `upper = 0`. `most[i]` is all
+that node i could send beside what it must: an item that needs more than that can't settle, and is fixed out at once.
 
 Nodes of the tree are numbered as they are made, two at a time: an item settles, or it doesn't.
 """
@@ -75,7 +75,7 @@ class Work(NamedTuple):
 
     lower: Vector
     upper: Vector
-    changed: Vector
+    changed_arcs: Vector
     stack: Vector
     candidate: Vector
     score: Vector
@@ -90,10 +90,8 @@ def copy(source: State, most: Vector, target: State, target_most: Vector) -> Non
 
 
 @kernel
-def _fix(
-    fixings: Fixings, lower: Vector, upper: Vector, most: Vector, work: Work, k: int, side: int, count: int
-) -> int:
-    """Fix item k and what follows from it. Returns how many arcs are in `work.changed`, or -1 if it can't be."""
+def fix(fixings: Fixings, lower: Vector, upper: Vector, most: Vector, work: Work, k: int, side: int, count: int) -> int:
+    """Fix item k and what follows from it. Returns how many arcs are in `work.changed_arcs`, or -1 if it can't be."""
     depth = 0
     for e in range(fixings.item_start[k], fixings.item_start[k + 1]):
         a = fixings.item_arc[e]
@@ -110,7 +108,7 @@ def _fix(
             upper[a] = 0
             work.stack[depth] = fixings.head[a]
         depth += 1
-        work.changed[count] = a
+        work.changed_arcs[count] = a
         count += 1
     while depth > 0:
         depth -= 1
@@ -123,14 +121,14 @@ def _fix(
             e += 1
             if lower[free] > 0 or upper[free] == 0:
                 continue
-            other = fixings.item_of[free]
-            for q in range(fixings.item_start[other], fixings.item_start[other + 1]):
+            item = fixings.item_of[free]
+            for q in range(fixings.item_start[item], fixings.item_start[item + 1]):
                 a = fixings.item_arc[q]
                 if lower[a] > 0:
                     return -1
                 most[fixings.head[a]] -= upper[a]
                 upper[a] = 0
-                work.changed[count] = a
+                work.changed_arcs[count] = a
                 count += 1
                 work.stack[depth] = fixings.head[a]
                 depth += 1
@@ -142,10 +140,10 @@ def _settle(
     graph: Graph, state: State, scratch: Scratch, fixings: Fixings, most: Vector, work: Work, k: int, side: int
 ) -> tuple[int, int]:
     """Fix item k in a state and make it optimal again. Returns (status, work)."""
-    count = _fix(fixings, state.lower, state.upper, most, work, k, side, 0)
+    count = fix(fixings, state.lower, state.upper, most, work, k, side, 0)
     if count < 0:
         return IMPOSSIBLE, 1
-    status, steps = resume(graph, state, scratch, work.changed, count)
+    status, steps = resume(graph, state, scratch, work.changed_arcs, count)
     return (FEASIBLE if status == 0 else 2), steps + count
 
 
@@ -177,23 +175,23 @@ def descend(
         while e < fixings.out_start[i + 1] and fixings.capacity[fixings.out_arc[e]] > most[i]:
             a = fixings.out_arc[e]
             e += 1
-            if work.upper[a] > 0 and _fix(fixings, work.lower, work.upper, most, work, fixings.item_of[a], 0, 0) < 0:
+            if work.upper[a] > 0 and fix(fixings, work.lower, work.upper, most, work, fixings.item_of[a], 0, 0) < 0:
                 return IMPOSSIBLE, arcs
     for d in range(depth):
-        if _fix(fixings, work.lower, work.upper, most, work, path[d], sides[d], 0) < 0:
+        if fix(fixings, work.lower, work.upper, most, work, path[d], sides[d], 0) < 0:
             return IMPOSSIBLE, arcs
     count = 0
     for a in range(arcs):
         if state.lower[a] != work.lower[a] or state.upper[a] != work.upper[a]:
             state.lower[a], state.upper[a] = work.lower[a], work.upper[a]
-            work.changed[count] = a
+            work.changed_arcs[count] = a
             count += 1
-    status, steps = resume(graph, state, scratch, work.changed, count)
+    status, steps = resume(graph, state, scratch, work.changed_arcs, count)
     return (FEASIBLE if status == 0 else 2), steps + arcs
 
 
 @kernel
-def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
+def candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
     """Find the items of which the greatest parts are undecided, more than `least`. Returns how many."""
     count = 0
     for a in range(len(state.flow)):
@@ -202,10 +200,10 @@ def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
             score = min(amount, fixings.capacity[a] - amount)
             if score <= least or (count == CANDIDATES and score <= work.score[count - 1]):
                 continue
-            known = False
+            is_listed = False
             for c in range(count):
-                known = known or work.candidate[c] == fixings.item_of[a]
-            if known:
+                is_listed = is_listed or work.candidate[c] == fixings.item_of[a]
+            if is_listed:
                 continue
             count = min(count + 1, CANDIDATES)
             c = count - 1
@@ -217,7 +215,7 @@ def _candidates(fixings: Fixings, state: State, work: Work, least: int) -> int:
 
 
 @kernel
-def torn(fixings: Fixings, state: State) -> int:
+def torn_item(fixings: Fixings, state: State) -> int:
     """Return the first item of which some arcs are full and others empty, or -1."""
     for k in range(len(fixings.item_start) - 1):
         first = fixings.item_start[k]
@@ -232,7 +230,7 @@ def torn(fixings: Fixings, state: State) -> int:
 
 
 @kernel
-def keep(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work) -> None:
+def record(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work) -> None:
     """Write down what was found at node t of the tree: the bound, and the multipliers that prove it."""
     nodes = len(state.slack)
     tree.proof[t] = t
@@ -257,7 +255,7 @@ def keep(tree: Tree, state: State, t: int, status: int, graph: Graph, work: Work
         depth -= 1
         i = work.stack[depth]
         for e in range(graph.start[i], graph.start[i + 1]):
-            a, x = graph.arc[e], graph.other[e]
+            a, x = graph.arc[e], graph.neighbour[e]
             more = state.flow[a] > state.lower[a] if e < graph.middle[i] else state.flow[a] < state.upper[a]
             if more and tree.multiplier[t * nodes + x] == 0:
                 tree.multiplier[t * nodes + x] = 1
@@ -300,9 +298,9 @@ def plunge(
     steps, swapped = 0, 0
     for turn in range(PLUNGE_MAX):
         steps += len(state.flow)
-        count = _candidates(fixings, state, work, least)
+        count = candidates(fixings, state, work, least)
         if count == 0 and turn == 0:
-            count = _candidates(fixings, state, work, 0)
+            count = candidates(fixings, state, work, 0)
         if count == 0:
             break
         k, score = work.candidate[0], work.score[0]
@@ -326,9 +324,9 @@ def plunge(
             copy(state, most, other, other_most)
             t = grow(tree, k, current, bound)
             status, spent = _settle(graph, state, scratch, fixings, most, work, k, 1)
-            keep(tree, state, t, status, graph, work)
+            record(tree, state, t, status, graph, work)
             again, more = _settle(graph, other, scratch, fixings, other_most, work, k, 0)
-            keep(tree, other, t + 1, again, graph, work)
+            record(tree, other, t + 1, again, graph, work)
             steps += spent + more + len(state.flow)
             current = t
             if tree.bound[t + 1] > tree.bound[t]:
@@ -343,7 +341,7 @@ def plunge(
             copy(state, most, other, other_most)
             current = t + 1 - side
             status, spent = _settle(graph, state, scratch, fixings, most, work, k, side)
-            keep(tree, state, current, status, graph, work)
+            record(tree, state, current, status, graph, work)
             steps += spent + len(state.flow)
             if status != FEASIBLE:
                 state, other = other, state
@@ -351,78 +349,11 @@ def plunge(
                 swapped = 1 - swapped
                 current = t + side
                 status, spent = _settle(graph, state, scratch, fixings, most, work, k, 1 - side)
-                keep(tree, state, current, status, graph, work)
+                record(tree, state, current, status, graph, work)
                 steps += spent
         if tree.bound[current] <= incumbent:
             return PRUNED, current, steps, swapped
     outcome = OPEN
-    if _candidates(fixings, state, work, 0) == 0:
+    if candidates(fixings, state, work, 0) == 0:
         outcome = INTEGRAL
     return outcome, current, steps, swapped
-
-
-@kernel
-def round_flow(
-    graph: Graph,
-    state: State,
-    other: State,
-    scratch: Scratch,
-    fixings: Fixings,
-    most: Vector,
-    other_most: Vector,
-    work: Work,
-    least: int,
-) -> tuple[int, int]:
-    """Fix what is undecided to the nearer side, the greatest parts first, and let the rest of the flow make up for it.
-
-    Outside of the tree: nothing is proven by it. Stops when no more than `least` of an item is undecided, or where
-    neither side is feasible. Returns (work, 1 if `other` holds the last flow instead of `state`).
-    """
-    steps, swapped = 0, 0
-    for _ in range(2 * PLUNGE_MAX):
-        steps += len(state.flow)
-        count = _candidates(fixings, state, work, least)
-        if count == 0:
-            break
-        # All parts that are about as great as the greatest; if they can't be fixed together, the greatest alone.
-        wanted = 1
-        while wanted < count and 2 * work.score[wanted] > work.score[0]:
-            wanted += 1
-        done = False
-        while not done and wanted >= -1:
-            copy(state, most, other, other_most)
-            changed = 0
-            for c in range(max(1, wanted)):
-                k = work.candidate[c]
-                a = fixings.item_arc[fixings.item_start[k]]
-                side = 1 if 2 * state.flow[a] >= fixings.capacity[a] else 0
-                if wanted == -1:
-                    side = 1 - side
-                if changed >= 0 and (c == 0 or other.upper[a] > other.lower[a]):
-                    changed = _fix(fixings, other.lower, other.upper, other_most, work, k, side, changed)
-            if changed >= 0:
-                status, spent = resume(graph, other, scratch, work.changed, changed)
-                steps += spent
-                done = status == 0
-            steps += len(state.flow)
-            wanted = 1 if wanted > 1 else wanted - 2
-        if not done:
-            break
-        state, other = other, state
-        most, other_most = other_most, most
-        swapped = 1 - swapped
-    return steps, swapped
-
-
-@kernel
-def settled(fixings: Fixings, state: State, taken: Vector) -> None:
-    """Say for every item whether more than half of it settles in the relaxation, on all of its arcs."""
-    for k in range(len(taken)):
-        first, last = fixings.item_start[k], fixings.item_start[k + 1]
-        if first == last:
-            continue
-        taken[k] = 1
-        for e in range(first, last):
-            a = fixings.item_arc[e]
-            if 2 * state.flow[a] <= fixings.capacity[a]:
-                taken[k] = 0

@@ -1,4 +1,4 @@
-"""The kernels of `netting.clearing_vector`: what each bank pays on each of its debts."""
+"""The kernels of `netting.loss_allocation.clearing_vector`: what each bank pays on each of its debts."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def compare(a: int, b: int, c: int, d: int) -> int:
         c *= b
         return (1 if a > c else 0) - (1 if a < c else 0)
     while True:
-        left = a // b
-        right = c // d
-        if left != right:
-            return 1 if left > right else -1
-        a -= left * b
-        c -= right * d
+        quotient = a // b
+        other_quotient = c // d
+        if quotient != other_quotient:
+            return 1 if quotient > other_quotient else -1
+        a -= quotient * b
+        c -= other_quotient * d
         if a == 0 or c == 0:
             return (1 if a > 0 else 0) - (1 if c > 0 else 0)
         a, b, c, d = d, c, b, a
 
 
 @kernel
-def before(one: int, other: int, amount: Any, paid: Any) -> bool:
+def before(debt: int, rival: int, amount: Any, paid: Any) -> bool:
     """Return whether debt `one` gets the next unit before `other`: the greater amount/(paid + 1), then the first."""
-    sign = compare(amount[one], paid[one] + 1, amount[other], paid[other] + 1)
-    return sign > 0 or (sign == 0 and one < other)
+    sign = compare(amount[debt], paid[debt] + 1, amount[rival], paid[rival] + 1)
+    return sign > 0 or (sign == 0 and debt < rival)
 
 
 @kernel
@@ -84,26 +84,28 @@ def share(total: int, whole: int, first: int, end: int, amount: Any, paid: Any, 
     for attempt in range(_ATTEMPTS):
         if attempt == _ATTEMPTS - 1:
             more = 0
-        left = total
+        units_left = total
         for debt in range(first, end):
             paid[debt] = proportion(total + more, amount[debt], whole, base)
-            left -= paid[debt]
-        if 0 <= left <= _FEW:
+            units_left -= paid[debt]
+        if 0 <= units_left <= _FEW:
             break
-        more = min(size, max(0, more + left))
-    if left == 0:
+        more = min(size, max(0, more + units_left))
+    if units_left == 0:
         return
     for at in range(size):
         heap[at] = first + at
     for at in range(size // 2 - 1, -1, -1):
         sink(heap, size, at, amount, paid)
-    for _ in range(left):
+    for _ in range(units_left):
         paid[heap[0]] += 1
         sink(heap, size, 0, amount, paid)
 
 
 @kernel
-def clear(start: Any, creditor: Any, amount: Any, cash: Any, paid: Any, fell: Any, room: int, work_max: int) -> Any:
+def clear(
+    start: Any, creditor: Any, amount: Any, cash: Any, paid: Any, failing_round: Any, room: int, work_max: int
+) -> Any:
     """Fill `paid` with the greatest clearing payments and `fell` with the round each bank falls in; return the work.
 
     The debts of bank i are start[i]..start[i + 1], `paid` is `amount` to begin with and `fell` zero. All banks of
@@ -140,8 +142,8 @@ def clear(start: Any, creditor: Any, amount: Any, cash: Any, paid: Any, fell: An
                 pays[bank] = cash[bank] + received[bank]
                 falling[falling_count] = bank
                 falling_count += 1
-                if fell[bank] == 0:
-                    fell[bank] = turn
+                if failing_round[bank] == 0:
+                    failing_round[bank] = turn
         active_count = 0
         for at in range(falling_count):
             bank = falling[at]
@@ -157,10 +159,10 @@ def clear(start: Any, creditor: Any, amount: Any, cash: Any, paid: Any, fell: An
                 base *= 2
             share(pays[bank], owed[bank], first, end, amount, paid, heap, base)
             for debt in range(first, end):
-                other = creditor[debt]
-                received[other] += paid[debt]
-                if marked[other] == 0:
-                    marked[other] = 1
-                    active[active_count] = other
+                payee = creditor[debt]
+                received[payee] += paid[debt]
+                if marked[payee] == 0:
+                    marked[payee] = 1
+                    active[active_count] = payee
                     active_count += 1
     return work

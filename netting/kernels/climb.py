@@ -1,9 +1,9 @@
 """Improve a selection by what the flow says: change one large item, or two, and let all smaller ones make up for it.
 
-How `netting.branch` uses this module: the items of `order[:count]`, the largest first, are held in or out, and the
-rest may settle in part, as in the relaxation. What all can reach then is known by a flow, and so is what it would be
-worth to change an item: with the potentials as they are, never more than `_gain`. Where that is something, the change
-is made and the flow repaired; it stays if the value rises, and the repair ends as soon as it can't.
+How `netting.liquidity.branch` uses this module: the items of `order[:count]`, the largest first, are held in or out,
+and the rest may settle in part, as in the relaxation. What all can reach then is known by a flow, and so is what it
+would be worth to change an item: with the potentials as they are, never more than `_gain`. Where that is something, the
+change is made and the flow repaired; it stays if the value rises, and the repair ends as soon as it can't.
 
 An item that gains nothing alone is changed together with another of about the same amount, which makes up for it on
 one of its rows.
@@ -19,12 +19,12 @@ from netting.kernels.compile import beside, toolchain
 if TYPE_CHECKING:
     from netting.kernels.branch import Fixings, Work
     from netting.kernels.flow import Graph, Scratch, State
-    from netting.kernels.search import Rows
+    from netting.kernels.selection import Rows
 
 kernel, ints = toolchain(__name__)
 _flow = beside(__name__, "netting.kernels.flow")
 _copy, _resume, _resume_above = _flow.copy, _flow.resume, _flow.resume_above
-_below = beside(__name__, "netting.kernels.search").below
+_below = beside(__name__, "netting.kernels.selection").below
 
 Vector = MutableSequence[int]
 
@@ -36,20 +36,27 @@ WIDTH = 2
 
 @kernel
 def hold(
-    graph: Graph, state: State, scratch: Scratch, fixings: Fixings, work: Work, order: Vector, count: int, taken: Vector
+    graph: Graph,
+    state: State,
+    scratch: Scratch,
+    fixings: Fixings,
+    work: Work,
+    order: Vector,
+    count: int,
+    selected: Vector,
 ) -> tuple[int, int]:
-    """Hold the items of `order[:count]` in or out, as `taken` says. Returns (status, work)."""
-    changed = 0
+    """Hold the items of `order[:count]` in or out, as `selected` says. Returns (status, work)."""
+    count_changed = 0
     for q in range(count):
         k = order[q]
         for e in range(fixings.item_start[k], fixings.item_start[k + 1]):
             a = fixings.item_arc[e]
-            state.lower[a] = fixings.capacity[a] * taken[k]
+            state.lower[a] = fixings.capacity[a] * selected[k]
             state.upper[a] = state.lower[a]
-            work.changed[changed] = a
-            changed += 1
-    done: tuple[int, int] = _resume(graph, state, scratch, work.changed, changed)
-    return done
+            work.changed_arcs[count_changed] = a
+            count_changed += 1
+    outcome: tuple[int, int] = _resume(graph, state, scratch, work.changed_arcs, count_changed)
+    return outcome
 
 
 @kernel
@@ -81,13 +88,13 @@ def _gain(graph: Graph, state: State, fixings: Fixings, k: int) -> int:
 
 @kernel
 def _change(fixings: Fixings, state: State, work: Work, k: int, count: int) -> int:
-    """Change the bounds of item k to the other side. Returns how many arcs are in `work.changed`."""
+    """Change the bounds of item k to the other side. Returns how many arcs are in `work.changed_arcs`."""
     side = 0 if _inside(fixings, state, k) else 1
     for e in range(fixings.item_start[k], fixings.item_start[k + 1]):
         a = fixings.item_arc[e]
         state.lower[a] = fixings.capacity[a] * side
         state.upper[a] = state.lower[a]
-        work.changed[count] = a
+        work.changed_arcs[count] = a
         count += 1
     return count
 
@@ -109,7 +116,7 @@ def _try(
     count = _change(fixings, other, work, k, 0)
     if y >= 0:
         count = _change(fixings, other, work, y, count)
-    status, spent = _resume_above(graph, other, scratch, work.changed, count, state.total[0])
+    status, spent = _resume_above(graph, other, scratch, work.changed_arcs, count, state.total[0])
     better: bool = status == 0 and other.total[0] > state.total[0] and low(other, top)
     return better, spent + len(state.flow)
 
@@ -117,10 +124,10 @@ def _try(
 @kernel
 def low(state: State, top: int) -> bool:
     """Tell whether no potential is above `top`: what is multiplied by one then stays in the range of an int64."""
-    found = True
+    is_low = True
     for i in range(len(state.potential)):
-        found = found and state.potential[i] <= top
-    return found
+        is_low = is_low and state.potential[i] <= top
+    return is_low
 
 
 @kernel

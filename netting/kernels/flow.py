@@ -12,8 +12,8 @@ How another kernel uses this module (`flow = beside(__name__, "netting.kernels.f
   per arc, two with one per node, the last with a single one. Before `solve`, `lower` and `upper` hold the bounds and
   `slack` the liquidity (0 or more); afterwards `flow` and `potential` are optimal, `slack` is what each node has left,
   `total[0]` the value.
-- `solve(graph, state, scratch)` starts from nothing. `resume(graph, state, scratch, changed, count)` starts from
-  the state as it was left, after the caller changed the bounds of the arcs `changed[:count]` (the same one twice is
+- `solve(graph, state, scratch)` starts from nothing. `resume(graph, state, scratch, arcs, count)` starts from
+  the state as it was left, after the caller changed the bounds of the arcs `arcs[:count]` (the same one twice is
   fine) or added to `slack[i]` what was added to the liquidity of node i. Fixing arc k: `lower[k] = upper[k] = …`.
 - `resume_above` is for a state that is only wanted if its value is greater than a floor: it gives up as soon as it
   can't be, with the status BEATEN.
@@ -42,8 +42,8 @@ from netting.kernels.compile import beside, numbers, toolchain
 kernel, ints = toolchain(__name__)
 _numbers = numbers(__name__)
 _drain = beside(__name__, "netting.kernels.flow_drain").drain
-_heap = beside(__name__, "netting.kernels.heap")
-_rise, _sink = _heap.rise, _heap.sink
+_paths = beside(__name__, "netting.kernels.flow_search")
+_search, _send = _paths.search, _paths.send
 
 OPTIMAL = 0
 INFEASIBLE = 1
@@ -67,7 +67,7 @@ Vector = MutableSequence[int]
 class Graph(NamedTuple):
     """Nodes and arcs; node i has the arc ends from `start[i]` to `start[i + 1]`, sending over those below `middle[i]`.
 
-    Arc end e belongs to the arc `arc[e]` and leads to the node `other[e]`; `cost[e]` is the arc's weight, negative
+    Arc end e belongs to the arc `arc[e]` and leads to the node `neighbour[e]`; `cost[e]` is the arc's weight, negative
     where the node receives.
     """
 
@@ -76,7 +76,7 @@ class Graph(NamedTuple):
     weight: Vector
     start: Vector
     middle: Vector
-    other: Vector
+    neighbour: Vector
     arc: Vector
     cost: Vector
 
@@ -120,16 +120,16 @@ def index(nodes: int, tail: Vector, head: Vector, weight: Vector) -> Graph:
         start[i + 1] = start[i] + middle[i] + fill[i]
         middle[i] += start[i]
         fill[i] = start[i]
-    other, arc, cost = _numbers(2 * arcs), _numbers(2 * arcs), ints(2 * arcs)
+    neighbour, arc, cost = _numbers(2 * arcs), _numbers(2 * arcs), ints(2 * arcs)
     for k in range(arcs):
         e = fill[tail[k]]
         fill[tail[k]] += 1
-        other[e], arc[e], cost[e] = head[k], k, weight[k]
+        neighbour[e], arc[e], cost[e] = head[k], k, weight[k]
     for k in range(arcs):
         e = fill[head[k]]
         fill[head[k]] += 1
-        other[e], arc[e], cost[e] = tail[k], k, -weight[k]
-    return Graph(tails, heads, weight, start, middle, other, arc, cost)
+        neighbour[e], arc[e], cost[e] = tail[k], k, -weight[k]
+    return Graph(tails, heads, weight, start, middle, neighbour, arc, cost)
 
 
 @kernel
@@ -154,7 +154,7 @@ def copy(source: State, target: State) -> None:
 @kernel
 def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
     """Find an optimal flow and potentials for the bounds and liquidity in `state`. Returns (status, work)."""
-    start, middle, other, arc, cost = graph.start, graph.middle, graph.other, graph.arc, graph.cost
+    start, middle, neighbour, arc, cost = graph.start, graph.middle, graph.neighbour, graph.arc, graph.cost
     lower, upper, flow = state.lower, state.upper, state.flow
     slack, potential, total = state.slack, state.potential, state.total
     total[0] = 0
@@ -165,41 +165,39 @@ def solve(graph: Graph, state: State, scratch: Scratch) -> tuple[int, int]:
             amount = upper[k] if cost[e] > 0 else lower[k]
             flow[k] = amount
             slack[i] -= amount
-            slack[other[e]] += amount
+            slack[neighbour[e]] += amount
             total[0] += amount * cost[e]
-    done: tuple[int, int] = _repair(graph, state, scratch, 0, _ANY)
-    return done
+    outcome: tuple[int, int] = _repair(graph, state, scratch, 0, _ANY)
+    return outcome
 
 
 @kernel
-def resume(graph: Graph, state: State, scratch: Scratch, changed: Vector, count: int) -> tuple[int, int]:
-    """Make `state` optimal again after the bounds of the arcs `changed[:count]` changed. Returns (status, work)."""
-    _follow(graph, state, changed, count)
-    done: tuple[int, int] = _repair(graph, state, scratch, _FEW, _ANY)
-    return done
+def resume(graph: Graph, state: State, scratch: Scratch, arcs: Vector, count: int) -> tuple[int, int]:
+    """Make `state` optimal again after the bounds of the arcs `arcs[:count]` changed. Returns (status, work)."""
+    _follow(graph, state, arcs, count)
+    outcome: tuple[int, int] = _repair(graph, state, scratch, _FEW, _ANY)
+    return outcome
 
 
 @kernel
-def resume_above(
-    graph: Graph, state: State, scratch: Scratch, changed: Vector, count: int, floor: int
-) -> tuple[int, int]:
+def resume_above(graph: Graph, state: State, scratch: Scratch, arcs: Vector, count: int, floor: int) -> tuple[int, int]:
     """Do as `resume`, but stop with the status BEATEN as soon as the value can't exceed `floor`."""
-    _follow(graph, state, changed, count)
+    _follow(graph, state, arcs, count)
     most = bound(state)
     if most <= floor:
         return BEATEN, count
-    done: tuple[int, int] = _repair(graph, state, scratch, _FEW, most - floor)
-    return done
+    outcome: tuple[int, int] = _repair(graph, state, scratch, _FEW, most - floor)
+    return outcome
 
 
 @kernel
-def _follow(graph: Graph, state: State, changed: Vector, count: int) -> None:
+def _follow(graph: Graph, state: State, arcs: Vector, count: int) -> None:
     """Bring the flow of the changed arcs to where their bounds and the potentials want it."""
     tail, head, weight = graph.tail, graph.head, graph.weight
     lower, upper, flow = state.lower, state.upper, state.flow
     slack, potential, total = state.slack, state.potential, state.total
     for c in range(count):
-        k = changed[c]
+        k = arcs[c]
         gain = weight[k] - potential[tail[k]] + potential[head[k]]
         amount = flow[k]
         if gain > 0 or amount > upper[k]:
@@ -259,26 +257,26 @@ def _settle(graph: Graph, state: State, scratch: Scratch, sign: int, few: int, l
     while count > 0:
         if loss == 0:
             return -1, work
-        reach, seen, looked = _search(graph, state, scratch, count, sign)
+        reach, reached, looked = _search(graph, state, scratch, count, sign)
         work += looked
-        left = 0
+        remaining = 0
         if reach < 0:
-            left = count
+            remaining = count
         else:
             loss = _less(state, scratch, count, reach, loss)
-            for q in range(seen):
+            for q in range(reached):
                 potential[order[q]] += sign * (reach - distance[order[q]])
             for s in range(count):
                 i = sources[s]
                 work += _send(graph, state, scratch, i, sign)
                 if (slack[i] < 0) if sign > 0 else (slack[i] > 0 and potential[i] > 0):
-                    sources[left] = i
-                    left += 1
-        for q in range(seen):
+                    sources[remaining] = i
+                    remaining += 1
+        for q in range(reached):
             level[order[q]] = 0
         if reach < 0:
             return count, work
-        count = left
+        count = remaining
         again = again + 1 if reach == 0 else 0
         if sign > 0 and count > 0 and again > _PATIENCE:
             count, raised, looked = _drain(graph, state, scratch, count)
@@ -297,152 +295,3 @@ def _less(state: State, scratch: Scratch, count: int, raised: int, loss: int) ->
     for s in range(count):
         lack -= state.slack[scratch.sources[s]]
     return loss - raised * lack if raised <= (loss - 1) // lack else 0
-
-
-@kernel
-def _search(graph: Graph, state: State, scratch: Scratch, count: int, sign: int) -> tuple[int, int, int]:
-    """Find the distances from the sources up to the nearest node that can help. Returns (reach, seen, work).
-
-    Dijkstra's algorithm over the arcs that can still change, with reduced costs; nodes at the distance `far` wait in
-    `order`, further ones in a heap, where their `level` is negative. `order[:seen]` are the nodes found no further than
-    `reach` (-1: nothing helps), each with its `distance`, and its `level`: one more than the arcs on the way to it.
-    """
-    start, middle, other, arc, cost = graph.start, graph.middle, graph.other, graph.arc, graph.cost
-    lower, upper, flow, slack, potential = state.lower, state.upper, state.flow, state.slack, state.potential
-    order, level, distance, current, heap, place, sources = (
-        scratch.order,
-        scratch.level,
-        scratch.distance,
-        scratch.current,
-        scratch.heap,
-        scratch.place,
-        scratch.sources,
-    )
-    reach, deepest, far = -1, len(potential) + 1, 0
-    at, seen, heaped, work = 0, 0, 0, 0
-    for s in range(count):
-        y = sources[s]
-        order[s], level[y], distance[y], current[y] = y, 1, 0, start[y]
-        if sign < 0 and (reach < 0 or potential[y] < reach):
-            reach = potential[y]
-    seen = count
-    while True:
-        while at < seen:
-            y = order[at]
-            at += 1
-            if level[y] >= deepest:
-                continue
-            first, half, end = start[y], middle[y], start[y + 1]
-            work += end - first
-            for e in range(first, end):
-                x = other[e]
-                if level[x] > 0:
-                    continue
-                step = sign * (cost[e] - potential[y] + potential[x])
-                if step < 0 or (level[x] < 0 and far + step >= distance[x]):
-                    continue
-                k = arc[e]
-                if (flow[k] == lower[k]) if (e < half) == (sign > 0) else (flow[k] == upper[k]):
-                    continue
-                distance[x] = far + step
-                if level[x] < 0:
-                    _rise(heap, place, distance, place[x])
-                elif step > 0:
-                    place[x] = heaped
-                    heap[heaped] = x
-                    heaped += 1
-                    _rise(heap, place, distance, place[x])
-                level[x] = -1 - level[y]
-                if step == 0:
-                    order[seen], level[x], current[x] = x, -level[x], start[x]
-                    seen += 1
-                    if sign < 0:
-                        reach = min(reach, far + potential[x])
-                    if (slack[x] > 0) if sign > 0 else (potential[x] == 0):
-                        reach, deepest = far, min(deepest, level[x])
-        if heaped == 0 or (reach >= 0 and distance[heap[0]] >= reach):
-            break
-        far = distance[heap[0]]
-        while heaped > 0 and distance[heap[0]] <= far:
-            x = heap[0]
-            heaped -= 1
-            _sink(heap, place, distance, heaped)
-            if level[x] < 0:
-                order[seen], level[x], current[x] = x, -level[x], start[x]
-                seen += 1
-                if sign < 0:
-                    reach = min(reach, far + potential[x])
-                if (slack[x] > 0) if sign > 0 else (potential[x] == 0):
-                    reach, deepest = far, min(deepest, level[x])
-    for h in range(heaped):
-        level[heap[h]] = max(level[heap[h]], 0)
-    # What is as far as the nearest help and no help itself leads nowhere.
-    for q in range(seen):
-        x = order[q]
-        if level[x] >= deepest and not ((slack[x] > 0) if sign > 0 else (potential[x] == 0)):
-            level[x] = 0
-    return reach, seen, work
-
-
-@kernel
-def _send(graph: Graph, state: State, scratch: Scratch, source: int, sign: int) -> int:
-    """Settle `source` as far as paths of ever higher level over arcs of no reduced cost allow. Returns the work.
-
-    A depth-first search that never looks at the same arc end twice between two calls of `_search`.
-    """
-    start, middle, other, arc, cost = graph.start, graph.middle, graph.other, graph.arc, graph.cost
-    lower, upper, flow, slack, potential = state.lower, state.upper, state.flow, state.slack, state.potential
-    level, current, path, via = scratch.level, scratch.current, scratch.path, scratch.via
-    depth, work = 0, 0
-    path[0] = source
-    while (slack[source] < 0) if sign > 0 else (slack[source] > 0 and potential[source] > 0):
-        y = path[depth]
-        if depth > 0 and ((slack[y] > 0) if sign > 0 else (potential[y] == 0)):
-            depth = _shift(graph, state, scratch, depth, sign)
-            continue
-        e, half, end = current[y], middle[y], start[y + 1]
-        work -= e
-        while e < end:
-            x = other[e]
-            if level[x] > level[y] and cost[e] - potential[y] + potential[x] == 0:
-                k = arc[e]
-                if (flow[k] > lower[k]) if (e < half) == (sign > 0) else (flow[k] < upper[k]):
-                    break
-            e += 1
-        work += e
-        current[y] = e
-        if e < end:
-            depth += 1
-            path[depth], via[depth] = x, e
-        elif depth > 0:
-            depth -= 1
-            current[path[depth]] += 1
-        else:
-            break
-    return work
-
-
-@kernel
-def _shift(graph: Graph, state: State, scratch: Scratch, depth: int, sign: int) -> int:
-    """Move as much as can be moved along the path. Returns the depth of its first arc that is used up, less one."""
-    weight, middle, arc = graph.weight, graph.middle, graph.arc
-    lower, upper, flow, slack, total = state.lower, state.upper, state.flow, state.slack, state.total
-    path, via = scratch.path, scratch.via
-    source, last = path[0], path[depth]
-    amount = min(-slack[source], slack[last]) if sign > 0 else slack[source]
-    for d in range(1, depth + 1):
-        e, k = via[d], arc[via[d]]
-        out = e < middle[path[d - 1]]
-        amount = min(amount, flow[k] - lower[k] if out == (sign > 0) else upper[k] - flow[k])
-    keep = depth if sign < 0 or slack[last] > amount else depth - 1
-    for d in range(depth, 0, -1):
-        e, k = via[d], arc[via[d]]
-        out = e < middle[path[d - 1]]
-        more = -amount if out == (sign > 0) else amount
-        flow[k] += more
-        total[0] += more * weight[k]
-        if (flow[k] == lower[k]) if out == (sign > 0) else (flow[k] == upper[k]):
-            keep = d - 1
-    slack[source] += sign * amount
-    slack[last] -= sign * amount
-    return keep

@@ -1,261 +1,32 @@
 """Improve a selection by small steps: put an item in, mend what it breaks, fill what it leaves.
 
-How `netting.branch` uses this module: `rows` and `search` hold vectors that the caller makes (`netting.network`).
-`search.taken[k]` is 1 for an item that settles and `search.room[r]` is what a row has left; both always agree. After
-`round_off` and after `improve` no row is below zero, and no aggregate below its floor.
-
-To mend a row that is below zero, an item that uses it is taken out, or one that refills it is put in; that may break
-another row, which is mended in turn: an ejection chain (Glover, 1996), searched to a small depth and width. Everything
-is counted in looks at an entry of a vector, and the only choice by lot, which item to try next, comes from a
-linear congruential generator with a given seed; so the same input takes the same steps everywhere.
+How `netting.liquidity.branch` uses this module: after `round_off` and after `improve` no row is below zero, and no
+aggregate below its floor. What breaks is mended by `netting.kernels.chains`. Everything is counted in looks at an entry
+of a vector, and the only choice by lot, which item to try next, comes from a linear congruential generator with a given
+seed; so the same input takes the same steps everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from netting.kernels.compile import toolchain
+from netting.kernels.compile import beside, toolchain
 
-kernel, ints = toolchain(__name__)
+if TYPE_CHECKING:
+    from netting.kernels.selection import Rows, Search
 
-Vector = MutableSequence[int]
+kernel, _ = toolchain(__name__)
+_selection = beside(__name__, "netting.kernels.selection")
+_below, _fits, _flip, _floors_hold = _selection.below, _selection.fits, _selection.flip, _selection.floors_hold
+_chains = beside(__name__, "netting.kernels.chains")
+_mend = _chains.mend
+_LOSS, _LENGTH, _WORK, _LIMIT, _PENDING = _chains.LOSS, _chains.LENGTH, _chains.WORK, _chains.LIMIT, _chains.PENDING
 
-DEPTH = 7
-"""The most items in a chain."""
-WIDTH = 3
-"""How many items of a kind are tried for a row at the start of a chain; fewer further on."""
-PENDING = 8
-"""The most rows that may be below zero at once in a chain."""
-LOOKS = 12
-"""How far from the best fitting amount an item may stand."""
 CHAIN_WORK = 400
-"""The work after which the best chain so far is taken."""
+"""The work after which the best chain so far will do."""
 FILL_LOOKS = 300
 """How many items are looked at to fill one row."""
 SWEEPS = 200
-
-_LOSS, _LENGTH, _WORK, _LIMIT = 0, 1, 2, 3
-_FRAME = 8
-_COUNT, _CHAIN_LOSS, _PHASE, _SEEN, _AT, _LAST, _MIDDLE, _ROW = 0, 1, 2, 3, 4, 5, 6, 7
-
-
-class Rows(NamedTuple):
-    """Items and rows. Item k changes `item_row[e]` by `item_change[e]` for e from `item_start[k]`.
-
-    Row r is used by `use_item[e]` for e from `use_start[r]`, the greatest use first, and refilled by `fill_item`
-    likewise. `group_of[r]` is the aggregate that the row is a position of, or -1; group g has the positions e from
-    `group_start[g]`, each a row, what its room is above the balance, and its worth when long and when short.
-    """
-
-    value: Vector
-    item_start: Vector
-    item_row: Vector
-    item_change: Vector
-    use_start: Vector
-    use_item: Vector
-    use_amount: Vector
-    fill_start: Vector
-    fill_item: Vector
-    fill_amount: Vector
-    group_of: Vector
-    group_start: Vector
-    group_row: Vector
-    group_above: Vector
-    group_long: Vector
-    group_short: Vector
-    group_floor: Vector
-
-
-class Search(NamedTuple):
-    """A selection, and room to work in. `best` is the best selection that `improve` found."""
-
-    taken: Vector
-    room: Vector
-    best: Vector
-    stamp: Vector
-    waiting: Vector
-    listed: Vector
-    queue: Vector
-    queued: Vector
-    done: Vector
-    log: Vector
-    best_log: Vector
-    pending: Vector
-    frame: Vector
-    chain: Vector
-
-
-@kernel
-def flip(rows: Rows, search: Search, k: int) -> int:
-    """Put item k in, or take it out. Returns what the value gains."""
-    sign = 1 - 2 * search.taken[k]
-    search.taken[k] += sign
-    for e in range(rows.item_start[k], rows.item_start[k + 1]):
-        search.room[rows.item_row[e]] += sign * rows.item_change[e]
-    return sign * rows.value[k]
-
-
-@kernel
-def worth_kept(rows: Rows, search: Search, k: int) -> bool:
-    """Tell whether the aggregates that item k touches are at or above their floors."""
-    if len(rows.group_floor) == 0:
-        return True
-    for e in range(rows.item_start[k], rows.item_start[k + 1]):
-        g = rows.group_of[rows.item_row[e]]
-        if g < 0:
-            continue
-        worth = 0
-        for q in range(rows.group_start[g], rows.group_start[g + 1]):
-            position = search.room[rows.group_row[q]] - rows.group_above[q]
-            worth += position * (rows.group_long[q] if position > 0 else rows.group_short[q])
-        if worth < rows.group_floor[g]:
-            return False
-    return True
-
-
-@kernel
-def fits(rows: Rows, search: Search, k: int) -> bool:
-    """Tell whether item k, which isn't taken, can be put in as it is."""
-    for e in range(rows.item_start[k], rows.item_start[k + 1]):
-        if search.room[rows.item_row[e]] < 0 or search.room[rows.item_row[e]] + rows.item_change[e] < 0:
-            return False
-    if len(rows.group_floor) == 0:
-        return True
-    flip(rows, search, k)
-    kept: bool = worth_kept(rows, search, k)
-    flip(rows, search, k)
-    return kept
-
-
-@kernel
-def below(amounts: Vector, low: int, high: int, amount: int) -> int:
-    """Return the first place from `low` on whose amount is at most `amount`, in a part that falls."""
-    while low < high:
-        middle = (low + high) // 2
-        if amounts[middle] > amount:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def _chain_kept(rows: Rows, search: Search, depth: int) -> bool:
-    if len(rows.group_floor) == 0:
-        return True
-    kept = True
-    for c in range(depth):
-        kept = kept and worth_kept(rows, search, search.log[c])
-    return kept
-
-
-@kernel
-def _open(rows: Rows, search: Search, depth: int, count: int, loss: int) -> bool:
-    """Begin to look for the item at `depth` of a chain; tell whether there is a row to mend and leave to look.
-
-    Without a row left the chain is whole, and kept if it loses the least.
-    """
-    room, chain, pending, frame = search.room, search.chain, search.pending, search.frame
-    base = depth * PENDING
-    while count > 0 and room[pending[base + count - 1]] >= 0:
-        count -= 1
-    if count == 0:
-        if loss < chain[_LOSS] and _chain_kept(rows, search, depth):
-            chain[_LOSS], chain[_LENGTH] = loss, depth
-            for c in range(depth):
-                search.best_log[c] = search.log[c]
-        return False
-    if depth >= DEPTH or chain[_WORK] >= chain[_LIMIT]:
-        return False
-    r = pending[base + count - 1]
-    need = -room[r]
-    f = depth * _FRAME
-    frame[f + _COUNT], frame[f + _CHAIN_LOSS], frame[f + _PHASE], frame[f + _SEEN] = count, loss, 0, 0
-    fill = below(rows.fill_amount, rows.fill_start[r], rows.fill_start[r + 1], need - 1) - 1
-    frame[f + _AT], frame[f + _LAST] = fill, max(rows.fill_start[r], fill - LOOKS + 1)
-    frame[f + _MIDDLE] = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], need - 1)
-    frame[f + _ROW] = r
-    return True
-
-
-@kernel
-def _next(rows: Rows, search: Search, depth: int) -> int:
-    """Return the next item to try at `depth` of a chain, or -1.
-
-    First the smallest items that refill the row enough, to be put in; then the smallest that use enough, to be taken
-    out; then the greatest that doesn't use enough, and more after it.
-    """
-    frame, chain = search.frame, search.chain
-    f = depth * _FRAME
-    r, middle = frame[f + _ROW], frame[f + _MIDDLE]
-    width = WIDTH if depth < 2 else (2 if depth < 4 else 1)
-    while frame[f + _PHASE] < 3:
-        at, phase = frame[f + _AT], frame[f + _PHASE]
-        if phase < 2 and at >= frame[f + _LAST] and frame[f + _SEEN] < width:
-            k = rows.fill_item[at] if phase == 0 else rows.use_item[at]
-            frame[f + _AT] = at - 1
-        elif phase == 2 and at < frame[f + _LAST] and frame[f + _SEEN] < 1:
-            k = rows.use_item[at]
-            frame[f + _AT] = at + 1
-        else:
-            frame[f + _PHASE], frame[f + _SEEN] = phase + 1, 0
-            if phase == 0:
-                frame[f + _AT], frame[f + _LAST] = middle - 1, max(rows.use_start[r], middle - LOOKS)
-            else:
-                frame[f + _AT], frame[f + _LAST] = middle, min(rows.use_start[r + 1], middle + LOOKS)
-            continue
-        chain[_WORK] += 1
-        if search.stamp[k] == 0 and search.taken[k] == (0 if phase == 0 else 1):
-            frame[f + _SEEN] += 1
-            return k
-    return -1
-
-
-@kernel
-def _mend(rows: Rows, search: Search, start: int, count: int) -> None:
-    """Look for the chain of least loss that mends the pending rows; `search.chain` keeps the best.
-
-    Items before `start` are in the chain already. In the end everything is as it was.
-    """
-    room, pending, frame, stamp = search.room, search.pending, search.frame, search.stamp
-    depth = start
-    if not _open(rows, search, depth, count, 0):
-        return
-    while depth >= start:
-        f = depth * _FRAME
-        k = _next(rows, search, depth)
-        if k < 0:
-            depth -= 1
-            if depth >= start:
-                k = search.log[depth]
-                flip(rows, search, k)
-                stamp[k] = 0
-            continue
-        stamp[k] = 1
-        search.log[depth] = k
-        loss = frame[f + _CHAIN_LOSS] - flip(rows, search, k)
-        count = frame[f + _COUNT]
-        base, after = depth * PENDING, (depth + 1) * PENDING
-        for c in range(count):
-            pending[after + c] = pending[base + c]
-        held = True
-        for e in range(rows.item_start[k], rows.item_start[k + 1]):
-            r = rows.item_row[e]
-            if room[r] < 0:
-                known = False
-                for c in range(count):
-                    known = known or pending[after + c] == r
-                if not known and count < PENDING:
-                    pending[after + count] = r
-                    count += 1
-                elif not known:
-                    held = False
-        if held and _open(rows, search, depth + 1, count, loss):
-            depth += 1
-        else:
-            flip(rows, search, k)
-            stamp[k] = 0
 
 
 @kernel
@@ -269,8 +40,8 @@ def _enqueue(search: Search, size: int, head: int, r: int) -> int:
 
 
 @kernel
-def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, int]:
-    """Put in whatever fits into the rows of the ring, the greatest first. Returns (gain, items done, work)."""
+def _fill(rows: Rows, search: Search, size: int, filled: int) -> tuple[int, int, int]:
+    """Put in whatever _fits into the rows of the ring, the greatest first. Returns (gain, items put in, work)."""
     gain, head, work = 0, 0, 0
     while size > 0:
         r = search.queue[head]
@@ -279,34 +50,39 @@ def _fill(rows: Rows, search: Search, size: int, done: int) -> tuple[int, int, i
         search.queued[r] = 0
         if search.room[r] <= 0:
             continue
-        e = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], search.room[r])
+        e = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], search.room[r])
         last = min(rows.use_start[r + 1], e + FILL_LOOKS)
         while e < last and search.room[r] > 0:
             k = rows.use_item[e]
             work += 1
-            if search.taken[k] == 0 and search.stamp[k] == 0 and done < len(search.done) and fits(rows, search, k):
-                gain += flip(rows, search, k)
-                search.done[done] = k
-                done += 1
+            if (
+                search.selected[k] == 0
+                and search.stamp[k] == 0
+                and filled < len(search.changes)
+                and _fits(rows, search, k)
+            ):
+                gain += _flip(rows, search, k)
+                search.changes[filled] = k
+                filled += 1
                 for q in range(rows.item_start[k], rows.item_start[k + 1]):
                     if rows.item_change[q] > 0:
                         size = _enqueue(search, size, head, rows.item_row[q])
             e += 1
-    return gain, done, work
+    return gain, filled, work
 
 
 @kernel
 def _drop(rows: Rows, search: Search, r: int) -> None:
     """Take out an item of row r: the smallest that uses enough, or else the greatest."""
-    middle = below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], -search.room[r] - 1)
+    middle = _below(rows.use_amount, rows.use_start[r], rows.use_start[r + 1], -search.room[r] - 1)
     e = middle - 1
-    while e >= rows.use_start[r] and search.taken[rows.use_item[e]] == 0:
+    while e >= rows.use_start[r] and search.selected[rows.use_item[e]] == 0:
         e -= 1
     if e < rows.use_start[r]:
         e = middle
-        while search.taken[rows.use_item[e]] == 0:
+        while search.selected[rows.use_item[e]] == 0:
             e += 1
-    flip(rows, search, rows.use_item[e])
+    _flip(rows, search, rows.use_item[e])
 
 
 @kernel
@@ -332,61 +108,33 @@ def round_off(rows: Rows, search: Search) -> int:
                 if chain[_LENGTH] < 0:
                     _drop(rows, search, r)
                 for c in range(chain[_LENGTH]):
-                    flip(rows, search, search.best_log[c])
+                    _flip(rows, search, search.best_log[c])
                 if chain[_LENGTH] >= 0:
                     break
         if broken == 0:
             break
     _keep_worth(rows, search)
-    return chain[_WORK]
+    work: int = chain[_WORK]
+    return work
 
 
 @kernel
 def _keep_worth(rows: Rows, search: Search) -> None:
-    """Take out the last items that use a position of an aggregate below its floor, and what that breaks."""
+    """Take out the last items that use a position of an aggregate _below its floor, and what that breaks."""
     if len(rows.group_floor) == 0:
         return
     again = True
     while again:
         again = False
         for k in range(len(rows.value) - 1, -1, -1):
-            if search.taken[k] == 0:
+            if search.selected[k] == 0:
                 continue
-            bad = not worth_kept(rows, search, k)
+            bad = not _floors_hold(rows, search, k)
             for e in range(rows.item_start[k], rows.item_start[k + 1]):
                 bad = bad or (search.room[rows.item_row[e]] < 0 and rows.item_change[e] < 0)
             if bad:
-                flip(rows, search, k)
+                _flip(rows, search, k)
                 again = True
-
-
-@kernel
-def fill_rooms(rows: Rows, search: Search, room: Vector) -> bool:
-    """Make the rooms agree with what is taken, given those before. Tells whether no row is below zero."""
-    kept = True
-    for r in range(len(room)):
-        search.room[r] = room[r]
-    for k in range(len(rows.value)):
-        if search.taken[k] == 1:
-            for e in range(rows.item_start[k], rows.item_start[k + 1]):
-                search.room[rows.item_row[e]] += rows.item_change[e]
-    for r in range(len(room)):
-        kept = kept and search.room[r] >= 0
-    return kept
-
-
-@kernel
-def in_order(rows: Rows, search: Search) -> int:
-    """Put in what fits, item by item in the queue's order, as long as anything does. Returns the work."""
-    work, again = 0, True
-    while again:
-        again = False
-        for k in range(len(rows.value)):
-            if search.taken[k] == 0 and fits(rows, search, k):
-                flip(rows, search, k)
-                again = True
-        work += len(rows.value)
-    return work
 
 
 @kernel
@@ -395,7 +143,7 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
 
     The best selection is in `search.best`; it can't be made better by putting in any one item.
     """
-    taken, chain, waiting, listed = search.taken, search.chain, search.waiting, search.listed
+    selected, chain, waiting, listed = search.selected, search.chain, search.waiting, search.listed
     items = len(rows.value)
     size = 0
     for r in range(len(search.room)):
@@ -403,10 +151,10 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
     _, _, work = _fill(rows, search, size, 0)
     total, count = 0, 0
     for k in range(items):
-        total += taken[k] * rows.value[k]
-        search.best[k] = taken[k]
-        listed[k] = 1 - taken[k]
-        if taken[k] == 0:
+        total += selected[k] * rows.value[k]
+        search.best[k] = selected[k]
+        listed[k] = 1 - selected[k]
+        if selected[k] == 0:
             waiting[count] = k
             count += 1
     best = total
@@ -416,24 +164,24 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
         seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
         at = (seed >> 8) % count
         k = waiting[at]
-        if taken[k] == 1:
+        if selected[k] == 1:
             count -= 1
             waiting[at] = waiting[count]
             listed[k] = 0
             continue
-        gain, done = _exchange(rows, search, k)
-        if done == 0:
+        gain, changed_count = _exchange(rows, search, k)
+        if changed_count == 0:
             continue
         total += gain
-        for c in range(done):
-            e = search.done[c]
-            if taken[e] == 0 and listed[e] == 0:
+        for c in range(changed_count):
+            e = search.changes[c]
+            if selected[e] == 0 and listed[e] == 0:
                 waiting[count], listed[e] = e, 1
                 count += 1
         if total > best:
             best = total
             for e in range(items):
-                search.best[e] = taken[e]
+                search.best[e] = selected[e]
             chain[_WORK] += items // 8
     return best, chain[_WORK]
 
@@ -442,14 +190,14 @@ def improve(rows: Rows, search: Search, limit: int, seed: int) -> tuple[int, int
 def _exchange(rows: Rows, search: Search, k: int) -> tuple[int, int]:
     """Put item k in with the chain of least loss, fill what that leaves; undo it if the value falls.
 
-    Returns (gain, number of items in `search.done`), (0, 0) when undone.
+    Returns (gain, number of items in `search.changes`), (0, 0) when undone.
     """
-    chain, done = search.chain, search.done
+    chain, changes = search.chain, search.changes
     count = 0
-    gain = flip(rows, search, k)
+    gain = _flip(rows, search, k)
     for e in range(rows.item_start[k], rows.item_start[k + 1]):
-        if search.room[rows.item_row[e]] < 0 and count < PENDING:
-            search.pending[PENDING + count] = rows.item_row[e]
+        if search.room[rows.item_row[e]] < 0 and count < _PENDING:
+            search.pending[_PENDING + count] = rows.item_row[e]
             count += 1
     # Item k is the first of the chain.
     search.log[0] = k
@@ -458,22 +206,22 @@ def _exchange(rows: Rows, search: Search, k: int) -> tuple[int, int]:
     _mend(rows, search, 1, count)
     search.stamp[k] = 0
     if chain[_LENGTH] < 0:
-        flip(rows, search, k)
+        _flip(rows, search, k)
         return 0, 0
     length = chain[_LENGTH]
-    done[0] = k
+    changes[0] = k
     for c in range(1, length):
-        gain += flip(rows, search, search.best_log[c])
-        done[c] = search.best_log[c]
+        gain += _flip(rows, search, search.best_log[c])
+        changes[c] = search.best_log[c]
     size = 0
     for c in range(length):
-        for e in range(rows.item_start[done[c]], rows.item_start[done[c] + 1]):
+        for e in range(rows.item_start[changes[c]], rows.item_start[changes[c] + 1]):
             if search.room[rows.item_row[e]] > 0:
                 size = _enqueue(search, size, 0, rows.item_row[e])
     more, filled, work = _fill(rows, search, size, length)
     chain[_WORK] += work
     if gain + more < 0:
         for c in range(filled - 1, -1, -1):
-            flip(rows, search, done[c])
+            _flip(rows, search, changes[c])
         return 0, 0
     return gain + more, filled

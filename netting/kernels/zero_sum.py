@@ -36,8 +36,8 @@ def longest_chain(count: int, zero: Any) -> Any:
     subset = size - 1
     for at in range(length):
         # Go down, smallest bit first, until a subset that ends a link of the chain.
-        found = False
-        while not found:
+        is_link = False
+        while not is_link:
             below = -1
             bit = 1
             while bit <= subset and below < 0:
@@ -45,7 +45,7 @@ def longest_chain(count: int, zero: Any) -> Any:
                     below = subset ^ bit
                 bit *= 2
             if below < 0:
-                found = True
+                is_link = True
             else:
                 subset = below
         chain[at] = subset

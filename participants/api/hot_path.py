@@ -7,28 +7,35 @@ handler of the framework costs about as much as everything else a payment needs 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Meta
 
 from gateway.federation.http import correlation
 from gateway.federation.http.edge import header
 from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.identity.tokens import TokenRefused
+from gateway.federation.messages.base import Request
+from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.telemetry import REQUESTS
-from participants.api.routes import answer_of, refusal_of
-from participants.api.views import OrderBatch, OrderResults
-from participants.ledger.events import PaymentOrder
+from participants.api.messages import OrderResults
+from participants.ledger.events import EventData
 from participants.node import BankNode
+from participants.payments.orders import ReadableOrder
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-_REQUIRED_MEMBERS = 8
-# Those of a name and of its value, which is a text in every member of an order.
-_QUOTES = 4
 
-_decode_order = msgspec.json.Decoder(PaymentOrder).decode
-_decode_batch = msgspec.json.Decoder(OrderBatch).decode
+
+class _RawBatch(Request, frozen=True, kw_only=True):
+    """An OrderBatch whose orders are still to be read, one by one."""
+
+    payments: Annotated[tuple[msgspec.Raw, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+_decode_batch = msgspec.json.Decoder(_RawBatch).decode
+_EMPTY_BATCH = '{"payments":[]}'
 _encode = msgspec.json.Encoder().encode
 _created = REQUESTS.labels("POST", "/payments", "201")
 _batched = REQUESTS.labels("POST", "/payments/batch", "200")
@@ -57,38 +64,41 @@ class HotPath:
         body, again = await _read(receive)
         if body is None:
             return await self._app(scope, again, send)
-        try:
-            if path == "/payments":
-                order = _decode_order(body)
-                orders: tuple[PaymentOrder, ...] = (order,)
-                quotes = _quotes(order)
-            else:
-                orders = _decode_batch(body).payments
-                quotes = 2 + sum(map(_quotes, orders))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return await self._app(scope, again, send)
-        # A repeated member, however it is spaced or escaped, adds quotes to those of what was understood. A body with
-        # quotes inside a text has more of them too: the application looks at it more closely.
-        if body.count(b'"') != quotes:
+        orders = _orders(path, body)
+        if orders is None:
             return await self._app(scope, again, send)
         try:
             outcomes = await self._node.submit(orders)
+            if path == "/payments":
+                outcomes[0].or_refuse()
         except Refusal as refusal:
             return await _refuse(scope, send, refusal)
+        answers = tuple(outcome.answer() for outcome in outcomes)
         if path != "/payments":
             _batched.inc()
-            return await _answer(send, 200, _encode(OrderResults(results=tuple(map(answer_of, outcomes)))))
-        (outcome,) = outcomes
-        if outcome.status == "refused":
-            return await _refuse(scope, send, refusal_of(outcome))
+            return await _answer(send, 200, _encode(OrderResults(results=answers)))
         _created.inc()
-        hit = [(b"idempotency-hit", b"true")] if outcome.replayed else []
-        return await _answer(send, 201, _encode(answer_of(outcome)), hit)
+        hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else []
+        return await _answer(send, 201, _encode(answers[0]), hit)
 
 
-def _quotes(order: PaymentOrder) -> int:
-    """Return how many quotes an order has when each member stands in it once and no text holds another."""
-    return _QUOTES * (_REQUIRED_MEMBERS + (order.remittance != "") + (order.returns is not None))
+def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
+    """Return the orders of a body, or None if anything about it isn't as it should be.
+
+    Every member of an order is a text, and the canonical form of it the shortest there is. So a body that says
+    anything besides (a member twice, before all) is longer than that, white space between its tokens aside.
+    """
+    try:
+        if path == "/payments":
+            orders: list[ReadableOrder] = [EventData.parse("payment.reserved", body)]
+            around = 0
+        else:
+            orders = [EventData.parse("payment.reserved", raw) for raw in _decode_batch(body).payments]
+            around = len(_EMPTY_BATCH) + len(orders) - 1
+        compact = msgspec.json.format(body, indent=-1).decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return orders if len(compact) == around + sum(len(order.text) for order in orders) else None
 
 
 async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
@@ -103,13 +113,13 @@ async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
         body = body + message.get("body", b"") if body else message.get("body", b"")
         if len(body) > BODY_BYTES_MAX or not message.get("more_body", False):
             break
-    whole = messages[-1]["type"] == "http.request" and len(body) <= BODY_BYTES_MAX
-    kept = iter(messages)
+    complete = messages[-1]["type"] == "http.request" and len(body) <= BODY_BYTES_MAX
+    replay = iter(messages)
 
     async def again() -> Any:
-        return next(kept, None) or await receive()
+        return next(replay, None) or await receive()
 
-    return (body if whole else None), again
+    return (body if complete else None), again
 
 
 async def _answer(

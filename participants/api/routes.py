@@ -17,11 +17,11 @@ from compliance.crypto.dsse import Envelope
 from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
 from participants.api import views
-from participants.api.views import (
+from participants.api.messages import (
     AccountBatch,
     AccountPage,
     CycleView,
@@ -34,19 +34,18 @@ from participants.api.views import (
     PaymentView,
     PostingPage,
     ReturnRequest,
-    Why,
+    StatedReason,
 )
-from participants.audit.fsck import balances_at
+from participants.audit.replay import balances_at
 from participants.cycle import reads
-from participants.cycle.statements import attested_subject, cut_subject, settled_subject
 from participants.ledger import store
-from participants.ledger.accounts import AccountOutcome, OpenAccounts
-from participants.ledger.books import Kind
-from participants.ledger.events import PaymentOrder
+from participants.ledger.accounts import AccountOutcome, Kind
+from participants.ledger.events import PaymentOrder, settled_subject
+from participants.ledger.opening import OpenAccounts
 from participants.node import BankNode
-from participants.payments.decisions import OrderOutcome, OrderReason
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.holds import DecideHold
+from participants.payments.orders import OrderOutcome, readable
 
 STAFF = [requires("staff")]
 READERS = [requires("staff", "auditor")]
@@ -57,11 +56,11 @@ CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
-def refusal_of(outcome: OrderOutcome) -> Refusal:
-    """Return what a client is told about a single order that was refused."""
-    reason = outcome.reason or "refused"
-    status = 409 if reason == OrderReason.ID_REUSED else 422
-    return Refusal(reason, f"payment {outcome.id} was refused: {reason.replace('_', ' ')}", status=status)
+class RequestReason(RefusalReason):
+    """Why a bank's node refuses a request of its own people, in order of precedence."""
+
+    PAYMENT_UNKNOWN = "payment_unknown", 404
+    INSTANT_MALFORMED = "instant_malformed", 400
 
 
 # --- payments ------------------------------------------------------------------------------------------------
@@ -74,23 +73,17 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.submit([data])
-    if outcome.status == "refused":
-        raise refusal_of(outcome)
+    (outcome,) = await node.submit([readable(data)])
+    outcome.or_refuse()
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
-    return Response(answer_of(outcome), headers=headers)
+    return Response(outcome.answer(), headers=headers)
 
 
 @post("/payments/batch", guards=STAFF, status_code=HTTP_200_OK, tags=["payments"], operation_id="submitPayments")
 async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit(data.payments)
-    return OrderResults(results=tuple(answer_of(outcome) for outcome in outcomes))
-
-
-def answer_of(outcome: OrderOutcome) -> OrderOutcome:
-    """Return an outcome as it is answered: the same the first time and every time after."""
-    return OrderOutcome(outcome.id, outcome.status, outcome.reason) if outcome.replayed else outcome
+    outcomes = await node.submit([readable(order) for order in data.payments])
+    return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 
 @get("/payments", guards=READERS, tags=["payments"], operation_id="listPayments")
@@ -124,15 +117,14 @@ async def return_payment(payment_id: FromPath[UUID], data: JSONBody[ReturnReques
         remittance=data.remittance,
         returns=original.id,
     )
-    (outcome,) = await node.submit([order])
-    if outcome.status == "refused":
-        raise refusal_of(outcome)
-    return answer_of(outcome)
+    (outcome,) = await node.submit([readable(order)])
+    outcome.or_refuse()
+    return outcome.answer()
 
 
 @put("/payments/{payment_id:uuid}/dispute", guards=STAFF, tags=["payments"], operation_id="disputePayment")
 async def dispute_payment(
-    payment_id: FromPath[UUID], data: JSONBody[Why], node: Node, request: ConcordatRequest
+    payment_id: FromPath[UUID], data: JSONBody[StatedReason], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
     (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
@@ -161,10 +153,10 @@ async def withdraw_dispute(
 
 async def _payment(node: BankNode, payment_id: str) -> PaymentView:
     async with node.pool.acquire() as connection:
-        found = await store.read_payments(connection, [payment_id])
-    if payment_id not in found:
-        raise Refusal("payment_unknown", f"no payment {payment_id}", status=404)
-    return views.payment_view(found[payment_id])
+        payments = await store.read_payments(connection, [payment_id])
+    if payment_id not in payments:
+        raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}")
+    return views.payment_view(payments[payment_id])
 
 
 # --- screening holds -----------------------------------------------------------------------------------------
@@ -255,20 +247,21 @@ async def list_lanes(node: Node) -> list[LaneView]:
 async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     """Show this bank's part in a cycle."""
     async with node.pool.acquire() as connection:
-        cut = await reads.exists(connection, cut_subject(cycle))
-        attested = await reads.read_documents(connection, attested_subject(cycle))
+        cut, _ = await reads.cut(connection, cycle)
+        submissions = await reads.submissions(connection, cycle)
         currencies = sorted({s.currency for s in (await reads.signed_statements(connection, cycle)).values()})
-        settled = [c for c in currencies if await reads.exists(connection, settled_subject(f"{cycle}/{node.bic}/{c}"))]
-    return CycleView(cycle=cycle, cut=cut, submissions=len(attested), settled=tuple(settled))
+        posted = [c for c in currencies if await reads.exists(connection, settled_subject(f"{cycle}/{node.bic}/{c}"))]
+    return CycleView(cycle=cycle, cut=cut is not None, submissions=len(submissions), settled=tuple(posted))
 
 
 @get("/cycles/{cycle:str}/attestations", guards=READERS, tags=["cycles"], operation_id="listAttestations")
 async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
     """Show every document that this bank signed in a cycle: cut, statements, screening."""
     async with node.pool.acquire() as connection:
-        cut = await reads.read_documents(connection, cut_subject(cycle))
-        attested = await reads.read_documents(connection, attested_subject(cycle))
-    return [envelope for documents in (*cut, *attested) for envelope in documents.envelopes]
+        _, cut = await reads.cut(connection, cycle)
+        submissions = await reads.submissions(connection, cycle)
+    attested = [envelope for documents in submissions for envelope in documents.envelopes]
+    return attested if cut is None else [cut, *attested]
 
 
 @get("/cycles/{cycle:str}/instructions", guards=READERS, tags=["cycles"], operation_id="listInstructions")
@@ -312,7 +305,7 @@ def _instant(text: str) -> datetime:
         instant = datetime.fromisoformat(text)
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Refusal("instant_malformed", f"not an RFC 3339 instant: {text[:40]!r}", status=400) from None
+        raise Refusal(RequestReason.INSTANT_MALFORMED, f"not an RFC 3339 instant: {text[:40]!r}") from None
 
 
 ROUTE_HANDLERS = [

@@ -2,150 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
 
 import asyncpg
-from msgspec import Meta
 
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp
-from gateway.federation.messages.base import Message, Uuid
+from participants.api.messages import AccountView, LaneView, PaymentView, PostingView
 from participants.ledger import store
-from participants.ledger.books import Payment
-from participants.ledger.events import AccountOpening, PaymentOrder
-from participants.payments.decisions import OrderOutcome
-
-BATCH_ITEMS_MAX = 8_192
-PaymentStatus = Literal["reserved", "held", "posted", "accepted", "declined", "refused", "disputed", "returned"]
-
-
-class OrderBatch(Message, frozen=True, kw_only=True):
-    """Orders in one request; each is decided for itself, in this order."""
-
-    payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
-
-
-class OrderResults(Message, frozen=True, kw_only=True):
-    """The outcome of each order of a batch, in its order."""
-
-    results: tuple[OrderOutcome, ...]
-
-
-class AccountBatch(Message, frozen=True, kw_only=True):
-    """Customer accounts to open."""
-
-    accounts: Annotated[tuple[AccountOpening, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
-
-
-class Why(Message, frozen=True, kw_only=True):
-    """A person's reason."""
-
-    reason: Reason
-
-
-class HoldOpinion(Message, frozen=True, kw_only=True):
-    """One person's word on a held payment."""
-
-    decision: Literal["release", "reject"]
-    reason: Reason
-
-
-class ListImport(Message, frozen=True, kw_only=True):
-    """A sanctions list: its name, and the contents (base64) of its files by file name."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    files: Annotated[dict[str, bytes], Meta(min_length=1, max_length=8)]
-
-
-class ReturnRequest(Message, frozen=True, kw_only=True):
-    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
-
-    id: Uuid
-    remittance: Annotated[str, Meta(max_length=140)] = ""
-
-
-class PaymentView(Message, frozen=True, kw_only=True):
-    """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
-
-    id: Uuid
-    direction: Literal["out", "in"]
-    counterparty: Bic
-    status: PaymentStatus
-    version: Count
-    currency: CurrencyCode
-    amount_minor: str
-    debtor_account: str
-    debtor_name: str
-    creditor_account: str
-    creditor_name: str
-    remittance: str = ""
-    sequence: Count | None = None
-    reason: str | None = None
-    returns: Uuid | None = None
-
-
-class PaymentPage(Message, frozen=True, kw_only=True):
-    """Newest first. `next` is the cursor of the following page."""
-
-    items: tuple[PaymentView, ...]
-    next: str | None = None
-
-
-class AccountView(Message, frozen=True, kw_only=True):
-    """An account. `balance_minor` is debits minus credits: an asset is positive, what the bank owes negative."""
-
-    id: Count
-    kind: Literal["customer", "reserved", "due_to", "due_from", "nostro", "suspense"]
-    code: str
-    currency: CurrencyCode
-    name: str
-    balance_minor: NetAmount
-    version: Count
-
-
-class AccountPage(Message, frozen=True, kw_only=True):
-    """Ordered by id."""
-
-    items: tuple[AccountView, ...]
-    next: str | None = None
-
-
-class PostingView(Message, frozen=True, kw_only=True):
-    """One posting of an account, with the balance before and after it."""
-
-    version: Count
-    event_sequence: Count
-    event_type: str
-    recorded_at: Timestamp
-    amount_minor: NetAmount
-    previous_balance_minor: NetAmount
-    balance_minor: NetAmount
-
-
-class PostingPage(Message, frozen=True, kw_only=True):
-    """Newest first."""
-
-    items: tuple[PostingView, ...]
-    next: str | None = None
-
-
-class LaneView(Message, frozen=True, kw_only=True):
-    """A lane: payments accepted so far and how far they are settled."""
-
-    sender: Bic
-    receiver: Bic
-    currency: CurrencyCode
-    last_sequence: Count
-    settled_sequence: Count
-    unsettled_minor: str
-
-
-class CycleView(Message, frozen=True, kw_only=True):
-    """What this bank did in a cycle: whether its cut is fixed, how often it attested, what it posted."""
-
-    cycle: CycleId
-    cut: bool
-    submissions: Count
-    settled: tuple[CurrencyCode, ...]
+from participants.ledger.payment import Payment
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -169,9 +32,9 @@ def payment_view(payment: Payment) -> PaymentView:
     )
 
 
-def timestamp(value: Any) -> str:
+def timestamp(value: datetime) -> str:
     """Return a timestamptz as RFC 3339 in UTC."""
-    return str(value.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 PAGE_OF_PAYMENTS = """
@@ -188,7 +51,7 @@ WHERE a.id > $1 AND ($2::text IS NULL OR a.kind = $2) AND ($3::text IS NULL OR a
 ORDER BY a.id LIMIT $5
 """
 POSTINGS = """
-SELECT p.version, p.event_sequence, e.type, e.recorded_at, p.amount, p.previous_balance, p.balance
+SELECT p.version, p.event_sequence, e.type, e.recorded_at, e.effective_at, p.amount, p.previous_balance, p.balance
 FROM posting p JOIN event e ON e.sequence = p.event_sequence
 WHERE p.account_id = $1 AND ($2::bigint IS NULL OR p.version < $2)
 ORDER BY p.version DESC LIMIT $3
@@ -209,16 +72,16 @@ async def payments(
 ) -> tuple[list[PaymentView], int | None]:
     """Return a page of payments, newest first, and the cursor of the next one."""
     rows = await connection.fetch(PAGE_OF_PAYMENTS, before, limit)
-    known = await store.read_payments(connection, [row[1] for row in rows])
-    views = [payment_view(known[row[1]]) for row in rows]
-    return views, rows[-1][0] if len(rows) == limit else None
+    by_id = await store.read_payments(connection, [row[1] for row in rows])
+    items = [payment_view(by_id[row[1]]) for row in rows]
+    return items, rows[-1][0] if len(rows) == limit else None
 
 
 async def held_payments(connection: asyncpg.Connection, limit: int) -> list[PaymentView]:
     """Return the payments that wait for people's decision, oldest first."""
     ids = [row[0] for row in await connection.fetch(HELD, limit)]
-    known = await store.read_payments(connection, ids)
-    return [payment_view(known[id_]) for id_ in ids]
+    by_id = await store.read_payments(connection, ids)
+    return [payment_view(by_id[id_]) for id_ in ids]
 
 
 async def accounts(
@@ -241,9 +104,10 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
             event_sequence=row[1],
             event_type=row[2],
             recorded_at=timestamp(row[3]),
-            amount_minor=str(row[4]),
-            previous_balance_minor=str(row[5]),
-            balance_minor=str(row[6]),
+            effective_at=None if row[4] is None else timestamp(row[4]),
+            amount_minor=str(row[5]),
+            previous_balance_minor=str(row[6]),
+            balance_minor=str(row[7]),
         )
         for row in await connection.fetch(POSTINGS, account, before, limit)
     ]

@@ -6,31 +6,22 @@ lane's tree and one number per counterparty; a million events take about a minut
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import asyncpg
 from msgspec import Struct
 
-from compliance.crypto import canonical, merkle
 from compliance.crypto.merkle import Tree
-from compliance.statements import PositionStatement, SettlementInstruction
+from compliance.statements import PositionStatement
+from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.database import APP_ROLE
 from gateway.federation.storage.postgres import dsn
 from participants.audit import sql_checks
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
-from participants.audit.replay import balances_at, replay
 from participants.cycle import reads
-from participants.cycle.statements import instructed_subject
 from participants.ledger import events
-from participants.ledger.books import LaneKey, Payment, Status
-from participants.ledger.events import PaymentOrder
-
-if TYPE_CHECKING:
-    from gateway.federation.settings import NodeSettings
-
-__all__ = ["Check", "Report", "balances_at", "fsck", "replay", "run_fsck"]
+from participants.ledger.lanes import LaneKey
+from participants.ledger.payment import Payment, Status
 
 SORTED_ENTRIES = "SELECT payment_id::text, lane_id, sequence, amount, leaf FROM lane_entry ORDER BY payment_id, lane_id"
 SORTED_OPEN = "SELECT payment_id::text, direction, counterparty, state, event_sequence FROM payment_open ORDER BY 1"
@@ -68,11 +59,11 @@ class Check(Struct):
     def ok(self) -> bool:
         return self.difference is None
 
-    def expect(self, found: object, expected: object, what: str) -> None:
+    def expect(self, actual: object, expected: object, place: str) -> None:
         """Note a difference, if it is the first."""
         self.examined += 1
-        if found != expected:
-            self.fail(f"{what}: {found}, expected {expected}")
+        if actual != expected:
+            self.fail(f"{place}: {actual}, expected {expected}")
 
     def fail(self, difference: str) -> None:
         if self.difference is None:
@@ -92,8 +83,8 @@ class Report(Struct, frozen=True):
         return next(check for check in self.checks if check.name == name)
 
 
-async def fsck(url: str) -> Report:
-    """Check a ledger database and say what was found. Raises asyncpg.PostgresError if it holds no ledger."""
+async def fsck(url: str, bank: str) -> Report:
+    """Check the ledger of a bank (its BIC). Raises asyncpg.PostgresError if the database holds no ledger."""
     session = {
         "role": APP_ROLE,
         "application_name": "concordat fsck",
@@ -114,7 +105,7 @@ async def fsck(url: str) -> Report:
                 )
                 for check in sql_checks.CHECKS
             ]
-            return Report((*checks, *await _Walk(connection).run()))
+            return Report((*checks, *await _Walk(connection, bank).run()))
     finally:
         await connection.close()
 
@@ -129,15 +120,15 @@ class _Sorted:
 
     async def take(self, payment_id: str | None) -> list[tuple[object, ...]]:
         """Return a payment's rows without its id; rows passed over belong to no payment. None passes over all."""
-        taken: list[tuple[object, ...]] = []
+        rows: list[tuple[object, ...]] = []
         while True:
             if self._next is None:
                 self._next = await anext(self._rows, None)
             row = self._next
             if row is None or (payment_id is not None and row[0] > payment_id):
-                return taken
+                return rows
             if row[0] == payment_id:
-                taken.append(tuple(row)[1:])
+                rows.append(tuple(row)[1:])
             else:
                 self._check.fail(f"{tuple(row)[:4]} belongs to no payment")
             self._next = None
@@ -146,8 +137,9 @@ class _Sorted:
 class _Walk:
     """The checks that need the payments, the trees and the documents themselves."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, bank: str) -> None:
         self._connection = connection
+        self._bank = bank
         self.histories = Check("histories", "every event is readable and every subject's history is possible")
         self.postings = Check("postings_follow_events", "each event has the postings that its data imply, and no other")
         self.entries = Check("lane_entries", "each numbered payment has its lane entry and leaf, and no other exists")
@@ -158,7 +150,6 @@ class _Walk:
         self.reserved = Check("reserved_accounts", "reserved money is the sum of the outgoing payments not yet ended")
         self.due = Check("due_accounts", "what is due between banks is the sum of the lanes, less what was settled")
         self._lane_ids: dict[int, LaneKey] = {}
-        self._bank = ""
         self._expected: defaultdict[ChartKey, int] = defaultdict(int)
 
     async def run(self) -> list[Check]:
@@ -173,14 +164,11 @@ class _Walk:
         ]  # fmt: skip
 
     async def _read_lanes(self) -> None:
-        """Read the lanes and find out whose books these are: the one bank that is in all of them."""
         rows = await self._connection.fetch("SELECT id, sender, receiver, currency FROM lane")
         self._lane_ids = {row[0]: LaneKey(row[1], row[2], row[3]) for row in rows}
-        others = {row[0] for row in await self._connection.fetch("SELECT code FROM account WHERE kind <> 'customer'")}
-        banks = {bic for lane in self._lane_ids.values() for bic in (lane.sender, lane.receiver)} - others
-        if len(banks) > 1 or (rows and not banks):
-            self.trees.fail(f"the lanes are of {len(banks)} banks: {sorted(banks)}")
-        self._bank = min(banks, default="")
+        for lane in self._lane_ids.values():
+            if self._bank not in (lane.sender, lane.receiver):
+                self.trees.fail(f"lane {lane} isn't one of {self._bank}")
 
     # --- payments ----------------------------------------------------------------------------------------
 
@@ -198,21 +186,23 @@ class _Walk:
             payment = history.payment
             if payment is None:
                 continue
-            lane, what = self._lane_of(payment), f"payment {payment.id}"
-            amount = int(payment.terms.amount_minor)
-            found = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await entries.take(payment.id)]
+            lane, place = self._lane_of(payment), f"payment {payment.id}"
+            amount = payment.amount
+            stored = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await entries.take(payment.id)]
             numbered = payment.sequence is not None
-            self.entries.expect(found, [(lane, payment.sequence, amount, _leaf(payment))] if numbered else [], what)
+            self.entries.expect(
+                stored, [(lane, payment.sequence, amount, leaf_of(payment.terms))] if numbered else [], place
+            )
             state = {Status.RESERVED: "queued", Status.HELD: "held"}.get(payment.status)
-            row = (payment.direction, payment.counterparty, state, history.waiting_since)
-            self.open.expect(await waiting.take(payment.id), [row] if state else [], what)
-            found = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await disputed.take(payment.id)]
+            row = (payment.direction, payment.counterparty, state, payment.waiting_since)
+            self.open.expect(await waiting.take(payment.id), [row] if state else [], place)
+            stored = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await disputed.take(payment.id)]
             contested = payment.status is Status.DISPUTED
-            self.disputes.expect(found, [(lane, payment.sequence, amount)] if contested else [], what)
+            self.disputes.expect(stored, [(lane, payment.sequence, amount)] if contested else [], place)
             if payment.direction == "out" and state is not None:
                 self._expected["reserved", payment.counterparty, payment.terms.currency] -= amount
-        for rest in (entries, waiting, disputed):
-            await rest.take(None)
+        for rows in (entries, waiting, disputed):
+            await rows.take(None)
 
     def _lane_of(self, payment: Payment) -> LaneKey:
         ends = (self._bank, payment.counterparty)
@@ -268,17 +258,17 @@ class _Walk:
         """Follow each settlement from the instruction and the statements that this bank signed."""
         settled_lanes: set[tuple[str, str, str, str, int]] = set()
         for row in await self._connection.fetch(SETTLEMENTS):
-            settled = events.read(events.EventRow(*tuple(row)[:6]))
-            instruction = await self._instruction(settled.instruction)
-            signed = await reads.signed_statements(self._connection, settled.cycle)
-            if instruction is None or any(line.statement not in signed for line in instruction.lines):
-                self.settlements.fail(f"event {row[0]} settles {settled.instruction}, which nothing signed supports")
+            settlement: events.CycleSettled = events.read(events.EventRow(*tuple(row)[:6])).data
+            instruction = await reads.instruction(self._connection, settlement.instruction)
+            statements = await reads.signed_statements(self._connection, settlement.cycle)
+            if instruction is None or any(line.statement not in statements for line in instruction.lines):
+                self.settlements.fail(f"event {row[0]} settles {settlement.instruction}, which nothing signed supports")
                 continue
             legs = [Leg("nostro", "", instruction.currency, int(instruction.net_minor))]
             for line in instruction.lines:
                 legs.append(Leg("due_to", line.counterparty, instruction.currency, int(line.pays_minor)))
                 legs.append(Leg("due_from", line.counterparty, instruction.currency, -int(line.receives_minor)))
-                settled_lanes |= _settled_by(signed[line.statement], settled.cycle)
+                settled_lanes |= _settled_by(statements[line.statement], settlement.cycle)
             for leg in legs[1:]:
                 self._expected[leg.kind, leg.code, leg.currency] += leg.amount
             implied = sorted(str(leg) for leg in legs if leg.amount)
@@ -286,13 +276,6 @@ class _Walk:
         stored = {tuple(row) for row in await self._connection.fetch(SETTLED_LANES)}
         if different := stored ^ settled_lanes:
             self.settlements.fail(f"settled lanes differ from the statements: {min(different)}")
-
-    async def _instruction(self, instruction: str) -> SettlementInstruction | None:
-        rows = await self._connection.fetch(reads.EVENTS, instructed_subject(instruction))
-        if not rows:
-            return None
-        envelope = events.read(events.EventRow(*rows[0])).instruction
-        return canonical.decode(envelope.payload_bytes(), SettlementInstruction)
 
     async def _compare_chart(self) -> None:
         balances = {(row[0], row[1], row[2]): row[3] for row in await self._connection.fetch(CHART)}
@@ -309,38 +292,5 @@ def _settled_by(statement: PositionStatement, cycle: str) -> set[tuple[str, str,
     }
 
 
-def _leaf(payment: Payment) -> bytes:
-    terms = payment.terms
-    return merkle.leaf_hash(canonical.encode(terms.terms() if isinstance(terms, PaymentOrder) else terms))
-
-
 def _integer(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-# --- the command ---------------------------------------------------------------------------------------------
-
-
-def run_fsck(settings: NodeSettings) -> int:
-    """Check a node's ledger, print a table of the checks, and return the exit code: 0 if all is proved, else 1."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from gateway.federation.storage.postgres import database
-    from participants.cli import DATABASE
-
-    console = Console()
-    with database(settings, DATABASE) as url:
-        try:
-            report = asyncio.run(fsck(url))
-        except asyncpg.UndefinedTableError:
-            console.print(f"{settings.bic}: no ledger here yet")
-            return 1
-    table = Table(title=f"Ledger of {settings.bic}", title_justify="left")
-    for heading in ("check", "", "examined", "what it proves, or the first difference"):
-        table.add_column(heading, justify="right" if heading == "examined" else "left")
-    for check in report.checks:
-        verdict = "[green]ok[/]" if check.ok else "[red bold]FAILED[/]"
-        table.add_row(check.name, verdict, f"{check.examined:,}", check.difference or check.proves)
-    console.print(table)
-    return 0 if report.ok else 1

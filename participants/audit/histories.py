@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from participants.ledger import events
-from participants.ledger.books import Payment
-from participants.payments.decisions import advance, first
+from participants.ledger.payment import ImpossibleEventError, Payment, apply
 
 PREFETCH_ROWS = 2_000
 
 # Each posting as `str(Leg)` writes it.
 LEGS_OF_EVENTS = """
 SELECT p.event_sequence, array_agg(
-    concat_ws(' ', a.kind, CASE WHEN a.kind NOT IN ('nostro', 'suspense') THEN a.code END, a.currency, p.amount)
+    concat_ws(' ', a.kind, CASE WHEN a.kind <> 'nostro' THEN a.code END, a.currency, p.amount)
     ORDER BY p.amount DESC
 ) AS legs
 FROM posting p LEFT JOIN account a ON a.id = p.account_id GROUP BY p.event_sequence
@@ -29,19 +27,15 @@ FROM event e LEFT JOIN ({LEGS_OF_EVENTS}) p ON p.event_sequence = e.sequence
 ORDER BY e.subject, e.version
 """  # noqa: S608 - a constant
 # Their entries follow from documents of other subjects; `fsck` looks at them by themselves.
-SETTLED = "cycle.settled"
+CYCLE_SETTLED = "cycle.settled"
 
 
 class History(Struct):
-    """A subject's events in brief: the payment they tell of, if any, and what is wrong with them.
-
-    `waiting_since` is the event that last put the payment into a queue or before people.
-    """
+    """A subject's events in brief: the payment they tell of, if any, and what is wrong with them."""
 
     subject: str
     events: int = 0
     payment: Payment | None = None
-    waiting_since: int = 0
     impossible: str | None = None
     misposted: str | None = None
 
@@ -76,64 +70,51 @@ async def histories(connection: asyncpg.Connection) -> AsyncIterator[History]:
 def _take(history: History, row: events.EventRow, legs: list[str]) -> None:
     """Add an event to a history."""
     place = f"event {row.sequence} ({row.type}, version {row.version} of {row.subject})"
-    try:
-        data = events.read(row)
-    except (events.EventUnreadableError, msgspec.MsgspecError) as error:
-        history.impossible = f"{place}: {error}"
-        return
     if row.version != history.events:
         history.impossible = f"{place} follows version {history.events - 1}"
         return
-    before = history.payment
-    if row.type.startswith("payment."):
-        after = first(row, data) if row.version == 1 else None
-        if before is not None:
-            after = advance(before, row.type, data, row.sequence)
-        if after is None or after.terms.id != row.subject:
-            history.impossible = f"{place} on {before.status if before else 'nothing'}"
-            return
-        history.payment = after
-    elif before is not None:
-        history.impossible = f"{place} on a payment"
+    try:
+        event = events.read(row)
+        if row.type.startswith("payment."):
+            history.payment = apply(history.payment, event)
+        elif history.payment is not None:
+            raise ImpossibleEventError(f"{row.type} on a payment")
+    except (events.EventUnreadableError, ImpossibleEventError) as error:
+        history.impossible = f"{place}: {error}"
         return
-    if row.version == 1 or row.type == "payment.released":
-        history.waiting_since = row.sequence
-    if row.type != SETTLED:
-        implied = sorted(_legs(row.type, data, history.payment), key=lambda leg: -leg.amount)
+    if row.type != CYCLE_SETTLED:
+        implied = sorted(_legs(event, history.payment), key=lambda leg: -leg.amount)
         if history.misposted is None and [str(leg) for leg in implied] != legs:
             history.misposted = f"{place} has {legs or 'no postings'}, its data say {[str(leg) for leg in implied]}"
 
 
-def _legs(kind: str, data: Any, payment: Payment | None) -> list[Leg]:
+def _legs(event: events.Event, payment: Payment | None) -> list[Leg]:
     """Return the postings that an event gives rise to."""
     if payment is not None:
-        return _payment_legs(kind, payment)
-    if isinstance(data, events.AccountsOpened):
-        opened = [(a.code, a.currency, int(a.opening_balance_minor)) for a in data.accounts]
+        return _payment_legs(event.type, payment)
+    if isinstance(event.data, events.AccountsOpened):
+        accounts = [(a.code, a.currency, int(a.opening_balance_minor)) for a in event.data.accounts]
         return [
             leg
-            for code, currency, amount in opened
+            for code, currency, amount in accounts
             if amount
             for leg in (Leg("nostro", "", currency, amount), Leg("customer", code, currency, -amount))
         ]
-    if isinstance(data, events.NostroFunded):
-        amount = int(data.amount_minor)
-        return [Leg("nostro", "", data.currency, amount), Leg("suspense", "", data.currency, -amount)]
     return []
 
 
 def _payment_legs(kind: str, payment: Payment) -> list[Leg]:
-    terms, other = payment.terms, payment.counterparty
-    amount, currency = int(terms.amount_minor), terms.currency
+    terms, counterparty = payment.terms, payment.counterparty
+    amount, currency = payment.amount, terms.currency
     debtor = ("customer", terms.debtor_account, currency)
     creditor = ("customer", terms.creditor_account, currency)
-    reserved, due_to = ("reserved", other, currency), ("due_to", other, currency)
+    reserved, due_to = ("reserved", counterparty, currency), ("due_to", counterparty, currency)
     pairs = {
         "payment.reserved": (debtor, reserved),
         "payment.held_out": (debtor, reserved),
         "payment.posted": (reserved, due_to),
-        "payment.accepted": (("due_from", other, currency), creditor),
-        "payment.credited": (("due_from", other, currency), creditor),
+        "payment.accepted": (("due_from", counterparty, currency), creditor),
+        "payment.credited": (("due_from", counterparty, currency), creditor),
     }
     if payment.direction == "out":
         pairs["payment.refused"] = (reserved, debtor)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from participants.ledger.books import AccountKey
+from participants.ledger.accounts import AccountKey
 
 # Clocks may step back a little; an instant's state is everything up to the last event recorded by then.
 LAST_EVENT_AT = "SELECT sequence FROM event WHERE recorded_at <= $1 ORDER BY sequence DESC LIMIT 1"

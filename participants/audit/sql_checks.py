@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from participants.ledger.books import BOUNDS
+from participants.ledger.accounts import BOUNDS
 
 EVENT_NUMBERS = """
 SELECT difference FROM (

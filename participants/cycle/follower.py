@@ -19,6 +19,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.statements import (
+    Document,
     PositionStatement,
     Receipt,
     SettlementFinality,
@@ -30,21 +31,10 @@ from gateway.federation.messages.attestation import BreakNotice, Breaks, SenderC
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from participants.cycle import reads
-from participants.cycle.statements import (
-    FixCut,
-    InstructionReason,
-    PostSettlement,
-    RecordInstruction,
-    RecordSigned,
-    attested_subject,
-    check_instruction,
-    cut_subject,
-    instructed_subject,
-    settled_subject,
-    statements,
-)
-from participants.ledger.books import LaneKey
-from participants.ledger.events import CycleDocuments
+from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
+from participants.cycle.statements import InstructionReason, check_instruction, statements
+from participants.ledger.events import CycleDocuments, instructed_subject, settled_subject
+from participants.ledger.lanes import LaneKey
 from participants.ledger.writer import Ledger
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
@@ -57,16 +47,16 @@ LANE_POLL_SECONDS = 0.1
 log = structlog.get_logger(__name__)
 
 # Answers of the coordinator that asking again doesn't change: the cycle went on without us, or has what we sent.
-SETTLED_ANSWERS = range(400, 500)
+FINAL_ANSWERS = range(400, 500)
 
 
-def report(error: Exception, what: str, **more: Any) -> None:
+def report(error: Exception, event: str, **more: Any) -> None:
     """Log what went wrong: a line for what a network brings with it, the frames for what nobody foresaw."""
     expected = isinstance(error, (RemoteError, TrustError, EvidenceError, asyncpg.PostgresError, OSError))
     if expected:
-        log.warning(what, error=str(error)[:200], **more)
+        log.warning(event, error=str(error)[:200], **more)
     else:
-        log.error(what, exc_info=error, **more)
+        log.error(event, exc_info=error, **more)
 
 
 class Follower:
@@ -166,16 +156,20 @@ class Follower:
     # --- cut and attest --------------------------------------------------------------------------------
 
     async def _cut(self, cycle: str) -> None:
-        """Fix the cut in the ledger and hand it in; the same one, however often."""
-        documents = await reads.read_documents(self._pool, cut_subject(cycle))
-        if documents:
-            envelope = documents[0].envelopes[0]
-        else:
+        """Fix the cut in the ledger, sign it, and hand it in; the same one, however often and whatever happens."""
+        cut, envelope = await reads.cut(self._pool, cycle)
+        if cut is None:
             currencies = (await self._cycle(cycle)).currencies
-            known = await reads.lanes(self._pool)
-            receiving = [key for key in known if key.receiver == self._bank]
-            envelope = await self._ledger.submit(FixCut(cycle, currencies, receiving, self._signer))
+            receiving = [key for key in await reads.lanes(self._pool) if key.receiver == self._bank]
+            cut = await self._ledger.submit(FixCut(cycle, currencies, receiving))
+        if envelope is None:
+            (envelope,) = await self._sign(cut)
+            await self._ledger.submit(RecordSignedCut(cycle, envelope))
         await self._submit("PUT", f"/cycles/{cycle}/cuts", envelope)
+
+    async def _sign(self, *documents: Document) -> list[Envelope]:
+        """Sign documents beside the event loop: a slow key keeps nobody else waiting."""
+        return await asyncio.to_thread(lambda: [dsse.sign(document, self._signer) for document in documents])
 
     async def _attest_patiently(self, cycle: str) -> None:
         delay = RETRY_SECONDS_MIN
@@ -193,18 +187,17 @@ class Follower:
 
     async def _attest(self, cycle: str) -> None:
         """Sign what the books say at the cuts, keep it, hand it in."""
-        documents = await reads.read_documents(self._pool, attested_subject(cycle))
-        if not documents:
-            found = await self._statements(cycle, revision=1)
-            if found is None:
+        submissions = await reads.submissions(self._pool, cycle)
+        if not submissions:
+            positions = await self._statements(cycle, revision=1)
+            if positions is None:
                 return
-            envelopes = [dsse.sign(statement, self._signer) for statement in found]
-            envelopes.append(dsse.sign(await self._screener.statement(cycle, found), self._signer))
-            await self._ledger.submit(RecordSigned(cycle, 1, envelopes))
-            documents = await reads.read_documents(self._pool, attested_subject(cycle))
-        await self._submit_statements(cycle, documents[0].envelopes, complete=True)
+            screening = await self._screener.statement(cycle, positions)
+            await self._ledger.submit(RecordStatements(cycle, 1, await self._sign(*positions, screening)))
+            submissions = await reads.submissions(self._pool, cycle)
+        await self._submit_statements(cycle, submissions[0].envelopes, complete=True)
 
-    async def _submit_statements(self, cycle: str, envelopes: tuple[Envelope, ...], *, complete: bool) -> None:
+    async def _submit_statements(self, cycle: str, envelopes: Sequence[Envelope], *, complete: bool) -> None:
         positions = tuple(e for e in envelopes if "position" in e.payloadType)
         screening = next((e for e in envelopes if "screening" in e.payloadType), None)
         submission = StatementSubmission(statements=positions, screening=screening, complete=complete)
@@ -212,11 +205,10 @@ class Follower:
 
     async def _statements(self, cycle: str, *, revision: int) -> list[PositionStatement] | None:
         """Return the statements at this cycle's cuts, or None if this bank has no cut in it."""
-        own = await reads.read_documents(self._pool, cut_subject(cycle))
-        if not own:
+        cut, _ = await reads.cut(self._pool, cycle)
+        if cut is None:
             return None
-        cut = msgspec.json.decode(own[0].envelopes[0].payload_bytes())
-        cuts = {LaneKey(lane["sender"], self._bank, lane["currency"]): lane["last_sequence"] for lane in cut["lanes"]}
+        cuts = {LaneKey(lane.sender, self._bank, lane.currency): lane.last_sequence for lane in cut.lanes}
         sending = await self._client.get(f"{self._url}/cycles/{cycle}/cuts", SenderCuts, audience=self._coordinator)
         # Whoever isn't in the cycle, or has no cut in it, is nobody to state a position with.
         cuts = {key: last for key, last in cuts.items() if key.sender in sending.delivered}
@@ -244,24 +236,24 @@ class Follower:
         mine = [b for b in breaks.breaks if self._bank in b.pair and not b.resolved]
         if not mine:
             return
-        documents = await reads.read_documents(self._pool, attested_subject(cycle))
-        if not documents:
+        submissions = await reads.submissions(self._pool, cycle)
+        if not submissions:
             return
-        signed = _latest(documents)
+        latest = _latest(submissions)
         try:
-            found = await self._statements(cycle, revision=1)
+            positions = await self._statements(cycle, revision=1)
         except reads.LaneUnknownError:
             return
-        present = {(*s.pair, s.currency): s for s in found or []}
+        present = {(*s.pair, s.currency): s for s in positions or []}
         renewed = [
             statement
             for notice in mine
-            if (statement := _next_revision(notice, self._bank, signed, present)) is not None
+            if (statement := _next_revision(notice, self._bank, latest, present)) is not None
         ]
         if not renewed:
             return
-        envelopes = tuple(dsse.sign(statement, self._signer) for statement in renewed)
-        await self._ledger.submit(RecordSigned(cycle, len(documents) + 1, envelopes))
+        envelopes = await self._sign(*renewed)
+        await self._ledger.submit(RecordStatements(cycle, len(submissions) + 1, envelopes))
         await self._submit_statements(cycle, envelopes, complete=False)
 
     # --- instructions and finality -------------------------------------------------------------------------
@@ -273,19 +265,20 @@ class Follower:
                 await self._ledger.submit(RecordInstruction(instruction, envelope))
             digest = canonical.digest(envelope.payload_bytes())
             receipt = Receipt(instruction=instruction.id, participant=self._bank, sha256=digest)
-            await self._submit("POST", "/instructions/acknowledgements", dsse.sign(receipt, self._signer))
+            (signed_receipt,) = await self._sign(receipt)
+            await self._submit("POST", "/instructions/acknowledgements", signed_receipt)
 
     async def _instructions(self, cycle: str) -> list[tuple[SettlementInstruction, Envelope]]:
         """Return the instructions that follow from what this bank signed; the others are alarms."""
         envelopes = await self._client.get(
             f"{self._url}/cycles/{cycle}/instructions", tuple[Envelope, ...], audience=self._coordinator
         )
-        signed = await reads.signed_statements(self._pool, cycle)
+        own = await reads.signed_statements(self._pool, cycle)
         keys = self._trust.signing_keys(self._coordinator, retired=True)
         believed = []
         for envelope in envelopes:
             instruction = dsse.verify(envelope, SettlementInstruction, keys)
-            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, signed=signed)
+            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
             if reason is not None:
                 self.disagreements[instruction.id] = reason
                 log.error("instruction doesn't follow from our statements", instruction=instruction.id, reason=reason)
@@ -298,7 +291,7 @@ class Follower:
         envelope = await self._client.get(f"{self._url}/cycles/{cycle}/finality", Envelope, audience=self._coordinator)
         keys = self._trust.signing_keys(self._coordinator, retired=True)
         finality = dsse.verify(envelope, SettlementFinality, keys)
-        signed = await reads.signed_statements(self._pool, cycle)
+        own = await reads.signed_statements(self._pool, cycle)
         for instruction, instruction_envelope in await self._instructions(cycle):
             if instruction.result != finality.result or finality.cycle != cycle:
                 self.disagreements[instruction.id] = InstructionReason.RESULT_DIFFERS
@@ -310,11 +303,11 @@ class Follower:
                 continue
             totals = {}
             for line in instruction.lines:
-                for flow in signed[line.statement].flows:
+                for flow in own[line.statement].flows:
                     if flow.last_sequence >= flow.first_sequence:
                         key = LaneKey(flow.sender, flow.receiver, instruction.currency)
                         totals[(key, flow.last_sequence)] = await reads.total_at(self._pool, key, flow.last_sequence)
-            await self._ledger.submit(PostSettlement(instruction, finality, signed, totals))
+            await self._ledger.submit(PostSettlement(instruction, finality, own, totals))
 
     async def _submit(self, method: str, path: str, document: object) -> None:
         """Hand something in. A refusal that asking again won't change is logged and left at that."""
@@ -323,16 +316,16 @@ class Follower:
                 method, self._url + path, audience=self._coordinator, json=document, idempotent=True, timeout_s=30
             )
         except RemoteProblem as problem:
-            if problem.status not in SETTLED_ANSWERS or problem.status in (401, 408, 429):
+            if problem.status not in FINAL_ANSWERS or problem.status in (401, 408, 429):
                 raise
             log.warning("refused by the coordinator", path=path, code=problem.code, detail=problem.detail)
 
 
-def _latest(documents: Sequence[CycleDocuments]) -> dict[tuple[str, str, str], PositionStatement]:
+def _latest(submissions: Sequence[CycleDocuments]) -> dict[tuple[str, str, str], PositionStatement]:
     """Return the newest revision of each statement that this bank signed."""
     latest: dict[tuple[str, str, str], PositionStatement] = {}
-    for document in documents:
-        for envelope in document.envelopes:
+    for documents in submissions:
+        for envelope in documents.envelopes:
             if "position" in envelope.payloadType:
                 statement = canonical.decode(envelope.payload_bytes(), PositionStatement)
                 latest[(*statement.pair, statement.currency)] = statement
@@ -342,7 +335,7 @@ def _latest(documents: Sequence[CycleDocuments]) -> dict[tuple[str, str, str], P
 def _next_revision(
     notice: BreakNotice,
     bank: str,
-    signed: dict[tuple[str, str, str], PositionStatement],
+    latest: dict[tuple[str, str, str], PositionStatement],
     present: dict[tuple[str, str, str], PositionStatement],
 ) -> PositionStatement | None:
     """Return the statement to sign for a break, or None where this bank has nothing new to say.
@@ -350,11 +343,10 @@ def _next_revision(
     A bank speaks again when the other one has signed a higher revision, or when its own books have changed.
     """
     key = (*notice.pair, notice.currency)
-    last, now = signed.get(key), present.get(key)
+    last, now = latest.get(key), present.get(key)
     if last is None or now is None:
         return None
     if notice.kind == "missing":
-        wanted = notice.revision if notice.missing_from == bank else 0
-        return msgspec.structs.replace(now, revision=wanted) if wanted > last.revision else None
-    changed = now.flows != last.flows
-    return msgspec.structs.replace(now, revision=last.revision + 1) if changed else None
+        revision = notice.revision if notice.missing_from == bank else 0
+        return msgspec.structs.replace(now, revision=revision) if revision > last.revision else None
+    return msgspec.structs.replace(now, revision=last.revision + 1) if now.flows != last.flows else None

@@ -10,10 +10,10 @@ from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.merkle import Tree
 from compliance.cycle.result import instruction_id
-from compliance.statements import EDITIONS_MAX, PositionStatement
-from participants.cycle.statements import LanePoint, attested_subject, instructed_subject
+from compliance.statements import EDITIONS_MAX, CycleCut, PositionStatement, SettlementInstruction
+from participants.cycle.statements import LanePoint
 from participants.ledger import events
-from participants.ledger.books import LaneKey
+from participants.ledger.lanes import LaneKey
 
 LANES = """
 SELECT l.sender, l.receiver, l.currency, l.id, coalesce(s.sequence, 0), coalesce(s.total, 0)
@@ -43,10 +43,25 @@ class LaneUnknownError(Exception):
     """A cut names payments of a lane that this bank doesn't know yet."""
 
 
-async def read_documents(connection: asyncpg.Connection, subject: str) -> list[events.CycleDocuments]:
-    """Return what this bank signed under a subject, in the order it did."""
-    rows = await connection.fetch(EVENTS, subject)
-    return [events.read(events.EventRow(*row)) for row in rows]
+async def events_of(connection: asyncpg.Connection, subject: str) -> list[events.Event]:
+    """Return the events of a subject, in their order."""
+    return [events.read(events.EventRow(*row)) for row in await connection.fetch(EVENTS, subject)]
+
+
+async def cut(connection: asyncpg.Connection, cycle: str) -> tuple[CycleCut | None, Envelope | None]:
+    """Return this bank's cut of a cycle once it is fixed, and what it signed for it once it did."""
+    document, envelope = None, None
+    for event in await events_of(connection, events.cut_subject(cycle)):
+        if event.type == "cycle.cut":
+            document, envelope = event.data.cut, event.data.envelope
+        else:
+            (envelope,) = event.data.envelopes
+    return document, envelope
+
+
+async def submissions(connection: asyncpg.Connection, cycle: str) -> list[events.CycleDocuments]:
+    """Return the statements that this bank signed in a cycle, each time it did."""
+    return [event.data for event in await events_of(connection, events.attested_subject(cycle))]
 
 
 async def lanes(connection: asyncpg.Connection) -> dict[LaneKey, tuple[int, int, int]]:
@@ -59,22 +74,22 @@ async def points(connection: asyncpg.Connection, cuts: Mapping[LaneKey, int]) ->
 
     Reads the nearest stored head at or below the cut and at most one batch of entries, however long the lane is.
     """
-    known = await lanes(connection)
-    found = {}
+    stored = await lanes(connection)
+    at_cuts = {}
     for key, sequence in cuts.items():
         if sequence == 0:
             continue
-        if key not in known:
+        if key not in stored:
             raise LaneUnknownError(f"lane {key} has {sequence} payments elsewhere and none here")
-        lane_id, settled_sequence, settled_total = known[key]
+        lane_id, settled_sequence, settled_total = stored[key]
         tree, total = await _at(connection, lane_id, sequence)
         if tree.size != sequence:
             raise LaneUnknownError(f"lane {key} is cut at {sequence}; known here through {tree.size}")
         disputed = await connection.fetchrow(DISPUTED, lane_id, settled_sequence, sequence)
-        found[key] = LanePoint(
+        at_cuts[key] = LanePoint(
             key, sequence, total, tree.root(), settled_sequence, settled_total, disputed[0], int(disputed[1])
         )
-    return found
+    return at_cuts
 
 
 async def total_at(connection: asyncpg.Connection, key: LaneKey, sequence: int) -> int:
@@ -97,13 +112,13 @@ async def _at(connection: asyncpg.Connection, lane_id: int, sequence: int) -> tu
 
 async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[str, PositionStatement]:
     """Return the statements that this bank signed in a cycle, by the SHA-256 of their canonical bytes."""
-    found = {}
-    for documents in await read_documents(connection, attested_subject(cycle)):
+    statements = {}
+    for documents in await submissions(connection, cycle):
         for envelope in documents.envelopes:
             payload = envelope.payload_bytes()
             if envelope.payloadType.startswith("application/vnd.concordat.position."):
-                found[canonical.digest(payload)] = canonical.decode(payload, PositionStatement)
-    return found
+                statements[canonical.digest(payload)] = canonical.decode(payload, PositionStatement)
+    return statements
 
 
 async def exists(connection: asyncpg.Connection, subject: str) -> bool:
@@ -123,12 +138,19 @@ async def move_cursor(connection: asyncpg.Connection, event: int) -> None:
 
 async def instructions(connection: asyncpg.Connection, cycle: str, bank: str) -> list[Envelope]:
     """Return the instructions of a cycle that this bank verified and kept."""
-    found = []
+    envelopes: list[Envelope] = []
     currencies = sorted({s.currency for s in (await signed_statements(connection, cycle)).values()})
     for currency in currencies:
         # After a default there is a later edition, of which alone the finality can be.
         names = [instruction_id(cycle, bank, currency, edition) for edition in range(1, EDITIONS_MAX + 1)]
-        for row in await connection.fetch(EVENTS_OF, [instructed_subject(name) for name in names]):
-            instructed: events.Instructed = events.read(events.EventRow(*row))
-            found.append(instructed.instruction)
-    return found
+        subjects = [events.instructed_subject(name) for name in names]
+        rows = await connection.fetch(EVENTS_OF, subjects)
+        envelopes += [events.read(events.EventRow(*row)).data.instruction for row in rows]
+    return envelopes
+
+
+async def instruction(connection: asyncpg.Connection, name: str) -> SettlementInstruction | None:
+    """Return an instruction that this bank verified and kept, or None."""
+    for event in await events_of(connection, events.instructed_subject(name)):
+        return canonical.decode(event.data.instruction.payload_bytes(), SettlementInstruction)
+    return None

@@ -15,7 +15,7 @@ from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
 
 if TYPE_CHECKING:
-    from participants.intake.command import Summary
+    from participants.intake.intake import Summary
 
 SHOWN_REFUSALS_MAX = 10
 
@@ -45,7 +45,7 @@ def import_file(
     # Imported here, so that the other commands don't wait for an HTTP client.
     from rich.console import Console
 
-    from participants.intake.command import Intake, IntakeError, staff_client
+    from participants.intake.intake import Intake, IntakeError, staff_client
 
     console = Console(stderr=True)
     url = url.rstrip("/")
@@ -56,18 +56,24 @@ def import_file(
         console.print(f"[red]{error}[/]", highlight=False)
         raise typer.Exit(2) from None
 
-    async def run(progress: Callable[[int], None], refused: Callable[[RefusedRow], None]) -> Summary:
+    async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
         async with staff_client(data_dir, url=url, subject=subject) as client:
             intake = Intake(
-                client, url=url, bank=bank, batch_items=batch, patience_s=patience_s, progress=progress, refused=refused
+                client,
+                url=url,
+                bank=bank,
+                batch_items=batch,
+                patience_s=patience_s,
+                on_progress=on_progress,
+                on_refusal=on_refusal,
             )
             return await intake.run(payments, options)
 
     try:
         with ExitStack() as stack:
-            progress = stack.enter_context(_progress_bar(payments))
-            refused = stack.enter_context(_refusal_report(report))
-            summary = asyncio.run(run(progress, refused))
+            on_progress = stack.enter_context(_progress_bar(payments))
+            on_refusal = stack.enter_context(_refusal_report(report))
+            summary = asyncio.run(run(on_progress, on_refusal))
     except IntakeError as error:
         console.print(f"[red]{error}[/]\nRun the same command again to go on.", highlight=False)
         raise typer.Exit(1) from None
@@ -102,13 +108,13 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
 
 def _show(summary: Summary, report: Path | None) -> None:
     typer.echo(
-        f"{summary.taken:,} payments taken ({summary.held:,} held by screening), {len(summary.refused):,} rows refused,"
-        f" {summary.of_other_banks:,} of other banks"
+        f"{summary.taken:,} payments taken ({summary.held:,} held by screening),"
+        f" {len(summary.refusals):,} rows refused, {summary.of_other_banks:,} of other banks"
     )
     if report is not None:
         typer.echo(f"refused rows: {report}")
         return
-    for row in summary.refused[:SHOWN_REFUSALS_MAX]:
+    for row in summary.refusals[:SHOWN_REFUSALS_MAX]:
         typer.echo(f"line {row.line}: {row.reason}: {row.detail}")
-    if len(summary.refused) > SHOWN_REFUSALS_MAX:
-        typer.echo(f"… and {len(summary.refused) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")
+    if len(summary.refusals) > SHOWN_REFUSALS_MAX:
+        typer.echo(f"… and {len(summary.refusals) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")

@@ -31,7 +31,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from participants.intake.rows import PaymentRow, ReadOptions, RefusedRow, RowReason, RowRefusedError, payment
+from participants.intake.rows import PaymentRow, ReadOptions, RefusedRow, RowReason, RowRefusedError, payment_row
 
 __all__ = [
     "FileReason",
@@ -83,7 +83,7 @@ class Format:
         return {column for member, column in self.columns.items() if member not in self.optional}
 
 
-_OWN = (
+_MEMBERS = (
     "id",
     "debtor_bank",
     "debtor_account",
@@ -95,7 +95,7 @@ _OWN = (
     "currency",
     "remittance",
 )
-CONCORDAT = Format("concordat", {name: name for name in _OWN}, frozenset({"id", "remittance"}))
+CONCORDAT = Format("concordat", {name: name for name in _MEMBERS}, frozenset({"id", "remittance"}))
 JSON_LINES = Format("jsonl", CONCORDAT.columns, CONCORDAT.optional)
 LABELLED = Format(
     "labelled",
@@ -159,7 +159,7 @@ def read_rows(file: PaymentFile, options: ReadOptions | None = None) -> Iterator
         try:
             if isinstance(fields, RowRefusedError):
                 raise fields
-            row = payment(line, fields, options, digest=file.digest)
+            row = payment_row(line, fields, options, digest=file.digest)
             earlier = first_lines.setdefault(row.id, line)
             if earlier != line:
                 raise RowRefusedError(RowReason.DUPLICATE_ID, f"payment {row.id} is already on line {earlier}")
@@ -179,8 +179,8 @@ def _content(path: Path) -> BinaryIO:
         return cast(BinaryIO, gzip.open(path, "rb"))
     if magic.startswith(b"\xfd7zXZ\x00"):
         return cast(BinaryIO, lzma.open(path, "rb"))
-    for known, name in ((b"PK\x03\x04", "ZIP"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"BZh", "bzip2")):
-        if magic.startswith(known):
+    for foreign, name in ((b"PK\x03\x04", "ZIP"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"BZh", "bzip2")):
+        if magic.startswith(foreign):
             raise FileRefused(FileReason.CONTAINER_UNKNOWN, f"{path}: {name}; give it plain, as gzip or as xz")
     return path.open("rb")
 
@@ -207,8 +207,8 @@ def _detect(path: Path, head: bytes) -> Format:
     missing = nearest.required - set(columns)
     hint = f"nearest is {nearest.name}, which also needs {', '.join(sorted(missing))}"
     if missing == nearest.required:
-        known = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
-        hint = f"known are {'; '.join(known)}"
+        layouts = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
+        hint = f"known are {'; '.join(layouts)}"
     raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} is the header of no known format; {hint}")
 
 
@@ -272,7 +272,9 @@ def _csv_parser(layout: Format, header: list[str]) -> Callable[[str], Mapping[st
 
 def _json_fields(text: str) -> Mapping[str, str]:
     try:
-        value = json.loads(text, object_pairs_hook=_members, parse_float=str, parse_int=str, parse_constant=_no_number)
+        value = json.loads(
+            text, object_pairs_hook=_unique_members, parse_float=str, parse_int=str, parse_constant=_no_number
+        )
     except (ValueError, RecursionError) as error:
         raise RowRefusedError(RowReason.MALFORMED, f"not a JSON object: {error}") from error
     if not isinstance(value, dict):
@@ -280,15 +282,15 @@ def _json_fields(text: str) -> Mapping[str, str]:
     unknown = sorted(set(value) - set(JSON_LINES.columns))
     missing = sorted(JSON_LINES.required - set(value))
     if unknown or missing:
-        what = f"unknown members: {', '.join(unknown)}" if unknown else f"missing members: {', '.join(missing)}"
-        raise RowRefusedError(RowReason.COLUMNS, what[:200])
+        detail = f"unknown members: {', '.join(unknown)}" if unknown else f"missing members: {', '.join(missing)}"
+        raise RowRefusedError(RowReason.COLUMNS, detail[:200])
     for member, content in value.items():
         if not isinstance(content, str):
             raise RowRefusedError(RowReason.COLUMNS, f"{member} must be a string")
     return {member: content.strip() for member, content in value.items()}
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member appears twice")

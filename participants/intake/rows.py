@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from gateway.federation.money import EXPONENTS, AmountError, parse_amount
+from gateway.federation.money import EXPONENTS, AmountError, AmountReason, parse_amount
 
 AMOUNT_MINOR_MAX = 10**15 - 1
 NAME_CHARACTERS_MAX = 140
@@ -65,7 +65,10 @@ class PaymentRow:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """One line that is no payment: a stable reason, and what was wrong with it."""
+    """One line that isn't paid: a stable reason, and what was wrong with it.
+
+    `reason` is a RowReason or an AmountReason, or the code by which the bank refused the order.
+    """
 
     line: int
     reason: str
@@ -90,12 +93,12 @@ class ReadOptions:
 class RowRefusedError(Exception):
     """What the checks of one row raise; it never leaves the readers."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: RowReason | AmountReason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
 
-def payment(line: int, fields: Mapping[str, str], options: ReadOptions, *, digest: str) -> PaymentRow:
+def payment_row(line: int, fields: Mapping[str, str], options: ReadOptions, *, digest: str) -> PaymentRow:
     """Check the members of one row in the order of RowReason; raises RowRefusedError.
 
     `digest` is of the file, for a payment that has no id of its own.
@@ -151,7 +154,7 @@ def _amount(text: str, currency: str, *, rounding: bool) -> int:
     try:
         amount = parse_amount(text, currency, rounding=rounding)
     except AmountError as error:
-        raise RowRefusedError(str(error.reason), f"amount {text[:40]!r}: {error}") from error
+        raise RowRefusedError(error.reason, f"amount {text[:40]!r}: {error}") from error
     if amount == 0:
         raise RowRefusedError(RowReason.AMOUNT_ZERO, f"amount {text[:40]!r} is nothing in {currency}")
     if amount > AMOUNT_MINOR_MAX:
@@ -161,8 +164,8 @@ def _amount(text: str, currency: str, *, rounding: bool) -> int:
 
 def _text(value: str, reason: RowReason, member: str, *, characters_min: int = 0) -> str:
     if not characters_min <= len(value) <= NAME_CHARACTERS_MAX:
-        what = f"{characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(value)}"
-        raise RowRefusedError(reason, f"{member}: {what}")
+        detail = f"{member}: {characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(value)}"
+        raise RowRefusedError(reason, detail)
     if _UNPRINTABLE.search(value):
         raise RowRefusedError(reason, f"{member} has control characters")
     return value

@@ -1,15 +1,51 @@
-"""Opening customer accounts and moving liquidity between the nostro and suspense."""
+"""Accounts: their kinds, the bounds a balance stays in, and what is answered on opening one.
+
+Debits are positive and credits negative, so an asset has a balance of zero or more and a liability one of zero or
+less.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from participants.ledger import events
-from participants.ledger.books import AccountKey, Books, Command
-from participants.ledger.events import AccountOpening
+BIGINT_MAX = 2**63 - 1
+# Balances stay this far inside a BIGINT, so that one more payment (below 10^15) can't overflow the column.
+BALANCE_MAX = BIGINT_MAX - 10**15
+
+Kind = Literal["customer", "reserved", "due_to", "due_from", "nostro"]
+
+LIABILITY = (-BALANCE_MAX, 0)
+ASSET = (0, BALANCE_MAX)
+EITHER = (-BALANCE_MAX, BALANCE_MAX)
+BOUNDS: dict[Kind, tuple[int, int]] = {
+    "customer": LIABILITY,
+    "reserved": LIABILITY,
+    "due_to": LIABILITY,
+    "due_from": ASSET,
+    "nostro": EITHER,
+}
+
+
+class AccountKey(NamedTuple):
+    kind: Kind
+    code: str
+    currency: str
+
+
+@dataclass(slots=True)
+class Account:
+    """An account and where it stands. `balance` is debits minus credits in minor units."""
+
+    id: int
+    key: AccountKey
+    balance: int
+    version: int
+    lowest: int
+    highest: int
 
 
 class AccountReason(StrEnum):
@@ -26,33 +62,3 @@ class AccountOutcome(Struct, frozen=True, omit_defaults=True):
     currency: str
     status: str
     reason: str | None = None
-
-
-class OpenAccounts(Command[list[AccountOutcome]]):
-    """Open customer accounts with what they hold at the start, which has come in over the nostro."""
-
-    def __init__(self, accounts: Sequence[AccountOpening]) -> None:
-        self.accounts = accounts
-
-    def account_keys(self, books: Books) -> set[AccountKey]:
-        keys = {AccountKey("customer", a.code, a.currency) for a in self.accounts}
-        return keys | {AccountKey("nostro", books.agent, a.currency) for a in self.accounts}
-
-    def decide(self, books: Books) -> list[AccountOutcome]:
-        return [self._open(books, opening) for opening in self.accounts]
-
-    @staticmethod
-    def _open(books: Books, opening: AccountOpening) -> AccountOutcome:
-        key = AccountKey("customer", opening.code, opening.currency)
-        if books.accounts[key] is not None:
-            return AccountOutcome(opening.code, opening.currency, "exists", AccountReason.ACCOUNT_EXISTS.value)
-        amount = int(opening.opening_balance_minor)
-        nostro = books.chart("nostro", books.agent, opening.currency) if amount else None
-        if nostro is not None and amount > nostro.highest - nostro.balance:
-            return AccountOutcome(opening.code, opening.currency, "refused", AccountReason.BALANCE_OUT_OF_RANGE.value)
-        subject = events.subject_id(*key)
-        sequence = books.record(subject, 1, "accounts.opened", events.AccountsOpened(accounts=(opening,)))
-        account = books.open_account(key, opening.name, sequence)
-        if nostro is not None:
-            books.post(sequence, nostro, account, amount)
-        return AccountOutcome(opening.code, opening.currency, "opened")

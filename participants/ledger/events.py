@@ -1,14 +1,16 @@
 """The events of a bank's ledger and what each one says.
 
 An event belongs to a subject (a payment, a cycle, an opening of accounts) and has the next version of it. Event
-data is canonical JSON; `SCHEMA_VERSION` is written beside it, and `read` brings older forms up to date, so the
-journal of any year can be replayed.
+data is canonical JSON; the version of its form is written beside it, and `read` brings older forms up to date, so the
+journal of any year can be replayed. What is to be written has been read first (`EventData`): decoding is the twin of
+encoding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Literal, TypeVar, final
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -16,14 +18,24 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
-from compliance.statements import Bic, CurrencyCode, CycleId, Document, Reason, Sequence, Sha256, TotalAmount
+from compliance.statements import (
+    Bic,
+    CurrencyCode,
+    CycleCut,
+    CycleId,
+    Document,
+    Reason,
+    Sequence,
+    Sha256,
+    TotalAmount,
+)
 from gateway.federation.messages.base import AccountCode, PartyName, Uuid
-from gateway.federation.messages.payments import PaymentTerms
+from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 
-SCHEMA_VERSION = 1
+D = TypeVar("D", bound=Document)
 
 
-class PaymentOrder(PaymentTerms, frozen=True, kw_only=True):
+class PaymentOrder(PaymentDetails, frozen=True, kw_only=True):
     """What a bank's own customer channel asks for: a payment's terms and the bank they go to."""
 
     creditor_agent: Bic
@@ -144,13 +156,15 @@ class AccountsOpened(Document, frozen=True, kw_only=True):
     chart: tuple[str, ...] = ()
 
 
-class NostroFunded(Document, frozen=True, kw_only=True):
-    """Liquidity moved between the nostro at the settlement agent and suspense (positive: into the nostro)."""
+class CutFixed(Document, frozen=True, kw_only=True):
+    """The numbers that a cycle takes in of this bank's lanes, before anybody has signed for them.
 
-    currency: CurrencyCode
-    amount_minor: str
-    person: str
-    reason: Reason
+    `envelope` is there where the cut was signed in the same step, which version 1 of this event was.
+    """
+
+    cycle: CycleId
+    cut: CycleCut
+    envelope: Envelope | None = None
 
 
 class CycleDocuments(Document, frozen=True, kw_only=True):
@@ -167,7 +181,7 @@ class Instructed(Document, frozen=True, kw_only=True):
     instruction: Envelope
 
 
-class Settled(Document, frozen=True, kw_only=True):
+class CycleSettled(Document, frozen=True, kw_only=True):
     """A cycle became final; the postings of this event are the bank's settlement leg."""
 
     cycle: CycleId
@@ -193,19 +207,67 @@ TYPES: dict[str, type[Document]] = {
     "payment.returned": Returned,
     "payment.return_failed": Returned,
     "accounts.opened": AccountsOpened,
-    "nostro.funded": NostroFunded,
-    "cycle.cut": CycleDocuments,
+    "cycle.cut": CutFixed,
+    "cycle.cut_signed": CycleDocuments,
     "cycle.attested": CycleDocuments,
     "cycle.instructed": Instructed,
-    "cycle.settled": Settled,
+    "cycle.settled": CycleSettled,
 }
 
+# The version of each form that is written today, 1 where nothing is said; `UPCASTERS` leads there from earlier ones.
+VERSIONS = dict.fromkeys(TYPES, 1) | {"cycle.cut": 2}
+
+
+def _cut_with_its_document(data: dict[str, Any]) -> dict[str, Any]:
+    """Take the cut out of the one envelope that version 1 of `cycle.cut` holds."""
+    (envelope,) = data["envelopes"]
+    cut = msgspec.json.decode(b64decode(envelope["payload"], validate=True))
+    return {"cycle": data["cycle"], "cut": cut, "envelope": envelope}
+
+
 # (type, schema version) -> the same data one version later.
-UPCASTERS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UPCASTERS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    ("cycle.cut", 1): _cut_with_its_document,
+}
+
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {type_: msgspec.json.Decoder(form) for type_, form in TYPES.items()}
 
 
 class EventUnreadableError(Exception):
-    """The journal holds an event that this program doesn't know: it was written by a later one."""
+    """An event that this program can't read: the journal's was written by a later one; a new one isn't written."""
+
+
+@final
+class EventData(Struct, Generic[D], frozen=True):
+    """What an event of a type says, as a value and as canonical text.
+
+    Only `of` and `parse` make it, so it can be read again.
+    """
+
+    type: str
+    value: D
+    text: str
+
+    @classmethod
+    def of(cls, type_: str, value: D) -> EventData[D]:
+        """Encode a value and read it back. Raises EventUnreadableError if the reader would refuse or change it."""
+        try:
+            text = canonical.encode(value).decode()
+            again: D = _DECODERS[type_].decode(text)
+        except (KeyError, msgspec.MsgspecError, UnicodeError) as error:
+            raise EventUnreadableError(f"{type_}: {error}") from error
+        if again != value:
+            raise EventUnreadableError(f"{type_}: {type(value).__name__} is read back as something else")
+        return cls(type_, again, text)
+
+    @classmethod
+    def parse(cls, type_: str, body: bytes | msgspec.Raw) -> EventData[D]:
+        """Decode what somebody sent with the reader's own decoder. Raises msgspec.MsgspecError, UnicodeDecodeError.
+
+        What a decoder gave it takes again, so nothing is read twice here.
+        """
+        value: D = _DECODERS[type_].decode(body)
+        return cls(type_, value, canonical.encode(value).decode())
 
 
 class EventRow(Struct, frozen=True):
@@ -219,27 +281,39 @@ class EventRow(Struct, frozen=True):
     data: str
 
 
-def read(
-    row: EventRow, upcasters: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] | None = None
-) -> Any:
-    """Return an event's data as the present form of its type. Raises EventUnreadableError."""
-    kind = TYPES.get(row.type)
-    if kind is None or row.schema_version > SCHEMA_VERSION:
+class Event(Struct, frozen=True):
+    """An event as it is understood: `data` is the present form of its type."""
+
+    sequence: int
+    subject: str
+    version: int
+    type: str
+    data: Any
+
+
+Upcasters = Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]]
+
+
+def read(row: EventRow, upcasters: Upcasters = UPCASTERS, versions: Mapping[str, int] = VERSIONS) -> Event:
+    """Return an event with its data in the present form of its type. Raises EventUnreadableError."""
+    present = versions.get(row.type, 0)
+    if row.schema_version > present:
         raise EventUnreadableError(f"event {row.sequence}: {row.type} version {row.schema_version} is unknown here")
-    if row.schema_version == SCHEMA_VERSION:
-        return msgspec.json.decode(row.data, type=kind)
-    steps = UPCASTERS if upcasters is None else upcasters
-    data = msgspec.json.decode(row.data)
-    for version in range(row.schema_version, SCHEMA_VERSION):
-        step = steps.get((row.type, version))
-        data = step(data) if step else data
-    return msgspec.convert(data, kind)
+    try:
+        if row.schema_version == present:
+            data = _DECODERS[row.type].decode(row.data)
+        else:
+            members = msgspec.json.decode(row.data)
+            for version in range(row.schema_version, present):
+                step = upcasters.get((row.type, version))
+                members = step(members) if step else members
+            data = msgspec.convert(members, TYPES[row.type])
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+        raise EventUnreadableError(f"event {row.sequence}: {row.type}: {error}") from error
+    return Event(row.sequence, row.subject, row.version, row.type, data)
 
 
-def encode(data: Document) -> str:
-    """Return event data as it is stored."""
-    return canonical.encode(data).decode()
-
+# --- subjects that aren't payments ----------------------------------------------------------------------------
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://concordat.example/ledger/")
 
@@ -247,3 +321,19 @@ _NAMESPACE = uuid5(NAMESPACE_URL, "https://concordat.example/ledger/")
 def subject_id(*parts: str) -> str:
     """Return the subject of events that aren't about a payment: the same parts always give the same UUID."""
     return str(uuid5(_NAMESPACE, "/".join(parts)))
+
+
+def cut_subject(cycle: str) -> str:
+    return subject_id("cycle.cut", cycle)
+
+
+def attested_subject(cycle: str) -> str:
+    return subject_id("cycle.attested", cycle)
+
+
+def instructed_subject(instruction: str) -> str:
+    return subject_id("cycle.instructed", instruction)
+
+
+def settled_subject(instruction: str) -> str:
+    return subject_id("cycle.settled", instruction)

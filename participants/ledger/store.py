@@ -9,8 +9,12 @@ import asyncpg
 
 from compliance.crypto.merkle import Tree
 from participants.ledger import events
-from participants.ledger.books import Account, AccountKey, Books, Lane, LaneKey, Payment, Rows
-from participants.payments.decisions import advance, first
+from participants.ledger.accounts import Account, AccountKey
+from participants.ledger.books import Books
+from participants.ledger.command import Command
+from participants.ledger.lanes import Lane, LaneKey
+from participants.ledger.payment import Payment, apply
+from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
 READ_ACCOUNTS = """
 SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest
@@ -32,7 +36,7 @@ READ_EVENTS = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY($1::uuid[]) ORDER BY subject, version
 """
-MOVED_ON = """
+LATER_EVENT = """
 SELECT EXISTS (
     SELECT FROM unnest($1::uuid[], $2::integer[]) AS u (id, version)
     JOIN event e ON e.subject = u.id AND e.version = u.version + 1
@@ -52,19 +56,20 @@ WRITE_AT_ONCE = """
 WITH head AS (
     UPDATE ledger_head SET sequence = $2 WHERE sequence = $1 RETURNING sequence
 ), events AS (
-    INSERT INTO event (sequence, subject, version, type, schema_version, data)
-    SELECT u.* FROM head, unnest($3::bigint[], $4::uuid[], $5::integer[], $6::text[], $7::smallint[], $8::json[]) u
+    INSERT INTO event (sequence, subject, version, type, schema_version, effective_at, data)
+    SELECT u.* FROM head, unnest(
+        $3::bigint[], $4::uuid[], $5::integer[], $6::text[], $7::smallint[], $8::timestamptz[], $9::json[]) u
 ), postings AS (
     INSERT INTO posting (account_id, version, event_sequence, amount, previous_balance, balance)
     SELECT u.* FROM head,
-        unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) u
+        unnest($10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) u
 ), balances AS (
     UPDATE account_balance b SET balance = u.balance, version = u.version
-    FROM head, unnest($15::bigint[], $16::bigint[], $17::bigint[]) AS u (id, balance, version)
+    FROM head, unnest($16::bigint[], $17::bigint[], $18::bigint[]) AS u (id, balance, version)
     WHERE b.account_id = u.id
 ), opened AS (
     INSERT INTO payment_open (payment_id, direction, counterparty, state, event_sequence)
-    SELECT u.* FROM head, unnest($18::uuid[], $19::text[], $20::text[], $21::text[], $22::bigint[]) u
+    SELECT u.* FROM head, unnest($19::uuid[], $20::text[], $21::text[], $22::text[], $23::bigint[]) u
 )
 SELECT count(*) FROM head
 """
@@ -87,11 +92,21 @@ async def read_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-async def take_head(connection: asyncpg.Connection, before: int, after: int, *, begun: bool = False) -> bool:
-    """Begin a transaction unless it is `begun` and move the ledger's head; False if it isn't where it was read."""
-    move = f"UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
-    status: str = await connection.execute(move if begun else f"BEGIN; {move}")
+async def take_head(connection: asyncpg.Connection, before: int, after: int) -> bool:
+    """Begin a transaction and move the ledger's head; False if it isn't where it was read."""
+    status: str = await connection.execute(f"BEGIN; {_move(before, after)}")
     return status == "UPDATE 1"
+
+
+async def move_head(connection: asyncpg.Connection, before: int, after: int) -> None:
+    """Move the ledger's head, in a transaction that has locked it."""
+    status: str = await connection.execute(_move(before, after))
+    if status != "UPDATE 1":
+        raise RuntimeError(f"the ledger's head isn't at {before}, where it was locked")
+
+
+def _move(before: int, after: int) -> str:
+    return f"UPDATE ledger_head SET sequence = {after:d} WHERE sequence = {before:d}"  # noqa: S608 - integers
 
 
 async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
@@ -101,13 +116,13 @@ async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
     return await read_head(connection)
 
 
-async def any_moved_on(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:
+async def any_later_event(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:
     """Tell whether any of these payments has an event after the version given."""
-    return bool(await connection.fetchval(MOVED_ON, list(versions), list(versions.values())))
+    return bool(await connection.fetchval(LATER_EVENT, list(versions), list(versions.values())))
 
 
 async def read_into(
-    connection: asyncpg.Connection, books: Books, commands: Iterable[Any], *, read_all: bool
+    connection: asyncpg.Connection, books: Books, commands: Iterable[Command[Any]], *, read_all: bool
 ) -> dict[str, Payment]:
     """Read into the books what the commands need and the books don't hold yet; return the payments they name."""
     accounts: set[AccountKey] = set()
@@ -119,40 +134,45 @@ async def read_into(
         payments.update(command.known_payment_ids())
         if read_all or not command.assumes_new:
             payments.update(command.payment_ids())
-    known: dict[str, Payment] = {}
-    if payments:
-        known = await read_payments(connection, payments)
-        # What happens to a return happens to the payment that it gives back.
-        returned = {p.terms.returns for p in known.values() if p.terms.returns} - known.keys()
-        if returned:
-            known.update(await read_payments(connection, returned))
-        for payment in known.values():
-            # Ending a payment moves the accounts it began with.
-            terms = payment.terms
-            for key in _accounts_of(payment):
-                accounts.add(key)
-            if payment.direction == "in":
-                lanes.add(LaneKey(payment.counterparty, books.bank, terms.currency))
-    missing = [key for key in accounts if key not in books.accounts]
-    if missing:
-        books.accounts.update(dict.fromkeys(missing))
-        for row in await connection.fetch(READ_ACCOUNTS, *map(list, zip(*missing, strict=True))):
-            key = AccountKey(row[1], row[2], row[3])
-            books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7])
-    missing_lanes = [key for key in lanes if key not in books.lanes]
-    if missing_lanes:
-        for row in await connection.fetch(READ_LANES, *map(list, zip(*missing_lanes, strict=True))):
-            lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), Tree(), 0, settled=row[7])
-            if row[4] is not None:
-                lane.tree = Tree.from_bytes(row[4], row[6])
-                lane.total = int(row[5])
-            for entry in await connection.fetch(READ_BEYOND, lane.id, lane.tree.size):
-                lane.beyond[entry[0]] = (entry[1], entry[2])
-            books.lanes[lane.key] = lane
-    return known
+    named = await read_payments(connection, payments) if payments else {}
+    # What happens to a return happens to the payment that it gives back.
+    originals = {p.terms.returns for p in named.values() if p.terms.returns} - named.keys()
+    if originals:
+        named.update(await read_payments(connection, originals))
+    for payment in named.values():
+        # Ending a payment moves the accounts it began with.
+        accounts.update(accounts_of(payment))
+        if payment.direction == "in":
+            lanes.add(LaneKey(payment.counterparty, books.bank, payment.terms.currency))
+    await _read_accounts(connection, books, [key for key in accounts if key not in books.accounts])
+    await _read_lanes(connection, books, [key for key in lanes if key not in books.lanes])
+    return named
 
 
-def _accounts_of(payment: Payment) -> list[AccountKey]:
+async def _read_accounts(connection: asyncpg.Connection, books: Books, keys: Sequence[AccountKey]) -> None:
+    if not keys:
+        return
+    books.accounts.update(dict.fromkeys(keys))
+    for row in await connection.fetch(READ_ACCOUNTS, *map(list, zip(*keys, strict=True))):
+        key = AccountKey(row[1], row[2], row[3])
+        books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7])
+
+
+async def _read_lanes(connection: asyncpg.Connection, books: Books, keys: Sequence[LaneKey]) -> None:
+    if not keys:
+        return
+    for row in await connection.fetch(READ_LANES, *map(list, zip(*keys, strict=True))):
+        lane = Lane(row[0], LaneKey(row[1], row[2], row[3]), settled_sequence=row[7])
+        if row[4] is not None:
+            lane.tree = Tree.from_bytes(row[4], row[6])
+            lane.total = int(row[5])
+        for entry in await connection.fetch(READ_BEYOND, lane.id, lane.tree.size):
+            lane.beyond[entry[0]] = (entry[1], entry[2])
+        books.lanes[lane.key] = lane
+
+
+def accounts_of(payment: Payment) -> list[AccountKey]:
+    """Return the accounts that events of a payment post to."""
     terms = payment.terms
     if payment.direction == "out":
         return [
@@ -175,19 +195,14 @@ async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> d
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
-    """Return payments from their events, in the order of versions. Raises ValueError on an impossible history."""
+    """Return payments from their events, in the order of versions. Events of other subjects are passed over.
+
+    Raises EventUnreadableError, ImpossibleEventError.
+    """
     payments: dict[str, Payment] = {}
     for row in rows:
-        data = events.read(row)
-        if row.version == 1:
-            payment = first(row, data)
-        else:
-            before = payments.get(row.subject)
-            payment = advance(before, row.type, data, row.sequence) if before is not None else None
-            if before is not None and payment is None:
-                raise ValueError(f"event {row.sequence}: {row.type} on a payment that is {before.status}")
-        if payment is not None:
-            payments[row.subject] = payment
+        if row.type.startswith("payment."):
+            payments[row.subject] = apply(payments.get(row.subject), events.read(row))
     return payments
 
 
@@ -196,16 +211,16 @@ async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int,
 
     A COPY is cheaper by the row, and each costs a round trip; so this is for groups that wait more than they work.
     """
-    moved: int = await connection.fetchval(
+    heads: int = await connection.fetchval(
         WRITE_AT_ONCE,
         before,
         after,
-        *_columns(rows.events, 6),
-        *_columns(rows.postings, 6),
-        *_columns(rows.moved_balances, 3),
-        *_columns(list(rows.opened.values()), 5),
+        *_columns(rows.events, len(EVENT_COLUMNS)),
+        *_columns(rows.postings, len(POSTING_COLUMNS)),
+        *_columns(rows.balance_changes, 3),
+        *_columns(list(rows.open_payments.values()), len(OPEN_PAYMENT_COLUMNS)),
     )
-    return moved == 1
+    return heads == 1
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
@@ -218,7 +233,7 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "event",
             records=rows.events,
-            columns=["sequence", "subject", "version", "type", "schema_version", "data"],
+            columns=EVENT_COLUMNS,
         )
     if rows.new_accounts:
         await connection.copy_records_to_table(
@@ -229,14 +244,17 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "posting",
             records=rows.postings,
-            columns=["account_id", "version", "event_sequence", "amount", "previous_balance", "balance"],
+            columns=POSTING_COLUMNS,
         )
-    if rows.moved_balances:
-        await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.moved_balances, strict=True)))
+    if rows.balance_changes:
+        await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.balance_changes, strict=True)))
     await _write_open_payments(connection, rows)
     await _write_lanes(connection, rows)
     if rows.evidence:
-        await connection.executemany(KEEP_EVIDENCE, rows.evidence)
+        await connection.executemany(
+            KEEP_EVIDENCE,
+            [(bytes.fromhex(e.sha256), e.kind, e.counterparty, now, e.envelope) for now, e in rows.evidence],
+        )
     if rows.refusals:
         await connection.copy_records_to_table(
             "refusal", records=rows.refusals, columns=["recorded_at", "payment_id", "reason"]
@@ -245,18 +263,18 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "dispute", records=rows.disputes, columns=["payment_id", "lane_id", "sequence", "amount"]
         )
-    if rows.undisputed:
-        await connection.execute("DELETE FROM dispute WHERE payment_id = ANY($1::uuid[])", rows.undisputed)
+    if rows.ended_disputes:
+        await connection.execute("DELETE FROM dispute WHERE payment_id = ANY($1::uuid[])", rows.ended_disputes)
 
 
 async def _write_open_payments(connection: asyncpg.Connection, rows: Rows) -> None:
-    if rows.closed:
-        await connection.execute(CLOSE_PAYMENTS, *map(list, zip(*rows.closed, strict=True)))
-    if rows.opened:
+    if rows.ended_waits:
+        await connection.execute(CLOSE_PAYMENTS, *map(list, zip(*rows.ended_waits, strict=True)))
+    if rows.open_payments:
         await connection.copy_records_to_table(
             "payment_open",
-            records=rows.opened.values(),
-            columns=["payment_id", "direction", "counterparty", "state", "event_sequence"],
+            records=rows.open_payments.values(),
+            columns=OPEN_PAYMENT_COLUMNS,
         )
 
 
@@ -273,7 +291,7 @@ async def _write_lanes(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "lane_head", records=rows.heads, columns=["lane_id", "sequence", "total", "peaks"]
         )
-    if rows.settled:
+    if rows.settlements:
         await connection.copy_records_to_table(
-            "lane_settled", records=rows.settled, columns=["lane_id", "cycle", "sequence", "total"]
+            "lane_settled", records=rows.settlements, columns=["lane_id", "cycle", "sequence", "total"]
         )

@@ -8,23 +8,23 @@ same writer, or the later of two writers finds the ledger moved.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from msgspec import Struct
 
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 from participants.ledger import events
-from participants.ledger.books import Books, Command, Lane, LaneKey, Payment, Status
-from participants.payments import decisions
+from participants.ledger.books import Books
+from participants.ledger.command import Command
+from participants.ledger.lanes import Lane, LaneKey
+from participants.ledger.payment import Payment, Status
 
 
-class DisputeReason(StrEnum):
+class DisputeReason(RefusalReason):
     """Why a payment isn't disputed, or a dispute not withdrawn, in order of precedence."""
 
-    PAYMENT_UNKNOWN = "payment_unknown"
-    NOT_INCOMING = "payment_not_incoming"
-    NOT_ACCEPTED = "payment_not_accepted"
-    SETTLED = "payment_settled"
+    PAYMENT_UNKNOWN = "payment_unknown", 404
+    NOT_INCOMING = "payment_not_incoming", 409
+    NOT_ACCEPTED = "payment_not_accepted", 409
+    PAYMENT_SETTLED = "payment_settled", 409
 
 
 class DisputeOutcome(Struct, frozen=True, omit_defaults=True):
@@ -34,58 +34,56 @@ class DisputeOutcome(Struct, frozen=True, omit_defaults=True):
     disputed: bool
     reason: DisputeReason | None = None
 
-    def or_refuse(self) -> bool:
-        """Return whether the payment is under dispute; raises Refusal if what was asked for wasn't done."""
+    def or_refuse(self) -> None:
+        """Raise Refusal if what was asked for wasn't done."""
         if self.reason is not None:
-            status = 404 if self.reason is DisputeReason.PAYMENT_UNKNOWN else 409
-            raise Refusal(self.reason, f"the dispute of payment {self.id} was left as it is", status=status)
-        return self.disputed
+            raise Refusal(self.reason, f"the dispute of payment {self.id} was left as it is")
 
 
-class _OnAcceptedPayment(Command[DisputeOutcome]):
+class _DisputeCommand(Command[DisputeOutcome]):
     """The parts that both commands share."""
 
     assumes_new = False
 
     def __init__(self, payment_id: str, person: str, reason: str) -> None:
         self.payment_id = payment_id
-        self.said = events.Disputed(person=person, reason=reason)
+        self.statement = events.Disputed(person=person, reason=reason)
 
     def payment_ids(self) -> list[str]:
         return [self.payment_id]
 
 
-class Dispute(_OnAcceptedPayment):
+class Dispute(_DisputeCommand):
     """Contest an accepted payment that isn't settled. A payment under dispute stays so."""
 
     def decide(self, books: Books) -> DisputeOutcome:
-        found = _find(books, self.payment_id, Status.ACCEPTED)
-        if isinstance(found, DisputeOutcome):
-            return found
-        payment, lane = found
-        decisions.append(books, payment, "payment.disputed", self.said)
+        subject = _unsettled(books, self.payment_id, Status.ACCEPTED)
+        if isinstance(subject, DisputeOutcome):
+            return subject
+        payment, lane = subject
+        books.advance(payment, payment.id, "payment.disputed", self.statement)
         rows = books.rows
-        if payment.id in rows.undisputed:
-            rows.undisputed.remove(payment.id)
+        if payment.id in rows.ended_disputes:
+            rows.ended_disputes.remove(payment.id)
         else:
-            rows.disputes.append((payment.id, lane.id, payment.sequence or 0, int(payment.terms.amount_minor)))
+            rows.disputes.append((payment.id, lane.id, payment.sequence or 0, payment.amount))
         return DisputeOutcome(payment.id, disputed=True)
 
 
-class WithdrawDispute(_OnAcceptedPayment):
+class WithdrawDispute(_DisputeCommand):
     """Stand by an accepted payment again, before a settlement passes over it. Without a dispute it stays so."""
 
     def decide(self, books: Books) -> DisputeOutcome:
-        found = _find(books, self.payment_id, Status.DISPUTED)
-        if isinstance(found, DisputeOutcome):
-            return found
-        payment, _ = found
-        decisions.append(books, payment, "payment.dispute_withdrawn", self.said)
-        books.rows.undisputed.append(payment.id)
+        subject = _unsettled(books, self.payment_id, Status.DISPUTED)
+        if isinstance(subject, DisputeOutcome):
+            return subject
+        payment, _ = subject
+        books.advance(payment, payment.id, "payment.dispute_withdrawn", self.statement)
+        books.rows.ended_disputes.append(payment.id)
         return DisputeOutcome(payment.id, disputed=False)
 
 
-def _find(books: Books, payment_id: str, before: Status) -> tuple[Payment, Lane] | DisputeOutcome:
+def _unsettled(books: Books, payment_id: str, before: Status) -> tuple[Payment, Lane] | DisputeOutcome:
     """Return an unsettled payment in status `before` and its lane; or the answer, where nothing is to be changed."""
     payment = books.payments.get(payment_id)
     if payment is None:
@@ -98,6 +96,6 @@ def _find(books: Books, payment_id: str, before: Status) -> tuple[Payment, Lane]
     if payment.status is not before:
         return DisputeOutcome(payment_id, disputed)
     lane = books.lane(LaneKey(payment.counterparty, books.bank, payment.terms.currency))
-    if payment.sequence <= books.settled_through(lane):
-        return DisputeOutcome(payment_id, disputed, DisputeReason.SETTLED)
+    if payment.sequence <= books.settled_sequence(lane):
+        return DisputeOutcome(payment_id, disputed, DisputeReason.PAYMENT_SETTLED)
     return payment, lane

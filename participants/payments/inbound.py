@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import asyncio
 
 import msgspec
 
-from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 from gateway.federation.identity.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
-    PaymentTerms,
+    leaf_of,
 )
+from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
-from participants.payments.decisions import ReceivedPayment, ReceivePayments
+from participants.payments.incoming import EVIDENCE_KIND, ReceivedPayment, ReceivePayments
 from participants.payments.screening import Screener
 
 
-class BatchReason(StrEnum):
+class BatchReason(RefusalReason):
     """Why a whole batch is refused, in order of precedence; evidence that doesn't verify has its own reasons."""
 
-    BODY_MALFORMED = "body_malformed"
-    SENDER_NOT_ACTIVE = "sender_not_active"
-    WRONG_SENDER = "wrong_sender"
-    WRONG_RECEIVER = "wrong_receiver"
-    DUPLICATE_IN_BATCH = "duplicate_in_batch"
-    ROOT_DIFFERS = "root_differs"
-
-
-def leaf_of(terms: PaymentTerms) -> bytes:
-    """Return the Merkle leaf hash of a payment: both banks compute it from the same canonical bytes."""
-    return merkle.leaf_hash(canonical.encode(terms))
+    BODY_MALFORMED = "body_malformed", 400
+    SENDER_NOT_ACTIVE = "sender_not_active", 403
+    WRONG_SENDER = "wrong_sender", 403
+    WRONG_RECEIVER = "wrong_receiver", 400
+    DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
+    ROOT_DIFFERS = "root_differs", 400
 
 
 class Inbound:
@@ -66,10 +62,10 @@ class Inbound:
         try:
             envelope = msgspec.json.decode(body, type=Envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Refusal(BatchReason.BODY_MALFORMED, str(error), status=400) from error
+            raise Refusal(BatchReason.BODY_MALFORMED, str(error)) from error
         member = self._trust.member(caller)
         if member is None or member.kind != "participant" or member.status != "active":
-            raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant", status=403)
+            raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant")
         try:
             batch = dsse.verify(
                 envelope, PaymentBatch, self._trust.signing_keys(caller), payload_type=PAYMENT_BATCH_TYPE
@@ -78,31 +74,28 @@ class Inbound:
             raise Refusal(error.reason, str(error), status=400) from error
         await self._screener.prepare(batch.payments)
         payments = self._check(caller, batch)
-        digest = canonical.digest(envelope.payload_bytes())
-        outcomes = await self._ledger.submit(ReceivePayments(caller, digest, body, payments))
-        answer = Acknowledgement(sender=caller, receiver=self._bank, batch=digest, outcomes=tuple(outcomes))
-        return dsse.sign(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
+        evidence = Evidence.of(EVIDENCE_KIND, caller, envelope)
+        outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
+        answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
+        return await asyncio.to_thread(dsse.sign, answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
 
     def _check(self, caller: str, batch: PaymentBatch) -> list[ReceivedPayment]:
         if batch.sender != caller:
-            raise Refusal(BatchReason.WRONG_SENDER, f"signed as {batch.sender}, sent by {caller}", status=403)
+            raise Refusal(BatchReason.WRONG_SENDER, f"signed as {batch.sender}, sent by {caller}")
         if batch.receiver != self._bank:
-            raise Refusal(BatchReason.WRONG_RECEIVER, f"for {batch.receiver}; this is {self._bank}", status=400)
-        seen: set[str] = set()
+            raise Refusal(BatchReason.WRONG_RECEIVER, f"for {batch.receiver}; this is {self._bank}")
+        ids: set[str] = set()
         for index, terms in enumerate(batch.payments):
-            if terms.id in seen:
+            if terms.id in ids:
                 raise Refusal(
                     BatchReason.DUPLICATE_IN_BATCH,
                     f"payment {terms.id} stands in the batch twice",
-                    status=400,
                     pointer=f"/payments/{index}/id",
                 )
-            seen.add(terms.id)
+            ids.add(terms.id)
         leaves = [leaf_of(terms) for terms in batch.payments]
         if merkle.root(leaves).hex() != batch.root:
-            raise Refusal(
-                BatchReason.ROOT_DIFFERS, "root isn't the tree head over the payments", status=400, pointer="/root"
-            )
+            raise Refusal(BatchReason.ROOT_DIFFERS, "root isn't the tree head over the payments", pointer="/root")
         return [
             ReceivedPayment(terms, leaf, self._screener.hits_for(terms))
             for terms, leaf in zip(batch.payments, leaves, strict=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -19,6 +18,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
+from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.trust import TrustStore
@@ -28,14 +28,13 @@ from gateway.federation.messages.payments import (
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
-    PaymentTerms,
+    leaf_of,
 )
 from participants.ledger import store
-from participants.ledger.books import Payment, Rows
-from participants.ledger.events import PaymentOrder
+from participants.ledger.payment import Payment
+from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
-from participants.payments.decisions import ApplyAnswers, SentPayment
-from participants.payments.inbound import leaf_of
+from participants.payments.answers import EVIDENCE_KIND, ApplyAnswers, SentPayment
 
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 5.0
@@ -113,7 +112,7 @@ class Outbound:
             self._workers[counterparty] = asyncio.create_task(self._work(counterparty), name=f"outbound-{counterparty}")
 
     def _committed(self, rows: Rows) -> None:
-        for counterparty in {opened[2] for opened in rows.opened.values() if opened[3] == "queued"}:
+        for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
             self.wake(counterparty)
 
     async def _work(self, counterparty: str) -> None:
@@ -126,7 +125,7 @@ class Outbound:
                 # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
                 batch = batch or await self._next_batch(counterparty, items_max)
                 if batch is None:
-                    await self._rest(counterparty)
+                    await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
                 batch, delay, items_max = None, RETRY_SECONDS_MIN, BATCH_ITEMS_MAX
@@ -147,7 +146,7 @@ class Outbound:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 
-    async def _rest(self, counterparty: str) -> None:
+    async def _wait(self, counterparty: str) -> None:
         """Wait for a new payment, or until a held one is to be asked about again."""
         held = self._held.get(counterparty)
         timeout = max(0.05, min(due for due, _ in held.values()) - time.monotonic()) if held else None
@@ -163,14 +162,15 @@ class Outbound:
             ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, waiting, items_max)]
             if not ids:
                 return None
-            known = await store.read_payments(connection, ids)
-        payments = [known[id_] for id_ in ids]
-        terms = [_terms(payment) for payment in payments]
+            by_id = await store.read_payments(connection, ids)
+        payments = [by_id[id_] for id_ in ids]
+        terms = [payment.terms for payment in payments]
         leaves = [leaf_of(t) for t in terms]
         batch = PaymentBatch(
             sender=self._bank, receiver=counterparty, root=merkle.root(leaves).hex(), payments=tuple(terms)
         )
-        return _Batch(payments, leaves, dsse.sign(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE))
+        envelope = await asyncio.to_thread(dsse.sign, batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
+        return _Batch(payments, leaves, envelope)
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:
         """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""
@@ -185,21 +185,21 @@ class Outbound:
             headers={"Content-Type": "application/json"},
             timeout_s=60,
         )
-        answer = self._read_answer(counterparty, batch, response.content)
+        envelope, answer = self._read_answer(counterparty, batch, response.content)
         answers = [
             SentPayment(payment, leaf, outcome)
             for payment, leaf, outcome in zip(batch.payments, batch.leaves, answer.outcomes, strict=True)
         ]
-        command = ApplyAnswers(counterparty, canonical.digest(canonical.encode(answer)), response.content, answers)
+        command = ApplyAnswers(Evidence.of(EVIDENCE_KIND, counterparty, envelope), answers)
         await self._ledger.submit(command)
         if command.conflicts:
             log.error("numbers given twice", counterparty=counterparty, payments=len(command.conflicts))
         self._remember_held(counterparty, answers, set(command.conflicts))
 
-    def _read_answer(self, counterparty: str, sent: _Batch, body: bytes) -> Acknowledgement:
+    def _read_answer(self, counterparty: str, sent: _Batch, body: bytes) -> tuple[Envelope, Acknowledgement]:
         try:
-            envelope = msgspec.json.decode(body, type=Envelope)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            envelope = read_answer(body, Envelope, peer=counterparty)
+        except msgspec.DecodeError as error:
             raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
         answer = dsse.verify(
             envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE
@@ -210,7 +210,7 @@ class Outbound:
             raise AnswerRefusedError("answer is to another batch")
         if [outcome.id for outcome in answer.outcomes] != [payment.id for payment in sent.payments]:
             raise AnswerRefusedError("answer isn't on these payments in this order")
-        return answer
+        return envelope, answer
 
     def _remember_held(self, counterparty: str, answers: list[SentPayment], conflicts: set[str]) -> None:
         held = self._held.setdefault(counterparty, {})
@@ -226,8 +226,3 @@ class Outbound:
         _, delay = held.get(payment_id, (0.0, HELD_RETRY_SECONDS_MIN / 2))
         delay = min(delay * 2, HELD_RETRY_SECONDS_MAX)
         held[payment_id] = (time.monotonic() + delay, delay)
-
-
-def _terms(payment: Payment) -> PaymentTerms:
-    terms: Any = payment.terms
-    return terms.terms() if isinstance(terms, PaymentOrder) else payment.terms

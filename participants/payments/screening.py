@@ -12,7 +12,6 @@ import csv
 import lzma
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import Literal
 
@@ -23,10 +22,9 @@ from msgspec import Struct
 from compliance.screening.lists import ListError, SanctionsList, decompress, read_list
 from compliance.screening.matcher import Matcher, Verdict
 from compliance.statements import PositionStatement, ScreeningList, ScreeningStatement
-from gateway.federation.http.problems import Refusal
-from gateway.federation.messages.payments import PaymentTerms
-from participants.cycle.statements import cut_subject
-from participants.ledger.events import Hit
+from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.messages.payments import PaymentDetails
+from participants.ledger.events import Hit, cut_subject
 
 HITS_PER_PARTY_MAX = 10
 CLEAN_NAMES_MAX = 500_000
@@ -45,7 +43,7 @@ INSERT INTO screening_list (name, sha256, imported_at, imported_by, entries, fil
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 # Decisions carry the number right after the word that made them, in the same transaction.
-DECIDED = """
+DECISIONS = """
 WITH span AS (
     SELECT (SELECT coalesce(max(p.sequence), 0) FROM event p
             WHERE p.type = 'cycle.cut' AND p.sequence < c.sequence) AS after, c.sequence AS last
@@ -60,12 +58,12 @@ JOIN event d ON d.subject = o.subject AND d.version = o.version + 1
 PENDING = "SELECT count(*) FROM payment_open WHERE state = 'held'"
 
 
-class ImportReason(StrEnum):
+class ImportReason(RefusalReason):
     """Why files aren't taken as a list, in order of precedence; what is wrong inside a file has a ListRefusal."""
 
-    NAME_INVALID = "list_name_invalid"
-    FILES_MISSING = "list_files_missing"
-    FILES_DONT_BELONG = "list_files_dont_belong_together"
+    NAME_INVALID = "list_name_invalid", 422
+    FILES_MISSING = "list_files_missing", 422
+    FILES_DONT_BELONG = "list_files_dont_belong_together", 422
 
 
 class ListFile(Struct, frozen=True):
@@ -97,8 +95,8 @@ async def screening_counts(connection: asyncpg.Connection, cycle: str, taken_in:
     decision is counted in one statement; pending is what waits for people now. Screened are the payments taken in,
     in both directions (whoever sends screens, and whoever accepts), and those that screening kept out.
     """
-    decided = await connection.fetchrow(DECIDED, cut_subject(cycle))
-    released, rejected = (decided[0], decided[1]) if decided else (0, 0)
+    row = await connection.fetchrow(DECISIONS, cut_subject(cycle))
+    released, rejected = (row[0], row[1]) if row else (0, 0)
     pending = await connection.fetchval(PENDING)
     return ScreeningCounts(taken_in + rejected + pending, released, rejected, pending)
 
@@ -158,9 +156,9 @@ class Screener:
     @property
     def lists(self) -> tuple[ScreeningList, ...]:
         """The lists in force."""
-        return tuple(one.statement() for one in self._matcher.lists)
+        return tuple(sanctions.statement() for sanctions in self._matcher.lists)
 
-    def hits_for(self, terms: PaymentTerms) -> tuple[Hit, ...]:
+    def hits_for(self, terms: PaymentDetails) -> tuple[Hit, ...]:
         """Return the listed names that a payment's parties resemble. A name seen before costs next to nothing."""
         clean = self._clean
         if terms.debtor_name in clean and terms.creditor_name in clean:
@@ -169,7 +167,7 @@ class Screener:
             return ()
         return (*self._party("debtor", terms.debtor_name), *self._party("creditor", terms.creditor_name))
 
-    async def prepare(self, many: Iterable[PaymentTerms]) -> None:
+    async def prepare(self, many: Iterable[PaymentDetails]) -> None:
         """Screen the names of a batch that weren't seen before beside the event loop, so that `hits_for` is cheap."""
         matcher, clean = self._matcher, self._clean
         unseen = {name for terms in many for name in (terms.debtor_name, terms.creditor_name) if name not in clean}
@@ -179,7 +177,7 @@ class Screener:
     async def statement(self, cycle: str, statements: Sequence[PositionStatement]) -> ScreeningStatement:
         """Return the bank's word on its screening in a cycle, to be signed beside its position statements."""
         await self.refresh()
-        taken_in = sum(f.last_sequence - f.first_sequence + 1 for one in statements for f in one.flows)
+        taken_in = sum(f.last_sequence - f.first_sequence + 1 for statement in statements for f in statement.flows)
         async with self._pool.acquire() as connection:
             counts = await screening_counts(connection, cycle, taken_in)
         return ScreeningStatement(
@@ -222,9 +220,9 @@ def _hits(party: Literal["debtor", "creditor"], verdict: Verdict) -> list[Hit]:
 def _read(name: str, files: Mapping[str, bytes], now: datetime) -> tuple[SanctionsList, bytes, list[ListFile]]:
     """Read a list's files; return it with its content as it is stored and what the files are."""
     if not 0 < len(name) <= LIST_NAME_CHARACTERS_MAX or not name.isprintable():
-        raise Refusal(ImportReason.NAME_INVALID, f"a name has 1 to {LIST_NAME_CHARACTERS_MAX} characters", status=422)
+        raise Refusal(ImportReason.NAME_INVALID, f"a name has 1 to {LIST_NAME_CHARACTERS_MAX} characters")
     if not files:
-        raise Refusal(ImportReason.FILES_MISSING, "no file", status=422)
+        raise Refusal(ImportReason.FILES_MISSING, "no file")
     plain: dict[str, bytes] = {}
     described = []
     try:
@@ -232,14 +230,14 @@ def _read(name: str, files: Mapping[str, bytes], now: datetime) -> tuple[Sanctio
             content = decompress(data)
             role = _role(content)
             if role in plain:
-                raise Refusal(ImportReason.FILES_DONT_BELONG, f"two files are a list's {role}", status=422)
+                raise Refusal(ImportReason.FILES_DONT_BELONG, f"two files are a list's {role}")
             plain[role] = content
             described.append(
                 ListFile(name=file_name, bytes=len(content), sha256=sha256(content).hexdigest(), role=role)
             )
         if ("list" in plain) == ("sdn" in plain) or ("list" in plain and len(plain) > 1):
-            found = ", ".join(sorted(plain))
-            raise Refusal(ImportReason.FILES_DONT_BELONG, f"these files together are no list: {found}", status=422)
+            roles = ", ".join(sorted(plain))
+            raise Refusal(ImportReason.FILES_DONT_BELONG, f"these files together are no list: {roles}")
         read = _read_plain(name, plain, now)
     except ListError as error:
         raise Refusal(error.reason, str(error), status=422) from error

@@ -36,10 +36,11 @@ import uvloop
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.approval import ApprovalRule
 from compliance.statements import PAYLOAD_TYPES, PositionStatement
 from compliance.trust import Anchor
-from gateway.coordinator.app import Foundation
-from gateway.coordinator.rulebook import ApprovalRule, Rulebook, load
+from gateway.coordinator.app import CoordinatorCore
+from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.membership import Application, OfferedKey
 from gateway.federation.identity.tokens import issue_access_token
@@ -238,9 +239,9 @@ async def _house(
     (directory / "rulebook.json").write_bytes(msgspec.json.encode(rules))
     settings = _settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
     agent = _settings(AGENT, directory / "agent", databases["gateway.agent"])
-    base = Foundation.lay(settings, databases["gateway.coordinator"], rules)
+    base = CoordinatorCore.open(settings, databases["gateway.coordinator"], rules)
     try:
-        await base.found("Clearing house")
+        await base.register_itself("Clearing house")
         banks = Banks.of(
             count,
             currencies=currencies,
@@ -290,7 +291,7 @@ def _settings(bic: str, directory: Path, database: str) -> NodeSettings:
     )
 
 
-async def _admit(base: Foundation, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
+async def _admit(base: CoordinatorCore, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
     identity = MemberIdentity(AGENT, agent.keys_dir)
     keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
     application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)

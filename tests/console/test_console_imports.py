@@ -11,11 +11,11 @@ def test_the_console_loads_no_server() -> None:
         "import sys, tui.cli, tui.run\n"
         "print([m for m in ('litestar', 'sqlalchemy', 'asyncpg', 'gateway.coordinator') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 def test_the_command_is_registered_without_textual() -> None:
     script = "import sys, tui.cli; print('textual' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -19,7 +19,8 @@ from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coo
 from tui.app import ConsoleApp
 from tui.run import Settings, assemble
 from tui.screens.form import FormScreen
-from tui.widgets import Banner, LiveTable
+from tui.widgets.banner import Banner
+from tui.widgets.live_table import LiveTable
 
 Console = Pilot[None]
 
@@ -58,7 +59,7 @@ async def console(
     async with FederationClient(subject, key, coordinator.url) as client:
         app = assemble(settings, client)
         async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.feed.heard_at is not None)
+            await until(pilot, lambda: app.freshness.answered_at is not None)
             yield pilot
 
 
@@ -98,6 +99,10 @@ def shown_keys(pilot: Console) -> set[str]:
     return {binding.binding.key for binding in pilot.app.screen.active_bindings.values() if binding.binding.show}
 
 
+def screenshot(pilot: Console) -> str:
+    return pilot.app.export_screenshot().replace("&#160;", " ")
+
+
 def state(pilot: Console) -> str | None:
     return app_of(pilot).view.state
 
@@ -126,6 +131,25 @@ async def cut_off(pilot: Console, cycle: str) -> None:
     await pilot.press("1", "C")
     await fill(pilot, typed=cycle)
     await until(pilot, lambda: outcome(pilot).startswith("Cut off: done"))
+
+
+async def propose(pilot: Console, label: str, *, reason: str) -> None:
+    """Propose an action by its key, the first letter of its name."""
+    await pilot.press("2", label[0])
+    await fill(pilot, reason=reason)
+    await until(pilot, lambda: outcome(pilot).startswith(f"{label}: done"))
+
+
+async def confirm(pilot: Console, cycle: str, *, text: str) -> None:
+    """Confirm the proposal that waits, wherever the cursor is, once the form says a text."""
+    await pilot.press("5")
+    await until(pilot, lambda: "Y" in shown_keys(pilot))
+    await pilot.press("Y")
+    await until(pilot, lambda: isinstance(pilot.app.screen, FormScreen))
+    lines = " ".join(str(line.render()) for line in pilot.app.screen.query("#effects Static").results(Static))
+    assert text in lines
+    await fill(pilot, typed=cycle)
+    await until(pilot, lambda: outcome(pilot).startswith("Confirm: done"))
 
 
 async def netted_cycle(pilot: Console, coordinator: Coordinator) -> str:
@@ -176,7 +200,7 @@ async def test_read_only_has_no_action_in_footer_palette_or_help(coordinator: Co
         assert not isinstance(pilot.app.screen, FormScreen)
         await pilot.press("question_mark")
         await pilot.pause()
-        assert "Approve" not in pilot.app.export_screenshot()
+        assert "Approve" not in screenshot(pilot)
 
 
 async def test_operate_without_an_operators_token_stays_read_only(coordinator: Coordinator) -> None:
@@ -201,18 +225,18 @@ async def test_says_stale_when_the_coordinator_stops_and_recovers_when_it_is_bac
 
 
 async def test_freeze_holds_the_screen_until_space_again(coordinator: Coordinator) -> None:
-    async with console(coordinator) as pilot, console_client(coordinator) as other:
+    async with console(coordinator) as pilot, operator_client(coordinator) as otto:
         await pilot.press("space")
         await until(pilot, lambda: "FROZEN" in banner(pilot))
-        await other.post(f"{coordinator.url}/cycles", msgspec.Raw, audience=COORDINATOR, json={})
-        await until(pilot, lambda: app_of(pilot).feed.waiting > 0 and bool(app_of(pilot).latest.cycles))
+        await otto.post(f"{coordinator.url}/cycles", msgspec.Raw, audience=COORDINATOR, json={})
+        await until(pilot, lambda: app_of(pilot).freshness.rounds_waiting > 0 and bool(app_of(pilot).latest.cycles))
         assert rows(pilot, "t-cycles") == []
         await pilot.press("space")
         await until(pilot, lambda: len(rows(pilot, "t-cycles")) == 1)
 
 
 @asynccontextmanager
-async def console_client(coordinator: Coordinator) -> AsyncIterator[FederationClient]:
+async def operator_client(coordinator: Coordinator) -> AsyncIterator[FederationClient]:
     async with await coordinator.operator("otto") as client:
         yield client
 
@@ -241,10 +265,10 @@ async def test_opens_a_cycle_and_shows_it(coordinator: Coordinator) -> None:
         cycle = await open_cycle(pilot)
         assert rows(pilot, "t-cycles")[0][0] == cycle
         assert outcome(pilot).startswith("Open: done")
-        asked, done = logged(coordinator, "alice")
-        assert (asked["action"], asked["outcome"], done["outcome"]) == ("open_cycle", "asked", "done")
-        assert asked["correlation_id"] == done["correlation_id"]
-        assert asked["correlation_id"] in outcome(pilot)
+        before, after = logged(coordinator, "alice")
+        assert (before["action"], before["outcome"], after["outcome"]) == ("open_cycle", "asked", "done")
+        assert before["correlation_id"] == after["correlation_id"]
+        assert before["correlation_id"] in outcome(pilot)
 
 
 async def test_cut_off_needs_the_cycles_id_typed(coordinator: Coordinator) -> None:
@@ -255,7 +279,7 @@ async def test_cut_off_needs_the_cycles_id_typed(coordinator: Coordinator) -> No
         await fill(pilot, typed=cycle[:-1])
         assert isinstance(pilot.app.screen, FormScreen)
         assert pilot.app.screen.query_one("#go").disabled
-        assert "2 active of 2" in pilot.app.export_screenshot().replace("&#160;", " ")
+        assert "2 active of 2" in screenshot(pilot)
         await pilot.press(cycle[-1], "enter")
         await until(pilot, lambda: outcome(pilot).startswith("Cut off: done"))
         await until(pilot, lambda: state(pilot) in ("cut_off", "attesting"))
@@ -280,27 +304,18 @@ async def test_alice_proposes_and_only_somebody_else_confirms(coordinator: Coord
         assert [row[3] for row in rows(pilot, "t-positions")] == ["-300.00", "300.00"]
         assert "sum of nets: EUR 0.00" in str(base(pilot, "#positions-note").render())
 
-        await pilot.press("A")
-        await fill(pilot, reason="all checks pass")
-        await until(pilot, lambda: outcome(pilot).startswith("Approve: done"))
+        await propose(pilot, "Approve", reason="all checks pass")
         await pilot.press("5")
         await until(pilot, lambda: len(rows(pilot, "t-proposals")) == 1)
         assert rows(pilot, "t-proposals")[0][:4] == [cycle, "approve", "pending", "alice (you)"]
 
+        assert {"Y", "N"}.isdisjoint(shown_keys(pilot))
         await pilot.press("Y")
-        await fill(pilot, typed=cycle)
-        await until(pilot, lambda: "Confirm refused" in outcome(pilot))
-        assert "maker_is_checker: " in outcome(pilot)
-        assert state(pilot) == "netted"
+        await pilot.pause()
+        assert not isinstance(pilot.app.screen, FormScreen)
 
     async with console(coordinator, "bob") as pilot:
-        await pilot.press("5")
-        await until(pilot, lambda: "Y" in shown_keys(pilot))
-        await pilot.press("Y")
-        await until(pilot, lambda: isinstance(pilot.app.screen, FormScreen))
-        assert "alice proposes to approve" in pilot.app.export_screenshot().replace("&#160;", " ")
-        await fill(pilot, typed=cycle)
-        await until(pilot, lambda: outcome(pilot).startswith("Confirm: done"))
+        await confirm(pilot, cycle, text="alice proposes to approve")
         await until(pilot, lambda: rows(pilot, "t-proposals")[0][2] == "confirmed")
         await until(pilot, lambda: state(pilot) in ("approved", "instructed", "deferred", "settled", "final"))
         assert [entry["outcome"] for entry in logged(coordinator, "bob")] == ["asked", "done"]
@@ -309,9 +324,7 @@ async def test_alice_proposes_and_only_somebody_else_confirms(coordinator: Coord
 async def test_a_hold_is_rejected_with_a_reason(coordinator: Coordinator) -> None:
     async with console(coordinator) as pilot:
         await netted_cycle(pilot, coordinator)
-        await pilot.press("2", "H")
-        await fill(pilot, reason="a list is old")
-        await until(pilot, lambda: outcome(pilot).startswith("Hold: done"))
+        await propose(pilot, "Hold", reason="a list is old")
     async with console(coordinator, "bob") as pilot:
         await pilot.press("5")
         await until(pilot, lambda: "N" in shown_keys(pilot))
@@ -320,6 +333,20 @@ async def test_a_hold_is_rejected_with_a_reason(coordinator: Coordinator) -> Non
         await until(pilot, lambda: outcome(pilot).startswith("Reject: done"))
         await until(pilot, lambda: rows(pilot, "t-proposals")[0][2] == "rejected")
         assert state(pilot) == "netted"
+
+
+async def test_a_release_lifts_a_hold_and_the_result_still_needs_its_approval(coordinator: Coordinator) -> None:
+    async with console(coordinator) as alice, console(coordinator, "bob") as bob:
+        cycle = await netted_cycle(alice, coordinator)
+        await propose(alice, "Hold", reason="a list is old")
+        await confirm(bob, cycle, text="settlement waits. Only a confirmed release lets the cycle go on")
+        await until(bob, lambda: state(bob) == "held")
+        await propose(bob, "Release", reason="the list was renewed")
+        await confirm(alice, cycle, text="the hold is lifted. Settlement then waits for a confirmed approve")
+        await until(alice, lambda: state(alice) == "netted")
+        await propose(alice, "Approve", reason="all checks pass")
+        await confirm(bob, cycle, text="instructions are signed")
+        await until(bob, lambda: state(bob) in ("approved", "instructed", "deferred", "settled", "final"))
 
 
 async def test_a_break_shows_while_banks_differ(coordinator: Coordinator) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from textual.app import App, ComposeResult
 
-from tui.model import Tone
-from tui.tables import Cell, Column, Row, Table
-from tui.widgets import LiveTable
+from tui.table import Cell, Column, Table
+from tui.text import Tone
+from tui.widgets.live_table import LiveTable
 
 STYLES = dict.fromkeys(Tone, "")
-COLUMNS = (Column("name", "Name"), Column("amount", "Amount", numeric=True))
 
 
 def a_table(*names: str, amount: str = "1.00") -> Table:
-    return Table("t", COLUMNS, tuple(Row(name, (Cell(name), Cell(amount))) for name in names))
+    columns = (Column("name", "Name", Cell), Column("amount", "Amount", lambda _: Cell(amount), numeric=True))
+    return Table.of("t", columns, names, key=str)
 
 
 class Harness(App[None]):

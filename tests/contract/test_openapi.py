@@ -14,6 +14,10 @@ from tests.contract.services import SERVICES, documents, snapshot, text_of
 ROLES = {"participant", "operator", "auditor", "staff", "agent", "coordinator"}
 
 
+CLOSED_ANSWERS = {"Envelope", "ScreeningList"}
+"""What is signed, or may be a request too."""
+
+
 @pytest.fixture(scope="module")
 def served() -> dict[str, dict[str, Any]]:
     return documents()
@@ -67,3 +71,15 @@ def test_what_is_taken_in_is_closed(served: dict[str, dict[str, Any]], service: 
             name = body["schema"].get("$ref", "").rpartition("/")[2]
             if name:
                 assert schemas[name].get("additionalProperties") is False, where
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_answered_is_open(served: dict[str, dict[str, Any]], service: str) -> None:
+    """Whoever makes a client of this must not close what may grow."""
+    schemas = served[service]["components"]["schemas"]
+    for where, operation in operations(served[service]):
+        for status, answer in operation["responses"].items():
+            for media_type, content in answer.get("content", {}).items():
+                name = content["schema"].get("$ref", "").rpartition("/")[2]
+                if status != "default" and media_type == "application/json" and name not in CLOSED_ANSWERS:
+                    assert schemas.get(name, {}).get("additionalProperties") is not False, (where, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,6 +16,7 @@ from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.cycle.result import instructions, net_cycle
+from compliance.cycle.states import State, Trigger, follow
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
@@ -64,6 +66,24 @@ RULEBOOK = rulebook()
 AT = "2026-03-02T09:00:00.000000Z"
 ROOT = "ab" * 32
 LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
+
+
+TO_MATCHED = ((Trigger.CUT_OFF_REACHED, {}), (Trigger.CUTS_CLOSED, {}), (Trigger.ATTESTATION_CLOSED, {}))
+TO_FINAL = ((Trigger.INSTRUCTIONS_SIGNED, {}), (Trigger.AGENT_SETTLED, {}), (Trigger.FINALITY_SIGNED, {}))
+BY_RULEBOOK = ((Trigger.NETTED, {}), (Trigger.APPROVED, {"by": "rulebook"}))
+
+
+def approved(result: str, proposal: str = "0190") -> tuple[tuple[Trigger, dict[str, str]], ...]:
+    """Return the steps of a cycle that was netted and approved by two persons."""
+    return ((Trigger.NETTED, {}), (Trigger.APPROVED, {"proposal": proposal, "result": result}))
+
+
+def chained(events: Iterable[LoggedEvent]) -> tuple[LoggedEvent, ...]:
+    """Return events that name each other as predecessors, whatever they named before; the first stays as it is."""
+    linked: list[LoggedEvent] = []
+    for event in events:
+        linked.append(replace(event, prev_hash=linked[-1].hash) if linked else event)
+    return tuple(linked)
 
 
 def generate_keys() -> dict[str, SigningKey]:
@@ -152,7 +172,7 @@ class Scheme:
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         instructed = instructions(result, pairs, sha256, AGENT)
-        events = self.events(cycle)
+        events = self.events(cycle, approved(sha256))
         cuts = [CycleCut(cycle=cycle, receiver=bank, lanes=self.lanes(bank)) for bank in BANKS]
         liar = replace(self.statement(C, D, 6, 6), cycle=cycle)
         return CycleRecord(
@@ -224,30 +244,19 @@ class Scheme:
         }
         return tuple(LaneCut(sender=sender, currency=currency, last_sequence=3) for sender, currency in lanes[receiver])
 
-    def events(self, cycle: str) -> tuple[LoggedEvent, ...]:
-        steps = [
-            "opened",
-            "cut_off",
-            "attesting",
-            "break",
-            "matched",
-            "netted",
-            "approved",
-            "instructed",
-            "settled",
-            "final",
-        ]
-        told = [(f"cycle.{step}", cycle) for step in steps]
-        told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE))
-        events: list[LoggedEvent] = []
-        for number, (kind, of) in enumerate(told, 17):
-            previous = events[-1].hash if events else ROOT
-            events.append(
-                LoggedEvent(
-                    id=number, type=kind, at=AT, cycle=of, data={"n": number}, audience=None, prev_hash=previous
-                )
-            )
-        return tuple(events)
+    def events(self, cycle: str, decided: Iterable[tuple[Trigger, dict[str, str]]]) -> tuple[LoggedEvent, ...]:
+        """Return the log of a cycle that came to its approval by the steps `decided`, and with it the next opening."""
+        state = State.OPEN
+        told: list[tuple[str, str, dict[str, object]]] = [("cycle.opened", cycle, {})]
+        for trigger, data in (*TO_MATCHED, *decided, *TO_FINAL):
+            state = follow(state, trigger)
+            told.append((f"cycle.{state}", cycle, {"state": state, "happening": trigger, **data}))
+        told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
+        told.insert(4, ("cycle.break", cycle, {"revision": 1}))
+        return chained(
+            LoggedEvent(id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT)
+            for number, (kind, of, data) in enumerate(told, 17)
+        )
 
     def export(self, record: CycleRecord) -> bytes:
         return build_export(record, self.keys[COORDINATOR])

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, Signature
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.approval import Action
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack, unpack
 from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, to_files
@@ -70,18 +71,20 @@ def test_any_zip_program_opens_it() -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == unpack(export())
 
 
-@pytest.mark.parametrize("state", ["abandoned", "attesting"])
-def test_a_cycle_that_came_less_far_verifies(state: str) -> None:
+@pytest.mark.parametrize(("state", "trigger"), [("abandoned", "abandoned"), ("attesting", "cuts_closed")])
+def test_a_cycle_that_came_less_far_verifies(state: str, trigger: str) -> None:
     record = honest()
-    opened = record.events[:4]
-    head = opened[-1]
+    cut_off = record.events[:3]
+    head = cut_off[-1]
+    data = {"state": state, "happening": trigger, "proposal": "0190"}
     last = LoggedEvent(
-        id=head.id + 1, type=f"cycle.{state}", at=AT, cycle=CYCLE, data={}, audience=(A,), prev_hash=head.hash
+        id=head.id + 1, type=f"cycle.{state}", at=AT, cycle=CYCLE, data=data, audience=(A,), prev_hash=head.hash
     )
     early = replace(
         record,
         state=state,
-        events=(*opened, last),
+        events=(*cut_off, last),
+        proposals=(replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None),),
         result=None,
         instructions=(),
         receipts=(),

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
+import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.states import State
 from compliance.statements import (
     CycleCut,
     Flow,
     LaneCut,
+    NettingResult,
     PositionStatement,
     Receipt,
     ScreeningList,
     ScreeningStatement,
     SettlementInstruction,
 )
+from compliance.trust import Anchor
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, answer_in
 from gateway.coordinator.registry.registry import Registry
-from gateway.coordinator.rulebook import ApprovalRule, CheckRule, Rulebook, SettlementRule, load
+from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.http.problems import Refusal
 from gateway.federation.identity.membership import Application, OfferedKey, SettlementAccount
 from gateway.federation.iso20022 import read_settlement_request
 from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
 from gateway.federation.messages.settlement import AccountOpening, Funding
+from gateway.federation.storage.database import transaction
 
 COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
 ALFA, BETA, GAMA, DELT = "ALFADEFF", "BETAFRPP", "GAMAITRR", "DELTESMM"
@@ -238,7 +246,7 @@ class House:
     async def cut_off(self, service: CycleService, banks: Sequence[str] = BANKS) -> str:
         """Open a cycle if none is, cut it off, and deliver the banks' cuts; return its id."""
         try:
-            cycle = (await service.reading.current()).id
+            cycle = (await service.views.current()).id
         except Refusal:
             cycle = (await service.open_on_demand(None, by="alice")).id
         await service.cut_off(cycle)
@@ -264,5 +272,52 @@ class House:
         return dsse.sign(receipt, self.identity(bank).sign)
 
 
-async def open_books(pool: asyncpg.Pool) -> Books:
-    return Books(Ledger(pool, AGENT))
+NewHouse = Callable[..., Coroutine[Any, Any, House]]
+"""The fixture `new_house`: a factory of clearing houses with four banks, funded accounts and no payments yet."""
+
+
+def trade(house: House) -> None:
+    """Payments in two currencies between most pairs."""
+    house.pay(ALFA, BETA, "EUR", 10_000, 5_000)
+    house.pay(BETA, ALFA, "EUR", 4_000)
+    house.pay(BETA, GAMA, "EUR", 12_000)
+    house.pay(GAMA, ALFA, "EUR", 9_000, 1)
+    house.pay(DELT, ALFA, "EUR", 777)
+    house.pay(GAMA, DELT, "JPY", 250)
+    house.pay(DELT, BETA, "JPY", 300, 1)
+
+
+async def events_of(house: House, cycle: str) -> list[str]:
+    async with transaction(house.engine) as conn:
+        rows = await conn.execute(text("SELECT type FROM events WHERE cycle = :cycle ORDER BY id"), {"cycle": cycle})
+        return list(rows.scalars())
+
+
+async def result_of(service: CycleService, cycle: str) -> NettingResult:
+    return msgspec.json.decode((await service.views.result(cycle)).payload_bytes(), type=NettingResult)
+
+
+async def outcome(service: CycleService, cycle: str) -> tuple[bytes, list[bytes]]:
+    """The bytes that a cycle comes down to."""
+    instructions = await service.delivery.instructions(cycle, None)
+    return (await service.views.result(cycle)).payload_bytes(), [one.payload_bytes() for one in instructions]
+
+
+def reasons(result: NettingResult) -> dict[tuple[str, tuple[str, str]], str]:
+    return {(one.currency, one.pair): one.reason for one in result.carried_over}
+
+
+async def refused(work: Coroutine[Any, Any, Any]) -> str:
+    with pytest.raises(Refusal) as refusal:
+        await work
+    return refusal.value.reason
+
+
+def anchor_of(house: House) -> Anchor:
+    return Anchor.of(COORDINATOR, house.signer.sign.verifying_key)
+
+
+async def until(service: CycleService, cycle: str, state: State) -> None:
+    async with asyncio.timeout(20):
+        while (await service.views.cycle(cycle)).state is not state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

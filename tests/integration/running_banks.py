@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from litestar import Litestar
 from litestar.di import Provide
+from litestar.types import ASGIApp
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
 from support import free_port, uuid7
 
@@ -31,6 +32,7 @@ from gateway.federation.messages.payments import (
     Acknowledgement,
     PaymentBatch,
     PaymentTerms,
+    leaf_of,
 )
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
@@ -39,7 +41,6 @@ from participants.api.app import bank_app
 from participants.api.hot_path import BODY_BYTES_MAX
 from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
-from participants.payments.inbound import leaf_of
 
 LISTED = "Ottoline Vantongeren-Skarsholt"
 SANCTIONS = f"uid,name,type,programs,alternate_names\n1,{LISTED},individual,TEST,\n".encode()
@@ -226,9 +227,16 @@ def batch_of(*payments: PaymentTerms, sender: str = ALPHA, receiver: str = BRAVO
 
 @asynccontextmanager
 async def running_town(
-    server_url: str, directory: Path, bics: Sequence[str] = (ALPHA, BRAVO, CARLO)
+    server_url: str,
+    directory: Path,
+    bics: Sequence[str] = (ALPHA, BRAVO, CARLO),
+    *,
+    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> AsyncIterator[Town]:
-    """Serve a coordinator and banks, with accounts <first letter>-1 and -2, until the block ends."""
+    """Serve a coordinator and banks, with accounts <first letter>-1 and -2, until the block ends.
+
+    `wrap` puts a layer around the coordinator.
+    """
     async with AsyncExitStack() as stack:
         made: list[str] = []
 
@@ -245,7 +253,7 @@ async def running_town(
 
         stack.push_async_callback(drop)
         coordinator = await stack.enter_async_context(
-            running_coordinator(await database("gateway.coordinator"), directory)
+            running_coordinator(await database("gateway.coordinator"), directory, wrap=wrap)
         )
         await coordinator.admit_agent()
         anchor = directory / "anchor.json"

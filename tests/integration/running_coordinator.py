@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import msgspec
+from litestar.types import ASGIApp
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from gateway.coordinator.app import Foundation, build
+from gateway.coordinator.app import CoordinatorCore, build
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import FederationClient, MemberIdentity
@@ -60,7 +61,7 @@ class Coordinator:
     """A running coordinator."""
 
     settings: NodeSettings
-    base: Foundation
+    base: CoordinatorCore
     database_url: str
     directory: Path
 
@@ -104,9 +105,14 @@ class Coordinator:
 
 @asynccontextmanager
 async def running_coordinator(
-    database_url: str, directory: Path, *, rulebook: Rulebook | None = None, port: int | None = None
+    database_url: str,
+    directory: Path,
+    *,
+    rulebook: Rulebook | None = None,
+    port: int | None = None,
+    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> AsyncIterator[Coordinator]:
-    """Serve a coordinator on a free port until the block ends."""
+    """Serve a coordinator on a free port until the block ends; `wrap` puts a layer around it."""
     with socket.socket() as probe:
         # As servers do, so that the port of a coordinator that just stopped is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,9 +122,12 @@ async def running_coordinator(
         bic=COORDINATOR, url=f"http://127.0.0.1:{free}", port=free, data_dir=directory / "coordinator"
     )
     rules = rulebook or on_demand()
-    node = server(build(settings, database_url, rules, name="Clearing house"), host="127.0.0.1", port=free)
+    app = build(settings, database_url, rules, name="Clearing house")
+    if wrap is not None:
+        app.asgi_handler = wrap(app.asgi_handler)
+    node = server(app, host="127.0.0.1", port=free)
     serving = asyncio.create_task(node.serve())
-    base = Foundation.lay(settings, database_url, rules)
+    base = CoordinatorCore.open(settings, database_url, rules)
     try:
         await _until_live(settings.url, serving)
         yield Coordinator(settings, base, database_url, directory)

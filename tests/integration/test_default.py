@@ -9,11 +9,26 @@ from typing import Any
 
 import msgspec
 import pytest
-from clearing_house import AGENT, ALFA, BANKS, BETA, DELT, GAMA, House, rulebook
-from test_cycle_service import Found, anchor_of, events_of, found, reasons, refused, result_of
+from clearing_house import (
+    AGENT,
+    ALFA,
+    BANKS,
+    BETA,
+    DELT,
+    GAMA,
+    House,
+    NewHouse,
+    anchor_of,
+    events_of,
+    reasons,
+    refused,
+    result_of,
+    rulebook,
+)
 
 from compliance.crypto import canonical
-from compliance.cycle.result import PARTICIPANT_DEFAULT
+from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.states import State, replay
 from compliance.export import archive
 from compliance.export.record import FILES, CycleRecord, build_export, from_files
@@ -21,12 +36,10 @@ from compliance.statements import SettlementInstruction
 from compliance.verifier.verify import VerificationError
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.tables import cycles
-from gateway.coordinator.rulebook import ApprovalRule, SettlementRule, load
+from gateway.coordinator.log import events
+from gateway.coordinator.rulebook import SettlementRule, load
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.storage.database import transaction
-
-__all__ = ["found"]
 
 
 def trade(house: House) -> None:
@@ -77,17 +90,17 @@ async def ids(service: CycleService, cycle: str) -> list[str]:
     ]
 
 
-async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_over(found: Found) -> None:
-    house = await found(funds=0)
+async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_over(new_house: NewHouse) -> None:
+    house = await new_house(funds=0)
     service, cycle = await deferred(house)
     await acknowledge(house, service)
-    first = (await service.reading.cycle(cycle)).result
+    first = (await service.views.cycle(cycle)).result
     await unwind(service, cycle, ALFA)
     assert await service.advance(cycle) is State.FINAL
 
     result = await result_of(service, cycle)
     assert (result.edition, result.supersedes, result.defaulted) == (2, first, (ALFA,))
-    assert set(reasons(result).values()) == {PARTICIPANT_DEFAULT}
+    assert set(reasons(result).values()) == {CarryReason.PARTICIPANT_DEFAULT}
     assert {pair for _, pair in reasons(result)} == {(ALFA, BETA), (ALFA, DELT), (ALFA, GAMA)}
     assert await ids(service, cycle) == [
         *(f"{cycle}/{bank}/EUR/2" for bank in (BETA, DELT, GAMA)),
@@ -101,7 +114,8 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
     assert [f"{cycle}-{number}" in asked.decode() for number, asked in enumerate(house.books.asked, 1)] == [True, True]
     # The state is what the events say it is.
     async with transaction(house.engine) as conn:
-        assert replay(await cycles.happenings(conn, cycle)) is State.FINAL
+        history = await events.of_cycle(conn, cycle)
+    assert replay((event.type, event.data) for event in history) is State.FINAL
     assert (await events_of(house, cycle)).count("cycle.netted") == 2
 
     await acknowledge(house, service)
@@ -110,8 +124,8 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
     assert f"left out for default: {ALFA}" in report.steps[8].detail
 
 
-async def test_the_next_cycle_takes_in_what_was_carried_over(found: Found) -> None:
-    house = await found(funds=0)
+async def test_the_next_cycle_takes_in_what_was_carried_over(new_house: NewHouse) -> None:
+    house = await new_house(funds=0)
     service, cycle = await deferred(house)
     await unwind(service, cycle, ALFA)
     assert await service.advance(cycle) is State.FINAL
@@ -124,8 +138,8 @@ async def test_the_next_cycle_takes_in_what_was_carried_over(found: Found) -> No
     assert (await house.books.balances())[ALFA, "EUR"] == 0
 
 
-async def test_the_new_result_needs_the_approval_that_the_rulebook_asks_for(found: Found) -> None:
-    house = await found(rulebook(approval=ApprovalRule(mode="always", thresholds_minor={})), funds=0)
+async def test_the_new_result_needs_the_approval_that_the_rulebook_asks_for(new_house: NewHouse) -> None:
+    house = await new_house(rulebook(approval=ApprovalRule(mode="always", thresholds_minor={})), funds=0)
     trade(house)
     for bank in (BETA, GAMA, DELT):
         for currency in ("EUR", "JPY"):
@@ -147,8 +161,8 @@ async def test_the_new_result_needs_the_approval_that_the_rulebook_asks_for(foun
     verify(await service.export(cycle), anchor_of(house))
 
 
-async def test_a_second_default_is_unwound_on_top_of_the_first(found: Found) -> None:
-    house = await found(rulebook(settlement=SettlementRule(retry_interval_s=30, attempts_max=2)), funds=0)
+async def test_a_second_default_is_unwound_on_top_of_the_first(new_house: NewHouse) -> None:
+    house = await new_house(rulebook(settlement=SettlementRule(retry_interval_s=30, attempts_max=2)), funds=0)
     trade(house)
     await house.books.fund(GAMA, "JPY", 1_000)
     service = house.service()
@@ -165,8 +179,8 @@ async def test_a_second_default_is_unwound_on_top_of_the_first(found: Found) -> 
     assert len(verify(await service.export(cycle), anchor_of(house)).steps) == 10
 
 
-async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(found: Found) -> None:
-    house = await found(funds=0)
+async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(new_house: NewHouse) -> None:
+    house = await new_house(funds=0)
     service, cycle = await deferred(house)
     await unwind(service, cycle, ALFA)
     states: list[str] = []
@@ -179,14 +193,14 @@ async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(fou
             await step
         if not await house.service().steps.step(cycle):
             break
-        states.append((await house.service().reading.cycle(cycle)).state.value)
+        states.append((await house.service().views.cycle(cycle)).state.value)
     assert states == ["netted", "approved", "instructed", "settled", "final"]
     assert (await result_of(service, cycle)).edition == 2
     verify(await service.export(cycle), anchor_of(house))
 
 
-async def test_what_is_refused(found: Found) -> None:
-    house = await found(funds=0)
+async def test_what_is_refused(new_house: NewHouse) -> None:
+    house = await new_house(funds=0)
     service, cycle = await deferred(house)
     propose = service.approvals.propose
     assert await refused(propose(cycle, unwinding(), maker="alice")) == "participants_refused"
@@ -204,7 +218,7 @@ async def test_what_is_refused(found: Found) -> None:
     assert await refused(propose(cycle, unwinding(BETA), maker="alice")) == "action_impossible"
 
 
-async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(found: Found) -> None:
+async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(new_house: NewHouse) -> None:
     rule = msgspec.structs.replace(
         load().default_waterfall,
         capital_minor={"EUR": "1000"},
@@ -212,7 +226,7 @@ async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(found: Fou
         contributions_minor={ALFA: {"EUR": "500"}, BETA: {"EUR": "2000"}, GAMA: {"EUR": "1000"}},
         assessment_caps_minor={BETA: {"EUR": "50000"}},
     )
-    house = await found(rulebook(default_waterfall=rule), funds=0)
+    house = await new_house(rulebook(default_waterfall=rule), funds=0)
     service, cycle = await deferred(house)
     before = await events_of(house, cycle)
     seen = await service.defaults.dry_run(cycle, [ALFA, ALFA])
@@ -251,8 +265,8 @@ async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(found: Fou
     }
 
 
-async def test_there_is_nothing_to_show_before_a_result(found: Found) -> None:
-    house = await found(funds=0)
+async def test_there_is_nothing_to_show_before_a_result(new_house: NewHouse) -> None:
+    house = await new_house(funds=0)
     service = house.service()
     cycle = await house.cut_off(service)
     assert await refused(service.defaults.dry_run(cycle, [ALFA])) == "result_unknown"
@@ -262,9 +276,9 @@ async def test_there_is_nothing_to_show_before_a_result(found: Found) -> None:
 
 
 @pytest.fixture
-async def unwound(found: Found) -> tuple[House, CycleRecord]:
+async def unwound(new_house: NewHouse) -> tuple[House, CycleRecord]:
     """A house and the record of its unwound cycle."""
-    house = await found(funds=0)
+    house = await new_house(funds=0)
     service, cycle = await deferred(house)
     await acknowledge(house, service)
     await unwind(service, cycle, ALFA)

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.event_log import ChainError
 from gateway.coordinator.log import events
-from gateway.coordinator.log.events import EventChainError
 from gateway.coordinator.log.feed import EventFeed
 from gateway.federation.http.client import RemoteProblem
 from gateway.federation.messages.events import Events
@@ -38,9 +38,9 @@ async def coordinator(url: str, tmp_path: Path) -> AsyncIterator[Coordinator]:
         yield running
 
 
-async def append(engine: AsyncEngine, type_: str, **more: object) -> None:
+async def append(engine: AsyncEngine, type_: str, **data: object) -> None:
     async with transaction(engine) as conn:
-        await events.append(conn, type_, {"n": "1"}, **more)
+        await events.append(conn, type_, {"n": "1", **data})
 
 
 async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -> None:
@@ -50,7 +50,7 @@ async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -
         for n in range(10):
             try:
                 async with transaction(engine) as conn:
-                    await events.append(conn, "test.wrote", {"writer": number, "n": n})
+                    await events.append(conn, "rulebook.adopted", {"writer": number, "n": n})
                     if n % 3 == 2:
                         raise RuntimeError("a transaction that fails after appending")
             except RuntimeError:
@@ -70,7 +70,7 @@ async def test_ids_have_no_gap_and_the_chain_holds_under_concurrency(url: str) -
 @pytest.mark.parametrize("statement", ["UPDATE events SET type = 'x'", "DELETE FROM events", "TRUNCATE events"])
 @pytest.mark.parametrize("role", ["concordat_app", None])
 async def test_nobody_changes_the_log(url: str, engine: AsyncEngine, statement: str, role: str | None) -> None:
-    await append(engine, "test.wrote")
+    await append(engine, "rulebook.adopted")
     other = create_engine(url, role=role)
     with pytest.raises(DBAPIError, match="append-only" if role is None else "permission denied"):
         async with transaction(other) as conn:
@@ -85,13 +85,14 @@ async def test_nobody_changes_the_log(url: str, engine: AsyncEngine, statement: 
         ("UPDATE events SET audience = '{ALPHDEF0}' WHERE id = 2", 2),
         ("UPDATE events SET at = at + interval '1 microsecond' WHERE id = 1", 1),
         ("DELETE FROM events WHERE id = 4", 4),
+        ("DELETE FROM events WHERE id <= 2", 1),
         (f"UPDATE events SET prev_hash = '{'1' * 64}' WHERE id = 2", 2),
         (f"UPDATE events SET hash = '{'1' * 64}' WHERE id = 5", 5),
     ],
 )
 async def test_tampering_is_found(url: str, engine: AsyncEngine, statement: str, broken_at: int) -> None:
     for _ in range(5):
-        await append(engine, "test.wrote")
+        await append(engine, "rulebook.adopted")
     owner = create_engine(url, role=None)
     async with transaction(owner) as conn:
         # What only a superuser who wants to cheat would do.
@@ -99,20 +100,20 @@ async def test_tampering_is_found(url: str, engine: AsyncEngine, statement: str,
         await conn.execute(text(statement))
     await owner.dispose()
     async with transaction(engine) as conn:
-        with pytest.raises(EventChainError) as found:
+        with pytest.raises(ChainError) as found:
             await events.verify_chain(conn)
     assert found.value.event_id == broken_at
 
 
 async def test_members_see_what_concerns_them(engine: AsyncEngine) -> None:
-    await append(engine, "to.everybody")
-    await append(engine, "to.pair", audience=[BRAVO, ALPHA])
-    await append(engine, "to.operators", audience=events.OPERATORS)
+    await append(engine, "cycle.matched")
+    await append(engine, "cycle.break", pair=[ALPHA, BRAVO])
+    await append(engine, "proposal.made")
     async with transaction(engine) as conn:
         for viewer, expected in {
-            ALPHA: ["to.everybody", "to.pair"],
-            CARLO: ["to.everybody"],
-            None: ["to.everybody", "to.pair", "to.operators"],
+            ALPHA: ["cycle.matched", "cycle.break"],
+            CARLO: ["cycle.matched"],
+            None: ["cycle.matched", "cycle.break", "proposal.made"],
         }.items():
             found = await events.read(conn, after=0, limit=10, viewer=viewer)
             assert [event.type for event in found] == expected
@@ -123,13 +124,13 @@ async def test_a_waiting_reader_wakes_for_another_replicas_event(url: str, engin
     feed.start(asyncio.Event())
     try:
         waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=20, viewer=ALPHA))
-        await append(engine, "to.bravo", audience=[BRAVO])
+        await append(engine, "cap.changed", bic=BRAVO)
         other = create_engine(url)
         started = time.monotonic()
-        await append(other, "to.alpha", audience=[ALPHA])
+        await append(other, "prefunding.changed", bic=ALPHA)
         await other.dispose()
         found = await waiting
-        assert [event.type for event in found.events] == ["to.alpha"]
+        assert [event.type for event in found.events] == ["prefunding.changed"]
         assert found.next == 2
         assert time.monotonic() - started < 5
     finally:
@@ -144,6 +145,36 @@ async def test_a_reader_goes_when_its_time_is_up_or_the_node_stops(url: str, eng
     stopping.set()
     assert await asyncio.wait_for(waiting, 5) == Events(events=(), next=0)
     await feed.stop()
+
+
+@pytest.mark.parametrize(
+    ("events_stored", "after", "viewer", "expected", "next_"),
+    [
+        (0, -2, None, [], 0),
+        (1, -2, None, [1], 1),
+        (5, -2, None, [4, 5], 5),
+        (5, -1, None, [5], 5),
+        (5, -1, ALPHA, [5], 5),
+        (5, -1, BRAVO, [], 4),
+        (5, -5, BRAVO, [], 0),
+    ],
+)
+async def test_a_cursor_below_zero_counts_back_from_the_newest(
+    url: str, engine: AsyncEngine, events_stored: int, after: int, viewer: str | None, expected: list[int], next_: int
+) -> None:
+    for _ in range(events_stored):
+        await append(engine, "cap.changed", bic=ALPHA)
+    feed = EventFeed(engine, url)
+    page = await feed.read(after=after, limit=10, wait_s=0, viewer=viewer)
+    assert ([event.id for event in page.events], page.next) == (expected, next_)
+    feed.start(asyncio.Event())
+    try:
+        # Once the feed listens, it answers from memory and waits from the same place.
+        waiting = asyncio.create_task(feed.read(after=-1, limit=10, wait_s=20, viewer=BRAVO))
+        await append(engine, "cap.changed", bic=BRAVO)
+        assert [event.id for event in (await waiting).events] == [events_stored + 1]
+    finally:
+        await feed.stop()
 
 
 async def test_the_feed_over_http(coordinator: Coordinator) -> None:
@@ -172,7 +203,7 @@ async def test_the_feed_over_http(coordinator: Coordinator) -> None:
         assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("params", [{"after": -1}, {"wait_s": 26}, {"limit": 0}, {"limit": 1001}, {"after": "x"}])
+@pytest.mark.parametrize("params", [{"after": -1001}, {"wait_s": 26}, {"limit": 0}, {"limit": 1001}, {"after": "x"}])
 async def test_bad_cursors_are_problems(coordinator: Coordinator, params: dict[str, int]) -> None:
     async with await coordinator.operator() as operator:
         with pytest.raises(RemoteProblem) as refused:

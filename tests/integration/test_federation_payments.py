@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from base64 import b64encode
 from typing import Any
 
@@ -109,6 +110,54 @@ async def test_a_currency_without_an_account_is_refused(town: Town) -> None:
 async def test_a_return_of_nothing_is_refused(town: Town) -> None:
     outcome = town.acknowledged(await town.deliver(town.sealed(terms(returns=uuid7())))).outcomes[0]
     assert (outcome.status, outcome.reason) == ("refused", "return_of_unknown")
+
+
+@pytest.mark.parametrize("remittance", ["sorry\nfor that", "\x00", "x" * 141])
+async def test_a_return_that_can_not_be_read_is_refused_and_the_lane_goes_on(town: Town, remittance: str) -> None:
+    original = order(10)
+    assert (await town.alpha.send("POST", "/payments", original)).status_code == 201
+    await town.bravo.until(original["id"], "accepted")
+    held = await town.bravo.balance("b-1")
+    path, body = f"/payments/{original['id']}/return", {"id": uuid7(), "remittance": remittance}
+    refusal = await town.bravo.send("POST", path, body)
+    assert problem(refusal) == (400, "validation_failed")
+    assert refusal.json()["errors"][0]["pointer"] == "/remittance"
+    assert (await town.bravo.get(f"/payments/{original['id']}"))["status"] == "accepted"
+    assert (await town.bravo.send("GET", f"/payments/{body['id']}")).status_code == 404
+    assert await town.bravo.balance("b-1") == held
+    answer = await town.bravo.send("POST", path, {**body, "remittance": "sorry for that"})
+    assert (answer.status_code, answer.json()["status"]) == (201, "reserved")
+    for one in (town.alpha, town.bravo):
+        await one.until(original["id"], "returned")
+    assert await town.bravo.balance("b-1") == held - 10
+
+
+class SlowKey:
+    """A key as in a distant module: it signs when it is let."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self.kid = key.kid
+        self.asked, self.let = threading.Event(), threading.Event()
+        self._key = key
+
+    def sign(self, message: bytes) -> bytes:
+        self.asked.set()
+        assert self.let.wait(20)
+        return self._key.sign(message)
+
+
+async def test_a_slow_key_keeps_nobody_else_waiting(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = SlowKey(town.bravo.sign)
+    monkeypatch.setattr(town.bravo.node.inbound, "_signer", key)
+    one = terms()
+    delivery = asyncio.create_task(town.deliver(town.sealed(one)))
+    await asyncio.to_thread(key.asked.wait, 20)
+    assert (await town.bravo.get(f"/payments/{one.id}"))["status"] == "accepted"
+    other = order(1) | {"creditor_agent": ALPHA, "debtor_account": "b-1", "creditor_account": "a-1"}
+    assert (await town.bravo.send("POST", "/payments", other)).status_code == 201
+    assert not delivery.done()
+    key.let.set()
+    assert town.acknowledged(await delivery).outcomes[0].status == "accepted"
 
 
 async def test_the_largest_batch(town: Town) -> None:

@@ -17,9 +17,10 @@ from sqlalchemy.engine import make_url
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
-from participants.audit.fsck import Report, fsck, run_fsck
+from participants.audit.command import run_fsck
+from participants.audit.fsck import Report, fsck
 from participants.audit.replay import accounts_at, balances_at, replay
-from participants.ledger.books import AccountKey
+from participants.ledger.accounts import AccountKey
 from participants.payments.disputes import Dispute
 
 
@@ -80,15 +81,19 @@ def differences(report: Report) -> dict[str, str | None]:
 
 
 async def test_sound_books_are_proved(day: list[str]) -> None:
-    for url in day:
-        report = await fsck(url)
+    for url, bic in zip(day, (ALFA, BETA), strict=True):
+        report = await fsck(url, bic)
         assert differences(report) == {}
         assert report["histories"].examined == report["event_numbers"].examined > 20
         assert report["settlements"].examined == 2
 
 
+async def test_the_books_of_another_bank_are_not_proved(day: list[str]) -> None:
+    assert "lane_trees" in differences(await fsck(day[0], BETA[:4] + "DEFF"))
+
+
 async def test_empty_books_are_sound(new_database: Any) -> None:
-    assert differences(await fsck(await new_database("participants.ledger"))) == {}
+    assert differences(await fsck(await new_database("participants.ledger"), ALFA)) == {}
 
 
 RETAG = "UPDATE event SET type = 'payment.posted' WHERE type = 'payment.refused'"
@@ -231,10 +236,10 @@ async def test_corruption_is_found_by_its_check(copies: list[str], corruption: s
     ],
 )
 async def test_disputes_are_compared(copies: list[str], corruption: str) -> None:
-    assert (await after(copies[1], corruption)).keys() == {"disputes"}
+    assert (await after(copies[1], corruption, BETA)).keys() == {"disputes"}
 
 
-async def after(url: str, corruption: str) -> dict[str, str | None]:
+async def after(url: str, corruption: str, bic: str = ALFA) -> dict[str, str | None]:
     """Corrupt the books as only somebody with the superuser's rights could, and return what fsck finds."""
     connection = await connect(url, role=None)
     await connection.execute("SET session_replication_role = replica")
@@ -244,7 +249,7 @@ async def after(url: str, corruption: str) -> dict[str, str | None]:
         await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
     assert await connection.execute(corruption) not in ("UPDATE 0", "DELETE 0")
     await connection.close()
-    return differences(await fsck(url))
+    return differences(await fsck(url, bic))
 
 
 async def test_fsck_can_not_write(day: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +258,7 @@ async def test_fsck_can_not_write(day: list[str], monkeypatch: pytest.MonkeyPatc
     writing = sql_checks.SqlCheck("w", "w", "SELECT 1", "DELETE FROM dispute RETURNING 'gone'")
     monkeypatch.setattr(sql_checks, "CHECKS", (writing,))
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-        await fsck(day[0])
+        await fsck(day[0], ALFA)
 
 
 # --- balances ----------------------------------------------------------------------------------------------

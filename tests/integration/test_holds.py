@@ -14,7 +14,7 @@ from compliance.screening.holds import HoldState
 from gateway.federation.http.problems import Refusal
 from participants.audit.fsck import fsck
 from participants.ledger import store
-from participants.ledger.books import Status
+from participants.ledger.payment import Status
 from participants.payments.disputes import Dispute, DisputeReason, WithdrawDispute
 from participants.payments.holds import DecideHold, HoldOutcome, HoldReason
 from participants.payments.screening import screening_counts
@@ -33,7 +33,7 @@ async def banks(new_database: Any) -> AsyncIterator[tuple[Bank, Bank]]:
 
 async def assert_sound(*all_banks: Bank) -> None:
     for one in all_banks:
-        report = await fsck(one.url)
+        report = await fsck(one.url, one.bic)
         assert report.ok, [(c.name, c.difference) for c in report.checks if not c.ok]
 
 
@@ -327,8 +327,8 @@ async def test_only_unsettled_accepted_incoming_payments_are_disputed(banks: tup
         await owner.execute("DELETE FROM dispute")
         await owner.close()
         for one in (beta, replica):
-            assert await refused(one, settled.id) is DisputeReason.SETTLED
-            assert await refused(one, disputed.id, WithdrawDispute) is DisputeReason.SETTLED
+            assert await refused(one, settled.id) is DisputeReason.PAYMENT_SETTLED
+            assert await refused(one, disputed.id, WithdrawDispute) is DisputeReason.PAYMENT_SETTLED
     assert await alfa.balance("due_to", BETA) == 2
     assert await beta.balance("due_from", ALFA) == 2
     await assert_sound(alfa, beta)

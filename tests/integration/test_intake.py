@@ -16,11 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from participants.intake.intake import Intake, IntakeError, Summary, staff_client
 from running_banks import RunningBank, Town
 from running_coordinator import ALPHA, BRAVO
 from support import free_port, uuid7
 
-from participants.intake.command import Intake, IntakeError, Summary, staff_client
 from participants.intake.files import PaymentRow, ReadOptions, inspect_file, read_rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -112,7 +112,7 @@ async def test_each_row_is_taken_or_reported(town: Town, tmp_path: Path) -> None
     ]
     summary = await take(town.alpha, write(tmp_path / "payments.csv", *rows))
     assert (summary.taken, summary.held, summary.of_other_banks) == (3, 0, 1)
-    assert sorted((r.line, r.reason) for r in summary.refused) == [
+    assert sorted((r.line, r.reason) for r in summary.refusals) == [
         (4, "too_many_decimals"),
         (6, "insufficient_funds"),
         (7, "debtor_account_unknown"),
@@ -138,7 +138,7 @@ async def test_lost_answers_are_fetched_by_asking_again(town: Town, tmp_path: Pa
     rows = [row("1.00", "a-lost") for _ in range(8)]
     async with losing_answers(town.alpha.settings.url, 3) as url:
         summary = await take(town.alpha, write(tmp_path / "lost.csv", *rows), url=url)
-    assert (summary.taken, summary.refused) == (8, [])
+    assert (summary.taken, summary.refusals) == (8, [])
     assert await reserved(town.alpha, *(r["id"] for r in rows)) == 8
 
 
@@ -152,7 +152,7 @@ async def test_a_row_that_spoils_its_request_is_reported_alone(town: Town, tmp_p
         intake = Intake(client, url=town.alpha.settings.url, bank=ALPHA)
         await intake.take(rows)
     assert intake.summary.taken == 6
-    assert [(r.line, r.reason) for r in intake.summary.refused] == [(4, "validation_failed")]
+    assert [(r.line, r.reason) for r in intake.summary.refusals] == [(4, "validation_failed")]
 
 
 async def test_a_bank_that_is_away_ends_the_run_in_time(town: Town, tmp_path: Path) -> None:

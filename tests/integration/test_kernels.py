@@ -24,7 +24,7 @@ from gateway.coordinator.registry.registry import Registry
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import asyncpg_pool, create_engine, transaction
-from netting.branch import INTERPRETED_MAX
+from netting.liquidity.branch import INTERPRETED_MAX
 
 BANKS = tuple(f"BK{letter}AXX{letter}0" for letter in "ABCDEFGHIJKL")
 WAITS_FOR = "import sys, time, pathlib\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"

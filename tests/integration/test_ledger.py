@@ -8,14 +8,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment
 from support import uuid7
 
+from compliance.crypto import canonical, dsse
+from compliance.statements import CycleCut
 from gateway.federation.messages.payments import PaymentOutcome
 from participants.audit.fsck import fsck
+from participants.cycle import reads
+from participants.cycle.commands import FixCut, RecordSignedCut
 from participants.ledger import store
-from participants.ledger.books import Status
+from participants.ledger.payment import Status
+from participants.ledger.rows import Evidence
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ async def beta(new_database: Any) -> AsyncIterator[Bank]:
 
 async def assert_sound(*banks: Bank) -> None:
     for one in banks:
-        report = await fsck(one.url)
+        report = await fsck(one.url, one.bic)
         assert report.ok, [(c.name, c.difference) for c in report.checks if not c.ok]
 
 
@@ -191,7 +197,7 @@ async def test_an_impossible_command_fails_alone(alfa: Bank) -> None:
         lane_keys = account_keys
 
         def decide(self, books: Any) -> None:
-            books.record(uuid7(), 1, "no.such.type", payment())
+            books.record(uuid7(), 1, "payment.reserved", payment())
             raise ZeroDivisionError
 
     results = await asyncio.gather(
@@ -314,6 +320,42 @@ async def test_a_refused_return_leaves_the_payment_as_it_was(alfa: Bank, beta: B
     assert (await beta.order(giving_back(original)))[0].status == "reserved"
     await beta.deliver(alfa)
     await assert_sound(alfa, beta)
+
+
+# --- a cycle's cut -----------------------------------------------------------------------------------------
+
+
+async def test_a_cut_is_fixed_before_it_is_signed_and_stays_what_it_is(alfa: Bank, beta: Bank) -> None:
+    """A bank killed in between signs the same cut when it is back, though more was accepted meanwhile."""
+    cycle = "2026-10-02-01"
+    await alfa.order(payment(10))
+    await alfa.deliver(beta)
+    assert await reads.cut(beta.connection, cycle) == (None, None)
+    receiving = list(await reads.lanes(beta.connection))
+    cut = await beta.ledger.submit(FixCut(cycle, ["EUR"], receiving))
+    await alfa.order(payment(20))
+    await alfa.deliver(beta)
+    async with bank(beta.url, BETA) as back:
+        assert await reads.cut(back.connection, cycle) == (cut, None)
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await back.ledger.submit(FixCut(cycle, ["EUR"], receiving))
+        envelope = dsse.sign(cut, beta.key)
+        await back.ledger.submit(RecordSignedCut(cycle, envelope))
+        assert await reads.cut(back.connection, cycle) == (cut, envelope)
+    assert [lane.last_sequence for lane in cut.lanes] == [1]
+    assert canonical.decode(envelope.payload_bytes(), CycleCut) == cut
+    await assert_sound(alfa, beta)
+
+
+async def test_evidence_can_be_read_again(alfa: Bank, beta: Bank) -> None:
+    await alfa.order(payment(10))
+    await alfa.deliver(beta)
+    for one, kind, other in ((alfa, "acknowledgement", BETA), (beta, "payment-batch", ALFA)):
+        (row,) = await one.connection.fetch("SELECT sha256, kind, counterparty, envelope FROM evidence")
+        envelope = msgspec.json.decode(row[3], type=dsse.Envelope)
+        assert (canonical.digest(envelope.payload_bytes()), kind, other) == (row[0].hex(), row[1], row[2])
+    with pytest.raises(msgspec.ValidationError):
+        Evidence.of("payment-batch", ALFA, dsse.Envelope(payload="e30=", payloadType="x", signatures=None))  # type: ignore[arg-type]
 
 
 # --- what the database itself refuses ----------------------------------------------------------------------

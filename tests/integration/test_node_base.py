@@ -22,7 +22,7 @@ from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
 from support import Live
 
-from compliance.crypto.dsse import EvidenceError
+from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http import correlation
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
@@ -67,7 +67,7 @@ async def fails(how: FromPath[str]) -> None:
     """Fail in one of the ways a handler can."""
     raise {
         "refusal": Refusal("cap_exceeded", "the cap is 5", pointer="/cap", retry_after_s=7, status=422),
-        "evidence": EvidenceError("bad_signature", "signature of x doesn't verify"),
+        "evidence": EvidenceError(EvidenceReason.BAD_SIGNATURE, "signature of x doesn't verify"),
         "remote": RemoteProblem(problem("cycle_closed", 409, "secret of another member")),
         "unreachable": RemoteUnavailable("ConnectError"),
         "bug": RuntimeError("IBAN DE02 of Jane Doe"),
@@ -291,9 +291,9 @@ def test_a_route_must_say_who_may_use_it() -> None:
 PROGRAM = """
     import asyncio, sys
     from litestar import Request, get
-    from gateway.federation.identity import TokenVerifier
-    from gateway.federation.node import create_app
-    from gateway.federation.serve import run
+    from gateway.federation.identity.tokens import TokenVerifier
+    from gateway.federation.http.node import create_app
+    from gateway.federation.http.serve import run
 
     @get("/poll", opt={"public": True})
     async def poll(request: Request) -> str:

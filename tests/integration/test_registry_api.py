@@ -15,7 +15,7 @@ from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
-from gateway.coordinator.app import Foundation
+from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.log import events
 from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.http.problems import Refusal
@@ -324,7 +324,19 @@ async def test_a_restart_keeps_the_keys_and_publishes_a_new_address(new_database
         assert store.current.issuer == second.url != first.url
         async with transaction(second.base.engine) as conn:
             assert (await conn.execute(text("SELECT count(*) FROM rulebooks"))).scalar_one() == 2
-    stranger = Foundation.lay(dataclasses.replace(first.settings, data_dir=tmp_path / "elsewhere"), url, on_demand())
+    stranger = CoordinatorCore.open(
+        dataclasses.replace(first.settings, data_dir=tmp_path / "elsewhere"), url, on_demand()
+    )
     with pytest.raises(Refusal, match="key_unknown"):
-        await stranger.found("Another clearing house")
+        await stranger.register_itself("Another clearing house")
     await stranger.engine.dispose()
+
+
+async def test_one_person_has_one_name(coordinator: Coordinator) -> None:
+    await coordinator.client_key("alice", "operator")
+    for spelling in ("Alice", " alice", "\uff41lice"):
+        with pytest.raises(Refusal) as refusal:
+            await coordinator.client_key(spelling, "auditor")
+        assert (refusal.value.reason, refusal.value.status) == ("name_taken", 409)
+    # The very name gets a new key.
+    await coordinator.client_key("alice", "operator")

@@ -10,7 +10,7 @@ from running_coordinator import COORDINATOR
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.coordinator.app import Foundation
+from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, NoAnswerError
@@ -47,7 +47,7 @@ class Clock:
 class Replica:
     """One coordinator process's schedule, with connections and memory of its own."""
 
-    def __init__(self, base: Foundation, clock: Clock) -> None:
+    def __init__(self, base: CoordinatorCore, clock: Clock) -> None:
         self.base = base
         self.cycles = CycleService(
             base.engine, bic=COORDINATOR, signer=base.identity.sign, rulebook=RULEBOOK, agent=NoAgent(), now=clock
@@ -64,8 +64,8 @@ def clock() -> Clock:
 async def replicas(new_database: NewDatabase, tmp_path: Path, clock: Clock) -> AsyncIterator[list[Replica]]:
     url = await new_database("gateway.coordinator")
     settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:1", data_dir=tmp_path)
-    bases = [Foundation.lay(settings, url, RULEBOOK) for _ in range(2)]
-    await bases[0].found("Clearing house")
+    bases = [CoordinatorCore.open(settings, url, RULEBOOK) for _ in range(2)]
+    await bases[0].register_itself("Clearing house")
     yield [Replica(base, clock) for base in bases]
     for base in bases:
         await base.engine.dispose()

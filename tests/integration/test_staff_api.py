@@ -14,7 +14,7 @@ from running_coordinator import ALPHA, BRAVO, CARLO
 from support import uuid7
 
 from participants.api.hot_path import BODY_BYTES_MAX
-from participants.payments.decisions import OrderReason
+from participants.payments.orders import OrderReason
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

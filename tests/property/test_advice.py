@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netting.advice import DAY_S, AdviceReason, Timed, advise
+from netting.advice import DAY_S, AdviceReason, TimedObligation, advise
 from netting.model import AMOUNT_MAX
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 BANKS = ("A", "B", "C", "D")
 pairs = st.permutations(BANKS).map(lambda names: (names[0], names[1]))
 timed = st.builds(
-    lambda currency, at_s, pair, amount: Timed(currency, at_s, *pair, amount),
+    lambda currency, at_s, pair, amount: TimedObligation(currency, at_s, *pair, amount),
     st.sampled_from(("EUR", "USD")),
     st.one_of(st.integers(-50, 50), st.integers(0, 3 * DAY_S)),
     pairs,
@@ -27,22 +27,22 @@ days = st.lists(timed, min_size=1, max_size=40)
 
 
 @given(days, st.sets(st.integers(1, 50), min_size=1, max_size=5))
-def test_every_point_is_what_the_cycles_would_have_settled(day: list[Timed], numbers: set[int]) -> None:
+def test_every_point_is_what_the_cycles_would_have_settled(day: list[TimedObligation], numbers: set[int]) -> None:
     for curve in advise(day, candidates=sorted(numbers, reverse=True)):
-        own = [one for one in day if one.currency == curve.currency]
-        assert curve.gross == sum(one.amount for one in own)
+        obligations = [obligation for obligation in day if obligation.currency == curve.currency]
+        assert curve.gross == sum(obligation.amount for obligation in obligations)
         assert [point.cycles_a_day for point in curve.points] == sorted(numbers)
         for point in curve.points:
             nets: defaultdict[int, Counter[str]] = defaultdict(Counter)
             waited = Fraction(0)
-            for one in own:
+            for obligation in obligations:
                 length = Fraction(DAY_S, point.cycles_a_day)
-                cycle = one.at_s // length
-                nets[int(cycle)].update({one.creditor: one.amount})
-                nets[int(cycle)].subtract({one.debtor: one.amount})
-                waited += one.amount * ((cycle + 1) * length - one.at_s)
-            settled = sum(value for cycle in nets.values() for value in cycle.values() if value > 0)
-            assert (point.settled, point.saving) == (settled, curve.gross - settled)
+                cycle = obligation.at_s // length
+                nets[int(cycle)].update({obligation.creditor: obligation.amount})
+                nets[int(cycle)].subtract({obligation.debtor: obligation.amount})
+                waited += obligation.amount * ((cycle + 1) * length - obligation.at_s)
+            settlement_value = sum(value for cycle in nets.values() for value in cycle.values() if value > 0)
+            assert (point.settlement_value, point.saving) == (settlement_value, curve.gross - settlement_value)
             assert point.peak_net_debit == -min(value for cycle in nets.values() for value in cycle.values())
             assert point.mean_wait == waited / curve.gross
             assert 0 < point.mean_wait <= Fraction(DAY_S, point.cycles_a_day)
@@ -51,13 +51,13 @@ def test_every_point_is_what_the_cycles_would_have_settled(day: list[Timed], num
 
 
 @given(days)
-def test_cycles_that_divide_each_other_save_less_the_more_there_are(day: list[Timed]) -> None:
+def test_cycles_that_divide_each_other_save_less_the_more_there_are(day: list[TimedObligation]) -> None:
     for curve in advise(day, candidates=(1, 2, 4, 8, 24)):
         assert curve.monotone
 
 
 @given(days, st.randoms(use_true_random=False))
-def test_the_order_changes_nothing(day: list[Timed], order: random.Random) -> None:
+def test_the_order_changes_nothing(day: list[TimedObligation], order: random.Random) -> None:
     shuffled = list(day)
     order.shuffle(shuffled)
     assert repr(advise(shuffled)) == repr(advise(day))
@@ -66,7 +66,7 @@ def test_the_order_changes_nothing(day: list[Timed], order: random.Random) -> No
 def test_the_knee_is_where_more_waiting_saves_nothing_more() -> None:
     # Each hour's debts cancel within the hour: 24 cycles a day save all that one a day does.
     day = [
-        Timed("EUR", hour * 3_600 + minute * 60, *pair, 100)
+        TimedObligation("EUR", hour * 3_600 + minute * 60, *pair, 100)
         for hour in range(24)
         for minute, pair in ((10, ("A", "B")), (50, ("B", "A")))
     ]
@@ -82,12 +82,18 @@ REFUSED = [
     ([], (0, 1), DAY_S, AdviceReason.CANDIDATE_NOT_POSITIVE, "candidates"),
     ([], (2, 2), DAY_S, AdviceReason.CANDIDATE_REPEATED, "candidates"),
     ([], (1,), 0, AdviceReason.DAY_NOT_POSITIVE, "day_s"),
-    ([Timed("EUR", 5, "A", "X", 1)], (1,), DAY_S, AdviceReason.UNKNOWN_PARTICIPANT, "A to X in EUR at 5"),
-    ([Timed("EUR", 5, "A", "A", 1)], (1,), DAY_S, AdviceReason.SELF_PAYMENT, "A to A in EUR at 5"),
-    ([Timed("EUR", 5, "A", "B", 0)], (1,), DAY_S, AdviceReason.AMOUNT_NOT_POSITIVE, "A to B in EUR at 5"),
-    ([Timed("EUR", 5, "A", "B", AMOUNT_MAX + 1)], (1,), DAY_S, AdviceReason.AMOUNT_OVERFLOW, "A to B in EUR at 5"),
+    ([TimedObligation("EUR", 5, "A", "X", 1)], (1,), DAY_S, AdviceReason.UNKNOWN_PARTICIPANT, "A to X in EUR at 5"),
+    ([TimedObligation("EUR", 5, "A", "A", 1)], (1,), DAY_S, AdviceReason.SELF_PAYMENT, "A to A in EUR at 5"),
+    ([TimedObligation("EUR", 5, "A", "B", 0)], (1,), DAY_S, AdviceReason.AMOUNT_NOT_POSITIVE, "A to B in EUR at 5"),
     (
-        [Timed("EUR", 5, "A", "B", AMOUNT_MAX), Timed("EUR", 6, "A", "B", 1)],
+        [TimedObligation("EUR", 5, "A", "B", AMOUNT_MAX + 1)],
+        (1,),
+        DAY_S,
+        AdviceReason.AMOUNT_OVERFLOW,
+        "A to B in EUR at 5",
+    ),
+    (
+        [TimedObligation("EUR", 5, "A", "B", AMOUNT_MAX), TimedObligation("EUR", 6, "A", "B", 1)],
         (1,),
         DAY_S,
         AdviceReason.SUM_OVERFLOW,
@@ -97,7 +103,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("day", "candidates", "day_s", "reason", "place"), REFUSED)
-def test_refusals(day: list[Timed], candidates: tuple[int, ...], day_s: int, reason: AdviceReason, place: str) -> None:
+def test_refusals(
+    day: list[TimedObligation], candidates: tuple[int, ...], day_s: int, reason: AdviceReason, place: str
+) -> None:
     for order in (day, day[::-1]):
         with pytest.raises(RefusedError) as refused:
             advise(order, candidates=candidates, day_s=day_s, participants=frozenset("AB"))

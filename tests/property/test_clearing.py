@@ -42,9 +42,9 @@ moneys = st.dictionaries(
 
 def owed(clearing: Clearing, obligations: list[Payment]) -> dict[tuple[str, str], int]:
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for one in obligations:
-        if one.currency == clearing.currency:
-            sums[one.debtor, one.creditor] += one.amount
+    for obligation in obligations:
+        if obligation.currency == clearing.currency:
+            sums[obligation.debtor, obligation.creditor] += obligation.amount
     return sums
 
 
@@ -63,17 +63,17 @@ def test_debts_only_shrink_and_nets_change_by_the_money_paid(
 ) -> None:
     clearings = clear(obligations, liquidity=money, pre_net_pairs=pre_net)
     check(clearings, obligations, liquidity=money, pre_net_pairs=pre_net)
-    by_id = {one.id: one for one in obligations}
+    by_id = {obligation.id: obligation for obligation in obligations}
     assert sum(len(clearing.discharges) for clearing in clearings) == len(obligations)
     for clearing in clearings:
         before = owed(clearing, obligations)
         after = {(debt.debtor, debt.creditor): debt.amount for debt in clearing.residual}
         assert all(0 < amount <= before[pair] for pair, amount in after.items())
-        for one in clearing.discharges:
-            assert one.cleared >= 0 <= one.residual
-            assert one.cleared + one.residual == by_id[one.id].amount
+        for discharge in clearing.discharges:
+            assert discharge.cleared >= 0 <= discharge.residual
+            assert discharge.cleared + discharge.residual == by_id[discharge.id].amount
         assert clearing.gross - clearing.cleared == sum(after.values())
-        assert clearing.cleared == sum(one.cleared for one in clearing.discharges)
+        assert clearing.cleared == sum(discharge.cleared for discharge in clearing.discharges)
         was, now = nets(before), nets(after)
         assert sum(saving.paid for saving in clearing.savings) == 0
         for saving in clearing.savings:
@@ -89,13 +89,10 @@ def test_without_money_no_cycle_of_debt_is_left(obligations: list[Payment], pre_
         creditors = defaultdict(set)
         for debt in clearing.residual:
             creditors[debt.debtor].add(debt.creditor)
-        left = set(BANKS)
-        while True:
-            ends = {name for name in left if not creditors[name] & left}
-            if not ends:
-                break
-            left -= ends
-        assert not left
+        on_cycles = set(BANKS)
+        while ends := {name for name in on_cycles if not creditors[name] & on_cycles}:
+            on_cycles -= ends
+        assert not on_cycles
         assert clearing.least <= clearing.gross - clearing.cleared
 
 
@@ -106,12 +103,12 @@ small = st.dictionaries(pairs, st.integers(1, 3), max_size=6)
 def test_no_clearing_of_all_is_greater(debts: dict[tuple[str, str], int], money: dict[str, int]) -> None:
     obligations = [Payment(f"T{i}", *pair, amount) for i, (pair, amount) in enumerate(debts.items())]
     best = 0
-    for parts in itertools.product(*(range(one.amount + 1) for one in obligations)):
+    for parts in itertools.product(*(range(obligation.amount + 1) for obligation in obligations)):
         gets = nets(dict(zip(debts, parts, strict=True)))
         if all(gets[name] + money.get(name, 0) >= 0 for name in BANKS):
             best = max(best, sum(parts))
-    found = clear(obligations, liquidity={(name, ""): amount for name, amount in money.items()})
-    assert sum(clearing.cleared for clearing in found) == best
+    clearings = clear(obligations, liquidity={(name, ""): amount for name, amount in money.items()})
+    assert sum(clearing.cleared for clearing in clearings) == best
 
 
 @given(queues())
@@ -169,7 +166,7 @@ def test_what_a_pair_clears_goes_to_the_urgent_then_the_old() -> None:
         Payment("T4", "B", "A", 6),
     ]
     (clearing,) = clear(obligations)
-    assert [(one.id, one.cleared, one.residual) for one in clearing.discharges] == [
+    assert [(discharge.id, discharge.cleared, discharge.residual) for discharge in clearing.discharges] == [
         ("T4", 6, 0),
         ("T2", 4, 0),
         ("T10", 2, 2),
@@ -214,7 +211,10 @@ def test_liquidity_is_never_negative_and_only_for_what_is_conservative() -> None
 def test_a_clearing_that_was_tampered_with_is_found_out() -> None:
     obligations = [Payment("T1", "A", "B", 5), Payment("T2", "B", "C", 7), Payment("T3", "C", "A", 9)]
     (true,) = clear(obligations)
-    less = tuple(replace(one, cleared=one.cleared - 1, residual=one.residual + 1) for one in true.discharges)
+    less = tuple(
+        replace(discharge, cleared=discharge.cleared - 1, residual=discharge.residual + 1)
+        for discharge in true.discharges
+    )
     forged = [
         (replace(true, discharges=less, cleared=12), "prove the bound 15, not 12"),
         (replace(true, discharges=less), "the value is 12, not 15"),

@@ -27,9 +27,9 @@ class Problem:
     liquidity: list[int]
 
     def solve(self, *, compiled: bool | None = None) -> Flow:
-        found = solve(self.tails, self.heads, self.capacities, self.weights, self.liquidity, compiled=compiled)
-        check(self.tails, self.heads, self.capacities, self.weights, self.liquidity, found)
-        return found
+        solution = solve(self.tails, self.heads, self.capacities, self.weights, self.liquidity, compiled=compiled)
+        check(self.tails, self.heads, self.capacities, self.weights, self.liquidity, solution)
+        return solution
 
 
 @st.composite
@@ -87,11 +87,11 @@ def test_arrays_are_answered_in_arrays_and_left_as_they_are(problem: Problem) ->
     given_arrays = [vector(getattr(problem, name), compiled=True) for name in ARGUMENTS]
     for values in given_arrays:
         values.flags.writeable = False
-    found = solve(*given_arrays, compiled=True)
-    check(*given_arrays, found)
+    solution = solve(*given_arrays, compiled=True)
+    check(*given_arrays, solution)
     expected = problem.solve(compiled=False)
-    assert (tuple(found.flow), tuple(found.potential)) == (expected.flow, expected.potential)
-    assert (found.value, found.work) == (expected.value, expected.work)
+    assert (tuple(solution.flow), tuple(solution.potential)) == (expected.flow, expected.potential)
+    assert (solution.value, solution.work) == (expected.value, expected.work)
 
 
 @given(problems(capacity_max=10**38), st.integers(1, 10**30))
@@ -142,13 +142,13 @@ def test_resuming_ends_where_starting_again_does(
 
     state = begin([0] * arcs, problem.capacities)
     assert kernel.solve(graph, state, scratch)[0] == kernel.OPTIMAL
-    for changed in rounds if arcs else []:
-        for number, bounds in changed:
+    for changes in rounds if arcs else []:
+        for number, bounds in changes:
             k = number % arcs
             most = problem.capacities[k]
             state.lower[k] = most if bounds == "all" else most // 2 if bounds == "some" else 0
             state.upper[k] = 0 if bounds == "none" else most
-        ends = make([number % arcs for number, _ in changed])
+        ends = make([number % arcs for number, _ in changes])
         status, work = kernel.resume(graph, state, scratch, ends, len(ends))
         again = begin(list(state.lower), list(state.upper))
         assert status == kernel.solve(graph, again, scratch)[0]
@@ -172,7 +172,7 @@ def test_resuming_ends_where_starting_again_does(
     problems(), st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), min_size=1, max_size=3), st.integers(0, 900)
 )
 def test_a_repair_is_given_up_only_where_it_cannot_exceed_the_floor(
-    problem: Problem, changed: list[tuple[int, bool]], floor: int
+    problem: Problem, changes: list[tuple[int, bool]], floor: int
 ) -> None:
     kernel = load("netting.kernels.flow", compiled=False)
     arcs, nodes = len(problem.tails), len(problem.liquidity)
@@ -181,10 +181,10 @@ def test_a_repair_is_given_up_only_where_it_cannot_exceed_the_floor(
         kernel.State([0] * arcs, [*problem.capacities], [0] * arcs, [*problem.liquidity], [0] * nodes, [0])
         for _ in range(2)
     ]
-    ends = [number % arcs for number, _ in changed] if arcs else []
+    ends = [number % arcs for number, _ in changes] if arcs else []
     for state in states:
         kernel.solve(graph, state, scratch)
-        for k, (_, settles) in zip(ends, changed, strict=False):
+        for k, (_, settles) in zip(ends, changes, strict=False):
             state.lower[k] = state.upper[k] = problem.capacities[k] if settles else 0
     status, _ = kernel.resume(graph, states[0], scratch, ends, len(ends))
     above, _ = kernel.resume_above(graph, states[1], scratch, ends, len(ends), floor)
@@ -196,9 +196,9 @@ def test_a_repair_is_given_up_only_where_it_cannot_exceed_the_floor(
 
 
 def test_the_triangle_clears_its_smallest_debt() -> None:
-    found = solve([0, 1, 2], [1, 2, 0], [5, 7, 9], None, [0, 0, 0])
-    assert found.flow == (5, 5, 5)
-    assert found.value == found.bound == 15
+    solution = solve([0, 1, 2], [1, 2, 0], [5, 7, 9], None, [0, 0, 0])
+    assert solution.flow == (5, 5, 5)
+    assert solution.value == solution.bound == 15
 
 
 PROBLEM = Problem([0, 1, 2], [1, 2, 0], [5, 7, 9], [1, 1, 1], [0, 0, 0])
@@ -232,6 +232,6 @@ FORGED = [
 
 @pytest.mark.parametrize(("change", "message"), FORGED)
 def test_what_is_not_an_optimal_flow_is_found_out(change: dict[str, Any], message: str) -> None:
-    found = replace(PROBLEM.solve(), **change)
+    solution = replace(PROBLEM.solve(), **change)
     with pytest.raises(FlowError, match=message):
-        check(PROBLEM.tails, PROBLEM.heads, PROBLEM.capacities, PROBLEM.weights, PROBLEM.liquidity, found)
+        check(PROBLEM.tails, PROBLEM.heads, PROBLEM.capacities, PROBLEM.weights, PROBLEM.liquidity, solution)

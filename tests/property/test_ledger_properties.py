@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -17,25 +17,22 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.federation.messages.payments import PaymentOutcome
+from gateway.federation.messages.payments import PaymentOutcome, leaf_of
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants.audit.fsck import fsck
-from participants.ledger import events, store
-from participants.ledger.accounts import OpenAccounts
-from participants.ledger.books import AccountKey, Books, Payment, Status
+from participants.ledger import store
+from participants.ledger.accounts import AccountKey
+from participants.ledger.books import Books
 from participants.ledger.events import AccountOpening, Hit, PaymentOrder
-from participants.payments.decisions import (
-    ApplyAnswers,
-    CheckedOrder,
-    ReceivedPayment,
-    ReceivePayments,
-    SentPayment,
-    SubmitOrders,
-)
+from participants.ledger.opening import OpenAccounts
+from participants.ledger.payment import Payment, Status
+from participants.ledger.rows import POSTING_COLUMNS, Evidence
+from participants.payments.answers import ApplyAnswers, SentPayment
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.holds import DecideHold
-from participants.payments.inbound import leaf_of
+from participants.payments.incoming import ReceivedPayment, ReceivePayments
+from participants.payments.orders import CheckedOrder, SubmitOrders, readable
 
 OPENING = 1_000
 PEOPLE = ("dora", "egon", "fritz")
@@ -44,6 +41,9 @@ choices = st.integers(0, 10**6)
 hits = st.sampled_from([(), (), (), (HIT,)])
 GONE = (Status.REFUSED, Status.DECLINED)
 KEPT_OUT = (*GONE, Status.HELD)
+
+
+Posting = namedtuple("Posting", POSTING_COLUMNS)
 
 
 class PureBank:
@@ -67,7 +67,7 @@ class PureBank:
         books.payments = dict(self.payments)
         keys = set(command.account_keys(books))
         for known in self.payments.values():
-            keys.update(store._accounts_of(known))
+            keys.update(store.accounts_of(known))
         for key in keys:
             books.accounts.setdefault(key, None)
         answer = command.decide(books)
@@ -83,7 +83,7 @@ class PureBank:
     def _keep(self, books: Books) -> None:
         """Check what would be written, and keep it."""
         entries: Counter[int] = Counter()
-        for posting in books.rows.postings:
+        for posting in map(Posting._make, books.rows.postings):
             entries[posting.event_sequence] += posting.amount
             chain = self.postings[posting.account_id]
             last = chain[-1] if chain else None
@@ -94,9 +94,9 @@ class PureBank:
         assert set(entries.values()) <= {0}
         for event in books.rows.events:
             self.kinds[event[1], event[3]] += 1
-        for place in books.rows.closed:
+        for place in books.rows.ended_waits:
             del self.open[place]
-        for id_, _, counterparty, state, since in books.rows.opened.values():
+        for id_, _, counterparty, state, since in books.rows.open_payments.values():
             assert (counterparty, since) not in self.open
             self.open[counterparty, since] = (id_, state)
 
@@ -114,7 +114,7 @@ class TwoBanks(RuleBasedStateMachine):
         return str(UUID(int=next(self.numbers) | (7 << 76) | (2 << 62)))
 
     def submit(self, sender: str, order: PaymentOrder, found: tuple[Hit, ...]) -> Any:
-        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(order, events.encode(order), found)]))
+        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(readable(order), found)]))
         return outcome
 
     @rule(sender=st.sampled_from([ALFA, BETA]), amount=amounts, pair=choices, found=hits)
@@ -163,11 +163,10 @@ class TwoBanks(RuleBasedStateMachine):
         payments = [mine.payments[id_] for id_ in mine.queue]
         if not payments:
             return
-        terms = [p.terms.terms() for p in payments if isinstance(p.terms, PaymentOrder)]
-        received = [ReceivedPayment(t, leaf_of(t), found) for t in terms]
+        received = [ReceivedPayment(p.terms, leaf_of(p.terms), found) for p in payments]
         outcomes: list[PaymentOutcome] = []
         for _ in range(1 + twice):
-            again = self.banks[other].run(ReceivePayments(sender, "ab" * 32, b"", received))
+            again = self.banks[other].run(ReceivePayments(Evidence("ab" * 32, "payment-batch", sender, b""), received))
             assert not outcomes or outcomes == again
             outcomes = again
         if not lost:
@@ -175,7 +174,7 @@ class TwoBanks(RuleBasedStateMachine):
                 SentPayment(p, r.leaf, o) for p, r, o in zip(payments, received, outcomes, strict=True)
             ]  # fmt: skip
             for repetition in range(1 + twice):
-                command = ApplyAnswers(other, "cd" * 32, b"", sent)
+                command = ApplyAnswers(Evidence("cd" * 32, "acknowledgement", other, b""), sent)
                 ended = mine.run(command)
                 assert ended == (0 if repetition else sum(o.status != "held" for o in outcomes))
                 assert command.conflicts == []
@@ -294,7 +293,7 @@ def template(postgres_url: str) -> Iterator[str]:
     name = f"property_{os.getpid()}"
 
     async def make() -> None:
-        await migrate(await create_database(postgres_url, name), "participants")
+        await migrate(await create_database(postgres_url, name), "participants.ledger")
 
     asyncio.run(make())
     yield name
@@ -333,8 +332,8 @@ async def _run(postgres_url: str, template: str, steps: Sequence[tuple[str, bool
                 side = int(flag)
                 mine, other = writers[side][choice % 2], writers[1 - side][choice // 2 % 2]
                 await _step(action, choice, number, side, mine, other, orders)
-            for url in urls:
-                report = await fsck(url)
+            for url, bic in zip(urls, (ALFA, BETA), strict=True):
+                report = await fsck(url, bic)
                 assert report.ok, [(c.name, c.difference) for c in report.checks if not c.ok]
             for one in (alfa, beta):
                 repeated = await one.connection.fetch(

@@ -100,8 +100,8 @@ def test_a_batch_nets_to_what_the_sums_of_its_obligations_net_to(entries: list[E
     for _, currency, debtor, creditor, amount in entries:
         sums[currency, debtor, creditor] = sums.get((currency, debtor, creditor), 0) + amount
     of_sums = net(Obligation(*arrow, amount) for arrow, amount in sums.items())
-    assert [replace(one, obligations=0) for one in net_batch(collect(entries))] == [
-        replace(one, obligations=0) for one in of_sums
+    assert [replace(netting, obligations=0) for netting in net_batch(collect(entries))] == [
+        replace(netting, obligations=0) for netting in of_sums
     ]
     for netting in of_sums:
         assert sum(pair.forth + pair.back for pair in netting.pairs) == netting.gross
@@ -139,9 +139,9 @@ def test_arrays_net_to_what_python_s_integers_net_to(entries: list[Entry], bank:
     assert list(multilateral(arrays).receives) == list(nets.receives)
     assert list(multilateral(arrays).pays) == list(nets.pays)
     assert list(multilateral(arrays).net) == list(nets.net)
-    found = bilateral(arrays)
+    pairs_of_arrays = bilateral(arrays)
     for column in ("start", "second", "forth", "back"):
-        assert list(getattr(found, column)) == list(getattr(pairs, column))
+        assert list(getattr(pairs_of_arrays, column)) == list(getattr(pairs, column))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_many_obligations_net_to_the_same_in_arrays_in_lists_and_permuted(
 
 @pytest.mark.parametrize("seed", ["1", "2", "random"])
 def test_every_process_and_hash_seed_nets_to_the_same_bytes(seed: str) -> None:
-    def told(hash_seed: str) -> bytes:
+    def answer(hash_seed: str) -> bytes:
         program = (
             "from netting.batch import collect; from netting.multilateral import net_batch\n"
             "names = [f'BANK{at}' for at in range(50)]\n"
@@ -186,7 +186,7 @@ def test_every_process_and_hash_seed_nets_to_the_same_bytes(seed: str) -> None:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         return subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment).stdout
 
-    assert told(seed) == told("0")
+    assert answer(seed) == answer("0")
 
 
 A, B, C = BANKS[:3]

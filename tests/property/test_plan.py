@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from netting.model import AMOUNT_MAX
 from netting.plan import CurrencyPlan, Net, PlanReason, Transfer, plan
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 from netting.zero_sum import groups
 
 ACCOUNT = "settlement account"
@@ -30,7 +30,7 @@ small = st.lists(st.integers(-6, 6), max_size=7)
 large = st.lists(st.one_of(st.integers(-9, 9), st.integers(-(10**36), 10**36)), max_size=40)
 
 
-def moved(transfers: tuple[Transfer, ...]) -> dict[str, int]:
+def money_moved(transfers: tuple[Transfer, ...]) -> dict[str, int]:
     balance: defaultdict[str, int] = defaultdict(int)
     for transfer in transfers:
         assert transfer.amount > 0
@@ -40,15 +40,15 @@ def moved(transfers: tuple[Transfer, ...]) -> dict[str, int]:
 
 
 def check(nets: list[Net], planned: CurrencyPlan) -> None:
-    wanted = {net.participant: net.amount for net in nets if net.amount}
-    value = sum(amount for amount in wanted.values() if amount > 0)
+    nets_to_settle = {net.participant: net.amount for net in nets if net.amount}
+    value = sum(amount for amount in nets_to_settle.values() if amount > 0)
     assert planned.value == value
-    assert moved(planned.through_account) == wanted
-    assert moved(planned.direct.transfers) == wanted
-    assert len(planned.through_account) == len(wanted)
+    assert money_moved(planned.through_account) == nets_to_settle
+    assert money_moved(planned.direct.transfers) == nets_to_settle
+    assert len(planned.through_account) == len(nets_to_settle)
     assert sum(transfer.amount for transfer in planned.direct.transfers) == value
     assert planned.direct.gap >= 0
-    assert len(planned.direct.transfers) <= max(0, len(wanted) - 1)
+    assert len(planned.direct.transfers) <= max(0, len(nets_to_settle) - 1)
     debits_done = False
     for movement in planned.through_account:
         debits_done = debits_done or movement.debtor == ACCOUNT
@@ -67,8 +67,8 @@ def partitions(items: list[int]) -> Iterator[list[list[int]]]:
     if not items:
         yield []
         return
-    first, *rest = items
-    for parts in partitions(rest):
+    first, *others = items
+    for parts in partitions(others):
         yield [[first], *parts]
         for at in range(len(parts)):
             yield [*parts[:at], [first, *parts[at]], *parts[at + 1 :]]
@@ -91,15 +91,15 @@ def test_the_bound_of_many_nets_holds_for_the_groups_they_were_made_of(amounts: 
     values: list[int] = []
     made = 0
     for at in range(0, len(amounts) - 2, 2):
-        one, other = amounts[at], amounts[at + 1]
-        if one + other:
-            values += [one, other, -one - other]
+        first, second = amounts[at], amounts[at + 1]
+        if first + second:
+            values += [first, second, -first - second]
             made += 1
-    found = groups(values)
-    assert made <= found.most
-    assert len(found.members) <= found.most
-    assert sorted(at for members in found.members for at in members) == list(range(len(values)))
-    assert all(sum(values[at] for at in members) == 0 for members in found.members)
+    partition = groups(values)
+    assert made <= partition.most
+    assert len(partition.members) <= partition.most
+    assert sorted(at for members in partition.members for at in members) == list(range(len(values)))
+    assert all(sum(values[at] for at in members) == 0 for members in partition.members)
 
 
 @settings(deadline=None)

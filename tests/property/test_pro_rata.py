@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netting.loss_allocation.pro_rata import ProRataReason, pro_rata, room
 from netting.model import AMOUNT_MAX
-from netting.pro_rata import ProRataReason, pro_rata, room
-from netting.refused import RefusedError
+from netting.refusal import RefusedError
 
 NAMES = ("A", "B", "C", "D", "E")
 amounts = st.one_of(st.integers(0, 12), st.integers(0, 10**37))
@@ -46,10 +46,10 @@ def test_who_stays_below_its_cap_pays_the_same_proportion_and_nobody_above_it(
     shares = pro_rata(total, weights, caps=caps)
     assert sum(shares.values()) == total
     assert all(0 <= shares[name] <= caps[name] for name in weights)
-    for one, other in itertools.permutations((name for name in weights if weights[name]), 2):
-        if shares[one] < caps[one]:
+    for name, rival in itertools.permutations((name for name in weights if weights[name]), 2):
+        if shares[name] < caps[name]:
             # One that has room has at least the proportion of any other, to within the units of rounding.
-            assert Fraction(shares[one] + 1, weights[one]) > Fraction(shares[other] - 1, weights[other])
+            assert Fraction(shares[name] + 1, weights[name]) > Fraction(shares[rival] - 1, weights[rival])
 
 
 @given(amounts, weight_sets, st.data())

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -14,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netting import clearing_vector as module
-from netting.clearing_vector import ClearingReason, ClearingVector, clear_edges, clearing_vector
 from netting.default import DefaultReason, dry_run
+from netting.loss_allocation import clearing_vector as module
+from netting.loss_allocation.clearing_vector import ClearingReason, ClearingVector, clear_edges, clearing_vector
+from netting.loss_allocation.unwind import unwind, without_defaulters
+from netting.loss_allocation.waterfall import LAYERS, Layer, LayerKind, ShareRule, Waterfall, WaterfallReason, apply
 from netting.model import AMOUNT_MAX, Obligation
-from netting.multilateral import net
-from netting.refused import RefusedError
-from netting.unwind import unwind, without
-from netting.waterfall import LAYERS, Layer, LayerKind, ShareRule, Waterfall, WaterfallReason, apply
+from netting.multilateral import Position, net
+from netting.refusal import RefusedError
 
 BANKS = ("A", "B", "C", "D")
 ARROWS = list(itertools.permutations(BANKS, 2))
@@ -50,19 +51,19 @@ def shares(total: int, claims: list[int]) -> list[int]:
 
 def fixpoints(obligations: list[Obligation], cash: dict[tuple[str, str], int]) -> list[dict[str, int]]:
     """Return every set of payments that agrees with itself, by looking at all there are."""
-    names = sorted({name for one in obligations for name in one.pair})
-    owes = {name: sum(one.amount for one in obligations if one.debtor == name) for name in names}
-    found = []
+    names = sorted({name for obligation in obligations for name in obligation.pair})
+    owes = {name: sum(obligation.amount for obligation in obligations if obligation.debtor == name) for name in names}
+    fixpoints_of_all = []
     for paid in itertools.product(*(range(owes[name] + 1) for name in names)):
         received = dict.fromkeys(names, 0)
         for name, total in zip(names, paid, strict=True):
-            own = sorted(one for one in obligations if one.debtor == name)
-            for one, amount in zip(own, shares(total, [one.amount for one in own]), strict=True):
-                received[one.creditor] += amount
-        wanted = tuple(min(owes[name], cash.get((name, "EUR"), 0) + received[name]) for name in names)
-        if wanted == paid:
-            found.append(dict(zip(names, paid, strict=True)))
-    return found
+            own = sorted(obligation for obligation in obligations if obligation.debtor == name)
+            for obligation, amount in zip(own, shares(total, [obligation.amount for obligation in own]), strict=True):
+                received[obligation.creditor] += amount
+        payable = tuple(min(owes[name], cash.get((name, "EUR"), 0) + received[name]) for name in names)
+        if payable == paid:
+            fixpoints_of_all.append(dict(zip(names, paid, strict=True)))
+    return fixpoints_of_all
 
 
 def cleared(obligations: list[Obligation], cash: dict[tuple[str, str], int], **options: Any) -> ClearingVector:
@@ -82,7 +83,7 @@ def test_the_payments_are_the_greatest_that_agree_with_themselves(
     paid = {bank.participant: bank.paid for bank in vector.banks}
     every = fixpoints(obligations, cash)
     assert paid in every
-    assert all(other[name] <= paid[name] for other in every for name in paid)
+    assert all(fixpoint[name] <= paid[name] for fixpoint in every for name in paid)
 
 
 @settings(deadline=None)
@@ -96,12 +97,12 @@ def test_clearing_conserves_money_and_is_pro_rata(
         return  # a circle of banks that owe nearly all to each other
     for vector in vectors:
         assert sum(bank.paid for bank in vector.banks) == sum(bank.received for bank in vector.banks)
-        assert sum(bank.kept for bank in vector.banks) == sum(bank.cash for bank in vector.banks)
+        assert sum(bank.remaining for bank in vector.banks) == sum(bank.cash for bank in vector.banks)
         for bank in vector.banks:
-            assert bank.cash + bank.received == bank.paid + bank.kept
+            assert bank.cash + bank.received == bank.paid + bank.remaining
             assert 0 <= bank.paid <= bank.owed
-            assert bank.kept == 0 or bank.paid == bank.owed
-            assert (bank.fell > 0) == (bank.paid < bank.owed)
+            assert bank.remaining == 0 or bank.paid == bank.owed
+            assert (bank.failing_round > 0) == (bank.paid < bank.owed)
         paid = {bank.participant: (bank.paid, bank.owed) for bank in vector.banks}
         for cut in vector.cuts:
             total, whole = paid[cut.debtor]
@@ -135,9 +136,9 @@ def test_compiled_and_interpreted_agree_up_to_the_limit_of_the_compiled(monkeypa
     count = 30
     start, creditor, amount = [0], [], []
     for bank in range(count):
-        for other in range(count):
-            if other != bank and chance.random() < 0.5:
-                creditor.append(other)
+        for payee in range(count):
+            if payee != bank and chance.random() < 0.5:
+                creditor.append(payee)
                 amount.append(chance.choice((chance.randrange(1, 100), chance.randrange(1, 2**49))))
         start.append(len(creditor))
     cash = [chance.randrange(2**48) * (bank % 2) for bank in range(count)]
@@ -145,14 +146,14 @@ def test_compiled_and_interpreted_agree_up_to_the_limit_of_the_compiled(monkeypa
     monkeypatch.setattr(module, "_COMPILED_FROM", 0)
     compiled = clear_edges(start, creditor, amount, cash)
     assert sum(amount) < module._COMPILED_SUM_MAX
-    assert [list(map(int, one)) for one in compiled] == [list(one) for one in interpreted]
+    assert [list(map(int, column)) for column in compiled] == [list(column) for column in interpreted]
     assert any(interpreted[1])
 
 
 def test_contagion_is_counted_in_rounds() -> None:
     chain = [Obligation("EUR", "A", "B", 10), Obligation("EUR", "B", "C", 8), Obligation("EUR", "C", "D", 3)]
     vector = cleared(chain, {("A", "EUR"): 2})
-    assert [(bank.paid, bank.fell) for bank in vector.banks] == [(2, 1), (2, 2), (2, 3), (0, 0)]
+    assert [(bank.paid, bank.failing_round) for bank in vector.banks] == [(2, 1), (2, 2), (2, 3), (0, 0)]
     assert vector.rounds == 3
 
 
@@ -216,12 +217,12 @@ def test_the_layers_pay_the_loss_in_their_order_and_from_what_they_have(
     exposures = data.draw(st.dictionaries(st.sampled_from(survivors), money))
     outcome = apply(waterfall, "EUR", losses, survivors, exposures)
     assert outcome == apply(waterfall, "EUR", dict(reversed(losses.items())), sorted(survivors), exposures)
-    left = outcome.loss
+    uncovered = outcome.loss
     for layer in outcome.layers:
-        assert layer.loss == left
-        assert sum(share.amount for share in layer.shares) == layer.paid <= min(left, layer.available)
-        left -= layer.paid
-        assert layer.remaining == left
+        assert layer.loss == uncovered
+        assert sum(share.amount for share in layer.shares) == layer.paid <= min(uncovered, layer.available)
+        uncovered -= layer.paid
+        assert layer.remaining == uncovered
         for share in layer.shares:
             source = {
                 LayerKind.DEFAULTER_COLLATERAL: waterfall.collateral,
@@ -231,7 +232,7 @@ def test_the_layers_pay_the_loss_in_their_order_and_from_what_they_have(
                 LayerKind.SCHEME_CAPITAL: {("", "EUR"): waterfall.capital.get("EUR", 0)},
             }[layer.layer.kind]
             assert share.amount <= source[share.participant, "EUR"]
-    assert (outcome.covered, outcome.uncovered) == (outcome.loss - left, left)
+    assert (outcome.covered, outcome.uncovered) == (outcome.loss - uncovered, uncovered)
 
 
 def test_a_waterfall_worked_by_hand() -> None:
@@ -269,14 +270,20 @@ def test_refusals_of_waterfalls(
     assert (refused.value.reason, refused.value.place) == (reason, place)
 
 
+def positions(obligations: Iterable[Obligation]) -> list[Position]:
+    return [position for netting in net(obligations) for position in netting.positions]
+
+
 @given(obligations_of(owed), st.sets(st.sampled_from(BANKS)))
 def test_unwinding_nets_what_the_survivors_owe_each_other(obligations: list[Obligation], gone: set[str]) -> None:
     caps = {(name, "EUR"): 5 for name in BANKS}
     (unwound,) = unwind(obligations, gone, caps)
-    kept = without(obligations, gone)
-    nets = {position.participant: position.net for one in net(kept) for position in one.positions}
-    before = {position.participant: position.net for one in net(obligations) for position in one.positions}
-    assert unwound.removed == sum(one.amount for one in obligations) - sum(one.amount for one in kept)
+    survivors_only = without_defaulters(obligations, gone)
+    nets = {position.participant: position.net for position in positions(survivors_only)}
+    before = {position.participant: position.net for position in positions(obligations)}
+    assert unwound.removed == sum(obligation.amount for obligation in obligations) - sum(
+        obligation.amount for obligation in survivors_only
+    )
     assert sum(change.after for change in unwound.changes) == 0
     for change in unwound.changes:
         assert change.participant not in gone
@@ -289,32 +296,32 @@ def test_unwinding_nets_what_the_survivors_owe_each_other(obligations: list[Obli
 def test_a_dry_run_shows_the_alternatives_and_no_order_plays_a_part(
     obligations: list[Obligation], waterfall: Waterfall, data: st.DataObject
 ) -> None:
-    taking_part = sorted({name for one in obligations for name in one.pair})
+    taking_part = sorted({name for obligation in obligations for name in obligation.pair})
     gone = data.draw(st.sets(st.sampled_from(taking_part), min_size=1))
     shuffled = data.draw(st.permutations(obligations))
     run = dry_run(obligations, gone, waterfall, work=20_000)
     assert repr(run) == repr(dry_run(shuffled, sorted(gone), waterfall, work=20_000))
-    before = {p.participant: p.net for one in net(obligations) for p in one.positions}
-    (one,) = run.currencies
-    assert one.waterfall.loss == sum(max(0, -before[name]) for name in gone)
-    assert run.covered == (one.waterfall.uncovered == 0)
-    assert one.unwind == unwind(obligations, gone)[0]
-    if one.clearing is not None and one.waterfall.loss == 0:
-        assert one.clearing.unpaid == 0
-    if one.clearing is not None:
+    before = {p.participant: p.net for p in positions(obligations)}
+    (euro,) = run.currencies
+    assert euro.waterfall.loss == sum(max(0, -before[name]) for name in gone)
+    assert run.covered == (euro.waterfall.uncovered == 0)
+    assert euro.unwind == unwind(obligations, gone)[0]
+    if euro.clearing is not None and euro.waterfall.loss == 0:
+        assert euro.clearing.unpaid == 0
+    if euro.clearing is not None:
         # Nobody who is owed by nobody in trouble gets into any.
-        assert one.clearing.unpaid == 0 or any(
-            bank.fell == 1 for bank in one.clearing.banks if bank.participant in gone
+        assert euro.clearing.unpaid == 0 or any(
+            bank.failing_round == 1 for bank in euro.clearing.banks if bank.participant in gone
         )
 
 
 def test_a_part_of_the_debit_can_be_short() -> None:
     owing = [Obligation("EUR", "A", "B", 10), Obligation("EUR", "B", "C", 10), Obligation("EUR", "C", "A", 4)]
     run = dry_run(owing, {"A"}, Waterfall(), shortfalls={("A", "EUR"): 2}, cash={("B", "EUR"): 1})
-    (one,) = run.currencies
-    assert (one.shortfalls, one.waterfall.uncovered) == ((("A", 2),), 2)
-    assert one.clearing is not None
-    assert [(cut.debtor, cut.creditor, cut.owed - cut.paid) for cut in one.clearing.cuts] == [
+    (euro,) = run.currencies
+    assert (euro.shortfalls, euro.waterfall.uncovered) == ((("A", 2),), 2)
+    assert euro.clearing is not None
+    assert [(cut.debtor, cut.creditor, cut.owed - cut.paid) for cut in euro.clearing.cuts] == [
         ("A", "B", 2),
         ("B", "C", 1),
     ]
@@ -340,11 +347,11 @@ def test_refusals_of_dry_runs(
 
 _EVERYTHING = """
 from random import Random
-from netting.advice import Timed, advise
+from netting.advice import TimedObligation, advise
 from netting.default import dry_run
 from netting.model import Obligation
 from netting.plan import Net, plan
-from netting.waterfall import Waterfall
+from netting.loss_allocation.waterfall import Waterfall
 chance = Random(7)
 names = [f"BANK{number}" for number in range(12)]
 pairs = [(a, b) for a in names for b in names if a != b]
@@ -354,7 +361,8 @@ money = {(name, c): chance.randrange(10**5) for name in names for c in ("EUR", "
 print(dry_run(set(owing), {"BANK3", "BANK5"}, Waterfall(contributions=money, assessment_caps=money), caps=money))
 nets = [chance.randrange(-9, 10) for _ in names[1:]]
 print(plan({Net("EUR", name, net) for name, net in zip(names, [*nets, -sum(nets)])}, account="X"))
-print(advise({Timed(o.currency, chance.randrange(86400), o.debtor, o.creditor, o.amount) for o in sorted(owing)}))
+day = [TimedObligation(o.currency, chance.randrange(86400), o.debtor, o.creditor, o.amount) for o in sorted(owing)]
+print(advise(set(day)))
 """
 
 

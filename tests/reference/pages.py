@@ -9,7 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from compliance.crypto.dsse import EvidenceReason
 from compliance.cycle import states as cycle_states
+from compliance.cycle.approval import DecisionRefusal
+from compliance.cycle.carry import CarryReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.verifier.documents import Finding
@@ -19,27 +22,31 @@ from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
+from gateway.federation.http.problems import RefusalReason, ServiceReason
 from gateway.federation.identity.tokens import TokenReason
 from gateway.federation.identity.trust import TrustReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.money import AmountReason
 from netting.advice import AdviceReason
-from netting.clearing_vector import ClearingReason
 from netting.default import DefaultReason
+from netting.loss_allocation.clearing_vector import ClearingReason
+from netting.loss_allocation.pro_rata import ProRataReason
+from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
-from netting.pro_rata import ProRataReason
 from netting.queue import ActionReason, QueueReason
-from netting.waterfall import WaterfallReason
+from participants.api.routes import RequestReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
-from participants.ledger import books
 from participants.ledger.accounts import AccountReason
-from participants.payments.decisions import DeclineReason, OrderReason
+from participants.ledger.payment import TRANSITIONS
+from participants.ledger.writer import WriterReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
 from participants.payments.inbound import BatchReason
+from participants.payments.incoming import DeclineReason
+from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -54,10 +61,18 @@ SERVICES = {
 
 REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Access": (TokenReason,),
-    "Payments at a bank": (OrderReason, DeclineReason, BatchReason, DisputeReason, AccountReason),
+    "Payments at a bank": (
+        OrderReason,
+        DeclineReason,
+        BatchReason,
+        DisputeReason,
+        AccountReason,
+        RequestReason,
+        WriterReason,
+    ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,
@@ -69,7 +84,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     ),
     "Registry and trust": (lifecycle.RegistryReason, TrustReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
-    "Exports": (Finding,),
+    "Exports": (Finding, EvidenceReason),
 }
 
 
@@ -156,8 +171,10 @@ def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
         "# HTTP APIs\n\n",
         MADE,
         "\nEach service serves its OpenAPI 3.1 document at `/schema/openapi.json`; the same files are in "
-        "[openapi/](openapi/). Bodies are closed: an unknown member is refused, and so is a repeated one. Money is a "
-        "string of digits in minor units. A refusal is a problem document (RFC 9457, `application/problem+json`) with "
+        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one. Answers "
+        "are open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). "
+        "Money is a string of digits in minor units. "
+        "A refusal is a problem document (RFC 9457, `application/problem+json`) with "
         "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
         "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. Lists "
         "take `limit` and `cursor`, and give `next`. `/metrics` is Prometheus's text format.\n",
@@ -195,40 +212,18 @@ def reasons() -> str:
             head = " ".join((enum.__doc__ or "").split("\n\n")[0].split())
             parts.append(f"\n**{enum.__name__}**: {head}\n\n")
             parts += [
-                f"{number}. `{member.value}`" + (f": {notes[member.name]}" if member.name in notes else "") + "\n"
+                f"{number}. {_code(member)}" + (f": {notes[member.name]}" if member.name in notes else "") + "\n"
                 for number, member in enumerate(enum, start=1)
             ]
-    parts.append("\n## Any service\n\n" + table(("code", "status", ""), ANY_SERVICE))
+    notes = explanations(ServiceReason)
+    common = [(reason.value, str(reason.status), notes.get(reason.name, "")) for reason in ServiceReason]
+    parts.append("\n## Any service\n\n" + table(("code", "status", ""), common))
     return "".join(parts)
 
 
-ANY_SERVICE = (
-    ("bad_request", "400", "the request can't be read at all"),
-    ("validation_failed", "400", "it doesn't have the documented form; `errors` says where, by JSON pointer"),
-    ("cursor_malformed", "400", "the cursor is of another list, or of none"),
-    ("instant_malformed", "400", "not an RFC 3339 instant"),
-    ("unauthorized", "401", "the token endpoint and all others have reasons of their own instead, see Access"),
-    ("forbidden", "403", ""),
-    ("role_not_allowed", "403", "the token's role isn't one that the operation takes"),
-    ("not_yours", "403", "it belongs to another participant"),
-    ("not_found", "404", "no such path"),
-    ("payment_unknown", "404", "no payment with this id"),
-    ("method_not_allowed", "405", ""),
-    ("body_too_large", "413", ""),
-    ("unsupported_media_type", "415", ""),
-    ("value_date_refused", "422", "not a date, or not one that a cycle can have"),
-    ("too_many_requests", "429", "with `Retry-After`"),
-    ("internal_error", "500", "a defect; the log has it under the correlation id"),
-    ("remote_refused", "502", "another member refused what this one asked of it"),
-    ("remote_unavailable", "503", "another member can't be reached"),
-    ("ledger_busy", "503", "more waits than the writer takes in; with `Retry-After`"),
-    ("ledger_failed", "503", "the ledger's writer has ended; the log says why, and the node must be started again"),
-    ("database_busy", "503", "with `Retry-After`"),
-    ("database_unavailable", "503", "with `Retry-After`"),
-    ("trust_list_missing", "503", "no trust list has come yet"),
-    ("not_ready", "503", "`/health/ready` says what is missing"),
-    ("unavailable", "503", ""),
-)
+def _code(reason: StrEnum) -> str:
+    """Return a reason's code and, where a request is refused for it, the HTTP status."""
+    return f"`{reason.value}`" + (f" ({reason.status})" if isinstance(reason, RefusalReason) else "")
 
 
 def explanations(enum: type[StrEnum]) -> dict[str, str]:
@@ -258,7 +253,7 @@ def payment_states() -> str:
         "[The life of a payment](../concepts/payment-life-cycle.md) tells the story.\n\n"
         + table(
             ("state", "event", "then"),
-            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in books.TRANSITIONS.items()),
+            ((_state(was), f"`{event}`", _state(then)) for (was, event), then in TRANSITIONS.items()),
         )
     )
 
@@ -269,14 +264,14 @@ def cycle_and_member_states() -> str:
         "# States of cycles and participants\n\n"
         + MADE
         + "\n## A cycle\n\n[The life of a cycle](../concepts/cycle-life-cycle.md) tells the story.\n\n"
-        + _transitions(cycle_states.TRANSITIONS, "happening")
+        + _transitions(cycle_states.TRANSITIONS, "trigger")
         + "\n## A participant\n\nEach step is an operator's, and needs a reason.\n\n"
         + _transitions(lifecycle.TRANSITIONS, "step")
     )
 
 
 def _transitions(transitions: Mapping[Any, StrEnum], what: str) -> str:
-    rows = ((_state(was), f"`{happening.value}`", _state(then)) for (was, happening), then in transitions.items())
+    rows = ((_state(was), f"`{trigger.value}`", _state(then)) for (was, trigger), then in transitions.items())
     return table(("state", what, "then"), rows)
 
 

@@ -10,15 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
+from participants.intake.intake import order_of
+
 from compliance.crypto import canonical, merkle
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.coordinator.rulebook import load
 from gateway.demo.plan import Plan
-from participants.intake.command import order_of
+from gateway.federation.messages.payments import leaf_of
 from participants.intake.rows import PaymentRow
-from participants.payments.inbound import leaf_of
 
 Lane = tuple[str, str, str]
 PairKey = tuple[str, str, str]

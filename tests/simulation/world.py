@@ -32,7 +32,7 @@ from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals
 from gateway.federation.storage.database import create_engine, transaction
 from gateway.federation.storage.postgres import dsn
-from participants.api.views import PaymentPage, PaymentView
+from participants.api.messages import PaymentPage, PaymentView
 from participants.audit.fsck import fsck as bank_fsck
 from participants.intake.rows import PaymentRow
 
@@ -237,7 +237,7 @@ class World:
     async def check_books(self) -> None:
         """Assert that every ledger follows from its journal, and the coordinator's event log is whole."""
         for bank in self.federation.banks:
-            report = await bank_fsck(self.database(bank))
+            report = await bank_fsck(self.database(bank), bank)
             assert report.ok, (bank, [check for check in report.checks if not check.ok])
         connection = await asyncpg.connect(self.database("agent"))
         try:

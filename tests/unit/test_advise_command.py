@@ -1,12 +1,8 @@
-"""`concordat advise` as an analyst meets it: real processes, files in, bytes out."""
+"""`concordat advise` as an analyst meets it: what it answers, and what it refuses beside what every command does."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -15,38 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_import_hygiene import SERVER, loaded_by
+from tests.analyst import LARGEST, Source, answer, check_refusal, concordat, of, owe
 
-LARGEST = 10**38 - 1
 HOUR = 3_600
 
 
-def concordat(
-    *arguments: str | Path, given: Any = b"", seed: str = "0", code: int = 0
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "advise", *map(str, arguments)],
-        input=given if isinstance(given, bytes) else json.dumps(given).encode(),
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONHASHSEED": seed},
-    )
-    assert done.returncode == code, done.stderr.decode()
-    return done
+def owe_since(from_: str, to: str, amount: Any, time: Any, **members: Any) -> dict[str, Any]:
+    return owe(from_, to, amount, time=time, **members)
 
 
-def owe(from_: str, to: str, amount: Any, time: Any, **members: Any) -> dict[str, Any]:
-    return {"from": from_, "to": to, "amount": amount, "time": time, **members}
-
-
-def of(*debts: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return {**members, "obligations": list(debts)}
-
-
-def advise(given: Any, *arguments: str) -> list[Any]:
-    found: list[Any] = json.loads(concordat("-", *arguments, given=given).stdout)["currencies"]
-    return found
+def advise(source: Source, *arguments: str) -> list[Any]:
+    curves: list[Any] = answer("advise", source, *arguments)["currencies"]
+    return curves
 
 
 def trying(*cycles: int) -> list[str]:
@@ -54,15 +30,15 @@ def trying(*cycles: int) -> list[str]:
 
 
 BACK_AND_FORTH = of(
-    *(owe("A", "B", 100, hour * HOUR + 600, id=f"F{hour}") for hour in range(24)),
-    *(owe("B", "A", 100, hour * HOUR + 3_000, id=f"B{hour}") for hour in range(24)),
+    *(owe_since("A", "B", 100, hour * HOUR + 600, id=f"F{hour}") for hour in range(24)),
+    *(owe_since("B", "A", 100, hour * HOUR + 3_000, id=f"B{hour}") for hour in range(24)),
 )
 
 
 def some(count: int, *, days: int = 2, seed: int = 1) -> list[dict[str, Any]]:
     random_ = random.Random(seed)
     return [
-        owe(
+        owe_since(
             *random_.sample("ABCDE", 2),
             random_.randrange(1, 10**6),
             random_.randrange(-days * 86_400, days * 86_400),
@@ -77,11 +53,11 @@ def some(count: int, *, days: int = 2, seed: int = 1) -> list[dict[str, Any]]:
 
 
 def test_the_answer() -> None:
-    [found] = advise(BACK_AND_FORTH, *trying(48, 1, 24))
-    assert found.pop("criterion").startswith(
+    [curve] = advise(BACK_AND_FORTH, *trying(48, 1, 24))
+    assert curve.pop("criterion").startswith(
         "the number of cycles with the greatest difference of saving and mean wait"
     )
-    assert found == {
+    assert curve == {
         "currency": "",
         "gross": 4_800,
         "knee": 24,
@@ -105,18 +81,18 @@ def by_hand(debts: list[dict[str, Any]], number: int, *, day: int, opens_at: int
     length = Fraction(day, number)
     cycles: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     waited = Fraction(0)
-    for one in debts:
-        at = (one["time"] - opens_at) // length
-        waited += one["amount"] * (opens_at + (at + 1) * length - one["time"])
-        cycles[at][one["to"]] += one["amount"]
-        cycles[at][one["from"]] -= one["amount"]
-    gross = sum(one["amount"] for one in debts)
-    settled = sum(net for nets in cycles.values() for net in nets.values() if net > 0)
+    for debt in debts:
+        at = (debt["time"] - opens_at) // length
+        waited += debt["amount"] * (opens_at + (at + 1) * length - debt["time"])
+        cycles[at][debt["to"]] += debt["amount"]
+        cycles[at][debt["from"]] -= debt["amount"]
+    gross = sum(debt["amount"] for debt in debts)
+    settlement_value = sum(net for nets in cycles.values() for net in nets.values() if net > 0)
     return point(
         number,
-        settled=settled,
-        saving=gross - settled,
-        saving_bp=(gross - settled) * 10_000 // gross,
+        settled=settlement_value,
+        saving=gross - settlement_value,
+        saving_bp=(gross - settlement_value) * 10_000 // gross,
         mean_wait_s=int(waited / gross),
         peak_net_debit=max(-net for nets in cycles.values() for net in nets.values()),
     ), waited / gross
@@ -135,18 +111,18 @@ def test_the_figures_are_those_of_netting_every_cycle_by_hand(
     arguments: tuple[str, ...], numbers: tuple[int, ...], day: int, opens_at: int
 ) -> None:
     debts = some(60)
-    for found in advise(of(*debts), *arguments):
-        own = [one for one in debts if one["currency"] == found["currency"]]
-        expected = [by_hand(own, number, day=day, opens_at=opens_at) for number in numbers]
-        assert found["points"] == [figures for figures, _ in expected]
-        assert found["gross"] == sum(one["amount"] for one in own)
+    for curve in advise(of(*debts), *arguments):
+        obligations = [debt for debt in debts if debt["currency"] == curve["currency"]]
+        expected = [by_hand(obligations, number, day=day, opens_at=opens_at) for number in numbers]
+        assert curve["points"] == [figures for figures, _ in expected]
+        assert curve["gross"] == sum(debt["amount"] for debt in obligations)
         savings = [figures["saving"] for figures, _ in expected]
-        assert found["monotone"] == (savings == sorted(savings, reverse=True))
-        assert found["knee"] == knee(expected)
-        at = found["points"][numbers.index(found["knee"])]
-        assert f" {at['saving']} of {found['gross']} " in found["words"]
-        assert f"{timedelta(seconds=at['mean_wait_s'])} on average" in found["words"]
-        assert found["words"].endswith(f"no bank owes more than {at['peak_net_debit']} in one cycle")
+        assert curve["monotone"] == (savings == sorted(savings, reverse=True))
+        assert curve["knee"] == knee(expected)
+        at = curve["points"][numbers.index(curve["knee"])]
+        assert f" {at['saving']} of {curve['gross']} " in curve["words"]
+        assert f"{timedelta(seconds=at['mean_wait_s'])} on average" in curve["words"]
+        assert curve["words"].endswith(f"no bank owes more than {at['peak_net_debit']} in one cycle")
 
 
 def knee(points: list[tuple[dict[str, int], Fraction]]) -> int:
@@ -156,14 +132,14 @@ def knee(points: list[tuple[dict[str, int], Fraction]]) -> int:
     def scaled(value: Fraction | int, values: list[Any]) -> Fraction:
         return Fraction(value - min(values)) / ((max(values) - min(values)) or 1)
 
-    best = max(points, key=lambda one: (scaled(one[0]["saving"], savings) - scaled(one[1], waits), -one[1]))
+    best = max(points, key=lambda entry: (scaled(entry[0]["saving"], savings) - scaled(entry[1], waits), -entry[1]))
     return best[0]["cycles_a_day"]
 
 
 def test_what_falls_on_the_end_of_a_cycle_belongs_to_the_next() -> None:
-    debts = owe("A", "B", 5, 43_199), owe("B", "A", 5, 43_200)
-    [found] = advise(of(*debts), *trying(1, 2))
-    assert [(one["saving"], one["mean_wait_s"]) for one in found["points"]] == [(10, 43_200), (0, 21_600)]
+    debts = owe_since("A", "B", 5, 43_199), owe_since("B", "A", 5, 43_200)
+    [curve] = advise(of(*debts), *trying(1, 2))
+    assert [(point["saving"], point["mean_wait_s"]) for point in curve["points"]] == [(10, 43_200), (0, 21_600)]
 
 
 def test_timestamps_say_the_same_as_their_seconds() -> None:
@@ -171,12 +147,12 @@ def test_timestamps_say_the_same_as_their_seconds() -> None:
     random_ = random.Random(3)
     counted = some(40, days=10_000)
     stamped = []
-    for one in counted:
+    for debt in counted:
         zone = timezone(timedelta(minutes=random_.randrange(-14 * 60, 14 * 60)))
-        at = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=one["time"])).astimezone(zone)
+        at = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=debt["time"])).astimezone(zone)
         fraction = random_.choice(("", ".0", ".999999999999"))
-        stamped.append({**one, "time": at.strftime(f"%Y-%m-%d{random_.choice('Tt ')}%H:%M:%S{fraction}") + offset(at)})
-    assert concordat("-", given=of(*stamped)).stdout == concordat("-", given=of(*counted)).stdout
+        stamped.append({**debt, "time": at.strftime(f"%Y-%m-%d{random_.choice('Tt ')}%H:%M:%S{fraction}") + offset(at)})
+    assert concordat("advise", "-", stdin=of(*stamped)).stdout == concordat("advise", "-", stdin=of(*counted)).stdout
 
 
 def offset(at: datetime) -> str:
@@ -185,85 +161,54 @@ def offset(at: datetime) -> str:
 
 
 def test_amounts_of_38_digits_and_times_far_away() -> None:
-    [found] = advise(of(owe("A", "B", str(LARGEST), -(10**30))))
-    assert (found["gross"], found["points"][0]["peak_net_debit"]) == (LARGEST, LARGEST)
+    [curve] = advise(of(owe_since("A", "B", str(LARGEST), -(10**30))))
+    assert (curve["gross"], curve["points"][0]["peak_net_debit"]) == (LARGEST, LARGEST)
 
 
-@pytest.mark.parametrize("text", [b'{"payments": []}', b"from,to,amount\n", b"time,from,to,amount\n"])
-def test_nothing_gives_no_advice(text: bytes) -> None:
-    assert concordat("-", given=text).stdout == b'{"currencies":[]}\n'
-
-
-# --- the same bytes ---------------------------------------------------------------------------------------
-
-
-def test_every_order_form_process_and_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_neither_the_order_of_the_candidates_nor_money_changes_the_answer() -> None:
     debts = some(60)
-    debts.append(debts[0])  # one without an id is there twice
-    shuffled = random.Random(4).sample(debts, len(debts))
-    columns = ("time", "amount", "to", "from", "currency", "id")
-    path = tmp_path / "debts.csv"
-    path.write_text(
-        "\n".join([",".join(columns), *(",".join(str(one.get(name, "")) for name in columns) for one in shuffled), ""])
-    )
-    answers = {
-        concordat("-", *trying(1, 7), given=of(*debts), seed="1").stdout,
-        concordat("-", *trying(7, 1), given={"payments": shuffled, "balances": {"A": {"EUR": 3}}}, seed="2").stdout,
-        concordat(path, *trying(7, 1), seed="3").stdout,
-        concordat("-", "--format", "csv", *trying(7, 1), given=path.read_bytes(), seed="random").stdout,
-    }
-    assert len(answers) == 1
-    [answer] = answers
-    assert answer == json.dumps(json.loads(answer), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    first = concordat("advise", "-", *trying(1, 7), stdin=of(*debts)).stdout
+    second = of(*debts, balances={"A": {"EUR": 3}})
+    assert concordat("advise", "-", *trying(7, 1), stdin=second).stdout == first
 
 
 # --- what it refuses --------------------------------------------------------------------------------------
 
-T1 = owe("A", "B", 1, 5, id="T1")
-SECOND = "standard input: obligations[1]: "
+T1 = owe_since("A", "B", 1, 5, id="T1")
+STAMPED = owe_since("A", "B", 1, "2026-03-02T09:30:00Z")
+SECOND = "payments[1]: "
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("source", "reason", "place"),
     [
-        (b"", "file_empty: standard input\n"),
-        (b'{"obligations": [{"id": "T1", "fr', "json_malformed: standard input: "),
-        (of(T1, {"from": "A", "to": "B", "amount": 1}), f"field_invalid: {SECOND}time: advice needs to know"),
-        (of(T1, owe("A", "B", 1, None)), f"field_invalid: {SECOND}time: "),
-        (of(T1, owe("A", "B", 1, 1.5)), f"field_invalid: {SECOND}time: "),
-        (of(T1, owe("A", "B", 1, True)), f"field_invalid: {SECOND}time: "),
+        (of(T1, {"from": "A", "to": "B", "amount": 1}), "field_invalid", f"{SECOND}time: advice needs to know"),
+        (of(T1, owe_since("A", "B", 1, None)), "field_invalid", f"{SECOND}time: "),
+        (of(T1, owe_since("A", "B", 1, 1.5)), "field_invalid", f"{SECOND}time: "),
+        (of(T1, owe_since("A", "B", 1, True)), "field_invalid", f"{SECOND}time: "),
         *(
-            (of(T1, owe("A", "B", 1, text)), f"time_malformed: {SECOND}time: {text!r}\n")
+            (of(T1, owe_since("A", "B", 1, text)), "time_malformed", f"{SECOND}time: {text!r}\n")
             for text in (
                 *("", "007", "+5", "1.0", "1e3", "yesterday", "2026-03-02", "2026-03-02T09:30:00", "2026-03-02T09:30Z"),
                 *("2026-02-30T00:00:00Z", "2026-03-02T24:00:00Z", "2026-03-02T23:59:60Z", "2026-03-02T23:60:00Z"),
                 *("2026-03-02T09:30:00+05:60", "2026-03-02T09:30:00+24:00", "2026-03-02T09:30:00.Z", "٢026-03-02"),
             )
         ),
-        (of(T1, owe("A", "B", 1, "2026-03-02T09:30:00Z")), f"time_malformed: {SECOND}time: some times are whole"),
-        (of(owe("A", "B", 1, "2026-03-02T09:30:00Z"), T1), f"time_malformed: {SECOND}time: some times are whole"),
-        (of(T1, owe("B", "A", 1, 5, id="T1")), f"duplicate_id: {SECOND}id: T1\n"),
-        (of(T1, owe("B", "B", 1, 5)), f"self_payment: {SECOND}to: B\n"),
-        (of(T1, owe("B", "A", -1, 5)), f"amount_not_positive: {SECOND}amount: -1\n"),
-        (of(T1, owe("B", "A", LARGEST + 1, 5)), f"amount_overflow: {SECOND}amount: "),
-        (of(T1, owe("B", "A", LARGEST, 5)), f"sum_overflow: {SECOND}amount: "),
-        (of(T1, owe("B", "C", 1, 5), participants=["A", "B"]), f"unknown_participant: {SECOND}to: C\n"),
-        (b"from,to,amount,time\nA,B,1,5\nA,B,1,\n", "field_invalid: standard input: line 3: time: "),
-        (b"from,to,amount,time\nA,B,1,5\nA,B,1,1.0\n", "time_malformed: standard input: line 3: time: '1.0'\n"),
-        (b"from,to,amount\nA,B,1\n", "field_invalid: standard input: line 2: time: "),
+        (of(T1, STAMPED), "time_malformed", f"{SECOND}time: some times are whole"),
+        (of(STAMPED, T1), "time_malformed", f"{SECOND}time: some times are whole"),
+        (b"from,to,amount,time\nA,B,1,5\nA,B,1,\n", "field_invalid", "line 3: time: "),
+        (b"from,to,amount,time\nA,B,1,5\nA,B,1,1.0\n", "time_malformed", "line 3: time: '1.0'\n"),
+        (b"from,to,amount\nA,B,1\n", "field_invalid", "line 2: time: "),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused_with_its_reason_and_place(tmp_path: Path, given: Any, said: str) -> None:
-    target = tmp_path / "answer.json"
-    done = concordat("-", "--output", target, given=given, code=2)
-    assert done.stderr.decode().startswith(f"concordat: {said}")
-    assert done.stderr.count(b"\n") == 1
-    assert done.stdout == b""
-    assert list(tmp_path.iterdir()) == []
+def test_bad_input_is_refused_with_its_reason_and_place(
+    tmp_path: Path, source: Source, reason: str, place: str
+) -> None:
+    check_refusal(tmp_path, "advise", source, reason, place)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (trying(0), "--cycles"),
         (trying(-3), "--cycles"),
@@ -271,19 +216,9 @@ def test_bad_input_is_refused_with_its_reason_and_place(tmp_path: Path, given: A
         (("--cycles", "many"), "--cycles"),
         (("--day", "0"), "--day"),
         (("--opens-at", "09:00"), "--opens-at"),
-        (("--format", "xml"), "'xml' is neither json nor csv"),
     ],
 )
-def test_a_wrong_call_ends_with_code_2(arguments: list[str], said: str) -> None:
-    done = concordat("-", *arguments, given=BACK_AND_FORTH, code=2)
-    assert said in done.stderr.decode()
-    assert done.stdout == b""
-
-
-def test_it_loads_neither_kernels_nor_a_server(tmp_path: Path) -> None:
-    path = tmp_path / "debts.json"
-    path.write_text(json.dumps(BACK_AND_FORTH))
-    loaded = loaded_by(
-        f"from gateway.analysis.advise import _answer; _answer({str(path)!r}, None, [1, 2], opens_at=0, day=86400)"
-    )
-    assert not loaded & {*SERVER, "numba", "numpy", "httpx", "textual"}
+def test_a_wrong_call_ends_with_code_2(arguments: list[str], complaint: str) -> None:
+    process = concordat("advise", "-", *arguments, stdin=BACK_AND_FORTH, exit_code=2)
+    assert complaint in process.stderr.decode()
+    assert process.stdout == b""

@@ -17,8 +17,8 @@ def batch(path: Path, form: Form | None = None) -> Batch:
     return collect(read_document(str(path), form=form))
 
 
-def one(fields: str) -> str:
-    return '{"obligations": [{"from": "A", "to": "B", "amount": 1}, {' + fields + "}]}"
+def two(second: str) -> str:
+    return '{"obligations": [{"from": "A", "to": "B", "amount": 1}, {' + second + "}]}"
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,16 @@ def one(fields: str) -> str:
         ('{"obligation": []}', "field_invalid", "", "obligation"),
         ('{"obligations": [], "obligations": []}', "member_repeated", "", "obligations"),
         ('{"payments": [], "limits": {"A": 1, "A": 2}}', "member_repeated", "limits", "A"),
-        (one('"from": "A", "to": "B", "to": "C", "amount": 1'), "member_repeated", "obligations[1]", "to"),
-        (one('"from": "A", "to": "B"'), "field_invalid", "obligations[1]", "amount"),
-        (one('"from": "A", "to": "B", "amount": 1, "amuont": 2'), "field_invalid", "obligations[1]", "amuont"),
-        (one('"from": "A", "to": 7, "amount": 1'), "field_invalid", "obligations[1]", "to"),
-        (one('"from": "A", "to": "B", "amount": 1.0'), "field_invalid", "obligations[1]", "amount"),
-        (one('"from": "A", "to": "B", "amount": 1e3'), "field_invalid", "obligations[1]", "amount"),
-        (one('"from": "A", "to": "B", "amount": true'), "field_invalid", "obligations[1]", "amount"),
-        (one('"from": "A", "to": "B", "amount": null'), "field_invalid", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "to": "C", "amount": 1'), "member_repeated", "obligations[1]", "to"),
+        (two('"from": "A", "to": "B"'), "field_invalid", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": 1, "amuont": 2'), "field_invalid", "obligations[1]", "amuont"),
+        (two('"from": "A", "to": 7, "amount": 1'), "field_invalid", "obligations[1]", "to"),
+        (two('"from": "A", "to": "B", "amount": 1.0'), "field_invalid", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": 1e3'), "field_invalid", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": true'), "field_invalid", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": null'), "field_invalid", "obligations[1]", "amount"),
         *(
-            (one(f'"from": "A", "to": "B", "amount": "{text}"'), "amount_malformed", "obligations[1]", "amount")
+            (two(f'"from": "A", "to": "B", "amount": "{text}"'), "amount_malformed", "obligations[1]", "amount")
             for text in ("", "1.0", "007", "+1", " 1", "1_000", "1,000", "1e3", "٣", "-0.5", "9" * 1_001)
         ),
         ('{"payments": [], "balances": {"A": 1, "B": 1.5}}', "field_invalid", "balances", "B"),
@@ -56,21 +56,21 @@ def one(fields: str) -> str:
             "limit",
         ),
         ('{"payments": [], "balances": {"A": 1.5', "field_invalid", "balances[...]", ""),
-        (one('"from": "", "to": "B", "amount": 1'), "name_malformed", "obligations[1]", "from"),
-        (one('"from": "A", "to": " B", "amount": 1'), "name_malformed", "obligations[1]", "to"),
+        (two('"from": "", "to": "B", "amount": 1'), "name_malformed", "obligations[1]", "from"),
+        (two('"from": "A", "to": " B", "amount": 1'), "name_malformed", "obligations[1]", "to"),
         (
-            one('"from": "A", "to": "B", "amount": 1, "currency": "EU\\n"'),
+            two('"from": "A", "to": "B", "amount": 1, "currency": "EU\\n"'),
             "name_malformed",
             "obligations[1]",
             "currency",
         ),
-        (one('"from": "A", "to": "B", "amount": 1, "id": ""'), "name_malformed", "obligations[1]", "id"),
-        (one('"from": "A", "to": "A", "amount": 1'), "self_payment", "obligations[1]", "to"),
-        (one('"from": "A", "to": "B", "amount": 0'), "amount_not_positive", "obligations[1]", "amount"),
-        (one('"from": "A", "to": "B", "amount": "-3"'), "amount_not_positive", "obligations[1]", "amount"),
-        (one(f'"from": "A", "to": "B", "amount": 1{LARGEST}'), "amount_overflow", "obligations[1]", "amount"),
-        (one(f'"from": "A", "to": "B", "amount": "1{LARGEST}"'), "amount_overflow", "obligations[1]", "amount"),
-        (one(f'"from": "A", "to": "B", "amount": {LARGEST}'), "sum_overflow", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": 1, "id": ""'), "name_malformed", "obligations[1]", "id"),
+        (two('"from": "A", "to": "A", "amount": 1'), "self_payment", "obligations[1]", "to"),
+        (two('"from": "A", "to": "B", "amount": 0'), "amount_not_positive", "obligations[1]", "amount"),
+        (two('"from": "A", "to": "B", "amount": "-3"'), "amount_not_positive", "obligations[1]", "amount"),
+        (two(f'"from": "A", "to": "B", "amount": 1{LARGEST}'), "amount_overflow", "obligations[1]", "amount"),
+        (two(f'"from": "A", "to": "B", "amount": "1{LARGEST}"'), "amount_overflow", "obligations[1]", "amount"),
+        (two(f'"from": "A", "to": "B", "amount": {LARGEST}'), "sum_overflow", "obligations[1]", "amount"),
         ('{"payments": [], "participants": ["A", "B", "A"]}', "participant_repeated", "participants[2]", ""),
         ('{"payments": [], "participants": ["A", " "]}', "name_malformed", "participants[1]", ""),
         (
@@ -149,8 +149,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_the_same_obligation_in_several_forms(tmp_path: Path, text: str, form: Form | None) -> None:
     path = tmp_path / "file"
     path.write_text(text, "utf-8", newline="")
-    read = batch(path, form)
-    assert (read.currencies, read.participants, read.lists()) == (("EUR",), ("A", "B"), ([0], [0], [1], [5]))
+    obligations = batch(path, form)
+    assert (obligations.currencies, obligations.participants) == (("EUR",), ("A", "B"))
+    assert obligations.lists() == ([0], [0], [1], [5])
 
 
 def test_the_ending_of_the_name_says_the_form(tmp_path: Path) -> None:

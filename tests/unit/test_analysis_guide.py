@@ -16,7 +16,7 @@ FRONT_PAGE = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 def run(script: str, directory: Path) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=directory,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
@@ -26,17 +26,17 @@ def run(script: str, directory: Path) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
 def test_the_guide_runs_and_says_what_it_shows(tmp_path: Path) -> None:
     # How much work it took is the engine's own affair, and changes with it.
-    said, guide = (re.sub(r'"work":\d+', '"work":…', text) for text in (run(script_of(GUIDE), tmp_path), GUIDE))
+    output, guide = (re.sub(r'"work":\d+', '"work":…', text) for text in (run(script_of(GUIDE), tmp_path), GUIDE))
     shown = re.findall(r"^```text\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     assert len(shown) == 11
-    assert [text for text in shown if text not in said] == [], said
-    answers = [line for line in said.splitlines() if line.startswith('{"balances"')]
+    assert [text for text in shown if text not in output] == [], output
+    answers = [line for line in output.splitlines() if line.startswith('{"balances"')]
     assert answers[0] == answers[2], "a table with its limits says the same"
     assert '"mode":"fifo"' in answers[1]
 

@@ -21,8 +21,6 @@ from compliance.statements import (
     ScreeningList,
     ScreeningStatement,
 )
-from gateway.coordinator.cycles.approval import needs_four_eyes
-from gateway.coordinator.rulebook import ApprovalRule
 
 A, B, C = "ALFADEFF", "BETAFRPP", "GAMAITRR"
 CYCLE = "2026-01-05-01"
@@ -181,22 +179,3 @@ def test_aggregate_flow(total: int, past: list[int], verdict: Literal["pass", "w
         {key: total}, {key: past}, cycles_min=3, factor_percent=500, floor_minor={"EUR": 20}, severity="warn"
     )
     assert check.verdict == verdict
-
-
-WARNED = (Check(name="completeness", verdict="warn", detail=""),)
-
-
-@pytest.mark.parametrize(
-    ("rule", "found", "needed"),
-    [
-        (ApprovalRule(mode="never", thresholds_minor={}), WARNED, False),
-        (ApprovalRule(mode="always", thresholds_minor={}), (), True),
-        (ApprovalRule(mode="above", thresholds_minor={"EUR": "70"}), (), False),
-        (ApprovalRule(mode="above", thresholds_minor={"EUR": "70"}), WARNED, True),
-        (ApprovalRule(mode="above", thresholds_minor={"EUR": "69"}), (), True),
-        (ApprovalRule(mode="above", thresholds_minor={}), (), True),
-    ],
-)
-def test_four_eyes(rule: ApprovalRule, found: tuple[Check, ...], needed: bool) -> None:
-    # 70 is what settles: A owes 70, B and C receive 20 and 50.
-    assert needs_four_eyes(netted(), found, rule) is needed

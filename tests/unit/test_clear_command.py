@@ -1,12 +1,8 @@
-"""`concordat clear` as an analyst meets it: real processes, files in, bytes out."""
+"""`concordat clear` as an analyst meets it: what it answers, and what it refuses beside what every command does."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -14,37 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_import_hygiene import SERVER, loaded_by
-
-LARGEST = 10**38 - 1
+from tests.analyst import LARGEST, Source, answer, check_refusal, concordat, of, owe
 
 
-def concordat(
-    *arguments: str | Path, given: Any = b"", seed: str = "0", code: int = 0
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "clear", *map(str, arguments)],
-        input=given if isinstance(given, bytes) else json.dumps(given).encode(),
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONHASHSEED": seed},
-    )
-    assert done.returncode == code, done.stderr.decode()
-    return done
-
-
-def owe(from_: str, to: str, amount: Any, **members: Any) -> dict[str, Any]:
-    return {"from": from_, "to": to, "amount": amount, **members}
-
-
-def of(*debts: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return {**members, "obligations": list(debts)}
-
-
-def clear(given: Any, *arguments: str) -> list[Any]:
-    found: list[Any] = json.loads(concordat("-", *arguments, given=given).stdout)["currencies"]
-    return found
+def clear(source: Source, *arguments: str) -> list[Any]:
+    clearings: list[Any] = answer("clear", source, *arguments)["currencies"]
+    return clearings
 
 
 RING = of(
@@ -103,60 +74,63 @@ def test_the_answer() -> None:
 
 def nets(debts: list[dict[str, Any]], amount: str = "amount") -> dict[str, int]:
     """Return what each bank is owed less what it owes."""
-    found: Counter[str] = Counter()
-    for one in debts:
-        found[one["to"]] += int(one[amount])
-        found[one["from"]] -= int(one[amount])
-    return dict(found)
+    sums: Counter[str] = Counter()
+    for debt in debts:
+        sums[debt["to"]] += int(debt[amount])
+        sums[debt["from"]] -= int(debt[amount])
+    return dict(sums)
 
 
 def by_pair(debts: list[dict[str, Any]], amount: str = "amount") -> Counter[tuple[str, str]]:
-    found: Counter[tuple[str, str]] = Counter()
-    for one in debts:
-        found[one["from"], one["to"]] += int(one[amount])
-    return found
+    sums: Counter[tuple[str, str]] = Counter()
+    for debt in debts:
+        sums[debt["from"], debt["to"]] += int(debt[amount])
+    return sums
 
 
-def check(found: dict[str, Any], given: dict[str, Any], *, pre_net_pairs: bool = False) -> None:
+def check(clearing: dict[str, Any], source: dict[str, Any], *, pre_net_pairs: bool = False) -> None:
     """Prove a clearing from the file and the answer alone."""
-    debts = [one for one in given["obligations"] if one.get("currency", "") == found["currency"]]
-    have = {name: int(of.get(found["currency"], 0)) for name, of in given.get("balances", {}).items()}
-    owed, cleared = by_pair(debts), by_pair(found["discharges"], "cleared")
+    debts = [debt for debt in source["payments"] if debt.get("currency", "") == clearing["currency"]]
+    have = {name: int(of.get(clearing["currency"], 0)) for name, of in source.get("balances", {}).items()}
+    owed, cleared = by_pair(debts), by_pair(clearing["discharges"], "cleared")
     offset = {pair: min(owed[pair], owed[pair[::-1]]) if pre_net_pairs else 0 for pair in owed}
 
     # Every obligation is there, and only shrinks.
     assert sorted(
-        (one.get("id", ""), one["from"], one["to"], one["cleared"] + one["residual"]) for one in found["discharges"]
-    ) == sorted((one.get("id", ""), one["from"], one["to"], one["amount"]) for one in debts)
-    assert all(one["cleared"] >= 0 and one["residual"] >= 0 for one in found["discharges"])
+        (part.get("id", ""), part["from"], part["to"], part["cleared"] + part["residual"])
+        for part in clearing["discharges"]
+    ) == sorted((debt.get("id", ""), debt["from"], debt["to"], debt["amount"]) for debt in debts)
+    assert all(part["cleared"] >= 0 and part["residual"] >= 0 for part in clearing["discharges"])
     assert all(cleared[pair] >= offset[pair] for pair in owed)
 
     # What remains is what isn't cleared, and the figures are its sums.
-    assert by_pair(found["residual"]) == +(owed - cleared)
-    assert len(found["residual"]) == len({(one["from"], one["to"]) for one in found["residual"]})
-    assert (found["obligations"], found["gross"]) == (len(debts), owed.total())
-    assert (found["cleared"], found["offset"]) == (cleared.total(), sum(offset.values()))
-    assert found["cleared_bp"] == found["cleared"] * 10_000 // found["gross"]
-    assert found["least"] == sum(net for net in nets(debts).values() if net > 0)
+    assert by_pair(clearing["residual"]) == +(owed - cleared)
+    assert len(clearing["residual"]) == len({(debt["from"], debt["to"]) for debt in clearing["residual"]})
+    assert (clearing["obligations"], clearing["gross"]) == (len(debts), owed.total())
+    assert (clearing["cleared"], clearing["offset"]) == (cleared.total(), sum(offset.values()))
+    assert clearing["cleared_bp"] == clearing["cleared"] * 10_000 // clearing["gross"]
+    assert clearing["least"] == sum(net for net in nets(debts).values() if net > 0)
 
     # Nobody's net changes but by the money that it pays or gets, and nobody pays more than it has.
-    before, after = nets(debts), nets(found["residual"])
-    for one in found["savings"]:
-        name = one["participant"]
-        assert after.get(name, 0) - before[name] == one["paid"] <= have.get(name, 0)
-        assert one["before"] == sum(amount for pair, amount in owed.items() if name in pair)
-        assert one["after"] == sum(debt["amount"] for debt in found["residual"] if name in (debt["from"], debt["to"]))
-        assert one["saving"] == one["before"] - one["after"]
-    assert [one["participant"] for one in found["savings"]] == sorted(before)
-    assert sum(one["paid"] for one in found["savings"]) == 0
+    before, after = nets(debts), nets(clearing["residual"])
+    for saving in clearing["savings"]:
+        name = saving["participant"]
+        assert after.get(name, 0) - before[name] == saving["paid"] <= have.get(name, 0)
+        assert saving["before"] == sum(amount for pair, amount in owed.items() if name in pair)
+        assert saving["after"] == sum(
+            debt["amount"] for debt in clearing["residual"] if name in (debt["from"], debt["to"])
+        )
+        assert saving["saving"] == saving["before"] - saving["after"]
+    assert [saving["participant"] for saving in clearing["savings"]] == sorted(before)
+    assert sum(saving["paid"] for saving in clearing["savings"]) == 0
 
-    # The potentials bound what any clearing of what isn't set off discharges, and this one does discharge it.
-    worth = found["potentials"]
+    # The potentials bound what any clearing of what isn't set off discharges, and this saving does discharge it.
+    worth = clearing["potentials"]
     assert sorted(worth) == sorted(before)
     assert min(worth.values()) >= 0
     bound = sum(worth[name] * amount for name, amount in have.items() if name in worth)
     bound += sum((owed[a, b] - offset[a, b]) * max(0, 1 - worth[a] + worth[b]) for a, b in owed)
-    assert found["cleared"] - found["offset"] == bound
+    assert clearing["cleared"] - clearing["offset"] == bound
 
 
 @pytest.mark.parametrize("money", [False, True], ids=["without money", "with money"])
@@ -167,12 +141,12 @@ def check(found: dict[str, Any], given: dict[str, Any], *, pre_net_pairs: bool =
 def test_every_net_is_kept_and_the_proof_holds(
     count: int, banks: int, currencies: str, pre_net_pairs: bool, money: bool
 ) -> None:
-    given = many(count, banks=banks, seed=count, money=money, currencies=currencies)
-    found = clear(given, *["--pre-net-pairs"] * pre_net_pairs)
-    assert [one["currency"] for one in found] == list(currencies)
-    for one in found:
-        check(one, given, pre_net_pairs=pre_net_pairs)
-    paid = sum(saving["paid"] for saving in found[0]["savings"] if saving["paid"] > 0)
+    source = many(count, banks=banks, seed=count, money=money, currencies=currencies)
+    clearings = clear(source, *["--pre-net-pairs"] * pre_net_pairs)
+    assert [clearing["currency"] for clearing in clearings] == list(currencies)
+    for clearing in clearings:
+        check(clearing, source, pre_net_pairs=pre_net_pairs)
+    paid = sum(saving["paid"] for saving in clearings[0]["savings"] if saving["paid"] > 0)
     assert (paid > 0) is money
 
 
@@ -184,47 +158,51 @@ def test_no_clearing_discharges_more(seed: int) -> None:
     debts = [owe(a, b, random_.randrange(1, 5)) for a, b in pairs]
     have = {"A": random_.randrange(2), "B": random_.randrange(2), "C": 0}
     best = 0
-    for parts in product(*(range(one["amount"] + 1) for one in debts)):
+    for parts in product(*(range(debt["amount"] + 1) for debt in debts)):
         out = Counter(have)
         for (debtor, creditor), part in zip(pairs, parts, strict=True):
             out[debtor] -= part
             out[creditor] += part
         if min(out.values()) >= 0:
             best = max(best, sum(parts))
-    [found] = clear(of(*debts, balances=have))
-    assert found["cleared"] == best
+    [clearing] = clear(of(*debts, balances=have))
+    assert clearing["cleared"] == best
 
 
 def test_setting_off_pairs_first_can_cost_a_longer_ring() -> None:
-    [found] = clear(RING, "--pre-net-pairs")
-    assert (found["cleared"], found["offset"]) == (20, 20)
-    assert found["residual"] == [{"from": "B", "to": "C", "amount": 10}, {"from": "C", "to": "A", "amount": 10}]
+    [clearing] = clear(RING, "--pre-net-pairs")
+    assert (clearing["cleared"], clearing["offset"]) == (20, 20)
+    assert clearing["residual"] == [{"from": "B", "to": "C", "amount": 10}, {"from": "C", "to": "A", "amount": 10}]
 
 
 def test_money_discharges_along_a_chain() -> None:
     chain = of(owe("A", "B", 5, currency="EUR"), owe("B", "C", 5, currency="EUR"))
     assert clear(chain)[0]["cleared"] == 0
     for money in ({"A": 2}, {"A": "2"}, {"A": {"EUR": 2}}, {"A": {"EUR": 2, "USD": 9}, "D": 7}):
-        [found] = clear({**chain, "balances": money})
-        assert (found["cleared"], [one["paid"] for one in found["savings"]]) == (4, [2, 0, -2])
+        [clearing] = clear({**chain, "balances": money})
+        assert (clearing["cleared"], [saving["paid"] for saving in clearing["savings"]]) == (4, [2, 0, -2])
 
 
 def test_not_conservative_leaves_the_least_that_keeps_every_net() -> None:
-    given = many(80, banks=9, seed=2)
-    for found in clear(given, "--non-conservative"):
-        debts = [one for one in given["obligations"] if one["currency"] == found["currency"]]
-        after = nets(found["residual"])
+    source = many(80, banks=9, seed=2)
+    for clearing in clear(source, "--non-conservative"):
+        debts = [debt for debt in source["payments"] if debt["currency"] == clearing["currency"]]
+        after = nets(clearing["residual"])
         assert {name: after.get(name, 0) for name in nets(debts)} == nets(debts)
-        assert sum(one["amount"] for one in found["residual"]) == found["least"] == found["gross"] - found["cleared"]
-        assert found["least"] == sum(net for net in nets(debts).values() if net > 0)
-        assert len(found["residual"]) < len(nets(debts))
-        assert {one["residual"] for one in found["discharges"]} == {0}
-        assert {one["paid"] for one in found["savings"]} == {0}
-        assert "potentials" not in found
+        assert (
+            sum(debt["amount"] for debt in clearing["residual"])
+            == clearing["least"]
+            == clearing["gross"] - clearing["cleared"]
+        )
+        assert clearing["least"] == sum(net for net in nets(debts).values() if net > 0)
+        assert len(clearing["residual"]) < len(nets(debts))
+        assert {part["residual"] for part in clearing["discharges"]} == {0}
+        assert {saving["paid"] for saving in clearing["savings"]} == {0}
+        assert "potentials" not in clearing
 
 
 def test_the_urgent_the_old_and_the_smaller_id_are_discharged_first() -> None:
-    [found] = clear(
+    [clearing] = clear(
         of(
             owe("A", "B", 4, id="T10"),
             owe("A", "B", 4, id="T2"),
@@ -233,47 +211,19 @@ def test_the_urgent_the_old_and_the_smaller_id_are_discharged_first() -> None:
             owe("B", "A", 9),
         )
     )
-    told = [(one.get("id"), one["cleared"]) for one in found["discharges"] if one["from"] == "A"]
-    assert told == [("URGENT", 4), ("T2", 4), ("T10", 1), ("YOUNG", 0)]
+    cleared = [
+        (discharge.get("id"), discharge["cleared"]) for discharge in clearing["discharges"] if discharge["from"] == "A"
+    ]
+    assert cleared == [("URGENT", 4), ("T2", 4), ("T10", 1), ("YOUNG", 0)]
 
 
 def test_amounts_of_38_digits() -> None:
-    [found] = clear(of(owe("A", "B", LARGEST // 2), owe("B", "A", str(LARGEST // 2 - 1)), balances={"A": LARGEST}))
-    assert (found["gross"], found["cleared"]) == (LARGEST // 2 * 2 - 1, LARGEST // 2 * 2 - 1)
+    [clearing] = clear(of(owe("A", "B", LARGEST // 2), owe("B", "A", str(LARGEST // 2 - 1)), balances={"A": LARGEST}))
+    assert (clearing["gross"], clearing["cleared"]) == (LARGEST // 2 * 2 - 1, LARGEST // 2 * 2 - 1)
 
 
-@pytest.mark.parametrize(
-    "text", [b'{"payments": []}', b"from,to,amount\n", b'{"obligations": [], "balances": {"A": 1}}']
-)
-def test_nothing_clears_to_nothing(text: bytes) -> None:
-    assert concordat("-", given=text).stdout == b'{"currencies":[]}\n'
-
-
-# --- the same bytes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("arguments", [(), ("--pre-net-pairs",), ("--non-conservative",)])
-def test_every_order_form_process_and_hash_seed_gives_the_same_bytes(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    given = many(50, banks=7, seed=1)
-    debts = given["obligations"]
-    debts += debts[:2:2]  # one without an id is there twice
-    shuffled = random.Random(4).sample(debts, len(debts))
-    columns = ("priority", "amount", "to", "from", "currency", "id")
-    path = tmp_path / "debts.csv"
-    path.write_text(
-        "\n".join([",".join(columns), *(",".join(str(one.get(name, "")) for name in columns) for one in shuffled), ""])
-    )
-    answers = {
-        concordat("-", *arguments, given=given, seed="1").stdout,
-        concordat("-", *arguments, given={"payments": shuffled}, seed="2").stdout,
-        concordat(path, *arguments, seed="3").stdout,
-        concordat("-", "--format", "csv", *arguments, given=path.read_bytes(), seed="random").stdout,
-    }
-    assert len(answers) == 1
-    [answer] = answers
-    assert answer == json.dumps(json.loads(answer), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+def test_money_without_debts_clears_nothing() -> None:
+    assert clear(of(balances={"A": 1})) == []
 
 
 # --- what it refuses --------------------------------------------------------------------------------------
@@ -282,65 +232,36 @@ T1 = owe("A", "B", 1, id="T1")
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("source", "reason", "place"),
     [
-        (b"", "file_empty: standard input\n"),
-        (b'{"obligations": [{"id": "T1", "fr', "json_malformed: standard input: "),
-        (b"{}", "records_ambiguous: standard input: "),
-        (of(T1, owe("B", "A", 1, id="T1")), "duplicate_id: standard input: obligations[1]: id: T1\n"),
-        (of(T1, owe("B", "B", 1)), "self_payment: standard input: obligations[1]: to: B\n"),
-        (of(T1, owe("B", "A", -1)), "amount_not_positive: standard input: obligations[1]: amount: -1\n"),
-        (of(T1, owe("B", "A", LARGEST + 1)), "amount_overflow: standard input: obligations[1]: amount: "),
-        (of(T1, owe("B", "A", LARGEST)), "sum_overflow: standard input: obligations[1]: amount: "),
-        (of(T1, owe("B", "A", "1.0")), "amount_malformed: standard input: obligations[1]: amount: '1.0'\n"),
-        (
-            of(T1, owe("B", "C", 1), participants=["A", "B"]),
-            "unknown_participant: standard input: obligations[1]: to: C\n",
-        ),
-        (of(T1, balances={"A": -1}), "limit_negative: standard input: balances: A: "),
-        (of(T1, balances={"A": {"": -1}}), "limit_negative: standard input: balances.A: what"),
-        (of(T1, balances={"A": LARGEST + 1}), "amount_overflow: standard input: balances: A: it has more than 38"),
-        (of(T1, balances={"A": "1e3"}), "amount_malformed: standard input: balances: A: "),
-        (of(T1, balances={"A": 1.5}), "field_invalid: standard input: balances: A: "),
-        (of(T1, balances={" ": 1}), "name_malformed: standard input: balances: "),
-        (of(T1, participants=["A", "B"], balances={"C": 1}), "unknown_participant: standard input: balances: C\n"),
+        (of(T1, balances={"A": -1}), "limit_negative", "balances: A: "),
+        (of(T1, balances={"A": {"": -1}}), "limit_negative", "balances.A: what"),
+        (of(T1, balances={"A": LARGEST + 1}), "amount_overflow", "balances: A: it has more than 38"),
+        (of(T1, balances={"A": "1e3"}), "amount_malformed", "balances: A: "),
+        (of(T1, balances={"A": 1.5}), "field_invalid", "balances: A: "),
+        (of(T1, balances={" ": 1}), "name_malformed", "balances: "),
+        (of(T1, participants=["A", "B"], balances={"C": 1}), "unknown_participant", "balances: C\n"),
         (
             of(T1, owe("A", "B", 1, currency="EUR"), balances={"A": 1}),
-            "field_invalid: standard input: balances: A: there are several currencies: give it for each\n",
+            "field_invalid",
+            "balances: A: there are several currencies: give it for each\n",
         ),
-        (b"from,to,amount\nA,B,1\nA,B,0\n", "amount_not_positive: standard input: line 3: amount: 0\n"),
-        (b"from,to,amount,balance\n", "columns_wrong: standard input: line 1: balance: "),
     ],
 )
-def test_bad_input_is_refused_with_its_reason_and_place(tmp_path: Path, given: Any, said: str) -> None:
-    target = tmp_path / "answer.json"
-    done = concordat("-", "--output", target, given=given, code=2)
-    assert done.stderr.decode().startswith(f"concordat: {said}")
-    assert done.stderr.count(b"\n") == 1
-    assert done.stdout == b""
-    assert list(tmp_path.iterdir()) == []
+def test_bad_input_is_refused_with_its_reason_and_place(
+    tmp_path: Path, source: Source, reason: str, place: str
+) -> None:
+    check_refusal(tmp_path, "clear", source, reason, place)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given", "said"),
+    ("source", "arguments", "complaint"),
     [
-        (("--pre-net-pairs", "--non-conservative"), RING, "--pre-net-pairs"),
-        (("--non-conservative",), {**RING, "balances": {"A": 1}}, "field_invalid: standard input: balances: "),
-        (("--format", "xml"), RING, "'xml' is neither json nor csv"),
-        (("--format", "csv"), RING, "columns_wrong: standard input: line 1: "),
+        (RING, ("--pre-net-pairs", "--non-conservative"), "--pre-net-pairs"),
+        ({**RING, "balances": {"A": 1}}, ("--non-conservative",), "field_invalid: standard input: balances: "),
     ],
 )
-def test_a_wrong_call_ends_with_code_2(arguments: tuple[str, ...], given: Any, said: str) -> None:
-    done = concordat("-", *arguments, given=given, code=2)
-    assert said in done.stderr.decode()
-    assert done.stdout == b""
-
-
-def test_few_debts_load_neither_kernels_nor_a_server(tmp_path: Path) -> None:
-    path = tmp_path / "debts.json"
-    path.write_text(json.dumps(RING))
-    loaded = loaded_by(
-        "from gateway.analysis.clear import _answer;"
-        f"_answer({str(path)!r}, None, pre_net_pairs=False, conservative=True)"
-    )
-    assert not loaded & {*SERVER, "numba", "numpy", "httpx", "textual"}
+def test_options_that_contradict_are_refused(source: Source, arguments: tuple[str, ...], complaint: str) -> None:
+    process = concordat("clear", "-", *arguments, stdin=source, exit_code=2)
+    assert complaint in process.stderr.decode()
+    assert process.stdout == b""

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -15,10 +15,12 @@ import pytest
 from compliance.cycle import states
 from gateway.coordinator.registry import lifecycle
 from gateway.coordinator.rulebook import Rulebook, Slot, load
-from gateway.federation.http.problem_documents import _CODES
+from gateway.federation.http.problems import ServiceReason
+from gateway.federation.messages.base import WORDS
+from gateway.federation.messages.events import EventType
 from gateway.federation.settings import NodeSettings, SettingsError
 from participants.intake.files import CSV_FORMATS, JSON_LINES
-from participants.ledger import books
+from participants.ledger import payment
 from tests.contract.services import documents
 from tests.reference import pages
 
@@ -85,13 +87,20 @@ def test_a_generated_page_is_what_the_program_says(name: str) -> None:
 
 def test_every_enumeration_of_reasons_is_in_the_page() -> None:
     listed = {enum.__name__ for enums in pages.REASONS.values() for enum in enums}
-    defined = set(re.findall(r"^class (\w*(?:Reason|Refusal)\w*)\(StrEnum\)", source(), re.MULTILINE))
-    assert defined <= listed
+    defined = set(re.findall(r"^class (\w*(?:Reason|Refusal)\w*)\((?:StrEnum|RefusalReason)\)", source(), re.MULTILINE))
+    assert defined - {"RefusalReason", "ServiceReason"} <= listed
 
 
 def test_every_reason_written_out_in_the_program_is_in_the_page() -> None:
-    said = set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source())) | set(_CODES.values())
-    assert said - {code for code, _, _ in pages.ANY_SERVICE} == set()
+    said = set(re.findall(r'Refusal\(\s*"([a-z_]+)"', source()))
+    assert said - set(ServiceReason) == set()
+
+
+def test_the_events_page_has_every_type() -> None:
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page("reference/events.md"), re.MULTILINE)
+    assert set(rows) == set(get_args(EventType)[1].extra[WORDS])
+    # What the coordinator appends, where the type is written out.
+    assert set(re.findall(r'append\(\s*\w+,\s*"([a-z_]+\.[a-z_]+)"', source())) <= set(rows)
 
 
 def test_the_settings_page_has_every_setting() -> None:
@@ -175,12 +184,13 @@ def test_the_picture_of_a_payment_has_every_transition() -> None:
     def plain(state: str) -> str:
         return state.removesuffix("S").removesuffix("R")
 
-    table = {(was.value, then.value) for (was, _), then in books.TRANSITIONS.items() if was not in (None, then)}
+    table = {(was.value, then.value) for (was, _), then in payment.TRANSITIONS.items() if was not in (None, then)}
     assert {(plain(was), plain(then)) for was, then in edges(page("concepts/payment-life-cycle.md"))} == table
 
 
 def test_the_order_of_reasons_in_the_payments_page_is_the_enumerations() -> None:
-    from participants.payments.decisions import DeclineReason, OrderReason
+    from participants.payments.incoming import DeclineReason
+    from participants.payments.orders import OrderReason
 
     rows = re.findall(r"^\| (`[a-z_]+`|) ?\| (`[a-z_]+`|) ?\|$", page("concepts/payment-life-cycle.md"), re.MULTILINE)
 

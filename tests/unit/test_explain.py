@@ -10,8 +10,8 @@ from netting.multilateral import CurrencyNetting, net_batch
 
 
 def netting(*owed: tuple[str, str, int]) -> CurrencyNetting:
-    (one,) = net_batch(collect((None, "EUR", debtor, creditor, amount) for debtor, creditor, amount in owed))
-    return one
+    (currency,) = net_batch(collect((None, "EUR", debtor, creditor, amount) for debtor, creditor, amount in owed))
+    return currency
 
 
 MIXED = netting(("A", "B", 500), ("B", "A", 200), ("C", "A", 900), ("A", "D", 40), ("D", "A", 40), ("A", "E", 1_000))
@@ -43,9 +43,9 @@ def test_the_rest_is_summed_so_that_the_lines_still_add_up() -> None:
 
 
 def test_a_bank_that_is_even() -> None:
-    told = explain(netting(("A", "B", 5), ("B", "C", 5)), "B")
-    assert told[1] == "B receives 5 and pays 5, which is the same: its net is 0."
-    assert told[-1] == "Saved: 10 of the gross (100.00 %), 10 of the bilateral nets (100.00 %)."
+    sentences = explain(netting(("A", "B", 5), ("B", "C", 5)), "B")
+    assert sentences[1] == "B receives 5 and pays 5, which is the same: its net is 0."
+    assert sentences[-1] == "Saved: 10 of the gross (100.00 %), 10 of the bilateral nets (100.00 %)."
 
 
 def test_a_bank_without_obligations() -> None:

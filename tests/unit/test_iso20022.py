@@ -172,10 +172,10 @@ def test_a_request_that_no_agent_would_take_is_not_written(
 
 
 def test_answers_are_read_as_they_were_meant() -> None:
-    settled = read_status(settled_message())
-    assert (settled.status, settled.reference, settled.settled_at) == ("ACSC", "S000000000001", CREATED_AT)
-    assert (settled.sender, settled.receiver) == ("AGNTXXS0", "CNCDXXC0")
-    assert settled.original_message_id == "2026-01-02-01/1"
+    report = read_status(settled_message())
+    assert (report.status, report.reference, report.settled_at) == ("ACSC", "S000000000001", CREATED_AT)
+    assert (report.sender, report.receiver) == ("AGNTXXS0", "CNCDXXC0")
+    assert report.original_message_id == "2026-01-02-01/1"
     rejected = read_status(rejected_message())
     assert (rejected.status, rejected.reason_code, rejected.reference) == ("RJCT", "AM04", None)
     assert rejected.reason_text == "BETADEFF EUR short by 1.00\nGAMMDEFF EUR short by 23.45"
@@ -294,7 +294,7 @@ def test_messages_of_other_schemes_are_refused_with_a_reason(read: Callable[[byt
 @needs_samples
 def test_foreign_documents_in_our_envelope_are_refused_with_a_reason_or_read() -> None:
     """The same samples behind a header of ours, so that the closed profiles are what meets them."""
-    seen = set()
+    reasons = set()
     for path in samples():
         try:
             document = next(etree.parse(path).iter("{*}Document"), None)
@@ -308,5 +308,5 @@ def test_foreign_documents_in_our_envelope_are_refused_with_a_reason_or_read() -
             with pytest.raises(MessageRefused) as refused:
                 read(etree.tostring(envelope))
             assert refused.value.pointer is not None, path
-            seen.add(refused.value.reason)
-    assert seen
+            reasons.add(refused.value.reason)
+    assert reasons

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from compliance.cycle.matching import Attested, Match, Placement, carry_reason, match, place
+from compliance.cycle.matching import Attested, Match, Placement, carry_reason, match, placement_of
 
 A, B = "ALFADEFF", "BETAFRPP"
 KEY = ("EUR", A, B)
@@ -76,7 +76,7 @@ PLACES = [
 def test_a_further_statement(
     revision: int, digest: str, own: dict[int, str], theirs: dict[int, str], expected: Placement
 ) -> None:
-    assert place(revision=revision, sha256=digest, own=own, theirs=theirs, revisions_max=4) is expected
+    assert placement_of(revision=revision, sha256=digest, own=own, theirs=theirs, revisions_max=4) is expected
 
 
 BOTH = {A, B}

@@ -1,18 +1,15 @@
-"""`concordat net` as an analyst meets it: real processes, files in, bytes out."""
+"""`concordat net` as an analyst meets it: figures, sentences and plans."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.test_import_hygiene import SERVER, loaded_by
+from tests.analyst import concordat, of, table
 
 PAYMENTS = [
     {"id": "T1", "from": "ALFA", "to": "BETA", "amount": 100, "currency": "EUR"},
@@ -23,34 +20,14 @@ PAYMENTS = [
 ]
 
 
-def concordat(
-    *arguments: str | Path, given: bytes = b"", seed: str = "0", code: int = 0
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "net", *map(str, arguments)],
-        input=given,
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONHASHSEED": seed},
-    )
-    assert done.returncode == code, done.stderr.decode()
-    return done
-
-
-def table(payments: list[dict[str, Any]]) -> bytes:
-    rows = [f"{p['amount']},{p['to']},{p['from']},{p['currency']},{p['id']}\n" for p in payments]
-    return ("amount,to,from,currency,id\n" + "".join(rows)).encode()
-
-
-def document(payments: list[dict[str, Any]], **members: Any) -> bytes:
-    return json.dumps({**members, "payments": payments}).encode()
+def csv(payments: list[dict[str, Any]]) -> bytes:
+    return table(("amount", "to", "from", "currency", "id"), payments)
 
 
 def test_the_figures(tmp_path: Path) -> None:
     path = tmp_path / "payments.json"
-    path.write_bytes(document(PAYMENTS, balances={"ALFA": 3}, participants=["ALFA", "BETA", "GAMA", "IDLE"]))
-    answer = json.loads(concordat(path).stdout)
+    path.write_text(json.dumps(of(*PAYMENTS, balances={"ALFA": 3}, participants=["ALFA", "BETA", "GAMA", "IDLE"])))
+    answer = json.loads(concordat("net", path).stdout)
     assert answer["currencies"][0] == {
         "currency": "EUR",
         "obligations": 4,
@@ -74,25 +51,6 @@ def test_the_figures(tmp_path: Path) -> None:
     assert answer["currencies"][1]["gross"] == 10**38 - 1
 
 
-def test_every_order_form_process_and_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    shuffled = list(PAYMENTS)
-    random.Random(4).shuffle(shuffled)
-    path = tmp_path / "payments.csv"
-    path.write_bytes(table(shuffled))
-    answers = {
-        concordat("-", given=document(PAYMENTS), seed="1").stdout,
-        concordat("-", given=document(shuffled), seed="2").stdout,
-        concordat("-", "--format", "csv", given=table(PAYMENTS), seed="3").stdout,
-        concordat(path, seed="random").stdout,
-    }
-    assert len(answers) == 1
-    assert answers.pop() == json_bytes(json.loads(concordat(path).stdout))
-
-
-def json_bytes(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
-
 def test_many_obligations_are_netted_by_arrays_to_the_same_bytes_as_their_sums() -> None:
     random_ = random.Random(5)
     names = [f"BANK{at:03}" for at in range(40)]
@@ -102,12 +60,12 @@ def test_many_obligations_are_netted_by_arrays_to_the_same_bytes_as_their_sums()
         for a, b in [random_.sample(names, 2)]
     ]
     sums: dict[tuple[str, str], int] = {}
-    for one in many:
-        sums[one["from"], one["to"]] = sums.get((one["from"], one["to"]), 0) + one["amount"]
+    for payment in many:
+        sums[payment["from"], payment["to"]] = sums.get((payment["from"], payment["to"]), 0) + payment["amount"]
     few = [
         {"id": f"{a}{b}", "from": a, "to": b, "amount": amount, "currency": "EUR"} for (a, b), amount in sums.items()
     ]
-    by_arrays, by_lists = (json.loads(concordat("-", given=table(ones)).stdout) for ones in (many, few))
+    by_arrays, by_lists = (json.loads(concordat("net", "-", stdin=csv(ones)).stdout) for ones in (many, few))
     assert by_arrays["currencies"][0].pop("obligations") == len(many)
     assert by_lists["currencies"][0].pop("obligations") == len(few)
     assert by_arrays == by_lists
@@ -115,22 +73,22 @@ def test_many_obligations_are_netted_by_arrays_to_the_same_bytes_as_their_sums()
 
 def test_explain_says_why(tmp_path: Path) -> None:
     path = tmp_path / "payments.csv"
-    path.write_bytes(table(PAYMENTS))
-    told = concordat(path, "--explain", "BETA").stdout.decode()
-    assert told.startswith(
+    path.write_bytes(csv(PAYMENTS))
+    sentences = concordat("net", path, "--explain", "BETA").stdout.decode()
+    assert sentences.startswith(
         "EUR: amounts in minor units\n"
         "BETA receives 120 and pays 110, so it is owed 10: its net is +10.\n"
         "BETA nets with 2 banks:\n"
         "  BETA receives 120 from ALFA and pays 60: +60.\n"
         "  BETA receives nothing from GAMA and pays 50: -50.\n"
     )
-    assert "JPY: amounts in minor units\nBETA owes nobody and nobody owes BETA: its net is 0.\n" in told
+    assert "JPY: amounts in minor units\nBETA owes nobody and nobody owes BETA: its net is 0.\n" in sentences
 
 
 def test_a_plan_settles_the_nets(tmp_path: Path) -> None:
     path = tmp_path / "payments.json"
-    path.write_bytes(document(PAYMENTS))
-    plain, planned = (json.loads(concordat(path, *option).stdout)["currencies"] for option in ((), ("--plan",)))
+    path.write_text(json.dumps(of(*PAYMENTS)))
+    plain, planned = (json.loads(concordat("net", path, *option).stdout)["currencies"] for option in ((), ("--plan",)))
     assert planned[0].pop("plan") == {
         "value": 60,
         "through_account": [
@@ -153,32 +111,32 @@ def test_a_plan_settles_the_nets(tmp_path: Path) -> None:
 def test_every_movement_of_a_plan_is_of_a_net(banks: int, count: int, largest: int) -> None:
     """Both ways give every bank its net, and move no more than the nets."""
     random_ = random.Random(banks)
-    names = [f"BANK{at:03}" for at in range(banks)]
+    names = [f"BANK{row:03}" for row in range(banks)]
     payments = [
-        {"id": f"T{at}", "from": a, "to": b, "amount": random_.randint(1, largest), "currency": currency}
-        for at in range(count)
+        {"id": f"T{row}", "from": a, "to": b, "amount": random_.randint(1, largest), "currency": currency}
+        for row in range(count)
         for a, b in [random_.sample(names, 2)]
         for currency in [random_.choice(("EUR", "USD"))]
     ]
     answers = [
-        concordat("-", "--plan", given=given, seed=seed).stdout
-        for given, seed in ((document(payments), "1"), (table(payments[::-1]), "2"))
+        concordat("net", "-", "--plan", stdin=source, hash_seed=seed).stdout
+        for source, seed in ((of(*payments), "1"), (csv(payments[::-1]), "2"))
     ]
     assert answers[0] == answers[1]
-    for one in json.loads(answers[0])["currencies"]:
-        nets = {at["participant"]: at["net"] for at in one["positions"] if at["net"]}
-        plan, direct = one["plan"], one["plan"]["direct"]
-        through = [(at["participant"], at.get("receives", 0) - at.get("pays", 0)) for at in plan["through_account"]]
+    for netting in json.loads(answers[0])["currencies"]:
+        nets = {row["participant"]: row["net"] for row in netting["positions"] if row["net"]}
+        plan, direct = netting["plan"], netting["plan"]["direct"]
+        through = [(row["participant"], row.get("receives", 0) - row.get("pays", 0)) for row in plan["through_account"]]
         assert dict(through) == nets
         assert [net > 0 for _, net in through] == sorted(net > 0 for net in nets.values()), "debits before credits"
-        moved: dict[str, int] = {}
+        money_moved: dict[str, int] = {}
         for transfer in direct["transfers"]:
             assert nets[transfer["from"]] < 0 < nets[transfer["to"]]
             assert transfer["amount"] > 0
-            moved[transfer["from"]] = moved.get(transfer["from"], 0) - transfer["amount"]
-            moved[transfer["to"]] = moved.get(transfer["to"], 0) + transfer["amount"]
-        assert moved == nets
-        assert sum(transfer["amount"] for transfer in direct["transfers"]) == plan["value"] == one["multilateral"]
+            money_moved[transfer["from"]] = money_moved.get(transfer["from"], 0) - transfer["amount"]
+            money_moved[transfer["to"]] = money_moved.get(transfer["to"], 0) + transfer["amount"]
+        assert money_moved == nets
+        assert sum(transfer["amount"] for transfer in direct["transfers"]) == plan["value"] == netting["multilateral"]
         assert (
             max(sum(net < 0 for net in nets.values()), sum(net > 0 for net in nets.values())) <= direct["lower_bound"]
         )
@@ -188,9 +146,9 @@ def test_every_movement_of_a_plan_is_of_a_net(banks: int, count: int, largest: i
 def test_the_fewest_transfers_are_proven() -> None:
     """D and E settle among themselves, so five nets take three transfers: the example of the page on plans."""
     owed = [("B", "A", 2), ("C", "A", 3), ("E", "D", 7), ("D", "C", 4), ("C", "D", 4)]
-    given = [{"id": f"T{at}", "from": a, "to": b, "amount": n, "currency": "EUR"} for at, (a, b, n) in enumerate(owed)]
-    direct = json.loads(concordat("-", "--plan", given=document(given)).stdout)["currencies"][0]["plan"]["direct"]
-    assert [(one["from"], one["to"], one["amount"]) for one in direct["transfers"]] == [
+    debts = [{"id": f"T{at}", "from": a, "to": b, "amount": n, "currency": "EUR"} for at, (a, b, n) in enumerate(owed)]
+    direct = json.loads(concordat("net", "-", "--plan", stdin=of(*debts)).stdout)["currencies"][0]["plan"]["direct"]
+    assert [(transfer["from"], transfer["to"], transfer["amount"]) for transfer in direct["transfers"]] == [
         ("B", "A", 2),
         ("C", "A", 3),
         ("E", "D", 7),
@@ -200,56 +158,29 @@ def test_the_fewest_transfers_are_proven() -> None:
 
 def test_nothing_to_move_has_an_empty_plan() -> None:
     ring = [{"id": a, "from": a, "to": b, "amount": 5, "currency": "EUR"} for a, b in ("AB", "BC", "CA")]
-    plan = json.loads(concordat("-", "--plan", given=document(ring)).stdout)["currencies"][0]["plan"]
+    plan = json.loads(concordat("net", "-", "--plan", stdin=of(*ring)).stdout)["currencies"][0]["plan"]
     assert (plan["value"], plan["through_account"], plan["direct"]["transfers"], plan["direct"]["gap"]) == (
         0,
         [],
         [],
         0,
     )
-    assert concordat("-", "--plan", given=b'{"payments": []}').stdout == b'{"currencies":[]}\n'
-
-
-def test_nothing_is_written_for_bad_input(tmp_path: Path) -> None:
-    path, target = tmp_path / "payments.csv", tmp_path / "nets.json"
-    path.write_bytes(table(PAYMENTS))
-    assert concordat(path, "--output", target).stdout == b""
-    before = target.read_bytes()
-    path.write_bytes(table([*PAYMENTS, {**PAYMENTS[0], "amount": -1}]))
-    done = concordat(path, "--output", target, code=2)
-    assert done.stderr.decode() == f"concordat: duplicate_id: {path}: line 7: id: T1\n"
-    assert done.stdout == b""
-    assert target.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["nets.json", "payments.csv"]
+    assert concordat("net", "-", "--plan", stdin=b'{"payments": []}').stdout == b'{"currencies":[]}\n'
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (("-", "--explain", "NOBODY"), "unknown_participant: standard input: --explain: NOBODY"),
         (("-", "--plan", "--explain", "ALFA"), "--plan"),
-        (("-", "--format", "xml"), "'xml' is neither json nor csv"),
-        (("nothing.json",), "file_unreadable: nothing.json"),
-        (("-", "--output", "/nowhere/at/all.json"), "No such file or directory"),
     ],
 )
-def test_a_wrong_call_ends_with_code_2(arguments: tuple[str, ...], said: str) -> None:
-    done = concordat(*arguments, given=document(PAYMENTS), code=2)
-    assert said in done.stderr.decode()
-    assert done.stdout == b""
+def test_a_wrong_call_ends_with_code_2(arguments: tuple[str, ...], complaint: str) -> None:
+    process = concordat("net", *arguments, stdin=of(*PAYMENTS), exit_code=2)
+    assert complaint in process.stderr.decode()
+    assert process.stdout == b""
 
 
-def test_an_empty_set_nets_to_nothing() -> None:
-    assert concordat("-", given=b'{"payments": []}').stdout == b'{"currencies":[]}\n'
-    assert concordat("-", given=b"from,to,amount\n").stdout == b'{"currencies":[]}\n'
-    told = concordat("-", "--explain", "ALFA", given=b'{"participants": ["ALFA"], "payments": []}').stdout
-    assert told == b"There are no obligations: the net of ALFA is 0.\n"
-
-
-def test_few_obligations_load_neither_kernels_nor_a_server(tmp_path: Path) -> None:
-    path = tmp_path / "payments.csv"
-    path.write_bytes(table(PAYMENTS))
-    loaded = loaded_by(
-        f"import os, sys; from gateway.analysis.cli import _answer; _answer({str(path)!r}, None, 'ALFA', 0)"
-    )
-    assert not loaded & {*SERVER, "numba", "numpy", "httpx", "textual"}
+def test_an_empty_set_is_explained() -> None:
+    sentence = concordat("net", "-", "--explain", "ALFA", stdin=b'{"participants": ["ALFA"], "payments": []}').stdout
+    assert sentence == b"There are no obligations: the net of ALFA is 0.\n"

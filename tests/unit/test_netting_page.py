@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -21,25 +22,25 @@ def test_the_examples_in_python_answer_as_they_stand_here() -> None:
     session = "".join(body for kind, body in _BLOCK.findall(PAGE) if kind == "python")
     examples = doctest.DocTestParser().get_doctest(session, {}, "docs/concepts/netting.md", None, 0)
     assert len(examples.examples) > 50
-    said: list[str] = []
-    failed, _ = doctest.DocTestRunner(verbose=False).run(examples, out=said.append)
-    assert not failed, "".join(said)
+    differences: list[str] = []
+    failures, _ = doctest.DocTestRunner(verbose=False).run(examples, out=differences.append)
+    assert not failures, "".join(differences)
 
 
 def test_the_commands_answer_as_they_stand_here(tmp_path: Path) -> None:
     """A `text` block is all that the `sh` block before it says. How much work it took is the engine's own affair."""
-    said, shown = "", 0
+    output, shown = "", 0
     for kind, body in _BLOCK.findall(PAGE):
         if kind == "sh":
-            said = run(body, tmp_path)
+            output = run(body, tmp_path)
         elif kind == "text":
-            assert re.sub(r'"work":\d+', '"work":…', said) == body
+            assert re.sub(r'"work":\d+', '"work":…', output) == body
             shown += 1
     assert shown == 4
 
 
 def run(script: str, directory: Path) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=directory,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
@@ -49,33 +50,31 @@ def run(script: str, directory: Path) -> str:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
-def test_every_module_that_the_page_names_is_there() -> None:
-    for name in re.findall(r"`(netting\.\w+)`", PAGE):
-        assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
+def test_everything_of_netting_that_the_page_names_is_there() -> None:
+    for name in re.findall(r"`(netting(?:\.\w+)+)`", PAGE):
+        assert pkgutil.resolve_name(name)
 
 
-def test_the_architecture_names_every_module_of_netting_and_what_it_imports() -> None:
-    page = (ROOT / "docs/architecture.md").read_text("utf-8")
-    section = page[page.index("## Inside `netting/`") :].split("\n## ", 2)[0]
-    told = {module: set(re.findall(r"`([\w.]+)`", uses)) for module, uses in _ROW.findall(section)}
+def test_the_reference_names_every_module_of_netting_and_what_it_imports() -> None:
+    page = (ROOT / "docs/reference/netting-modules.md").read_text("utf-8")
+    listed = {module: set(re.findall(r"`([\w.]+)`", uses)) for module, uses in _ROW.findall(page)}
     modules = [path for path in (ROOT / "netting").rglob("*.py") if path.stem[0] != "_"]
     sources = {".".join(path.relative_to(ROOT / "netting").with_suffix("").parts): path for path in modules}
-    assert told == {module: imports(path) for module, path in sources.items()}
+    assert listed == {module: imports(path) for module, path in sources.items()}
 
 
 def imports(path: Path) -> set[str]:
     """Return the modules of netting that a module uses: by an import, or by name as a kernel to be loaded."""
-    found = set[str]()
+    modules = set[str]()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module in ("netting", "netting.kernels"):
-            package = node.module.partition(".")[2]
-            found |= {".".join(filter(None, (package, alias.name))) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("netting."):
-            found.add((node.module or "").removeprefix("netting."))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "netting":
+            place = ROOT / (node.module or "").replace(".", "/")
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if place.is_dir() else [node.module or ""]
+            modules |= {name.removeprefix("netting.") for name in names}
         elif isinstance(node, ast.Constant) and re.fullmatch(r"netting(\.\w+)+", str(node.value)):
-            found.add(str(node.value).removeprefix("netting."))
-    return found
+            modules.add(str(node.value).removeprefix("netting."))
+    return modules

@@ -18,10 +18,10 @@ from netting.queue import (
     QueueReason,
     QueueRefusedError,
     act,
+    canonical_queue,
     due,
     link_groups,
     natural,
-    queued,
 )
 
 
@@ -45,17 +45,17 @@ def test_the_order_is_priority_then_age_then_id_whatever_the_order_given() -> No
         pay("A", sequence=1),
         pay("AA", priority=1, sequence=-9),
     ]
-    for given in permutations(payments):
-        assert ids(queued(given, Limits())) == ["T10", "Z", "T2", "T10b", "A", "AA"]
+    for arrangement in permutations(payments):
+        assert ids(canonical_queue(arrangement, Limits())) == ["T10", "Z", "T2", "T10b", "A", "AA"]
 
 
 def test_ids_are_in_natural_order() -> None:
     expected = ["1", "01", "2", "10", "A", "A1", "A01", "A1B2", "A1B10", "A2", "B", "a", "é1"]
     assert len({natural(text) for text in expected}) == len(expected)
     for seed in range(20):
-        given = random.Random(seed).sample(expected, len(expected))
-        by_queue = ids(queued((pay(name) for name in given), Limits()))
-        assert by_queue == sorted(given, key=natural)
+        arrangement = random.Random(seed).sample(expected, len(expected))
+        by_queue = ids(canonical_queue((pay(name) for name in arrangement), Limits()))
+        assert by_queue == sorted(arrangement, key=natural)
         assert [name for name in by_queue if name in {"1", "2", "10"}] == ["1", "2", "10"]
         assert [name for name in by_queue if name in {"A1B2", "A1B10", "A2"}] == ["A1B2", "A1B10", "A2"]
 
@@ -101,12 +101,12 @@ def test_payments_wait_for_those_they_are_linked_with() -> None:
 def test_links_make_groups() -> None:
     payments = (pay("T1"), pay("T2", link="T4"), pay("T3"), pay("T4", link="T2"), pay("T5", link="T3"), pay("T6"))
     for seed in range(10):
-        given = queued(random.Random(seed).sample(payments, len(payments)), Limits())
-        assert [ids(group) for group in link_groups(given)] == [["T1"], ["T2", "T4"], ["T3", "T5"], ["T6"]]
+        arrangement = canonical_queue(random.Random(seed).sample(payments, len(payments)), Limits())
+        assert [ids(group) for group in link_groups(arrangement)] == [["T1"], ["T2", "T4"], ["T3", "T5"], ["T6"]]
 
 
 def test_a_chain_of_links_is_one_group() -> None:
-    payments = queued([pay(f"T{at}", link=f"T{at + 1}" if at < 50 else None) for at in range(51)], Limits())
+    payments = canonical_queue([pay(f"T{at}", link=f"T{at + 1}" if at < 50 else None) for at in range(51)], Limits())
     assert link_groups(payments) == [payments]
 
 
@@ -205,14 +205,14 @@ REFUSALS: list[tuple[list[Payment], Limits, str, str]] = [
 def test_every_order_is_refused_for_the_same_reason_at_the_same_place(
     payments: list[Payment], limits: Limits, reason: str, place: str
 ) -> None:
-    said = set()
-    for given in permutations(payments):
+    refusals = set()
+    for arrangement in permutations(payments):
         with pytest.raises(QueueRefusedError) as refused:
-            queued(given, limits)
+            canonical_queue(arrangement, limits)
         assert (refused.value.reason, refused.value.place) == (QueueReason(reason), place)
-        said.add(str(refused.value))
-    assert len(said) == 1
-    assert said.pop() == f"{reason}: {place}: {refused.value.detail}"
+        refusals.add(str(refused.value))
+    assert len(refusals) == 1
+    assert refusals.pop() == f"{reason}: {place}: {refused.value.detail}"
 
 
 def test_every_reason_is_tried() -> None:
@@ -221,9 +221,9 @@ def test_every_reason_is_tried() -> None:
 
 def test_the_first_payment_of_the_queue_that_can_not_be_worked_with_is_named() -> None:
     payments = [pay("T2", amount=0), pay("T10", creditor="A"), pay("T1", priority=1, earliest=2, latest=1)]
-    for given in permutations(payments):
+    for arrangement in permutations(payments):
         with pytest.raises(QueueRefusedError) as refused:
-            queued(given, Limits())
+            canonical_queue(arrangement, Limits())
         assert (refused.value.reason, refused.value.place) == (QueueReason.AMOUNT_NOT_POSITIVE, "T2")
 
 
@@ -241,5 +241,5 @@ def test_what_is_at_the_edge_is_taken() -> None:
         participants=frozenset("ABC"),
         aggregate=Aggregate({"": 1, "EUR": 1, "USD": 1}, {"EUR": 0}, {"A": 0}),
     )
-    assert len(queued(payments, limits)) == 4
-    assert queued([], Limits()) == ()
+    assert len(canonical_queue(payments, limits)) == 4
+    assert canonical_queue([], Limits()) == ()

@@ -11,7 +11,7 @@ from compliance.crypto import canonical
 from compliance.cycle.limits import Cap, Limits
 from gateway.coordinator.cycles.default_rule import NOBODY
 from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load, stored
-from netting.waterfall import LayerKind, ShareRule
+from netting.loss_allocation.waterfall import LayerKind, ShareRule
 
 BUILT_IN = Path(gateway.coordinator.__path__[0]) / "rulebook.toml"
 

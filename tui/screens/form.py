@@ -5,18 +5,23 @@ from __future__ import annotations
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui.actions import Answer, Form, missing
-from tui.model import plain
+from tui.forms import Answer, Form
+from tui.text import plain
 
 
 class FormScreen(ModalScreen[Answer | None]):
     """Asks, and is dismissed with the answer, or None when the operator goes back."""
 
-    BINDINGS = [("escape", "back", "Back")]  # noqa: RUF012 (Textual's own way)
+    BINDINGS = [  # noqa: RUF012 (Textual's own way)
+        Binding("escape", "back", "Back"),
+        Binding("down,pagedown", "scroll_effects(3)", show=False),
+        Binding("up,pageup", "scroll_effects(-3)", show=False),
+    ]
 
     def __init__(self, form: Form) -> None:
         super().__init__()
@@ -38,7 +43,7 @@ class FormScreen(ModalScreen[Answer | None]):
                 yield Input(placeholder=f"reason ({needed})", max_length=500, id="reason")
             if form.typed_id is not None:
                 yield Input(placeholder=f"type {form.typed_id} to go on", id="typed")
-            yield Static("", id="missing")
+            yield Static("", id="objection")
             with Horizontal(id="buttons"):
                 yield Button("Back", id="back")
                 yield Button(form.button, id="go", variant="warning")
@@ -58,9 +63,9 @@ class FormScreen(ModalScreen[Answer | None]):
 
     @on(Input.Changed)
     def _check(self) -> None:
-        lacking = missing(self.form, self.answer)
-        self.query_one("#missing", Static).update(Text(lacking or ""))
-        self.query_one("#go", Button).disabled = lacking is not None
+        objection = self.form.objection(self.answer)
+        self.query_one("#objection", Static).update(Text(objection or ""))
+        self.query_one("#go", Button).disabled = objection is not None
 
     @on(Input.Submitted)
     def _next(self) -> None:
@@ -73,8 +78,12 @@ class FormScreen(ModalScreen[Answer | None]):
 
     @on(Button.Pressed, "#go")
     def _go(self) -> None:
-        if missing(self.form, self.answer) is None:
+        if self.form.objection(self.answer) is None:
             self.dismiss(self.answer)
+
+    def action_scroll_effects(self, lines: int) -> None:
+        """Show more of what doesn't fit: the keys go to the fields, so the text itself never has the focus."""
+        self.query_one("#effects", VerticalScroll).scroll_relative(y=lines, animate=False)
 
     @on(Button.Pressed, "#back")
     def action_back(self) -> None:

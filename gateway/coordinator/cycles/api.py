@@ -9,14 +9,16 @@ from typing import Annotated, Any
 from litestar import Controller, Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Guard
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.audience import View, part_of, readers
 from compliance.statements import CYCLE_PATTERN, whole
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, ServiceReason
 from gateway.federation.messages.attestation import Breaks, SenderCuts, StatementSubmission, StatementVerdicts
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -37,17 +39,19 @@ Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 
 _OPERATOR = requires("operator")
-_AUDITOR = requires("operator", "auditor")
 _PARTICIPANT = requires("participant")
-_READER = requires("operator", "auditor", "participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _reads(view: View) -> Guard:
+    return requires(*readers(view))
 
 
 class CycleController(Controller):
     path = "/cycles"
     tags = ["cycles"]  # noqa: RUF012 - Litestar's own attribute
 
-    @get("/", guards=[_READER], operation_id="listCycles")
+    @get("/", guards=[_reads(View.CYCLES)], operation_id="listCycles")
     async def page(
         self,
         cycles: Cycles,
@@ -55,9 +59,11 @@ class CycleController(Controller):
         value_date: Annotated[date | None, QueryParameter(description="Only cycles of this value date.")] = None,
     ) -> CyclePage:
         """List the cycles, newest first."""
-        found = await cycles.reading.summaries(limit=page.limit + 1, before=_before(page.after), value_date=value_date)
-        items = found[: page.limit]
-        last = items[-1].cycle if len(found) > page.limit else None
+        summaries = await cycles.views.summaries(
+            limit=page.limit + 1, before=_before(page.after), value_date=value_date
+        )
+        items = summaries[: page.limit]
+        last = items[-1].cycle if len(summaries) > page.limit else None
         return CyclePage(items=items, next=None if last is None else encode_cursor(last.value_date, last.number))
 
     @post("/", guards=[_OPERATOR], operation_id="openCycle")
@@ -66,15 +72,15 @@ class CycleController(Controller):
         value_date = None if data.value_date is None else _date(data.value_date)
         return (await cycles.open_on_demand(value_date, by=request.auth.sub)).message()
 
-    @get("/current", guards=[_READER], operation_id="getCurrentCycle")
+    @get("/current", guards=[_reads(View.CYCLES)], operation_id="getCurrentCycle")
     async def current(self, cycles: Cycles) -> Cycle:
         """Show the open cycle."""
-        return (await cycles.reading.current()).message()
+        return (await cycles.views.current()).message()
 
-    @get("/{cycle:str}", guards=[_READER], operation_id="getCycle")
-    async def one(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
+    @get("/{cycle:str}", guards=[_reads(View.CYCLES)], operation_id="getCycle")
+    async def facts(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
         """Show one cycle."""
-        return (await cycles.reading.cycle(cycle)).message()
+        return (await cycles.views.cycle(cycle)).message()
 
     @post("/{cycle:str}/cut-off", guards=[_OPERATOR], status_code=200, operation_id="cutOffCycle")
     async def cut_off(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Cycle:
@@ -102,42 +108,42 @@ class CycleController(Controller):
 
     # --- what there is to see
 
-    @get("/{cycle:str}/breaks", guards=[_READER], operation_id="listBreaks")
+    @get("/{cycle:str}/breaks", guards=[_reads(View.BREAKS)], operation_id="listBreaks")
     async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
         """Show the breaks; a participant sees those of its own pairs."""
-        return await cycles.reading.breaks(cycle, _own(request))
+        return await cycles.views.breaks(cycle, _part(View.BREAKS, request))
 
-    @get("/{cycle:str}/progress", guards=[_AUDITOR], operation_id="getProgress")
+    @get("/{cycle:str}/progress", guards=[_reads(View.PROGRESS)], operation_id="getProgress")
     async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
         """Show how far the cycle and each participant are."""
-        return await cycles.reading.progress(cycle)
+        return await cycles.views.progress(cycle)
 
-    @get("/{cycle:str}/positions", guards=[_READER], operation_id="getPositions")
+    @get("/{cycle:str}/positions", guards=[_reads(View.POSITIONS)], operation_id="getPositions")
     async def positions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Positions:
         """Show the net positions; a participant sees its own."""
-        return await cycles.reading.positions(cycle, _own(request))
+        return await cycles.views.positions(cycle, _part(View.POSITIONS, request))
 
-    @get("/{cycle:str}/checks", guards=[_AUDITOR], operation_id="getChecks")
+    @get("/{cycle:str}/checks", guards=[_reads(View.CHECKS)], operation_id="getChecks")
     async def checks(self, cycle: CyclePath, cycles: Cycles) -> Checks:
         """Show what the checks before settlement said."""
-        return await cycles.reading.checks(cycle)
+        return await cycles.views.checks(cycle)
 
-    @get("/{cycle:str}/result", guards=[_READER], operation_id="getResult")
+    @get("/{cycle:str}/result", guards=[_reads(View.RESULT)], operation_id="getResult")
     async def result(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `NettingResult`."""
-        return await cycles.reading.result(cycle)
+        return await cycles.views.result(cycle)
 
-    @get("/{cycle:str}/certificates", guards=[_AUDITOR], operation_id="getCertificates")
+    @get("/{cycle:str}/certificates", guards=[_reads(View.CERTIFICATES)], operation_id="getCertificates")
     async def certificates(self, cycle: CyclePath, cycles: Cycles) -> Certificates:
         """Show what proves how much at most could have settled; the result names each certificate by its digest."""
-        return await cycles.reading.certificates(cycle)
+        return await cycles.views.certificates(cycle)
 
-    @get("/{cycle:str}/finality", guards=[_READER], operation_id="getFinality")
+    @get("/{cycle:str}/finality", guards=[_reads(View.FINALITY)], operation_id="getFinality")
     async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `SettlementFinality`."""
-        return await cycles.reading.finality(cycle)
+        return await cycles.views.finality(cycle)
 
-    @get("/{cycle:str}/export", guards=[_AUDITOR], media_type="application/zip", operation_id="exportCycle")
+    @get("/{cycle:str}/export", guards=[_reads(View.EXPORT)], media_type="application/zip", operation_id="exportCycle")
     async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:
         """Export the cycle's evidence as one signed archive, for `concordat verify`."""
         disposition = {"Content-Disposition": f'attachment; filename="{cycle}.zip"'}
@@ -145,7 +151,7 @@ class CycleController(Controller):
 
     # --- four eyes and instructions
 
-    @get("/{cycle:str}/proposals", guards=[_AUDITOR], operation_id="listProposals")
+    @get("/{cycle:str}/proposals", guards=[_reads(View.PROPOSALS)], operation_id="listProposals")
     async def proposals(self, cycle: CyclePath, cycles: Cycles) -> Proposals:
         """Show what operators proposed and decided, newest first."""
         return await cycles.approvals.proposals(cycle)
@@ -157,7 +163,7 @@ class CycleController(Controller):
         """Propose to approve, hold, release or abandon the cycle, or to unwind it; another operator decides."""
         return await cycles.approvals.propose(cycle, data, maker=request.auth.sub)
 
-    @get("/{cycle:str}/default", guards=[_AUDITOR], operation_id="previewDefault")
+    @get("/{cycle:str}/default", guards=[_reads(View.DEFAULT)], operation_id="previewDefault")
     async def default(
         self,
         cycle: CyclePath,
@@ -169,12 +175,12 @@ class CycleController(Controller):
         """Show what each way out of a default would mean; nothing is changed by it."""
         return await cycles.defaults.dry_run(cycle, participant)
 
-    @get("/{cycle:str}/instructions", guards=[_READER], operation_id="listCycleInstructions")
+    @get("/{cycle:str}/instructions", guards=[_reads(View.INSTRUCTIONS)], operation_id="listCycleInstructions")
     async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
         """Deliver the signed instructions; a participant gets its own."""
-        return await cycles.delivery.instructions(cycle, _own(request))
+        return await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
 
-    @get("/{cycle:str}/deliveries", guards=[_AUDITOR], operation_id="listDeliveries")
+    @get("/{cycle:str}/deliveries", guards=[_reads(View.DELIVERIES)], operation_id="listDeliveries")
     async def deliveries(
         self,
         cycle: CyclePath,
@@ -209,9 +215,9 @@ async def acknowledge(request: Caller, data: JSONBody[Envelope], cycles: Cycles)
     await cycles.delivery.acknowledge(request.auth.sub, data)
 
 
-def _own(request: Caller) -> str | None:
-    """Return the participant whose part of things the caller may see; None for all."""
-    return str(request.auth.sub) if request.auth.role == "participant" else None
+def _part(view: View, request: Caller) -> str | None:
+    """Return the participant whose part of a view the caller sees; None for all."""
+    return part_of(view, role=request.auth.role, name=request.auth.sub)
 
 
 def _before(after: Key | None) -> tuple[date, int] | None:
@@ -221,14 +227,14 @@ def _before(after: Key | None) -> tuple[date, int] | None:
             return None
         case (str(day), int(number)) if _CURSOR_DATE.fullmatch(day) and 0 < number < 10_000:
             return _date(day), number
-    raise Refusal("cursor_malformed", "not a cursor of this list", status=400)
+    raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
 
 
 def _date(day: str) -> date:
     try:
         return date.fromisoformat(day)
     except ValueError:
-        raise Refusal("value_date_refused", f"{day} isn't a date", status=422) from None
+        raise Refusal(CycleReason.VALUE_DATE_REFUSED, f"{day} isn't a date") from None
 
 
 route_handlers: list[ControllerRouterHandler] = [CycleController, decide, pending_instructions, acknowledge]

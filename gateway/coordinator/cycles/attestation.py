@@ -1,4 +1,4 @@
-"""Taking in what the banks sign: cuts, statements, screening.
+"""Participation in what the banks sign: cuts, statements, screening.
 
 All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
 cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
@@ -18,15 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, Match, PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.batching import Together
-from gateway.coordinator.cycles.judgement import Submitted, Verdicts, place_all, verdicts
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.batching import Batcher
+from gateway.coordinator.cycles.judgement import Submitted, Verdicts, judge_all, verdicts
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
-    Lane,
     ReadCut,
     ReadStatement,
     check_cut,
@@ -42,7 +42,7 @@ from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import ReceiverCut, SenderCuts, StatementSubmission
 from gateway.federation.storage.database import transaction
 
-READ_AT_ONCE = 8
+READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
 
 _Keys = Mapping[str, VerifyingKey]
@@ -62,7 +62,7 @@ class _Callers:
         keys = await cycles.signing_keys(conn, banks)
         if not keys:
             # Whether there is such a cycle isn't a stranger's to know.
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
         return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
 
     @property
@@ -72,10 +72,10 @@ class _Callers:
     def require(self, bank: str) -> _Keys:
         """Return the keys of an active participant of the cycle. Raises Refusal."""
         if bank not in self.keys:
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
         if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
             detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
-            raise refusal(CycleReason.NOT_A_PARTICIPANT, detail)
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, detail)
         return self.keys[bank]
 
 
@@ -86,11 +86,11 @@ class Attestation:
         self._engine = engine
         self._now = now
         self._wake = wake
-        self._cuts = Together(self._take_cuts)
-        self._unread: Together[tuple[str, StatementSubmission], Submitted | Verdicts] = Together(
-            self._read_statements, at_once=READ_AT_ONCE
+        self._cuts = Batcher(self._take_cuts)
+        self._unread: Batcher[tuple[str, StatementSubmission], Submitted | Verdicts] = Batcher(
+            self._read_statements, batch_max=READ_BATCH_MAX
         )
-        self._read = Together(self._take_statements)
+        self._read = Batcher(self._take_statements)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -129,7 +129,7 @@ class Attestation:
                     digests, envelopes = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
                     await self._keep_equivocation(conn, cycle_id, bank, digests, envelopes)
                     detail = f"{bank} signed another cut for cycle {cycle_id} before"
-                    answers.append(refusal(CycleReason.EQUIVOCATION, detail))
+                    answers.append(Refusal(CycleReason.EQUIVOCATION, detail))
             if added:
                 await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
             complete = added and (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
@@ -188,31 +188,31 @@ class Attestation:
         threads = [
             asyncio.to_thread(_read_all, callers, part, self._now()) for part in (submitted[:half], submitted[half:])
         ]
-        return [one for part in await asyncio.gather(*threads) for one in part]
+        return [answer for part in await asyncio.gather(*threads) for answer in part]
 
     async def _take_statements(self, cycle_id: str, submitted: Sequence[Submitted]) -> list[Verdicts | Exception]:
-        banks = [one.bank for one in submitted]
+        banks = [judged.bank for judged in submitted]
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.ATTESTING:
-                raise refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
+                raise Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
             revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
             before = await cycles.roster(conn, cycle_id)
-            declared = await submissions.declared(conn, cycle_id, banks, before.delivered)
+            bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
             after = await submissions.attested(conn, cycle_id, banks)
-            placed = place_all(submitted, after, declared, revisions_max)
+            placed = judge_all(submitted, after, bounds, revisions_max)
             matches = match(after)
-            taken = [one for one in placed if isinstance(one, Submitted) and one.equivocal is None]
-            complete = await self._take_in(conn, cycle_id, taken, matches, before.attested)
+            accepted = [judged for judged in placed if isinstance(judged, Submitted) and judged.equivocal is None]
+            complete = await self._take_in(conn, cycle_id, accepted, matches, before.attested)
             answers: list[Verdicts | Exception] = []
-            for one in placed:
-                if isinstance(one, Refusal):
-                    answers.append(one)
-                elif one.equivocal is not None:
-                    answers.append(await self._equivocation(conn, cycle_id, one, one.equivocal, after))
+            for judged in placed:
+                if isinstance(judged, Refusal):
+                    answers.append(judged)
+                elif judged.equivocal is not None:
+                    answers.append(await self._equivocation(conn, cycle_id, judged, judged.equivocal, after))
                 else:
-                    keys = [(statement.key, statement.document.revision) for statement in one.statements]
-                    answers.append(verdicts(one.bank, keys, matches))
+                    keys = [(statement.key, statement.document.revision) for statement in judged.statements]
+                    answers.append(verdicts(judged.bank, keys, matches))
         if complete:
             self._wake()
         return answers
@@ -235,15 +235,15 @@ class Attestation:
         self,
         conn: AsyncConnection,
         cycle: str,
-        taken: Sequence[Submitted],
+        accepted: Sequence[Submitted],
         matches: Mapping[PairKey, Match],
         attested_before: Collection[str],
     ) -> bool:
         """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
         now = self._now()
-        fresh = [(one.bank, statement) for one in taken for statement in one.fresh]
-        screenings = [one.screening for one in taken if one.screening is not None]
-        finished = [one.bank for one in taken if one.complete]
+        fresh = [(submission.bank, statement) for submission in accepted for statement in submission.fresh]
+        screenings = [submission.screening for submission in accepted if submission.screening is not None]
+        finished = [submission.bank for submission in accepted if submission.complete]
         if fresh:
             await submissions.insert_statements(conn, cycle, fresh, now)
         if screenings:
@@ -251,7 +251,7 @@ class Attestation:
         if finished:
             await submissions.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
-        again = any(one.bank in attested_before for one in taken)
+        again = any(submission.bank in attested_before for submission in accepted)
         await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
         return roster.statements_awaited == 0
 
@@ -270,21 +270,21 @@ class Attestation:
         attested before.
         """
         now = self._now()
-        for key, found in matches.items():
-            missing = found.status == "missing" and found.missing_from in finished
-            if found.status != "different" and not missing:
+        for outcome in matches.values():
+            missing = outcome.status == "missing" and outcome.missing_from in finished
+            if outcome.status != "different" and not missing:
                 continue
-            notice = await submissions.notice_break(conn, cycle, found, now)
+            notice = await submissions.notice_break(conn, cycle, outcome, now)
             if notice is not None:
-                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=key[1:])
-        if not again and all(found.revision == 1 for found in matches.values()):
+                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
+        if not again and all(outcome.revision == 1 for outcome in matches.values()):
             return  # A bank's first word can't mend anything.
-        for one in await submissions.breaks(conn, cycle):
-            if one.notice.resolved or (resolved := matches.get(one.key)) is None or resolved.status != "agreed":
+        for noticed in await submissions.breaks(conn, cycle):
+            if noticed.notice.resolved or (resolved := matches.get(noticed.key)) is None or resolved.status != "agreed":
                 continue
-            await submissions.resolve_breaks(conn, cycle, one.key, now)
-            notice = msgspec.structs.replace(one.notice, resolved=True)
-            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle, audience=one.key[1:])
+            await submissions.resolve_breaks(conn, cycle, noticed.key, now)
+            notice = msgspec.structs.replace(noticed.notice, resolved=True)
+            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
 
     async def _equivocation(
         self,
@@ -305,7 +305,7 @@ class Attestation:
             envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
         await self._keep_equivocation(conn, cycle, bank, (digest, second.sha256), (envelope, to_json(second.envelope)))
         detail = f"{bank} signed another revision {revision} for {' '.join(key)} before"
-        return refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
+        return Refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
 
     async def _keep_equivocation(
         self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
@@ -316,23 +316,23 @@ class Attestation:
         )
         if added:
             data = {"participant": bank, "first": digests[0], "second": digests[1]}
-            await events.append(conn, "cycle.equivocation", data, cycle=cycle, audience=events.OPERATORS)
+            await events.append(conn, "cycle.equivocation", data, cycle=cycle)
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
     """Refuse unless the cycle is in a state whose deadline hasn't passed."""
     early = (State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)
     if cycle.state in early:
-        raise refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
+        raise Refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
     if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
         closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
-        raise refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
+        raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
 
 
 def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Refusal | None:
     """Return why a bank's first cut can't be taken in, if so."""
     if cycle.state is not State.CUT_OFF:
-        return refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
+        return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
     try:
         check_cut(cut.document, settled)
     except Refusal as refused:
@@ -349,7 +349,7 @@ def _read_all(
         keys, terms = callers.require(bank), callers.terms
         _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
         if bank not in callers.roster.delivered:
-            raise refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
+            raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
         statements = [
             read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}")
             for number, envelope in enumerate(submission.statements)
@@ -362,13 +362,13 @@ def _read_all(
             complete=submission.complete,
         )
 
-    found: list[Submitted | Refusal] = []
+    answers: list[Submitted | Refusal] = []
     for bank, submission in submitted:
         try:
-            found.append(read(bank, submission))
+            answers.append(read(bank, submission))
         except Refusal as refused:
-            found.append(refused)
-    return found
+            answers.append(refused)
+    return answers
 
 
 async def _verdicts_again(
@@ -380,7 +380,9 @@ async def _verdicts_again(
     except EvidenceError:
         return None
     stored = await submissions.attested(conn, cycle, [bank])
-    own = {one.sha256: (one.key, one.revision) for one in stored if one.participant == bank}
+    own = {
+        statement.sha256: (statement.key, statement.revision) for statement in stored if statement.participant == bank
+    }
     if not digests or not own.keys() >= set(digests):
         return None
     return verdicts(bank, [own[digest] for digest in digests], match(stored))

@@ -15,11 +15,11 @@ Answer = TypeVar("Answer")
 
 _Waiting = tuple[str, Item, asyncio.Future[Answer]]
 
-AT_ONCE = 32
+BATCH_MAX = 32
 """Bounds what one transaction verifies, stores and holds up."""
 
 
-class Together(Generic[Item, Answer]):
+class Batcher(Generic[Item, Answer]):
     """Gathers items of one subject (a cycle) and hands them to `work`, group after group, in the order of coming.
 
     `work` returns for each item its answer, or the exception that its caller shall get. An exception that it raises
@@ -30,10 +30,10 @@ class Together(Generic[Item, Answer]):
         self,
         work: Callable[[str, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
         *,
-        at_once: int = AT_ONCE,
+        batch_max: int = BATCH_MAX,
     ) -> None:
         self._work = work
-        self._at_once = at_once
+        self._batch_max = batch_max
         self._waiting: list[_Waiting[Item, Answer]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -51,14 +51,14 @@ class Together(Generic[Item, Answer]):
                 subject = self._waiting[0][0]
                 group: list[_Waiting[Item, Answer]] = []
                 later: list[_Waiting[Item, Answer]] = []
-                for one in self._waiting:
-                    (group if one[0] == subject and len(group) < self._at_once else later).append(one)
+                for waiting in self._waiting:
+                    (group if waiting[0] == subject and len(group) < self._batch_max else later).append(waiting)
                 self._waiting = later
-                await self._deal_with(subject, group)
+                await self._answer_batch(subject, group)
         finally:
             self._working = None
 
-    async def _deal_with(self, subject: str, group: Sequence[_Waiting[Item, Answer]]) -> None:
+    async def _answer_batch(self, subject: str, group: Sequence[_Waiting[Item, Answer]]) -> None:
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._work(subject, [item for _, item, _ in group])

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.cycle.approval import Action
 from compliance.statements import NettingResult, PositionStatement
-from gateway.coordinator.cycles.approval import require_participants
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.approvals import require_participants
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.default import (
     ChangeView,
     ClearedBankView,
@@ -24,11 +26,11 @@ from gateway.federation.messages.default import (
     WaterfallView,
 )
 from gateway.federation.storage.database import transaction
-from netting.clearing_vector import ClearingVector
 from netting.default import CurrencyDefault, DryRun, dry_run
+from netting.loss_allocation.clearing_vector import ClearingVector
+from netting.loss_allocation.unwind import Unwind
+from netting.loss_allocation.waterfall import SCHEME, WaterfallOutcome
 from netting.model import Obligation
-from netting.unwind import Unwind
-from netting.waterfall import SCHEME, WaterfallOutcome
 
 WORK = 20_000_000
 """Debts gone through for clearing payments: a few seconds, beside which everything else goes on."""
@@ -47,8 +49,8 @@ class Defaults:
             cycle = await cycles.find(conn, cycle_id)
             result = await results.find(conn, cycle_id)
             if result is None:
-                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-            require_participants("unwind", named, result.document)
+                raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            require_participants(Action.UNWIND, named, result.document)
             agreed = await pairs.agreed_statements(conn, cycle_id)
             rulebook = await cycles.rulebook_of(conn, cycle)
             attempt = await settlements.last_attempt(conn, cycle_id)
@@ -66,7 +68,7 @@ class Defaults:
 
 
 def _obligations(result: NettingResult, agreed: Sequence[tuple[str, PositionStatement]]) -> list[Obligation]:
-    included = {one.sha256 for one in result.statements}
+    included = {statement.sha256 for statement in result.statements}
     return [
         Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
         for digest, statement in agreed
@@ -84,17 +86,17 @@ def _view(cycle: str, result: str, edition: int, agent_says: str | None, run: Dr
         participants=run.defaulters,
         agent_says=agent_says,
         covered=run.covered,
-        currencies=tuple(_currency(one) for one in run.currencies),
+        currencies=tuple(_currency(of_currency) for of_currency in run.currencies),
     )
 
 
-def _currency(one: CurrencyDefault) -> CurrencyDefaultView:
+def _currency(of_currency: CurrencyDefault) -> CurrencyDefaultView:
     return CurrencyDefaultView(
-        currency=one.currency,
-        losses=tuple(ShareView(participant=name, amount_minor=str(loss)) for name, loss in one.shortfalls),
-        waterfall=_waterfall(one.waterfall),
-        unwind=_unwind(one.unwind),
-        clearing=None if one.clearing is None else _clearing(one.clearing),
+        currency=of_currency.currency,
+        losses=tuple(ShareView(participant=name, amount_minor=str(loss)) for name, loss in of_currency.shortfalls),
+        waterfall=_waterfall(of_currency.waterfall),
+        unwind=_unwind(of_currency.unwind),
+        clearing=None if of_currency.clearing is None else _clearing(of_currency.clearing),
     )
 
 
@@ -153,10 +155,10 @@ def _clearing(vector: ClearingVector) -> ClearingView:
                 received_minor=str(bank.received),
                 paid_minor=str(bank.paid),
                 unpaid_minor=str(bank.unpaid),
-                fell=bank.fell,
+                fell=bank.failing_round,
             )
             for bank in vector.banks
-            if bank.fell
+            if bank.failing_round
         ),
         debts=tuple(
             CutDebtView(debtor=cut.debtor, creditor=cut.creditor, owed_minor=str(cut.owed), paid_minor=str(cut.paid))

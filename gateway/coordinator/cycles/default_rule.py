@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from compliance.cycle.limits import Limits
 from compliance.statements import Bic, CurrencyCode, TotalAmount
-from netting.waterfall import Layer, LayerKind, ShareRule, Waterfall
+from netting.loss_allocation.waterfall import Layer, LayerKind, ShareRule, Waterfall
 
 LayerName = Literal[
     "defaulter_collateral",
@@ -50,7 +50,7 @@ class WaterfallRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             contributions=_by_account(self.contributions_minor),
             capital={currency: int(amount) for currency, amount in self.capital_minor.items()},
             assessment_caps=_by_account(self.assessment_caps_minor),
-            limits={(one.participant, one.currency): int(one.cap_minor) for one in limits.caps},
+            limits={(cap.participant, cap.currency): int(cap.cap_minor) for cap in limits.caps},
         )
 
 

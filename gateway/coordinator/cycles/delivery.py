@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.statements import Receipt
-from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal, refusal
+from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.coordinator.cycles.tables import cycles, settlements
 from gateway.coordinator.registry import members
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import InstructionView
 from gateway.federation.storage.database import transaction
 
@@ -50,7 +51,7 @@ class Delivery:
                 raise evidence_refusal(error) from error
             digest = await settlements.instruction_digest(conn, receipt.instruction, participant)
             if digest is None or receipt.participant != participant:
-                raise refusal(CycleReason.INSTRUCTION_UNKNOWN, f"{participant} has no such instruction")
+                raise Refusal(CycleReason.INSTRUCTION_UNKNOWN, f"{participant} has no such instruction")
             if receipt.sha256 != digest:
-                raise refusal(CycleReason.RECEIPT_MISMATCH, "the receipt is for other bytes than were instructed")
+                raise Refusal(CycleReason.RECEIPT_MISMATCH, "the receipt is for other bytes than were instructed")
             await settlements.acknowledge(conn, receipt.instruction, envelope, self._now())

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compliance.cycle.matching import Attested, Match, PairKey, Placement, place
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
-from gateway.coordinator.cycles.submission import Declared, ReadScreening, ReadStatement, check_sequences
+from compliance.cycle.cuts import Bounds
+from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
+from gateway.coordinator.cycles.reasons import CycleReason
+from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
 from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import StatementVerdict
 
@@ -27,51 +28,51 @@ class Submitted:
     equivocal: ReadStatement | None = None
 
 
-def place_all(
-    read: Iterable[Submitted], attested: list[Attested], declared: Declared, revisions_max: int
+def judge_all(
+    read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int
 ) -> list[Submitted | Refusal]:
     """Judge submissions one after another; what is new joins `attested`."""
     of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
-    for one in attested:
-        of_pair[one.key].append(one)
-    placed: list[Submitted | Refusal] = []
+    for earlier in attested:
+        of_pair[earlier.key].append(earlier)
+    judged: list[Submitted | Refusal] = []
     for submitted in read:
-        before = [one for key in {s.key for s in submitted.statements} for one in of_pair[key]]
+        before = [earlier for key in {s.key for s in submitted.statements} for earlier in of_pair[key]]
         try:
-            submitted.fresh, submitted.equivocal = _placed(submitted.bank, submitted.statements, before, revisions_max)
+            submitted.fresh, submitted.equivocal = _judge(submitted.bank, submitted.statements, before, revisions_max)
             for statement in submitted.fresh:
-                check_sequences(statement, declared)
+                check_sequences(statement, bounds)
         except Refusal as refused:
-            placed.append(refused)
+            judged.append(refused)
             continue
         for statement in submitted.fresh:
             new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
             of_pair[new.key].append(new)
             attested.append(new)
-        placed.append(submitted)
-    return placed
+        judged.append(submitted)
+    return judged
 
 
-def _placed(
+def _judge(
     bank: str, statements: Sequence[ReadStatement], before: Sequence[Attested], revisions_max: int
 ) -> tuple[list[ReadStatement], ReadStatement | None]:
     """Return the statements that are new, and the first that contradicts an earlier one. Raises Refusal."""
     signed_by: dict[tuple[PairKey, bool], dict[int, str]] = {}
-    for one in before:
-        signed_by.setdefault((one.key, one.participant == bank), {})[one.revision] = one.sha256
+    for earlier in before:
+        signed_by.setdefault((earlier.key, earlier.participant == bank), {})[earlier.revision] = earlier.sha256
     fresh: list[ReadStatement] = []
     for statement in statements:
         own = signed_by.setdefault((statement.key, True), {})
         theirs = signed_by.get((statement.key, False), {})
         revision = statement.document.revision
-        placement = place(
+        placement = placement_of(
             revision=revision, sha256=statement.sha256, own=own, theirs=theirs, revisions_max=revisions_max
         )
         if placement is Placement.EQUIVOCATION:
             return [], statement
         if placement is Placement.REVISION_REFUSED:
             detail = f"{' '.join(statement.key)}: revision {revision} doesn't follow, or nothing is left to mend"
-            raise refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
+            raise Refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
         if placement is Placement.NEW:
             own[revision] = statement.sha256
             fresh.append(statement)
@@ -85,7 +86,7 @@ def verdicts(bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[P
             counterparty=key[2] if key[1] == bank else key[1],
             currency=key[0],
             revision=revision,
-            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],  # type: ignore[arg-type]
+            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],
         )
         for key, revision in asked
     )

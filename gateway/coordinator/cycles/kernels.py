@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import structlog
 
-from netting.branch import INTERPRETED_MAX
 from netting.kernels.compile import is_complete
+from netting.liquidity.branch import INTERPRETED_MAX
 
 LOWEST_PRIORITY = 19
 

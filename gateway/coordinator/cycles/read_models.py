@@ -9,15 +9,18 @@ from datetime import date
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.approval import FourEyesCause, four_eyes_causes
+from compliance.cycle.checks import worst
 from compliance.cycle.matching import PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles as store
 from gateway.coordinator.cycles.tables import pairs, results, settlements, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import AgreedPair
 from gateway.coordinator.registry import limits
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import (
     Certificates,
@@ -37,7 +40,7 @@ Standing = str
 """Where a pair stands: a field of PairCounts."""
 
 
-class Reading:
+class ReadModels:
     """Answers questions about cycles. Every method is one transaction; all raise Refusal `cycle_unknown`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -51,10 +54,10 @@ class Reading:
     async def current(self) -> Cycle:
         """Return the open cycle; raises Refusal `cycle_unknown` when there is none."""
         async with transaction(self._engine) as conn:
-            found = await store.current(conn)
-        if found is None:
-            raise refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
-        return found
+            cycle = await store.current(conn)
+        if cycle is None:
+            raise Refusal(CycleReason.CYCLE_UNKNOWN, "no cycle is open")
+        return cycle
 
     async def summaries(
         self, *, limit: int, before: tuple[date, int] | None, value_date: date | None
@@ -80,7 +83,7 @@ class Reading:
         """Return how far a cycle and each of its participants are."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            taking_part = await store.taking_part(conn, cycle_id)
+            participations = await store.participations(conn, cycle_id)
             standing = await _standing(conn, cycle)
             totals = (await results.totals(conn, [cycle_id])).get(cycle_id)
             if totals is None:
@@ -89,33 +92,35 @@ class Reading:
             breaks = await submissions.breaks(conn, cycle_id)
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
+            causes = await _four_eyes(conn, cycle, totals)
         of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
         for (_, low, high), stands in standing.items():
             of_bank[low].append(stands)
             of_bank[high].append(stands)
-        issued = Counter(one.participant for one in instructions)
-        acknowledged = Counter(one.participant for one in instructions if one.acknowledged_at is not None)
+        issued = Counter(instruction.participant for instruction in instructions)
+        acknowledged = Counter(order.participant for order in instructions if order.acknowledged_at is not None)
         return CycleProgress(
             cycle=cycle.message(),
             participants=tuple(
                 ParticipantProgress(
-                    participant=one.participant,
-                    status=one.status,  # type: ignore[arg-type] # the column's CHECK holds the same names
-                    cut_at=None if one.cut_at is None else timestamp(one.cut_at),
-                    attested_at=None if one.attested_at is None else timestamp(one.attested_at),
-                    statements=statements.get(one.participant, 0),
-                    pairs=_counts(of_bank[one.participant]),
-                    instructions=issued[one.participant],
-                    acknowledged=acknowledged[one.participant],
+                    participant=part.participant,
+                    status=part.status,
+                    cut_at=None if part.cut_at is None else timestamp(part.cut_at),
+                    attested_at=None if part.attested_at is None else timestamp(part.attested_at),
+                    statements=statements.get(part.participant, 0),
+                    pairs=_counts(of_bank[part.participant]),
+                    instructions=issued[part.participant],
+                    acknowledged=acknowledged[part.participant],
                 )
-                for one in taking_part
+                for part in participations
             ),
             pairs=_counts(standing.values()),
             totals=totals,
-            breaks=tuple(one.notice for one in breaks),
+            breaks=tuple(noticed.notice for noticed in breaks),
             instructions=len(instructions),
             acknowledged=acknowledged.total(),
             settlement_attempts=attempts,
+            four_eyes=causes,
         )
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:
@@ -128,12 +133,15 @@ class Reading:
                 keeping = await limits.in_force(conn)
             else:
                 gross = {
-                    (of_currency.currency, one.participant): (int(one.receives_minor), int(one.pays_minor))
+                    (of_currency.currency, position.participant): (
+                        int(position.receives_minor),
+                        int(position.pays_minor),
+                    )
                     for of_currency in result.document.results
-                    for one in of_currency.positions
+                    for position in of_currency.positions
                 }
                 keeping = result.limits
-        caps = {(one.participant, one.currency): one.cap_minor for one in keeping.caps}
+        caps = {(cap.participant, cap.currency): cap.cap_minor for cap in keeping.caps}
         may_owe = keeping.debits()
         return Positions(
             cycle=cycle_id,
@@ -149,12 +157,12 @@ class Reading:
         """Return what the checks before settlement said."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            result = await results.find(conn, cycle_id)
+            checks = await results.checks(conn, cycle_id)
         return Checks(
             cycle=cycle_id,
             checks=tuple(
-                CheckView(name=one.name, verdict=one.verdict, detail=one.detail, evidence=one.evidence)
-                for one in (() if result is None else result.checks)
+                CheckView(name=check.name, verdict=check.verdict, detail=check.detail, evidence=check.evidence)
+                for check in checks
             ),
         )
 
@@ -163,42 +171,52 @@ class Reading:
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
             if cycle.result is None:
-                raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-            found = await results.certificates(conn, cycle.result)
-        return Certificates(cycle=cycle_id, certificates=found)
+                raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            certificates = await results.certificates(conn, cycle.result)
+        return Certificates(cycle=cycle_id, certificates=certificates)
 
     async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
         """Return the breaks of a cycle, or of one participant's pairs."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            found = await submissions.breaks(conn, cycle_id, participant)
-        return Breaks(cycle=cycle_id, breaks=tuple(one.notice for one in found))
+            noticed = await submissions.breaks(conn, cycle_id, participant)
+        return Breaks(cycle=cycle_id, breaks=tuple(broken.notice for broken in noticed))
 
     async def result(self, cycle_id: str) -> Envelope:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            found = await results.find(conn, cycle_id)
-        if found is None:
-            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-        return found.envelope
+            result = await results.find(conn, cycle_id)
+        if result is None:
+            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+        return result.envelope
 
     async def finality(self, cycle_id: str) -> Envelope:
         """Return the signed finality; raises Refusal `result_unknown` before the cycle is final."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            found = await settlements.finality(conn, cycle_id)
-        if found is None:
-            raise refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
-        return found
+            finality = await settlements.finality(conn, cycle_id)
+        if finality is None:
+            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
+        return finality
+
+
+async def _four_eyes(conn: AsyncConnection, cycle: Cycle, totals: Iterable[CurrencyTotal]) -> tuple[FourEyesCause, ...]:
+    """Return why two persons must approve a cycle's result, while that is to be decided."""
+    if cycle.state not in (State.NETTED, State.HELD):
+        return ()
+    rulebook = await store.rulebook_of(conn, cycle)
+    passed = worst(await results.checks(conn, cycle.id)) == "pass"
+    settling = {total.currency: int(total.settlement_minor or 0) for total in totals}
+    return four_eyes_causes(rulebook.approval, settling, checks_passed=passed)
 
 
 async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standing]:
     """Return where each pair stands."""
     if cycle.state is State.ATTESTING:
         names = {"agreed": "agreed", "different": "differing", "missing": "missing"}
-        found = match(await submissions.attested(conn, cycle.id))
-        return {key: names[one.status] for key, one in found.items()}
+        matches = match(await submissions.attested(conn, cycle.id))
+        return {key: names[broken.status] for key, broken in matches.items()}
     outcomes = await pairs.pair_outcomes(conn, cycle.id)
     return {key: "agreed" if reason is None else "carried_over" for key, reason in outcomes.items()}
 

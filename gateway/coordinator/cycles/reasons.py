@@ -2,94 +2,61 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from compliance.crypto.dsse import EvidenceError
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 
 
-class CycleReason(StrEnum):
-    """The first reason that holds is the answer."""
+class CycleReason(RefusalReason):
+    """The first reason that holds is the answer; 409 where the state of things is in the way."""
 
-    NOT_A_PARTICIPANT = "not_a_participant"
+    NOT_A_PARTICIPANT = "not_a_participant", 403
     """The caller isn't an active participant, or wasn't one at the cut-off."""
-    CYCLE_UNKNOWN = "cycle_unknown"
-    CYCLE_NOT_OPEN = "cycle_not_open"
-    CYCLE_IN_PROGRESS = "cycle_in_progress"
+    CYCLE_UNKNOWN = "cycle_unknown", 404
+    CYCLE_NOT_OPEN = "cycle_not_open", 409
+    CYCLE_IN_PROGRESS = "cycle_in_progress", 409
     """Another cycle is between its cut-off and its end."""
-    CYCLE_OPEN_ALREADY = "cycle_open_already"
-    VALUE_DATE_REFUSED = "value_date_refused"
-    CYCLE_NOT_CUT_OFF = "cycle_not_cut_off"
-    CYCLE_NOT_ATTESTING = "cycle_not_attesting"
-    DEADLINE_PASSED = "deadline_passed"
-    CUT_MISSING = "cut_missing"
+    CYCLE_OPEN_ALREADY = "cycle_open_already", 409
+    VALUE_DATE_REFUSED = "value_date_refused", 422
+    CYCLE_NOT_CUT_OFF = "cycle_not_cut_off", 409
+    CYCLE_NOT_ATTESTING = "cycle_not_attesting", 409
+    DEADLINE_PASSED = "deadline_passed", 409
+    CUT_MISSING = "cut_missing", 409
     """The caller delivered no cut, so it has no part in the attestation."""
-    WRONG_CYCLE = "wrong_cycle"
-    WRONG_RECEIVER = "wrong_receiver"
-    WRONG_PAIR = "wrong_pair"
+    WRONG_CYCLE = "wrong_cycle", 422
+    WRONG_RECEIVER = "wrong_receiver", 422
+    WRONG_PAIR = "wrong_pair", 422
     """The statement is of a pair without the caller, or with a bank that isn't in the cycle."""
-    WRONG_CURRENCY = "wrong_currency"
-    PAYLOAD_MALFORMED = "payload_malformed"
-    WRONG_PAYLOAD_TYPE = "wrong_payload_type"
-    UNKNOWN_KEY = "unknown_key"
-    BAD_SIGNATURE = "bad_signature"
-    TOO_FEW_SIGNATURES = "too_few_signatures"
-    NOT_CANONICAL = "not_canonical"
-    SCHEMA_VIOLATION = "schema_violation"
-    INCONSISTENT = "inconsistent"
+    WRONG_CURRENCY = "wrong_currency", 422
+    PAYLOAD_MALFORMED = "payload_malformed", 422
+    WRONG_PAYLOAD_TYPE = "wrong_payload_type", 422
+    UNKNOWN_KEY = "unknown_key", 422
+    BAD_SIGNATURE = "bad_signature", 422
+    TOO_FEW_SIGNATURES = "too_few_signatures", 422
+    NOT_CANONICAL = "not_canonical", 422
+    SCHEMA_VIOLATION = "schema_violation", 422
+    INCONSISTENT = "inconsistent", 422
     """A document that contradicts itself: its order, its counts or its amounts."""
-    REVISION_REFUSED = "revision_refused"
-    EQUIVOCATION = "equivocation"
+    REVISION_REFUSED = "revision_refused", 409
+    EQUIVOCATION = "equivocation", 409
     """Two different signed documents by one bank where there can be one; both are kept as evidence."""
-    SEQUENCE_MISMATCH = "sequence_mismatch"
+    SEQUENCE_MISMATCH = "sequence_mismatch", 422
     """The numbers differ from the declared cut, or from what is settled."""
-    RESULT_UNKNOWN = "result_unknown"
+    RESULT_UNKNOWN = "result_unknown", 404
     """The cycle has no result, finality or such yet."""
-    INSTRUCTION_UNKNOWN = "instruction_unknown"
-    RECEIPT_MISMATCH = "receipt_mismatch"
-    PROPOSAL_UNKNOWN = "proposal_unknown"
-    PROPOSAL_DECIDED = "proposal_decided"
-    PROPOSAL_EXPIRED = "proposal_expired"
-    PROPOSAL_STALE = "proposal_stale"
+    INSTRUCTION_UNKNOWN = "instruction_unknown", 404
+    RECEIPT_MISMATCH = "receipt_mismatch", 422
+    PROPOSAL_UNKNOWN = "proposal_unknown", 404
+    PROPOSAL_DECIDED = "proposal_decided", 409
+    PROPOSAL_EXPIRED = "proposal_expired", 409
+    MAKER_IS_CHECKER = "maker_is_checker", 403
+    PROPOSAL_STALE = "proposal_stale", 409
     """What the proposal is about changed since it was made."""
-    MAKER_IS_CHECKER = "maker_is_checker"
-    ACTION_IMPOSSIBLE = "action_impossible"
+    ACTION_IMPOSSIBLE = "action_impossible", 409
     """The cycle's state doesn't allow the action."""
-    PARTICIPANTS_REFUSED = "participants_refused"
+    PARTICIPANTS_REFUSED = "participants_refused", 422
     """An unwinding names participants of the result who can't pay; nothing else names any."""
-
-
-_STATUS = {
-    CycleReason.NOT_A_PARTICIPANT: 403,
-    CycleReason.MAKER_IS_CHECKER: 403,
-    CycleReason.CYCLE_UNKNOWN: 404,
-    CycleReason.RESULT_UNKNOWN: 404,
-    CycleReason.INSTRUCTION_UNKNOWN: 404,
-    CycleReason.PROPOSAL_UNKNOWN: 404,
-    CycleReason.VALUE_DATE_REFUSED: 422,
-    CycleReason.WRONG_CYCLE: 422,
-    CycleReason.WRONG_RECEIVER: 422,
-    CycleReason.WRONG_PAIR: 422,
-    CycleReason.WRONG_CURRENCY: 422,
-    CycleReason.PAYLOAD_MALFORMED: 422,
-    CycleReason.WRONG_PAYLOAD_TYPE: 422,
-    CycleReason.UNKNOWN_KEY: 422,
-    CycleReason.BAD_SIGNATURE: 422,
-    CycleReason.TOO_FEW_SIGNATURES: 422,
-    CycleReason.NOT_CANONICAL: 422,
-    CycleReason.SCHEMA_VIOLATION: 422,
-    CycleReason.INCONSISTENT: 422,
-    CycleReason.SEQUENCE_MISMATCH: 422,
-    CycleReason.RECEIPT_MISMATCH: 422,
-    CycleReason.PARTICIPANTS_REFUSED: 422,
-}
-
-
-def refusal(reason: CycleReason, detail: str, *, pointer: str | None = None) -> Refusal:
-    """Return the refusal with the status of its reason; 409 where the state of things is in the way."""
-    return Refusal(reason, detail, status=_STATUS.get(reason, 409), pointer=pointer)
 
 
 def evidence_refusal(error: EvidenceError, *, pointer: str | None = None) -> Refusal:
     """Return the refusal of a document that doesn't verify."""
-    return refusal(CycleReason(error.reason), str(error), pointer=pointer)
+    return Refusal(CycleReason[error.reason.name], str(error), pointer=pointer)

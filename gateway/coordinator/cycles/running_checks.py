@@ -21,7 +21,7 @@ async def run(
     keeping: Limits,
 ) -> list[checks.Check]:
     """Return what each check says of a result, of the statements that it includes and of the limits it must keep."""
-    taking_part = await cycles.taking_part(conn, cycle.id)
+    participations = await cycles.participations(conn, cycle.id)
     totals = {
         (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
         for statement in included
@@ -30,9 +30,9 @@ async def run(
     return [
         checks.conservation(result, included),
         checks.completeness(
-            participants=[t.participant for t in taking_part],
-            cuts=[t.participant for t in taking_part if t.cut_at is not None],
-            attested=[t.participant for t in taking_part if t.attested_at is not None],
+            participants=[t.participant for t in participations],
+            cuts=[t.participant for t in participations if t.cut_at is not None],
+            attested=[t.participant for t in participations if t.attested_at is not None],
             result=result,
             severity=rulebook.checks.completeness,
         ),

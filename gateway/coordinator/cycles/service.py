@@ -1,7 +1,7 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
 `attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
-`steps` moves a cycle on, `reading` shows it, `defaults` shows what a participant's default would mean.
+`steps` moves a cycle on, `views` shows it, `defaults` shows what a participant's default would mean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import Signer
-from compliance.cycle.states import Happening, State
+from compliance.cycle.states import State, Trigger
 from compliance.export.record import build_export
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
@@ -21,8 +21,8 @@ from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
 from gateway.coordinator.cycles.kernels import Kernels
-from gateway.coordinator.cycles.read_models import Reading
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.read_models import ReadModels
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.settlement import SettlementClient
 from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles, export
@@ -30,6 +30,7 @@ from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import trust_list
 from gateway.coordinator.rulebook import Rulebook, Slot
+from gateway.federation.http.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 NEXT_SLOT_DAYS_MAX = 14
@@ -63,7 +64,7 @@ class CycleService:
         self.attestation = Attestation(engine, now=now, wake=self.news.set)
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, now=now)
-        self.reading = Reading(engine)
+        self.views = ReadModels(engine)
         self.defaults = Defaults(engine)
 
     # --- opening
@@ -90,7 +91,7 @@ class CycleService:
         last = today + timedelta(days=VALUE_DATE_AHEAD_DAYS)
         if value_date is not None and not (today <= value_date <= last and self._rulebook.is_business_day(value_date)):
             detail = f"{value_date.isoformat()} isn't a business day from today to {last.isoformat()}"
-            raise refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
+            raise Refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
         day = value_date or self._rulebook.business_day(today)
         async with transaction(self._engine) as conn:
             opened = await self._open(conn, day, await self._free_number(conn, day), None)
@@ -119,7 +120,7 @@ class CycleService:
     async def _refuse_second_open(self, conn: AsyncConnection) -> Cycle:
         existing = await cycles.current(conn)
         name = "another cycle" if existing is None else f"cycle {existing.id}"
-        raise refusal(CycleReason.CYCLE_OPEN_ALREADY, f"{name} is open")
+        raise Refusal(CycleReason.CYCLE_OPEN_ALREADY, f"{name} is open")
 
     # --- cutting off
 
@@ -134,14 +135,14 @@ class CycleService:
             if cycle.state is not State.OPEN:
                 return cycle
             if (earlier := await cycles.in_progress(conn)) is not None:
-                raise refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
+                raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
             now = self._now()
             rulebook = await cycles.rulebook_of(conn, cycle)
-            participants = await cycles.take_in(conn, cycle_id)
+            participants = await cycles.enrol_active(conn, cycle_id)
             moved = await cycles.move(
                 conn,
                 cycle,
-                Happening.CUT_OFF_REACHED,
+                Trigger.CUT_OFF_REACHED,
                 data={"cause": cause, "participants": participants},
                 cut_off_at=now,
                 trust_list_version=await trust_list.version(conn),

@@ -104,16 +104,16 @@ class HttpSettlementClient:
 
     async def agent(self) -> str:
         """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
-        return (await self._known())[0]
+        return (await self._active_agent())[0]
 
-    async def _known(self) -> tuple[str, str]:
-        if (found := await self._find()) is None:
+    async def _active_agent(self) -> tuple[str, str]:
+        if (agent := await self._find()) is None:
             raise NoAnswerError("no settlement agent is active")
-        return found
+        return agent
 
     async def settle(self, message_id: str, message: bytes) -> Answer:
         """Send a settlement request and return the answer. Raises NoAnswerError."""
-        bic, url = await self._known()
+        bic, url = await self._active_agent()
         try:
             response = await self._client.request(
                 "POST",

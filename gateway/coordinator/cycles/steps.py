@@ -15,14 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
+from compliance.cycle.approval import four_eyes_causes, needed_decision
+from compliance.cycle.carry import BY_NETTING, MENDABLE, CarryReason
+from compliance.cycle.checks import worst
+from compliance.cycle.cuts import pairs_taken_in
 from compliance.cycle.liquidity import is_bound
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
-from compliance.cycle.result import BY_NETTING, instructions, net_cycle
-from compliance.cycle.states import ENDED, Happening, State
+from compliance.cycle.result import instructions, net_cycle, settling_minor
+from compliance.cycle.states import ENDED, State, Trigger
 from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles import running_checks, settlement
-from gateway.coordinator.cycles.approval import needs_four_eyes
+from gateway.coordinator.cycles import figures, running_checks, settlement
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.settlement import (
     Answer,
@@ -33,12 +36,12 @@ from gateway.coordinator.cycles.settlement import (
     Shortfall,
 )
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle, Taking
+from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.cycles.tables.settlements import Attempt
 from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.storage.database import transaction
-from netting.branch import INTERPRETED_MAX
+from netting.liquidity.branch import INTERPRETED_MAX
 
 ASK_AGAIN_S = 2
 """After which a settlement agent that gave no answer is asked again."""
@@ -121,38 +124,32 @@ class Steps:
 
     async def _close_cuts(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Go on once every cut is in, or the deadline passed."""
-        taking_part = await cycles.taking_part(conn, cycle.id)
-        absent = [taking.participant for taking in taking_part if taking.cut_at is None]
-        awaited = [taking for taking in taking_part if taking.cut_at is None and taking.active]
+        participations = await cycles.participations(conn, cycle.id)
+        absent = [part.participant for part in participations if part.cut_at is None]
+        awaited = [part for part in participations if part.cut_at is None and part.active]
         if awaited and not self._passed(cycle.deadline_at):
             return None
         deadline_at = self._now() + timedelta(seconds=rulebook.attestation_deadline_s)
         data = {"absent": absent}
-        return await cycles.move(conn, cycle, Happening.CUTS_CLOSED, data=data, deadline_at=deadline_at)
+        return await cycles.move(conn, cycle, Trigger.CUTS_CLOSED, data=data, deadline_at=deadline_at)
 
     async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
-        taking_part = await cycles.taking_part(conn, cycle.id)
-        awaited = [t for t in taking_part if t.active and t.cut_at is not None and t.attested_at is None]
+        participations = await cycles.participations(conn, cycle.id)
+        awaited = [
+            part for part in participations if part.active and part.cut_at is not None and part.attested_at is None
+        ]
         closing = self._passed(cycle.deadline_at)
         if awaited and not closing:
             return None
         matches = match(await submissions.attested(conn, cycle.id))
-        agreed, carried = _closed(matches, await self._unsettled(conn, cycle), taking_part)
-        if not closing and any(reason in ("break", "not_attested") for reason in carried.values()):
+        cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
+        agreed, carried = _closed(matches, pairs_taken_in(cuts, settled), participations)
+        if not closing and any(reason in MENDABLE for reason in carried.values()):
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
-        return await cycles.move(conn, cycle, Happening.ATTESTATION_CLOSED, data=data)
-
-    async def _unsettled(self, conn: AsyncConnection, cycle: Cycle) -> set[PairKey]:
-        """Return the pairs with payments that the cuts take in."""
-        settled_through = await submissions.settled_lanes(conn)
-        return {
-            (currency, min(sender, receiver), max(sender, receiver))
-            for (sender, receiver, currency), last in (await submissions.cut_lanes(conn, cycle.id)).items()
-            if last > settled_through.get((sender, receiver, currency), 0)
-        }
+        return await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
 
     # --- netting and approval
 
@@ -191,8 +188,8 @@ class Steps:
         )
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
-        included = {one.sha256 for one in result.statements}
-        found = await running_checks.run(
+        included = {pair.sha256 for pair in result.statements}
+        checked = await running_checks.run(
             conn, cycle, rulebook, result, [s for digest, s in statements if digest in included], keeping
         )
         for reason in sorted(BY_NETTING):
@@ -208,18 +205,18 @@ class Steps:
             envelope=envelope,
             limits=keeping,
             certificates=netting.certificates,
-            checks=found,
-            totals=results.netted_totals(result),
+            checks=checked,
+            totals=figures.currency_totals(result),
         )
-        failed = [check.name for check in found if check.verdict == "fail"]
-        happening = Happening.CHECK_FAILED if failed else Happening.NETTED
+        failed = [check.name for check in checked if check.verdict == "fail"]
+        trigger = Trigger.CHECK_FAILED if failed else Trigger.NETTED
         data = {
             "result": sha256,
             "failed": failed,
-            "warned": [c.name for c in found if c.verdict == "warn"],
-            "liquidity": results.told(result),
+            "warned": [c.name for c in checked if c.verdict == "warn"],
+            "liquidity": figures.liquidity_figures(result),
         }
-        return await cycles.move(conn, cycle, happening, data=data, result=sha256)
+        return await cycles.move(conn, cycle, trigger, data=data, result=sha256)
 
     async def _searches(self, conn: AsyncConnection, cycle: Cycle) -> bool:
         """Tell whether what settles has to be searched for, among so many pairs that it takes compiled kernels."""
@@ -229,10 +226,14 @@ class Steps:
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""
         result = await results.find(conn, cycle.id)
-        if result is None or needs_four_eyes(result.document, result.checks, rulebook.approval):
+        if result is None:
+            return None
+        settling = settling_minor(result.document)
+        causes = four_eyes_causes(rulebook.approval, settling, checks_passed=worst(result.checks) == "pass")
+        if needed_decision(cycle.state, causes) is not None:
             return None
         data = {"result": result.sha256, "by": "rulebook"}
-        return await cycles.move(conn, cycle, Happening.APPROVED, data=data)
+        return await cycles.move(conn, cycle, Trigger.APPROVED, data=data)
 
     # --- settlement
 
@@ -252,11 +253,11 @@ class Steps:
             conn,
             cycle.id,
             result.document.edition,
-            [(one, canonical.digest(canonical.encode(one)), dsse.sign(one, self._signer)) for one in orders],
+            [(order, canonical.digest(canonical.encode(order)), dsse.sign(order, self._signer)) for order in orders],
         )
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
         data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt}
-        return await cycles.move(conn, cycle, Happening.INSTRUCTIONS_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Trigger.INSTRUCTIONS_SIGNED, data=data)
 
     async def _wait_for_agent(self, conn: AsyncConnection, cycle: Cycle, error: NoAnswerError) -> None:
         log.warning("settlement_agent_unknown", cycle=cycle.id, error=str(error))
@@ -312,36 +313,36 @@ class Steps:
 
     async def _move_by(self, conn: AsyncConnection, cycle: Cycle, attempt: Attempt, answer: Answer) -> None:
         # What the agent says about single accounts stays between it and the operators.
-        data = {"attempt": attempt.attempt}
+        data: dict[str, str | int] = {"attempt": attempt.attempt}
         match answer:
             case Settled(reference, at):
-                told = {**data, "reference": reference, "settled_at": timestamp(at)}
-                await cycles.move(conn, cycle, Happening.AGENT_SETTLED, data=told)
+                data = {**data, "reference": reference, "settled_at": timestamp(at)}
+                await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=data)
             case Shortfall():
                 rulebook = await cycles.rulebook_of(conn, cycle)
                 # When attempts are used up there is nothing to wait for.
-                asked = await settlements.attempts(conn, cycle.id, attempt.edition)
-                waiting = asked < rulebook.settlement.attempts_max
+                requests = await settlements.attempts(conn, cycle.id, attempt.edition)
+                waiting = requests < rulebook.settlement.attempts_max
                 due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
-                await cycles.move(conn, cycle, Happening.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
+                await cycles.move(conn, cycle, Trigger.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
             case Rejected():
-                await cycles.move(conn, cycle, Happening.AGENT_REJECTED, data=data)
+                await cycles.move(conn, cycle, Trigger.AGENT_REJECTED, data=data)
 
     async def _repeat(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Ask the agent anew under a new message id, or give up when the attempts are used up."""
         last, result = await settlements.last_attempt(conn, cycle.id), await results.find(conn, cycle.id)
         if last is None or result is None:
             return None
-        asked = await settlements.attempts(conn, cycle.id, last.edition)
-        if asked >= rulebook.settlement.attempts_max:
-            return await cycles.move(conn, cycle, Happening.RETRIES_USED_UP, data={"attempts": asked})
+        requests = await settlements.attempts(conn, cycle.id, last.edition)
+        if requests >= rulebook.settlement.attempts_max:
+            return await cycles.move(conn, cycle, Trigger.RETRIES_USED_UP, data={"attempts": requests})
         try:
             agent = await self._agent.agent()
         except NoAnswerError as error:
             await self._wait_for_agent(conn, cycle, error)
             return None
         attempt = await self._next_attempt(conn, cycle, result.document, agent)
-        return await cycles.move(conn, cycle, Happening.REQUEST_REPEATED, data={"attempt": attempt})
+        return await cycles.move(conn, cycle, Trigger.REQUEST_REPEATED, data={"attempt": attempt})
 
     async def _finalise(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
         """Sign finality, once, and count the lanes as settled."""
@@ -359,22 +360,22 @@ class Steps:
         statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
         await submissions.settle_lanes(conn, cycle.id, statements)
         data = {"result": result.sha256, "reference": attempt.reference}
-        return await cycles.move(conn, cycle, Happening.FINALITY_SIGNED, data=data)
+        return await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
 
 
 def _closed(
-    matches: Mapping[PairKey, Match], unsettled: set[PairKey], taking_part: tuple[Taking, ...]
-) -> tuple[dict[PairKey, str], dict[PairKey, str]]:
+    matches: Mapping[PairKey, Match], with_payments: set[PairKey], participations: tuple[Participation, ...]
+) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
     """Return the digests of the agreed pairs, and the reasons of the others."""
-    active = {taking.participant for taking in taking_part if taking.active}
-    delivered = {taking.participant for taking in taking_part if taking.cut_at is not None}
+    active = {part.participant for part in participations if part.active}
+    delivered = {part.participant for part in participations if part.cut_at is not None}
     agreed: dict[PairKey, str] = {}
-    carried: dict[PairKey, str] = {}
-    for key in sorted(matches.keys() | unsettled):
-        found = matches.get(key)
-        reason = carry_reason(key, found, active=active, delivered=delivered)
+    carried: dict[PairKey, CarryReason] = {}
+    for key in sorted(matches.keys() | with_payments):
+        of_pair = matches.get(key)
+        reason = carry_reason(key, of_pair, active=active, delivered=delivered)
         if reason is not None:
             carried[key] = reason
-        elif found is not None and found.sha256 is not None:
-            agreed[key] = found.sha256
+        elif of_pair is not None and of_pair.sha256 is not None:
+            agreed[key] = of_pair.sha256
     return agreed, carried

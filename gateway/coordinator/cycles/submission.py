@@ -1,4 +1,4 @@
-"""Reading what a bank submits: cuts and statements, verified and held against the cycle. Pure.
+"""ReadModels what a bank submits: cuts and statements, verified and held against the cycle. Pure.
 
 Each reader refuses with the first reason in the order of `CycleReason`.
 """
@@ -6,20 +6,19 @@ Each reader refuses with the first reason in the order of `CycleReason`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.cuts import Bounds, Lane, behind, misfit
 from compliance.cycle.matching import PairKey
 from compliance.cycle.result import inconsistency
-from compliance.statements import CycleCut, Flow, PositionStatement, ScreeningStatement
-from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal, refusal
-
-Lane = tuple[str, str, str]
-"""Sender, receiver, currency."""
+from compliance.statements import CycleCut, PositionStatement, ScreeningStatement
+from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
+from gateway.federation.http.problems import Refusal
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
 PAYMENT_MAX = 10**15 - 1
@@ -32,16 +31,6 @@ class CycleTerms:
     id: str
     currencies: Collection[str]
     participants: Collection[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declared:
-    """The numbers that bound a bank's statements: the cuts of its lanes and what is settled already."""
-
-    delivered: Collection[str]
-    """Receivers whose cut arrived; on a lane that isn't in `cuts` they accepted nothing."""
-    cuts: Mapping[Lane, int] = field(default_factory=dict)
-    settled: Mapping[Lane, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,27 +78,22 @@ def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str
     except EvidenceError as error:
         raise evidence_refusal(error) from error
     if cut.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the cut is of cycle {cut.cycle}")
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the cut is of cycle {cut.cycle}")
     if cut.receiver != bank:
-        raise refusal(CycleReason.WRONG_RECEIVER, f"the cut is of {cut.receiver}")
+        raise Refusal(CycleReason.WRONG_RECEIVER, f"the cut is of {cut.receiver}")
     for lane in cut.lanes:
         if lane.currency not in terms.currencies:
-            raise refusal(CycleReason.WRONG_CURRENCY, f"{lane.currency} isn't cleared in this cycle")
+            raise Refusal(CycleReason.WRONG_CURRENCY, f"{lane.currency} isn't cleared in this cycle")
     order = [(lane.sender, lane.currency) for lane in cut.lanes]
     if order != sorted(set(order)) or any(lane.sender == bank for lane in cut.lanes):
-        raise refusal(CycleReason.INCONSISTENT, "lanes are ordered by sender and currency, each once, none from itself")
+        raise Refusal(CycleReason.INCONSISTENT, "lanes are ordered by sender and currency, each once, none from itself")
     return ReadCut(document=cut, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
 def check_cut(cut: CycleCut, settled: Mapping[Lane, int]) -> None:
     """Check that a cut doesn't go back behind what is settled. Raises Refusal `sequence_mismatch`."""
-    last = {(lane.sender, cut.receiver, lane.currency): lane.last_sequence for lane in cut.lanes}
-    for lane, sequence in sorted(settled.items()):
-        if lane[1] == cut.receiver and last.get(lane, 0) < sequence:
-            raise refusal(
-                CycleReason.SEQUENCE_MISMATCH,
-                f"{lane[0]} {lane[2]}: cut at {last.get(lane, 0)}, settled through {sequence}",
-            )
+    if (detail := behind(cut, settled)) is not None:
+        raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail)
 
 
 def read_statement(
@@ -121,18 +105,18 @@ def read_statement(
     except EvidenceError as error:
         raise evidence_refusal(error, pointer=pointer) from error
     if statement.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the statement is of cycle {statement.cycle}", pointer=pointer)
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the statement is of cycle {statement.cycle}", pointer=pointer)
     if bank not in statement.pair or not all(member in terms.participants for member in statement.pair):
         detail = f"{statement.pair[0]} and {statement.pair[1]} aren't a pair of this cycle with the caller"
-        raise refusal(CycleReason.WRONG_PAIR, detail, pointer=pointer)
+        raise Refusal(CycleReason.WRONG_PAIR, detail, pointer=pointer)
     if statement.currency not in terms.currencies:
-        raise refusal(CycleReason.WRONG_CURRENCY, f"{statement.currency} isn't cleared in this cycle", pointer=pointer)
+        raise Refusal(CycleReason.WRONG_CURRENCY, f"{statement.currency} isn't cleared in this cycle", pointer=pointer)
     if (contradiction := inconsistency(statement)) is not None:
-        raise refusal(CycleReason.INCONSISTENT, contradiction, pointer=pointer)
+        raise Refusal(CycleReason.INCONSISTENT, contradiction, pointer=pointer)
     for flow in statement.flows:
         if int(flow.amount_minor) > flow.count * PAYMENT_MAX:
             detail = f"{flow.amount_minor} is more than {flow.count} payments can amount to"
-            raise refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
+            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
     digest = canonical.digest(envelope.payload_bytes())
     return ReadStatement(document=statement, envelope=envelope, sha256=digest, pointer=pointer)
 
@@ -144,30 +128,16 @@ def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mappi
     except EvidenceError as error:
         raise evidence_refusal(error, pointer="/screening") from error
     if screening.cycle != terms.id:
-        raise refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
+        raise Refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
     if screening.participant != bank:
-        raise refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
+        raise Refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
     return ReadScreening(document=screening, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
-def check_sequences(statement: ReadStatement, declared: Declared) -> None:
-    """Check a statement's numbers against the cuts and what is settled. Raises Refusal `sequence_mismatch`.
-
-    A flow to a bank without a cut has nothing to be checked against; its pair will be carried over.
-    """
-    for flow in statement.document.flows:
-        if (detail := _mismatch(flow, statement.document.currency, declared)) is not None:
-            raise refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
-
-
-def _mismatch(flow: Flow, currency: str, declared: Declared) -> str | None:
-    lane = (flow.sender, flow.receiver, currency)
-    settled = declared.settled.get(lane, 0)
-    if flow.first_sequence != settled + 1:
-        return f"{' '.join(lane)}: begins with {flow.first_sequence}, settled through {settled}"
-    if flow.receiver in declared.delivered and flow.last_sequence != declared.cuts.get(lane, 0):
-        return f"{' '.join(lane)}: ends with {flow.last_sequence}, cut at {declared.cuts.get(lane, 0)}"
-    return None
+def check_sequences(statement: ReadStatement, bounds: Bounds) -> None:
+    """Check a statement's numbers against the cuts and what is settled. Raises Refusal `sequence_mismatch`."""
+    if (detail := misfit(statement.document, bounds)) is not None:
+        raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
 
 
 def to_json(document: object) -> str:

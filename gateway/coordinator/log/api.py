@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
+from compliance.cycle.audience import View, part_of, readers
 from gateway.coordinator.log.feed import EventFeed
 from gateway.federation.http.node import requires
 from gateway.federation.messages.events import Events
@@ -19,7 +20,7 @@ LIMIT_MAX = 1_000
 
 @get(
     "/events",
-    guards=[requires("participant", "operator", "auditor")],
+    guards=[requires(*readers(View.EVENTS))],
     opt={"quiet": True},
     tags=["events"],
     operation_id="listEvents",
@@ -27,15 +28,21 @@ LIMIT_MAX = 1_000
 async def feed(
     request: Request[Any, Any, Any],
     events: NamedDependency[EventFeed],
-    after: Annotated[int, QueryParameter(ge=0, le=2**53 - 1, description="`next` of the page before.")] = 0,
+    after: Annotated[
+        int,
+        QueryParameter(
+            ge=-LIMIT_MAX, le=2**53 - 1, description="`next` of the page before; below zero, so far before the newest."
+        ),
+    ] = 0,
     wait_s: Annotated[int, QueryParameter(ge=0, le=WAIT_S_MAX, description="How long to wait for the first.")] = 0,
     limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = 100,
 ) -> Events:
     """Return the events after a cursor, waiting for the first if there is none yet.
 
+    Who wants the newest only begins with a cursor below zero: -100 stands before the last hundred events.
     A participant sees what concerns everybody and what concerns itself; operators and auditors see all.
     """
-    viewer = request.auth.sub if request.auth.role == "participant" else None
+    viewer = part_of(View.EVENTS, role=request.auth.role, name=request.auth.sub)
     return await events.read(after=after, limit=limit, wait_s=wait_s, viewer=viewer)
 
 

@@ -14,13 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto import canonical
-from compliance.event_log import GENESIS, LoggedEvent
+from compliance.cycle.audience import audience
+from compliance.event_log import GENESIS, ChainError, LoggedEvent, check_link
 from gateway.coordinator.clock import now, timestamp
 from gateway.federation.messages.events import Event
 
 CHANNEL = "concordat_events"
-OPERATORS: tuple[str, ...] = ()
-"""The audience of an event that only operators and auditors see."""
 
 # One key for all writers: whoever holds the lock knows the newest event until it commits.
 _LOCK_KEY = 0x6576656E  # "even"
@@ -31,6 +30,7 @@ _INSERT = text(
     " VALUES (:id, :type, :at, :cycle, CAST(:data AS json), CAST(:audience AS text[]), :prev_hash, :hash)"
 )
 _COLUMNS = "id, type, at, cycle, data::text AS data, audience, prev_hash, hash"
+# The condition is `compliance.cycle.audience.concerns`.
 _READ = text(
     f"SELECT {_COLUMNS} FROM events"  # noqa: S608 - constants only
     " WHERE id > :after AND (CAST(:viewer AS text) IS NULL OR audience IS NULL OR :viewer = ANY (audience))"
@@ -38,29 +38,15 @@ _READ = text(
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
 _NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
+_LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
 
 
-class EventChainError(Exception):
-    """The stored events aren't the ones that were appended. `event_id` is the first that is wrong."""
-
-    def __init__(self, event_id: int, message: str) -> None:
-        super().__init__(f"event {event_id}: {message}")
-        self.event_id = event_id
-
-
-async def append(
-    conn: AsyncConnection,
-    type_: str,
-    data: dict[str, Any],
-    *,
-    cycle: str | None = None,
-    audience: Iterable[str] | None = None,
-) -> Event:
+async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cycle: str | None = None) -> Event:
     """Append an event in the caller's transaction and return it; listeners learn of it when that commits.
 
-    `audience` names the members that see it, besides operators and auditors: None for everybody, `OPERATORS` for
-    nobody else. Other writers wait until the transaction ends, so do it last. `data` holds no floating-point number.
+    `compliance.cycle.audience` says who sees it. Other writers wait until the transaction ends, so do it last. `data`
+    holds no floating-point number.
     """
     await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
@@ -72,7 +58,7 @@ async def append(
         at=timestamp(at),
         cycle=cycle,
         data=data,
-        audience=None if audience is None else tuple(sorted(set(audience))),
+        audience=audience(type_, data),
         prev_hash=GENESIS if head is None else head.hash,
     )
     await conn.execute(
@@ -94,13 +80,19 @@ async def append(
 async def acted(conn: AsyncConnection, by: str, action: str, subject: str, reason: str, **more: Any) -> Event:
     """Append who of the operators did what and why; members see the outcome, not this."""
     data = {"by": by, "action": action, "subject": subject, "reason": reason, **more}
-    return await append(conn, "operator.acted", data, audience=OPERATORS)
+    return await append(conn, "operator.acted", data)
 
 
 async def read(conn: AsyncConnection, *, after: int, limit: int, viewer: str | None) -> tuple[Event, ...]:
     """Return the events after `after` that a member may see; `viewer` None sees all."""
     rows = await conn.execute(_READ, {"after": after, "viewer": viewer, "limit": limit})
     return tuple(_event(_logged(row)) for row in rows)
+
+
+async def last(conn: AsyncConnection) -> int:
+    """Return the id of the newest event, 0 before the first."""
+    number: int = (await conn.execute(_LAST)).scalar_one()
+    return number
 
 
 async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:
@@ -115,19 +107,18 @@ async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:
 
 
 async def verify_chain(conn: AsyncConnection) -> int:
-    """Return how many events there are; raises EventChainError at the first that was changed, removed or inserted."""
-    last, prev_hash = 0, GENESIS
-    while rows := (await conn.execute(_CHAIN, {"after": last})).all():
+    """Return how many events there are; raises ChainError at the first that was changed, removed or inserted."""
+    previous: LoggedEvent | None = None
+    while rows := (await conn.execute(_CHAIN, {"after": 0 if previous is None else previous.id})).all():
         for row in rows:
-            if row.id != last + 1:
-                raise EventChainError(last + 1, "missing")
-            entry = _logged(row)
-            if entry.prev_hash != prev_hash:
-                raise EventChainError(row.id, "doesn't follow its predecessor")
-            if entry.hash != row.hash:
-                raise EventChainError(row.id, "was changed")
-            last, prev_hash = row.id, row.hash
-    return last
+            event = _logged(row)
+            if previous is None and event.id != 1:
+                raise ChainError(1, f"missing: event {event.id} is the first")
+            check_link(previous, event)
+            if event.hash != row.hash:
+                raise ChainError(event.id, "was changed")
+            previous = event
+    return 0 if previous is None else previous.id
 
 
 def _logged(row: Iterable[Any]) -> LoggedEvent:

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.cycle.audience import concerns
 from gateway.coordinator.log import events
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.storage.database import APP_ROLE
@@ -52,11 +53,7 @@ class Newest:
         before = self._kept[0][0].id - 1 if self._kept else 0
         if after < before:
             return None
-        visible = (
-            event
-            for event, audience in self._kept[after - before :]
-            if viewer is None or audience is None or viewer in audience
-        )
+        visible = (event for event, audience in self._kept[after - before :] if concerns(viewer, audience))
         return tuple(islice(visible, limit))
 
 
@@ -84,21 +81,27 @@ class EventFeed:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
-        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all."""
+        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all.
+
+        A cursor below zero counts back from the newest event.
+        """
+        if after < 0:
+            async with self._engine.connect() as conn:
+                after = max(0, await events.last(conn) + after)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         while True:
             # Taken before looking: what is committed in between sets this very signal.
             news = self._news
-            found = None if self._newest is None else self._newest.read(after=after, limit=limit, viewer=viewer)
-            left = deadline - loop.time()
-            if found is None or not (found or left > 0):
+            page = None if self._newest is None else self._newest.read(after=after, limit=limit, viewer=viewer)
+            wait_left_s = deadline - loop.time()
+            if page is None or not (page or wait_left_s > 0):
                 async with self._engine.connect() as conn:
-                    found = await events.read(conn, after=after, limit=limit, viewer=viewer)
-            if found or left <= 0 or self._closing:
-                return Events(events=found, next=found[-1].id if found else after)
+                    page = await events.read(conn, after=after, limit=limit, viewer=viewer)
+            if page or wait_left_s <= 0 or self._closing:
+                return Events(events=page, next=page[-1].id if page else after)
             with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), left)
+                await asyncio.wait_for(news.wait(), wait_left_s)
 
     async def _release(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

@@ -11,6 +11,7 @@ from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.audience import View, part_of, readers
 from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
@@ -29,7 +30,7 @@ StepPath = Annotated[Step, PathParameter(description="What happens to the partic
 _OPERATOR = requires("operator")
 _MEMBER = requires("participant", "agent", "coordinator")
 _LIMITING = requires("operator", "participant")
-_READER = requires("operator", "auditor", "participant")
+_READER = requires(*readers(View.PARTICIPANTS))
 
 
 class ParticipantController(Controller):
@@ -41,12 +42,14 @@ class ParticipantController(Controller):
         self, request: Request[Any, Any, Any], registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
         """List the participants by BIC. A participant sees limits and accounts of its own only."""
-        found = await registry.page(after=page.text() or "", limit=page.limit + 1)
-        items = tuple(_seen_by(request, item) for item in found[: page.limit])
-        return ParticipantPage(items=items, next=encode_cursor(items[-1].bic) if len(found) > page.limit else None)
+        participants = await registry.page(after=page.text() or "", limit=page.limit + 1)
+        items = tuple(_seen_by(request, item) for item in participants[: page.limit])
+        return ParticipantPage(
+            items=items, next=encode_cursor(items[-1].bic) if len(participants) > page.limit else None
+        )
 
     @get("/{bic:str}", guards=[_READER], operation_id="getParticipant")
-    async def one(
+    async def facts(
         self, request: Request[Any, Any, Any], bic: BicPath, registry: NamedDependency[Registry]
     ) -> ParticipantView:
         """Show one participant."""
@@ -127,7 +130,7 @@ class ParticipantController(Controller):
         """Set the most that a counterparty may owe a participant net; a participant sets its own limits."""
         caller = request.auth
         if caller.role == "participant" and caller.sub != bic:
-            raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only", status=403)
+            raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only")
         limit = None if data.limit_minor is None else int(data.limit_minor)
         return await registry.set_bilateral_limit(bic, counterparty, currency, limit, by=caller.sub, reason=data.reason)
 
@@ -151,7 +154,7 @@ async def trust_list(registry: NamedDependency[Registry]) -> Envelope:
 
 def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> ParticipantView:
     """Return as much of a participant as the caller may know."""
-    if request.auth.role != "participant" or request.auth.sub == view.bic:
+    if part_of(View.LIMITS, role=request.auth.role, name=request.auth.sub) in (None, view.bic):
         return view
     return msgspec.structs.replace(
         view, settlement_account=None, caps=(), prefunding=(), bilateral_limits=(), last_seen_at=None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import StrEnum
 
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, RefusalReason
 
 
 class Status(StrEnum):
@@ -40,21 +40,25 @@ TRANSITIONS: dict[tuple[Status, Step], Status] = {
 }
 
 
-class RegistryReason(StrEnum):
+class RegistryReason(RefusalReason):
     """Why the registry refuses, in order of precedence."""
 
-    PARTICIPANT_UNKNOWN = "participant_unknown"
-    PARTICIPANT_EXISTS = "participant_exists"
-    NOT_YOURS = "not_yours"
-    SIGNATURE_REFUSED = "signature_refused"
-    KEYS_INCOMPLETE = "keys_incomplete"
-    KEY_KNOWN = "key_known"
-    KEY_UNKNOWN = "key_unknown"
-    ACCOUNT_TAKEN = "account_taken"
-    CURRENCY_UNKNOWN = "currency_unknown"
-    STEP_ILLEGAL = "step_illegal"
-    ACTIVATION_INCOMPLETE = "activation_incomplete"
-    MEMBER_INACTIVE = "member_inactive"
+    PARTICIPANT_UNKNOWN = "participant_unknown", 404
+    PARTICIPANT_EXISTS = "participant_exists", 409
+    NOT_YOURS = "not_yours", 403
+    SIGNATURE_REFUSED = "signature_refused", 422
+    KEYS_INCOMPLETE = "keys_incomplete", 422
+    KEY_KNOWN = "key_known", 409
+    KEY_UNKNOWN = "key_unknown", 409
+    NAME_TAKEN = "name_taken", 409
+    """An operator or auditor is known by another spelling of the same name."""
+    ACCOUNT_TAKEN = "account_taken", 409
+    CURRENCY_UNKNOWN = "currency_unknown", 422
+    STEP_ILLEGAL = "step_illegal", 409
+    ACTIVATION_INCOMPLETE = "activation_incomplete", 409
+    MEMBER_INACTIVE = "member_inactive", 409
+    TRUST_LIST_MISSING = "trust_list_missing", 503
+    """The coordinator isn't set up yet."""
 
 
 def next_status(status: Status, step: Step) -> Status:

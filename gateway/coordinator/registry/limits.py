@@ -99,15 +99,15 @@ class LimitViews:
 
 async def views(conn: AsyncConnection, bics: Sequence[str]) -> dict[str, LimitViews]:
     """Return the limits of these participants, by BIC."""
-    found: defaultdict[str, LimitViews] = defaultdict(LimitViews)
+    by_bank: defaultdict[str, LimitViews] = defaultdict(LimitViews)
     of = {"bics": list(bics)}
     which = " WHERE bic = ANY (:bics) ORDER BY bic, currency"
     for bic, currency, cap in await conn.execute(text(_CAPS + which), of):
-        found[bic].caps.append(CapView(currency=currency, cap_minor=cap))
+        by_bank[bic].caps.append(CapView(currency=currency, cap_minor=cap))
     for bic, currency, prefunded, reserved in await conn.execute(text(_PREFUNDING + which), of):
-        one = PrefundingView(currency=currency, prefunded_minor=prefunded, reserved_minor=reserved)
-        found[bic].prefunding.append(one)
+        view = PrefundingView(currency=currency, prefunded_minor=prefunded, reserved_minor=reserved)
+        by_bank[bic].prefunding.append(view)
     for bic, counterparty, currency, limit in await conn.execute(text(_BILATERAL + which + ", counterparty"), of):
         granted = BilateralLimitView(counterparty=counterparty, currency=currency, limit_minor=limit)
-        found[bic].bilateral.append(granted)
-    return found
+        by_bank[bic].bilateral.append(granted)
+    return by_bank

@@ -40,11 +40,11 @@ async def find(conn: AsyncConnection, bic: str, *, lock: bool = False) -> Member
 
 
 async def require(conn: AsyncConnection, bic: str, *, lock: bool = False) -> MemberRecord:
-    """Return a member; raises Refusal `participant_unknown` with status 404."""
-    found = await find(conn, bic, lock=lock)
-    if found is None:
-        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}", status=404)
-    return found
+    """Return a member; raises Refusal `participant_unknown`."""
+    member = await find(conn, bic, lock=lock)
+    if member is None:
+        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
+    return member
 
 
 async def participants(conn: AsyncConnection, *statuses: Status) -> tuple[MemberRecord, ...]:
@@ -73,14 +73,14 @@ async def settlement_agent(conn: AsyncConnection) -> MemberRecord | None:
 
 async def insert(conn: AsyncConnection, member: MemberRecord) -> None:
     """Add a member; raises Refusal `participant_exists`."""
-    added = await conn.execute(
+    inserted = await conn.execute(
         text(
             "INSERT INTO members (bic, name, kind, status, url) VALUES (:bic, :name, :kind, :status, :url)"
             " ON CONFLICT (bic) DO NOTHING RETURNING bic"
         ),
         {"bic": member.bic, "name": member.name, "kind": member.kind, "status": member.status, "url": member.url},
     )
-    if added.one_or_none() is None:
+    if inserted.one_or_none() is None:
         raise Refusal(RegistryReason.PARTICIPANT_EXISTS, f"{member.bic} is a member already", pointer="/bic")
 
 
@@ -101,7 +101,7 @@ async def set_url(conn: AsyncConnection, bic: str, url: str) -> None:
 async def add_key(conn: AsyncConnection, bic: str, use: str, x: str) -> str:
     """Add an active key and return its id; raises Refusal `key_known` if any member or client ever had it."""
     kid = VerifyingKey(x).kid
-    added = await conn.execute(
+    inserted = await conn.execute(
         text(
             "INSERT INTO member_keys (kid, bic, x, use, status)"
             " SELECT :kid, :bic, :x, :use, 'active' WHERE NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid)"
@@ -109,7 +109,7 @@ async def add_key(conn: AsyncConnection, bic: str, use: str, x: str) -> str:
         ),
         {"kid": kid, "bic": bic, "x": x, "use": use},
     )
-    if added.one_or_none() is None:
+    if inserted.one_or_none() is None:
         raise Refusal(RegistryReason.KEY_KNOWN, f"the {use} key is known already: a key has one owner and one use")
     return kid
 
@@ -151,11 +151,11 @@ async def key_uses(conn: AsyncConnection, bic: str) -> frozenset[str]:
 
 async def set_settlement_account(conn: AsyncConnection, bic: str, settlement: SettlementAccount) -> None:
     """Set where a member settles; raises Refusal `account_taken` for an account of another member."""
-    taken = await conn.execute(
+    others = await conn.execute(
         text("SELECT bic FROM settlement_accounts WHERE agent = :agent AND account = :account AND bic <> :bic"),
         {"bic": bic, "agent": settlement.agent, "account": settlement.account},
     )
-    if taken.one_or_none() is not None:
+    if others.one_or_none() is not None:
         raise Refusal(RegistryReason.ACCOUNT_TAKEN, "another participant settles on this account", pointer="/account")
     await conn.execute(
         text(
@@ -186,20 +186,20 @@ async def page(conn: AsyncConnection, *, after: str, limit: int) -> tuple[Partic
 
 async def view(conn: AsyncConnection, bic: str) -> ParticipantView:
     """Return one participant; raises Refusal `participant_unknown`."""
-    found = await views(conn, [bic])
-    if not found:
-        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}", status=404)
-    return found[0]
+    matching = await views(conn, [bic])
+    if not matching:
+        raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
+    return matching[0]
 
 
 async def views(conn: AsyncConnection, bics: Sequence[str]) -> tuple[ParticipantView, ...]:
     """Return these members in full, ordered by BIC."""
-    wanted = {"bics": list(bics)}
+    named = {"bics": list(bics)}
     limit_views = await limits.views(conn, bics)
     key_views: dict[str, list[KeyView]] = {}
     for row in await conn.execute(
         text("SELECT bic, kid, use, status, since FROM member_keys WHERE bic = ANY (:bics) ORDER BY use, since, kid"),
-        wanted,
+        named,
     ):
         key = KeyView(kid=row.kid, use=row.use, status=row.status, since=timestamp(row.since))
         key_views.setdefault(row.bic, []).append(key)
@@ -208,7 +208,7 @@ async def views(conn: AsyncConnection, bics: Sequence[str]) -> tuple[Participant
             "SELECT bic, name, status, url, status_since, last_seen_at, agent, account"
             " FROM members LEFT JOIN settlement_accounts USING (bic) WHERE bic = ANY (:bics) ORDER BY bic"
         ),
-        wanted,
+        named,
     )
     return tuple(
         ParticipantView(

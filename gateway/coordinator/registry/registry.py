@@ -18,6 +18,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
+from compliance.person import same_person
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import limits, members, trust_list
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
@@ -63,10 +64,10 @@ class Registry:
     async def trust_list(self) -> Envelope:
         """Return the signed trust list in force."""
         async with transaction(self._engine) as conn:
-            found = await trust_list.current(conn)
-        if found is None:
-            raise Refusal("trust_list_missing", "the coordinator isn't initialised", status=503)
-        return found
+            in_force = await trust_list.current(conn)
+        if in_force is None:
+            raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
+        return in_force
 
     async def settlement_agent(self) -> tuple[str, str] | None:
         """Return BIC and base URL of the settlement agent, if one is active."""
@@ -81,16 +82,13 @@ class Registry:
         application = read_application(envelope)
         async with transaction(self._engine) as conn:
             await self._enrol(conn, application, kind="participant")
-            # An applicant isn't in the trust list yet, and its word is nobody's business but the operators'.
-            await events.append(
-                conn, "participant.changed", _change(application.bic, None, Status.APPLIED), audience=events.OPERATORS
-            )
+            await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
             return await members.view(conn, application.bic)
 
     async def change_key(self, bic: str, envelope: Envelope, *, caller: str) -> ParticipantView:
         """Add a key to a member or replace one, as the member signed it."""
         if caller != bic:
-            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only", status=403)
+            raise Refusal(RegistryReason.NOT_YOURS, "a member changes its own keys only")
         async with self._publishing() as conn:
             member = await members.require(conn, bic, lock=True)
             if member.status not in KEYS_CHANGE_IN:
@@ -126,13 +124,13 @@ class Registry:
         async with transaction(self._engine) as conn:
             await self._require_member(conn, bic)
             await limits.set_prefunding(conn, prefunding)
-            what = {
+            terms = {
                 "currency": prefunding.currency,
                 "prefunded_minor": prefunding.prefunded_minor,
                 "reserved_minor": prefunding.reserved_minor,
             }
-            await events.append(conn, "prefunding.changed", {"bic": bic, **what}, audience=[bic])
-            await events.acted(conn, by, "prefunding", bic, reason, **what)
+            await events.append(conn, "prefunding.changed", {"bic": bic, **terms})
+            await events.acted(conn, by, "prefunding", bic, reason, **terms)
             return await members.view(conn, bic)
 
     async def set_bilateral_limit(
@@ -144,13 +142,13 @@ class Registry:
             await self._require_member(conn, bic)
             if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
                 detail = f"{counterparty} isn't another participant"
-                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail, status=404)
+                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail)
             await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
             limit = None if limit_minor is None else str(limit_minor)
-            what = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
-            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **what}, audience=[bic])
+            terms = {"counterparty": counterparty, "currency": currency, "limit_minor": limit}
+            await events.append(conn, "bilateral_limit.changed", {"bic": bic, **terms})
             if by != bic:
-                await events.acted(conn, by, "bilateral_limit", bic, reason, **what)
+                await events.acted(conn, by, "bilateral_limit", bic, reason, **terms)
             return await members.view(conn, bic)
 
     async def set_settlement_account(
@@ -166,7 +164,7 @@ class Registry:
 
     # --- setting up
 
-    async def found(self, application: Application) -> None:
+    async def initialise(self, application: Application) -> None:
         """Enter the coordinator itself, its rulebook and the first trust list; mostly does nothing the second time.
 
         A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is
@@ -228,9 +226,17 @@ class Registry:
             return await members.view(conn, application.bic)
 
     async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
-        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
+        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id.
+
+        Raises Refusal `name_taken` for another spelling of a name that is known: two names must be two persons.
+        """
         kid = VerifyingKey(x).kid
         async with transaction(self._engine) as conn:
+            # Nobody adds another one meanwhile.
+            await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
+            for known in (await conn.execute(text("SELECT client_id FROM clients"))).scalars():
+                if known != client_id and same_person(known, client_id):
+                    raise Refusal(RegistryReason.NAME_TAKEN, f"{client_id} is known as {known}")
             stored = await conn.execute(
                 text(
                     "INSERT INTO clients (client_id, role, kid, x)"
@@ -292,29 +298,29 @@ class Registry:
     ) -> None:
         await limits.set_cap(conn, bic, currency, cap_minor)
         data = {"bic": bic, "currency": currency, "cap_minor": str(cap_minor)}
-        await events.append(conn, "cap.changed", data, audience=[bic])
+        await events.append(conn, "cap.changed", data)
         await events.acted(conn, by, "cap", bic, reason, currency=currency, cap_minor=str(cap_minor))
 
     def _require_cleared(self, currency: str) -> None:
         if currency not in self._rulebook.currencies:
-            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook", status=422)
+            raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook")
 
 
 async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
     """Return the rulebook adopted last; None before the coordinator is founded."""
-    found = await _adopted(conn)
-    return None if found is None else stored(found[1])
+    adopted = await _adopted(conn)
+    return None if adopted is None else stored(adopted[1])
 
 
 async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
     """Return digest and text of the rulebook adopted last."""
-    found = await conn.execute(
+    rows = await conn.execute(
         text(
             "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
             " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
         )
     )
-    row = found.one_or_none()
+    row = rows.one_or_none()
     return None if row is None else (row.sha256, row.document)
 
 
@@ -341,7 +347,7 @@ def read_key_change(envelope: Envelope, *, member: str, active: dict[str, Verify
     if new.kid in active:
         raise Refusal(RegistryReason.KEY_KNOWN, "the new key is in force already", pointer="/x")
     if change.member != member:
-        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", status=403, pointer="/member")
+        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", pointer="/member")
     return change
 
 
@@ -349,12 +355,12 @@ def _require_one_for_each_use(offered: tuple[OfferedKey, ...]) -> None:
     uses = [key.use for key in offered]
     if len(set(uses)) != len(uses) or len({key.x for key in offered}) != len(uses) or not {"auth", "sign"} <= set(uses):
         detail = "an auth key and a sign key, and no key or use twice"
-        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, status=422, pointer="/keys")
+        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, pointer="/keys")
 
 
 def _signature_refused(error: Exception) -> Refusal:
     reason = error.reason if isinstance(error, EvidenceError) else "schema_violation"
-    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", status=422, pointer="/payload")
+    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", pointer="/payload")
 
 
 def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:

@@ -41,15 +41,15 @@ async def version(conn: AsyncConnection) -> int:
 async def current(conn: AsyncConnection) -> Envelope | None:
     """Return the newest trust list, signed."""
     row = await conn.execute(text("SELECT envelope::text FROM trust_lists ORDER BY version DESC LIMIT 1"))
-    found = row.scalar_one_or_none()
-    return None if found is None else msgspec.json.decode(found, type=Envelope)
+    document = row.scalar_one_or_none()
+    return None if document is None else msgspec.json.decode(document, type=Envelope)
 
 
 async def at_version(conn: AsyncConnection, number: int) -> Envelope | None:
     """Return one version of the trust list, signed."""
     row = await conn.execute(text("SELECT envelope::text FROM trust_lists WHERE version = :number"), {"number": number})
-    found = row.scalar_one_or_none()
-    return None if found is None else msgspec.json.decode(found, type=Envelope)
+    document = row.scalar_one_or_none()
+    return None if document is None else msgspec.json.decode(document, type=Envelope)
 
 
 async def _members(conn: AsyncConnection) -> tuple[Member, ...]:

@@ -17,14 +17,19 @@ import msgspec
 import stamina
 from msgspec import Struct
 
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import Signer
 from gateway.federation.http import correlation
+from gateway.federation.http.answers import read_answer
 from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.identity.tokens import client_assertion
+from gateway.federation.signers.key_store import KeyStore, open_keys
+from gateway.federation.signers.signing import signing
 
 T = TypeVar("T")
 
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ANSWER_MALFORMED = "answer_malformed"
+"""The code of an answer that can't be read; a RemoteProblem here, and never on the wire."""
 REFRESH_BEFORE_EXPIRY_S = 30
 ATTEMPTS_MAX = 4
 RETRY_AFTER_MAX_S = 30
@@ -37,7 +42,7 @@ Query = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class MemberIdentity:
-    """An institution's name and the directory of its private keys; a key is made when it is first asked for."""
+    """An institution's name and what signs for it; a key is made when it is first asked for."""
 
     client_id: str
     keys_dir: Path
@@ -47,19 +52,23 @@ class MemberIdentity:
         return self.client_id
 
     @cached_property
-    def auth(self) -> SigningKey:
+    def keys(self) -> KeyStore:
+        return open_keys(self.keys_dir)
+
+    @cached_property
+    def auth(self) -> Signer:
         """Signs client assertions."""
-        return SigningKey.load_or_create(self.keys_dir / "auth.pem")
+        return self.keys.signer("auth")
 
     @cached_property
-    def sign(self) -> SigningKey:
+    def sign(self) -> Signer:
         """Signs documents."""
-        return SigningKey.load_or_create(self.keys_dir / "sign.pem")
+        return self.keys.signer("sign")
 
     @cached_property
-    def token(self) -> SigningKey:
+    def token(self) -> Signer:
         """Signs access tokens, at institutions that issue them."""
-        return SigningKey.load_or_create(self.keys_dir / "token.pem")
+        return self.keys.signer("token")
 
 
 class AccessToken(Struct, frozen=True):
@@ -104,7 +113,7 @@ class FederationClient:
     def __init__(
         self,
         client_id: str,
-        auth_key: SigningKey,
+        auth_key: Signer,
         issuer: str,
         *,
         timeout_s: float = 10,
@@ -133,17 +142,19 @@ class FederationClient:
 
     async def token(self, audience: str) -> str:
         """Return an access token for one member: a kept one, or a new one from 30 s before its expiry."""
-        kept = self._tokens.get(audience)
-        if kept is not None and time.monotonic() < kept[1]:
-            return kept[0]
+        if (token := self._kept_token(audience)) is not None:
+            return token
         async with self._locks.setdefault(audience, asyncio.Lock()):
-            kept = self._tokens.get(audience)
-            if kept is not None and time.monotonic() < kept[1]:
-                return kept[0]
+            if (token := self._kept_token(audience)) is not None:
+                return token
             asked_at = time.monotonic()
             fresh = await self._token_source(audience)
             self._tokens[audience] = (fresh.access_token, asked_at + fresh.expires_in - REFRESH_BEFORE_EXPIRY_S)
             return fresh.access_token
+
+    def _kept_token(self, audience: str) -> str | None:
+        token, renew_at = self._tokens.get(audience, ("", 0.0))
+        return token if time.monotonic() < renew_at else None
 
     async def request(
         self,
@@ -196,13 +207,11 @@ class FederationClient:
         timeout_s: float | None = None,
         attempts_max: int = ATTEMPTS_MAX,
     ) -> T:
-        """GET and decode the answer as `kind`."""
-        return _decode(
-            await self.request(
-                "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
-            ),
-            kind,
+        """GET and read the answer as a `kind`."""
+        answer = await self.request(
+            "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
         )
+        return _read(answer, kind, audience)
 
     async def post(
         self,
@@ -216,7 +225,7 @@ class FederationClient:
         attempts_max: int = ATTEMPTS_MAX,
         idempotent: bool | None = None,
     ) -> T:
-        """POST and decode the answer as `kind`."""
+        """POST and read the answer as a `kind`."""
         answer = await self.request(
             "POST",
             url,
@@ -227,13 +236,14 @@ class FederationClient:
             attempts_max=attempts_max,
             idempotent=idempotent,
         )
-        return _decode(answer, kind)
+        return _read(answer, kind, audience)
 
     async def put(
         self, url: str, kind: type[T], *, audience: str | None, json: Any = None, timeout_s: float | None = None
     ) -> T:
-        """PUT and decode the answer as `kind`."""
-        return _decode(await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s), kind)
+        """PUT and read the answer as a `kind`."""
+        answer = await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s)
+        return _read(answer, kind, audience)
 
     async def _send(self, request: httpx.Request, audience: str | None) -> httpx.Response:
         """Send once, and once more with a new token if the token was refused."""
@@ -255,12 +265,14 @@ class FederationClient:
 
         async def send() -> httpx.Response:
             # An assertion may be used once, so every attempt signs its own.
+            key = self._auth_key
+            assertion = await signing(
+                lambda: client_assertion(key=key, client_id=self.client_id, audience=self.issuer), key
+            )
             form = {
                 "grant_type": "client_credentials",
                 "client_assertion_type": ASSERTION_GRANT,
-                "client_assertion": client_assertion(
-                    key=self._auth_key, client_id=self.client_id, audience=self.issuer
-                ),
+                "client_assertion": assertion,
                 "resource": audience,
             }
             response = await self._http.post(
@@ -272,7 +284,7 @@ class FederationClient:
                 raise _problem(response)
             return response
 
-        return _decode(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken)
+        return _read(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken, None)
 
 
 async def _retrying(
@@ -298,11 +310,12 @@ async def _retrying(
     return response
 
 
-def _decode(response: httpx.Response, kind: type[T]) -> T:
+def _read(response: httpx.Response, kind: type[T], member: str | None) -> T:
+    url = response.request.url
     try:
-        return msgspec.json.decode(response.content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RemoteProblem(problem("answer_malformed", 502, f"{response.request.url.path}: {error}")) from error
+        return read_answer(response.content, kind, peer=member or url.netloc.decode())
+    except msgspec.DecodeError as error:
+        raise RemoteProblem(problem(ANSWER_MALFORMED, 502, f"{url.path}: {error}")) from error
 
 
 class _OAuthError(Struct, frozen=True):

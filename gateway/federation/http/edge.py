@@ -80,8 +80,8 @@ class Authentication(ASGIMiddleware):
 
 def header(scope: Any, name: bytes) -> bytes | None:
     """Return a request header's value by its lower-case name; the last one if it is repeated."""
-    found = None
+    last = None
     for key, value in scope["headers"]:
         if key == name:
-            found = value
-    return found
+            last = value
+    return last

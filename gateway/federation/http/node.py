@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,7 +21,8 @@ from gateway.federation.http.edge import Authentication, Edge
 from gateway.federation.http.openapi import Exposed, Operations, openapi_config
 from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, ServiceReason
+from gateway.federation.http.strict_json import read_strictly
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.telemetry import REGISTRY
 
@@ -46,7 +46,7 @@ class _Requires:
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         if connection.auth.role not in self.roles:
-            raise Refusal("role_not_allowed", f"this takes the role {' or '.join(self.roles)}", status=403)
+            raise Refusal(ServiceReason.ROLE_NOT_ALLOWED, f"this takes the role {' or '.join(self.roles)}")
 
 
 def create_app(
@@ -96,22 +96,9 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Parse the body; raises ClientException (400)."""
         try:
-            # The standard parser lets through what isn't Unicode text: half of a surrogate pair.
-            msgspec.json.decode(await self.body() or b"null")
-            return json.loads(await self.body() or b"null", object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError, msgspec.DecodeError) as error:
+            return read_strictly(await self.body() or b"null")
+        except msgspec.DecodeError as error:
             raise ClientException(f"the body isn't acceptable JSON: {error}") from error
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        raise ValueError("a member is repeated")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} isn't JSON")
 
 
 def _check_routes(app: Litestar, operations: Operations) -> None:
@@ -154,7 +141,7 @@ def _readiness(ready: Ready) -> HTTPRouteHandler:
             raise
         except Exception as error:  # whatever is wrong, the answer is "not ready"
             _log.warning("not ready", exc_info=error)
-            raise Refusal("not_ready", type(error).__name__, status=503, retry_after_s=5) from error
+            raise Refusal(ServiceReason.NOT_READY, type(error).__name__, retry_after_s=5) from error
 
     return _ready
 

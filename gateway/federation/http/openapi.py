@@ -114,27 +114,27 @@ def _operation(operation: dict[str, Any], exposed: Exposed, schema_of: Mapping[A
         for status, answer in operation["responses"].items()
         if not status.startswith("4") or status in exposed.described
     }
-    told: dict[str, Any] = {**operation, "responses": {**answers, "default": _PROBLEM_RESPONSE}}
+    document: dict[str, Any] = {**operation, "responses": {**answers, "default": _PROBLEM_RESPONSE}}
     summary, _, more = operation.get("description", "").partition("\n")
-    told["summary"] = summary.strip()
+    document["summary"] = summary.strip()
     if more.strip():
-        told["description"] = " ".join(more.split())
+        document["description"] = " ".join(more.split())
     else:
-        told.pop("description", None)
+        document.pop("description", None)
     if exposed.body is not None and _JSON in operation.get("requestBody", {}).get("content", {}):
-        told["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema_of[exposed.body]}}}
+        document["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema_of[exposed.body]}}}
     # Any one of the roles will do: alternatives, in the words of OpenAPI 3.1.
-    told["security"] = [{"bearer": [role]} for role in exposed.roles]
-    return told
+    document["security"] = [{"bearer": [role]} for role in exposed.roles]
+    return document
 
 
 def _answer(status: str, answer: dict[str, Any], exposed: Exposed, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     if status in exposed.described:
         return answer
-    told = {**answer, "description": HTTPStatus(int(status)).phrase}
+    document = {**answer, "description": HTTPStatus(int(status)).phrase}
     if exposed.answer is not None and _JSON in answer.get("content", {}):
-        told["content"] = {_JSON: {"schema": schema_of[exposed.answer]}}
-    return told
+        document["content"] = {_JSON: {"schema": schema_of[exposed.answer]}}
+    return document
 
 
 def _answered(annotation: Any) -> Any:

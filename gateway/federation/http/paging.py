@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from compliance.crypto.keys import b64url, unb64url
-from gateway.federation.http.problems import Refusal
+from gateway.federation.http.problems import Refusal, ServiceReason
 
 LIMIT_MAX = 1_000
 LIMIT_DEFAULT = 100
@@ -58,7 +58,7 @@ def decode_cursor(cursor: str) -> Key:
 
 
 def _malformed() -> Refusal:
-    return Refusal("cursor_malformed", "not a cursor of this list", status=400)
+    return Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
 
 
 def provide_page(

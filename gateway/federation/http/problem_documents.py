@@ -17,22 +17,35 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http import correlation
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
-from gateway.federation.http.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, Refusal, problem, problem_of
+from gateway.federation.http.problems import (
+    PROBLEM_MEDIA_TYPE,
+    Problem,
+    ProblemError,
+    Refusal,
+    ServiceReason,
+    problem,
+    problem_of,
+)
 from gateway.federation.storage.database import RETRYABLE_SQLSTATES, sqlstate
 
 _log = structlog.get_logger()
 
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "body_too_large",
-    415: "unsupported_media_type",
-    429: "too_many_requests",
-    503: "unavailable",
+_BY_STATUS = {
+    reason.status: reason
+    for reason in (
+        ServiceReason.BAD_REQUEST,
+        ServiceReason.UNAUTHORIZED,
+        ServiceReason.FORBIDDEN,
+        ServiceReason.NOT_FOUND,
+        ServiceReason.METHOD_NOT_ALLOWED,
+        ServiceReason.BODY_TOO_LARGE,
+        ServiceReason.UNSUPPORTED_MEDIA_TYPE,
+        ServiceReason.TOO_MANY_REQUESTS,
+        ServiceReason.UNAVAILABLE,
+    )
 }
+# A document that was understood and doesn't prove what it says.
+EVIDENCE_STATUS = 422
 # lock_not_available, query_canceled (our statement timeout), too_many_connections.
 _BUSY = RETRYABLE_SQLSTATES | {"55P03", "57014", "53300"}
 # connection_exception and operator_intervention (the server stops, or starts).
@@ -62,7 +75,7 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     if error.status_code >= 500:
         return _on_failure(request, error)
     errors = tuple(_validation_errors(error.extra)) if isinstance(error.extra, list) else ()
-    code = "validation_failed" if errors else _CODES.get(error.status_code, f"http_{error.status_code}")
+    code = ServiceReason.VALIDATION_FAILED if errors else _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
     # Litestar's own text repeats the address with its query, which may hold what nobody should log.
     detail = "the request doesn't have the documented form" if errors else error.detail
     document = problem(code, error.status_code, detail, instance=correlation.current(), errors=errors)
@@ -85,17 +98,17 @@ def json_pointer(path: str) -> str:
 
 
 def _on_bad_evidence(_: Request[Any, Any, Any], error: EvidenceError) -> Response[Problem]:
-    return refusal_response(Refusal(error.reason, str(error), status=422))
+    return refusal_response(Refusal(error.reason, str(error), status=EVIDENCE_STATUS))
 
 
 def _on_remote_problem(_: Request[Any, Any, Any], error: RemoteProblem) -> Response[Problem]:
     return refusal_response(
-        Refusal("remote_refused", f"another member answered {error.status} {error.code}", status=502)
+        Refusal(ServiceReason.REMOTE_REFUSED, f"another member answered {error.status} {error.code}")
     )
 
 
 def _on_remote_unavailable(_: Request[Any, Any, Any], __: RemoteUnavailable) -> Response[Problem]:
-    return refusal_response(Refusal("remote_unavailable", "another member can't be reached", status=503))
+    return refusal_response(Refusal(ServiceReason.REMOTE_UNAVAILABLE, "another member can't be reached"))
 
 
 def _on_failure(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -105,17 +118,17 @@ def _on_failure(_: Request[Any, Any, Any], error: Exception) -> Response[Problem
         _log.warning("database refused", reason=database.reason, sqlstate=sqlstate(error))
         return refusal_response(database)
     _log.error("request failed", exc_info=error, sqlstate=sqlstate(error))
-    return respond(problem("internal_error", 500, "an internal error; it is logged", instance=correlation.current()))
+    return refusal_response(Refusal(ServiceReason.INTERNAL_ERROR, "an internal error; it is logged"))
 
 
 def _database_refusal(error: Exception) -> Refusal | None:
     state = sqlstate(error) or ""
     if state in _BUSY or isinstance(error, PoolTimeoutError):
-        return Refusal("database_busy", "try again in a moment", status=503, retry_after_s=1)
+        return Refusal(ServiceReason.DATABASE_BUSY, "try again in a moment", retry_after_s=1)
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
     lost = isinstance(error, (ConnectionError, asyncpg.ConnectionDoesNotExistError))
     if state.startswith(_UNAVAILABLE) or disconnected or lost:
-        return Refusal("database_unavailable", "the database can't be reached", status=503, retry_after_s=5)
+        return Refusal(ServiceReason.DATABASE_UNAVAILABLE, "the database can't be reached", retry_after_s=5)
     return None
 
 

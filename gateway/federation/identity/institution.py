@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compliance.crypto import dsse
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import Signer
+from compliance.statements import KeyUse
 from gateway.federation.identity.membership import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.settings import NodeSettings
+from gateway.federation.signers.key_store import open_keys
+from gateway.federation.signers.signing import signing
 
 if TYPE_CHECKING:
     from gateway.federation.http.client import AccessToken, TokenSource
@@ -27,19 +30,25 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
         bic=settings.bic,
         name=name,
         url=settings.url,
-        keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
+        keys=(offered("auth", identity.auth), offered("sign", identity.sign)),
         settlement=settlement,
     )
     envelope = dsse.sign(document, identity.sign, payload_type=APPLICATION_TYPE)
     return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"
 
 
-def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
+def offered(use: KeyUse, signer: Signer) -> OfferedKey:
+    """Return the public key of a signer, as it is offered to the coordinator."""
+    return OfferedKey(use=use, x=signer.verifying_key.x)
+
+
+def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
     """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
     from gateway.federation.http.client import AccessToken
 
     async def issue(audience: str) -> AccessToken:
-        return AccessToken(_staff_token(key, issuer, subject, audience), TOKEN_LIFETIME_MAX_S)
+        token = await signing(lambda: _staff_token(key, issuer, subject, audience), key)
+        return AccessToken(token, TOKEN_LIFETIME_MAX_S)
 
     return issue
 
@@ -47,11 +56,11 @@ def staff_tokens(key: SigningKey, *, issuer: str, subject: str) -> TokenSource:
 def staff_token(settings: NodeSettings, subject: str) -> str:
     """Return an access token for one of the institution's own people, for the institution itself."""
     # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
-    key = SigningKey.load_or_create(settings.keys_dir / "token.pem")
+    key = open_keys(settings.keys_dir).signer("token")
     return _staff_token(key, settings.url, subject, settings.bic)
 
 
-def _staff_token(key: SigningKey, issuer: str, subject: str, audience: str) -> str:
+def _staff_token(key: Signer, issuer: str, subject: str, audience: str) -> str:
     return issue_access_token(
         key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
     )

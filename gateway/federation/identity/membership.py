@@ -5,14 +5,13 @@ The coordinator keeps what it is told here in its registry; `compliance.statemen
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Document, Reason, whole
-from gateway.federation.messages.base import Message
+from compliance.statements import Bic, Document, KeyUse, Reason, whole
+from gateway.federation.messages.base import Request
 
-KeyUse = Literal["auth", "sign", "token"]
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
 PublicKey = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
 InstitutionName = Annotated[str, Meta(pattern=whole(r"[^\x00-\x1f\x7f]{1,140}"))]
@@ -38,7 +37,7 @@ class SettlementAccount(Document, frozen=True, kw_only=True):
     account: AccountId
 
 
-class SettlementAccountChange(Message, frozen=True, kw_only=True):
+class SettlementAccountChange(Request, frozen=True, kw_only=True):
     """`PUT /participants/{bic}/settlement-account`: where a participant settles from now on."""
 
     settlement: SettlementAccount

@@ -1,6 +1,7 @@
 """Who is speaking: access tokens (RFC 9068) and client assertions (RFC 7523), issued and strictly verified.
 
-PyJWT does the cryptography; everything it leaves open is closed here. A token is refused unless: it is short; its
+PyJWT makes and checks the JWS (RFC 7515), by whatever algorithm the key has; everything that it leaves open is closed
+here. A token is refused unless: it is short; its
 header holds exactly alg, kid and typ, and its typ is the expected one; no JSON member is repeated; (issuer, kid)
 names a key we know, and alg is that key's one algorithm; the signature verifies; the claims are exactly the known
 ones, numbers being integers; it lives no longer than it may; and its audience is one string, us.
@@ -8,20 +9,21 @@ ones, numbers being integers; it lives no longer than it may; and its audience i
 
 from __future__ import annotations
 
-import json
 import time
 from binascii import Error as Base64Error
 from collections.abc import Callable
-from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
 
 import jwt
 import msgspec
+from jwt.algorithms import Algorithm
 from msgspec import Meta, Struct
 
-from compliance.crypto.keys import SigningKey, VerifyingKey, b64url, unb64url
-from gateway.federation.http.problems import Refusal
+from compliance.crypto.keys import Signer, VerifyingKey, b64url, unb64url
+from gateway.federation.http.problems import Refusal, RefusalReason
+from gateway.federation.http.strict_json import read_strictly
 
 TOKEN_BYTES_MAX = 8_192
 TOKEN_LIFETIME_MAX_S = 300
@@ -33,37 +35,33 @@ STAFF_ROLE = "staff"
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
 ASSERTION_TYPE = "client-authentication+jwt"  # draft-ietf-oauth-rfc7523bis, section 4
-# The name PyJWT has for Ed25519; RFC 9864 renames it, and PyJWT doesn't know the new name yet.
-JWT_ALGORITHM = "EdDSA"
-
-_jws = jwt.PyJWS(algorithms=[JWT_ALGORITHM])
 
 KeyLookup = Callable[[str, str], VerifyingKey | None]
 """(issuer, kid) -> the key, if it is known and may be used for this."""
 
 
-class TokenReason(StrEnum):
+class TokenReason(RefusalReason):
     """Why a token or assertion is refused, in order of precedence."""
 
-    MISSING = "token_missing"
-    TOO_LARGE = "token_too_large"
-    MALFORMED = "token_malformed"
-    HEADER_REFUSED = "token_header_refused"
-    KEY_UNKNOWN = "token_key_unknown"
-    ALGORITHM_REFUSED = "token_algorithm_refused"
-    SIGNATURE_BAD = "token_signature_bad"
-    CLAIMS_REFUSED = "token_claims_refused"
-    EXPIRED = "token_expired"
-    NOT_YET_VALID = "token_not_yet_valid"
-    AUDIENCE_WRONG = "token_audience_wrong"
-    LIFETIME_TOO_LONG = "token_lifetime_too_long"
+    MISSING = "token_missing", 401
+    TOO_LARGE = "token_too_large", 401
+    MALFORMED = "token_malformed", 401
+    HEADER_REFUSED = "token_header_refused", 401
+    KEY_UNKNOWN = "token_key_unknown", 401
+    ALGORITHM_REFUSED = "token_algorithm_refused", 401
+    SIGNATURE_BAD = "token_signature_bad", 401
+    CLAIMS_REFUSED = "token_claims_refused", 401
+    EXPIRED = "token_expired", 401
+    NOT_YET_VALID = "token_not_yet_valid", 401
+    AUDIENCE_WRONG = "token_audience_wrong", 401
+    LIFETIME_TOO_LONG = "token_lifetime_too_long", 401
 
 
 class TokenRefused(Refusal):
-    """A token that doesn't prove who is speaking. Answered with 401."""
+    """A token that doesn't prove who is speaking."""
 
     def __init__(self, reason: TokenReason, detail: str) -> None:
-        super().__init__(reason, detail, status=401)
+        super().__init__(reason, detail)
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -100,7 +98,7 @@ AnyClaims = TypeVar("AnyClaims", Claims, AssertionClaims)
 
 def issue_access_token(
     *,
-    key: SigningKey,
+    key: Signer,
     issuer: str,
     subject: str,
     audience: str,
@@ -127,7 +125,7 @@ def issue_access_token(
     return _sign(payload, ACCESS_TOKEN_TYPE, key)
 
 
-def client_assertion(*, key: SigningKey, client_id: str, audience: str, now: float | None = None) -> str:
+def client_assertion(*, key: Signer, client_id: str, audience: str, now: float | None = None) -> str:
     """Return a signed assertion "I am client_id", for one use at the token endpoint of `audience`."""
     issued_at = int(time.time() if now is None else now)
     payload = {
@@ -157,6 +155,16 @@ def verify_client_assertion(
     if claims.iss != claims.sub:
         _refuse(TokenReason.CLAIMS_REFUSED, "iss and sub of a client assertion are the client")
     return claims
+
+
+def claimed_issuer(token: str) -> str:
+    """Return who a token says it is of, to look up that one's keys; "" if it doesn't say. Nothing is verified."""
+    try:
+        _, payload = _parse(token.encode(errors="replace"))
+    except TokenRefused:
+        return ""
+    issuer = payload.get("iss")
+    return issuer if isinstance(issuer, str) else ""
 
 
 class TokenVerifier:
@@ -216,9 +224,40 @@ class TokenVerifier:
         self._verified[data] = (claims, until)
 
 
-def _sign(payload: dict[str, Any], token_type: str, key: SigningKey) -> str:
+class _ByKey(Algorithm):
+    """An algorithm as PyJWT asks for it: the key itself signs and verifies."""
+
+    def prepare_key(self, key: Any) -> Any:
+        return key
+
+    def sign(self, msg: bytes, key: Signer) -> bytes:
+        return key.sign(msg)
+
+    def verify(self, msg: bytes, key: VerifyingKey, sig: bytes) -> bool:
+        return key.verifies(sig, msg)
+
+    @staticmethod
+    def to_jwk(key_obj: Any, as_dict: bool = False) -> NoReturn:
+        raise NotImplementedError("a key tells its own JWK")
+
+    @staticmethod
+    def from_jwk(jwk: Any) -> NoReturn:
+        raise NotImplementedError("keys come from the trust list")
+
+
+@cache
+def _jws(algorithm: str) -> jwt.PyJWS:
+    """Return a JWS of one algorithm, and of no other."""
+    jws = jwt.PyJWS(algorithms=[])
+    jws.register_algorithm(algorithm, _ByKey())
+    return jws
+
+
+def _sign(payload: dict[str, Any], token_type: str, key: Signer) -> str:
+    algorithm = key.algorithm.jws
     headers = {"kid": key.kid, "typ": token_type}
-    return jwt.encode(payload, key.private, algorithm=JWT_ALGORITHM, headers=headers)
+    encode: Callable[..., str] = _jws(algorithm).encode
+    return encode(msgspec.json.encode(payload), key, algorithm=algorithm, headers=headers)
 
 
 def _verify(
@@ -245,11 +284,12 @@ def _verify(
     key = keys(issuer, header["kid"]) if isinstance(issuer, str) else None
     if key is None:
         _refuse(TokenReason.KEY_UNKNOWN, "no such key of this issuer")
-    if header["alg"] != JWT_ALGORITHM:
-        _refuse(TokenReason.ALGORITHM_REFUSED, f"this key's algorithm is {JWT_ALGORITHM}")
+    if header["alg"] != key.algorithm.jws:
+        _refuse(TokenReason.ALGORITHM_REFUSED, f"this key's algorithm is {key.algorithm.jws}")
     # 4. The signature.
+    decode: Callable[..., Any] = _jws(key.algorithm.jws).decode
     try:
-        _jws.decode(token, key.public, algorithms=[JWT_ALGORITHM])
+        decode(token, key, algorithms=[key.algorithm.jws])
     except jwt.InvalidTokenError:
         _refuse(TokenReason.SIGNATURE_BAD, "the signature doesn't verify")
     # 5. The claims, all of them and no other.
@@ -270,14 +310,14 @@ def _verify(
 
 
 def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split a compact token into header and payload."""
+    """Return the header and payload of a compact token, whose three parts are in their one form."""
     parts = token.split(b".")
     if len(parts) != 3:
         _refuse(TokenReason.MALFORMED, "a token has three parts")
     try:
         header, payload, _ = (_unb64(part) for part in parts)
         return _json_object(header), _json_object(payload)
-    except (ValueError, RecursionError):
+    except ValueError:
         _refuse(TokenReason.MALFORMED, "header and payload are base64url-coded JSON objects without repeated members")
 
 
@@ -294,16 +334,7 @@ def _unb64(part: bytes) -> bytes:
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
-    def unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(members)
-        if len(found) != len(members):
-            raise ValueError("repeated member")
-        return found
-
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} isn't JSON")
-
-    document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
+    document = read_strictly(data)
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document

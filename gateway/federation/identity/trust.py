@@ -9,21 +9,19 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
-from compliance.statements import Member, TrustList
+from compliance.statements import KeyUse, Member, TrustList
 from compliance.trust import Anchor, AnchorError, check_trust_list
 from gateway.federation.settings import ConfigurationError
 
 if TYPE_CHECKING:
     from gateway.federation.http.client import FederationClient
-
-KeyUse = Literal["auth", "sign", "token"]
 
 
 class TrustReason(StrEnum):

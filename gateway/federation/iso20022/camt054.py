@@ -101,10 +101,13 @@ class Notification:
 
 
 def notification(entry: Notification) -> bytes:
-    """Return the message that tells a participant of an entry on its account."""
+    """Return the message that tells a participant of an entry on its account. Raises `MessageRefused`.
+
+    That is for an amount of zero or of more than 18 digits, or a currency that ISO 4217 doesn't have.
+    """
     header = Header(entry.sender, entry.participant, entry.message_id, entry.created_at)
     refs: list[Node] = [("MsgId", entry.settlement), ("ClrSysRef", entry.cycle)]
-    posted: list[Node] = [
+    entry_nodes: list[Node] = [
         ("Amt", Money(values.write_amount(abs(entry.amount), entry.currency), entry.currency)),
         ("CdtDbtInd", "CRDT" if entry.amount > 0 else "DBIT"),
         ("Sts", [("Cd", "BOOK")]),
@@ -120,15 +123,15 @@ def notification(entry: Notification) -> bytes:
         ("Ownr", [("Id", [("OrgId", [("AnyBIC", entry.participant)])])]),
     ]
     created_at = values.write_time(entry.created_at)
-    notified: list[Node] = [
+    notification_nodes: list[Node] = [
         ("Id", entry.message_id),
         ("ElctrncSeqNb", str(entry.sequence)),
         ("CreDtTm", created_at),
         ("Acct", account),
-        ("Ntry", posted),
+        ("Ntry", entry_nodes),
     ]
     group: list[Node] = [("MsgId", entry.message_id), ("CreDtTm", created_at)]
-    return frame(header, DEFINITION, ("BkToCstmrDbtCdtNtfctn", [("GrpHdr", group), ("Ntfctn", notified)]))
+    return frame(header, DEFINITION, ("BkToCstmrDbtCdtNtfctn", [("GrpHdr", group), ("Ntfctn", notification_nodes)]))
 
 
 def _transaction_code(amount: int) -> list[Node]:
@@ -140,12 +143,12 @@ def _transaction_code(amount: int) -> list[Node]:
 def read_notification(data: bytes) -> Notification:
     """Read a notification of one entry. Raises `MessageRefused`."""
     header, content = unframe(data, DEFINITION, _PROFILE)
-    notified = xml.each(content, "Ntfctn")[0]
-    amount = xml.each(notified, "Ntry/Amt")[0]
+    body = xml.each(content, "Ntfctn")[0]
+    amount = xml.each(body, "Ntry/Amt")[0]
     currency = str(amount.attrib["Ccy"])
-    if xml.required(notified, "Acct/Ccy") != currency:
+    if xml.required(body, "Acct/Ccy") != currency:
         raise MessageRefused(MessageReason.VALUE_MALFORMED, "an entry in another currency than its account")
-    if xml.required(notified, "Acct/Ownr/Id/OrgId/AnyBIC") != header.receiver:
+    if xml.required(body, "Acct/Ownr/Id/OrgId/AnyBIC") != header.receiver:
         raise MessageRefused(MessageReason.HEADER_MISMATCH, "addressed to another than the owner of the account")
     minor = values.read_amount(amount.text or "", currency, pointer="/Ntfctn/Ntry/Amt")
     return Notification(
@@ -153,13 +156,13 @@ def read_notification(data: bytes) -> Notification:
         created_at=header.created_at,
         sender=header.sender,
         participant=header.receiver,
-        account=xml.required(notified, "Acct/Id/Othr/Id"),
-        sequence=int(xml.required(notified, "ElctrncSeqNb")),
+        account=xml.required(body, "Acct/Id/Othr/Id"),
+        sequence=int(xml.required(body, "ElctrncSeqNb")),
         currency=currency,
-        amount=minor if xml.required(notified, "Ntry/CdtDbtInd") == "CRDT" else -minor,
-        reference=xml.required(notified, "Ntry/AcctSvcrRef"),
-        booked_at=values.read_time(xml.required(notified, "Ntry/BookgDt/DtTm"), pointer="/Ntfctn/Ntry/BookgDt"),
-        value_date=values.read_date(xml.required(notified, "Ntry/ValDt/Dt"), pointer="/Ntfctn/Ntry/ValDt"),
-        settlement=xml.value(notified, "Ntry/NtryDtls/TxDtls/Refs/MsgId"),
-        cycle=xml.value(notified, "Ntry/NtryDtls/TxDtls/Refs/ClrSysRef"),
+        amount=minor if xml.required(body, "Ntry/CdtDbtInd") == "CRDT" else -minor,
+        reference=xml.required(body, "Ntry/AcctSvcrRef"),
+        booked_at=values.read_time(xml.required(body, "Ntry/BookgDt/DtTm"), pointer="/Ntfctn/Ntry/BookgDt"),
+        value_date=values.read_date(xml.required(body, "Ntry/ValDt/Dt"), pointer="/Ntfctn/Ntry/ValDt"),
+        settlement=xml.value(body, "Ntry/NtryDtls/TxDtls/Refs/MsgId"),
+        cycle=xml.value(body, "Ntry/NtryDtls/TxDtls/Refs/ClrSysRef"),
     )

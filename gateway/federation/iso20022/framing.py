@@ -53,7 +53,10 @@ class Header:
 
 
 def frame(header: Header, definition: str, document: Node) -> bytes:
-    """Return a whole message: the envelope with its header and a `Document` around `document`."""
+    """Return a whole message: the envelope with its header and a `Document` around `document`.
+
+    Raises `MessageRefused` (schema_invalid) where official schemas are set up and say no.
+    """
     root = etree.Element(f"{{{ENVELOPE_NAMESPACE}}}BusinessMessage", nsmap={None: ENVELOPE_NAMESPACE})
     app_header = xml.build(_HEADER_NAMESPACE, _header_node(header, definition))
     body = xml.build(schemas.NAMESPACE_PREFIX + definition, ("Document", [document]))

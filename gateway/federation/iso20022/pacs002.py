@@ -89,7 +89,10 @@ def status_report(
     reference: str | None = None,
     settled_at: datetime | None = None,
 ) -> bytes:
-    """Return the answer to a settlement request, from the one it was addressed to."""
+    """Return the answer to a settlement request, from the one it was addressed to. Raises `MessageRefused`.
+
+    That is for a status without what must come with it. Lines of the reason are cut at 105 characters.
+    """
     _check(status, reason_code, reference, settled_at)
     header = Header(request.receiver, request.sender, message_id, created_at)
     reason: list[Node] | None = None
@@ -127,7 +130,7 @@ def read_status(data: bytes) -> StatusReport:
     if xml.value(content, "TxInfAndSts/TxSts") not in (None, status):
         raise MessageRefused(MessageReason.VALUE_MALFORMED, "a settlement has one status, this answer gives two")
     lines = [line.text or "" for line in xml.each(content, f"{group}/StsRsnInf/AddtlInf")]
-    settled = xml.value(content, "TxInfAndSts/FctvIntrBkSttlmDt/DtTm")
+    settlement_time = xml.value(content, "TxInfAndSts/FctvIntrBkSttlmDt/DtTm")
     report = StatusReport(
         message_id=header.message_id,
         created_at=header.created_at,
@@ -138,7 +141,7 @@ def read_status(data: bytes) -> StatusReport:
         reason_code=xml.value(content, f"{group}/StsRsnInf/Rsn/Cd"),
         reason_text="\n".join(lines) or None,
         reference=xml.value(content, "TxInfAndSts/ClrSysRef"),
-        settled_at=values.read_time(settled) if settled else None,
+        settled_at=values.read_time(settlement_time) if settlement_time else None,
     )
     _check(report.status, report.reason_code, report.reference, report.settled_at)
     return report

@@ -177,13 +177,13 @@ def _check_movements(movements: Sequence[Movement]) -> None:
 
 
 def _check_duplicates(movements: Sequence[Movement]) -> None:
-    seen: set[tuple[str, str]] = set()
+    keys: set[tuple[str, str]] = set()
     for number, movement in enumerate(movements, start=1):
         key = (movement.participant, movement.currency)
-        if key in seen:
+        if key in keys:
             detail = f"{movement.participant} has two movements in {movement.currency}"
             raise MessageRefused(MessageReason.DUPLICATE_MOVEMENT, detail, pointer=f"/SttlmReq/MvmntRcrd[{number}]")
-        seen.add(key)
+        keys.add(key)
 
 
 def _check_balance(movements: Sequence[Movement]) -> None:

@@ -103,16 +103,16 @@ def _pair(element: Element, fields: tuple[Field, ...], namespace: str, path: str
     children = list(element)
     position = 0
     for index, field in enumerate(fields):
-        found = 0
+        count = 0
         while (
             position < len(children)
             and split(children[position]) == (namespace, field.tag)
-            and (field.most is None or found < field.most)
+            and (field.most is None or count < field.most)
         ):
             yield children[position], field
             position += 1
-            found += 1
-        if found < field.least:
+            count += 1
+        if count < field.least:
             later = {f"{{{namespace}}}{following.tag}" for following in fields[index + 1 :]}
             if position < len(children) and children[position].tag not in later:
                 break

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, Sequence
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Answer, Request, open_words
 
 
-class StatementSubmission(Message, frozen=True, kw_only=True):
+class StatementSubmission(Request, frozen=True, kw_only=True):
     """All that a bank attests in a cycle, in one request: its position statements and its screening.
 
     `complete` says that there is no further pair; a later submission (a new revision) may hold a few statements only.
@@ -20,22 +20,22 @@ class StatementSubmission(Message, frozen=True, kw_only=True):
     complete: bool = True
 
 
-class StatementVerdict(Message, frozen=True, kw_only=True):
+class StatementVerdict(Answer, frozen=True, kw_only=True):
     """What the coordinator did with one submitted statement."""
 
     counterparty: Bic
     currency: CurrencyCode
     revision: Count
-    status: Literal["stored", "agreed", "break"]
+    status: Annotated[str, open_words("stored", "agreed", "break")]
 
 
-class StatementVerdicts(Message, frozen=True, kw_only=True):
+class StatementVerdicts(Answer, frozen=True, kw_only=True):
     """The answer to a StatementSubmission, one verdict per statement in its order."""
 
     verdicts: tuple[StatementVerdict, ...]
 
 
-class SenderCuts(Message, frozen=True, kw_only=True):
+class SenderCuts(Answer, frozen=True, kw_only=True):
     """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence.
 
     `delivered` are the participants of the cycle whose cut is in; a bank states its positions with these, and pairs
@@ -48,24 +48,24 @@ class SenderCuts(Message, frozen=True, kw_only=True):
     delivered: tuple[Bic, ...]
 
 
-class ReceiverCut(Message, frozen=True, kw_only=True):
+class ReceiverCut(Answer, frozen=True, kw_only=True):
     receiver: Bic
     currency: CurrencyCode
     last_sequence: Sequence
 
 
-class BreakNotice(Message, frozen=True, kw_only=True):
+class BreakNotice(Answer, frozen=True, kw_only=True):
     """A pair whose two statements differ, or of which one is missing."""
 
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
     revision: Count
-    kind: Literal["different", "missing"]
+    kind: Annotated[str, open_words("different", "missing")]
     missing_from: Bic | None = None
     resolved: bool = False
 
 
-class Breaks(Message, frozen=True, kw_only=True):
+class Breaks(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/breaks`: every break of the cycle, or a participant's own."""
 
     cycle: CycleId

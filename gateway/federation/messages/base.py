@@ -1,8 +1,8 @@
-"""What every message is made of: the closed base, and the forms of ids, accounts and names."""
+"""What every message is made of: closed requests, open answers, and the forms of ids, accounts and names."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -14,6 +14,23 @@ AccountCode = Annotated[str, Meta(pattern=ACCOUNT_PATTERN)]
 PartyName = Annotated[str, Meta(min_length=1, max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 Remittance = Annotated[str, Meta(max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 
+WORDS: Final = "words"
+_WORD = whole(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
-class Message(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Base of every message: closed schema."""
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of what a service takes. Closed: nothing that somebody asks for is passed over."""
+
+
+class Answer(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of what a client reads, in answers, feeds and views. Open: a newer service may say more."""
+
+
+def open_words(*known: str) -> Meta:
+    """Return what makes a `str` of an answer one of these words, or another that a newer service says.
+
+    `gateway.federation.http.answers` tells of an unknown one; whoever reads it treats it as none of those it knows.
+    """
+    return Meta(
+        pattern=_WORD, extra={WORDS: known}, extra_json_schema={"x-extensible-enum": [str(word) for word in known]}
+    )

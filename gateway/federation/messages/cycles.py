@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from compliance.cycle.certificate import Certificate
+from compliance.cycle.states import State
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, NetAmount, Sha256, Timestamp, TotalAmount
 from gateway.federation.messages.attestation import BreakNotice
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Answer, Request, open_words
 from gateway.federation.messages.participants import ParticipantStatus
 
-CycleState = Literal[
-    "open",
-    "cut_off",
-    "attesting",
-    "matched",
-    "netted",
-    "held",
-    "approved",
-    "instructed",
-    "deferred",
-    "settled",
-    "final",
-    "abandoned",
-]
+CycleState = Annotated[str, open_words(*State)]
 
 
-class Cycle(Message, frozen=True, kw_only=True):
+class Cycle(Answer, frozen=True, kw_only=True):
     """A clearing cycle as members and operators see it."""
 
     id: CycleId
@@ -48,7 +36,7 @@ class Cycle(Message, frozen=True, kw_only=True):
 SignedAmount = NetAmount
 
 
-class PairCounts(Message, frozen=True, kw_only=True):
+class PairCounts(Answer, frozen=True, kw_only=True):
     """How many (pair, currency) of a cycle stand where. `missing`: one bank's statement is still to come."""
 
     agreed: Count = 0
@@ -57,13 +45,13 @@ class PairCounts(Message, frozen=True, kw_only=True):
     carried_over: Count = 0
 
 
-class LiquidityView(Message, frozen=True, kw_only=True):
+class LiquidityView(Answer, frozen=True, kw_only=True):
     """What settles now of what matched in one currency, and what at most could within the limits.
 
     `GET /cycles/{id}/certificates` has the proof of the bound.
     """
 
-    mode: Literal["optimal", "fifo"]
+    mode: Annotated[str, open_words("optimal", "fifo")]
     matched_minor: TotalAmount
     value_minor: TotalAmount
     upper_bound_minor: TotalAmount
@@ -71,7 +59,7 @@ class LiquidityView(Message, frozen=True, kw_only=True):
     optimal: bool
 
 
-class CurrencyTotal(Message, frozen=True, kw_only=True):
+class CurrencyTotal(Answer, frozen=True, kw_only=True):
     """One currency of a cycle: gross of the agreed obligations, and what is left to settle (sum of net debits).
 
     `bilateral_minor` is what would move if each pair settled its difference. All but the gross is None until the
@@ -86,7 +74,7 @@ class CurrencyTotal(Message, frozen=True, kw_only=True):
     liquidity: LiquidityView | None = None
 
 
-class CycleSummary(Message, frozen=True, kw_only=True):
+class CycleSummary(Answer, frozen=True, kw_only=True):
     """One line of the list of cycles."""
 
     cycle: Cycle
@@ -94,14 +82,14 @@ class CycleSummary(Message, frozen=True, kw_only=True):
     totals: tuple[CurrencyTotal, ...] = ()
 
 
-class CyclePage(Message, frozen=True, kw_only=True):
+class CyclePage(Answer, frozen=True, kw_only=True):
     """`GET /cycles`: newest first. `next` is the cursor of the following page, None at the end."""
 
     items: tuple[CycleSummary, ...]
     next: str | None = None
 
 
-class ParticipantProgress(Message, frozen=True, kw_only=True):
+class ParticipantProgress(Answer, frozen=True, kw_only=True):
     """How far one participant is in one cycle."""
 
     participant: Bic
@@ -116,7 +104,7 @@ class ParticipantProgress(Message, frozen=True, kw_only=True):
     acknowledged: Count = 0
 
 
-class CycleProgress(Message, frozen=True, kw_only=True):
+class CycleProgress(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/progress`: one cycle with its counts and its participants, ordered by BIC."""
 
     cycle: Cycle
@@ -128,9 +116,11 @@ class CycleProgress(Message, frozen=True, kw_only=True):
     acknowledged: Count = 0
     settlement_attempts: Count = 0
     """Requests sent to the settlement agent so far."""
+    four_eyes: tuple[str, ...] = ()
+    """Why two persons must approve the result (`FourEyesCause`), while it is netted or held."""
 
 
-class PositionView(Message, frozen=True, kw_only=True):
+class PositionView(Answer, frozen=True, kw_only=True):
     """One participant in one currency of a cycle.
 
     `limit_minor` is the most that it may owe net: its cap and what it prefunded, less what it reserved.
@@ -147,7 +137,7 @@ class PositionView(Message, frozen=True, kw_only=True):
     headroom_minor: SignedAmount | None = None
 
 
-class Positions(Message, frozen=True, kw_only=True):
+class Positions(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/positions`, ordered by (currency, participant).
 
     `provisional` until the cycle is netted: the agreed statements so far, without the effect of limits.
@@ -158,30 +148,30 @@ class Positions(Message, frozen=True, kw_only=True):
     positions: tuple[PositionView, ...]
 
 
-class CheckView(Message, frozen=True, kw_only=True):
+class CheckView(Answer, frozen=True, kw_only=True):
     """One named check before settlement. `evidence` is a line per finding, without any payment or customer."""
 
     name: str
-    verdict: Literal["pass", "warn", "fail"]
+    verdict: Annotated[str, open_words("pass", "warn", "fail")]
     detail: str
     evidence: tuple[str, ...] = ()
 
 
-class Checks(Message, frozen=True, kw_only=True):
+class Checks(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/checks`, in the order they ran; empty until the cycle is netted."""
 
     cycle: CycleId
     checks: tuple[CheckView, ...]
 
 
-class Certificates(Message, frozen=True, kw_only=True):
+class Certificates(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/certificates`, by currency: the proofs of the result's upper bounds."""
 
     cycle: CycleId
     certificates: tuple[Certificate, ...]
 
 
-class InstructionView(Message, frozen=True, kw_only=True):
+class InstructionView(Answer, frozen=True, kw_only=True):
     """One settlement instruction as the operator follows it."""
 
     id: str
@@ -193,7 +183,7 @@ class InstructionView(Message, frozen=True, kw_only=True):
     acknowledged_at: Timestamp | None = None
 
 
-class OpenCycle(Message, frozen=True, kw_only=True):
+class OpenCycle(Request, frozen=True, kw_only=True):
     """`POST /cycles`: open a cycle by hand; without a value date, the next business day of the calendar."""
 
     value_date: Date | None = None

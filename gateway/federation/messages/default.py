@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Sha256, TotalAmount
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Answer, open_words
 
-Layer = Literal[
-    "defaulter_collateral",
-    "defaulter_contribution",
-    "scheme_capital",
-    "survivor_contributions",
-    "survivor_assessments",
+Layer = Annotated[
+    str,
+    open_words(
+        "defaulter_collateral",
+        "defaulter_contribution",
+        "scheme_capital",
+        "survivor_contributions",
+        "survivor_assessments",
+    ),
 ]
 
 
-class ShareView(Message, frozen=True, kw_only=True):
+class ShareView(Answer, frozen=True, kw_only=True):
     """What one participant pays; None is the scheme itself."""
 
     participant: Bic | None = None
     amount_minor: TotalAmount
 
 
-class LayerView(Message, frozen=True, kw_only=True):
+class LayerView(Answer, frozen=True, kw_only=True):
     """A layer of the waterfall: the loss it finds, what it has, who pays what, and what it leaves to the next."""
 
     layer: Layer
@@ -36,7 +39,7 @@ class LayerView(Message, frozen=True, kw_only=True):
     remaining_minor: TotalAmount
 
 
-class WaterfallView(Message, frozen=True, kw_only=True):
+class WaterfallView(Answer, frozen=True, kw_only=True):
     """The cycle settles as netted, and others pay what the defaulters can't. loss = covered + uncovered."""
 
     loss_minor: TotalAmount
@@ -45,7 +48,7 @@ class WaterfallView(Message, frozen=True, kw_only=True):
     uncovered_minor: TotalAmount
 
 
-class ChangeView(Message, frozen=True, kw_only=True):
+class ChangeView(Answer, frozen=True, kw_only=True):
     """A survivor's net before and after an unwinding; `beyond_minor`: by how much it would exceed what it may owe."""
 
     participant: Bic
@@ -56,7 +59,7 @@ class ChangeView(Message, frozen=True, kw_only=True):
     beyond_minor: TotalAmount
 
 
-class UnwindView(Message, frozen=True, kw_only=True):
+class UnwindView(Answer, frozen=True, kw_only=True):
     """The cycle is netted again without the defaulters' pairs, which are carried over.
 
     Where a survivor would exceed its limit, the netting leaves out pairs of its as well.
@@ -68,7 +71,7 @@ class UnwindView(Message, frozen=True, kw_only=True):
     changes: tuple[ChangeView, ...]
 
 
-class ClearedBankView(Message, frozen=True, kw_only=True):
+class ClearedBankView(Answer, frozen=True, kw_only=True):
     """What a bank would pay and be paid; `fell` is the round of contagion in which it can't pay in full, 0 for none."""
 
     participant: Bic
@@ -79,7 +82,7 @@ class ClearedBankView(Message, frozen=True, kw_only=True):
     fell: Count
 
 
-class CutDebtView(Message, frozen=True, kw_only=True):
+class CutDebtView(Answer, frozen=True, kw_only=True):
     """A debt, after set-off within the pair, that wouldn't be paid in full."""
 
     debtor: Bic
@@ -88,7 +91,7 @@ class CutDebtView(Message, frozen=True, kw_only=True):
     paid_minor: TotalAmount
 
 
-class ClearingView(Message, frozen=True, kw_only=True):
+class ClearingView(Answer, frozen=True, kw_only=True):
     """Everybody pays what it has, creditors share pro rata (Eisenberg and Noe): who gets what, and who falls next.
 
     `banks` are those that can't pay in full.
@@ -100,7 +103,7 @@ class ClearingView(Message, frozen=True, kw_only=True):
     debts: tuple[CutDebtView, ...]
 
 
-class CurrencyDefaultView(Message, frozen=True, kw_only=True):
+class CurrencyDefaultView(Answer, frozen=True, kw_only=True):
     """The alternatives in one currency. `losses` are the defaulters' net debits: none of it counts as paid.
 
     `clearing` is missing where everybody is set off, or where banks owe each other so much in circles that it would
@@ -114,7 +117,7 @@ class CurrencyDefaultView(Message, frozen=True, kw_only=True):
     clearing: ClearingView | None = None
 
 
-class DefaultView(Message, frozen=True, kw_only=True):
+class DefaultView(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/default`: the alternatives for a result and its defaulters, side by side.
 
     `agent_says` is the settlement agent's last answer in its own words: it names who is short, and of how much.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from compliance.statements import Bic, CurrencyCode, Reason, TotalAmount
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Answer, Request
 
 
-class CapChange(Message, frozen=True, kw_only=True):
+class CapChange(Request, frozen=True, kw_only=True):
     """A net debit cap in one currency."""
 
     cap_minor: TotalAmount
     reason: Reason
 
 
-class PrefundingChange(Message, frozen=True, kw_only=True):
+class PrefundingChange(Request, frozen=True, kw_only=True):
     """What a participant prefunded in one currency, and how much of it no cycle may use."""
 
     prefunded_minor: TotalAmount
@@ -21,21 +21,21 @@ class PrefundingChange(Message, frozen=True, kw_only=True):
     reason: Reason
 
 
-class BilateralLimitChange(Message, frozen=True, kw_only=True):
+class BilateralLimitChange(Request, frozen=True, kw_only=True):
     """The most that a counterparty may owe a participant net in one currency; null lifts the limit."""
 
     limit_minor: TotalAmount | None
     reason: Reason
 
 
-class CapView(Message, frozen=True, kw_only=True):
+class CapView(Answer, frozen=True, kw_only=True):
     """A net debit cap in force."""
 
     currency: CurrencyCode
     cap_minor: TotalAmount
 
 
-class PrefundingView(Message, frozen=True, kw_only=True):
+class PrefundingView(Answer, frozen=True, kw_only=True):
     """Money set aside for net debits, and how much of it no cycle may use."""
 
     currency: CurrencyCode
@@ -43,7 +43,7 @@ class PrefundingView(Message, frozen=True, kw_only=True):
     reserved_minor: TotalAmount
 
 
-class BilateralLimitView(Message, frozen=True, kw_only=True):
+class BilateralLimitView(Answer, frozen=True, kw_only=True):
     """The most that a counterparty may owe this participant net."""
 
     counterparty: Bic

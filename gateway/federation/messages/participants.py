@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from compliance.statements import Bic, Reason, Timestamp
-from gateway.federation.messages.base import Message
+from gateway.federation.messages.base import Answer, Request, open_words
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 
-ParticipantStatus = Literal["applied", "approved", "active", "suspended", "left"]
+ParticipantStatus = Annotated[str, open_words("applied", "approved", "active", "suspended", "left")]
 
 
-class KeyView(Message, frozen=True, kw_only=True):
+class KeyView(Answer, frozen=True, kw_only=True):
     """A public key of a participant, with its age."""
 
     kid: str
-    use: Literal["auth", "sign", "token"]
-    status: Literal["active", "retired", "revoked"]
+    use: Annotated[str, open_words("auth", "sign", "token")]
+    status: Annotated[str, open_words("active", "retired", "revoked")]
     since: Timestamp
 
 
-class ParticipantView(Message, frozen=True, kw_only=True):
+class ParticipantView(Answer, frozen=True, kw_only=True):
     """One participant of the scheme as operators see it."""
 
     bic: Bic
@@ -40,14 +40,14 @@ class ParticipantView(Message, frozen=True, kw_only=True):
     last_seen_at: Timestamp | None = None
 
 
-class ParticipantPage(Message, frozen=True, kw_only=True):
+class ParticipantPage(Answer, frozen=True, kw_only=True):
     """`GET /participants`, ordered by BIC."""
 
     items: tuple[ParticipantView, ...]
     next: str | None = None
 
 
-class StatusChange(Message, frozen=True, kw_only=True):
+class StatusChange(Request, frozen=True, kw_only=True):
     """`POST /participants/{bic}/{approve|activate|suspend|leave}`."""
 
     reason: Reason

@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from compliance.crypto import canonical, merkle
 from compliance.statements import Bic, CurrencyCode, Document, PaymentAmount, Sequence, Sha256
 from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
 
 BATCH_ITEMS_MAX = 8_192
 
 
-class PaymentTerms(Document, frozen=True, kw_only=True):
-    """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
+class PaymentDetails(Document, frozen=True, kw_only=True):
+    """What is said of a payment at either bank. `returns` links a return to the payment it gives back."""
 
     id: Uuid
     amount_minor: PaymentAmount
@@ -24,6 +25,15 @@ class PaymentTerms(Document, frozen=True, kw_only=True):
     creditor_name: PartyName
     remittance: Remittance = ""
     returns: Uuid | None = None
+
+
+class PaymentTerms(PaymentDetails, frozen=True, kw_only=True):
+    """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
+
+
+def leaf_of(terms: PaymentTerms) -> bytes:
+    """Return the Merkle leaf hash of a payment: both banks compute it from the same canonical bytes."""
+    return merkle.leaf_hash(canonical.encode(terms))
 
 
 class PaymentBatch(Document, frozen=True, kw_only=True):

@@ -7,14 +7,14 @@ from typing import Annotated
 from msgspec import Meta
 
 from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
-from gateway.federation.messages.base import Message, Uuid
+from gateway.federation.messages.base import Answer, Request, Uuid
 
 # Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
 FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
 OverdraftLimit = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,14})"))]
 
 
-class AccountOpening(Message, frozen=True, kw_only=True):
+class AccountOpening(Request, frozen=True, kw_only=True):
     """A settlement account to open for a participant. Without an overdraft limit it is prefunded."""
 
     participant: Bic
@@ -22,7 +22,7 @@ class AccountOpening(Message, frozen=True, kw_only=True):
     overdraft_limit_minor: OverdraftLimit = "0"
 
 
-class SettlementAccountView(Message, frozen=True, kw_only=True):
+class SettlementAccountView(Answer, frozen=True, kw_only=True):
     """A participant's account at the agent. `version` counts its postings."""
 
     participant: Bic
@@ -32,7 +32,7 @@ class SettlementAccountView(Message, frozen=True, kw_only=True):
     version: Count
 
 
-class Funding(Message, frozen=True, kw_only=True):
+class Funding(Request, frozen=True, kw_only=True):
     """Central money for a participant's account (or back, when negative). `id` is the client's, posted once."""
 
     id: Uuid
@@ -40,7 +40,7 @@ class Funding(Message, frozen=True, kw_only=True):
     amount_minor: FundingAmount
 
 
-class FundingReceipt(Message, frozen=True, kw_only=True):
+class FundingReceipt(Answer, frozen=True, kw_only=True):
     """A funding that was posted: the agent's reference and the balance right after it."""
 
     id: Uuid
@@ -48,14 +48,14 @@ class FundingReceipt(Message, frozen=True, kw_only=True):
     balance_minor: NetAmount
 
 
-class SettlementNotification(Message, frozen=True, kw_only=True):
+class SettlementNotification(Answer, frozen=True, kw_only=True):
     """One camt.054.001.08 in its envelope. `id` is the cursor of the feed."""
 
     id: Count
     document: str
 
 
-class SettlementNotifications(Message, frozen=True, kw_only=True):
+class SettlementNotifications(Answer, frozen=True, kw_only=True):
     """A page of the caller's notifications; `next` is the cursor to ask with."""
 
     notifications: tuple[SettlementNotification, ...]

@@ -173,15 +173,17 @@ class EmbeddedServer:
         return _Answer(self._call("pg_isready", "-q", "-h", str(self.socket_dir), "-p", str(_PORT)).returncode)
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = self._call(program, *arguments)
-        if done.returncode != 0:
+        process = self._call(program, *arguments)
+        if process.returncode != 0:
             log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
-            raise PostgresError(f"{program} failed with code {done.returncode}: {done.stderr.strip()}\n{log}".rstrip())
+            raise PostgresError(
+                f"{program} failed with code {process.returncode}: {process.stderr.strip()}\n{log}".rstrip()
+            )
 
     def _call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         # The server inherits what pg_ctl holds open: a pipe would keep its reader waiting for ever, a file doesn't.
         with tempfile.TemporaryFile("w+") as errors:
-            done = subprocess.run(
+            process = subprocess.run(
                 [str(self._bin / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -193,7 +195,7 @@ class EmbeddedServer:
                 **({} if self._account is None else _as_account(self._account)),
             )
             errors.seek(0)
-            return subprocess.CompletedProcess(done.args, done.returncode, "", errors.read())
+            return subprocess.CompletedProcess(process.args, process.returncode, "", errors.read())
 
     def _prepare_directories(self) -> None:
         for directory in (self.directory, self.socket_dir):

@@ -13,11 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.keys import VerifyingKey
-from compliance.cycle.states import Happening, State, follow
+from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger, event_type, follow
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.reasons import CycleReason, refusal
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.federation.http.problems import Refusal
 from gateway.federation.messages.cycles import Cycle as CycleMessage
 
 _COLUMNS = (
@@ -73,7 +74,7 @@ async def find(conn: AsyncConnection, cycle_id: str, *, lock: bool = False) -> C
     query = f"SELECT {_COLUMNS} FROM cycles WHERE id = :id{' FOR UPDATE' if lock else ''}"
     row = (await conn.execute(text(query), {"id": cycle_id})).one_or_none()
     if row is None:
-        raise refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
+        raise Refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
     return _cycle(row)
 
 
@@ -152,7 +153,7 @@ async def insert(
     data: dict[str, Any] = {"state": State.OPEN, "value_date": value_date.isoformat(), "currencies": cycle.currencies}
     if cut_off_at is not None:
         data["cut_off_at"] = timestamp(cut_off_at)
-    await events.append(conn, "cycle.opened", data, cycle=cycle_id)
+    await events.append(conn, event_type(State.OPEN), data, cycle=cycle_id)
     return cycle
 
 
@@ -165,7 +166,7 @@ async def last_number(conn: AsyncConnection, value_date: date) -> int:
 async def move(
     conn: AsyncConnection,
     cycle: Cycle,
-    happening: Happening,
+    trigger: Trigger,
     *,
     data: Mapping[str, Any] | None = None,
     cut_off_at: datetime | None = None,
@@ -180,7 +181,7 @@ async def move(
     """
     moved = replace(
         cycle,
-        state=follow(cycle.state, happening),
+        state=follow(cycle.state, trigger),
         cut_off_at=cut_off_at or cycle.cut_off_at,
         trust_list_version=trust_list_version or cycle.trust_list_version,
         deadline_at=deadline_at,
@@ -202,25 +203,16 @@ async def move(
             "result": moved.result,
         },
     )
-    told: dict[str, Any] = {"state": moved.state, "happening": happening, **(data or {})}
+    event: dict[str, Any] = {"state": moved.state, TRIGGER_MEMBER: trigger, **(data or {})}
     if deadline_at is not None:
-        told["deadline_at"] = timestamp(deadline_at)
-    await events.append(conn, f"cycle.{moved.state}", told, cycle=cycle.id)
+        event["deadline_at"] = timestamp(deadline_at)
+    await events.append(conn, event_type(moved.state), event, cycle=cycle.id)
     return moved
 
 
 async def postpone(conn: AsyncConnection, cycle_id: str, due_at: datetime) -> None:
     """Look at a cycle again later, without any change of its state."""
     await conn.execute(text("UPDATE cycles SET due_at = :due_at WHERE id = :id"), {"id": cycle_id, "due_at": due_at})
-
-
-async def happenings(conn: AsyncConnection, cycle_id: str) -> tuple[Happening, ...]:
-    """Return what moved a cycle, from its events."""
-    return tuple(
-        Happening(event.data["happening"])
-        for event in await events.of_cycle(conn, cycle_id)
-        if "happening" in event.data
-    )
 
 
 # --- rulebooks ------------------------------------------------------------------------------------------
@@ -243,7 +235,7 @@ async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taking:
+class Participation:
     """A participant's part in a cycle: active at the cut-off, and what it delivered since."""
 
     participant: str
@@ -256,8 +248,13 @@ class Taking:
         """Whether it still is active."""
         return self.status == "active"
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its statements are still to come. Nobody waits for who isn't active, or delivered no cut."""
+        return self.active and self.cut_at is not None and self.attested_at is None
 
-async def take_in(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
+
+async def enrol_active(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
     """Write down who is active now: these take part in the cycle."""
     rows = await conn.execute(
         text(
@@ -279,16 +276,16 @@ async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str,
         ),
         {"banks": list(banks)},
     )
-    found: dict[str, dict[str, VerifyingKey]] = {}
+    by_bank: dict[str, dict[str, VerifyingKey]] = {}
     for bank, x in rows:
-        keys = found.setdefault(bank, {})
+        keys = by_bank.setdefault(bank, {})
         if x is not None:
             key = VerifyingKey(x)
             keys[key.kid] = key
-    return found
+    return by_bank
 
 
-async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...]:
+async def participations(conn: AsyncConnection, cycle_id: str) -> tuple[Participation, ...]:
     """Return a cycle's participants, ordered by BIC."""
     rows = await conn.execute(
         text(
@@ -297,7 +294,7 @@ async def taking_part(conn: AsyncConnection, cycle_id: str) -> tuple[Taking, ...
         ),
         {"cycle": cycle_id},
     )
-    return tuple(Taking(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
+    return tuple(Participation(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
 
 
 @dataclass(frozen=True, kw_only=True)

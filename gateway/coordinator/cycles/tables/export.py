@@ -22,7 +22,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     """Return the record of a cycle as it stands, from a transaction that sees one moment. Raises Refusal."""
     cycle = await cycles.find(conn, cycle_id)
     events = await _events(conn, cycle_id)
-    editions = [await _edition(conn, cycle_id, one) for one in await results.editions(conn, cycle_id)]
+    editions = [await _edition(conn, cycle_id, result) for result in await results.editions(conn, cycle_id)]
     now = editions[-1] if editions else None
     return CycleRecord(
         cycle=cycle_id,
@@ -47,14 +47,14 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     )
 
 
-async def _edition(conn: AsyncConnection, cycle: str, one: Result) -> Superseded:
+async def _edition(conn: AsyncConnection, cycle: str, result: Result) -> Superseded:
     """Return one edition of the result with what rests on it."""
-    instructed, receipts = await settlements.instructed(conn, cycle, one.document.edition)
+    instructed, receipts = await settlements.instructed(conn, cycle, result.document.edition)
     return Superseded(
-        result=one.envelope,
-        limits=one.limits,
-        certificates=await results.certificates(conn, one.sha256),
-        checks=one.checks,
+        result=result.envelope,
+        limits=result.limits,
+        certificates=await results.certificates(conn, result.sha256),
+        checks=result.checks,
         instructions=tuple(instructed),
         receipts=tuple(receipts),
     )
@@ -125,17 +125,17 @@ async def _equivocations(conn: AsyncConnection, cycle: str) -> tuple[Equivocatio
 async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
     return tuple(
         Proposal(
-            id=one.id,
-            action=one.action,
-            reason=one.reason,
-            participants=one.participants,
-            made_by=one.made_by,
-            made_at=timestamp(one.made_at),
-            subject_sha256=one.subject_sha256,
-            decision=one.decision,
-            decided_by=one.decided_by,
-            decided_at=None if one.decided_at is None else timestamp(one.decided_at),
-            decision_reason=one.decision_reason,
+            id=proposal.id,
+            action=proposal.action,
+            reason=proposal.reason,
+            participants=proposal.participants,
+            made_by=proposal.made_by,
+            made_at=timestamp(proposal.made_at),
+            subject_sha256=proposal.subject_sha256,
+            decision=proposal.decision,
+            decided_by=proposal.decided_by,
+            decided_at=None if proposal.decided_at is None else timestamp(proposal.decided_at),
+            decision_reason=proposal.decision_reason,
         )
-        for one in await proposals.of_cycle(conn, cycle)
+        for proposal in await proposals.of_cycle(conn, cycle)
     )

@@ -10,12 +10,13 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compliance.cycle.carry import CarryReason
 from compliance.cycle.matching import PairKey
 from compliance.statements import PositionStatement
 
 
 async def insert_pairs(
-    conn: AsyncConnection, cycle: str, agreed: Mapping[PairKey, str], carried: Mapping[PairKey, str]
+    conn: AsyncConnection, cycle: str, agreed: Mapping[PairKey, str], carried: Mapping[PairKey, CarryReason]
 ) -> None:
     """Write down how attestation closed: the digest of each agreed statement, the reason of each other pair."""
     keys = [*agreed, *carried]
@@ -36,7 +37,7 @@ async def insert_pairs(
     )
 
 
-async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], reason: str) -> None:
+async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], reason: CarryReason) -> None:
     """Carry agreed pairs over."""
     await conn.execute(
         text(
@@ -53,7 +54,7 @@ async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey],
     )
 
 
-async def readmit(conn: AsyncConnection, cycle: str, reasons: Collection[str]) -> None:
+async def readmit(conn: AsyncConnection, cycle: str, reasons: Collection[CarryReason]) -> None:
     """Take agreed pairs that were carried over for these reasons in again, to be netted anew."""
     await conn.execute(
         text("UPDATE cycle_pairs SET carried = NULL WHERE cycle = :cycle AND carried = ANY (:reasons)"),
@@ -61,13 +62,13 @@ async def readmit(conn: AsyncConnection, cycle: str, reasons: Collection[str]) -
     )
 
 
-async def carried_pairs(conn: AsyncConnection, cycle: str) -> dict[PairKey, str]:
+async def carried_pairs(conn: AsyncConnection, cycle: str) -> dict[PairKey, CarryReason]:
     """Return the reason of each pair that is carried over."""
     rows = await conn.execute(
         text("SELECT currency, pair_low, pair_high, carried FROM cycle_pairs WHERE cycle = :cycle AND carried <> ''"),
         {"cycle": cycle},
     )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {(row[0], row[1], row[2]): CarryReason(row[3]) for row in rows}
 
 
 async def _expect_many_rows(conn: AsyncConnection) -> None:
@@ -143,12 +144,12 @@ async def agreed_so_far(conn: AsyncConnection, cycle: str) -> list[AgreedPair]:
     return [AgreedPair((row[0], row[1], row[2]), int(row.forth), int(row.back)) for row in rows]
 
 
-async def pair_outcomes(conn: AsyncConnection, cycle: str) -> dict[PairKey, str | None]:
+async def pair_outcomes(conn: AsyncConnection, cycle: str) -> dict[PairKey, CarryReason | None]:
     """Return every pair of a closed attestation with the reason why it is carried over, None for an included one."""
     rows = await conn.execute(
         text("SELECT currency, pair_low, pair_high, carried FROM cycle_pairs WHERE cycle = :cycle"), {"cycle": cycle}
     )
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {(row[0], row[1], row[2]): None if row[3] is None else CarryReason(row[3]) for row in rows}
 
 
 async def outcome_counts(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compliance.cycle.approval import Action
 from gateway.coordinator.clock import timestamp
-from gateway.federation.messages.proposals import ProposalAction, ProposalView
+from gateway.federation.messages.proposals import ProposalStatus, ProposalView
 
 _PROPOSAL = (
     "id::text AS id, cycle, action, reason, participants, subject_sha256, made_by, made_at, expires_at, decision,"
@@ -26,7 +27,7 @@ class Proposal:
 
     id: str
     cycle: str
-    action: ProposalAction
+    action: Action
     reason: str
     participants: tuple[str, ...] = ()
     subject_sha256: str | None
@@ -41,15 +42,13 @@ class Proposal:
     def view(self, now: datetime) -> ProposalView:
         """Return the proposal as operators see it at an instant."""
         if self.decision is not None:
-            status: Literal["pending", "confirmed", "rejected", "expired"] = (
-                "confirmed" if self.decision == "confirm" else "rejected"
-            )
+            status: ProposalStatus = "confirmed" if self.decision == "confirm" else "rejected"
         else:
             status = "pending" if now < self.expires_at else "expired"
         return ProposalView(
             id=self.id,
             cycle=self.cycle,
-            action=self.action,
+            action=self.action.value,
             reason=self.reason,
             participants=self.participants,
             status=status,
@@ -99,7 +98,7 @@ async def of_cycle(conn: AsyncConnection, cycle: str) -> list[Proposal]:
 
 
 def _proposal(row: Any) -> Proposal:
-    return Proposal(**{**row._asdict(), "participants": tuple(row.participants)})
+    return Proposal(**{**row._asdict(), "action": Action(row.action), "participants": tuple(row.participants)})
 
 
 async def defaulted(conn: AsyncConnection, cycle: str) -> frozenset[str]:

@@ -1,4 +1,7 @@
-"""The table of results: what a cycle came to, the limits and certificates it rests on, and what the checks said."""
+"""The table of results: what a cycle came to, the limits and certificates it rests on, and what the checks said.
+
+SQL only.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding, in_
 from compliance.statements import NettingResult
 from gateway.coordinator.cycles.submission import to_json
 from gateway.coordinator.cycles.tables.submissions import envelope_of
-from gateway.federation.messages.cycles import CurrencyTotal, LiquidityView
+from gateway.federation.messages.cycles import CurrencyTotal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ async def insert(
             "edition": edition,
             "sha256": sha256,
             "envelope": to_json(envelope),
-            "caps": to_json({f"{one.participant}/{one.currency}": one.cap_minor for one in limits.caps}),
+            "caps": to_json({f"{cap.participant}/{cap.currency}": cap.cap_minor for cap in limits.caps}),
             "prefunding": to_json(limits.prefunding),
             "bilateral": to_json(limits.bilateral),
             "certificates": to_json(tuple(certificates)),
@@ -73,8 +76,15 @@ async def insert(
 
 async def find(conn: AsyncConnection, cycle: str) -> Result | None:
     """Return a cycle's result once there is one: the edition in force."""
-    found = await editions(conn, cycle)
-    return found[-1] if found else None
+    all_editions = await editions(conn, cycle)
+    return all_editions[-1] if all_editions else None
+
+
+async def checks(conn: AsyncConnection, cycle: str) -> tuple[Check, ...]:
+    """Return what the checks said of the result in force; nothing before there is one."""
+    query = text("SELECT checks::text FROM results WHERE cycle = :cycle ORDER BY edition DESC LIMIT 1")
+    document = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
+    return () if document is None else msgspec.json.decode(document, type=tuple[Check, ...])
 
 
 async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
@@ -123,47 +133,3 @@ async def certificates(conn: AsyncConnection, result: str) -> tuple[Certificate,
     return msgspec.json.decode(
         (await conn.execute(query, {"result": result})).scalar_one(), type=tuple[Certificate, ...]
     )
-
-
-# --- what is told of a result ---------------------------------------------------------------------------
-
-
-def netted_totals(result: NettingResult) -> tuple[CurrencyTotal, ...]:
-    """Return the totals of every currency in which pairs matched, whether or not any settles."""
-    netted = {one.currency: one for one in result.results}
-    totals_: list[CurrencyTotal] = []
-    for found in result.liquidity:
-        one = netted.get(found.currency)
-        totals_.append(
-            CurrencyTotal(
-                currency=found.currency,
-                gross_minor="0" if one is None else one.gross_minor,
-                bilateral_minor="0" if one is None else one.bilateral_minor,
-                settlement_minor="0" if one is None else one.settlement_minor,
-                saving_minor="0" if one is None else one.saving_minor,
-                liquidity=LiquidityView(
-                    mode=found.mode,
-                    matched_minor=found.matched_minor,
-                    value_minor=found.value_minor,
-                    upper_bound_minor=found.upper_bound_minor,
-                    gap_minor=found.gap_minor,
-                    optimal=found.optimal,
-                ),
-            )
-        )
-    return tuple(totals_)
-
-
-def told(result: NettingResult) -> list[dict[str, Any]]:
-    """Return what the event of a netted cycle tells of each currency: what settles, and what at most could."""
-    return [
-        {
-            "currency": one.currency,
-            "mode": one.mode,
-            "value_minor": one.value_minor,
-            "upper_bound_minor": one.upper_bound_minor,
-            "gap_minor": one.gap_minor,
-            "optimal": one.optimal,
-        }
-        for one in result.liquidity
-    ]

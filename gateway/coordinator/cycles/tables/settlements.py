@@ -41,10 +41,10 @@ async def insert_instructions(
         {
             "cycle": cycle,
             "edition": edition,
-            "ids": [one.id for one, _, _ in signed],
-            "participants": [one.participant for one, _, _ in signed],
-            "currencies": [one.currency for one, _, _ in signed],
-            "nets": [one.net_minor for one, _, _ in signed],
+            "ids": [instruction.id for instruction, _, _ in signed],
+            "participants": [instruction.participant for instruction, _, _ in signed],
+            "currencies": [instruction.currency for instruction, _, _ in signed],
+            "nets": [instruction.net_minor for instruction, _, _ in signed],
             "digests": [digest for _, digest, _ in signed],
             "envelopes": [to_json(envelope) for _, _, envelope in signed],
         },
@@ -72,8 +72,10 @@ async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[l
         ),
         {"cycle": cycle, "edition": edition},
     )
-    found = rows.all()
-    return [envelope_of(row.envelope) for row in found], [envelope_of(row.receipt) for row in found if row.receipt]
+    instructed = rows.all()
+    return [envelope_of(row.envelope) for row in instructed], [
+        envelope_of(row.receipt) for row in instructed if row.receipt
+    ]
 
 
 async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:
@@ -120,8 +122,8 @@ async def instruction_views(
 async def instruction_digest(conn: AsyncConnection, instruction: str, participant: str) -> str | None:
     """Return the digest of a participant's instruction."""
     query = text("SELECT sha256 FROM instructions WHERE id = :id AND participant = :participant")
-    found = (await conn.execute(query, {"id": instruction, "participant": participant})).scalar_one_or_none()
-    return None if found is None else str(found)
+    digest = (await conn.execute(query, {"id": instruction, "participant": participant})).scalar_one_or_none()
+    return None if digest is None else str(digest)
 
 
 async def acknowledge(conn: AsyncConnection, instruction: str, receipt: Envelope, at: datetime) -> None:
@@ -222,5 +224,5 @@ async def attempts(conn: AsyncConnection, cycle: str, edition: int | None = None
 async def finality(conn: AsyncConnection, cycle: str) -> Envelope | None:
     """Return a cycle's signed finality."""
     query = text("SELECT envelope::text FROM finalities WHERE cycle = :cycle")
-    found = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
-    return None if found is None else envelope_of(found)
+    envelope = (await conn.execute(query, {"cycle": cycle})).scalar_one_or_none()
+    return None if envelope is None else envelope_of(envelope)

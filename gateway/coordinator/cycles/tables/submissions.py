@@ -13,11 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.cuts import Bounds, Lane
 from compliance.cycle.matching import Attested, Match, PairKey
 from compliance.statements import PositionStatement, ScreeningStatement
 from gateway.coordinator.cycles.submission import (
-    Declared,
-    Lane,
     ReadCut,
     ReadScreening,
     ReadStatement,
@@ -113,9 +112,9 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[P
     )
 
 
-async def declared(conn: AsyncConnection, cycle: str, banks: Sequence[str], delivered: Iterable[str]) -> Declared:
+async def bounds(conn: AsyncConnection, cycle: str, banks: Sequence[str], delivered: Iterable[str]) -> Bounds:
     """Return the numbers that bound the statements of some banks."""
-    return Declared(
+    return Bounds(
         delivered=frozenset(delivered),
         cuts=await cut_lanes(conn, cycle, banks),
         settled=await settled_lanes(conn, banks),
@@ -199,7 +198,8 @@ async def insert_screenings(
 ) -> None:
     """Keep screening statements in their order; the last one a bank submits counts."""
     rows = [
-        {"participant": one.document.participant, "sha256": one.sha256, "envelope": one.envelope} for one in screenings
+        {"participant": screening.document.participant, "sha256": screening.sha256, "envelope": screening.envelope}
+        for screening in screenings
     ]
     await conn.execute(
         text(

@@ -1,0 +1,1 @@
+"""Who bears what a participant can't pay: the ways that `netting.default` puts side by side."""

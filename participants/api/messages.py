@@ -1,0 +1,151 @@
+"""What a bank's own people and systems ask of its node, and what they are answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp
+from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
+from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.ledger.accounts import BOUNDS
+from participants.ledger.events import AccountOpening, PaymentOrder
+from participants.ledger.payment import Status
+from participants.payments.orders import OrderOutcome
+
+PaymentStatus = Annotated[str, open_words(*Status)]
+
+
+class OrderBatch(Request, frozen=True, kw_only=True):
+    """Orders in one request; each is decided for itself, in this order."""
+
+    payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+class OrderResults(Answer, frozen=True, kw_only=True):
+    """The outcome of each order of a batch, in its order."""
+
+    results: tuple[OrderOutcome, ...]
+
+
+class AccountBatch(Request, frozen=True, kw_only=True):
+    """Customer accounts to open."""
+
+    accounts: Annotated[tuple[AccountOpening, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+class StatedReason(Request, frozen=True, kw_only=True):
+    """A person's reason."""
+
+    reason: Reason
+
+
+class HoldOpinion(Request, frozen=True, kw_only=True):
+    """One person's word on a held payment."""
+
+    decision: Literal["release", "reject"]
+    reason: Reason
+
+
+class ListImport(Request, frozen=True, kw_only=True):
+    """A sanctions list: its name, and the contents (base64) of its files by file name."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    files: Annotated[dict[str, bytes], Meta(min_length=1, max_length=8)]
+
+
+class ReturnRequest(Request, frozen=True, kw_only=True):
+    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
+
+    id: Uuid
+    remittance: Remittance = ""
+
+
+class PaymentView(Answer, frozen=True, kw_only=True):
+    """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
+
+    id: Uuid
+    direction: Annotated[str, open_words("out", "in")]
+    counterparty: Bic
+    status: PaymentStatus
+    version: Count
+    currency: CurrencyCode
+    amount_minor: str
+    debtor_account: str
+    debtor_name: str
+    creditor_account: str
+    creditor_name: str
+    remittance: str = ""
+    sequence: Count | None = None
+    reason: str | None = None
+    returns: Uuid | None = None
+
+
+class PaymentPage(Answer, frozen=True, kw_only=True):
+    """Newest first. `next` is the cursor of the following page."""
+
+    items: tuple[PaymentView, ...]
+    next: str | None = None
+
+
+class AccountView(Answer, frozen=True, kw_only=True):
+    """An account. `balance_minor` is debits minus credits: an asset is positive, what the bank owes negative."""
+
+    id: Count
+    kind: Annotated[str, open_words(*BOUNDS)]
+    code: str
+    currency: CurrencyCode
+    name: str
+    balance_minor: NetAmount
+    version: Count
+
+
+class AccountPage(Answer, frozen=True, kw_only=True):
+    """Ordered by id."""
+
+    items: tuple[AccountView, ...]
+    next: str | None = None
+
+
+class PostingView(Answer, frozen=True, kw_only=True):
+    """One posting of an account, with the balance before and after it.
+
+    `effective_at` is when it counts, where that isn't when it was recorded: a settlement counts from its finality.
+    """
+
+    version: Count
+    event_sequence: Count
+    event_type: str
+    recorded_at: Timestamp
+    effective_at: Timestamp | None = None
+    amount_minor: NetAmount
+    previous_balance_minor: NetAmount
+    balance_minor: NetAmount
+
+
+class PostingPage(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    items: tuple[PostingView, ...]
+    next: str | None = None
+
+
+class LaneView(Answer, frozen=True, kw_only=True):
+    """A lane: payments accepted so far and how far they are settled."""
+
+    sender: Bic
+    receiver: Bic
+    currency: CurrencyCode
+    last_sequence: Count
+    settled_sequence: Count
+    unsettled_minor: str
+
+
+class CycleView(Answer, frozen=True, kw_only=True):
+    """What this bank did in a cycle: whether its cut is fixed, how often it attested, what it posted."""
+
+    cycle: CycleId
+    cut: bool
+    submissions: Count
+    settled: tuple[CurrencyCode, ...]

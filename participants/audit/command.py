@@ -1,0 +1,35 @@
+"""`concordat participant fsck`: check the ledger of a node, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from gateway.federation.settings import NodeSettings
+from participants.audit.fsck import fsck
+from participants.ledger import DATABASE
+
+
+def run_fsck(settings: NodeSettings) -> int:
+    """Check a node's ledger, print a table of the checks, and return the exit code: 0 if all is proved, else 1."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gateway.federation.storage.postgres import database
+
+    console = Console()
+    with database(settings, DATABASE) as url:
+        try:
+            report = asyncio.run(fsck(url, settings.bic))
+        except asyncpg.UndefinedTableError:
+            console.print(f"{settings.bic}: no ledger here yet")
+            return 1
+    table = Table(title=f"Ledger of {settings.bic}", title_justify="left")
+    for heading in ("check", "", "examined", "what it proves, or the first difference"):
+        table.add_column(heading, justify="right" if heading == "examined" else "left")
+    for check in report.checks:
+        verdict = "[green]ok[/]" if check.ok else "[red bold]FAILED[/]"
+        table.add_row(check.name, verdict, f"{check.examined:,}", check.difference or check.proves)
+    console.print(table)
+    return 0 if report.ok else 1

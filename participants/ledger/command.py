@@ -1,0 +1,44 @@
+"""A command: something to decide on the books, and what must have been read into them before."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from participants.ledger.accounts import AccountKey
+from participants.ledger.books import Books
+from participants.ledger.lanes import LaneKey
+
+R = TypeVar("R")
+
+
+class Command(ABC, Generic[R]):
+    """Something to decide on the books, and what must have been read into them before.
+
+    Deciding again must be safe: a group of commands may be decided more than once before it is written. Deciding
+    waits for nothing (no network, no disk, no signature): everybody's payments stand behind it.
+    """
+
+    assumes_new = True
+    """`payment_ids` are taken to be unknown or unchanged, and read only when that turns out wrong."""
+
+    def payment_ids(self) -> list[str]:
+        """Return the payments that the command decides."""
+        return []
+
+    def known_payment_ids(self) -> list[str]:
+        """Return other payments whose history must be read."""
+        return []
+
+    def account_keys(self, books: Books) -> Iterable[AccountKey]:  # noqa: ARG002 - overriding ones need it
+        """Return the accounts that may be posted to, besides those of payments that are read."""
+        return ()
+
+    def lane_keys(self, books: Books) -> Iterable[LaneKey]:  # noqa: ARG002 - overriding ones need it
+        """Return the lanes that may be numbered or looked at, besides those of incoming payments that are read."""
+        return ()
+
+    @abstractmethod
+    def decide(self, books: Books) -> R:
+        """Decide, add the rows to the books, and return the answer."""

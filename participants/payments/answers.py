@@ -1,0 +1,107 @@
+"""What another bank answers on payments sent to it: they are posted, or end unposted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from gateway.federation.messages.payments import PaymentOutcome
+from participants.ledger import events
+from participants.ledger.accounts import AccountKey
+from participants.ledger.books import Books
+from participants.ledger.command import Command
+from participants.ledger.lanes import LaneKey
+from participants.ledger.payment import Payment, Status
+from participants.ledger.rows import Evidence
+
+EVIDENCE_KIND = "acknowledgement"
+REASON_NOT_GIVEN = "unspecified"
+
+
+class SentPayment(Struct, frozen=True):
+    """A payment as it was sent, with the hash of its terms, and the answer."""
+
+    payment: Payment
+    leaf: bytes
+    outcome: PaymentOutcome
+
+
+class ApplyAnswers(Command[int]):
+    """Post what the other bank accepted and release what it refused."""
+
+    def __init__(self, acknowledgement: Evidence, answers: Sequence[SentPayment]) -> None:
+        self.acknowledgement = acknowledgement
+        self.counterparty = acknowledgement.counterparty
+        self.answers = [a for a in answers if a.outcome.status != "held"]
+        self.conflicts: list[str] = []
+
+    def payment_ids(self) -> list[str]:
+        return [a.payment.id for a in self.answers]
+
+    def known_payment_ids(self) -> list[str]:
+        return [a.payment.terms.returns for a in self.answers if a.payment.terms.returns is not None]
+
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
+        keys: set[AccountKey] = set()
+        for answer in self.answers:
+            terms = answer.payment.terms
+            keys.add(AccountKey("reserved", self.counterparty, terms.currency))
+            if answer.outcome.status == "accepted":
+                keys.add(AccountKey("due_to", self.counterparty, terms.currency))
+            else:
+                keys.add(AccountKey("customer", terms.debtor_account, terms.currency))
+        return keys
+
+    def lane_keys(self, books: Books) -> set[LaneKey]:
+        return {LaneKey(books.bank, self.counterparty, a.payment.terms.currency) for a in self.answers}
+
+    def decide(self, books: Books) -> int:
+        """Return the number of payments that ended by this answer; ones that had ended before are passed over.
+
+        `conflicts` are payments accepted under a number that the lane has given to another one: they stay open,
+        and the pair breaks at the next cut-off, where people see it.
+        """
+        ended = 0
+        self.conflicts = []
+        for answer in self.answers:
+            payment = books.payments.get(answer.payment.id, answer.payment)
+            if payment.status is not Status.RESERVED:
+                continue
+            if answer.outcome.status != "accepted":
+                reason = answer.outcome.reason or REASON_NOT_GIVEN
+                refuse(books, payment, events.Refused(reason=reason, acknowledgement=self.acknowledgement.sha256))
+            elif not self._post(books, payment, answer):
+                if payment.id not in books.payments:
+                    books.assumed_versions[payment.id] = payment.version
+                self.conflicts.append(payment.id)
+                continue
+            ended += 1
+            books.end_wait(payment)
+        if ended:
+            books.keep(self.acknowledgement)
+        return ended
+
+    def _post(self, books: Books, payment: Payment, answer: SentPayment) -> bool:
+        """Post a payment under its number; False if that is no number, or another payment's."""
+        number, currency = answer.outcome.sequence or 0, payment.terms.currency
+        lane = books.lane(LaneKey(books.bank, self.counterparty, currency))
+        if number < 1 or lane.has(number):
+            return False
+        numbered = events.Numbered(sequence=number, acknowledgement=self.acknowledgement.sha256)
+        sequence = books.advance(payment, payment.id, "payment.posted", numbered)
+        reserved = books.chart("reserved", self.counterparty, currency)
+        books.post(sequence, reserved, books.chart("due_to", self.counterparty, currency), payment.amount)
+        books.number(lane, number, payment.id, payment.amount, answer.leaf)
+        return True
+
+
+def refuse(books: Books, payment: Payment, data: events.Refused) -> None:
+    """End an outgoing payment unposted and give the reserved money back to the customer."""
+    terms = payment.terms
+    sequence = books.advance(payment, payment.id, "payment.refused", data)
+    customer = books.existing("customer", terms.debtor_account, terms.currency)
+    reserved = books.chart("reserved", payment.counterparty, terms.currency)
+    books.post(sequence, reserved, customer, payment.amount)
+    if terms.returns is not None and (original := books.payments.get(terms.returns)) is not None:
+        books.advance(original, original.id, "payment.return_failed", events.Returned(by=payment.id))

@@ -1,0 +1,132 @@
+"""Payments of other banks: accepted with their number, held, or declined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
+from participants.ledger import events
+from participants.ledger.accounts import Account, AccountKey
+from participants.ledger.books import Books
+from participants.ledger.command import Command
+from participants.ledger.events import Hit
+from participants.ledger.lanes import LaneKey
+from participants.ledger.payment import Payment, Status
+from participants.ledger.rows import Evidence
+
+EVIDENCE_KIND = "payment-batch"
+
+
+class DeclineReason(StrEnum):
+    """Why a bank refuses a payment of another bank, in order of precedence. The signed answer holds it."""
+
+    ID_REUSED = "id_reused"
+    CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
+    RETURN_OF_UNKNOWN = "return_of_unknown"
+    RETURN_DIFFERS = "return_differs"
+    BALANCE_OUT_OF_RANGE = "balance_out_of_range"
+    SCREENING_REJECTED = "screening_rejected"
+
+
+class ReceivedPayment(Struct, frozen=True):
+    """A payment of another bank with the hash of its terms and what screening says of it."""
+
+    terms: PaymentTerms
+    leaf: bytes
+    hits: tuple[Hit, ...] = ()
+
+
+class ReceivePayments(Command[list[PaymentOutcome]]):
+    """Accept, hold or decline the payments of one signed batch, numbering what is accepted."""
+
+    def __init__(self, batch: Evidence, payments: Sequence[ReceivedPayment]) -> None:
+        self.batch = batch
+        self.sender = batch.counterparty
+        self.payments = payments
+
+    def payment_ids(self) -> list[str]:
+        return [p.terms.id for p in self.payments]
+
+    def known_payment_ids(self) -> list[str]:
+        return [p.terms.returns for p in self.payments if p.terms.returns is not None]
+
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
+        keys: set[AccountKey] = set()
+        for payment in self.payments:
+            terms = payment.terms
+            keys.add(AccountKey("customer", terms.creditor_account, terms.currency))
+            keys.add(AccountKey("due_from", self.sender, terms.currency))
+        return keys
+
+    def lane_keys(self, books: Books) -> set[LaneKey]:
+        return {LaneKey(self.sender, books.bank, p.terms.currency) for p in self.payments}
+
+    def decide(self, books: Books) -> list[PaymentOutcome]:
+        outcomes = [self._decide_payment(books, payment) for payment in self.payments]
+        if books.rows.events:
+            books.keep(self.batch)
+        return outcomes
+
+    def _decide_payment(self, books: Books, payment: ReceivedPayment) -> PaymentOutcome:
+        terms = payment.terms
+        earlier = books.payments.get(terms.id)
+        if earlier is not None:
+            if earlier.direction == "in" and earlier.counterparty == self.sender and earlier.terms == terms:
+                return outcome_of(earlier)
+            return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
+        creditor = books.account("customer", terms.creditor_account, terms.currency)
+        if creditor is None:
+            return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
+        original: Payment | None = None
+        if terms.returns is not None:
+            original = books.payments.get(terms.returns)
+            if original is None or original.direction != "out" or original.status is not Status.POSTED:
+                return self._decline(books, terms, DeclineReason.RETURN_OF_UNKNOWN)
+            if not original.is_given_back_by(terms, self.sender):
+                return self._decline(books, terms, DeclineReason.RETURN_DIFFERS)
+        amount = int(terms.amount_minor)
+        due_from = books.chart("due_from", self.sender, terms.currency)
+        if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
+            return self._decline(books, terms, DeclineReason.BALANCE_OUT_OF_RANGE)
+        if payment.hits:
+            held = events.IncomingHeld(sender=self.sender, batch=self.batch.sha256, terms=terms, hits=payment.hits)
+            books.advance(None, terms.id, "payment.held_in", held)
+            books.wait(books.payments[terms.id], "held")
+            return outcome_of(books.payments[terms.id])
+        number = books.lane(LaneKey(self.sender, books.bank, terms.currency)).last_sequence + 1
+        accepted = events.IncomingAccepted(sender=self.sender, batch=self.batch.sha256, terms=terms, sequence=number)
+        sequence = books.advance(None, terms.id, "payment.accepted", accepted)
+        credit(books, books.payments[terms.id], sequence, due_from, creditor, payment.leaf)
+        if original is not None:
+            books.advance(original, original.id, "payment.returned", events.Returned(by=terms.id))
+        return outcome_of(books.payments[terms.id])
+
+    def _decline(self, books: Books, terms: PaymentTerms, reason: DeclineReason) -> PaymentOutcome:
+        declined = events.IncomingDeclined(
+            sender=self.sender, batch=self.batch.sha256, terms=terms, reason=reason.value
+        )
+        books.advance(None, terms.id, "payment.declined", declined)
+        return outcome_of(books.payments[terms.id])
+
+
+def credit(
+    books: Books, payment: Payment, event_sequence: int, due_from: Account, creditor: Account, leaf: bytes
+) -> None:
+    """Post an incoming payment that an event has just numbered, and enter it into its lane."""
+    if payment.sequence is None:
+        raise ValueError(f"payment {payment.id} has no number")
+    books.post(event_sequence, due_from, creditor, payment.amount)
+    lane = books.lane(LaneKey(payment.counterparty, books.bank, payment.terms.currency))
+    books.number(lane, payment.sequence, payment.id, payment.amount, leaf)
+
+
+def outcome_of(payment: Payment) -> PaymentOutcome:
+    """Return what the sender is told about a payment that it sent."""
+    if payment.status is Status.HELD:
+        return PaymentOutcome(id=payment.id, status="held")
+    if payment.status in (Status.DECLINED, Status.REFUSED):
+        return PaymentOutcome(id=payment.id, status="refused", reason=payment.reason)
+    return PaymentOutcome(id=payment.id, status="accepted", sequence=payment.sequence)

@@ -1,0 +1,148 @@
+"""Orders of a bank's own customers: the money is reserved and the payment queued, or the order is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from gateway.federation.http.problems import Refusal, RefusalReason
+from participants.ledger import events
+from participants.ledger.accounts import AccountKey
+from participants.ledger.books import Books
+from participants.ledger.command import Command
+from participants.ledger.events import EventData, EventUnreadableError, Hit, PaymentOrder
+from participants.ledger.payment import Payment, Status
+
+
+class OrderReason(RefusalReason):
+    """Why a bank refuses its own customer's order, in order of precedence."""
+
+    ORDER_MALFORMED = "order_malformed", 422
+    """A member doesn't have its form; of an order that was put together here, as a return is."""
+    ID_REUSED = "id_reused", 409
+    CREDITOR_AGENT_IS_SELF = "creditor_agent_is_self", 422
+    CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
+    CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
+    DEBTOR_ACCOUNT_UNKNOWN = "debtor_account_unknown", 422
+    RETURN_OF_UNKNOWN = "return_of_unknown", 422
+    RETURN_DIFFERS = "return_differs", 422
+    INSUFFICIENT_FUNDS = "insufficient_funds", 422
+    BALANCE_OUT_OF_RANGE = "balance_out_of_range", 422
+
+
+class OrderOutcome(Struct, frozen=True, omit_defaults=True):
+    """The answer on one order. `replayed` says that the order was known before; it isn't part of the answer."""
+
+    id: str
+    status: Literal["reserved", "held", "refused"]
+    reason: str | None = None
+    replayed: bool = False
+
+    def answer(self) -> OrderOutcome:
+        """Return the outcome as it is answered: the same the first time and every time after."""
+        return OrderOutcome(self.id, self.status, self.reason) if self.replayed else self
+
+    def or_refuse(self) -> None:
+        """Raise Refusal if the order, asked for by itself, was refused."""
+        if self.reason is not None:
+            reason = OrderReason(self.reason)
+            raise Refusal(reason, f"payment {self.id} was refused: {reason.replace('_', ' ')}")
+
+
+ReadableOrder = EventData[PaymentOrder]
+"""An order that the journal's reader has read."""
+
+
+def readable(order: PaymentOrder) -> ReadableOrder:
+    """Let the journal's reader read an order that was put together here. Raises Refusal `order_malformed`."""
+    try:
+        return EventData.of("payment.reserved", order)
+    except EventUnreadableError as error:
+        raise Refusal(OrderReason.ORDER_MALFORMED, str(error)) from error
+
+
+class CheckedOrder(Struct, frozen=True):
+    """An order, what screening says of it, and whether its bank may be paid."""
+
+    order: ReadableOrder
+    hits: tuple[Hit, ...] = ()
+    agent_refusal: OrderReason | None = None
+
+
+class SubmitOrders(Command[list[OrderOutcome]]):
+    """Reserve the money of orders and queue them, in their order; each is accepted or refused for itself."""
+
+    def __init__(self, orders: Sequence[CheckedOrder]) -> None:
+        self.orders = orders
+        self._ids = [checked.order.value.id for checked in orders]
+        self._account_keys: set[AccountKey] = set()
+        for checked in orders:
+            order = checked.order.value
+            self._account_keys.add(AccountKey("customer", order.debtor_account, order.currency))
+            self._account_keys.add(AccountKey("reserved", order.creditor_agent, order.currency))
+
+    def payment_ids(self) -> list[str]:
+        return self._ids
+
+    def known_payment_ids(self) -> list[str]:
+        return [o.order.value.returns for o in self.orders if o.order.value.returns is not None]
+
+    def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
+        return self._account_keys
+
+    def decide(self, books: Books) -> list[OrderOutcome]:
+        return [_decide_order(books, checked) for checked in self.orders]
+
+
+def _decide_order(books: Books, checked: CheckedOrder) -> OrderOutcome:
+    order = checked.order.value
+    earlier = books.payments.get(order.id)
+    if earlier is not None:
+        if _is_of(earlier, order):
+            return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
+        return _refuse(books, order, OrderReason.ID_REUSED)
+    if checked.agent_refusal is not None:
+        return _refuse(books, order, checked.agent_refusal)
+    debtor = books.account("customer", order.debtor_account, order.currency)
+    if debtor is None:
+        return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+    original: Payment | None = None
+    if order.returns is not None:
+        original = books.payments.get(order.returns)
+        if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
+            return _refuse(books, order, OrderReason.RETURN_OF_UNKNOWN)
+        if not original.is_given_back_by(order, order.creditor_agent):
+            return _refuse(books, order, OrderReason.RETURN_DIFFERS)
+    amount = int(order.amount_minor)
+    if debtor.balance + amount > debtor.highest:
+        return _refuse(books, order, OrderReason.INSUFFICIENT_FUNDS)
+    reserved = books.chart("reserved", order.creditor_agent, order.currency)
+    if reserved.balance - amount < reserved.lowest:
+        return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
+    if checked.hits:
+        held = events.OutgoingHeld(order=order, hits=checked.hits)
+        sequence = books.advance(None, order.id, "payment.held_out", held)
+    else:
+        sequence = books.advance(None, order.id, "payment.reserved", checked.order)
+    books.post(sequence, debtor, reserved, amount)
+    books.wait(books.payments[order.id], "held" if checked.hits else "queued")
+    if original is not None:
+        books.advance(original, original.id, "payment.returned", events.Returned(by=order.id))
+    return OrderOutcome(order.id, "held" if checked.hits else "reserved")
+
+
+def _is_of(payment: Payment, order: PaymentOrder) -> bool:
+    """Tell whether a payment came of the very same order."""
+    return (
+        payment.direction == "out" and payment.counterparty == order.creditor_agent and payment.terms == order.terms()
+    )
+
+
+def _refuse(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
+    if order.id not in books.payments:
+        # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
+        books.assumed_versions[order.id] = 0
+    books.rows.refusals.append((books.now, order.id, reason.value))
+    return OrderOutcome(order.id, "refused", reason.value)
