@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from participants.intake.intake import order_of
-
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
@@ -38,6 +36,7 @@ from participants.api.messages import (
     OrderResults,
     PaymentView,
 )
+from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from participants.intake.intake import Intake, IntakeError, Summary, staff_client
 from running_banks import RunningBank, Town
 from running_coordinator import ALPHA, BRAVO
 from support import free_port, uuid7
 
 from participants.intake.files import PaymentRow, ReadOptions, inspect_file, read_rows
+from participants.intake.intake import Intake, IntakeError, Summary, staff_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
-from participants.intake.intake import order_of
-
 from compliance.crypto import canonical, merkle
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.result import net_cycle
@@ -19,6 +17,7 @@ from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.coordinator.rulebook import load
 from gateway.demo.plan import Plan
 from gateway.federation.messages.payments import leaf_of
+from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
 
 Lane = tuple[str, str, str]
