@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -132,16 +133,27 @@ def _announce() -> None:
 
 @cache
 def directory() -> Path:
-    """Return the directory of the compiled kernels: another one when any kernel, numba or Python changes.
+    """Return the directory of the compiled kernels: another one for another kernel, numba, Python or processor.
 
     A compiled kernel contains the kernels that it calls, but numba looks only at its own file to tell whether it is
     still good.
     """
     here = Path(__file__).parent
-    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {metadata.version('numba')}".encode())
+    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {metadata.version('numba')} {_processor()}".encode())
     for source in sorted(here.glob("*.py")):
         digest.update(source.read_bytes())
     return _cache(here) / f"kernels-{digest.hexdigest()[:16]}"
+
+
+def _processor() -> str:
+    """Return what tells this machine's kind of processor from others: its name and what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return " ".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "CPU part", "Features"))})
+    )
 
 
 def is_complete() -> bool:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
-from clearing_house import COORDINATOR, Books, Clock, House, rulebook
+from clearing_house import BANKS as FOUR
+from clearing_house import COORDINATOR, House, NewHouse, rulebook
 from sqlalchemy import text
 
 from compliance.cycle.states import State
-from gateway.agent.ledger import Ledger
-from gateway.coordinator.app import own_application
 from gateway.coordinator.cycles.kernels import Kernels, may_be_needed
 from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles
-from gateway.coordinator.registry.registry import Registry
-from gateway.federation.http.client import MemberIdentity
-from gateway.federation.settings import NodeSettings
-from gateway.federation.storage.database import asyncpg_pool, create_engine, transaction
+from gateway.federation.storage.database import transaction
 from netting.liquidity.branch import INTERPRETED_MAX
 
-BANKS = tuple(f"BK{letter}AXX{letter}0" for letter in "ABCDEFGHIJKL")
+MORE = tuple(f"BK{letter}AXX{letter}0" for letter in "ABCDEFGH")
+BANKS = (*FOUR, *MORE)
 WAITS_FOR = "import sys, time, pathlib\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
 
 
@@ -87,26 +83,11 @@ def test_few_banks_never_need_them(banks: int, needed: bool) -> None:
     assert may_be_needed(banks) is needed
 
 
-@pytest.fixture
-async def house(new_database: Any, tmp_path: Path) -> AsyncIterator[House]:
-    """A clearing house with so many banks that the pairs of all of them are netted by compiled kernels."""
-    rules = rulebook(currencies=("EUR",))
-    engine = create_engine(await new_database("gateway.coordinator"))
-    pool = await asyncpg_pool(await new_database("gateway.agent"))
-    identity = MemberIdentity(COORDINATOR, tmp_path / COORDINATOR)
-    settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:9", port=9, data_dir=tmp_path / COORDINATOR)
-    registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rules)
-    await registry.found(own_application(settings, identity, "Clearing house"))
-    house = House(engine, registry, Clock(), Books(Ledger(pool, "CNCDXXS0")), identity, rules, tmp_path)
-    yield house
-    await engine.dispose()
-    await pool.close()
-
-
-async def matched(house: House, *, cap: int | None) -> str:
+async def matched(new_house: NewHouse, *, cap: int | None) -> tuple[House, str]:
     """Return a cycle that is netted next: every bank owes every later one, and the first has the cap, if any."""
-    for bank in BANKS:
-        await house.admit(bank, caps_minor={"EUR": cap} if cap is not None and bank == BANKS[0] else None)
+    house = await new_house(rulebook(currencies=("EUR",)), caps={} if cap is None else {BANKS[0]: {"EUR": cap}})
+    for bank in MORE:
+        await house.admit(bank)
     for number, (low, high) in enumerate(combinations(BANKS, 2), start=1):
         house.pay(low, high, "EUR", 1_000 + number)
     service = house.service()
@@ -114,7 +95,7 @@ async def matched(house: House, *, cap: int | None) -> str:
     await house.attest(service, cycle, BANKS)
     assert await service.steps.step(cycle)
     assert await state_of(house, cycle) is State.MATCHED
-    return cycle
+    return house, cycle
 
 
 async def state_of(house: House, cycle: str) -> State:
@@ -128,9 +109,9 @@ def steps(house: House, kernels: Kernels) -> Steps:
     )
 
 
-async def test_a_cycle_waits_for_the_compiler_and_is_netted_then(house: House, tmp_path: Path) -> None:
+async def test_a_cycle_waits_for_the_compiler_and_is_netted_then(new_house: NewHouse, tmp_path: Path) -> None:
     assert len(list(combinations(BANKS, 2))) > INTERPRETED_MAX
-    cycle = await matched(house, cap=5_000)
+    house, cycle = await matched(new_house, cap=5_000)
     kernels = Kernels(python(WAITS_FOR, tmp_path / "compiled"), never)
     moving = steps(house, kernels)
     for _ in range(2):
@@ -145,8 +126,8 @@ async def test_a_cycle_waits_for_the_compiler_and_is_netted_then(house: House, t
 
 
 @pytest.mark.parametrize("cap", [pytest.param(None, id="no cap"), pytest.param(10**9, id="a cap that nobody reaches")])
-async def test_where_no_limit_binds_nothing_is_waited_for(house: House, cap: int | None) -> None:
-    cycle = await matched(house, cap=cap)
+async def test_where_no_limit_binds_nothing_is_waited_for(new_house: NewHouse, cap: int | None) -> None:
+    house, cycle = await matched(new_house, cap=cap)
     kernels = Kernels(python("import time; time.sleep(600)"), never)
     assert await steps(house, kernels).step(cycle)
     assert await state_of(house, cycle) is State.NETTED

@@ -31,7 +31,7 @@ class Kernels:
 
     def __init__(
         self,
-        command: Sequence[str] = (sys.executable, "-m", "netting"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "netting"),
         complete: Callable[[], bool] = is_complete,
     ) -> None:
         self._command = command
