@@ -114,7 +114,7 @@ class SigningKey:
     slow = False
 
     def __init__(self, private: Any) -> None:
-        (self.algorithm,) = (one for one in ALGORITHMS if isinstance(private, one.private_type))
+        (self.algorithm,) = (algorithm for algorithm in ALGORITHMS if isinstance(private, algorithm.private_type))
         self.verifying_key = VerifyingKey(b64url(private.public_key().public_bytes_raw()), self.algorithm)
         self.private = private
 

@@ -98,7 +98,7 @@ def placement_of(
 
 
 def carry_reason(
-    key: PairKey, found: Match | None, *, active: Collection[str], delivered: Collection[str]
+    key: PairKey, match_of_pair: Match | None, *, active: Collection[str], delivered: Collection[str]
 ) -> CarryReason | None:
     """Return why a pair is carried over when attestation closes, or None for an agreed one.
 
@@ -109,6 +109,6 @@ def carry_reason(
         return CarryReason.PARTICIPANT_SUSPENDED
     if not all(bank in delivered for bank in pair):
         return CarryReason.CUT_MISSING
-    if found is not None and found.status == "agreed":
+    if match_of_pair is not None and match_of_pair.status == "agreed":
         return None
-    return CarryReason.BREAK if found is not None and found.differed else CarryReason.NOT_ATTESTED
+    return CarryReason.BREAK if match_of_pair is not None and match_of_pair.differed else CarryReason.NOT_ATTESTED

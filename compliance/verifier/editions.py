@@ -79,7 +79,7 @@ def check_unwinding(editions: Sequence[Edition]) -> str | None:
         result = edition.documents.result
         if result is None or result.document.supersedes is None:
             continue
-        wanted = set(result.document.defaulted)
+        defaulted = set(result.document.defaulted)
         unwound = [
             set(proposal.participants) | set(out)
             for proposal in edition.record.proposals
@@ -87,8 +87,8 @@ def check_unwinding(editions: Sequence[Edition]) -> str | None:
             and proposal.decision == "confirm"
             and proposal.subject_sha256 == result.document.supersedes
         ]
-        if wanted not in unwound:
-            detail = f"netted without {', '.join(sorted(wanted)) or 'nobody'}, which no second person confirmed"
+        if defaulted not in unwound:
+            detail = f"netted without {', '.join(sorted(defaulted)) or 'nobody'}, which no second person confirmed"
             raise RefutedError(Finding.APPROVAL_MISSING, detail)
         out = result.document.defaulted
     return ", ".join(out) if out else None

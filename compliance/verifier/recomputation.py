@@ -81,9 +81,11 @@ def check_matching(documents: Documents, signers: Signers) -> Agreed:
     return agreed
 
 
-def _check_carried(key: PairKey, reason: CarryReason, found: Match | None, cuts: Mapping[str, CycleCut]) -> None:
+def _check_carried(
+    key: PairKey, reason: CarryReason, match_of_pair: Match | None, cuts: Mapping[str, CycleCut]
+) -> None:
     """Check that a pair is carried over for the reason that the documents give."""
-    expected = carry_reason(key, found, active=key[1:], delivered=cuts)
+    expected = carry_reason(key, match_of_pair, active=key[1:], delivered=cuts)
     if reason in BY_NETTING:
         if expected is not None:
             raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")
@@ -159,9 +161,9 @@ def first_difference(signed: Any, computed: Any, path: str = "") -> str:
             if signed.get(key) != computed.get(key):
                 return first_difference(signed.get(key), computed.get(key), f"{path}.{key}" if path else key)
     if isinstance(signed, (list, tuple)) and isinstance(computed, (list, tuple)):
-        for index, (one, other) in enumerate(zip(signed, computed, strict=False)):
-            if one != other:
-                return first_difference(one, other, f"{path}[{index}]")
+        for index, (ours, theirs) in enumerate(zip(computed, signed, strict=False)):
+            if ours != theirs:
+                return first_difference(theirs, ours, f"{path}[{index}]")
         return f"{path} has {len(signed)} members signed, {len(computed)} computed"
     return f"{path} is {signed!r} signed, {computed!r} computed"
 
@@ -194,8 +196,8 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
         if name not in signed:
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name} is missing")
         if signed[name].document != computed[name]:
-            found, expected = msgspec.to_builtins(signed[name].document), msgspec.to_builtins(computed[name])
-            detail = f"instruction {name}: {first_difference(found, expected)}"
+            documents_of_both = (msgspec.to_builtins(document) for document in (signed[name].document, computed[name]))
+            detail = f"instruction {name}: {first_difference(*documents_of_both)}"
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
     for receipt in (receipt.document for receipt in documents.receipts):
         instruction = signed.get(receipt.instruction)

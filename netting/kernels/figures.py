@@ -133,7 +133,7 @@ def fold(
     `scratch` is a pair of arrays as long as the largest bucket. Returns where the writing ended.
     """
     cells, amounts = scratch
-    one, low6 = u64(1), u64(63)
+    u1, low6 = u64(1), u64(63)
     ends = np.zeros((1 << shift) + 1, np.int64)
     sums = np.zeros(2 * banks, np.int64)
     met = np.zeros((banks >> 6) + 1, np.uint64)
@@ -150,27 +150,27 @@ def fold(
             while k < end:
                 cell = u64(cells[k])
                 sums[cell] += amounts[k]
-                bank = cell >> one
-                met[bank >> u64(6)] |= one << (bank & low6)
-                met_words[bank >> u64(12)] |= one << ((bank >> u64(6)) & low6)
-                k += one
+                bank = cell >> u1
+                met[bank >> u64(6)] |= u1 << (bank & low6)
+                met_words[bank >> u64(12)] |= u1 << ((bank >> u64(6)) & low6)
+                k += u1
             for block in range(len(met_words)):
                 words = met_words[block]
                 met_words[block] = u64(0)
                 while words != u64(0):
-                    word = words & (~words + one)
+                    word = words & (~words + u1)
                     words ^= word
                     at = (u64(block) << u64(6)) | u64(_BIT[(word * _MAGIC) >> u64(58)])
                     bits = met[at]
                     met[at] = u64(0)
                     while bits != u64(0):
-                        bit = bits & (~bits + one)
+                        bit = bits & (~bits + u1)
                         bits ^= bit
                         bank = (at << u64(6)) | u64(_BIT[(bit * _MAGIC) >> u64(58)])
                         keys[out] = bank
                         values[out] = sums[bank + bank]
-                        back[out] = sums[bank + bank + one]
+                        back[out] = sums[bank + bank + u1]
                         sums[bank + bank] = 0
-                        sums[bank + bank + one] = 0
-                        out += one
+                        sums[bank + bank + u1] = 0
+                        out += u1
     return np.int64(out)

@@ -40,7 +40,7 @@ class Wish(Request, frozen=True, kw_only=True):
 
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_told", set())
+    monkeypatch.setattr(answers, "_logged", set())
 
 
 def read(document: Any, kind: Any = Page) -> tuple[Any, list[tuple[str, str, str | None]]]:
@@ -104,6 +104,6 @@ def test_a_request_takes_nothing_else() -> None:
 
 
 def test_a_peer_can_t_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "TOLD_MAX", 10)
+    monkeypatch.setattr(answers, "LOGGED_MAX", 10)
     _, told = read({f"more_{number}": number for number in range(100)})
     assert len(told) == 10

@@ -27,7 +27,7 @@ async def set_cap(conn: AsyncConnection, bic: str, currency: str, cap_minor: int
     )
 
 
-async def set_prefunding(conn: AsyncConnection, one: Prefunding) -> None:
+async def set_prefunding(conn: AsyncConnection, prefunding: Prefunding) -> None:
     """Set what a participant prefunded, and how much of it no cycle may use."""
     await conn.execute(
         text(
@@ -37,10 +37,10 @@ async def set_prefunding(conn: AsyncConnection, one: Prefunding) -> None:
             " SET prefunded_minor = excluded.prefunded_minor, reserved_minor = excluded.reserved_minor"
         ),
         {
-            "bic": one.participant,
-            "currency": one.currency,
-            "prefunded": one.prefunded_minor,
-            "reserved": one.reserved_minor,
+            "bic": prefunding.participant,
+            "currency": prefunding.currency,
+            "prefunded": prefunding.prefunded_minor,
+            "reserved": prefunding.reserved_minor,
         },
     )
 

@@ -21,12 +21,12 @@ from compliance.statements import Document
 from gateway.federation.messages.base import WORDS
 
 T = TypeVar("T")
-TOLD_MAX = 1_000
+LOGGED_MAX = 1_000
 """Beyond this nothing more is told: what a peer makes up fills neither our memory nor our log."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 _encode = msgspec.json.Encoder().encode
-_told: set[tuple[str, str, str | None]] = set()
+_logged: set[tuple[str, str, str | None]] = set()
 _log = structlog.get_logger(__name__)
 
 
@@ -130,8 +130,8 @@ def _tell(peer: str, kind: str, member: str, word: str | None = None) -> None:
     """Log something unknown, once in the life of the process."""
     # What else it could be, nobody knows, and it is to stand in a log. (A word has its form already.)
     name = member if _NAME.fullmatch(member) else "(not a name)"
-    if (kind, name, word) in _told or len(_told) >= TOLD_MAX:
+    if (kind, name, word) in _logged or len(_logged) >= LOGGED_MAX:
         return
-    _told.add((kind, name, word))
+    _logged.add((kind, name, word))
     more = {} if word is None else {"word": word}
     _log.warning("unknown in an answer", peer=peer, type=kind, member=name, **more)
