@@ -16,7 +16,6 @@ from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR
 from running_desk import Desk, pay, running_desk, settled
 from structlog.testing import capture_logs
 from support import Live
-from tui.model import steps
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import unb64url
@@ -29,6 +28,7 @@ from tests.conftest import NewDatabase
 from tui import tables
 from tui.api import ConsoleApi
 from tui.feed import read
+from tui.progress import steps
 
 ADDED = {"added_later": {"since": "2.0"}}
 
