@@ -30,6 +30,7 @@ from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.messages.attestation import BreakNotice, Breaks, SenderCuts, StatementSubmission
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
+from gateway.federation.signers.signing import signing
 from participants.cycle import reads
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
 from participants.cycle.statements import InstructionReason, check_instruction, statements
@@ -168,8 +169,7 @@ class Follower:
         await self._submit("PUT", f"/cycles/{cycle}/cuts", envelope)
 
     async def _sign(self, *documents: Document) -> list[Envelope]:
-        """Sign documents beside the event loop: a slow key keeps nobody else waiting."""
-        return await asyncio.to_thread(lambda: [dsse.sign(document, self._signer) for document in documents])
+        return await signing(lambda: [dsse.sign(document, self._signer) for document in documents], self._signer)
 
     async def _attest_patiently(self, cycle: str) -> None:
         delay = RETRY_SECONDS_MIN

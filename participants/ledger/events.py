@@ -241,7 +241,7 @@ class EventUnreadableError(Exception):
 class EventData(Struct, Generic[D], frozen=True):
     """What an event of a type says, as a value and as canonical text.
 
-    Only `of` and `parse` make it, so it can be read again.
+    Only `of`, `parse` and `of_read` make it, so it can be read again.
     """
 
     type: str
@@ -267,6 +267,15 @@ class EventData(Struct, Generic[D], frozen=True):
         What a decoder gave it takes again, so nothing is read twice here.
         """
         value: D = _DECODERS[type_].decode(body)
+        return cls(type_, value, canonical.encode(value).decode())
+
+    @classmethod
+    def of_read(cls, type_: str, value: D) -> EventData[D]:
+        """Encode a value whose texts a decoder of signed documents has read, and whose numbers were counted here.
+
+        For what other banks signed, one event a payment: it has been read as the very types that the event is made of,
+        so the reader takes it again, and reading it twice would cost as much as deciding on it.
+        """
         return cls(type_, value, canonical.encode(value).decode())
 
 

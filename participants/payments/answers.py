@@ -11,6 +11,7 @@ from participants.ledger import events
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
+from participants.ledger.events import EventData
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence
@@ -89,7 +90,7 @@ class ApplyAnswers(Command[int]):
         if number < 1 or lane.has(number):
             return False
         numbered = events.Numbered(sequence=number, acknowledgement=self.acknowledgement.sha256)
-        sequence = books.advance(payment, payment.id, "payment.posted", numbered)
+        sequence = books.advance(payment, payment.id, "payment.posted", EventData.of_read("payment.posted", numbered))
         reserved = books.chart("reserved", self.counterparty, currency)
         books.post(sequence, reserved, books.chart("due_to", self.counterparty, currency), payment.amount)
         books.number(lane, number, payment.id, payment.amount, answer.leaf)

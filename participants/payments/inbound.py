@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from compliance.crypto import dsse, merkle
@@ -18,6 +16,7 @@ from gateway.federation.messages.payments import (
     leaf_of,
 )
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.signers.signing import sign_document
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
 from participants.payments.incoming import EVIDENCE_KIND, ReceivedPayment, ReceivePayments
@@ -77,7 +76,7 @@ class Inbound:
         evidence = Evidence.of(EVIDENCE_KIND, caller, envelope)
         outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
-        return await asyncio.to_thread(dsse.sign, answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
+        return await sign_document(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
 
     def _check(self, caller: str, batch: PaymentBatch) -> list[ReceivedPayment]:
         if batch.sender != caller:

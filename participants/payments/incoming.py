@@ -12,7 +12,7 @@ from participants.ledger import events
 from participants.ledger.accounts import Account, AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
-from participants.ledger.events import Hit
+from participants.ledger.events import EventData, Hit
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence
@@ -98,7 +98,7 @@ class ReceivePayments(Command[list[PaymentOutcome]]):
             return outcome_of(books.payments[terms.id])
         number = books.lane(LaneKey(self.sender, books.bank, terms.currency)).last_sequence + 1
         accepted = events.IncomingAccepted(sender=self.sender, batch=self.batch.sha256, terms=terms, sequence=number)
-        sequence = books.advance(None, terms.id, "payment.accepted", accepted)
+        sequence = books.advance(None, terms.id, "payment.accepted", EventData.of_read("payment.accepted", accepted))
         credit(books, books.payments[terms.id], sequence, due_from, creditor, payment.leaf)
         if original is not None:
             books.advance(original, original.id, "payment.returned", events.Returned(by=terms.id))

@@ -30,6 +30,7 @@ from gateway.federation.messages.payments import (
     leaf_of,
 )
 from gateway.federation.problems import Refusal
+from gateway.federation.signers.signing import sign_document
 from participants.ledger import store
 from participants.ledger.payment import Payment
 from participants.ledger.rows import Evidence, Rows
@@ -169,7 +170,7 @@ class Outbound:
         batch = PaymentBatch(
             sender=self._bank, receiver=counterparty, root=merkle.root(leaves).hex(), payments=tuple(terms)
         )
-        envelope = await asyncio.to_thread(dsse.sign, batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
+        envelope = await sign_document(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
         return _Batch(payments, leaves, envelope)
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:

@@ -135,8 +135,10 @@ async def test_a_return_that_can_not_be_read_is_refused_and_the_lane_goes_on(tow
 class SlowKey:
     """A key as in a distant module: it signs when it is let."""
 
+    slow = True
+
     def __init__(self, key: SigningKey) -> None:
-        self.kid = key.kid
+        self.kid, self.algorithm, self.verifying_key = key.kid, key.algorithm, key.verifying_key
         self.asked, self.let = threading.Event(), threading.Event()
         self._key = key
 

@@ -181,6 +181,14 @@ def test_an_order_from_outside_goes_through_the_same_decoder() -> None:
         EventData.parse("payment.reserved", ORDER.replace("Anton", "An\\nton").encode())
 
 
+def test_what_was_read_in_a_batch_is_written_as_if_it_were_read_once_more() -> None:
+    terms = msgspec.json.decode(ORDER, type=events.PaymentOrder).terms()
+    accepted = events.IncomingAccepted(sender="BETAFRPP", batch=SHA, terms=terms, sequence=7)
+    numbered = events.Numbered(sequence=7, acknowledgement=SHA)
+    assert EventData.of_read("payment.accepted", accepted) == EventData.of("payment.accepted", accepted)
+    assert EventData.of_read("payment.posted", numbered) == EventData.of("payment.posted", numbered)
+
+
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(EventUnreadableError, match=r"payment\.teleported"):
         events.read(stored("payment.teleported", "{}"))
