@@ -1,4 +1,4 @@
-"""Exports that release 0.1.0 wrote verify today, and a changed byte in one is still found."""
+"""Exports that earlier programs wrote verify today, and a changed byte in one is still found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from compliance.trust import Anchor
 from compliance.verifier.verify import STEPS, VerificationError, verify_bytes
 
-RELEASE = Path(__file__).parents[1] / "releases/0.1.0"
+EXPORTS = Path(__file__).parents[1] / "evidence/exports-format-2"
 
 STATES = {
     "a-clearing-day": "final",
@@ -23,22 +23,22 @@ STATES = {
 
 
 def anchor_of(name: str) -> Anchor:
-    return Anchor.read(RELEASE / f"{name}.anchor.json")
+    return Anchor.read(EXPORTS / f"{name}.anchor.json")
 
 
 def test_every_export_that_is_kept_is_looked_at() -> None:
-    assert {path.stem for path in RELEASE.glob("*.zip")} == STATES.keys()
+    assert {path.stem for path in EXPORTS.glob("*.zip")} == STATES.keys()
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_it_verifies(name: str) -> None:
-    report = verify_bytes((RELEASE / f"{name}.zip").read_bytes(), anchor_of(name))
+    report = verify_bytes((EXPORTS / f"{name}.zip").read_bytes(), anchor_of(name))
     assert (report.state, len(report.steps)) == (STATES[name], len(STEPS))
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_changed_byte_is_found(name: str) -> None:
-    data = bytearray((RELEASE / f"{name}.zip").read_bytes())
+    data = bytearray((EXPORTS / f"{name}.zip").read_bytes())
     data[len(data) // 2] ^= 1
     with pytest.raises(VerificationError):
         verify_bytes(bytes(data), anchor_of(name))

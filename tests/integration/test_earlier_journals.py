@@ -1,7 +1,7 @@
-"""The journals of the release before (0.1.0, schema 0001): they migrate, `fsck` proves them, and the bank goes on.
+"""Journals of schema 0001: they migrate, `fsck` proves them, and the bank goes on.
 
-`tests/journals/release_0_1_0.json` holds every row of two banks' ledgers as that release wrote them, in a day with a
-settled cycle, a return, holds, a dispute and queued payments in it.
+`tests/evidence/journals-schema-0001.json` holds every row of two banks' ledgers as they were written then, in a day with
+a settled cycle, a return, holds, a dispute and queued payments in it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from participants.cycle import reads
 from participants.ledger import MIGRATIONS
 from participants.payments.disputes import WithdrawDispute
 
-JOURNALS = json.loads((Path(__file__).parents[1] / "journals" / "release_0_1_0.json").read_text("utf-8"))
+JOURNALS = json.loads((Path(__file__).parents[1] / "evidence" / "journals-schema-0001.json").read_text("utf-8"))
 CYCLE = "2026-10-02-01"
 BANKS = {"alfa": ALFA, "beta": BETA}
 
