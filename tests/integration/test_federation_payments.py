@@ -155,7 +155,8 @@ async def test_a_slow_key_keeps_nobody_else_waiting(town: Town, monkeypatch: pyt
     delivery = asyncio.create_task(town.deliver(town.sealed(one)))
     await asyncio.to_thread(key.asked.wait, 20)
     assert (await town.bravo.get(f"/payments/{one.id}"))["status"] == "accepted"
-    other = order(1) | {"creditor_agent": ALPHA, "debtor_account": "b-1", "creditor_account": "a-1"}
+    await town.alpha.open("a-meanwhile", balance=0)
+    other = order(1) | {"creditor_agent": ALPHA, "debtor_account": "b-1", "creditor_account": "a-meanwhile"}
     assert (await town.bravo.send("POST", "/payments", other)).status_code == 201
     assert not delivery.done()
     key.let.set()
