@@ -1,7 +1,7 @@
 """Journals of schema 0001: they migrate, `fsck` proves them, and the bank goes on.
 
-`tests/evidence/journals-schema-0001.json` holds every row of two banks' ledgers as they were written then, in a day with
-a settled cycle, a return, holds, a dispute and queued payments in it.
+`tests/evidence/journals-schema-0001.json` holds every row of two banks' ledgers as they were written then, in a day
+with a settled cycle, a return, holds, a dispute and queued payments in it.
 """
 
 from __future__ import annotations
