@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import unicodedata
 
+# Drawn as nothing at all, whatever their category: Default_Ignorable_Code_Point of Unicode, and the Braille blank.
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0") | frozenset(
+    map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+
 
 def person_key(name: str) -> str:
     """Return the one form of all spellings of a name: letters in one width and case, single spaces inside, none around.
 
-    What can't be seen is left out. Folding may undo the normal form, so that is made again after it.
+    What can't be seen is left out first, so that it parts no letter from its accent. Folding may undo the normal form,
+    so that is made again until nothing changes.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join("".join(letter for letter in folded if unicodedata.category(letter) != "Cf").split())
+    spaced = " ".join(name.split())
+    key = "".join(letter for letter in spaced if not _is_unseen(letter))
+    while (folded := unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())) != key:
+        key = "".join(letter for letter in folded if not _is_unseen(letter))
+    return " ".join(key.split())
+
+
+def _is_unseen(letter: str) -> bool:
+    return letter in _UNSEEN or unicodedata.category(letter) in _UNSEEN_CATEGORIES
 
 
 def same_person(name: str, other: str) -> bool:

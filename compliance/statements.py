@@ -42,7 +42,8 @@ NetAmount = Annotated[str, Meta(pattern=whole(r"(0|-?[1-9][0-9]{0,37})"))]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # Text for people: no control characters, which no bank prints and no database keeps.
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+REASON_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=REASON_PATTERN)]
 
 
 KeyUse = Literal["auth", "sign", "token"]

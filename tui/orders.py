@@ -66,7 +66,9 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
         outcome = Outcome(f"{label}: outcome unknown · {describe(failure)}", Tone.BAD)
         after = _after(before, outcome="unknown", detail=describe(failure))
     else:
-        outcome = Outcome(f"{label}: done · {order.cycle or 'new cycle'} · correlation id {correlation_id}", Tone.GOOD)
+        what_is = "done" if order.action.proposes is None else "proposed, waits for another operator"
+        cycle = order.cycle or "new cycle"
+        outcome = Outcome(f"{label}: {what_is} · {cycle} · correlation id {correlation_id}", Tone.GOOD)
         after = _after(before, outcome="done")
     try:
         journal.write(after)

@@ -14,7 +14,7 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
+from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, REASON_PATTERN, ScreeningList
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
@@ -143,7 +143,7 @@ async def withdraw_dispute(
     payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
-    reason: Annotated[str, QueryParameter(min_length=1, max_length=500)] = "dispute withdrawn",
+    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=REASON_PATTERN)] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()

@@ -34,7 +34,7 @@ from gateway.federation.signers.signing import signing
 from participants.cycle import reads
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
 from participants.cycle.statements import InstructionReason, check_instruction, statements
-from participants.ledger.events import CycleDocuments, instructed_subject, settled_subject
+from participants.ledger.events import CycleDocuments, attested_subject, instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
 from participants.ledger.writer import Ledger
 from participants.payments.outbound import Outbound
@@ -253,7 +253,8 @@ class Follower:
         if not renewed:
             return
         envelopes = await self._sign(*renewed)
-        await self._ledger.submit(RecordStatements(cycle, len(submissions) + 1, envelopes))
+        version = await reads.next_version(self._pool, attested_subject(cycle))
+        await self._ledger.submit(RecordStatements(cycle, version, envelopes))
         await self._submit_statements(cycle, envelopes, complete=False)
 
     # --- instructions and finality -------------------------------------------------------------------------

@@ -30,12 +30,9 @@ SELECT leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2 AND seq
 DISPUTED = """
 SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3
 """
-EVENTS = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = $1 ORDER BY version
-"""
 EVENTS_OF = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = ANY ($1::uuid[])
-ORDER BY sequence
+SELECT sequence, subject::text, version, type, schema_version, data FROM event
+WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
 """
 
 
@@ -43,9 +40,10 @@ class LaneUnknownError(Exception):
     """A cut names payments of a lane that this bank doesn't know yet."""
 
 
-async def events_of(connection: asyncpg.Connection, subject: str) -> list[events.Event]:
-    """Return the events of a subject, in their order."""
-    return [events.read(events.EventRow(*row)) for row in await connection.fetch(EVENTS, subject)]
+async def events_of(connection: asyncpg.Connection, *subjects: str) -> list[events.Event]:
+    """Return a cycle's events under subjects, however those were written, in their order."""
+    spellings = [*subjects, *map(events.earlier_subject, subjects)]
+    return [events.read(events.EventRow(*row)) for row in await connection.fetch(EVENTS_OF, spellings)]
 
 
 async def cut(connection: asyncpg.Connection, cycle: str) -> tuple[CycleCut | None, Envelope | None]:
@@ -123,7 +121,12 @@ async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[
 
 async def exists(connection: asyncpg.Connection, subject: str) -> bool:
     """Tell whether anything is recorded under a subject."""
-    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM event WHERE subject = $1)", subject))
+    return bool(await events_of(connection, subject))
+
+
+async def next_version(connection: asyncpg.Connection, subject: str) -> int:
+    """Return the version of a subject's next event. What was written before subjects were reserved isn't counted."""
+    return int(await connection.fetchval("SELECT coalesce(max(version), 0) + 1 FROM event WHERE subject = $1", subject))
 
 
 async def read_cursor(connection: asyncpg.Connection) -> int:
@@ -144,8 +147,7 @@ async def instructions(connection: asyncpg.Connection, cycle: str, bank: str) ->
         # After a default there is a later edition, of which alone the finality can be.
         names = [instruction_id(cycle, bank, currency, edition) for edition in range(1, EDITIONS_MAX + 1)]
         subjects = [events.instructed_subject(name) for name in names]
-        rows = await connection.fetch(EVENTS_OF, subjects)
-        envelopes += [events.read(events.EventRow(*row)).data.instruction for row in rows]
+        envelopes += [event.data.instruction for event in await events_of(connection, *subjects)]
     return envelopes
 
 

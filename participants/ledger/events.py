@@ -11,7 +11,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar, final
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 from msgspec import Struct
@@ -327,9 +327,30 @@ def read(row: EventRow, upcasters: Upcasters = UPCASTERS, versions: Mapping[str,
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://concordat.example/ledger/")
 
 
+_VERSION_AT = 14
+_RESERVED_VERSION, _EARLIER_VERSION = "8", "5"
+
+
 def subject_id(*parts: str) -> str:
-    """Return the subject of events that aren't about a payment: the same parts always give the same UUID."""
-    return str(uuid5(_NAMESPACE, "/".join(parts)))
+    """Return the subject of events that aren't about a payment: the same parts always give the same UUID.
+
+    Its version is 8 (RFC 9562), which no new payment's id has: who pays can't take a subject by naming a payment so.
+    """
+    return _with_version(str(uuid5(_NAMESPACE, "/".join(parts))), _RESERVED_VERSION)
+
+
+def earlier_subject(subject: str) -> str:
+    """Return how a subject was written before there were reserved ones: as a UUID of version 5."""
+    return _with_version(subject, _EARLIER_VERSION)
+
+
+def is_reserved(payment_id: str) -> bool:
+    """Tell whether an id is kept for subjects that aren't payments."""
+    return payment_id[_VERSION_AT] == _RESERVED_VERSION
+
+
+def _with_version(uuid: str, version: str) -> str:
+    return str(UUID(uuid[:_VERSION_AT] + version + uuid[_VERSION_AT + 1 :]))
 
 
 def cut_subject(cycle: str) -> str:

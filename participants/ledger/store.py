@@ -34,7 +34,7 @@ LEFT JOIN LATERAL (
 READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2"
 READ_EVENTS = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
-WHERE subject = ANY($1::uuid[]) ORDER BY subject, version
+WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
 """
 LATER_EVENT = """
 SELECT EXISTS (

@@ -24,6 +24,8 @@ class DeclineReason(StrEnum):
     """Why a bank refuses a payment of another bank, in order of precedence. The signed answer holds it."""
 
     ID_REUSED = "id_reused"
+    ID_RESERVED = "id_reserved"
+    """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
     RETURN_OF_UNKNOWN = "return_of_unknown"
     RETURN_DIFFERS = "return_differs"
@@ -77,6 +79,8 @@ class ReceivePayments(Command[list[PaymentOutcome]]):
             if earlier.direction == "in" and earlier.counterparty == self.sender and earlier.terms == terms:
                 return outcome_of(earlier)
             return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
+        if events.is_reserved(terms.id):
+            return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_RESERVED.value)
         creditor = books.account("customer", terms.creditor_account, terms.currency)
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)

@@ -22,6 +22,8 @@ class OrderReason(RefusalReason):
     ORDER_MALFORMED = "order_malformed", 422
     """A member doesn't have its form; of an order that was put together here, as a return is."""
     ID_REUSED = "id_reused", 409
+    ID_RESERVED = "id_reserved", 422
+    """A UUID of version 8: the ledger keeps these for what isn't a payment."""
     CREDITOR_AGENT_IS_SELF = "creditor_agent_is_self", 422
     CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
     CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
@@ -103,6 +105,8 @@ def _decide_order(books: Books, checked: CheckedOrder) -> OrderOutcome:
         if _is_of(earlier, order):
             return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
         return _refuse(books, order, OrderReason.ID_REUSED)
+    if events.is_reserved(order.id):
+        return _refuse(books, order, OrderReason.ID_RESERVED)
     if checked.agent_refusal is not None:
         return _refuse(books, order, checked.agent_refusal)
     debtor = books.account("customer", order.debtor_account, order.currency)

@@ -24,7 +24,7 @@ from compliance.screening.matcher import Matcher, Verdict
 from compliance.statements import PositionStatement, ScreeningList, ScreeningStatement
 from gateway.federation.messages.payments import PaymentDetails
 from gateway.federation.problems import Refusal, RefusalReason
-from participants.ledger.events import Hit, cut_subject
+from participants.ledger.events import Hit, cut_subject, earlier_subject
 
 HITS_PER_PARTY_MAX = 10
 CLEAN_NAMES_MAX = 500_000
@@ -47,7 +47,7 @@ DECISIONS = """
 WITH span AS (
     SELECT (SELECT coalesce(max(p.sequence), 0) FROM event p
             WHERE p.type = 'cycle.cut' AND p.sequence < c.sequence) AS after, c.sequence AS last
-    FROM event c WHERE c.subject = $1 AND c.version = 1
+    FROM event c WHERE c.subject = ANY ($1::uuid[]) AND c.type = 'cycle.cut'
 )
 SELECT count(*) FILTER (WHERE d.type IN ('payment.released', 'payment.credited')),
     count(*) FILTER (WHERE d.type = 'payment.refused')
@@ -95,7 +95,8 @@ async def screening_counts(connection: asyncpg.Connection, cycle: str, taken_in:
     decision is counted in one statement; pending is what waits for people now. Screened are the payments taken in,
     in both directions (whoever sends screens, and whoever accepts), and those that screening kept out.
     """
-    row = await connection.fetchrow(DECISIONS, cut_subject(cycle))
+    subject = cut_subject(cycle)
+    row = await connection.fetchrow(DECISIONS, [subject, earlier_subject(subject)])
     released, rejected = (row[0], row[1]) if row else (0, 0)
     pending = await connection.fetchval(PENDING)
     return ScreeningCounts(taken_in + rejected + pending, released, rejected, pending)

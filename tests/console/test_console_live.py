@@ -137,7 +137,7 @@ async def propose(pilot: Console, label: str, *, reason: str) -> None:
     """Propose an action by its key, the first letter of its name."""
     await pilot.press("2", label[0])
     await fill(pilot, reason=reason)
-    await until(pilot, lambda: outcome(pilot).startswith(f"{label}: done"))
+    await until(pilot, lambda: outcome(pilot).startswith(f"{label}: proposed, waits for another operator"))
 
 
 async def confirm(pilot: Console, cycle: str, *, text: str) -> None:

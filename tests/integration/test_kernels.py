@@ -125,6 +125,31 @@ async def test_a_cycle_waits_for_the_compiler_and_is_netted_then(new_house: NewH
     assert await state_of(house, cycle) is State.NETTED
 
 
+async def test_currencies_are_counted_one_by_one(new_house: NewHouse) -> None:
+    """As the engine does: 36 pairs in each of two currencies are chosen from without any compiler."""
+    banks = BANKS[:9]
+    house = await new_house(rulebook(currencies=("EUR", "JPY")), caps={BANKS[0]: {"EUR": 5_000}})
+    for bank in banks[4:]:
+        await house.admit(bank)
+    for number, (low, high) in enumerate(combinations(banks, 2), start=1):
+        house.pay(low, high, "EUR", 1_000 + number)
+        house.pay(low, high, "JPY", 1_000 + number)
+    service = house.service()
+    cycle = await house.cut_off(service, banks)
+    await house.attest(service, cycle, banks)
+    assert await service.steps.step(cycle)
+    assert not may_be_needed(len(banks))
+    assert await steps(house, Kernels(python("import time; time.sleep(600)"), never)).step(cycle)
+    assert await state_of(house, cycle) is State.NETTED
+
+
+async def test_a_compiler_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.coordinator.cycles.kernels.COMPILING_SECONDS_MAX", 0.1)
+    kernels = Kernels(python("import time; time.sleep(600)"), never)
+    kernels.start()
+    await until(lambda: kernels.ready)
+
+
 @pytest.mark.parametrize("cap", [pytest.param(None, id="no cap"), pytest.param(10**9, id="a cap that nobody reaches")])
 async def test_where_no_limit_binds_nothing_is_waited_for(new_house: NewHouse, cap: int | None) -> None:
     house, cycle = await matched(new_house, cap=cap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ async def test_a_cycle_to_finality_and_posting(desk: Desk, monkeypatch: pytest.M
     funding = Funding(id="f" * 8 + "-0000-4000-8000-000000000000", currency="EUR", amount_minor="1000")
     await desk.at_agent(f"/accounts/{ALPHA}/funding", funding)
     with capture_logs() as lines:
-        monkeypatch.setattr(answers, "_logged", set())
+        monkeypatch.setattr(answers, "_logged", defaultdict(set))
         await pay(alpha, bravo, 500)
         await pay(bravo, carlo, 300)
         await pay(carlo, alpha, 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Annotated, Any
 
 import msgspec
@@ -40,7 +41,7 @@ class Wish(Request, frozen=True, kw_only=True):
 
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_logged", set())
+    monkeypatch.setattr(answers, "_logged", defaultdict(set))
 
 
 def read(document: Any, kind: Any = Page) -> tuple[Any, list[tuple[str, str, str | None]]]:
@@ -101,6 +102,18 @@ def test_what_isn_t_json_is_refused(content: bytes) -> None:
 def test_a_request_takes_nothing_else() -> None:
     with pytest.raises(msgspec.ValidationError, match="unknown field `more`"):
         msgspec.json.decode(b'{"text":"a","more":1}', type=Wish)
+
+
+@pytest.mark.parametrize("member", ['"free":', '"data":{"more":', '"lines":['])
+def test_nothing_is_told_of_what_is_no_answer(member: str) -> None:
+    """However long or deep it is, and whatever words are in it."""
+    deep = f"{{{member}{'[' * 100_000}".encode()
+    with pytest.raises(msgspec.DecodeError):
+        read_answer(deep, Page, peer="CNCDXXC0")
+    with capture_logs() as told, pytest.raises(msgspec.ValidationError):
+        read_answer(b'{"lines":1,"best":{"text":"a","colour":"' + b"x" * 100_000 + b'"}}', Page, peer="CNCDXXC0")
+    assert told == []
+    assert not answers._logged["CNCDXXC0"]
 
 
 def test_a_peer_can_t_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

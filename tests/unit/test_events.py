@@ -234,5 +234,9 @@ def test_older_forms_climb_one_version_at_a_time() -> None:
 
 def test_subjects_are_stable() -> None:
     """Their UUIDs are in every journal, so they never change."""
-    assert events.subject_id("cycle.cut", "2026-10-02-01") == "33d0dbf1-97be-5ed2-bf70-6241b0ece385"
+    subject = events.subject_id("cycle.cut", "2026-10-02-01")
+    assert subject == "33d0dbf1-97be-8ed2-bf70-6241b0ece385"
+    assert events.earlier_subject(subject) == "33d0dbf1-97be-5ed2-bf70-6241b0ece385"
+    assert events.is_reserved(subject)
+    assert not events.is_reserved(events.earlier_subject(subject))
     assert events.subject_id("a", "b") != events.subject_id("a/b", "")

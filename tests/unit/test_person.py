@@ -12,7 +12,9 @@ from compliance.person import person_key, same_person
 @pytest.mark.parametrize(
     "spelling",
     ["alice smith", "Alice Smith", " alice  smith ", "alice\tsmith\n", "\uff41lice smith", "al\u00adice smith",
-     "ALICE SMITH", "alice\u00a0smith", "ali\u200bce smith"],
+     "ALICE SMITH", "alice\u00a0smith", "ali\u200bce smith", "ali\u034fce smith", "alice\ufe0f smith",
+     "\u3164alice smith", "alice\u2800 smith", "alice\0 smith", "al\u115fice smith", "alice smith\U000e0100",
+     "alice\uffa0 smith"],
 )  # fmt: skip
 def test_spellings_of_one_name(spelling: str) -> None:
     assert same_person("alice smith", spelling)
@@ -22,6 +24,7 @@ def test_spellings_of_one_name(spelling: str) -> None:
     ("name", "other"),
     [
         ("Jos\u00e9", "Jose\u0301"),
+        ("Jos\u00e9", "Jose\u200b\u0301"),
         ("Stra\u00dfe", "STRASSE"),
         ("\u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2", "\u03a3\u038a\u03a3\u03a5\u03a6\u039f\u03a3"),
         ("\ufb01n", "FIN"),

@@ -19,6 +19,8 @@ from netting.kernels.compile import is_complete
 from netting.liquidity.branch import INTERPRETED_MAX
 
 LOWEST_PRIORITY = 19
+COMPILING_SECONDS_MAX = 900
+"""After which compiling is given up, and left to whoever nets."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +70,12 @@ class Kernels:
         try:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
-            code = await process.wait()
+            code = await asyncio.wait_for(process.wait(), COMPILING_SECONDS_MAX)
+        except TimeoutError:
+            code = None
         finally:
             if process.returncode is None:
-                process.terminate()
+                process.kill()
                 await process.wait()
         if code == 0:
             log.info("netting_kernels_compiled", seconds=round(time.monotonic() - started_at))

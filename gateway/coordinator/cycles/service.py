@@ -1,7 +1,7 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
 `attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
-`steps` moves a cycle on, `views` shows it, `defaults` shows what a participant's default would mean.
+`steps` moves a cycle on, `read_models` shows it, `default` shows what a participant's default would mean.
 """
 
 from __future__ import annotations

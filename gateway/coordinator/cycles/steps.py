@@ -7,6 +7,7 @@ replicas take each step once: the second finds the row locked, and then moved on
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -221,7 +222,9 @@ class Steps:
     async def _searches(self, conn: AsyncConnection, cycle: Cycle) -> bool:
         """Tell whether what settles has to be searched for, among so many pairs that it takes compiled kernels."""
         statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
-        return len(statements) > INTERPRETED_MAX and is_bound(statements, await limits.in_force(conn))
+        of_currency = Counter(statement.currency for statement in statements)
+        many = [s for s in statements if of_currency[s.currency] > INTERPRETED_MAX]
+        return bool(many) and is_bound(many, await limits.in_force(conn))
 
     async def _approve(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
         """Approve by rule; where the rulebook asks for four eyes, wait for them."""

@@ -8,6 +8,7 @@ a document that stands in an answer is taken whole or not at all.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -21,12 +22,15 @@ from compliance.statements import Document
 from gateway.federation.messages.base import WORDS
 
 T = TypeVar("T")
-LOGGED_MAX = 1_000
-"""Beyond this nothing more is told: what a peer makes up fills neither our memory nor our log."""
+LOGGED_MAX = 200
+"""Of one peer. Beyond this nothing more is told: what it makes up fills neither our memory nor our log."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 _encode = msgspec.json.Encoder().encode
-_logged: set[tuple[str, str, str | None]] = set()
+_Unknown = tuple[str, str, str | None]
+"""Type, member and, where that holds one of several words, the word."""
+_logged: defaultdict[str, set[_Unknown]] = defaultdict(set)
+"""What was told, by peer."""
 _log = structlog.get_logger(__name__)
 
 
@@ -45,10 +49,18 @@ def read_answer(content: bytes, kind: type[T], *, peer: str) -> T:
         if answer is not None and not form.has_words and len(_encode(answer)) == len(content):
             return answer  # Nothing was left out: it is as long as what we would have written.
         known = msgspec.json.decode(content)
+        unknown: list[_Unknown] = []
+        _leave_aside(known, form.root, unknown)
+        if answer is None:
+            answer = msgspec.convert(known, kind)
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
-    _leave_aside(known, form.root, peer)
-    return msgspec.convert(known, kind) if answer is None else answer
+    except RecursionError as error:
+        raise msgspec.DecodeError("nested too deeply") from error
+    # Told only now: what isn't an answer at all has no words to be told of.
+    for unheard_of in unknown:
+        _tell(peer, *unheard_of)
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +119,32 @@ def _place(info: inspect.Type, words: list[_Word]) -> _Place | None:
     return None if items is None else _Items(items)
 
 
-def _leave_aside(value: Any, place: _Place | None, peer: str, kind: str = "", member: str = "") -> None:
-    """Take out of a parsed answer, in place, the members that we don't know; tell of them and of unknown words."""
+def _leave_aside(value: Any, place: _Place | None, unknown: list[_Unknown], kind: str = "", member: str = "") -> None:
+    """Take out of a parsed answer, in place, the members that we don't know; note them and words that we don't know."""
     match place, value:
         case _Object(), dict():
             for name in [name for name in value if name not in place.members]:
                 del value[name]
-                _tell(peer, place.kind, name)
+                unknown.append((place.kind, name, None))
             for name, inner in value.items():
-                _leave_aside(inner, place.members[name], peer, place.kind, name)
+                _leave_aside(inner, place.members[name], unknown, place.kind, name)
         case _Items(), list():
             for item in value:
-                _leave_aside(item, place.place, peer, kind, member)
+                _leave_aside(item, place.place, unknown, kind, member)
         case _Items(), dict():
             for item in value.values():
-                _leave_aside(item, place.place, peer, kind, member)
+                _leave_aside(item, place.place, unknown, kind, member)
         case _Word(), str() if value not in place.known:
-            _tell(peer, kind, member, value)
+            unknown.append((kind, member, value))
 
 
-def _tell(peer: str, kind: str, member: str, word: str | None = None) -> None:
+def _tell(peer: str, kind: str, member: str, word: str | None) -> None:
     """Log something unknown, once in the life of the process."""
-    # What else it could be, nobody knows, and it is to stand in a log. (A word has its form already.)
+    # What else it could be, nobody knows, and it is to stand in a log. (A word of an answer has its form already.)
     name = member if _NAME.fullmatch(member) else "(not a name)"
-    if (kind, name, word) in _logged or len(_logged) >= LOGGED_MAX:
+    logged = _logged[peer]
+    if (kind, name, word) in logged or len(logged) >= LOGGED_MAX:
         return
-    _logged.add((kind, name, word))
+    logged.add((kind, name, word))
     more = {} if word is None else {"word": word}
     _log.warning("unknown in an answer", peer=peer, type=kind, member=name, **more)

@@ -11,7 +11,7 @@ from compliance.crypto.keys import Signer
 from compliance.statements import KeyUse
 from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
-from gateway.federation.settings import NodeSettings
+from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.signers.key_store import open_keys
 from gateway.federation.signers.signing import signing
 
@@ -54,9 +54,15 @@ def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
 
 
 def staff_token(settings: NodeSettings, subject: str) -> str:
-    """Return an access token for one of the institution's own people, for the institution itself."""
+    """Return an access token for one of the institution's own people, for the institution itself.
+
+    Raises SettingsError where there is no key: one that is made here nobody would know.
+    """
     # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
-    key = open_keys(settings.keys_dir).signer("token")
+    keys = open_keys(settings.keys_dir)
+    if not keys.has("token"):
+        raise SettingsError(f"CONCORDAT_DATA_DIR: no token key in {settings.keys_dir}; `init` makes it")
+    key = keys.signer("token")
     return _staff_token(key, settings.url, subject, settings.bic)
 
 

@@ -17,4 +17,11 @@ class KeyFiles:
 
     def signer(self, use: KeyUse) -> Signer:
         """Read the key of a use, or make it. Raises OSError, ValueError."""
-        return SigningKey.load_or_create(self.directory / f"{use}.pem")
+        return SigningKey.load_or_create(self._path(use))
+
+    def has(self, use: KeyUse) -> bool:
+        """Tell whether there is a file for a use already."""
+        return self._path(use).exists()
+
+    def _path(self, use: KeyUse) -> Path:
+        return self.directory / f"{use}.pem"

@@ -16,6 +16,9 @@ class KeyStore(Protocol):
     def signer(self, use: KeyUse) -> Signer:
         """Return the signer of a use; its key is made when it is first asked for. Raises OSError, ValueError."""
 
+    def has(self, use: KeyUse) -> bool:
+        """Tell whether there is a key for a use already."""
+
 
 def open_keys(directory: Path) -> KeyStore:
     """Return the keys of the institution whose key directory this is: files in it."""
