@@ -202,7 +202,7 @@ class Outbound:
             envelope = read_answer(body, Envelope, peer=counterparty)
         except msgspec.DecodeError as error:
             raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
-        answer = dsse.verify(
+        answer = dsse.verify_submitted(
             envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE
         )
         if (answer.sender, answer.receiver) != (self._bank, counterparty):
