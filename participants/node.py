@@ -120,8 +120,14 @@ class BankNode:
         if self.ledger.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
+        undeliverable = ", ".join(
+            f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
+            for counterparty, since in self.outbound.undeliverable().items()
+        )
         return {
             "status": "ready",
+            "undeliverable": undeliverable or "none",
+            "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
             "trust_list": f"version {self.trust.current.version}",
         }

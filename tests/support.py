@@ -11,6 +11,11 @@ from pathlib import Path
 from uuid import UUID
 
 from litestar import Litestar
+from msgspec.structs import replace
+
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 
 DATA = Path(os.environ.get("CONCORDAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """The public data sets, which aren't part of the project. What needs one that isn't there is skipped and says so."""
@@ -35,3 +40,30 @@ def uuid7() -> str:
     tail = random.getrandbits(74)
     value = (milliseconds << 80) | (7 << 76) | ((tail >> 62) << 64) | (2 << 62) | (tail & (2**62 - 1))
     return str(UUID(int=value))
+
+
+def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope, str]]:
+    """Return an envelope with what no honest signer puts there, and the reason that it is refused for."""
+    signatures = envelope.signatures
+    genuine = signatures[-1]
+    again = dsse.seal(envelope.payload_bytes(), envelope.payloadType, second).signatures[0]
+    stranger = dsse.seal(envelope.payload_bytes(), envelope.payloadType, SigningKey.generate()).signatures[0]
+    beside = [
+        dsse.Signature("unheard-of", genuine.sig),
+        dsse.Signature("x" * 10_000, "AAAA"),
+        dsse.Signature(genuine.keyid, "not base64!"),
+        genuine,
+        stranger,
+        again,
+    ]
+    # The last character before the padding has spare bits: another character, the same bytes.
+    odd = dsse.Signature(genuine.keyid, genuine.sig[:-3] + chr(ord(genuine.sig[-3]) + 1) + "==")
+    spaced = dsse.Signature(genuine.keyid, genuine.sig + "\n")
+    return [
+        *((replace(envelope, signatures=(*signatures, junk)), "too_many_signatures") for junk in beside),
+        *((replace(envelope, signatures=(junk, *signatures)), "too_many_signatures") for junk in beside),
+        (replace(envelope, signatures=(*signatures, *(stranger for _ in range(1_000)))), "too_many_signatures"),
+        *((replace(envelope, signatures=(*signatures[:-1], junk)), "bad_signature") for junk in (odd, spaced)),
+        (replace(envelope, payload=envelope.payload + "\u00e9"), "payload_malformed"),
+        (replace(envelope, payload="\u00e9" * 4 + envelope.payload), "payload_malformed"),
+    ]

@@ -6,7 +6,6 @@ failed" is never enough.
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from enum import StrEnum
@@ -38,13 +37,15 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
         """Return the payload unverified. Raises EvidenceError."""
         try:
             return b64decode(self.payload, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # not base64, or not even ASCII
             raise EvidenceError(EvidenceReason.PAYLOAD_MALFORMED, f"payload isn't base64: {error}") from error
 
 
 class EvidenceReason(StrEnum):
     """Why evidence doesn't verify, in order of precedence."""
 
+    TOO_MANY_SIGNATURES = "too_many_signatures"
+    """A member's document carries exactly the signatures that it needs: one; a key change two."""
     WRONG_PAYLOAD_TYPE = "wrong_payload_type"
     PAYLOAD_MALFORMED = "payload_malformed"
     BAD_SIGNATURE = "bad_signature"
@@ -95,7 +96,7 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
             continue
         try:
             raw = b64decode(signature.sig, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # not base64, or not even ASCII
             raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature of {key.kid} isn't base64") from error
         if not key.verifies(raw, message):
             raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature of {key.kid} doesn't verify")
@@ -107,22 +108,27 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
     return payload
 
 
-def canonical_form(envelope: Envelope) -> Envelope:
-    """Return the envelope with its base64 in the one form an encoder gives. Raises EvidenceError.
+def require_nothing_free(envelope: Envelope, *, signatures: int = 1) -> None:
+    """Check that there is one way only to write the envelope of its document and signers. Raises EvidenceError.
 
-    A decoder ignores the spare bits of the last character, so an envelope can differ and hold the same.
+    What no signature covers is fixed: there is no signature more than there must be, and no base64 but the one form
+    that an encoder gives (a decoder ignores the spare bits of the last character).
     """
+    if len(envelope.signatures) > signatures:
+        detail = f"{len(envelope.signatures)} signatures instead of {signatures}"
+        raise EvidenceError(EvidenceReason.TOO_MANY_SIGNATURES, detail)
+    if not _as_encoded(envelope.payload):
+        raise EvidenceError(EvidenceReason.PAYLOAD_MALFORMED, "payload isn't base64 as an encoder writes it")
+    if not all(_as_encoded(signature.sig) for signature in envelope.signatures):
+        raise EvidenceError(EvidenceReason.BAD_SIGNATURE, "signature isn't base64 as an encoder writes it")
+
+
+def _as_encoded(text: str) -> bool:
+    last = text[-4:]  # All before it is free to nobody: four characters stand for three whole bytes.
     try:
-        return Envelope(
-            payload=b64encode(envelope.payload_bytes()).decode(),
-            payloadType=envelope.payloadType,
-            signatures=tuple(
-                Signature(keyid=s.keyid, sig=b64encode(b64decode(s.sig, validate=True)).decode())
-                for s in envelope.signatures
-            ),
-        )
-    except binascii.Error as error:
-        raise EvidenceError(EvidenceReason.BAD_SIGNATURE, f"signature isn't base64: {error}") from error
+        return b64encode(b64decode(last, validate=True)).decode() == last
+    except ValueError:
+        return False
 
 
 def sign(document: Document, *signers: Signer, payload_type: str | None = None) -> Envelope:
@@ -138,7 +144,10 @@ def verify(
     payload_type: str | None = None,
     threshold: int = 1,
 ) -> D:
-    """Verify, then parse, then compare with the canonical form; return the document. Raises EvidenceError."""
+    """Verify, then parse, then compare with the canonical form; return the document. Raises EvidenceError.
+
+    For what is submitted there is `verify_submitted`.
+    """
     payload = open_(envelope, keys, payload_type=payload_type or PAYLOAD_TYPES[kind], threshold=threshold)
     try:
         return canonical.decode(payload, kind)
@@ -146,3 +155,18 @@ def verify(
         raise EvidenceError(EvidenceReason.NOT_CANONICAL, str(error)) from error
     except msgspec.MsgspecError as error:
         raise EvidenceError(EvidenceReason.SCHEMA_VIOLATION, str(error)) from error
+
+
+def verify_submitted(
+    envelope: Envelope,
+    kind: type[D],
+    keys: Mapping[str, VerifyingKey],
+    *,
+    payload_type: str | None = None,
+) -> D:
+    """Verify what a member submits, all of it: nothing that nobody verified gets into a journal or an export.
+
+    The envelope carries exactly one signature, by one of the `keys`. Raises EvidenceError.
+    """
+    require_nothing_free(envelope)
+    return verify(envelope, kind, keys, payload_type=payload_type)

@@ -216,9 +216,11 @@ def _read_manifest(data: bytes, signed: bytes, anchor_keys: dict[str, VerifyingK
         raise RefutedError(Finding.MANIFEST_UNSIGNED, detail) from error
     except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"{MANIFEST_SIGNED}: {error}") from error
-    # No manifest names this file, so nothing in it may be free to change: one signature, base64 in its one form.
-    if len(envelope.signatures) != 1 or envelope != dsse.canonical_form(envelope):
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"{MANIFEST_SIGNED}: more than one signature, or odd base64")
+    # No manifest names this file, so nothing in it may be free to change.
+    try:
+        dsse.require_nothing_free(envelope)
+    except EvidenceError as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"{MANIFEST_SIGNED}: {error} ({error.reason})") from error
     if payload != data:
         raise RefutedError(Finding.FILE_CHANGED, f"{MANIFEST} isn't what {MANIFEST_SIGNED} signs")
     try:

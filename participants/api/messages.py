@@ -140,6 +140,8 @@ class LaneView(Answer, frozen=True, kw_only=True):
     last_sequence: Count
     settled_sequence: Count
     unsettled_minor: str
+    undeliverable_since: Timestamp | None = None
+    """Since when payments to the receiver can't be delivered; left out where they are."""
 
 
 class CycleView(Answer, frozen=True, kw_only=True):

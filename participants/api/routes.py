@@ -240,7 +240,7 @@ async def list_balances(
 async def list_lanes(node: Node) -> list[LaneView]:
     """List the lanes to and from other banks: accepted, settled, and what is between."""
     async with node.pool.acquire() as connection:
-        return await views.lanes(connection)
+        return await views.lanes(connection, node.outbound.undeliverable())
 
 
 @get("/cycles/{cycle:str}", guards=READERS, tags=["cycles"], operation_id="getCycleMembership")
@@ -297,6 +297,7 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     Each payment is accepted with its number, refused with a reason, or held. The same payments again give the
     same outcomes, so a lost answer is fetched by sending again.
     """
+    node.outbound.heard_from(request.auth.sub)
     return await node.inbound.receive(request.auth.sub, await request.body())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import asyncpg
@@ -113,8 +114,8 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
     ]
 
 
-async def lanes(connection: asyncpg.Connection) -> list[LaneView]:
-    """Return every lane of this bank."""
+async def lanes(connection: asyncpg.Connection, undeliverable: Mapping[str, datetime]) -> list[LaneView]:
+    """Return every lane of this bank; `undeliverable` says which counterparties can't be paid since when."""
     return [
         LaneView(
             sender=row[0],
@@ -123,6 +124,7 @@ async def lanes(connection: asyncpg.Connection) -> list[LaneView]:
             last_sequence=row[3],
             settled_sequence=row[4],
             unsettled_minor=str(row[5]),
+            undeliverable_since=None if (since := undeliverable.get(row[1])) is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
         )
         for row in await connection.fetch(LANES)
     ]

@@ -66,7 +66,7 @@ class Inbound:
         if member is None or member.kind != "participant" or member.status != "active":
             raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant")
         try:
-            batch = dsse.verify(
+            batch = dsse.verify_submitted(
                 envelope, PaymentBatch, self._trust.signing_keys(caller), payload_type=PAYMENT_BATCH_TYPE
             )
         except EvidenceError as error:

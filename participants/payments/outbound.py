@@ -1,7 +1,8 @@
 """Sending queued payments to the banks they go to, until each has an answer.
 
 One worker a counterparty, one batch under way at a time, so answers come in the order of the numbers. A lost answer
-costs nothing: the batch is sent again and the other bank answers what it answered before.
+costs nothing: the batch is sent again and the other bank answers what it answered before. What stays queued is looked
+at by time too: another replica may have committed it, or the answer to a commit was lost.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -19,7 +21,13 @@ from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from gateway.federation.http.answers import read_answer
-from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
+from gateway.federation.http.client import (
+    FederationClient,
+    RemoteError,
+    RemoteProblem,
+    TokenNotGranted,
+    TokenUnavailable,
+)
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
@@ -36,9 +44,12 @@ from participants.ledger.payment import Payment
 from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
 from participants.payments.answers import EVIDENCE_KIND, ApplyAnswers, SentPayment
+from participants.payments.circuit import Circuit
 
-RETRY_SECONDS_MIN = 0.1
-RETRY_SECONDS_MAX = 5.0
+LOOK_SECONDS = 3.0
+ACKNOWLEDGEMENT_BYTES_MAX = 4_096
+"""And for each payment of the batch `OUTCOME_BYTES_MAX` more."""
+OUTCOME_BYTES_MAX = 512
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
 
@@ -46,6 +57,10 @@ QUEUED = """
 SELECT payment_id::text FROM payment_open
 WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
 ORDER BY event_sequence LIMIT $3
+"""
+
+STANDING = """
+SELECT counterparty, min(event_sequence) FROM payment_open WHERE state = 'queued' GROUP BY counterparty
 """
 
 log = structlog.get_logger(__name__)
@@ -57,6 +72,8 @@ class AnswerRefusedError(Exception):
 
 # What the batch itself is refused for; anything else may pass with time.
 REFUSED_AS_A_WHOLE = (400, 413, 422)
+# What says nothing about the counterparty.
+OURS = (TokenUnavailable, asyncpg.PostgresError, Refusal)
 EXPECTED = (RemoteError, AnswerRefusedError, EvidenceError, Refusal, asyncpg.PostgresError, OSError)
 
 
@@ -66,6 +83,13 @@ class _Batch(Struct, frozen=True):
     payments: list[Payment]
     leaves: list[bytes]
     envelope: Envelope
+
+
+def _is_of_content(error: Exception) -> bool:
+    """Tell whether a counterparty refused a batch for what it is; a token that isn't granted says nothing of it."""
+    if not isinstance(error, RemoteProblem) or isinstance(error, TokenNotGranted):
+        return False
+    return error.status in REFUSED_AS_A_WHOLE
 
 
 class Outbound:
@@ -90,18 +114,33 @@ class Outbound:
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
+        self._circuits: dict[str, Circuit] = {}
+        self.set_aside: dict[str, set[str]] = {}
+        self._look: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Go on with whatever the last process left unanswered."""
         self._ledger.listeners.append(self._committed)
-        for row in await self._pool.fetch("SELECT DISTINCT counterparty FROM payment_open WHERE state = 'queued'"):
+        for row in await self._pool.fetch(STANDING):
             self.wake(row[0])
+        self._look = asyncio.create_task(self._look_by_time(), name="outbound-look")
 
     async def stop(self) -> None:
         """Stop sending; what has no answer yet is sent again after the next start."""
-        for worker in self._workers.values():
-            worker.cancel()
-        await asyncio.gather(*self._workers.values(), return_exceptions=True)
+        tasks = [*self._workers.values(), *([] if self._look is None else [self._look])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def heard_from(self, counterparty: str) -> None:
+        """A counterparty called: if it couldn't be paid, it is tried at once."""
+        if (circuit := self._circuits.get(counterparty)) is not None:
+            circuit.heard()
+
+    def undeliverable(self) -> dict[str, datetime]:
+        """Return which counterparties can't be paid, and since when."""
+        since = {counterparty: circuit.undeliverable_since for counterparty, circuit in self._circuits.items()}
+        return {counterparty: instant for counterparty, instant in sorted(since.items()) if instant is not None}
 
     def wake(self, counterparty: str, *, held_too: bool = False) -> None:
         """Send what is queued for a bank now; `held_too` asks again about payments that the bank holds."""
@@ -116,8 +155,21 @@ class Outbound:
         for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
             self.wake(counterparty)
 
+    async def _look_by_time(self) -> None:
+        """Send what has stood still between two looks, whoever queued it."""
+        standing: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                queued = dict(await self._pool.fetch(STANDING))
+                for counterparty in [name for name, oldest in queued.items() if standing.get(name) == oldest]:
+                    self.wake(counterparty)
+                standing = queued
+            except Exception as error:  # whatever went wrong, the next look is to come
+                log.warning("queue not looked at", exc_info=None if isinstance(error, EXPECTED) else error)
+
     async def _work(self, counterparty: str) -> None:
-        delay = RETRY_SECONDS_MIN
+        circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))
         batch: _Batch | None = None
         items_max = BATCH_ITEMS_MAX
         while True:
@@ -129,23 +181,30 @@ class Outbound:
                     await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
-                batch, delay, items_max = None, RETRY_SECONDS_MIN, BATCH_ITEMS_MAX
+                batch, items_max = None, BATCH_ITEMS_MAX
+                circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
-                if batch is not None and isinstance(error, RemoteProblem) and error.status in REFUSED_AS_A_WHOLE:
+                of_content = batch is not None and _is_of_content(error)
+                if batch is not None and of_content:
                     # Refused as a whole: smaller batches keep what is the matter from holding up the rest.
                     items_max = max(1, len(batch.payments) // 2)
                     if len(batch.payments) == 1:
                         self._put_off(counterparty, batch.payments[0].id)
+                        self._set_aside(counterparty).add(batch.payments[0].id)
                     batch = None
+                retry_s = circuit.failed(
+                    ours=of_content or isinstance(error, OURS) or not isinstance(error, EXPECTED),
+                    retry_after_s=error.retry_after_s if isinstance(error, RemoteProblem) else None,
+                )
                 log.warning(
                     "payments not delivered",
                     counterparty=counterparty,
                     error=str(error)[:200],
-                    retry_s=delay,
+                    retry_s=round(retry_s, 1),
+                    circuit=circuit.state,
                     exc_info=None if isinstance(error, EXPECTED) else error,
                 )
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_SECONDS_MAX)
+                await circuit.rest(retry_s)
 
     async def _wait(self, counterparty: str) -> None:
         """Wait for a new payment, or until a held one is to be asked about again."""
@@ -185,6 +244,8 @@ class Outbound:
             content=msgspec.json.encode(batch.envelope),
             headers={"Content-Type": "application/json"},
             timeout_s=60,
+            attempts_max=1,
+            answer_bytes_max=ACKNOWLEDGEMENT_BYTES_MAX + OUTCOME_BYTES_MAX * len(batch.payments),
         )
         envelope, answer = self._read_answer(counterparty, batch, response.content)
         answers = [
@@ -202,7 +263,7 @@ class Outbound:
             envelope = read_answer(body, Envelope, peer=counterparty)
         except msgspec.DecodeError as error:
             raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
-        answer = dsse.verify(
+        answer = dsse.verify_submitted(
             envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE
         )
         if (answer.sender, answer.receiver) != (self._bank, counterparty):
@@ -220,6 +281,11 @@ class Outbound:
                 self._put_off(counterparty, answer.payment.id)
             else:
                 held.pop(answer.payment.id, None)
+                self._set_aside(counterparty).discard(answer.payment.id)
+
+    def _set_aside(self, counterparty: str) -> set[str]:
+        """Return the payments that a counterparty refuses to answer: tried rarely, and others go before them."""
+        return self.set_aside.setdefault(counterparty, set())
 
     def _put_off(self, counterparty: str, payment_id: str) -> None:
         """Ask about a payment again later, and each time later than the last."""

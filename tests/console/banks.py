@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -31,28 +32,26 @@ async def take_part(coordinator: Coordinator, banks: list[Bank], cycle: str, *, 
     async with AsyncExitStack() as stack:
         clients = [(bank, await stack.enter_async_context(coordinator.client(bank))) for bank in banks]
         for bank, client in clients:
-            await _send_cut(coordinator, bank, client, cycle)
-        await _attesting(coordinator, clients[0][1], cycle)
+            url = f"{coordinator.url}/cycles/{cycle}/cuts"
+            await client.request("PUT", url, audience=COORDINATOR, json=cut_of(bank, cycle))
+        await attesting(coordinator, clients[0][1], cycle)
         for number, (bank, client) in enumerate(clients):
-            await _attest(coordinator, bank, client, cycle, amount="50001" if differing and number else "50000")
+            url = f"{coordinator.url}/cycles/{cycle}/statements"
+            submission = submission_of(bank, cycle, amount="50001" if differing and number else "50000")
+            await client.request("POST", url, audience=COORDINATOR, json=submission)
 
 
-async def _send_cut(coordinator: Coordinator, bank: Bank, client: FederationClient, cycle: str) -> None:
+def cut_of(bank: Bank, cycle: str) -> Envelope:
+    """Return a bank's signed cut."""
     lanes = tuple(
         LaneCut(sender=sender, currency="EUR", last_sequence=count)
         for (sender, receiver), (count, _) in LANES.items()
         if receiver == bank.bic
     )
-    cut = CycleCut(cycle=cycle, receiver=bank.bic, lanes=lanes)
-    await client.request(
-        "PUT",
-        f"{coordinator.url}/cycles/{cycle}/cuts",
-        audience=COORDINATOR,
-        json=dsse.sign(cut, bank.identity.sign),
-    )
+    return dsse.sign(CycleCut(cycle=cycle, receiver=bank.bic, lanes=lanes), bank.identity.sign)
 
 
-async def _attesting(coordinator: Coordinator, client: FederationClient, cycle: str) -> None:
+async def attesting(coordinator: Coordinator, client: FederationClient, cycle: str) -> None:
     """Wait on the event feed until statements are wanted."""
     cursor = 0
     while True:
@@ -64,7 +63,8 @@ async def _attesting(coordinator: Coordinator, client: FederationClient, cycle: 
         cursor = page.next
 
 
-async def _attest(coordinator: Coordinator, bank: Bank, client: FederationClient, cycle: str, *, amount: str) -> None:
+def submission_of(bank: Bank, cycle: str, *, amount: str = "50000") -> StatementSubmission:
+    """Return all that a bank attests in a cycle, signed."""
     forth, back = (
         Flow(
             sender=sender,
@@ -96,7 +96,6 @@ async def _attest(coordinator: Coordinator, bank: Bank, client: FederationClient
         rejected=0,
         pending=0,
     )
-    submission = StatementSubmission(
+    return StatementSubmission(
         statements=(dsse.sign(statement, bank.identity.sign),), screening=dsse.sign(screening, bank.identity.sign)
     )
-    await client.request("POST", f"{coordinator.url}/cycles/{cycle}/statements", audience=COORDINATOR, json=submission)

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from running_banks import OPENING, Town, batch_of, envelope_bytes, order, terms
+from running_banks import Town, batch_of, envelope_bytes, order, terms
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
-from support import uuid7
+from support import uuid7, with_junk
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
@@ -202,6 +202,19 @@ async def test_a_forged_signature(town: Town) -> None:
     assert problem(await town.deliver(Envelope(genuine.payload, PAYMENT_BATCH_TYPE, other))) == (400, "bad_signature")
     torn = (dsse.Signature(genuine.signatures[0].keyid, "not base64!"),)
     assert problem(await town.deliver(Envelope(genuine.payload, PAYMENT_BATCH_TYPE, torn))) == (400, "bad_signature")
+
+
+async def test_junk_beside_a_good_signature(town: Town) -> None:
+    """What nobody verified would stand in an append-only journal for good."""
+    envelope, before = town.sealed(terms()), await lane(town)
+    for junk, reason in with_junk(envelope, second=town.alpha.node.identity.auth):
+        assert problem(await town.deliver(envelope_bytes(junk))) == (400, reason)
+    assert await lane(town) == before
+    assert town.acknowledged(await town.deliver(envelope)).outcomes[0].status == "accepted"
+    digest = canonical.digest(envelope.payload_bytes())
+    async with town.bravo.node.pool.acquire() as connection:
+        kept = await connection.fetchval("SELECT envelope FROM evidence WHERE sha256 = $1", bytes.fromhex(digest))
+    assert kept == msgspec.json.encode(envelope)
 
 
 async def test_a_tampered_payload(town: Town) -> None:
@@ -438,4 +451,3 @@ async def test_an_order_arrives(town: Town) -> None:
     assert refused["reason"] == "creditor_account_unknown"
     assert await town.alpha.balance("a-arrives") == 700
     assert await town.bravo.balance("b-arrives") == 300
-    assert await town.alpha.balance("a-1") <= OPENING

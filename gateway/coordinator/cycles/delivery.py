@@ -46,7 +46,7 @@ class Delivery:
         async with transaction(self._engine) as conn:
             keys = await members.keys(conn, participant, "sign")
             try:
-                receipt = dsse.verify(envelope, Receipt, keys)
+                receipt = dsse.verify_submitted(envelope, Receipt, keys)
             except EvidenceError as error:
                 raise evidence_refusal(error) from error
             digest = await settlements.instruction_digest(conn, receipt.instruction, participant)

@@ -27,6 +27,8 @@ class CycleReason(RefusalReason):
     WRONG_PAIR = "wrong_pair", 422
     """The statement is of a pair without the caller, or with a bank that isn't in the cycle."""
     WRONG_CURRENCY = "wrong_currency", 422
+    TOO_MANY_SIGNATURES = "too_many_signatures", 422
+    """A member's document carries exactly one signature."""
     PAYLOAD_MALFORMED = "payload_malformed", 422
     WRONG_PAYLOAD_TYPE = "wrong_payload_type", 422
     UNKNOWN_KEY = "unknown_key", 422

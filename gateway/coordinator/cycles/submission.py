@@ -74,7 +74,7 @@ class ReadScreening:
 def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadCut:
     """Verify a bank's cut and check that it is of this cycle and of this bank. Raises Refusal."""
     try:
-        cut = dsse.verify(envelope, CycleCut, keys)
+        cut = dsse.verify_submitted(envelope, CycleCut, keys)
     except EvidenceError as error:
         raise evidence_refusal(error) from error
     if cut.cycle != terms.id:
@@ -101,7 +101,7 @@ def read_statement(
 ) -> ReadStatement:
     """Verify one of a bank's statements and check that it belongs to this cycle and bank. Raises Refusal."""
     try:
-        statement = dsse.verify(envelope, PositionStatement, keys)
+        statement = dsse.verify_submitted(envelope, PositionStatement, keys)
     except EvidenceError as error:
         raise evidence_refusal(error, pointer=pointer) from error
     if statement.cycle != terms.id:
@@ -124,7 +124,7 @@ def read_statement(
 def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadScreening:
     """Verify a bank's screening statement. Raises Refusal."""
     try:
-        screening = dsse.verify(envelope, ScreeningStatement, keys)
+        screening = dsse.verify_submitted(envelope, ScreeningStatement, keys)
     except EvidenceError as error:
         raise evidence_refusal(error, pointer="/screening") from error
     if screening.cycle != terms.id:

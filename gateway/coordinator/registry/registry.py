@@ -331,7 +331,7 @@ def read_application(envelope: Envelope) -> Application:
         keys = {key.use: VerifyingKey(key.x) for key in offered.keys}
         _require_one_for_each_use(offered.keys)
         signer = keys["sign"]
-        return dsse.verify(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
+        return dsse.verify_submitted(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
     except (EvidenceError, ValueError, msgspec.MsgspecError) as error:
         raise _signature_refused(error) from error
 
@@ -339,6 +339,7 @@ def read_application(envelope: Envelope) -> Application:
 def read_key_change(envelope: Envelope, *, member: str, active: dict[str, VerifyingKey]) -> KeyChange:
     """Return a key change that an active sign key of the member and the new key itself signed; raises Refusal."""
     try:
+        dsse.require_nothing_free(envelope, signatures=2)
         change = dsse.verify(envelope, KeyChange, active, payload_type=KEY_CHANGE_TYPE)
         new = VerifyingKey(change.x)
         dsse.open_(envelope, {new.kid: new}, payload_type=KEY_CHANGE_TYPE)

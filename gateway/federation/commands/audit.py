@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
-from gateway.federation.storage.whole_file import write_whole
+from gateway.federation.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     from compliance.crypto.keys import SigningKey
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VERIFIED, NOT_VERIFIED, NOT_READABLE = 0, 1, 2
 """Exit codes."""
 
-DOWNLOAD_TIMEOUT_S = 120
+DOWNLOAD_TIMEOUT_S = 600
 
 
 def export(
@@ -45,12 +45,12 @@ def export(
         raise typer.BadParameter(str(error), param_hint="--key") from error
     target = out or Path(f"{cycle}.zip")
     try:
-        archive = asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key))
-        write_whole(target, archive)
+        with whole_file(target) as file:
+            asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key, file))
     except (RemoteError, OSError) as error:
         typer.echo(f"concordat: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{target}: {len(archive):,} bytes")
+    typer.echo(f"{target}: {target.stat().st_size:,} bytes")
 
 
 def verify(
@@ -90,11 +90,16 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
 
 
-async def _download(cycle: str, url: str, bic: str, client_id: str, key: SigningKey) -> bytes:
+async def _download(cycle: str, url: str, bic: str, client_id: str, key: SigningKey, file: BinaryIO) -> None:
+    from compliance.export.archive import ARCHIVE_BYTES_MAX
     from gateway.federation.http.client import FederationClient
 
     async with FederationClient(client_id, key, url) as client:
-        response = await client.request(
-            "GET", f"{url}/cycles/{cycle}/export", audience=bic, timeout_s=DOWNLOAD_TIMEOUT_S
+        await client.request(
+            "GET",
+            f"{url}/cycles/{cycle}/export",
+            audience=bic,
+            timeout_s=DOWNLOAD_TIMEOUT_S,
+            answer_bytes_max=ARCHIVE_BYTES_MAX,
+            sink=file.write,
         )
-        return response.content

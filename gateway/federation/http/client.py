@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -20,6 +21,7 @@ from msgspec import Struct
 from compliance.crypto.keys import Signer
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
+from gateway.federation.http.peers import ANSWER_BYTES_MAX, AnswerRefused, Peers, Sink
 from gateway.federation.identity.tokens import client_assertion
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.signers.key_store import KeyStore, open_keys
@@ -33,6 +35,9 @@ ANSWER_MALFORMED = "answer_malformed"
 REFRESH_BEFORE_EXPIRY_S = 30
 ATTEMPTS_MAX = 4
 RETRY_AFTER_MAX_S = 30
+TIMEOUT_S = 10.0
+"""For one attempt at one request, from the connection to the last byte of the answer."""
+TOKEN_BYTES_MAX = 64 * 1024
 # The other side didn't begin (429, 503), or its gateway doesn't know whether it did (502, 504).
 _NOT_BEGUN = frozenset({429, 503})
 _UNKNOWN = frozenset({502, 504})
@@ -99,6 +104,18 @@ class RemoteProblem(RemoteError):  # noqa: N818 - RFC 9457's word
         self.retry_after_s = retry_after_s
 
 
+class RemoteAnswerRefused(RemoteProblem):
+    """The other member's answer is larger than what was asked for, or in another encoding; asking again is no use."""
+
+
+class TokenUnavailable(RemoteUnavailable):
+    """The issuer, who gives tokens for the other member, couldn't be reached."""
+
+
+class TokenNotGranted(RemoteProblem):
+    """The issuer refused a token for the other member, which wasn't asked anything yet."""
+
+
 TokenSource = Callable[[str], Awaitable[AccessToken]]
 """audience -> a fresh access token."""
 
@@ -116,7 +133,7 @@ class FederationClient:
         auth_key: Signer,
         issuer: str,
         *,
-        timeout_s: float = 10,
+        timeout_s: float = TIMEOUT_S,
         token_source: TokenSource | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
@@ -126,8 +143,7 @@ class FederationClient:
         self._token_source = token_source or self._request_token
         self._tokens: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        # Where requests go is decided by settings, never by proxy variables of the environment.
-        self._http = httpx.AsyncClient(timeout=timeout_s, verify=verify, trust_env=False)
+        self._peers = Peers(timeout_s=timeout_s, verify=verify)
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +154,7 @@ class FederationClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._peers.close()
 
     async def token(self, audience: str) -> str:
         """Return an access token for one member: a kept one, or a new one from 30 s before its expiry."""
@@ -169,14 +185,19 @@ class FederationClient:
         timeout_s: float | None = None,
         attempts_max: int = ATTEMPTS_MAX,
         idempotent: bool | None = None,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+        sink: Sink | None = None,
     ) -> httpx.Response:
         """Send a request with an access token for `audience` (None: without) and return the successful answer.
 
         Retries with back-off what certainly didn't begin (no connection, 429, 503; Retry-After is honoured), and
         what may have begun (broken connection, timeout, 502, 504) only if it is `idempotent`, which every method
-        but POST is unless said otherwise. A 401 renews the token once. Raises RemoteProblem, RemoteUnavailable.
+        but POST is unless said otherwise. A 401 renews the token once. `timeout_s` is for one attempt in all. The
+        answer's content goes to `sink` as it comes, where one is given; then nothing that may have begun is repeated.
+        Raises RemoteProblem, RemoteUnavailable.
         """
-        again = method != "POST" if idempotent is None else idempotent
+        # What has come to a sink can't be taken back.
+        again = sink is None and (method != "POST" if idempotent is None else idempotent)
         sent_headers = {correlation.HEADER: correlation.current() or correlation.begin(), **(headers or {})}
         if json is not None:
             content = msgspec.json.encode(json)
@@ -184,15 +205,15 @@ class FederationClient:
 
         async def send() -> httpx.Response:
             return await self._send(
-                self._http.build_request(
-                    method,
-                    url,
-                    content=content,
-                    headers=sent_headers,
-                    params=None if params is None else {k: v for k, v in params.items() if v is not None},
-                    timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
-                ),
                 audience,
+                method=method,
+                url=url,
+                content=content,
+                headers=sent_headers,
+                params=None if params is None else {k: v for k, v in params.items() if v is not None},
+                timeout_s=timeout_s,
+                answer_bytes_max=answer_bytes_max,
+                sink=sink,
             )
 
         return await _retrying(send, idempotent=again, attempts_max=attempts_max)
@@ -245,13 +266,13 @@ class FederationClient:
         answer = await self.request("PUT", url, audience=audience, json=json, timeout_s=timeout_s)
         return _read(answer, kind, audience)
 
-    async def _send(self, request: httpx.Request, audience: str | None) -> httpx.Response:
+    async def _send(self, audience: str | None, *, headers: dict[str, str], **request: Any) -> httpx.Response:
         """Send once, and once more with a new token if the token was refused."""
         for renewed in (False, True):
             if audience is not None:
                 token = await self.token(audience)
-                request.headers["Authorization"] = f"Bearer {token}"
-            response = await self._http.send(request)
+                headers = {**headers, "Authorization": f"Bearer {token}"}
+            response = await self._peers.send(headers=headers, **request)
             if response.status_code != 401 or audience is None or renewed:
                 break
             if self._tokens.get(audience, ("", 0.0))[0] == token:
@@ -275,16 +296,25 @@ class FederationClient:
                 "client_assertion": assertion,
                 "resource": audience,
             }
-            response = await self._http.post(
+            response = await self._peers.send(
+                "POST",
                 f"{self.issuer}/oauth/token",
-                data=form,
-                headers={correlation.HEADER: correlation.current() or correlation.begin()},
+                content=urlencode(form).encode(),
+                headers={
+                    "Content-Type": "application/x-www-form-urlencoded",
+                    correlation.HEADER: correlation.current() or correlation.begin(),
+                },
+                answer_bytes_max=TOKEN_BYTES_MAX,
             )
             if not response.is_success:
-                raise _problem(response)
+                raise _problem(response, TokenNotGranted)
             return response
 
-        return _read(await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX), AccessToken, None)
+        try:
+            answer = await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX)
+        except RemoteUnavailable as error:
+            raise TokenUnavailable(str(error)) from error
+        return _read(answer, AccessToken, None)
 
 
 async def _retrying(
@@ -305,6 +335,8 @@ async def _retrying(
         ):
             with attempt:
                 response = await send()
+    except AnswerRefused as error:
+        raise RemoteAnswerRefused(error.document) from error
     except httpx.TransportError as error:
         raise RemoteUnavailable(f"{type(error).__name__}: {error}") from error
     return response
@@ -323,7 +355,7 @@ class _OAuthError(Struct, frozen=True):
     error_description: str = ""
 
 
-def _problem(response: httpx.Response) -> RemoteProblem:
+def _problem(response: httpx.Response, kind: type[RemoteProblem] = RemoteProblem) -> RemoteProblem:
     """Read the problem document, or the OAuth error, or make do with the status."""
     retry_after = response.headers.get("Retry-After", "")
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -336,4 +368,4 @@ def _problem(response: httpx.Response) -> RemoteProblem:
             document = problem(oauth.error, response.status_code, oauth.error_description)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass  # What matters then is the status.
-    return RemoteProblem(document, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)
+    return kind(document, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)

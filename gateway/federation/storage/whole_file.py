@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that nothing half-written ever has its name. Raises OSError."""
+    """Write a file at once. Raises OSError."""
+    with whole_file(target) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """Open a file beside the target, and rename it when all is written; nothing half-written ever has its name."""
     handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
         os.replace(name, target)
-    except OSError:
+    except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
