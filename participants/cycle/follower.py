@@ -8,30 +8,38 @@ away takes up where it stopped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import asyncpg
+import msgspec
 import structlog
+from prometheus_client import Gauge
 
 from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope
+from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.cycle.contests import CONTEST_EVENT
 from compliance.statements import (
+    Count,
     Document,
     Receipt,
     SettlementFinality,
     SettlementInstruction,
 )
-from gateway.federation.http.client import FederationClient
+from gateway.federation.http.answers import read_answer
+from gateway.federation.http.client import ANSWER_MALFORMED, FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
+from gateway.federation.messages.base import Answer
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.signers.signing import signing
+from gateway.federation.telemetry import REGISTRY
 from participants.cycle import reads
 from participants.cycle.attesting import Attesting
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut
 from participants.cycle.coordinator import Coordinator, report
+from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
 from participants.cycle.statements import InstructionReason, check_instruction
 from participants.ledger.events import instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
@@ -42,8 +50,44 @@ from participants.payments.screening import Screener
 WAIT_S = 20
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 5.0
+# An error that nobody foresaw may pass; after so many attempts it is the event's.
+ATTEMPTS_MAX = 5
+# How far back, in events, a restart reads again for the sake of one that was set aside.
+AGAIN_EVENTS_MAX = 500
+# The coordinator answers after WAIT_S at the latest, so three polls have failed by then. Payments don't need it, but
+# a bank that doesn't hear it misses the cut-off.
+SILENCE_SECONDS_MAX = 90.0
+
+HEARD_AT = Gauge(
+    "concordat_feed_heard_timestamp_seconds",
+    "When the coordinator's feed was last answered.",
+    ("bank",),
+    registry=REGISTRY,
+)
+BEHIND = Gauge(
+    "concordat_feed_events_behind", "Events of the feed that came and aren't dealt with.", ("bank",), registry=REGISTRY
+)
 
 log = structlog.get_logger(__name__)
+
+
+class _UnreadEvents(Answer, frozen=True, kw_only=True):
+    """A page of the feed whose events are read one by one."""
+
+    events: tuple[msgspec.Raw, ...]
+    next: Count
+
+
+class _Identified(Answer, frozen=True, kw_only=True):
+    id: Count = 0
+
+
+def _id_in(raw: msgspec.Raw) -> int:
+    """Return the id of an event that can't be read, 0 if even that can't."""
+    try:
+        return msgspec.json.decode(raw, type=_Identified).id
+    except msgspec.MsgspecError:
+        return 0
 
 
 class Follower:
@@ -84,9 +128,14 @@ class Follower:
         # The event that each cycle being attested began with. The kept cursor stays before it until the cycle is
         # matched, so that a bank that is restarted meanwhile reads it again and attests, or answers a break.
         self._began: dict[str, int] = {}
+        self._attempts: dict[int, int] = {}
+        self._heard_at = time.monotonic()
+        self.set_aside = SetAside()
         self.disagreements: dict[str, InstructionReason] = {}
 
     def start(self) -> None:
+        """Begin to follow."""
+        self._heard_at = time.monotonic()
         self._task = asyncio.create_task(self._follow(), name="cycle-follower")
 
     async def stop(self) -> None:
@@ -95,24 +144,81 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._attesting.stop()
 
+    def silent_s(self) -> float:
+        """Return for how long the coordinator hasn't answered; the start counts as an answer."""
+        return time.monotonic() - self._heard_at
+
     async def _follow(self) -> None:
         delay = RETRY_SECONDS_MIN
-        cursor = await reads.read_cursor(self._pool)
+        cursor: int | None = None
         while True:
             try:
-                page = await self._coordinator.get(
-                    "/events", Events, params={"after": cursor, "wait_s": WAIT_S}, timeout_s=WAIT_S + 10
-                )
-                for event in page.events:
-                    await self._handle(event)
-                if page.next > cursor:
-                    await reads.move_cursor(self._pool, min([page.next, *(e - 1 for e in self._began.values())]))
-                    cursor = page.next
+                if cursor is None:
+                    cursor = await reads.read_cursor(self._pool)
+                events, following = await self._page(cursor)
+                self._heard_at = time.monotonic()
+                HEARD_AT.labels(self._bank).set_to_current_time()
+                for number, event in enumerate(events):
+                    BEHIND.labels(self._bank).set(len(events) - number)
+                    await self._deal_with(event)
+                BEHIND.labels(self._bank).set(0)
+                if following > cursor:
+                    await self._keep_cursor(following)
+                    cursor = following
                 delay = RETRY_SECONDS_MIN
             except Exception as error:  # whatever went wrong, the bank must go on following
                 report(error, "coordinator's feed interrupted", retry_s=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+    async def _page(self, cursor: int) -> tuple[Sequence[Event], int]:
+        """Return the events after the cursor, and the next cursor. An event that can't be read is set aside."""
+        params = {"after": cursor, "wait_s": WAIT_S}
+        try:
+            page = await self._coordinator.get("/events", Events, params=params, timeout_s=WAIT_S + 10)
+            return page.events, page.next
+        except RemoteProblem as problem:
+            if problem.code != ANSWER_MALFORMED:
+                raise
+        raw_page = await self._coordinator.get("/events", _UnreadEvents, params=params, timeout_s=WAIT_S + 10)
+        events: list[Event] = []
+        for raw in raw_page.events:
+            try:
+                events.append(read_answer(bytes(raw), Event, peer=self._coordinator.bic))
+            except msgspec.DecodeError as error:
+                self.set_aside.add(PoisonEvent(id=_id_in(raw), type="unreadable", cycle=None, reason=str(error)[:200]))
+        return events, raw_page.next
+
+    async def _keep_cursor(self, cursor: int) -> None:
+        """Keep where the feed is to be taken up after a restart.
+
+        That is before what isn't done: cycles that attest, and events that were set aside not long ago, which a newer
+        program or a newer trust list may be able to deal with.
+        """
+        undone = [*self._began.values(), *self.set_aside.ids(after=cursor - AGAIN_EVENTS_MAX)]
+        await reads.move_cursor(self._pool, min([cursor, *(event - 1 for event in undone)]))
+
+    async def _deal_with(self, event: Event) -> None:
+        """Handle an event, or set it aside where that can't succeed. Raises what may pass."""
+        try:
+            try:
+                await self._handle(event)
+                self.set_aside.discard(event.id)
+            except EvidenceError:
+                # Signed with a key, perhaps, that came with a trust list we haven't seen.
+                if not await self._trust.refresh(self._client):
+                    raise
+                self._trust_changed()
+                await self._handle(event)
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is Fault.UNFORESEEN:
+                self._attempts[event.id] = self._attempts.get(event.id, 0) + 1
+            if fault is Fault.WORLD or (fault is Fault.UNFORESEEN and self._attempts[event.id] < ATTEMPTS_MAX):
+                raise
+            reason = f"{type(error).__name__}: {error}"[:200]
+            self.set_aside.add(PoisonEvent(id=event.id, type=event.type, cycle=event.cycle, reason=reason))
+        self._attempts.pop(event.id, None)
 
     async def _handle(self, event: Event) -> None:
         if event.type in ("trust_list.published", "participant.changed"):
