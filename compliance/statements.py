@@ -149,6 +149,8 @@ class CarryReason(StrEnum):
     """One of its banks is suspended."""
     CUT_MISSING = "cut_missing"
     """One of its banks delivered no cut in time."""
+    CUT_CONTESTED = "cut_contested"
+    """The cut of one of its lanes names payments that the lane's sender doesn't know, and nobody is convicted of it."""
     NOT_ATTESTED = "not_attested"
     """One of its banks, or both, didn't sign in time, and no two statements of theirs differ."""
     BREAK = "break"

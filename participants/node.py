@@ -13,11 +13,11 @@ from compliance.crypto.keys import VerifyingKey
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.membership.trust import TrustError, TrustStore
-from gateway.federation.problems import Refusal
+from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
-from participants.cycle.follower import Follower
+from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
 from participants.ledger.writer import Ledger, WriterReason
 from participants.payments.inbound import Inbound
@@ -26,6 +26,7 @@ from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
+NAMED_EVENTS_MAX = 5
 
 log = structlog.get_logger(__name__)
 
@@ -119,6 +120,9 @@ class BankNode:
         """Name what the node depends on; raises if the ledger can't be reached."""
         if self.ledger.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
+        if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
+            detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
+            raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
@@ -130,7 +134,15 @@ class BankNode:
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
             "trust_list": f"version {self.trust.current.version}",
+            "coordinator_feed": self._feed_condition(),
         }
+
+    def _feed_condition(self) -> str:
+        """Tell how the follower is, and name the newest events that it set aside."""
+        heard = f"heard {self.follower.silent_s():.0f} s ago"
+        poison = sorted(self.follower.set_aside, key=lambda event: event.id)
+        names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
+        return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
 
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""

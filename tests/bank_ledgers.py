@@ -174,9 +174,10 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
             cuts[LaneKey(lane.sender, one.bic, lane.currency)] = lane.last_sequence
     first: list[PositionStatement] = []
     for one in banks:
-        points = await reads.points(
+        points, unknown = await reads.points(
             one.connection, {key: cut for key, cut in cuts.items() if one.bic in (key.sender, key.receiver)}
         )
+        assert not unknown
         found = statements(bank=one.bic, cycle=cycle, points=points)
         first = first or found
         await one.ledger.submit(RecordStatements(cycle, 1, [dsse.sign(s, one.key) for s in found]))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import Enum, StrEnum
 from typing import Any, Literal
 
+from compliance.cycle.contests import CONTEST_EVENT
 from compliance.cycle.states import State, event_type
 
 Audience = tuple[str, ...] | None
@@ -36,6 +37,7 @@ class Circle(Enum):
 EVENTS: Mapping[str, Circle] = {
     **{event_type(state): Circle.EVERYBODY for state in State},
     "cycle.break": Circle.PAIR,
+    CONTEST_EVENT: Circle.PAIR,
     "cycle.equivocation": Circle.OPERATORS,
     "proposal.made": Circle.OPERATORS,
     "proposal.decided": Circle.OPERATORS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compliance.statements import CarryReason
 
-MENDABLE = frozenset({CarryReason.NOT_ATTESTED, CarryReason.BREAK})
+MENDABLE = frozenset({CarryReason.CUT_CONTESTED, CarryReason.NOT_ATTESTED, CarryReason.BREAK})
 """What the banks of a pair may still mend while the cycle attests."""
 
 BY_NETTING = frozenset({CarryReason.PARTICIPANT_DEFAULT, CarryReason.BILATERAL_LIMIT, CarryReason.NET_DEBIT_CAP})

@@ -98,11 +98,17 @@ def placement_of(
 
 
 def carry_reason(
-    key: PairKey, match_of_pair: Match | None, *, active: Collection[str], delivered: Collection[str]
+    key: PairKey,
+    match_of_pair: Match | None,
+    *,
+    active: Collection[str],
+    delivered: Collection[str],
+    contested: Collection[PairKey] = (),
 ) -> CarryReason | None:
     """Return why a pair is carried over when attestation closes, or None for an agreed one.
 
-    `active` are the participants that aren't suspended, `delivered` those whose cut arrived.
+    `active` are the participants that aren't suspended, `delivered` those whose cut arrived, `contested` the pairs with
+    a lane whose cut its sender contests.
     """
     pair = key[1:]
     if not all(bank in active for bank in pair):
@@ -111,4 +117,6 @@ def carry_reason(
         return CarryReason.CUT_MISSING
     if match_of_pair is not None and match_of_pair.status == "agreed":
         return None
+    if key in contested:
+        return CarryReason.CUT_CONTESTED
     return CarryReason.BREAK if match_of_pair is not None and match_of_pair.differed else CarryReason.NOT_ATTESTED

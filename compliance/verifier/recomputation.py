@@ -5,7 +5,7 @@ Steps 6 to 10 of `compliance.verifier.verify`. Each raises `RefutedError` at the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
+from compliance.cycle.contests import contested_pairs, contests_in
 from compliance.cycle.cuts import bounds_of, misfit
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
 from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
@@ -46,12 +47,13 @@ RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 # --- step 6 -----------------------------------------------------------------------------------------------
 
 
-def check_matching(documents: Documents, signers: Signers) -> Agreed:
+def check_matching(record: CycleRecord, documents: Documents, signers: Signers) -> Agreed:
     """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
-    matches = match(
+    attested = [
         Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
         for of in documents.statements
-    )
+    ]
+    matches = match(attested)
     by_digest = {statement.sha256: statement for statement in documents.statements}
     agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
     bounds = bounds_of(documents.cuts.values())
@@ -72,20 +74,29 @@ def check_matching(documents: Documents, signers: Signers) -> Agreed:
     for key in matches:
         if key not in included and key not in carried:
             raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is neither in the result nor carried over")
+    try:
+        contests = contests_in(record.events, record.cycle)
+    except msgspec.ValidationError as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
+    contested = contested_pairs(contests, cuts=bounds.cuts, attested=attested)
     for key, reason in carried.items():
         if reason is CarryReason.PARTICIPANT_SUSPENDED:
             if not any(signers.was_inactive(bank) for bank in key[1:]):
                 raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is carried over, yet nobody was suspended")
         else:
-            _check_carried(key, reason, matches.get(key), documents.cuts)
+            _check_carried(key, reason, matches.get(key), documents.cuts, contested)
     return agreed
 
 
 def _check_carried(
-    key: PairKey, reason: CarryReason, match_of_pair: Match | None, cuts: Mapping[str, CycleCut]
+    key: PairKey,
+    reason: CarryReason,
+    match_of_pair: Match | None,
+    cuts: Mapping[str, CycleCut],
+    contested: Collection[PairKey],
 ) -> None:
     """Check that a pair is carried over for the reason that the documents give."""
-    expected = carry_reason(key, match_of_pair, active=key[1:], delivered=cuts)
+    expected = carry_reason(key, match_of_pair, active=key[1:], delivered=cuts, contested=contested)
     if reason in BY_NETTING:
         if expected is not None:
             raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")

@@ -138,7 +138,7 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         step_passed(documents.summary)
     # What a default made void is verified like what took its place.
     with _step(6):
-        matched = [check_matching(edition.documents, signers) for edition in editions]
+        matched = [check_matching(edition.record, edition.documents, signers) for edition in editions]
         step_passed(f"{len(matched[-1])} matched pairs")
     with _step(7):
         netted = [

@@ -8,33 +8,40 @@ away takes up where it stopped.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import asyncpg
 import msgspec
 import structlog
+from prometheus_client import Gauge
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
+from compliance.cycle.contests import CONTEST_EVENT
 from compliance.statements import (
+    Count,
     Document,
-    PositionStatement,
     Receipt,
     SettlementFinality,
     SettlementInstruction,
 )
-from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
-from gateway.federation.membership.trust import TrustError, TrustStore
-from gateway.federation.messages.attestation import BreakNotice, Breaks, SenderCuts, StatementSubmission
+from gateway.federation.http.answers import read_answer
+from gateway.federation.http.client import ANSWER_MALFORMED, FederationClient, RemoteProblem
+from gateway.federation.membership.trust import TrustStore
+from gateway.federation.messages.base import Answer
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.signers.signing import signing
+from gateway.federation.telemetry import REGISTRY
 from participants.cycle import reads
-from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
-from participants.cycle.statements import InstructionReason, check_instruction, statements
-from participants.ledger.events import CycleDocuments, attested_subject, instructed_subject, settled_subject
+from participants.cycle.attesting import Attesting
+from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut
+from participants.cycle.coordinator import Coordinator, report
+from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
+from participants.cycle.statements import InstructionReason, check_instruction
+from participants.ledger.events import instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
 from participants.ledger.writer import Ledger
 from participants.payments.outbound import Outbound
@@ -43,21 +50,44 @@ from participants.payments.screening import Screener
 WAIT_S = 20
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 5.0
-LANE_POLL_SECONDS = 0.1
+# An error that nobody foresaw may pass; after so many attempts it is the event's.
+ATTEMPTS_MAX = 5
+# How far back, in events, a restart reads again for the sake of one that was set aside.
+AGAIN_EVENTS_MAX = 500
+# The coordinator answers after WAIT_S at the latest, so three polls have failed by then. Payments don't need it, but
+# a bank that doesn't hear it misses the cut-off.
+SILENCE_SECONDS_MAX = 90.0
+
+HEARD_AT = Gauge(
+    "concordat_feed_heard_timestamp_seconds",
+    "When the coordinator's feed was last answered.",
+    ("bank",),
+    registry=REGISTRY,
+)
+BEHIND = Gauge(
+    "concordat_feed_events_behind", "Events of the feed that came and aren't dealt with.", ("bank",), registry=REGISTRY
+)
 
 log = structlog.get_logger(__name__)
 
-# Answers of the coordinator that asking again doesn't change: the cycle went on without us, or has what we sent.
-FINAL_ANSWERS = range(400, 500)
+
+class _UnreadEvents(Answer, frozen=True, kw_only=True):
+    """A page of the feed whose events are read one by one."""
+
+    events: tuple[msgspec.Raw, ...]
+    next: Count
 
 
-def report(error: Exception, event: str, **more: Any) -> None:
-    """Log what went wrong: a line for what a network brings with it, the frames for what nobody foresaw."""
-    expected = isinstance(error, (RemoteError, TrustError, EvidenceError, asyncpg.PostgresError, OSError))
-    if expected:
-        log.warning(event, error=str(error)[:200], **more)
-    else:
-        log.error(event, exc_info=error, **more)
+class _Identified(Answer, frozen=True, kw_only=True):
+    id: Count = 0
+
+
+def _id_in(raw: msgspec.Raw) -> int:
+    """Return the id of an event that can't be read, 0 if even that can't."""
+    try:
+        return msgspec.json.decode(raw, type=_Identified).id
+    except msgspec.MsgspecError:
+        return 0
 
 
 class Follower:
@@ -78,54 +108,117 @@ class Follower:
         trust_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._bank = bank
-        self._coordinator = coordinator
-        self._url = client.issuer
+        self._coordinator = Coordinator(coordinator, client)
         self._ledger = ledger
         self._pool = pool
         self._trust = trust
         self._client = client
         self._signer = signer
-        self._outbound = outbound
-        self._screener = screener
         self._trust_changed = trust_changed
         self._task: asyncio.Task[None] | None = None
-        self._attesting: dict[str, asyncio.Task[None]] = {}
+        self._attesting = Attesting(
+            bank=bank,
+            coordinator=self._coordinator,
+            ledger=ledger,
+            pool=pool,
+            signer=signer,
+            outbound=outbound,
+            screener=screener,
+        )
         # The event that each cycle being attested began with. The kept cursor stays before it until the cycle is
         # matched, so that a bank that is restarted meanwhile reads it again and attests, or answers a break.
         self._began: dict[str, int] = {}
+        self._attempts: dict[int, int] = {}
+        self._heard_at = time.monotonic()
+        self.set_aside = SetAside()
         self.disagreements: dict[str, InstructionReason] = {}
 
     def start(self) -> None:
+        """Begin to follow."""
+        self._heard_at = time.monotonic()
         self._task = asyncio.create_task(self._follow(), name="cycle-follower")
 
     async def stop(self) -> None:
-        tasks = [t for t in (self._task, *self._attesting.values()) if t is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._attesting.stop()
+
+    def silent_s(self) -> float:
+        """Return for how long the coordinator hasn't answered; the start counts as an answer."""
+        return time.monotonic() - self._heard_at
 
     async def _follow(self) -> None:
         delay = RETRY_SECONDS_MIN
-        cursor = await reads.read_cursor(self._pool)
+        cursor: int | None = None
         while True:
             try:
-                page = await self._client.get(
-                    f"{self._url}/events",
-                    Events,
-                    audience=self._coordinator,
-                    params={"after": cursor, "wait_s": WAIT_S},
-                    timeout_s=WAIT_S + 10,
-                )
-                for event in page.events:
-                    await self._handle(event)
-                if page.next > cursor:
-                    await reads.move_cursor(self._pool, min([page.next, *(e - 1 for e in self._began.values())]))
-                    cursor = page.next
+                if cursor is None:
+                    cursor = await reads.read_cursor(self._pool)
+                events, following = await self._page(cursor)
+                self._heard_at = time.monotonic()
+                HEARD_AT.labels(self._bank).set_to_current_time()
+                for number, event in enumerate(events):
+                    BEHIND.labels(self._bank).set(len(events) - number)
+                    await self._deal_with(event)
+                BEHIND.labels(self._bank).set(0)
+                if following > cursor:
+                    await self._keep_cursor(following)
+                    cursor = following
                 delay = RETRY_SECONDS_MIN
             except Exception as error:  # whatever went wrong, the bank must go on following
                 report(error, "coordinator's feed interrupted", retry_s=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+    async def _page(self, cursor: int) -> tuple[Sequence[Event], int]:
+        """Return the events after the cursor, and the next cursor. An event that can't be read is set aside."""
+        params = {"after": cursor, "wait_s": WAIT_S}
+        try:
+            page = await self._coordinator.get("/events", Events, params=params, timeout_s=WAIT_S + 10)
+            return page.events, page.next
+        except RemoteProblem as problem:
+            if problem.code != ANSWER_MALFORMED:
+                raise
+        raw_page = await self._coordinator.get("/events", _UnreadEvents, params=params, timeout_s=WAIT_S + 10)
+        events: list[Event] = []
+        for raw in raw_page.events:
+            try:
+                events.append(read_answer(bytes(raw), Event, peer=self._coordinator.bic))
+            except msgspec.DecodeError as error:
+                self.set_aside.add(PoisonEvent(id=_id_in(raw), type="unreadable", cycle=None, reason=str(error)[:200]))
+        return events, raw_page.next
+
+    async def _keep_cursor(self, cursor: int) -> None:
+        """Keep where the feed is to be taken up after a restart.
+
+        That is before what isn't done: cycles that attest, and events that were set aside not long ago, which a newer
+        program or a newer trust list may be able to deal with.
+        """
+        undone = [*self._began.values(), *self.set_aside.ids(after=cursor - AGAIN_EVENTS_MAX)]
+        await reads.move_cursor(self._pool, min([cursor, *(event - 1 for event in undone)]))
+
+    async def _deal_with(self, event: Event) -> None:
+        """Handle an event, or set it aside where that can't succeed. Raises what may pass."""
+        try:
+            try:
+                await self._handle(event)
+                self.set_aside.discard(event.id)
+            except EvidenceError:
+                # Signed with a key, perhaps, that came with a trust list we haven't seen.
+                if not await self._trust.refresh(self._client):
+                    raise
+                self._trust_changed()
+                await self._handle(event)
+        except Exception as error:
+            fault = fault_of(error)
+            if fault is Fault.UNFORESEEN:
+                self._attempts[event.id] = self._attempts.get(event.id, 0) + 1
+            if fault is Fault.WORLD or (fault is Fault.UNFORESEEN and self._attempts[event.id] < ATTEMPTS_MAX):
+                raise
+            reason = f"{type(error).__name__}: {error}"[:200]
+            self.set_aside.add(PoisonEvent(id=event.id, type=event.type, cycle=event.cycle, reason=reason))
+        self._attempts.pop(event.id, None)
 
     async def _handle(self, event: Event) -> None:
         if event.type in ("trust_list.published", "participant.changed"):
@@ -138,124 +231,41 @@ class Follower:
         if event.type == "cycle.cut_off":
             await self._cut(cycle)
         elif event.type == "cycle.attesting":
-            if cycle not in self._attesting:
+            if self._attesting.begin(cycle):
                 self._began[cycle] = event.id
-                self._attesting[cycle] = asyncio.create_task(self._attest_patiently(cycle), name=f"attest-{cycle}")
         elif event.type == "cycle.break":
-            await self._mend(cycle)
-        elif event.type in ("cycle.matched", "cycle.abandoned") and cycle in self._attesting:
-            self._attesting.pop(cycle).cancel()
-            del self._began[cycle]
+            await self._attesting.mend(cycle)
+        elif event.type == CONTEST_EVENT:
+            banks = {name: event.data.get(name) for name in ("sender", "receiver", "currency")}
+            log.warning("a cut is contested", cycle=cycle, **banks)
+        elif event.type in ("cycle.matched", "cycle.abandoned"):
+            self._attesting.end(cycle)
+            self._began.pop(cycle, None)
         elif event.type == "cycle.instructed":
             await self._receive_instructions(cycle)
         elif event.type == "cycle.final":
             await self._settle(cycle)
 
-    async def _cycle(self, cycle: str) -> Cycle:
-        return await self._client.get(f"{self._url}/cycles/{cycle}", Cycle, audience=self._coordinator)
+    async def mend(self) -> None:
+        """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""
+        await self._attesting.mend_all()
 
-    # --- cut and attest --------------------------------------------------------------------------------
+    # --- the cut -----------------------------------------------------------------------------------------
 
     async def _cut(self, cycle: str) -> None:
         """Fix the cut in the ledger, sign it, and hand it in; the same one, however often and whatever happens."""
         cut, envelope = await reads.cut(self._pool, cycle)
         if cut is None:
-            currencies = (await self._cycle(cycle)).currencies
+            currencies = (await self._coordinator.get(f"/cycles/{cycle}", Cycle)).currencies
             receiving = [key for key in await reads.lanes(self._pool) if key.receiver == self._bank]
             cut = await self._ledger.submit(FixCut(cycle, currencies, receiving))
         if envelope is None:
             (envelope,) = await self._sign(cut)
             await self._ledger.submit(RecordSignedCut(cycle, envelope))
-        await self._submit("PUT", f"/cycles/{cycle}/cuts", envelope)
+        await self._coordinator.submit("PUT", f"/cycles/{cycle}/cuts", envelope)
 
     async def _sign(self, *documents: Document) -> list[Envelope]:
         return await signing(lambda: [dsse.sign(document, self._signer) for document in documents], self._signer)
-
-    async def _attest_patiently(self, cycle: str) -> None:
-        delay = RETRY_SECONDS_MIN
-        while True:
-            try:
-                await self._attest(cycle)
-                return
-            except reads.LaneUnknownError as error:
-                log.info("waiting for answers before attesting", cycle=cycle, waiting_for=str(error))
-                await asyncio.sleep(LANE_POLL_SECONDS)
-            except Exception as error:  # the attestation is due until the cycle goes on without it
-                report(error, "attestation delayed", cycle=cycle)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_SECONDS_MAX)
-
-    async def _attest(self, cycle: str) -> None:
-        """Sign what the books say at the cuts, keep it, hand it in."""
-        submissions = await reads.submissions(self._pool, cycle)
-        if not submissions:
-            positions = await self._statements(cycle, revision=1)
-            if positions is None:
-                return
-            screening = await self._screener.statement(cycle, positions)
-            await self._ledger.submit(RecordStatements(cycle, 1, await self._sign(*positions, screening)))
-            submissions = await reads.submissions(self._pool, cycle)
-        await self._submit_statements(cycle, submissions[0].envelopes, complete=True)
-
-    async def _submit_statements(self, cycle: str, envelopes: Sequence[Envelope], *, complete: bool) -> None:
-        positions = tuple(e for e in envelopes if "position" in e.payloadType)
-        screening = next((e for e in envelopes if "screening" in e.payloadType), None)
-        submission = StatementSubmission(statements=positions, screening=screening, complete=complete)
-        await self._submit("POST", f"/cycles/{cycle}/statements", submission)
-
-    async def _statements(self, cycle: str, *, revision: int) -> list[PositionStatement] | None:
-        """Return the statements at this cycle's cuts, or None if this bank has no cut in it."""
-        cut, _ = await reads.cut(self._pool, cycle)
-        if cut is None:
-            return None
-        cuts = {LaneKey(lane.sender, self._bank, lane.currency): lane.last_sequence for lane in cut.lanes}
-        sending = await self._client.get(f"{self._url}/cycles/{cycle}/cuts", SenderCuts, audience=self._coordinator)
-        # Whoever isn't in the cycle, or has no cut in it, is nobody to state a position with.
-        cuts = {key: last for key, last in cuts.items() if key.sender in sending.delivered}
-        for lane in sending.lanes:
-            cuts[LaneKey(self._bank, lane.receiver, lane.currency)] = lane.last_sequence
-        try:
-            points = await reads.points(self._pool, cuts)
-        except reads.LaneUnknownError:
-            for lane in sending.lanes:
-                self._outbound.wake(lane.receiver, held_too=True)
-            raise
-        return statements(bank=self._bank, cycle=cycle, points=points, revision=revision)
-
-    async def mend(self) -> None:
-        """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""
-        for cycle in list(self._attesting):
-            try:
-                await self._mend(cycle)
-            except Exception as error:  # the dispute stands whatever becomes of the break
-                report(error, "break not mended", cycle=cycle)
-
-    async def _mend(self, cycle: str) -> None:
-        """Answer the open breaks of this bank's pairs with a new revision where there is something new to say."""
-        breaks = await self._client.get(f"{self._url}/cycles/{cycle}/breaks", Breaks, audience=self._coordinator)
-        mine = [b for b in breaks.breaks if self._bank in b.pair and not b.resolved]
-        if not mine:
-            return
-        submissions = await reads.submissions(self._pool, cycle)
-        if not submissions:
-            return
-        latest = _latest(submissions)
-        try:
-            positions = await self._statements(cycle, revision=1)
-        except reads.LaneUnknownError:
-            return
-        present = {(*s.pair, s.currency): s for s in positions or []}
-        renewed = [
-            statement
-            for notice in mine
-            if (statement := _next_revision(notice, self._bank, latest, present)) is not None
-        ]
-        if not renewed:
-            return
-        envelopes = await self._sign(*renewed)
-        version = await reads.next_version(self._pool, attested_subject(cycle))
-        await self._ledger.submit(RecordStatements(cycle, version, envelopes))
-        await self._submit_statements(cycle, envelopes, complete=False)
 
     # --- instructions and finality -------------------------------------------------------------------------
 
@@ -267,15 +277,13 @@ class Follower:
             digest = canonical.digest(envelope.payload_bytes())
             receipt = Receipt(instruction=instruction.id, participant=self._bank, sha256=digest)
             (signed_receipt,) = await self._sign(receipt)
-            await self._submit("POST", "/instructions/acknowledgements", signed_receipt)
+            await self._coordinator.submit("POST", "/instructions/acknowledgements", signed_receipt)
 
     async def _instructions(self, cycle: str) -> list[tuple[SettlementInstruction, Envelope]]:
         """Return the instructions that follow from what this bank signed; the others are alarms."""
-        envelopes = await self._client.get(
-            f"{self._url}/cycles/{cycle}/instructions", tuple[Envelope, ...], audience=self._coordinator
-        )
+        envelopes = await self._coordinator.get(f"/cycles/{cycle}/instructions", tuple[Envelope, ...])
         own = await reads.signed_statements(self._pool, cycle)
-        keys = self._trust.signing_keys(self._coordinator, retired=True)
+        keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
         believed = []
         for envelope in envelopes:
             instruction = dsse.verify(envelope, SettlementInstruction, keys)
@@ -289,8 +297,8 @@ class Follower:
 
     async def _settle(self, cycle: str) -> None:
         """Post the settlement leg of a final cycle, once."""
-        envelope = await self._client.get(f"{self._url}/cycles/{cycle}/finality", Envelope, audience=self._coordinator)
-        keys = self._trust.signing_keys(self._coordinator, retired=True)
+        envelope = await self._coordinator.get(f"/cycles/{cycle}/finality", Envelope)
+        keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
         finality = dsse.verify(envelope, SettlementFinality, keys)
         own = await reads.signed_statements(self._pool, cycle)
         for instruction, instruction_envelope in await self._instructions(cycle):
@@ -309,45 +317,3 @@ class Follower:
                         key = LaneKey(flow.sender, flow.receiver, instruction.currency)
                         totals[(key, flow.last_sequence)] = await reads.total_at(self._pool, key, flow.last_sequence)
             await self._ledger.submit(PostSettlement(instruction, finality, own, totals))
-
-    async def _submit(self, method: str, path: str, document: object) -> None:
-        """Hand something in. A refusal that asking again won't change is logged and left at that."""
-        try:
-            await self._client.request(
-                method, self._url + path, audience=self._coordinator, json=document, idempotent=True, timeout_s=30
-            )
-        except RemoteProblem as problem:
-            if problem.status not in FINAL_ANSWERS or problem.status in (401, 408, 429):
-                raise
-            log.warning("refused by the coordinator", path=path, code=problem.code, detail=problem.detail)
-
-
-def _latest(submissions: Sequence[CycleDocuments]) -> dict[tuple[str, str, str], PositionStatement]:
-    """Return the newest revision of each statement that this bank signed."""
-    latest: dict[tuple[str, str, str], PositionStatement] = {}
-    for documents in submissions:
-        for envelope in documents.envelopes:
-            if "position" in envelope.payloadType:
-                statement = canonical.decode(envelope.payload_bytes(), PositionStatement)
-                latest[(*statement.pair, statement.currency)] = statement
-    return latest
-
-
-def _next_revision(
-    notice: BreakNotice,
-    bank: str,
-    latest: dict[tuple[str, str, str], PositionStatement],
-    present: dict[tuple[str, str, str], PositionStatement],
-) -> PositionStatement | None:
-    """Return the statement to sign for a break, or None where this bank has nothing new to say.
-
-    A bank speaks again when the other one has signed a higher revision, or when its own books have changed.
-    """
-    key = (*notice.pair, notice.currency)
-    last, now = latest.get(key), present.get(key)
-    if last is None or now is None:
-        return None
-    if notice.kind == "missing":
-        revision = notice.revision if notice.missing_from == bank else 0
-        return msgspec.structs.replace(now, revision=revision) if revision > last.revision else None
-    return msgspec.structs.replace(now, revision=last.revision + 1) if now.flows != last.flows else None

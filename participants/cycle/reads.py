@@ -30,14 +30,16 @@ SELECT leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2 AND seq
 DISPUTED = """
 SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3
 """
+UNANSWERED = """
+SELECT o.payment_id::text FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1
+WHERE o.counterparty = $1 AND o.state = 'queued'
+AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = $2
+ORDER BY o.event_sequence LIMIT $3
+"""
 EVENTS_OF = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
 """
-
-
-class LaneUnknownError(Exception):
-    """A cut names payments of a lane that this bank doesn't know yet."""
 
 
 async def events_of(connection: asyncpg.Connection, *subjects: str) -> list[events.Event]:
@@ -67,27 +69,37 @@ async def lanes(connection: asyncpg.Connection) -> dict[LaneKey, tuple[int, int,
     return {LaneKey(row[0], row[1], row[2]): (row[3], row[4], int(row[5])) for row in await connection.fetch(LANES)}
 
 
-async def points(connection: asyncpg.Connection, cuts: Mapping[LaneKey, int]) -> dict[LaneKey, LanePoint]:
-    """Return each lane at its cut. Raises LaneUnknownError if a payment up to it isn't known here yet.
+async def points(
+    connection: asyncpg.Connection, cuts: Mapping[LaneKey, int]
+) -> tuple[dict[LaneKey, LanePoint], dict[LaneKey, int]]:
+    """Return each lane at its cut, and through which payment those are known that aren't known up to it.
 
     Reads the nearest stored head at or below the cut and at most one batch of entries, however long the lane is.
     """
     stored = await lanes(connection)
-    at_cuts = {}
+    at_cuts: dict[LaneKey, LanePoint] = {}
+    known_through: dict[LaneKey, int] = {}
     for key, sequence in cuts.items():
         if sequence == 0:
             continue
         if key not in stored:
-            raise LaneUnknownError(f"lane {key} has {sequence} payments elsewhere and none here")
+            known_through[key] = 0
+            continue
         lane_id, settled_sequence, settled_total = stored[key]
         tree, total = await _at(connection, lane_id, sequence)
         if tree.size != sequence:
-            raise LaneUnknownError(f"lane {key} is cut at {sequence}; known here through {tree.size}")
+            known_through[key] = tree.size
+            continue
         disputed = await connection.fetchrow(DISPUTED, lane_id, settled_sequence, sequence)
         at_cuts[key] = LanePoint(
             key, sequence, total, tree.root(), settled_sequence, settled_total, disputed[0], int(disputed[1])
         )
-    return at_cuts
+    return at_cuts, known_through
+
+
+async def unanswered(connection: asyncpg.Connection, receiver: str, currency: str, count: int) -> list[str]:
+    """Return the oldest payments that a bank has been sent in a currency and this bank has no answer to."""
+    return [row[0] for row in await connection.fetch(UNANSWERED, receiver, currency, count)]
 
 
 async def total_at(connection: asyncpg.Connection, key: LaneKey, sequence: int) -> int:

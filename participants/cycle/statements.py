@@ -6,7 +6,7 @@ of a pair therefore derive the same statement from their own books, whenever the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -60,20 +60,24 @@ def empty_point(lane: LaneKey) -> LanePoint:
 
 
 def statements(
-    *, bank: str, cycle: str, points: Mapping[LaneKey, LanePoint], revision: int = 1
+    *,
+    bank: str,
+    cycle: str,
+    points: Mapping[LaneKey, LanePoint],
+    unknown: Collection[LaneKey] = (),
+    revision: int = 1,
 ) -> list[PositionStatement]:
     """Return the statement of each pair and currency with anything unsettled, ordered by counterparty and currency.
 
-    `points` holds each lane of this bank at its cut. A pair whose both directions are settled through the cut has
-    nothing to state.
+    `points` holds each lane of this bank at its cut, but for the `unknown` ones, on whose pairs nothing can be said
+    yet. A pair whose both directions are settled through the cut has nothing to state.
     """
-    pairs = sorted(
-        {
-            (lane.receiver if lane.sender == bank else lane.sender, lane.currency)
-            for lane, point in points.items()
-            if point.sequence > point.settled_sequence
-        }
-    )
+
+    def of(lane: LaneKey) -> tuple[str, str]:
+        return (lane.receiver if lane.sender == bank else lane.sender, lane.currency)
+
+    unsettled = {of(lane) for lane, point in points.items() if point.sequence > point.settled_sequence}
+    pairs = sorted(unsettled - {of(lane) for lane in unknown})
     positions = []
     for counterparty, currency in pairs:
         first, second = sorted((bank, counterparty))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 from datetime import datetime
 
 import asyncpg
@@ -142,10 +143,15 @@ class Outbound:
         since = {counterparty: circuit.undeliverable_since for counterparty, circuit in self._circuits.items()}
         return {counterparty: instant for counterparty, instant in sorted(since.items()) if instant is not None}
 
-    def wake(self, counterparty: str, *, held_too: bool = False) -> None:
-        """Send what is queued for a bank now; `held_too` asks again about payments that the bank holds."""
-        if held_too:
-            self._held.pop(counterparty, None)
+    def wake(self, counterparty: str, *, payments: Iterable[str] = ()) -> None:
+        """Send what is queued for a bank now, also those of these payments that the bank holds.
+
+        Each that is asked about too early keeps its back-off, and so do all others.
+        """
+        held = self._held.get(counterparty, {})
+        for payment_id in payments:
+            if payment_id in held:
+                held[payment_id] = (0.0, held[payment_id][1])
         self._wakes.setdefault(counterparty, asyncio.Event()).set()
         worker = self._workers.get(counterparty)
         if worker is None or worker.done():

@@ -240,7 +240,7 @@ def test_a_reason_that_there_is_not() -> None:
     assert "schema_violation" in error.detail
 
 
-@pytest.mark.parametrize("reason", ["break", "not_attested", "cut_missing"])
+@pytest.mark.parametrize("reason", ["break", "not_attested", "cut_missing", "cut_contested"])
 def test_a_matched_pair_carried_over_for_a_false_reason(reason: str) -> None:
     document = result()
     first = document.statements[0]

@@ -22,6 +22,7 @@ from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.trust import Anchor
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.http.node import create_app
 from gateway.federation.http.serve import server
@@ -232,6 +233,7 @@ async def running_town(
     bics: Sequence[str] = (ALPHA, BRAVO, CARLO),
     *,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    rulebook: Rulebook | None = None,
 ) -> AsyncIterator[Town]:
     """Serve a coordinator and banks, with accounts <first letter>-1 and -2, until the block ends.
 
@@ -253,7 +255,7 @@ async def running_town(
 
         stack.push_async_callback(drop)
         coordinator = await stack.enter_async_context(
-            running_coordinator(await database("gateway.coordinator"), directory, wrap=wrap)
+            running_coordinator(await database("gateway.coordinator"), directory, wrap=wrap, rulebook=rulebook)
         )
         await coordinator.admit_agent()
         anchor = directory / "anchor.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from support import Live
 
 from gateway.agent.app import build_app
 from gateway.coordinator.registry import members
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.messages.cycles import Cycle, OpenCycle
@@ -76,12 +77,14 @@ async def running_desk(
     live: Live,
     *,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    bics: Sequence[str] = (ALPHA, BRAVO, CARLO),
+    rulebook: Rulebook | None = None,
 ) -> AsyncIterator[Desk]:
     """Serve everybody until the block ends, with a cycle open. `wrap` puts a layer around the coordinator.
 
     At the agent ALPHA has an account without money or overdraft, the others may overdraw theirs.
     """
-    async with running_town(server_url, directory, wrap=wrap) as town:
+    async with running_town(server_url, directory, bics, wrap=wrap, rulebook=rulebook) as town:
         coordinator = town.coordinator
         shutil.copytree(directory / AGENT, directory / "agent" / "keys")
 
@@ -109,7 +112,7 @@ async def running_desk(
             FederationClient("dora", identity.auth, url) as dora,
         ):
             one = Desk(town, alice, bob, dora, url, token)
-            for bank in (ALPHA, BRAVO, CARLO):
+            for bank in bics:
                 overdraft = "0" if bank == ALPHA else "1000000"
                 opening = AccountOpening(participant=bank, currency="EUR", overdraft_limit_minor=overdraft)
                 await one.at_agent("/accounts", opening)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from compliance.cycle import states
+from compliance.cycle.contests import CONTEST_EVENT
 from gateway.coordinator.registry import lifecycle
 from gateway.coordinator.rulebook import Rulebook, Slot, load
 from gateway.federation.messages.base import WORDS
@@ -154,7 +155,7 @@ def test_the_events_page_has_every_event() -> None:
     )
     appended -= {name for name in appended if name.endswith((".toml", ".json"))}
     cycle = {f"cycle.{state}" for state in states.TRANSITIONS.values()}
-    assert listed == appended | cycle | {"cycle.opened", "cycle.break", "cycle.equivocation"}
+    assert listed == appended | cycle | {"cycle.opened", "cycle.break", "cycle.equivocation", CONTEST_EVENT}
 
 
 def test_the_page_on_payment_files_has_every_format() -> None:

@@ -18,18 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.contests import CONTEST_EVENT, contested_pairs
 from compliance.cycle.cuts import Lane
-from compliance.cycle.matching import Attested, Match, PairKey, match
+from compliance.cycle.matching import Attested, Match, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.batching import Batcher
-from gateway.coordinator.cycles.judgement import Submitted, Verdicts, judge_all, verdicts
+from gateway.coordinator.cycles.judgement import Submitted, Verdicts, fresh_contests, judge_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
     ReadCut,
     ReadStatement,
     check_cut,
+    read_contests,
     read_cut,
     read_screening,
     read_statement,
@@ -112,13 +114,15 @@ class Attestation:
             for lane, sequence in (await submissions.settled_lanes(conn, banks)).items():
                 settled[lane[1]][lane] = sequence
             now = self._now()
+            senders = {lane.sender for cut in read if isinstance(cut, ReadCut) for lane in cut.document.lanes}
+            strangers = senders - await cycles.known_participants(conn, senders)
             for (bank, _), cut in zip(submitted, read, strict=True):
                 if isinstance(cut, Refusal):
                     answers.append(cut)
                     continue
                 first = existing.get(bank)
                 if first is None:
-                    refused = _cut_refused(cut, cycle, settled[bank])
+                    refused = _cut_refused(cut, cycle, settled[bank], strangers)
                     if refused is None:
                         added[bank] = cut
                         existing[bank] = (cut.sha256, to_json(cut.envelope))
@@ -203,7 +207,14 @@ class Attestation:
             placed = judge_all(submitted, after, bounds, revisions_max)
             matches = match(after)
             accepted = [judged for judged in placed if isinstance(judged, Submitted) and judged.equivocal is None]
-            complete = await self._take_in(conn, cycle_id, accepted, matches, before.attested)
+            earlier = await submissions.contests(conn, cycle_id)
+            contests = fresh_contests(accepted, earlier, after)
+            contested = contested_pairs([*earlier, *contests], cuts=bounds.cuts, attested=after)
+            # Where a cut is contested nothing is missing yet.
+            outcomes = [outcome for outcome in matches.values() if outcome.key not in contested]
+            complete = await self._take_in(conn, cycle_id, accepted, outcomes, before.attested)
+            for contest in contests:
+                await events.append(conn, CONTEST_EVENT, contest.data(), cycle=cycle_id)
             answers: list[Verdicts | Exception] = []
             for judged in placed:
                 if isinstance(judged, Refusal):
@@ -236,7 +247,7 @@ class Attestation:
         conn: AsyncConnection,
         cycle: str,
         accepted: Sequence[Submitted],
-        matches: Mapping[PairKey, Match],
+        outcomes: Sequence[Match],
         attested_before: Collection[str],
     ) -> bool:
         """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
@@ -252,14 +263,14 @@ class Attestation:
             await submissions.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
         again = any(submission.bank in attested_before for submission in accepted)
-        await self._tell_breaks(conn, cycle, matches, roster.attested, again=again)
+        await self._tell_breaks(conn, cycle, outcomes, roster.attested, again=again)
         return roster.statements_awaited == 0
 
     async def _tell_breaks(
         self,
         conn: AsyncConnection,
         cycle: str,
-        matches: Mapping[PairKey, Match],
+        outcomes: Sequence[Match],
         finished: frozenset[str],
         *,
         again: bool,
@@ -270,15 +281,16 @@ class Attestation:
         attested before.
         """
         now = self._now()
-        for outcome in matches.values():
+        for outcome in outcomes:
             missing = outcome.status == "missing" and outcome.missing_from in finished
             if outcome.status != "different" and not missing:
                 continue
             notice = await submissions.notice_break(conn, cycle, outcome, now)
             if notice is not None:
                 await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
-        if not again and all(outcome.revision == 1 for outcome in matches.values()):
+        if not again and all(outcome.revision == 1 for outcome in outcomes):
             return  # A bank's first word can't mend anything.
+        matches = {outcome.key: outcome for outcome in outcomes}
         for noticed in await submissions.breaks(conn, cycle):
             if noticed.notice.resolved or (resolved := matches.get(noticed.key)) is None or resolved.status != "agreed":
                 continue
@@ -321,20 +333,19 @@ class Attestation:
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
     """Refuse unless the cycle is in a state whose deadline hasn't passed."""
-    early = (State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)
-    if cycle.state in early:
+    if cycle.state in ((State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)):
         raise Refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
     if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
         closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
         raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
 
 
-def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int]) -> Refusal | None:
+def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int], strangers: Collection[str]) -> Refusal | None:
     """Return why a bank's first cut can't be taken in, if so."""
     if cycle.state is not State.CUT_OFF:
         return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
     try:
-        check_cut(cut.document, settled)
+        check_cut(cut.document, settled, strangers)
     except Refusal as refused:
         return refused
     return None
@@ -360,6 +371,7 @@ def _read_all(
             statements=statements,
             screening=None if screening is None else read_screening(screening, bank, terms, keys),
             complete=submission.complete,
+            contests=read_contests(submission.contested, bank),
         )
 
     answers: list[Submitted | Refusal] = []

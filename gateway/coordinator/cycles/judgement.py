@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compliance.cycle.cuts import Bounds
+from compliance.cycle.contests import Contest, unsupported
+from compliance.cycle.cuts import Bounds, Lane
 from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
@@ -24,6 +25,7 @@ class Submitted:
     statements: list[ReadStatement]
     screening: ReadScreening | None
     complete: bool
+    contests: list[Contest] = field(default_factory=list)
     fresh: list[ReadStatement] = field(default_factory=list)
     equivocal: ReadStatement | None = None
 
@@ -42,6 +44,7 @@ def judge_all(
             submitted.fresh, submitted.equivocal = _judge(submitted.bank, submitted.statements, before, revisions_max)
             for statement in submitted.fresh:
                 check_sequences(statement, bounds)
+            _check_contests(submitted, bounds)
         except Refusal as refused:
             judged.append(refused)
             continue
@@ -77,6 +80,31 @@ def _judge(
             own[revision] = statement.sha256
             fresh.append(statement)
     return fresh, None
+
+
+def _check_contests(submitted: Submitted, bounds: Bounds) -> None:
+    """Check that the lanes that a bank contests were cut where it says. Raises Refusal."""
+    stated = {statement.key for statement in submitted.statements}
+    lanes: set[Lane] = set()
+    for number, contest in enumerate(submitted.contests):
+        pointer = f"/contested/{number}"
+        if contest.lane in lanes or contest.key in stated:
+            detail = f"{' '.join(contest.lane)}: contested twice, or contested and attested at once"
+            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
+        lanes.add(contest.lane)
+        if (detail_of_cut := unsupported(contest, bounds.cuts)) is not None:
+            raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut, pointer=pointer)
+
+
+def fresh_contests(
+    accepted: Iterable[Submitted], earlier: Iterable[Contest], attested: Iterable[Attested]
+) -> list[Contest]:
+    """Return what is contested for the first time. A pair that its bank attested meanwhile isn't contested any more."""
+    known = {contest.lane for contest in earlier}
+    signed = {(statement.key, statement.participant) for statement in attested}
+    # By lane, since one group may hold a submission and its repetition.
+    said = {contest.lane: contest for submitted in accepted for contest in submitted.contests}
+    return [c for c in said.values() if c.lane not in known and (c.key, c.sender) not in signed]
 
 
 def verdicts(bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[PairKey, Match]) -> Verdicts:

@@ -89,7 +89,8 @@ class ReadModels:
             if totals is None:
                 totals = _totals(await pairs.agreed_so_far(conn, cycle_id))
             statements = await submissions.statement_counts(conn, cycle_id)
-            breaks = await submissions.breaks(conn, cycle_id)
+            breaks = [noticed.notice for noticed in await submissions.breaks(conn, cycle_id)]
+            breaks += await submissions.contest_notices(conn, cycle_id)
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
             causes = await _four_eyes(conn, cycle, totals)
@@ -116,7 +117,7 @@ class ReadModels:
             ),
             pairs=_counts(standing.values()),
             totals=totals,
-            breaks=tuple(noticed.notice for noticed in breaks),
+            breaks=tuple(breaks),
             instructions=len(instructions),
             acknowledged=acknowledged.total(),
             settlement_attempts=attempts,
@@ -176,11 +177,12 @@ class ReadModels:
         return Certificates(cycle=cycle_id, certificates=certificates)
 
     async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
-        """Return the breaks of a cycle, or of one participant's pairs."""
+        """Return the breaks of a cycle and its contested cuts, or those of one participant's pairs."""
         async with transaction(self._engine) as conn:
             await store.find(conn, cycle_id)
-            noticed = await submissions.breaks(conn, cycle_id, participant)
-        return Breaks(cycle=cycle_id, breaks=tuple(broken.notice for broken in noticed))
+            notices = [noticed.notice for noticed in await submissions.breaks(conn, cycle_id, participant)]
+            notices += await submissions.contest_notices(conn, cycle_id, participant)
+        return Breaks(cycle=cycle_id, breaks=tuple(notices))
 
     async def result(self, cycle_id: str) -> Envelope:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""

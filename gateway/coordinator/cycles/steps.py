@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,16 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import Signer
 from compliance.cycle.approval import four_eyes_causes, needed_decision
-from compliance.cycle.carry_over import BY_NETTING, MENDABLE
+from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.checks import worst
+from compliance.cycle.contests import contested_pairs
 from compliance.cycle.cuts import pairs_taken_in
 from compliance.cycle.liquidity import is_bound
-from compliance.cycle.matching import Match, PairKey, carry_reason, match
+from compliance.cycle.matching import match
 from compliance.cycle.result import instructions, net_cycle, settling_minor
 from compliance.cycle.states import ENDED, State, Trigger
-from compliance.statements import CarriedOver, CarryReason, NettingResult, SettlementFinality
+from compliance.statements import CarriedOver, NettingResult, SettlementFinality
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import figures, running_checks, settlement
+from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.settlement import (
     Answer,
@@ -37,7 +39,7 @@ from gateway.coordinator.cycles.settlement import (
     Shortfall,
 )
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
+from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.settlements import Attempt
 from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
@@ -105,7 +107,7 @@ class Steps:
             case State.CUT_OFF:
                 return await self._close_cuts(conn, cycle, rulebook)
             case State.ATTESTING:
-                return await self._close_attestation(conn, cycle)
+                return await self._close_attestation(conn, cycle, rulebook)
             case State.MATCHED:
                 return await self._net(conn, cycle, rulebook)
             case State.NETTED:
@@ -134,8 +136,11 @@ class Steps:
         data = {"absent": absent}
         return await cycles.move(conn, cycle, Trigger.CUTS_CLOSED, data=data, deadline_at=deadline_at)
 
-    async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
-        """Go on once everybody attested and nothing is left to mend, or the deadline passed."""
+    async def _close_attestation(self, conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Cycle | None:
+        """Go on once everybody attested and nothing is left to mend, or the deadline passed.
+
+        Where only contested cuts are left, nobody waits for them longer than a part of that time.
+        """
         participations = await cycles.participations(conn, cycle.id)
         awaited = [
             part for part in participations if part.active and part.cut_at is not None and part.attested_at is None
@@ -143,10 +148,12 @@ class Steps:
         closing = self._passed(cycle.deadline_at)
         if awaited and not closing:
             return None
-        matches = match(await submissions.attested(conn, cycle.id))
+        attested = await submissions.attested(conn, cycle.id)
         cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
-        agreed, carried = _closed(matches, pairs_taken_in(cuts, settled), participations)
-        if not closing and any(reason in MENDABLE for reason in carried.values()):
+        contested = contested_pairs(await submissions.contests(conn, cycle.id), cuts=cuts, attested=attested)
+        agreed, carried = closed(match(attested), pairs_taken_in(cuts, settled), participations, contested)
+        patient = not self._passed(patience_ends_at(cycle.deadline_at, rulebook.attestation_deadline_s))
+        if not closing and is_waited_for(carried.values(), patient=patient):
             return None
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried)}
@@ -364,21 +371,3 @@ class Steps:
         await submissions.settle_lanes(conn, cycle.id, statements)
         data = {"result": result.sha256, "reference": attempt.reference}
         return await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
-
-
-def _closed(
-    matches: Mapping[PairKey, Match], with_payments: set[PairKey], participations: tuple[Participation, ...]
-) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
-    """Return the digests of the agreed pairs, and the reasons of the others."""
-    active = {part.participant for part in participations if part.active}
-    delivered = {part.participant for part in participations if part.cut_at is not None}
-    agreed: dict[PairKey, str] = {}
-    carried: dict[PairKey, CarryReason] = {}
-    for key in sorted(matches.keys() | with_payments):
-        of_pair = matches.get(key)
-        reason = carry_reason(key, of_pair, active=active, delivered=delivered)
-        if reason is not None:
-            carried[key] = reason
-        elif of_pair is not None and of_pair.sha256 is not None:
-            agreed[key] = of_pair.sha256
-    return agreed, carried

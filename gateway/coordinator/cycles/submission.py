@@ -5,7 +5,7 @@ Each reader refuses with the first reason in the order of `CycleReason`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -13,11 +13,13 @@ import msgspec
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.contests import Contest
 from compliance.cycle.cuts import Bounds, Lane, behind, misfit
 from compliance.cycle.matching import PairKey
 from compliance.cycle.result import inconsistency
 from compliance.statements import CycleCut, PositionStatement, ScreeningStatement
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
+from gateway.federation.messages.attestation import ContestedLane
 from gateway.federation.problems import Refusal
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
@@ -90,8 +92,12 @@ def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str
     return ReadCut(document=cut, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
 
 
-def check_cut(cut: CycleCut, settled: Mapping[Lane, int]) -> None:
-    """Check that a cut doesn't go back behind what is settled. Raises Refusal `sequence_mismatch`."""
+def check_cut(cut: CycleCut, settled: Mapping[Lane, int], strangers: Collection[str]) -> None:
+    """Check that a cut names no stranger, and doesn't go back behind what is settled. Raises Refusal."""
+    invented = next((lane.sender for lane in cut.lanes if lane.sender in strangers), None)
+    if invented is not None:
+        # A pair with nobody could only be carried over, in every cycle, and no verifier would understand why.
+        raise Refusal(CycleReason.WRONG_PAIR, f"the cut names {invented}, which isn't a participant of the scheme")
     if (detail := behind(cut, settled)) is not None:
         raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail)
 
@@ -132,6 +138,20 @@ def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mappi
     if screening.participant != bank:
         raise Refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
     return ReadScreening(document=screening, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
+
+
+def read_contests(lanes: Iterable[ContestedLane], bank: str) -> list[Contest]:
+    """Return what a bank contests in a submission."""
+    return [
+        Contest(
+            sender=bank,
+            receiver=lane.receiver,
+            currency=lane.currency,
+            cut_at=lane.cut_at,
+            known_through=lane.known_through,
+        )
+        for lane in lanes
+    ]
 
 
 def check_sequences(statement: ReadStatement, bounds: Bounds) -> None:

@@ -37,6 +37,7 @@ _READ = text(
     " ORDER BY id LIMIT :limit"
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
+_DATA_OF = text("SELECT data::text FROM events WHERE cycle = :cycle AND type = :type ORDER BY id")
 _NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
 _LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
@@ -99,6 +100,12 @@ async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tu
     """Return the events after `after` with their audiences, the last `limit` of them at most."""
     rows = await conn.fetch(_NEWEST, after, limit)
     return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
+
+
+async def data_of(conn: AsyncConnection, cycle: str, type_: str) -> list[dict[str, Any]]:
+    """Return what a cycle's events of one type say, in their order."""
+    rows = await conn.execute(_DATA_OF, {"cycle": cycle, "type": type_})
+    return [msgspec.json.decode(data) for data in rows.scalars()]
 
 
 async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:

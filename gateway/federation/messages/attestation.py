@@ -9,15 +9,26 @@ from compliance.statements import Bic, Count, CurrencyCode, CycleId, Sequence
 from gateway.federation.messages.base import Answer, Request, open_words
 
 
+class ContestedLane(Request, frozen=True, kw_only=True):
+    """A lane of the caller's that its receiver cut at `cut_at`, while the caller knows only `known_through` of it."""
+
+    receiver: Bic
+    currency: CurrencyCode
+    cut_at: Sequence
+    known_through: Sequence
+
+
 class StatementSubmission(Request, frozen=True, kw_only=True):
     """All that a bank attests in a cycle, in one request: its position statements and its screening.
 
-    `complete` says that there is no further pair; a later submission (a new revision) may hold a few statements only.
+    `complete` says that there is no further pair, besides those on `contested` lanes, which the caller attests once it
+    knows their payments. A later submission (a new revision, or such a pair) may hold a few statements only.
     """
 
     statements: tuple[Envelope, ...]
     screening: Envelope | None = None
     complete: bool = True
+    contested: tuple[ContestedLane, ...] = ()
 
 
 class StatementVerdict(Answer, frozen=True, kw_only=True):
@@ -55,14 +66,20 @@ class ReceiverCut(Answer, frozen=True, kw_only=True):
 
 
 class BreakNotice(Answer, frozen=True, kw_only=True):
-    """A pair whose two statements differ, or of which one is missing."""
+    """A pair whose two statements differ, or of which one is missing.
+
+    Of the kind `contested`, `missing_from` is the sender of a lane: its receiver, the other bank of the pair, cut it at
+    `cut_at`, and the sender knows only `known_through`. Which of the two is wrong isn't said.
+    """
 
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
     revision: Count
-    kind: Annotated[str, open_words("different", "missing")]
+    kind: Annotated[str, open_words("different", "missing", "contested")]
     missing_from: Bic | None = None
     resolved: bool = False
+    cut_at: Sequence | None = None
+    known_through: Sequence | None = None
 
 
 class Breaks(Answer, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ EventType = Annotated[
         "cycle.cut_off",
         "cycle.attesting",
         "cycle.break",
+        "cycle.cut_contested",
         "cycle.equivocation",
         "cycle.matched",
         "cycle.netted",

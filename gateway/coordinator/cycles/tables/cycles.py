@@ -266,6 +266,12 @@ async def enrol_active(conn: AsyncConnection, cycle_id: str) -> tuple[str, ...]:
     return tuple(sorted(rows.scalars()))
 
 
+async def known_participants(conn: AsyncConnection, bics: Iterable[str]) -> frozenset[str]:
+    """Return those that the trust list names as participants, whether or not they are active."""
+    query = text("SELECT bic FROM members WHERE bic = ANY (:bics) AND kind = 'participant' AND status <> 'applied'")
+    return frozenset((await conn.execute(query, {"bics": list(bics)})).scalars())
+
+
 async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str, dict[str, VerifyingKey]]:
     """Return the keys that these banks sign documents with, of those that are active participants."""
     rows = await conn.execute(

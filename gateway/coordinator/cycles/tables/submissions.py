@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.contests import CONTEST_EVENT, Contest, standing
 from compliance.cycle.cuts import Bounds, Lane
 from compliance.cycle.matching import Attested, Match, PairKey
 from compliance.statements import PositionStatement, ScreeningStatement
@@ -22,6 +23,7 @@ from gateway.coordinator.cycles.submission import (
     ReadStatement,
     to_json,
 )
+from gateway.coordinator.log import events
 from gateway.federation.messages.attestation import BreakNotice
 
 
@@ -250,6 +252,36 @@ async def insert_equivocation(
         },
     )
     return row.one_or_none() is not None
+
+
+# --- contested cuts -------------------------------------------------------------------------------------
+
+
+async def contests(conn: AsyncConnection, cycle: str) -> list[Contest]:
+    """Return the cuts that senders contested in a cycle, from its events."""
+    return [Contest.of(data) for data in await events.data_of(conn, cycle, CONTEST_EVENT)]
+
+
+async def contest_notices(conn: AsyncConnection, cycle: str, bank: str | None = None) -> list[BreakNotice]:
+    """Return the contested cuts of a cycle, or of one bank's pairs, as breaks."""
+    contested = [c for c in await contests(conn, cycle) if bank is None or bank in c.lane]
+    if not contested:
+        return []
+    banks = [contest.sender for contest in contested]
+    stands = standing(contested, cuts=await cut_lanes(conn, cycle, banks), attested=await attested(conn, cycle, banks))
+    return [
+        BreakNotice(
+            pair=contest.key[1:],
+            currency=contest.currency,
+            revision=1,
+            kind="contested",
+            missing_from=contest.sender,
+            resolved=not still,
+            cut_at=contest.cut_at,
+            known_through=contest.known_through,
+        )
+        for contest, still in sorted(stands.items(), key=lambda item: item[0].lane)
+    ]
 
 
 # --- breaks ---------------------------------------------------------------------------------------------

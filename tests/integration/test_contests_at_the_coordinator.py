@@ -1,0 +1,136 @@
+"""What the coordinator makes of contested cuts: who is told, how long it waits, what it refuses."""
+
+from __future__ import annotations
+
+import msgspec
+from clearing_house import (
+    ALFA,
+    BETA,
+    DELT,
+    GAMA,
+    House,
+    NewHouse,
+    anchor_of,
+    events_of,
+    reasons,
+    refused,
+    result_of,
+    trade,
+)
+
+from compliance.crypto import dsse
+from compliance.cycle.states import State
+from compliance.statements import CycleCut, LaneCut
+from compliance.verifier.verify import verify_bytes
+from gateway.coordinator.cycles.service import CycleService
+from gateway.federation.messages.attestation import ContestedLane, StatementSubmission
+
+PAIR = ("EUR", (ALFA, BETA))
+LANE = ContestedLane(receiver=BETA, currency="EUR", cut_at=2, known_through=1)
+
+
+async def contested(house: House, service: CycleService) -> str:
+    """Attest everything but ALFA's pair with BETA, whose cut ALFA contests; return the cycle."""
+    trade(house)
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle, [BETA, GAMA, DELT])
+    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    return cycle
+
+
+def partly(house: House, cycle: str, *lanes: ContestedLane) -> StatementSubmission:
+    submission = house.submission(cycle, ALFA, without=[BETA])
+    return msgspec.structs.replace(submission, contested=lanes or (LANE,))
+
+
+async def test_only_the_contested_pair_waits_and_not_until_the_deadline(new_house: NewHouse) -> None:
+    house = await new_house()
+    service = house.service()
+    cycle = await contested(house, service)
+    assert await service.advance(cycle) is State.ATTESTING
+    (notice,) = (await service.views.breaks(cycle, BETA)).breaks
+    assert (notice.kind, notice.pair, notice.missing_from) == ("contested", (ALFA, BETA), ALFA)
+    assert (notice.cut_at, notice.known_through, notice.resolved) == (2, 1, False)
+    assert (await service.views.breaks(cycle, GAMA)).breaks == ()
+    house.clock.pass_s(74)
+    assert await service.advance(cycle) is State.ATTESTING
+    house.clock.pass_s(2)
+    assert await service.advance(cycle) is State.FINAL
+    assert reasons(await result_of(service, cycle)) == {PAIR: "cut_contested"}
+    verify_bytes(await service.export(cycle), anchor_of(house))
+    # The next cycle takes it in, from the first payment on.
+    settled = {lane: len(p) for lane, p in house.lanes.items() if set(lane[:2]) != {ALFA, BETA}}
+    second = await house.cut_off(service)
+    await house.attest(service, second, settled=settled)
+    assert await service.advance(second) is State.FINAL
+    assert (await result_of(service, second)).carried_over == ()
+
+
+async def test_what_is_still_outstanding_is_waited_for_as_ever(new_house: NewHouse) -> None:
+    house = await new_house()
+    service = house.service()
+    trade(house)
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle, [BETA, GAMA])
+    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    house.clock.pass_s(299)
+    assert await service.advance(cycle) is State.ATTESTING
+    house.clock.pass_s(2)
+    assert await service.advance(cycle) is State.FINAL
+    carried = reasons(await result_of(service, cycle))
+    assert carried.pop(PAIR) == "cut_contested"
+    assert set(carried.values()) == {"not_attested"}
+    verify_bytes(await service.export(cycle), anchor_of(house))
+
+
+async def test_a_pair_is_attested_once_the_answers_have_come(new_house: NewHouse) -> None:
+    house = await new_house()
+    service = house.service()
+    cycle = await contested(house, service)
+    later = StatementSubmission(statements=(house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR")),))
+    (verdict,) = await service.attestation.submit_statements(ALFA, cycle, later)
+    assert verdict.status == "agreed"
+    # An answer got lost, and the first submission comes again.
+    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    (notice,) = (await service.views.breaks(cycle, None)).breaks
+    assert (notice.kind, notice.resolved) == ("contested", True)
+    assert (await events_of(house, cycle)).count("cycle.cut_contested") == 1
+    assert await service.advance(cycle) is State.FINAL
+    assert (await result_of(service, cycle)).carried_over == ()
+    verify_bytes(await service.export(cycle), anchor_of(house))
+
+
+async def test_a_contest_that_the_cuts_do_not_bear_out_is_refused(new_house: NewHouse) -> None:
+    house = await new_house()
+    service = house.service()
+    trade(house)
+    cycle = await house.cut_off(service)
+    for lane, reason in (
+        ({"cut_at": 3}, "sequence_mismatch"),
+        ({"known_through": 2}, "sequence_mismatch"),
+        ({"currency": "JPY"}, "sequence_mismatch"),
+        ({"receiver": ALFA}, "sequence_mismatch"),
+        # Attested in the same breath.
+        ({"receiver": GAMA, "cut_at": 0}, "inconsistent"),
+    ):
+        said = partly(house, cycle, msgspec.structs.replace(LANE, **lane))
+        assert await refused(service.attestation.submit_statements(ALFA, cycle, said)) == reason
+    twice = partly(house, cycle, LANE, LANE)
+    assert await refused(service.attestation.submit_statements(ALFA, cycle, twice)) == "inconsistent"
+    assert "cycle.cut_contested" not in await events_of(house, cycle)
+
+
+async def test_a_cut_of_a_lane_from_nobody_is_refused(new_house: NewHouse) -> None:
+    """Its pair could only be carried over, in each cycle anew, for a reason that no verifier would believe."""
+    house = await new_house()
+    service = house.service()
+    trade(house)
+    cycle = await house.cut_off(service, [ALFA, BETA, GAMA])
+    honest = msgspec.json.decode(house.cut(cycle, DELT).payload_bytes(), type=CycleCut)
+    lane = LaneCut(sender="ZZZZXXZ0", currency="EUR", last_sequence=3)
+    forged = dsse.sign(msgspec.structs.replace(honest, lanes=(*honest.lanes, lane)), house.identity(DELT).sign)
+    assert await refused(service.attestation.submit_cut(DELT, cycle, forged)) == "wrong_pair"
+    await service.attestation.submit_cut(DELT, cycle, house.cut(cycle, DELT))
+    await service.advance(cycle)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.FINAL
