@@ -17,6 +17,7 @@ from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
+from gateway.federation.supervision import conditions
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
 from participants.ledger.writer import Ledger, WriterReason
@@ -123,6 +124,7 @@ class BankNode:
         if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
+        tasks = conditions([self.follower.task])
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
@@ -135,6 +137,7 @@ class BankNode:
             "ledger": f"{events_written} events",
             "trust_list": f"version {self.trust.current.version}",
             "coordinator_feed": self._feed_condition(),
+            **tasks,
         }
 
     def _feed_condition(self) -> str:

@@ -34,6 +34,7 @@ from gateway.federation.membership.institution import offered
 from gateway.federation.settings import NodeSettings
 from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import check_schema, create_engine, transaction
+from gateway.federation.supervision import conditions
 
 PACKAGE = "gateway.coordinator"
 
@@ -103,7 +104,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        return {"database": await check_schema(core.engine, PACKAGE)}
+        tasks = conditions([driver.task, feed.task])
+        return {"database": await check_schema(core.engine, PACKAGE), **tasks}
 
     async def start(app: Litestar) -> None:
         await check_schema(core.engine, PACKAGE)

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -31,8 +31,34 @@ REQUEST_SECONDS = Histogram(
 )
 
 
+LINES_LOST = Counter("concordat_log_writes_lost", "Writes to the log that failed.", registry=REGISTRY)
+
+
+class UnfailingStream:
+    """A text stream whose failures are counted and never raised: no work ends because its log can't be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or count the loss."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            LINES_LOST.inc()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or count the loss."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            LINES_LOST.inc()
+
+
 def configure_logging(level: str = "info") -> None:
     """Send structlog's and the standard library's records to standard error, one JSON object a line."""
+    stream = cast(TextIO, UnfailingStream(sys.stderr))
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -47,10 +73,10 @@ def configure_logging(level: str = "info") -> None:
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

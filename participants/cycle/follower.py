@@ -34,6 +34,7 @@ from gateway.federation.messages.base import Answer
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.signers.signing import signing
+from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle import reads
 from participants.cycle.attesting import Attesting
@@ -115,7 +116,7 @@ class Follower:
         self._client = client
         self._signer = signer
         self._trust_changed = trust_changed
-        self._task: asyncio.Task[None] | None = None
+        self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
             bank=bank,
             coordinator=self._coordinator,
@@ -136,12 +137,10 @@ class Follower:
     def start(self) -> None:
         """Begin to follow."""
         self._heard_at = time.monotonic()
-        self._task = asyncio.create_task(self._follow(), name="cycle-follower")
+        self.task.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.task.stop()
         await self._attesting.stop()
 
     def silent_s(self) -> float:

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.coordinator.cycles.service import CycleService
+from gateway.federation.supervision import Supervised
 
 LOOK_EVERY_S = 1.0
 
@@ -26,17 +27,15 @@ class Driver:
     def __init__(self, cycles: CycleService, *, look_every_s: float = LOOK_EVERY_S) -> None:
         self._cycles = cycles
         self._look_every_s = look_every_s
-        self._task: asyncio.Task[None] | None = None
+        self.task = Supervised("cycle-driver", self._run)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="cycle-driver")
+        """Begin to take steps."""
+        self.task.start()
 
     async def stop(self) -> None:
         """Stop between two steps or within one: the step that is cut short is taken again at the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self.task.stop()
 
     async def _run(self) -> None:
         while True:

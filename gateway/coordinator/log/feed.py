@@ -21,6 +21,7 @@ from gateway.coordinator.log import events
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.storage.database import APP_ROLE
 from gateway.federation.storage.postgres import dsn
+from gateway.federation.supervision import Supervised
 
 RECONNECT_S = 1.0
 KEPT_EVENTS = 1_000
@@ -66,19 +67,19 @@ class EventFeed:
         self._news = asyncio.Event()
         self._newest: Newest | None = None
         self._closing = False
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self.task = Supervised("event-feed", self._listen)
+        self._releasing: asyncio.Task[None] | None = None
 
     def start(self, stopping: asyncio.Event) -> None:
         """Begin to listen; once `stopping` is set, every waiting reader goes with what it has."""
-        self._tasks = (
-            asyncio.create_task(self._listen(), name="event-feed"),
-            asyncio.create_task(self._release(stopping), name="event-feed-release"),
-        )
+        self.task.start()
+        self._releasing = asyncio.create_task(self._release(stopping), name="event-feed-release")
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.task.stop()
+        if self._releasing is not None:
+            self._releasing.cancel()
+            await asyncio.gather(self._releasing, return_exceptions=True)
 
     async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
         """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all.
