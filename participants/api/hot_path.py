@@ -95,7 +95,7 @@ def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
             orders = [EventData.parse("payment.reserved", raw) for raw in _decode_batch(body).payments]
             around = len(_EMPTY_BATCH) + len(orders) - 1
         compact = msgspec.json.format(body, indent=-1).decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return orders if len(compact) == around + sum(len(order.text) for order in orders) else None
 
