@@ -62,7 +62,7 @@ def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope,
     return [
         *((replace(envelope, signatures=(*signatures, junk)), "too_many_signatures") for junk in beside),
         *((replace(envelope, signatures=(junk, *signatures)), "too_many_signatures") for junk in beside),
-        (replace(envelope, signatures=(*signatures, *(stranger for _ in range(1_000)))), "too_many_signatures"),
+        (replace(envelope, signatures=(*signatures, *(stranger for _ in range(250)))), "too_many_signatures"),
         *((replace(envelope, signatures=(*signatures[:-1], junk)), "bad_signature") for junk in (odd, spaced)),
         (replace(envelope, payload=envelope.payload + "\u00e9"), "payload_malformed"),
         (replace(envelope, payload="\u00e9" * 4 + envelope.payload), "payload_malformed"),

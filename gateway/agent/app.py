@@ -122,6 +122,7 @@ class _XmlOperation(Operation):
 @post(
     "/messages",
     guards=[requires("coordinator")],
+    request_max_body_size=iso20022.MESSAGE_BYTES_MAX,
     status_code=200,
     media_type=iso20022.MEDIA_TYPE,
     operation_class=_XmlOperation,
@@ -204,5 +205,5 @@ def build_app(settings: NodeSettings, database_url: str) -> Litestar:
             "agent": Provide(lambda: agent, sync_to_thread=False),
             "ledger": Provide(lambda: agent.ledger, sync_to_thread=False),
         },
-        body_bytes_max=iso20022.MESSAGE_BYTES_MAX,
+        limits=settings.limits,
     )

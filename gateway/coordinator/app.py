@@ -147,6 +147,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             "events": provide(feed),
             "cycles": provide(cycles),
         },
+        limits=settings.limits,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 _BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
@@ -18,6 +18,22 @@ class ConfigurationError(Exception):
 
 class SettingsError(ConfigurationError):
     """A setting is missing or wrong. The message names the variable and says what it should hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeLimits:
+    """What a node takes from outside. A rate of 0 is none; up to 20 seconds' worth may come at once."""
+
+    connections_max: int = 2_000
+    connections_per_address_max: int = 1_000
+    head_seconds: float = 10
+    """From a request's first byte to its last header."""
+    body_seconds: float = 60
+    """From a request's first byte to its last, and for an answer's reader who stands still."""
+    address_requests_per_s: int = 100
+    """Requests without a good token, by IPv4 address or IPv6 /64."""
+    client_requests_per_s: int = 500
+    """Requests of one member, operator or auditor; a bank's own staff has no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +53,7 @@ class NodeSettings:
     anchor: Path | None = None
     coordinator_url: str | None = None
     log_level: str = "info"
+    limits: EdgeLimits = EdgeLimits()
 
     @property
     def keys_dir(self) -> Path:
@@ -80,7 +97,19 @@ class NodeSettings:
             anchor=path("ANCHOR"),
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
             log_level=log_level,
+            limits=_limits(prefix, env),
         )
+
+
+def _limits(prefix: str, env: Mapping[str, str]) -> EdgeLimits:
+    numbers = {}
+    for field in fields(EdgeLimits):
+        name = prefix + field.name.upper()
+        if name in env:
+            if not re.fullmatch(r"[0-9]{1,9}", env[name], re.ASCII):
+                raise SettingsError(f"{name}: expected a whole number, found {env[name]!r}")
+            numbers[field.name] = int(env[name])
+    return EdgeLimits(**numbers)
 
 
 def _port(name: str, text: str) -> int:

@@ -10,7 +10,7 @@ from litestar.types import ASGIApp
 
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
-from participants.api.hot_path import BODY_BYTES_MAX, HotPath
+from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
 
@@ -31,7 +31,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         on_startup=[node.start],
         on_shutdown=[node.stop],
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
-        body_bytes_max=BODY_BYTES_MAX,
+        limits=settings.limits,
         wrap=wrap,
     )
     app.state.node = node

@@ -15,17 +15,16 @@ from msgspec import Meta
 
 from gateway.federation import correlation
 from gateway.federation.http.edge import header
+from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.identity.tokens import TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.telemetry import REQUESTS
-from participants.api.messages import OrderResults
+from participants.api.messages import BODY_BYTES_MAX, OrderResults
 from participants.ledger.events import EventData
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
-
-BODY_BYTES_MAX = 16 * 1024 * 1024
 
 
 class _RawBatch(Request, frozen=True, kw_only=True):
@@ -61,7 +60,7 @@ class HotPath:
             return await self._app(scope, receive, send)
         if claims.role != "staff":
             return await self._app(scope, receive, send)
-        body, again = await _read(receive)
+        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BODY_BYTES_MAX)
         if body is None:
             return await self._app(scope, again, send)
         orders = _orders(path, body)
@@ -101,7 +100,7 @@ def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
     return orders if len(compact) == around + sum(len(order.text) for order in orders) else None
 
 
-async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
+async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
     """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
     messages: list[dict[str, Any]] = []
     body = b""
@@ -111,9 +110,9 @@ async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
         if message["type"] != "http.request":
             break
         body = body + message.get("body", b"") if body else message.get("body", b"")
-        if len(body) > BODY_BYTES_MAX or not message.get("more_body", False):
+        if len(body) > bytes_max or not message.get("more_body", False):
             break
-    complete = messages[-1]["type"] == "http.request" and len(body) <= BODY_BYTES_MAX
+    complete = messages[-1]["type"] == "http.request" and len(body) <= bytes_max
     replay = iter(messages)
 
     async def again() -> Any:

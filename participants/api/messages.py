@@ -14,6 +14,8 @@ from participants.ledger.events import AccountOpening, PaymentOrder
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
 
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""Of a request that holds many: payments, accounts, a sanctions list."""
 PaymentStatus = Annotated[str, open_words(*Status)]
 
 

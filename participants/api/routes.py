@@ -22,6 +22,7 @@ from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.api import views
 from participants.api.messages import (
+    BODY_BYTES_MAX,
     AccountBatch,
     AccountPage,
     CycleView,
@@ -79,7 +80,14 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
     return Response(outcome.answer(), headers=headers)
 
 
-@post("/payments/batch", guards=STAFF, status_code=HTTP_200_OK, tags=["payments"], operation_id="submitPayments")
+@post(
+    "/payments/batch",
+    guards=STAFF,
+    status_code=HTTP_200_OK,
+    request_max_body_size=BODY_BYTES_MAX,
+    tags=["payments"],
+    operation_id="submitPayments",
+)
 async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
     outcomes = await node.submit([readable(order) for order in data.payments])
@@ -178,7 +186,13 @@ async def decide_hold(
     return await _payment(node, str(payment_id))
 
 
-@post("/screening/lists", guards=STAFF, tags=["screening"], operation_id="importList")
+@post(
+    "/screening/lists",
+    guards=STAFF,
+    request_max_body_size=BODY_BYTES_MAX,
+    tags=["screening"],
+    operation_id="importList",
+)
 async def import_list(data: JSONBody[ListImport], node: Node, request: ConcordatRequest) -> ScreeningList:
     """Import a sanctions list (OFAC's sdn.csv and alt.csv, its one-file CSV, the UN's XML); it is in force at once."""
     return await node.screener.import_list(data.name, data.files, request.auth.sub)
@@ -193,7 +207,14 @@ def list_lists(node: Node) -> list[ScreeningList]:
 # --- books ---------------------------------------------------------------------------------------------------
 
 
-@post("/accounts", guards=STAFF, status_code=HTTP_200_OK, tags=["books"], operation_id="openAccounts")
+@post(
+    "/accounts",
+    guards=STAFF,
+    status_code=HTTP_200_OK,
+    request_max_body_size=BODY_BYTES_MAX,
+    tags=["books"],
+    operation_id="openAccounts",
+)
 async def open_accounts(data: JSONBody[AccountBatch], node: Node) -> list[AccountOutcome]:
     """Open customer accounts; what they open with came in over the nostro."""
     return await node.ledger.submit(OpenAccounts(data.accounts))
@@ -287,6 +308,7 @@ class _EnvelopeOperation(Operation):
     "/federation/payments",
     guards=[requires("participant")],
     status_code=HTTP_200_OK,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
     operation_id="receivePayments",
     operation_class=_EnvelopeOperation,

@@ -39,7 +39,6 @@ from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants.api.app import bank_app
-from participants.api.hot_path import BODY_BYTES_MAX
 from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
 
@@ -308,7 +307,6 @@ def _plain(node: BankNode) -> Litestar:
         verifier=node.verifier,
         ready=node.ready,
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
-        body_bytes_max=BODY_BYTES_MAX,
     )
 
 

@@ -19,7 +19,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from gateway.federation.messages.participants import StatusChange
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX, PAYMENT_BATCH_TYPE, PaymentBatch
-from participants.api.hot_path import BODY_BYTES_MAX
+from participants.api.messages import BODY_BYTES_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -26,7 +26,7 @@ from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
 from gateway.federation import correlation
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
-from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem
@@ -95,7 +95,6 @@ def node(ready: Callable[[], Awaitable[dict[str, str]]] = all_well) -> Any:
         route_handlers=[whoami, order, rows, fails, raw],
         verifier=TokenVerifier(BIC, lookup),
         ready=ready,
-        body_bytes_max=10_000,
     )
 
 
@@ -187,7 +186,9 @@ async def test_every_error_is_a_problem_document(http: httpx.AsyncClient) -> Non
     not_allowed = await http.delete("/whoami", headers=bearer())
     check_problem(not_allowed, 405, "method_not_allowed")
     assert "GET" in not_allowed.headers["Allow"]
-    check_problem(await http.post("/orders/1", headers=bearer(), content=b"x" * 10_001), 413, "body_too_large")
+    check_problem(
+        await http.post("/orders/1", headers=bearer(), content=b"x" * (BODY_BYTES_MAX + 1)), 413, "body_too_large"
+    )
 
 
 async def test_a_refusal_keeps_its_reason_and_pointer(http: httpx.AsyncClient) -> None:
@@ -265,7 +266,7 @@ async def test_the_api_description_tells_the_truth(http: httpx.AsyncClient) -> N
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["security"] == [{"bearer": []}]
     taken = document["paths"]["/orders/{number}"]["post"]
-    assert list(taken["responses"]) == ["201", "default"]
+    assert list(taken["responses"]) == ["201", "413", "429", "default"]
     assert list(taken["responses"]["default"]["content"]) == [PROBLEM_MEDIA_TYPE]
     assert taken["security"] == [{"bearer": ["operator"]}]
     assert document["paths"]["/whoami"]["get"]["security"] == [{"bearer": ["operator"]}, {"bearer": ["participant"]}]

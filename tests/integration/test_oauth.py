@@ -13,6 +13,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
 
 from compliance.crypto.keys import SigningKey, VerifyingKey
+from gateway.coordinator.access.oauth import FAILURES_AT_ONCE
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import ASSERTION_GRANT
 from gateway.federation.identity.tokens import ASSERTION_TYPE, TokenRefused, TokenVerifier, client_assertion
@@ -285,3 +286,15 @@ async def test_the_client_library_gets_along_with_it(coordinator: Coordinator) -
     async with coordinator.client(alpha) as bank:
         assert (await bank.get(f"{coordinator.url}/events", Events, audience=COORDINATOR)).events
     assert (await coordinator.registry.view(ALPHA)).last_seen_at is not None
+
+
+async def test_sign_ins_that_fail_are_throttled(coordinator: Coordinator, http: httpx.AsyncClient) -> None:
+    """Only for the client that they name: others at the same address sign in as ever."""
+    alpha, bravo = await coordinator.admit(ALPHA, BRAVO)
+    form = fields(coordinator, ALPHA, alpha.identity.auth)
+    assert (await ask(coordinator, http, form)).status_code == 200
+    statuses = [(await ask(coordinator, http, form)).status_code for _ in range(FAILURES_AT_ONCE + 10)]
+    assert (statuses[0], statuses[-1]) == (401, 429)
+    refused = await ask(coordinator, http, form)
+    assert (refused.json()["code"], refused.headers["Retry-After"]) == ("too_many_requests", "1")
+    assert (await ask(coordinator, http, fields(coordinator, BRAVO, bravo.identity.auth))).status_code == 200

@@ -56,6 +56,13 @@ def test_a_member_twice_never(data: st.DataObject) -> None:
     assert _orders("/payments/batch", f'{{"payments":[{body}]}}'.encode()) is None
 
 
+@pytest.mark.parametrize("path", ["/payments", "/payments/batch"])
+@pytest.mark.parametrize("opening", [b"[", b'{"payments":[', b'{"payments":[{"id":'], ids=["at once", "order", "id"])
+def test_what_is_nested_deeply_goes_the_long_way(path: str, opening: bytes) -> None:
+    assert _orders(path, opening + b"[" * 100_000) is None
+    assert _orders(path, opening + b"[" * 100_000 + b"]" * 100_000 + b"]}") is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.settings import EdgeLimits, NodeSettings, SettingsError
 
 LEAST = {"CONCORDAT_BIC": "BANKDEFF", "CONCORDAT_DATA_DIR": "/var/lib/bank"}
 
@@ -16,6 +16,14 @@ def test_little_must_be_said() -> None:
     assert settings == NodeSettings(bic="BANKDEFF", url="http://127.0.0.1:8000", data_dir=Path("/var/lib/bank"))
     assert settings.keys_dir == Path("/var/lib/bank/keys")
     assert settings.trust_list_path == Path("/var/lib/bank/trust-list.json")
+
+
+def test_limits_can_be_said() -> None:
+    said = {"CONCORDAT_CONNECTIONS_MAX": "5", "CONCORDAT_CLIENT_REQUESTS_PER_S": "0"}
+    settings = NodeSettings.from_env(environ={**LEAST, **said})
+    assert settings.limits == EdgeLimits(connections_max=5, client_requests_per_s=0)
+    with pytest.raises(SettingsError, match="CONCORDAT_HEAD_SECONDS: expected a whole number"):
+        NodeSettings.from_env(environ={**LEAST, "CONCORDAT_HEAD_SECONDS": "1.5"})
 
 
 def test_everything_can_be_said() -> None:

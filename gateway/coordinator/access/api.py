@@ -15,6 +15,9 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from gateway.coordinator.access.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
+from gateway.federation.http.edge import client_address, refuse_too_many
+from gateway.federation.http.rates import network_of
+from gateway.federation.identity.tokens import claimed_issuer
 
 FORM = "application/x-www-form-urlencoded"
 FORM_BYTES_MAX = 16_384
@@ -96,7 +99,13 @@ async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answ
         )
     except ValueError:
         return malformed("The body is not a well-formed form")
-    return await tokens.answer(form)
+    # Failures count for a client at an address: nobody locks out another one elsewhere.
+    who = (network_of(client_address(request.scope)), claimed_issuer(dict(form).get("client_assertion", ""))[:200])
+    refuse_too_many(tokens.failures.take(who, tokens=0))
+    answer = await tokens.answer(form)
+    if answer.status == HTTP_401_UNAUTHORIZED:
+        tokens.failures.take(who)
+    return answer
 
 
 @get("/.well-known/oauth-authorization-server", opt={"public": True}, tags=["access"], operation_id="getMetadata")

@@ -31,6 +31,7 @@ from gateway.coordinator.access.clients import (
     load_client,
     may_speak,
 )
+from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import (
     TOKEN_LIFETIME_MAX_S,
     AssertionClaims,
@@ -42,6 +43,9 @@ from gateway.federation.identity.tokens import (
 from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import transaction
 
+FAILURES_PER_S = 1
+FAILURES_AT_ONCE = 60
+"""Sign-ins that may fail, of one client at one address, before it is told to wait."""
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 AUTH_METHOD = "private_key_jwt"
 GRANT_TYPE = "client_credentials"
@@ -72,6 +76,7 @@ class TokenService:
         self._engine = engine
         self._issuer = issuer
         self._key = key
+        self.failures = Rates(FAILURES_PER_S, burst=FAILURES_AT_ONCE)
 
     async def answer(self, form: Sequence[tuple[str, str]]) -> Answer:
         """Answer a token request, given as the pairs of its form. A refusal is an answer in the form of RFC 6749.

@@ -38,6 +38,10 @@ ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 
+# About 110 bytes for each lane, and 1.5 kB for each statement.
+CUT_BYTES_MAX = 4 * 1024 * 1024
+STATEMENTS_BYTES_MAX = 8 * 1024 * 1024
+
 _OPERATOR = requires("operator")
 _PARTICIPANT = requires("participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -89,7 +93,12 @@ class CycleController(Controller):
 
     # --- what banks submit
 
-    @put("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="submitCut")
+    @put(
+        "/{cycle:str}/cuts",
+        guards=[_PARTICIPANT],
+        request_max_body_size=CUT_BYTES_MAX,
+        operation_id="submitCut",
+    )
     async def submit_cut(self, request: Caller, cycle: CyclePath, data: JSONBody[Envelope], cycles: Cycles) -> Cycle:
         """Deliver the caller's signed `CycleCut`; the same again is fine."""
         return (await cycles.attestation.submit_cut(request.auth.sub, cycle, data)).message()
@@ -99,7 +108,13 @@ class CycleController(Controller):
         """Show what every receiver accepted from the caller."""
         return await cycles.attestation.cuts_for(request.auth.sub, cycle)
 
-    @post("/{cycle:str}/statements", guards=[_PARTICIPANT], status_code=200, operation_id="submitStatements")
+    @post(
+        "/{cycle:str}/statements",
+        guards=[_PARTICIPANT],
+        status_code=200,
+        request_max_body_size=STATEMENTS_BYTES_MAX,
+        operation_id="submitStatements",
+    )
     async def submit_statements(
         self, request: Caller, cycle: CyclePath, data: JSONBody[StatementSubmission], cycles: Cycles
     ) -> StatementVerdicts:

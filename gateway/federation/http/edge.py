@@ -11,8 +11,14 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.federation import correlation
-from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.http.rates import Rates, network_of
+from gateway.federation.identity.tokens import TokenRefused, TokenVerifier
+from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
+
+BURST_SECONDS = 20
+"""How many seconds' worth of its rate somebody may use up at once."""
 
 _log = structlog.get_logger()
 _CORRELATION_HEADER = correlation.HEADER.lower().encode()
@@ -67,15 +73,42 @@ class Authentication(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, limits: EdgeLimits) -> None:
         self._verifier = verifier
+        self._strangers = Rates(limits.address_requests_per_s, burst=limits.address_requests_per_s * BURST_SECONDS)
+        self._clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         opt = scope["route_handler"].opt
-        if not opt.get("public") and not opt.get("raw"):
-            claims = self._verifier.verify_authorization(header(scope, b"authorization"))
+        if opt.get("public"):
+            if not opt.get("quiet"):
+                self._count_stranger(scope)
+        elif not opt.get("raw"):
+            try:
+                claims = self._verifier.verify_authorization(header(scope, b"authorization"))
+            except TokenRefused:
+                self._count_stranger(scope)
+                raise
+            if claims.role != "staff":
+                refuse_too_many(self._clients.take(claims.sub))
             scope["auth"], scope["user"] = claims, claims.sub
         await next_app(scope, receive, send)
+
+    def _count_stranger(self, scope: Scope) -> None:
+        # Only who isn't known yet is counted by address: behind an ingress, all members come from one.
+        refuse_too_many(self._strangers.take(network_of(client_address(scope))))
+
+
+def refuse_too_many(retry_after_s: int | None) -> None:
+    """Raise Refusal `too_many_requests` unless there is nothing to wait for."""
+    if retry_after_s is not None:
+        raise Refusal(ServiceReason.TOO_MANY_REQUESTS, "too many requests", retry_after_s=retry_after_s)
+
+
+def client_address(scope: Any) -> str:
+    """Return the address that a request came from."""
+    client = scope.get("client")
+    return "" if client is None else str(client[0])
 
 
 def header(scope: Any, name: bytes) -> bytes | None:

@@ -23,10 +23,12 @@ from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.settings import EdgeLimits
 from gateway.federation.strict_json import read_strictly
 from gateway.federation.telemetry import REGISTRY
 
-BODY_BYTES_MAX = 8 * 1024 * 1024
+BODY_BYTES_MAX = 64 * 1024
+"""Of a request; a route that takes more says so beside itself."""
 READY_TIMEOUT_S = 5
 _UNATTENDED: dict[str, Any] = {"public": True, "quiet": True}
 _log = structlog.get_logger()
@@ -59,7 +61,7 @@ def create_app(
     on_startup: Sequence[LifespanHook] = (),
     on_shutdown: Sequence[LifespanHook] = (),
     dependencies: Mapping[str, Provide] | None = None,
-    body_bytes_max: int = BODY_BYTES_MAX,
+    limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> Litestar:
     """Return a node's application.
@@ -69,22 +71,24 @@ def create_app(
     state, and raises if it can't serve. `wrap` puts one more layer around everything. While the server drains,
     the event `app.state.stopping` is set: whoever waits for news should then answer.
     """
+    limits = limits or EdgeLimits()
     operations: Operations = {}
     app = Litestar(
         route_handlers=[_live, _startup, _metrics, *route_handlers],
-        middleware=[Authentication(verifier)],
+        middleware=[Authentication(verifier, limits)],
         exception_handlers=EXCEPTION_HANDLERS,
         dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
-        request_max_body_size=body_bytes_max,
+        request_max_body_size=BODY_BYTES_MAX,
         openapi_config=openapi_config(title=title, version=version, operations=operations),
         logging_config=None,
     )
     app.register(_readiness(ready))
     _check_routes(app, operations)
     app.state.stopping = asyncio.Event()
+    app.state.limits = limits
     handler: ASGIApp = Edge(app.asgi_handler)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app

@@ -22,6 +22,7 @@ from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Problem
 
 _JSON = "application/json"
 _REF_TEMPLATE = "#/components/schemas/{name}"
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it may be asked again.", "schema": {"type": "integer"}}}
 _PROBLEM_RESPONSE = {
     "description": "The request is refused; `code` is a stable reason.",
     "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _REF_TEMPLATE.format(name="Problem")}}},
@@ -114,7 +115,13 @@ def _operation(operation: dict[str, Any], exposed: Exposed, schema_of: Mapping[A
         for status, answer in operation["responses"].items()
         if not status.startswith("4") or status in exposed.described
     }
-    document: dict[str, Any] = {**operation, "responses": {**answers, "default": _PROBLEM_RESPONSE}}
+    refusals = {
+        "429": _refusal("Too many requests: `too_many_requests`.", headers=_RETRY_AFTER),
+        "default": _PROBLEM_RESPONSE,
+    }
+    if "requestBody" in operation:
+        refusals["413"] = _refusal("The body is larger than this operation takes: `body_too_large`.")
+    document: dict[str, Any] = {**operation, "responses": {**answers, **dict(sorted(refusals.items()))}}
     summary, _, more = operation.get("description", "").partition("\n")
     document["summary"] = summary.strip()
     if more.strip():
@@ -126,6 +133,10 @@ def _operation(operation: dict[str, Any], exposed: Exposed, schema_of: Mapping[A
     # Any one of the roles will do: alternatives, in the words of OpenAPI 3.1.
     document["security"] = [{"bearer": [role]} for role in exposed.roles]
     return document
+
+
+def _refusal(description: str, **more: Any) -> dict[str, Any]:
+    return {**_PROBLEM_RESPONSE, "description": description, **more}
 
 
 def _answer(status: str, answer: dict[str, Any], exposed: Exposed, schema_of: Mapping[Any, Any]) -> dict[str, Any]:

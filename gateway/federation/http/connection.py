@@ -1,0 +1,122 @@
+"""One connection to a node, bounded before a request of it reaches the application.
+
+uvicorn bounds neither the size of a head nor the time that a client takes. Here a head has a size and a number of
+headers, a request has a time to arrive in, an answer a time to be read in, and an address so many connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.federation.settings import EdgeLimits
+
+HEAD_BYTES_MAX = 32 * 1024
+HEADERS_MAX = 100
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+"""Of a request in all, whatever the framing says; a route's own limit is below."""
+
+
+class ConnectionConfig(uvicorn.Config):
+    """uvicorn's configuration with our limits, and who is connected how often."""
+
+    def __init__(self, app: Any, *, limits: EdgeLimits, **options: Any) -> None:
+        super().__init__(app, http=BoundedProtocol, limit_concurrency=limits.connections_max, **options)
+        self.limits = limits
+        self.addresses: Counter[str] = Counter()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that ends when its client is too large or too slow."""
+
+    config: ConnectionConfig
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._in_head = True
+        self._begun = False
+        """Whether the application was given a request of this connection."""
+        self._chunk_bytes = self._message_bytes = 0
+        self._address: str | None = None
+        self._arriving_since: float | None = self.loop.time()
+        self._unread_since: float | None = None
+        super().connection_made(transport)
+        address = "" if self.client is None else self.client[0]
+        if self.config.addresses[address] >= self.config.limits.connections_per_address_max:
+            transport.abort()
+            return
+        self._address = address
+        self.config.addresses[address] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._address is not None:
+            self.config.addresses[self._address] -= 1
+            if not self.config.addresses[self._address]:
+                del self.config.addresses[self._address]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._chunk_bytes = len(data)
+        self._message_bytes += self._chunk_bytes
+        if self._arriving_since is None:
+            self._arriving_since = self.loop.time()
+        super().data_received(data)
+        if self._in_head and self._message_bytes > HEAD_BYTES_MAX:
+            self._end(431)
+        elif self._message_bytes > MESSAGE_BYTES_MAX:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._message_bytes = self._chunk_bytes
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self.transport.is_closing():
+            return
+        # What came so far is an upper bound; only a head that may be too large is measured.
+        if len(self.headers) > HEADERS_MAX or (
+            self._message_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX
+        ):
+            self._end(431)
+            return
+        self._begun = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._begun:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._arriving_since = None
+        self._message_bytes = 0
+        if self._begun:
+            super().on_message_complete()
+
+    def end_if_slow(self, now: float) -> None:
+        """Close the connection if its client takes too long to send a request or to read an answer."""
+        limits = self.config.limits
+        since = self._arriving_since
+        if since is not None and now - since > (limits.head_seconds if self._in_head else limits.body_seconds):
+            self._end(408)
+        if not self.flow.write_paused:
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > limits.body_seconds:
+            self.transport.abort()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _end(self, status: int) -> None:
+        """Answer without the application, unless it is answering, and close."""
+        if self._begun and not self.cycle.response_complete:
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
