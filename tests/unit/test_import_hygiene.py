@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from compliance.crypto.keys import SigningKey
+
 SERVER = ("litestar", "sqlalchemy", "asyncpg", "alembic", "uvicorn", "apscheduler")
 HEAVY = (*SERVER, "httpx", "authlib", "textual", "rich", "pygments", "lxml", "numba", "numpy")
 """None of it is needed to show help or to sign a token."""
@@ -98,6 +100,7 @@ def test_it_loads_without(statement: str, forbidden: tuple[str, ...]) -> None:
 def test_a_command_that_needs_little_loads_little(command: str, tmp_path: Path) -> None:
     """What starts in a moment is kept so by what it doesn't load: a clock would only tell how busy the machine is."""
     settings = {"CONCORDAT_BIC": "ALDRXXA0", "CONCORDAT_DATA_DIR": str(tmp_path)}
+    SigningKey.generate().save(tmp_path / "keys/token.pem")
     statement = f"""
 import sys
 from gateway.cli import main

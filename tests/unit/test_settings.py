@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.federation.membership.institution import staff_token
 from gateway.federation.settings import EdgeLimits, NodeSettings, SettingsError
 
 LEAST = {"CONCORDAT_BIC": "BANKDEFF", "CONCORDAT_DATA_DIR": "/var/lib/bank"}
@@ -79,3 +80,13 @@ def test_the_usual_name_of_a_database_is_understood() -> None:
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^CONCORDAT_{name}: expected"):
         NodeSettings.from_env(environ={**LEAST, f"CONCORDAT_{name}": value})
+
+
+def test_a_token_is_made_with_the_institution_s_own_key_or_not_at_all(tmp_path: Path) -> None:
+    """A key that is made for it nobody would know, and a mistyped directory would never be noticed."""
+    settings = NodeSettings.from_env(
+        environ={"CONCORDAT_BIC": "ALDRXXA0", "CONCORDAT_DATA_DIR": str(tmp_path / "typo")}
+    )
+    with pytest.raises(SettingsError, match="no token key"):
+        staff_token(settings, "dora")
+    assert list(tmp_path.iterdir()) == []
