@@ -35,7 +35,7 @@ from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 D = TypeVar("D", bound=Document)
 
 
-class PaymentOrder(PaymentDetails, frozen=True, kw_only=True):
+class PaymentOrder(PaymentDetails, frozen=True, kw_only=True, gc=False):
     """What a bank's own customer channel asks for: a payment's terms and the bank they go to."""
 
     creditor_agent: Bic
@@ -238,7 +238,7 @@ class EventUnreadableError(Exception):
 
 
 @final
-class EventData(Struct, Generic[D], frozen=True):
+class EventData(Struct, Generic[D], frozen=True, gc=False):
     """What an event of a type says, as a value and as canonical text.
 
     Only `of`, `parse` and `of_read` make it, so it can be read again.
@@ -261,13 +261,13 @@ class EventData(Struct, Generic[D], frozen=True):
         return cls(type_, again, text)
 
     @classmethod
-    def parse(cls, type_: str, body: bytes | msgspec.Raw) -> EventData[D]:
+    def parse(cls, type_: str, *bodies: bytes | msgspec.Raw) -> list[EventData[D]]:
         """Decode what somebody sent with the reader's own decoder. Raises msgspec.MsgspecError, UnicodeDecodeError.
 
         What a decoder gave it takes again, so nothing is read twice here.
         """
-        value: D = _DECODERS[type_].decode(body)
-        return cls(type_, value, canonical.encode(value).decode())
+        decode, encode = _DECODERS[type_].decode, canonical.encode
+        return [cls(type_, value, encode(value).decode()) for value in map(decode, bodies)]
 
     @classmethod
     def of_read(cls, type_: str, value: D) -> EventData[D]:
@@ -290,7 +290,7 @@ class EventRow(Struct, frozen=True):
     data: str
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """An event as it is understood: `data` is the present form of its type."""
 
     sequence: int

@@ -53,7 +53,7 @@ class ImpossibleEventError(ValueError):
     """An event that can't happen to a payment as it stands: nothing like it is recorded, and no history has it."""
 
 
-class Payment(Struct, frozen=True, kw_only=True):
+class Payment(Struct, frozen=True, kw_only=True, gc=False):
     """A payment as its events tell it. `counterparty` is the other bank; `sequence` its number in the lane.
 
     `waiting_since` is the event that put it into the queue or before people.

@@ -20,7 +20,7 @@ EVIDENCE_KIND = "acknowledgement"
 REASON_NOT_GIVEN = "unspecified"
 
 
-class SentPayment(Struct, frozen=True):
+class SentPayment(Struct, frozen=True, gc=False):
     """A payment as it was sent, with the hash of its terms, and the answer."""
 
     payment: Payment

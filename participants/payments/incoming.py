@@ -33,7 +33,7 @@ class DeclineReason(StrEnum):
     SCREENING_REJECTED = "screening_rejected"
 
 
-class ReceivedPayment(Struct, frozen=True):
+class ReceivedPayment(Struct, frozen=True, gc=False):
     """A payment of another bank with the hash of its terms and what screening says of it."""
 
     terms: PaymentTerms

@@ -34,7 +34,7 @@ class OrderReason(RefusalReason):
     BALANCE_OUT_OF_RANGE = "balance_out_of_range", 422
 
 
-class OrderOutcome(Struct, frozen=True, omit_defaults=True):
+class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
     """The answer on one order. `replayed` says that the order was known before; it isn't part of the answer."""
 
     id: str
@@ -65,7 +65,7 @@ def readable(order: PaymentOrder) -> ReadableOrder:
         raise Refusal(OrderReason.ORDER_MALFORMED, str(error)) from error
 
 
-class CheckedOrder(Struct, frozen=True):
+class CheckedOrder(Struct, frozen=True, gc=False):
     """An order, what screening says of it, and whether its bank may be paid."""
 
     order: ReadableOrder

@@ -13,7 +13,9 @@ from gateway.federation.messages.base import AccountCode, PartyName, Remittance,
 BATCH_ITEMS_MAX = 8_192
 
 
-class PaymentDetails(Document, frozen=True, kw_only=True):
+# Thousands of these are held at once while a group is written. They hold texts only, so no circle can go through them,
+# and the garbage collector needn't look.
+class PaymentDetails(Document, frozen=True, kw_only=True, gc=False):
     """What is said of a payment at either bank. `returns` links a return to the payment it gives back."""
 
     id: Uuid
@@ -27,7 +29,7 @@ class PaymentDetails(Document, frozen=True, kw_only=True):
     returns: Uuid | None = None
 
 
-class PaymentTerms(PaymentDetails, frozen=True, kw_only=True):
+class PaymentTerms(PaymentDetails, frozen=True, kw_only=True, gc=False):
     """One payment as the sender signs it. `returns` links a return to the payment it gives back."""
 
 
@@ -53,7 +55,7 @@ PAYMENT_BATCH_TYPE = "application/vnd.concordat.payment-batch.v1+json"
 ACKNOWLEDGEMENT_TYPE = "application/vnd.concordat.acknowledgement.v1+json"
 
 
-class PaymentOutcome(Document, frozen=True, kw_only=True):
+class PaymentOutcome(Document, frozen=True, kw_only=True, gc=False):
     """The receiver's answer on one payment: accepted with its number, refused with a reason, or held."""
 
     id: Uuid
