@@ -121,14 +121,5 @@ def _accounts(banks: Sequence[str], payments: Sequence[PaymentRow]) -> dict[str,
     return {bank: tuple(plans) for bank, plans in accounts.items()}
 
 
-def net_positions(payments: Iterable[PaymentRow]) -> dict[tuple[str, str], int]:
-    """Return what each (bank, currency) would receive less what it would pay, were all payments netted."""
-    nets: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for payment in payments:
-        nets[payment.debtor_bank, payment.currency] -= payment.amount_minor
-        nets[payment.creditor_bank, payment.currency] += payment.amount_minor
-    return dict(nets)
-
-
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())

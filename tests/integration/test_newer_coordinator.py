@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import Scope
+from rewritten_answers import RewrittenAnswers
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR
 from running_desk import Desk, pay, running_desk, settled
 from structlog.testing import capture_logs
@@ -33,32 +34,11 @@ from tui.progress import steps
 ADDED = {"added_later": {"since": "2.0"}}
 
 
-class NewerCoordinator:
+class NewerCoordinator(RewrittenAnswers):
     """Adds members to every object of every answer, events to the feed, and words where nothing depends on them."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start: Any = None
-        body = b""
-
-        async def collect(message: Message) -> None:
-            nonlocal start, body
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            body += message.get("body", b"")  # type: ignore[typeddict-item]
-            if not message.get("more_body", False):
-                content = newer(scope, body) if is_json(start) else body
-                kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-                await send({**start, "headers": [*kept, (b"content-length", str(len(content)).encode())]})
-                await send({"type": "http.response.body", "body": content, "more_body": False})
-
-        await self._app(scope, receive, collect)
+    def rewrite(self, scope: Scope, start: Any, body: bytes) -> bytes:
+        return newer(scope, body) if is_json(start) else body
 
 
 def is_json(start: Any) -> bool:

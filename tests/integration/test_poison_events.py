@@ -9,7 +9,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Scope
+from rewritten_answers import RewrittenAnswers
 from running_coordinator import AGENT, BRAVO, on_demand
 from running_desk import Desk, pay, running_desk, settled, until
 from support import Live
@@ -23,36 +24,18 @@ UNREADABLE = {"id": 900_000, "type": "cycle.final", "at": "the 31st of February"
 UNKNOWN = {"id": 1, "type": "cycle.reconciled", "at": "2026-01-01T00:00:00.000Z", "data": {}}
 
 
-class Poisoner:
+class Poisoner(RewrittenAnswers):
     """Puts events that nobody can read or knows into every page, and breaks the signature of one cycle's finality."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        super().__init__(app)
         self.poisons = True
         self.forged: str | None = None
         poisoners.append(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"] if scope["type"] == "http" else ""
-        if not self.poisons or not (path == "/events" or path == f"/cycles/{self.forged}/finality"):
-            await self._app(scope, receive, send)
-            return
-        start: Any = None
-        body = b""
-
-        async def collect(message: Message) -> None:
-            nonlocal start, body
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            body += message.get("body", b"")  # type: ignore[typeddict-item]
-            if not message.get("more_body", False):
-                content = self.poisoned(body) if start["status"] == 200 else body
-                kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-                await send({**start, "headers": [*kept, (b"content-length", str(len(content)).encode())]})
-                await send({"type": "http.response.body", "body": content, "more_body": False})
-
-        await self._app(scope, receive, collect)
+    def rewrite(self, scope: Scope, start: Any, body: bytes) -> bytes:
+        poisoned = self.poisons and scope["path"] in ("/events", f"/cycles/{self.forged}/finality")
+        return self.poisoned(body) if poisoned and start["status"] == 200 else body
 
     def poisoned(self, body: bytes) -> bytes:
         document = json.loads(body)

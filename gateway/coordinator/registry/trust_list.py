@@ -45,13 +45,6 @@ async def current(conn: AsyncConnection) -> Envelope | None:
     return None if document is None else msgspec.json.decode(document, type=Envelope)
 
 
-async def at_version(conn: AsyncConnection, number: int) -> Envelope | None:
-    """Return one version of the trust list, signed."""
-    row = await conn.execute(text("SELECT envelope::text FROM trust_lists WHERE version = :number"), {"number": number})
-    document = row.scalar_one_or_none()
-    return None if document is None else msgspec.json.decode(document, type=Envelope)
-
-
 async def _members(conn: AsyncConnection) -> tuple[Member, ...]:
     keys: dict[str, list[TrustKey]] = {}
     for row in await conn.execute(_KEYS):
