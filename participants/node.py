@@ -149,7 +149,7 @@ class BankNode:
 
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
-        await self.screener.prepare(order.value for order in orders)
+        await self.screener.prepare([order.value for order in orders])
         return await self.ledger.submit(SubmitOrders([self.check(order) for order in orders]))
 
     def check(self, order: ReadableOrder) -> CheckedOrder:

@@ -72,13 +72,13 @@ class HotPath:
                 outcomes[0].or_refuse()
         except Refusal as refusal:
             return await _refuse(scope, send, refusal)
-        answers = tuple(outcome.answer() for outcome in outcomes)
         if path != "/payments":
             _batched.inc()
+            answers = tuple([outcome.answer() for outcome in outcomes])
             return await _answer(send, 200, _encode(OrderResults(results=answers)))
         _created.inc()
-        hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else []
-        return await _answer(send, 201, _encode(answers[0]), hit)
+        hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
+        return await _answer(send, 201, _encode(outcomes[0].answer()), hit)
 
 
 def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:

@@ -130,10 +130,12 @@ class PostSettlement(Command[int]):
         legs: list[tuple[Account, int]] = []
         for line in instruction.lines:
             if int(line.pays_minor):
-                legs.append((books.chart("due_to", line.counterparty, currency), int(line.pays_minor)))
+                legs.append((books.chart(AccountKey("due_to", line.counterparty, currency)), int(line.pays_minor)))
             if int(line.receives_minor):
-                legs.append((books.chart("due_from", line.counterparty, currency), -int(line.receives_minor)))
-        legs.append((books.chart("nostro", books.agent, currency), int(instruction.net_minor)))
+                legs.append(
+                    (books.chart(AccountKey("due_from", line.counterparty, currency)), -int(line.receives_minor))
+                )
+        legs.append((books.chart(AccountKey("nostro", books.agent, currency)), int(instruction.net_minor)))
         subject = events.settled_subject(instruction.id)
         event = books.record(subject, 1, "cycle.settled", data, effective_at=self.settled_at)
         books.post_entry(event.sequence, legs)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from compliance.statements import Document
 from participants.ledger import events
-from participants.ledger.accounts import BOUNDS, Account, AccountKey, Kind
+from participants.ledger.accounts import BOUNDS, Account, AccountKey
 from participants.ledger.events import Event, EventData, EventUnreadableError
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
@@ -125,15 +125,11 @@ class Books:
 
     # --- accounts --------------------------------------------------------------------------------------
 
-    def account(self, kind: Kind, code: str, currency: str) -> Account | None:
-        """Return an account that was read before, or None if there is none."""
-        return self.accounts[AccountKey(kind, code, currency)]
-
-    def existing(self, kind: Kind, code: str, currency: str) -> Account:
-        """Return an account that must be there. Raises LookupError."""
-        account = self.accounts[AccountKey(kind, code, currency)]
+    def existing(self, key: AccountKey) -> Account:
+        """Return an account that was read before and must be there. Raises LookupError."""
+        account = self.accounts[key]
         if account is None:
-            raise LookupError(f"there is no account {kind}/{code}/{currency}")
+            raise LookupError(f"there is no account {'/'.join(key)}")
         return account
 
     def open_account(self, key: AccountKey, name: str, event_sequence: int) -> Account:
@@ -145,15 +141,14 @@ class Books:
         self.rows.accounts.append((account, name, event_sequence))
         return account
 
-    def chart(self, kind: Kind, code: str, currency: str) -> Account:
+    def chart(self, key: AccountKey) -> Account:
         """Return a chart account (due to, due from, reserved, nostro), opening it when first used."""
-        key = AccountKey(kind, code, currency)
         account = self.accounts[key]
         if account is None:
-            opened = events.AccountsOpened(chart=(f"{kind}/{code}/{currency}",))
+            opened = events.AccountsOpened(chart=("/".join(key),))
             subject = events.subject_id("account", *key)
             event = self.record(subject, 1, "accounts.opened", opened)
-            account = self.open_account(key, f"{kind} {code}", event.sequence)
+            account = self.open_account(key, f"{key.kind} {key.code}", event.sequence)
         return account
 
     # --- lanes -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Set
 from typing import Generic, TypeVar
 
 from participants.ledger.accounts import AccountKey
@@ -31,13 +31,13 @@ class Command(ABC, Generic[R]):
         """Return other payments whose history must be read."""
         return []
 
-    def account_keys(self, books: Books) -> Iterable[AccountKey]:  # noqa: ARG002 - overriding ones need it
+    def account_keys(self, books: Books) -> Set[AccountKey]:  # noqa: ARG002 - overriding ones need it
         """Return the accounts that may be posted to, besides those of payments that are read."""
-        return ()
+        return frozenset()
 
-    def lane_keys(self, books: Books) -> Iterable[LaneKey]:  # noqa: ARG002 - overriding ones need it
+    def lane_keys(self, books: Books) -> Set[LaneKey]:  # noqa: ARG002 - overriding ones need it
         """Return the lanes that may be numbered or looked at, besides those of incoming payments that are read."""
-        return ()
+        return frozenset()
 
     @abstractmethod
     def decide(self, books: Books) -> R:

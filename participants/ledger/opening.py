@@ -30,7 +30,7 @@ def _open(books: Books, opening: AccountOpening) -> AccountOutcome:
     if books.accounts[key] is not None:
         return AccountOutcome(opening.code, opening.currency, "exists", AccountReason.ACCOUNT_EXISTS.value)
     amount = int(opening.opening_balance_minor)
-    nostro = books.chart("nostro", books.agent, opening.currency) if amount else None
+    nostro = books.chart(AccountKey("nostro", books.agent, opening.currency)) if amount else None
     if nostro is not None and amount > nostro.highest - nostro.balance:
         return AccountOutcome(opening.code, opening.currency, "refused", AccountReason.BALANCE_OUT_OF_RANGE.value)
     subject = events.subject_id(*key)

@@ -51,25 +51,34 @@ OPEN_BALANCES = """
 INSERT INTO account_balance (account_id, balance, version, lowest, highest)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 """
-# A whole transaction in one round trip: nothing is written unless the head is where it was read.
-WRITE_AT_ONCE = """
+# A whole transaction in one round trip: nothing is written unless the head is where it was read. A column comes as one
+# text with a line for each row, since the driver looks at each element of an array for arrays within it.
+WRITE_AT_ONCE = r"""
 WITH head AS (
     UPDATE ledger_head SET sequence = $2 WHERE sequence = $1 RETURNING sequence
 ), events AS (
     INSERT INTO event (sequence, subject, version, type, schema_version, effective_at, data)
     SELECT u.* FROM head, unnest(
-        $3::bigint[], $4::uuid[], $5::integer[], $6::text[], $7::smallint[], $8::timestamptz[], $9::json[]) u
+        string_to_array($3, E'\n')::bigint[], string_to_array($4, E'\n')::uuid[],
+        string_to_array($5, E'\n')::integer[], string_to_array($6, E'\n'), string_to_array($7, E'\n')::smallint[],
+        string_to_array($8, E'\n', 'None')::timestamptz[], string_to_array($9, E'\n')::json[]) u
 ), postings AS (
     INSERT INTO posting (account_id, version, event_sequence, amount, previous_balance, balance)
-    SELECT u.* FROM head,
-        unnest($10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) u
+    SELECT u.* FROM head, unnest(
+        string_to_array($10, E'\n')::bigint[], string_to_array($11, E'\n')::bigint[],
+        string_to_array($12, E'\n')::bigint[], string_to_array($13, E'\n')::bigint[],
+        string_to_array($14, E'\n')::bigint[], string_to_array($15, E'\n')::bigint[]) u
 ), balances AS (
     UPDATE account_balance b SET balance = u.balance, version = u.version
-    FROM head, unnest($16::bigint[], $17::bigint[], $18::bigint[]) AS u (id, balance, version)
+    FROM head, unnest(
+        string_to_array($16, E'\n')::bigint[], string_to_array($17, E'\n')::bigint[],
+        string_to_array($18, E'\n')::bigint[]) AS u (id, balance, version)
     WHERE b.account_id = u.id
 ), opened AS (
     INSERT INTO payment_open (payment_id, direction, counterparty, state, event_sequence)
-    SELECT u.* FROM head, unnest($19::uuid[], $20::text[], $21::text[], $22::text[], $23::bigint[]) u
+    SELECT u.* FROM head, unnest(
+        string_to_array($19, E'\n')::uuid[], string_to_array($20, E'\n'), string_to_array($21, E'\n'),
+        string_to_array($22, E'\n'), string_to_array($23, E'\n')::bigint[]) u
 )
 SELECT count(*) FROM head
 """
@@ -223,8 +232,9 @@ async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int,
     return heads == 1
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
-    return list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in range(count)]
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[str]:
+    """Return each column as a text of lines: nothing in it holds a line break, since canonical JSON writes none."""
+    return ["\n".join(map(str, column)) for column in zip(*rows, strict=True)] if rows else [""] * count
 
 
 async def write(connection: asyncpg.Connection, rows: Rows) -> None:

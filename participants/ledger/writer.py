@@ -171,8 +171,8 @@ class Ledger:
         books = self.books
         return (
             command.assumes_new
-            and all(key in books.accounts for key in command.account_keys(books))
-            and all(key in books.lanes for key in command.lane_keys(books))
+            and books.accounts.keys() >= command.account_keys(books)
+            and books.lanes.keys() >= command.lane_keys(books)
             and not command.known_payment_ids()
         )
 

@@ -91,8 +91,8 @@ class ApplyAnswers(Command[int]):
             return False
         numbered = events.Numbered(sequence=number, acknowledgement=self.acknowledgement.sha256)
         sequence = books.advance(payment, payment.id, "payment.posted", EventData.of_read("payment.posted", numbered))
-        reserved = books.chart("reserved", self.counterparty, currency)
-        books.post(sequence, reserved, books.chart("due_to", self.counterparty, currency), payment.amount)
+        reserved = books.chart(AccountKey("reserved", self.counterparty, currency))
+        books.post(sequence, reserved, books.chart(AccountKey("due_to", self.counterparty, currency)), payment.amount)
         books.number(lane, number, payment.id, payment.amount, answer.leaf)
         return True
 
@@ -101,8 +101,8 @@ def refuse(books: Books, payment: Payment, data: events.Refused) -> None:
     """End an outgoing payment unposted and give the reserved money back to the customer."""
     terms = payment.terms
     sequence = books.advance(payment, payment.id, "payment.refused", data)
-    customer = books.existing("customer", terms.debtor_account, terms.currency)
-    reserved = books.chart("reserved", payment.counterparty, terms.currency)
+    customer = books.existing(AccountKey("customer", terms.debtor_account, terms.currency))
+    reserved = books.chart(AccountKey("reserved", payment.counterparty, terms.currency))
     books.post(sequence, reserved, customer, payment.amount)
     if terms.returns is not None and (original := books.payments.get(terms.returns)) is not None:
         books.advance(original, original.id, "payment.return_failed", events.Returned(by=payment.id))

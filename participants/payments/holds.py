@@ -11,6 +11,7 @@ from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
 from gateway.federation.messages.payments import leaf_of
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
+from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.lanes import LaneKey
@@ -99,8 +100,8 @@ def _obstacle(books: Books, payment: Payment) -> HoldReason | None:
         original = books.payments.get(terms.returns)
         if original is None or original.status is not Status.POSTED:
             return HoldReason.RETURN_OF_UNKNOWN
-    due_from = books.chart("due_from", payment.counterparty, terms.currency)
-    creditor = books.existing("customer", terms.creditor_account, terms.currency)
+    due_from = books.chart(AccountKey("due_from", payment.counterparty, terms.currency))
+    creditor = books.existing(AccountKey("customer", terms.creditor_account, terms.currency))
     amount = payment.amount
     if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
         return HoldReason.BALANCE_OUT_OF_RANGE
@@ -115,8 +116,8 @@ def _release(books: Books, payment: Payment) -> None:
         books.wait(books.payments[payment.id], "queued")
         return
     terms = payment.terms
-    due_from = books.chart("due_from", payment.counterparty, terms.currency)
-    creditor = books.existing("customer", terms.creditor_account, terms.currency)
+    due_from = books.chart(AccountKey("due_from", payment.counterparty, terms.currency))
+    creditor = books.existing(AccountKey("customer", terms.creditor_account, terms.currency))
     lane = books.lane(LaneKey(payment.counterparty, books.bank, terms.currency))
     numbered = events.Numbered(sequence=lane.last_sequence + 1)
     sequence = books.advance(payment, payment.id, "payment.credited", numbered)

@@ -81,7 +81,7 @@ class ReceivePayments(Command[list[PaymentOutcome]]):
             return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
         if events.is_reserved(terms.id):
             return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_RESERVED.value)
-        creditor = books.account("customer", terms.creditor_account, terms.currency)
+        creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
         original: Payment | None = None
@@ -92,7 +92,7 @@ class ReceivePayments(Command[list[PaymentOutcome]]):
             if not original.is_given_back_by(terms, self.sender):
                 return self._decline(books, terms, DeclineReason.RETURN_DIFFERS)
         amount = int(terms.amount_minor)
-        due_from = books.chart("due_from", self.sender, terms.currency)
+        due_from = books.chart(AccountKey("due_from", self.sender, terms.currency))
         if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
             return self._decline(books, terms, DeclineReason.BALANCE_OUT_OF_RANGE)
         if payment.hits:

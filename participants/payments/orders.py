@@ -79,11 +79,10 @@ class SubmitOrders(Command[list[OrderOutcome]]):
     def __init__(self, orders: Sequence[CheckedOrder]) -> None:
         self.orders = orders
         self._ids = [checked.order.value.id for checked in orders]
-        self._account_keys: set[AccountKey] = set()
-        for checked in orders:
-            order = checked.order.value
-            self._account_keys.add(AccountKey("customer", order.debtor_account, order.currency))
-            self._account_keys.add(AccountKey("reserved", order.creditor_agent, order.currency))
+        values = [checked.order.value for checked in orders]
+        self._debtors = [AccountKey("customer", order.debtor_account, order.currency) for order in values]
+        self._reserved = [AccountKey("reserved", order.creditor_agent, order.currency) for order in values]
+        self._account_keys = {*self._debtors, *self._reserved}
 
     def payment_ids(self) -> list[str]:
         return self._ids
@@ -95,10 +94,15 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         return self._account_keys
 
     def decide(self, books: Books) -> list[OrderOutcome]:
-        return [_decide_order(books, checked) for checked in self.orders]
+        return [
+            _decide_order(books, checked, debtor, reserved)
+            for checked, debtor, reserved in zip(self.orders, self._debtors, self._reserved, strict=True)
+        ]
 
 
-def _decide_order(books: Books, checked: CheckedOrder) -> OrderOutcome:
+def _decide_order(
+    books: Books, checked: CheckedOrder, debtor_key: AccountKey, reserved_key: AccountKey
+) -> OrderOutcome:
     order = checked.order.value
     earlier = books.payments.get(order.id)
     if earlier is not None:
@@ -109,7 +113,7 @@ def _decide_order(books: Books, checked: CheckedOrder) -> OrderOutcome:
         return _refuse(books, order, OrderReason.ID_RESERVED)
     if checked.agent_refusal is not None:
         return _refuse(books, order, checked.agent_refusal)
-    debtor = books.account("customer", order.debtor_account, order.currency)
+    debtor = books.accounts[debtor_key]
     if debtor is None:
         return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
     original: Payment | None = None
@@ -122,7 +126,7 @@ def _decide_order(books: Books, checked: CheckedOrder) -> OrderOutcome:
     amount = int(order.amount_minor)
     if debtor.balance + amount > debtor.highest:
         return _refuse(books, order, OrderReason.INSUFFICIENT_FUNDS)
-    reserved = books.chart("reserved", order.creditor_agent, order.currency)
+    reserved = books.chart(reserved_key)
     if reserved.balance - amount < reserved.lowest:
         return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
     if checked.hits:

@@ -60,8 +60,18 @@ WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[]
 ORDER BY event_sequence LIMIT $3
 """
 
+# From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
 STANDING = """
-SELECT counterparty, min(event_sequence) FROM payment_open WHERE state = 'queued' GROUP BY counterparty
+WITH RECURSIVE waiting (counterparty) AS (
+    SELECT min(counterparty) FROM payment_open
+    UNION ALL
+    SELECT (SELECT min(counterparty) FROM payment_open WHERE counterparty > w.counterparty)
+    FROM waiting w WHERE w.counterparty IS NOT NULL
+)
+SELECT w.counterparty, o.event_sequence FROM waiting w CROSS JOIN LATERAL (
+    SELECT event_sequence FROM payment_open
+    WHERE counterparty = w.counterparty AND state = 'queued' ORDER BY event_sequence LIMIT 1
+) o
 """
 
 log = structlog.get_logger(__name__)

@@ -168,11 +168,13 @@ class Screener:
             return ()
         return (*self._party("debtor", terms.debtor_name), *self._party("creditor", terms.creditor_name))
 
-    async def prepare(self, many: Iterable[PaymentDetails]) -> None:
+    async def prepare(self, many: Sequence[PaymentDetails]) -> None:
         """Screen the names of a batch that weren't seen before beside the event loop, so that `hits_for` is cheap."""
         matcher, clean = self._matcher, self._clean
+        if not matcher.lists or 2 * len(many) <= UNSEEN_NAMES_AT_ONCE:
+            return
         unseen = {name for terms in many for name in (terms.debtor_name, terms.creditor_name) if name not in clean}
-        if matcher.lists and len(unseen) > UNSEEN_NAMES_AT_ONCE:
+        if len(unseen) > UNSEEN_NAMES_AT_ONCE:
             clean.update(await asyncio.to_thread(lambda: [name for name in unseen if not matcher.screen(name).hit]))
 
     async def statement(self, cycle: str, statements: Sequence[PositionStatement]) -> ScreeningStatement:
