@@ -26,7 +26,7 @@ from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.http.node import create_app
 from gateway.federation.http.serve import server
-from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -142,8 +142,13 @@ class Town:
     def carlo(self) -> RunningBank:
         return self.banks[CARLO]
 
+    def assertion(self, sender: str, audience: str, **options: Any) -> str:
+        """Return what a bank says to another of who it is."""
+        key = self.banks[sender].node.identity.auth
+        return member_assertion(**{"key": key, "member": sender, "audience": audience, **options})
+
     def member_token(self, sender: str, audience: str, **options: Any) -> str:
-        """Return an access token of the coordinator's for a bank to call another."""
+        """Return an access token of the coordinator's for a bank to call another, as banks of 0.1 do."""
         key = self.coordinator.base.identity.token
         claims = {"issuer": self.coordinator.url, "role": "participant", **options}
         return issue_access_token(key=key, subject=sender, client_id=sender, audience=audience, **claims)
@@ -154,7 +159,7 @@ class Town:
         """Post to a bank's federation API as another bank does."""
         content = body if isinstance(body, bytes) else envelope_bytes(body)
         return await self.banks[receiver].send(
-            "POST", "/federation/payments", content, token=token or self.member_token(sender, receiver)
+            "POST", "/federation/payments", content, token=token or self.assertion(sender, receiver)
         )
 
     def sealed(self, *payments: PaymentTerms, sender: str = ALPHA, receiver: str = BRAVO, **changes: Any) -> Envelope:
