@@ -238,10 +238,11 @@ async def running_town(
     *,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     rulebook: Rulebook | None = None,
+    house: AsyncExitStack | None = None,
 ) -> AsyncIterator[Town]:
     """Serve a coordinator and banks, with accounts <first letter>-1 and -2, until the block ends.
 
-    `wrap` puts a layer around the coordinator.
+    `wrap` puts a layer around the coordinator. It stops earlier where `house`, which keeps it, is closed.
     """
     async with AsyncExitStack() as stack:
         made: list[str] = []
@@ -258,7 +259,7 @@ async def running_town(
                 await drop_database(server_url, name)
 
         stack.push_async_callback(drop)
-        coordinator = await stack.enter_async_context(
+        coordinator = await (house or stack).enter_async_context(
             running_coordinator(await database("gateway.coordinator"), directory, wrap=wrap, rulebook=rulebook)
         )
         await coordinator.admit_agent()
@@ -285,7 +286,7 @@ async def running_town(
                 reason="set up",
             )
             town.banks[bic] = await stack.enter_async_context(
-                _running_bank(settings, await database("participants.ledger"), http)
+                running_bank(settings, await database("participants.ledger"), http)
             )
         for bic, bank in town.banks.items():
             await bank.open(f"{bic[0].lower()}-1", f"{bic[0].lower()}-2")
@@ -293,7 +294,7 @@ async def running_town(
 
 
 @asynccontextmanager
-async def _running_bank(
+async def running_bank(
     settings: NodeSettings, database_url: str, http: httpx.AsyncClient
 ) -> AsyncIterator[RunningBank]:
     app = bank_app(settings, database_url)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONFIRM_SECONDS = 300.0
 CONFIRMATIONS_PER_AGE = 4
 """How often at least while a list grows too old."""
+LOOK_SECONDS = 5.0
+"""How often the list's age is looked at."""
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 5.0
 
@@ -47,22 +49,23 @@ async def keep_confirmed(
     """
     CONFIRMED_AT.labels(member).set_function(lambda: trust.confirmed_at)
     every_s = min(every_s, trust.age_seconds_max / CONFIRMATIONS_PER_AGE)
-    retry_s = RETRY_SECONDS_MIN
-    failing = stale = False
-    await asyncio.sleep(max(0.0, every_s - trust.age_s()))
+    retry_s, failing, stale = RETRY_SECONDS_MIN, False, False
     while True:
-        try:
-            if await trust.refresh(client):
-                changed()
-            if failing:
-                log.info("trust list confirmed again", version=trust.current.version)
-            failing, stale, retry_s, pause_s = False, False, RETRY_SECONDS_MIN, every_s
-        except (RemoteError, TrustError) as error:
-            if not failing:
-                log.warning("trust list not confirmed", error=str(error)[:200])
-            if not stale and trust.loaded and not trust.fresh:
-                log.error("trust list too old: no payment to or from another bank", age_s=round(trust.age_s()))
-                stale = True
-            failing, pause_s, retry_s = True, retry_s, min(retry_s * 2, RETRY_SECONDS_MAX)
+        pause_s = min(every_s, LOOK_SECONDS)
+        # By the clock that says how old the list is: a machine that was suspended asks as soon as it goes on.
+        if trust.age_s() >= every_s:
+            try:
+                if await trust.refresh(client):
+                    changed()
+                if failing:
+                    log.info("trust list confirmed again", version=trust.current.version)
+                retry_s, failing, stale = RETRY_SECONDS_MIN, False, False
+            except (RemoteError, TrustError) as error:
+                if not failing:
+                    log.warning("trust list not confirmed", error=str(error)[:200])
+                if not stale and trust.loaded and not trust.fresh:
+                    log.error("trust list too old: no payment to or from another bank", age_s=round(trust.age_s()))
+                    stale = True
+                failing, pause_s, retry_s = True, retry_s, min(retry_s * 2, RETRY_SECONDS_MAX)
         # Members that lost the coordinator together don't come back at the same moment.
         await asyncio.sleep(pause_s * random.uniform(0.8, 1.0))  # noqa: S311 - no secret
