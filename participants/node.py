@@ -192,7 +192,7 @@ class BankNode:
         )
 
     async def _keep_trust_list(self) -> None:
-        await keep_confirmed(self.trust, self.client, member=self.bic, changed=self._trust_changed)
+        await keep_confirmed(self.trust, self.client, member=self.bic, on_newer=self._trust_changed)
 
     async def _trust_list(self) -> None:
         """Fetch the trust list; go on with the kept one if the coordinator is away, wait if there is none."""

@@ -103,7 +103,7 @@ class Agent:
         """Keep the trust list fresh. While the coordinator is away, the one we have goes on to count."""
         async with FederationClient(self.bic, self._identity.auth, self._coordinator_url) as client:
             await keep_confirmed(
-                self._trust, client, member=self.bic, changed=self.verifier.forget, every_s=TRUST_REFRESH_S
+                self._trust, client, member=self.bic, on_newer=self.verifier.forget, every_s=TRUST_REFRESH_S
             )
 
 

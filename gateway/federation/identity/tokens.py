@@ -244,7 +244,7 @@ class TokenVerifier:
         return claims
 
     def _verify_member(self, unverified: _Unverified, members: Members, now: float) -> Claims:
-        said = _verify_assertion(
+        assertion = _verify_assertion(
             unverified,
             token_type=MEMBER_ASSERTION_TYPE,
             audience=self.audience,
@@ -252,18 +252,18 @@ class TokenVerifier:
             keys=members.auth_key,
             now=now,
         )
-        member = members.member(said.sub)
+        member = members.member(assertion.sub)
         if member is None:
             _refuse(TokenReason.KEY_UNKNOWN, "no such member")
         return Claims(
-            iss=said.iss,
-            sub=said.sub,
-            aud=said.aud,
-            client_id=said.sub,
+            iss=assertion.iss,
+            sub=assertion.sub,
+            aud=assertion.aud,
+            client_id=assertion.sub,
             role=member.kind,
-            iat=said.iat,
-            exp=said.exp,
-            jti=said.jti,
+            iat=assertion.iat,
+            exp=assertion.exp,
+            jti=assertion.jti,
         )
 
     def verify_authorization(self, header: bytes | str | None) -> Claims:

@@ -40,10 +40,10 @@ async def keep_confirmed(
     client: FederationClient,
     *,
     member: str,
-    changed: Callable[[], None],
+    on_newer: Callable[[], None],
     every_s: float = CONFIRM_SECONDS,
 ) -> None:
-    """Ask for the trust list for ever, and call `changed` for each newer one.
+    """Ask for the trust list for ever, and call `on_newer` for each newer one.
 
     What goes wrong is logged where it begins, where the list becomes too old to pay by, and where it is over.
     """
@@ -56,7 +56,7 @@ async def keep_confirmed(
         if trust.age_s() >= every_s:
             try:
                 if await trust.refresh(client):
-                    changed()
+                    on_newer()
                 if failing:
                     log.info("trust list confirmed again", version=trust.current.version)
                 retry_s, failing, stale = RETRY_SECONDS_MIN, False, False
