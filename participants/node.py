@@ -12,12 +12,14 @@ import structlog
 from compliance.crypto.keys import VerifyingKey
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.membership.confirmation import keep_confirmed
+from gateway.federation.membership.institution import member_assertions
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
-from gateway.federation.supervision import conditions
+from gateway.federation.supervision import Supervised
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
 from participants.ledger.writer import Ledger, WriterReason
@@ -52,15 +54,23 @@ class BankNode:
         self.bic = settings.bic
         self.database_url = database_url
         self.identity = MemberIdentity(settings.bic, settings.keys_dir)
-        self.trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        self.trust = TrustStore.open(
+            settings.anchor, path=settings.trust_list_path, age_seconds_max=settings.trust_list_age_seconds_max
+        )
         self.coordinator = self.trust.anchor.bic
         self._staff_key = self.identity.token.verifying_key
-        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
-        self.client = FederationClient(settings.bic, self.identity.auth, settings.coordinator_url)
+        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url, members=self.trust)
+        auth, coordinator_url = self.identity.auth, settings.coordinator_url
+        self.client = FederationClient(settings.bic, auth, coordinator_url)
+        # Other banks are called without the coordinator's help, so it may be away.
+        self.peers = FederationClient(
+            settings.bic, auth, coordinator_url, token_source=member_assertions(auth, settings.bic)
+        )
+        self.trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self.agents = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
-        """The bank's own people have tokens of its own issuer, everybody else of the coordinator's."""
+        """The bank's own people have tokens of its own issuer, whoever is no member of the coordinator's."""
         if issuer == self.settings.url:
             return self._staff_key if kid == self._staff_key.kid else None
         return self.trust.token_key(issuer, kid)
@@ -90,7 +100,7 @@ class BankNode:
             ledger=self.ledger,
             pool=self.pool,
             trust=self.trust,
-            client=self.client,
+            client=self.peers,
             signer=self.identity.sign,
         )
         self.follower = Follower(
@@ -108,41 +118,52 @@ class BankNode:
         self._trust_changed()
         await self.outbound.start()
         self.follower.start()
+        self.trust_task.start()
 
     async def stop(self) -> None:
         """Stop taking part, write what was submitted, let go of everything."""
+        await self.trust_task.stop()
         await self.follower.stop()
         await self.outbound.stop()
         await self.ledger.stop()
+        await self.peers.close()
         await self.client.close()
         await self.pool.close()
 
     async def ready(self) -> dict[str, str]:
-        """Name what the node depends on; raises if the ledger can't be reached."""
+        """Name what the node depends on. Raises Refusal where it can't pay or be paid.
+
+        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and payments go on.
+        """
         if self.ledger.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
-        if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
-            detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
-            raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
-        tasks = conditions([self.follower.task])
+        if not self.trust.fresh:
+            raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
+        tasks = (self.follower.task, self.trust_task)
+        behind = self.follower.silent_s() > SILENCE_SECONDS_MAX
         return {
-            "status": "ready",
+            "status": "degraded" if behind or any(task.failure for task in tasks) else "ready",
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
-            "trust_list": f"version {self.trust.current.version}",
-            "coordinator_feed": self._feed_condition(),
-            **tasks,
+            "trust_list": self._trust_condition(),
+            "coordinator_feed": self._feed_condition(behind=behind),
+            **{task.name: task.condition() for task in tasks},
         }
 
-    def _feed_condition(self) -> str:
+    def _trust_condition(self) -> str:
+        """Tell which trust list there is, and how sure it is that nobody was suspended since."""
+        confirmed = f"confirmed {self.trust.age_s():.0f} s ago" if self.trust.confirmed_at else "not confirmed"
+        return f"version {self.trust.current.version}, {confirmed}"
+
+    def _feed_condition(self, *, behind: bool) -> str:
         """Tell how the follower is, and name the newest events that it set aside."""
-        heard = f"heard {self.follower.silent_s():.0f} s ago"
+        heard = f"{'behind: ' if behind else ''}heard {self.follower.silent_s():.0f} s ago"
         poison = sorted(self.follower.set_aside, key=lambda event: event.id)
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
@@ -169,6 +190,9 @@ class BankNode:
                 "statement_timeout": "30000",
             },
         )
+
+    async def _keep_trust_list(self) -> None:
+        await keep_confirmed(self.trust, self.client, member=self.bic, on_newer=self._trust_changed)
 
     async def _trust_list(self) -> None:
         """Fetch the trust list; go on with the kept one if the coordinator is away, wait if there is none."""

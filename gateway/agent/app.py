@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import structlog
 from litestar import Litestar, Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
@@ -18,11 +16,12 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
-from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.iso20022 import MessageReason, MessageRefused
-from gateway.federation.membership.trust import TrustError, TrustStore
+from gateway.federation.membership.confirmation import keep_confirmed
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.settlement import (
     AccountOpening,
     Funding,
@@ -33,13 +32,14 @@ from gateway.federation.messages.settlement import (
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, head_revision
+from gateway.federation.supervision import Supervised, conditions
 
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30
+"""The agent follows no feed that tells of a newer list."""
 TRUST_RETRY_S = 1
 NOTIFICATIONS_MAX = 500
 _XML_MEDIA_TYPES = frozenset({iso20022.MEDIA_TYPE, "text/xml"})
-_log = structlog.get_logger()
 
 AgentRequest = Request[str, Claims, Any]
 
@@ -60,7 +60,7 @@ class Agent:
             raise SettingsError(f"CONCORDAT_ANCHOR: {error}") from error
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
-        self._following: asyncio.Task[None] | None = None
+        self._trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self._pool: Any = None
 
     @property
@@ -73,13 +73,10 @@ class Agent:
 
     async def start(self, _: Litestar) -> None:
         self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
-        self._following = asyncio.create_task(self._follow_trust())
+        self._trust_task.start()
 
     async def stop(self, _: Litestar) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
+        await self._trust_task.stop()
         await self._pool.close()
 
     async def ready(self) -> dict[str, str]:
@@ -89,7 +86,11 @@ class Agent:
             raise Refusal(ServiceReason.NOT_READY, f"the schema is at revision {revision}", retry_after_s=5)
         if not self._trust.loaded:
             raise Refusal(ServiceReason.NOT_READY, "no trust list yet", retry_after_s=TRUST_RETRY_S)
-        return {"database": f"revision {revision}", "trust_list": f"version {self._trust.current.version}"}
+        return {
+            "database": f"revision {revision}",
+            "trust_list": f"version {self._trust.current.version}",
+            **conditions([self._trust_task]),
+        }
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Return the key of our own issuer, which vouches for our staff, or of the coordinator's."""
@@ -98,16 +99,12 @@ class Agent:
             return own if own.kid == kid else None
         return self._trust.token_key(issuer, kid)
 
-    async def _follow_trust(self) -> None:
+    async def _keep_trust_list(self) -> None:
         """Keep the trust list fresh. While the coordinator is away, the one we have goes on to count."""
         async with FederationClient(self.bic, self._identity.auth, self._coordinator_url) as client:
-            while True:
-                try:
-                    if await self._trust.refresh(client):
-                        self.verifier.forget()
-                except (RemoteError, TrustError) as error:
-                    _log.warning("trust list not refreshed", reason=type(error).__name__)
-                await asyncio.sleep(TRUST_REFRESH_S if self._trust.loaded else TRUST_RETRY_S)
+            await keep_confirmed(
+                self._trust, client, member=self.bic, on_newer=self.verifier.forget, every_s=TRUST_REFRESH_S
+            )
 
 
 @dataclass

@@ -53,6 +53,8 @@ class NodeSettings:
     anchor: Path | None = None
     coordinator_url: str | None = None
     log_level: str = "info"
+    trust_list_age_seconds_max: int = 86_400
+    """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
     limits: EdgeLimits = EdgeLimits()
 
     @property
@@ -97,19 +99,22 @@ class NodeSettings:
             anchor=path("ANCHOR"),
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
             log_level=log_level,
-            limits=_limits(prefix, env),
+            limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
+            **_numbers(prefix, env, "trust_list_age_seconds_max", least=1),
         )
 
 
-def _limits(prefix: str, env: Mapping[str, str]) -> EdgeLimits:
+def _numbers(prefix: str, env: Mapping[str, str], *names: str, least: int = 0) -> dict[str, int]:
+    """Return those of these settings that are there; raises SettingsError for one that isn't such a whole number."""
     numbers = {}
-    for field in fields(EdgeLimits):
-        name = prefix + field.name.upper()
-        if name in env:
-            if not re.fullmatch(r"[0-9]{1,9}", env[name], re.ASCII):
-                raise SettingsError(f"{name}: expected a whole number, found {env[name]!r}")
-            numbers[field.name] = int(env[name])
-    return EdgeLimits(**numbers)
+    for name in names:
+        variable = prefix + name.upper()
+        if variable in env:
+            if not re.fullmatch(r"[0-9]{1,9}", env[variable], re.ASCII) or int(env[variable]) < least:
+                bound = f" of at least {least}" if least else ""
+                raise SettingsError(f"{variable}: expected a whole number{bound}, found {env[variable]!r}")
+            numbers[name] = int(env[variable])
+    return numbers
 
 
 def _port(name: str, text: str) -> int:

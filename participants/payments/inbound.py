@@ -58,6 +58,7 @@ class Inbound:
         Asked again with the same payments it gives their stored outcomes. Raises Refusal for a batch that is
         refused as a whole; then none of its payments was touched.
         """
+        self._trust.require_fresh()
         try:
             envelope = msgspec.json.decode(body, type=Envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -250,9 +250,10 @@ class Outbound:
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:
         """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""
+        self._trust.require_fresh()
         member = self._trust.member(counterparty)
-        if member is None:
-            raise AnswerRefusedError(f"{counterparty} isn't on the trust list")
+        if member is None or member.status != "active":
+            raise AnswerRefusedError(f"{counterparty} isn't active on the trust list")
         response = await self._client.request(
             "POST",
             f"{member.url}/federation/payments",

@@ -26,7 +26,7 @@ from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.http.node import create_app
 from gateway.federation.http.serve import server
-from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -142,8 +142,13 @@ class Town:
     def carlo(self) -> RunningBank:
         return self.banks[CARLO]
 
+    def assertion(self, sender: str, audience: str, **options: Any) -> str:
+        """Return what a bank says to another of who it is."""
+        key = self.banks[sender].node.identity.auth
+        return member_assertion(**{"key": key, "member": sender, "audience": audience, **options})
+
     def member_token(self, sender: str, audience: str, **options: Any) -> str:
-        """Return an access token of the coordinator's for a bank to call another."""
+        """Return an access token of the coordinator's for a bank to call another, as banks of 0.1 do."""
         key = self.coordinator.base.identity.token
         claims = {"issuer": self.coordinator.url, "role": "participant", **options}
         return issue_access_token(key=key, subject=sender, client_id=sender, audience=audience, **claims)
@@ -154,7 +159,7 @@ class Town:
         """Post to a bank's federation API as another bank does."""
         content = body if isinstance(body, bytes) else envelope_bytes(body)
         return await self.banks[receiver].send(
-            "POST", "/federation/payments", content, token=token or self.member_token(sender, receiver)
+            "POST", "/federation/payments", content, token=token or self.assertion(sender, receiver)
         )
 
     def sealed(self, *payments: PaymentTerms, sender: str = ALPHA, receiver: str = BRAVO, **changes: Any) -> Envelope:
@@ -233,10 +238,11 @@ async def running_town(
     *,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     rulebook: Rulebook | None = None,
+    house: AsyncExitStack | None = None,
 ) -> AsyncIterator[Town]:
     """Serve a coordinator and banks, with accounts <first letter>-1 and -2, until the block ends.
 
-    `wrap` puts a layer around the coordinator.
+    `wrap` puts a layer around the coordinator. It stops earlier where `house`, which keeps it, is closed.
     """
     async with AsyncExitStack() as stack:
         made: list[str] = []
@@ -253,7 +259,7 @@ async def running_town(
                 await drop_database(server_url, name)
 
         stack.push_async_callback(drop)
-        coordinator = await stack.enter_async_context(
+        coordinator = await (house or stack).enter_async_context(
             running_coordinator(await database("gateway.coordinator"), directory, wrap=wrap, rulebook=rulebook)
         )
         await coordinator.admit_agent()
@@ -280,7 +286,7 @@ async def running_town(
                 reason="set up",
             )
             town.banks[bic] = await stack.enter_async_context(
-                _running_bank(settings, await database("participants.ledger"), http)
+                running_bank(settings, await database("participants.ledger"), http)
             )
         for bic, bank in town.banks.items():
             await bank.open(f"{bic[0].lower()}-1", f"{bic[0].lower()}-2")
@@ -288,7 +294,7 @@ async def running_town(
 
 
 @asynccontextmanager
-async def _running_bank(
+async def running_bank(
     settings: NodeSettings, database_url: str, http: httpx.AsyncClient
 ) -> AsyncIterator[RunningBank]:
     app = bank_app(settings, database_url)

@@ -24,7 +24,7 @@ from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
 from gateway.federation.identity.tokens import TokenReason
 from gateway.federation.iso20022.reasons import MessageReason
-from gateway.federation.membership.trust import TrustReason
+from gateway.federation.membership.trust import FreshnessReason, TrustReason
 from gateway.federation.money import AmountReason
 from gateway.federation.problems import RefusalReason, ServiceReason
 from netting.advice import AdviceReason
@@ -54,7 +54,11 @@ REFERENCE = DOCS / "reference"
 MADE = "<!-- Made by `make reference`; don't edit. -->\n"
 
 SERVICES = {
-    "participant": ("A bank's node", "the bank's own issuer (staff), the coordinator's (everybody else)"),
+    "participant": (
+        "A bank's node",
+        "the bank's own issuer (staff) and the coordinator's (auditors); other members come with assertions of "
+        "their own ([trust](../concepts/trust.md))",
+    ),
     "coordinator": ("The coordinator", "the coordinator's own issuer"),
     "agent": ("The settlement agent", "the agent's own issuer (staff), the coordinator's (everybody else)"),
 }
@@ -82,7 +86,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         ProRataReason,
         AdviceReason,
     ),
-    "Registry and trust": (lifecycle.RegistryReason, TrustReason),
+    "Registry and trust": (lifecycle.RegistryReason, TrustReason, FreshnessReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
     "Exports": (Finding, EvidenceReason),
 }

@@ -27,6 +27,14 @@ def test_limits_can_be_said() -> None:
         NodeSettings.from_env(environ={**LEAST, "CONCORDAT_HEAD_SECONDS": "1.5"})
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "day"])
+def test_a_trust_list_has_a_greatest_age(value: str) -> None:
+    name = "CONCORDAT_TRUST_LIST_AGE_SECONDS_MAX"
+    assert NodeSettings.from_env(environ={**LEAST, name: "600"}).trust_list_age_seconds_max == 600
+    with pytest.raises(SettingsError, match=f"{name}: expected a whole number of at least 1"):
+        NodeSettings.from_env(environ={**LEAST, name: value})
+
+
 def test_everything_can_be_said() -> None:
     settings = NodeSettings.from_env(
         "BANK_",

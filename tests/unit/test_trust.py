@@ -14,6 +14,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor, AnchorKey
 from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
+from gateway.federation.problems import Refusal
 
 COORDINATOR = "CNCDXXC0"
 BANK = "BANKDEFF"
@@ -171,6 +172,89 @@ def test_a_refused_list_isn_t_kept(tmp_path: Path) -> None:
     before = path.read_bytes()
     refusal(store, signed(1))
     assert path.read_bytes() == before
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "fresh"),
+    [(0, True), (DAY - 60, True), (DAY + 1, False), (60 - DAY, True), (-DAY - 60, False)],
+    ids=["now", "nearly a day", "more than a day", "the clock was set back", "the clock was set back by more"],
+)
+def test_a_list_is_good_for_as_long_as_it_is_confirmed(seconds_ago: float, fresh: bool) -> None:
+    store = TrustStore.open(Anchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), age_seconds_max=DAY)
+    assert not store.fresh
+    store.update(signed(1))
+    store.require_fresh()
+    store.confirmed_at -= seconds_ago
+    assert store.fresh is fresh
+    if not fresh:
+        with pytest.raises(Refusal) as refused:
+            store.require_fresh()
+        assert (refused.value.reason, refused.value.status) == ("trust_list_too_old", 503)
+        assert refused.value.retry_after_s
+    assert not store.update(signed(1))
+    store.require_fresh()
+
+
+@pytest.mark.parametrize("envelope", [signed(4), signed(5, HOUSE), signed(6, by=BANK_SIGN)])
+def test_a_list_that_is_not_believed_confirms_nothing(envelope: Envelope) -> None:
+    store = open_store()
+    store.update(signed(5))
+    store.confirmed_at = 1_000.0
+    refusal(store, envelope)
+    assert store.confirmed_at == 1_000.0
+
+
+def test_when_it_was_confirmed_outlives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "trust-list.json"
+    beside = tmp_path / "trust-list.confirmed.json"
+    store = open_store(path)
+    store.update(signed(5))
+    assert open_store(path).confirmed_at == store.confirmed_at > 0
+    first = beside.read_bytes()
+    store.update(signed(5))
+    assert open_store(path).confirmed_at == store.confirmed_at
+    store.update(signed(6))
+    assert open_store(path).confirmed_at == store.confirmed_at
+    # Of another list, of no form, missing as after the release before: then nobody knows.
+    for content in (first, b"", b"{", b'{"sha256":"","at":"now"}', None):
+        beside.unlink()
+        if content is not None:
+            beside.write_bytes(content)
+        again = open_store(path)
+        assert (again.current.version, again.confirmed_at) == (6, 0.0)
+        again.update(signed(6))
+        assert open_store(path).confirmed_at > 0
+
+
+def test_a_list_counts_also_where_it_cannot_be_kept(tmp_path: Path) -> None:
+    """What a full disk keeps from being written is written once there is room, and until then isn't believed fresh."""
+    path = tmp_path / "data" / "trust-list.json"
+    store = open_store(path)
+    store.update(signed(1))
+    path.parent.rename(tmp_path / "away")
+    path.parent.write_bytes(b"")
+    assert store.update(signed(2))
+    assert store.current.version == 2
+    path.parent.unlink()
+    (tmp_path / "away").rename(path.parent)
+    assert open_store(path).current.version == 1
+    assert not store.update(signed(2))
+    again = open_store(path)
+    assert (again.current.version, again.confirmed_at) == (2, store.confirmed_at)
+
+
+def test_a_member_says_who_it_is_with_an_active_auth_key() -> None:
+    store = open_store()
+    assert store.auth_key(BANK, BANK_AUTH.kid) is None
+    store.update(signed(1))
+    known = store.auth_key(BANK, BANK_AUTH.kid)
+    assert known is not None
+    assert known.kid == BANK_AUTH.kid
+    for bic, other in ((BANK, BANK_SIGN), (BANK, BANK_TOKEN), (COORDINATOR, BANK_AUTH), ("NOBODYXX", BANK_AUTH)):
+        assert store.auth_key(bic, other.kid) is None
 
 
 def test_an_anchor_is_read_from_its_file(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def openapi_config(*, title: str, version: str, operations: Operations) -> OpenA
                     type="http",
                     scheme="bearer",
                     bearer_format="at+jwt",
-                    description="An access token (RFC 9068) for this member. An operation names the roles it takes.",
+                    description="An access token (RFC 9068) for this member; of one bank calling another, its own"
+                    " assertion (RFC 7523). An operation names the roles it takes.",
                 )
             }
         ),

@@ -1,1 +1,1 @@
-"""Who is speaking: access tokens and client assertions."""
+"""Who is speaking: access tokens and assertions."""

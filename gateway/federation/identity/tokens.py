@@ -1,7 +1,6 @@
-"""Who is speaking: access tokens (RFC 9068) and client assertions (RFC 7523), issued and strictly verified.
+"""Who is speaking: access tokens (RFC 9068) and assertions (RFC 7523), issued and strictly verified.
 
-PyJWT makes and checks the JWS (RFC 7515), by whatever algorithm the key has; everything that it leaves open is closed
-here. A token is refused unless: it is short; its
+Everything that a signature (`jws`) leaves open is closed here. A token is refused unless: it is short; its
 header holds exactly alg, kid and typ, and its typ is the expected one; no JSON member is repeated; (issuer, kid)
 names a key we know, and alg is that key's one algorithm; the signature verifies; the claims are exactly the known
 ones, numbers being integers; it lives no longer than it may; and its audience is one string, us.
@@ -12,16 +11,15 @@ from __future__ import annotations
 import time
 from binascii import Error as Base64Error
 from collections.abc import Callable
-from functools import cache
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NamedTuple, NoReturn, Protocol, TypeVar
 from uuid import uuid4
 
-import jwt
 import msgspec
-from jwt.algorithms import Algorithm
 from msgspec import Meta, Struct
 
 from compliance.crypto.keys import Signer, VerifyingKey, b64url, unb64url
+from compliance.statements import Member
+from gateway.federation.identity.jws import sign, verifies
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.strict_json import read_strictly
 
@@ -29,15 +27,25 @@ TOKEN_BYTES_MAX = 8_192
 TOKEN_LIFETIME_MAX_S = 300
 ASSERTION_LIFETIME_MAX_S = 60
 CLOCK_SKEW_MAX_S = 10
+"""How far ahead of ours the clock of whoever issued a token may be. There is no leeway at its end."""
 CACHE_SECONDS_MAX = 60
 CACHE_ENTRIES_MAX = 4_096
 STAFF_ROLE = "staff"
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068, section 2.1
 ASSERTION_TYPE = "client-authentication+jwt"  # draft-ietf-oauth-rfc7523bis, section 4
+MEMBER_ASSERTION_TYPE = "concordat-member+jwt"
 
 KeyLookup = Callable[[str, str], VerifyingKey | None]
 """(issuer, kid) -> the key, if it is known and may be used for this."""
+
+
+class Members(Protocol):
+    """Who is who among members, and by which keys each says so: a trust list."""
+
+    def member(self, bic: str) -> Member | None: ...
+
+    def auth_key(self, bic: str, kid: str) -> VerifyingKey | None: ...
 
 
 class TokenReason(RefusalReason):
@@ -83,7 +91,11 @@ class Claims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class AssertionClaims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a client assertion says: I am `sub`. `jti` may be used once; whoever verifies remembers it until `exp`."""
+    """What an assertion says to `aud`: I am `sub`.
+
+    At the token endpoint `jti` may be used once, and whoever verifies remembers it until `exp`. What a member says to
+    another one is a bearer token until `exp`.
+    """
 
     iss: Name
     sub: Name
@@ -122,48 +134,62 @@ def issue_access_token(
     }
     if scope:
         payload["scope"] = scope
-    return _sign(payload, ACCESS_TOKEN_TYPE, key)
+    return sign(payload, token_type=ACCESS_TOKEN_TYPE, key=key)
 
 
 def client_assertion(*, key: Signer, client_id: str, audience: str, now: float | None = None) -> str:
     """Return a signed assertion "I am client_id", for one use at the token endpoint of `audience`."""
+    return _assertion(ASSERTION_TYPE, key, client_id, audience, ASSERTION_LIFETIME_MAX_S, now)
+
+
+def member_assertion(*, key: Signer, member: str, audience: str, now: float | None = None) -> str:
+    """Return a signed assertion "I am member", by BIC, with which one member calls another, `audience`.
+
+    It is believed for as long as an access token, by the member's `auth` key on the trust list that the other holds.
+    """
+    return _assertion(MEMBER_ASSERTION_TYPE, key, member, audience, TOKEN_LIFETIME_MAX_S, now)
+
+
+def _assertion(token_type: str, key: Signer, issuer: str, audience: str, lifetime_s: int, now: float | None) -> str:
     issued_at = int(time.time() if now is None else now)
     payload = {
-        "iss": client_id,
-        "sub": client_id,
+        "iss": issuer,
+        "sub": issuer,
         "aud": audience,
         "iat": issued_at,
-        "exp": issued_at + ASSERTION_LIFETIME_MAX_S,
+        "exp": issued_at + lifetime_s,
         "jti": str(uuid4()),
     }
-    return _sign(payload, ASSERTION_TYPE, key)
+    return sign(payload, token_type=token_type, key=key)
 
 
 def verify_client_assertion(
     assertion: str, *, audience: str, key_for: KeyLookup, now: float | None = None
 ) -> AssertionClaims:
     """Verify a client assertion and return its claims; raises TokenRefused. Replay is the caller's to refuse."""
-    claims = _verify(
-        assertion.encode(errors="replace"),
-        AssertionClaims,
+    return _verify_assertion(
+        _parse(assertion.encode(errors="replace")),
         token_type=ASSERTION_TYPE,
         audience=audience,
         lifetime_max_s=ASSERTION_LIFETIME_MAX_S,
         keys=key_for,
         now=time.time() if now is None else now,
     )
+
+
+def _verify_assertion(unverified: _Unverified, **expected: Any) -> AssertionClaims:
+    claims = _verify(unverified, AssertionClaims, **expected)
     if claims.iss != claims.sub:
-        _refuse(TokenReason.CLAIMS_REFUSED, "iss and sub of a client assertion are the client")
+        _refuse(TokenReason.CLAIMS_REFUSED, "iss and sub of an assertion are who makes it")
     return claims
 
 
 def claimed_issuer(token: str) -> str:
     """Return who a token says it is of, to look up that one's keys; "" if it doesn't say. Nothing is verified."""
     try:
-        _, payload = _parse(token.encode(errors="replace"))
+        issuer = _parse(token.encode(errors="replace")).payload.get("iss")
     except TokenRefused:
         return ""
-    issuer = payload.get("iss")
     return issuer if isinstance(issuer, str) else ""
 
 
@@ -172,12 +198,17 @@ class TokenVerifier:
 
     Role `staff` is believed of `staff_issuer` only, the member's own, and nothing else is: so the coordinator can't
     make itself a bank's staff, nor a bank's issuer make itself an operator.
+
+    Where other `members` may call, an assertion of theirs does for an access token, and what they are is their role.
     """
 
-    def __init__(self, audience: str, keys: KeyLookup, *, staff_issuer: str | None = None) -> None:
+    def __init__(
+        self, audience: str, keys: KeyLookup, *, staff_issuer: str | None = None, members: Members | None = None
+    ) -> None:
         self.audience = audience
         self.staff_issuer = staff_issuer
         self._keys = keys
+        self._members = members
         self._verified: dict[bytes, tuple[Claims, float]] = {}
 
     def verify(self, token: str | bytes, *, now: float | None = None) -> Claims:
@@ -188,8 +219,17 @@ class TokenVerifier:
         remembered = self._verified.get(data)
         if remembered is not None and remembered[0].iat - CLOCK_SKEW_MAX_S <= now < remembered[1]:
             return remembered[0]
+        unverified = _parse(data)
+        if self._members is not None and unverified.header.get("typ") == MEMBER_ASSERTION_TYPE:
+            claims = self._verify_member(unverified, self._members, now)
+        else:
+            claims = self._verify_access(unverified, now)
+        self._remember(data, claims, min(claims.exp, now + CACHE_SECONDS_MAX))
+        return claims
+
+    def _verify_access(self, unverified: _Unverified, now: float) -> Claims:
         claims = _verify(
-            data,
+            unverified,
             Claims,
             token_type=ACCESS_TOKEN_TYPE,
             audience=self.audience,
@@ -201,8 +241,30 @@ class TokenVerifier:
             _refuse(
                 TokenReason.CLAIMS_REFUSED, "role staff comes from the member's own issuer, every other role doesn't"
             )
-        self._remember(data, claims, min(claims.exp, now + CACHE_SECONDS_MAX))
         return claims
+
+    def _verify_member(self, unverified: _Unverified, members: Members, now: float) -> Claims:
+        assertion = _verify_assertion(
+            unverified,
+            token_type=MEMBER_ASSERTION_TYPE,
+            audience=self.audience,
+            lifetime_max_s=TOKEN_LIFETIME_MAX_S,
+            keys=members.auth_key,
+            now=now,
+        )
+        member = members.member(assertion.sub)
+        if member is None:
+            _refuse(TokenReason.KEY_UNKNOWN, "no such member")
+        return Claims(
+            iss=assertion.iss,
+            sub=assertion.sub,
+            aud=assertion.aud,
+            client_id=assertion.sub,
+            role=member.kind,
+            iat=assertion.iat,
+            exp=assertion.exp,
+            jti=assertion.jti,
+        )
 
     def verify_authorization(self, header: bytes | str | None) -> Claims:
         """Verify the value of an Authorization header ("Bearer …") and return the claims; raises TokenRefused."""
@@ -224,44 +286,16 @@ class TokenVerifier:
         self._verified[data] = (claims, until)
 
 
-class _ByKey(Algorithm):
-    """An algorithm as PyJWT asks for it: the key itself signs and verifies."""
+class _Unverified(NamedTuple):
+    """A token that could be read, of which nothing is believed yet."""
 
-    def prepare_key(self, key: Any) -> Any:
-        return key
-
-    def sign(self, msg: bytes, key: Signer) -> bytes:
-        return key.sign(msg)
-
-    def verify(self, msg: bytes, key: VerifyingKey, sig: bytes) -> bool:
-        return key.verifies(sig, msg)
-
-    @staticmethod
-    def to_jwk(key_obj: Any, as_dict: bool = False) -> NoReturn:
-        raise NotImplementedError("a key tells its own JWK")
-
-    @staticmethod
-    def from_jwk(jwk: Any) -> NoReturn:
-        raise NotImplementedError("keys come from the trust list")
-
-
-@cache
-def _jws(algorithm: str) -> jwt.PyJWS:
-    """Return a JWS of one algorithm, and of no other."""
-    jws = jwt.PyJWS(algorithms=[])
-    jws.register_algorithm(algorithm, _ByKey())
-    return jws
-
-
-def _sign(payload: dict[str, Any], token_type: str, key: Signer) -> str:
-    algorithm = key.algorithm.jws
-    headers = {"kid": key.kid, "typ": token_type}
-    encode: Callable[..., str] = _jws(algorithm).encode
-    return encode(msgspec.json.encode(payload), key, algorithm=algorithm, headers=headers)
+    token: bytes
+    header: dict[str, Any]
+    payload: dict[str, Any]
 
 
 def _verify(
-    token: bytes,
+    unverified: _Unverified,
     kind: type[AnyClaims],
     *,
     token_type: str,
@@ -270,10 +304,8 @@ def _verify(
     keys: KeyLookup,
     now: float,
 ) -> AnyClaims:
-    # 1. Small, and of the right shape.
-    if len(token) > TOKEN_BYTES_MAX:
-        _refuse(TokenReason.TOO_LARGE, f"a token has at most {TOKEN_BYTES_MAX} bytes")
-    header, payload = _parse(token)
+    # 1. Small, and of the right shape: `_parse`.
+    token, header, payload = unverified
     # 2. A header without surprises: no key, no address of a key, no extension.
     if header.keys() != {"alg", "kid", "typ"} or not all(isinstance(value, str) for value in header.values()):
         _refuse(TokenReason.HEADER_REFUSED, "the header holds exactly alg, kid and typ")
@@ -287,10 +319,7 @@ def _verify(
     if header["alg"] != key.algorithm.jws:
         _refuse(TokenReason.ALGORITHM_REFUSED, f"this key's algorithm is {key.algorithm.jws}")
     # 4. The signature.
-    decode: Callable[..., Any] = _jws(key.algorithm.jws).decode
-    try:
-        decode(token, key, algorithms=[key.algorithm.jws])
-    except jwt.InvalidTokenError:
+    if not verifies(token, key):
         _refuse(TokenReason.SIGNATURE_BAD, "the signature doesn't verify")
     # 5. The claims, all of them and no other.
     try:
@@ -309,14 +338,16 @@ def _verify(
     return claims
 
 
-def _parse(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and payload of a compact token, whose three parts are in their one form."""
+def _parse(token: bytes) -> _Unverified:
+    """Read a compact token that is small enough and whose three parts are in their one form."""
+    if len(token) > TOKEN_BYTES_MAX:
+        _refuse(TokenReason.TOO_LARGE, f"a token has at most {TOKEN_BYTES_MAX} bytes")
     parts = token.split(b".")
     if len(parts) != 3:
         _refuse(TokenReason.MALFORMED, "a token has three parts")
     try:
         header, payload, _ = (_unb64(part) for part in parts)
-        return _json_object(header), _json_object(payload)
+        return _Unverified(token, _json_object(header), _json_object(payload))
     except ValueError:
         _refuse(TokenReason.MALFORMED, "header and payload are base64url-coded JSON objects without repeated members")
 

@@ -1,4 +1,4 @@
-"""What every institution does at its own desk: apply for membership, and give its own people access tokens."""
+"""What every institution does at its own desk: apply for membership, say who it is, and let its own people in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import msgspec
 from compliance.crypto import dsse
 from compliance.crypto.keys import Signer
 from compliance.statements import KeyUse
-from gateway.federation.identity.tokens import STAFF_ROLE, TOKEN_LIFETIME_MAX_S, issue_access_token
+from gateway.federation.identity.tokens import (
+    STAFF_ROLE,
+    TOKEN_LIFETIME_MAX_S,
+    issue_access_token,
+    member_assertion,
+)
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.signers.key_store import open_keys
@@ -48,6 +53,17 @@ def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
 
     async def issue(audience: str) -> AccessToken:
         token = await signing(lambda: _staff_token(key, issuer, subject, audience), key)
+        return AccessToken(token, TOKEN_LIFETIME_MAX_S)
+
+    return issue
+
+
+def member_assertions(key: Signer, member: str) -> TokenSource:
+    """Return what a member calls other members with: assertions of its own, signed by its `auth` key."""
+    from gateway.federation.http.client import AccessToken
+
+    async def issue(audience: str) -> AccessToken:
+        token = await signing(lambda: member_assertion(key=key, member=member, audience=audience), key)
         return AccessToken(token, TOKEN_LIFETIME_MAX_S)
 
     return issue
