@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 import structlog
@@ -15,12 +14,12 @@ from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
-from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
-from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
+from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import conditions
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
-from participants.ledger.writer import Ledger, WriterReason
+from participants.ledger.writer import Ledger
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
 from participants.payments.outbound import Outbound
@@ -118,13 +117,13 @@ class BankNode:
         await self.pool.close()
 
     async def ready(self) -> dict[str, str]:
-        """Name what the node depends on; raises if the ledger can't be reached."""
-        if self.ledger.failed:
-            raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
+        """Name what the node depends on; raises if the ledger can't be reached, or takes no writes."""
+        if (refusal := self.ledger.refusal()) is not None:
+            raise refusal
         if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
-        tasks = conditions([self.follower.task])
+        tasks = conditions([self.ledger.task, self.follower.task])
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
@@ -158,17 +157,8 @@ class BankNode:
         hits = () if refusal is not None else self.screener.hits_for(order.value)
         return CheckedOrder(order, hits, refusal)
 
-    async def _connect(self) -> Any:
-        return await asyncpg.connect(
-            dsn(self.database_url),
-            timeout=10,
-            server_settings={
-                "role": APP_ROLE,
-                "application_name": f"concordat {self.bic} ledger",
-                "lock_timeout": "4000",
-                "statement_timeout": "30000",
-            },
-        )
+    async def _connect(self) -> asyncpg.Connection:
+        return await connect(self.database_url, application_name=f"concordat {self.bic} ledger")
 
     async def _trust_list(self) -> None:
         """Fetch the trust list; go on with the kept one if the coordinator is away, wait if there is none."""

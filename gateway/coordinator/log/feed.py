@@ -2,7 +2,7 @@
 
 PostgreSQL's NOTIFY only says "look again". The feed then reads what is new from the table, once for all who wait, and
 keeps the newest events in memory. Before a reader is told that there is nothing, the table is asked: so a lost
-notification costs time and never an event.
+notification costs time and never an event. It looks by time too, and so notices a server that is gone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.cycle.audience import concerns
 from gateway.coordinator.log import events
 from gateway.federation.messages.events import Event, Events
-from gateway.federation.storage.database import APP_ROLE
-from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised
 
 RECONNECT_S = 1.0
+LOOK_S = 2.0
 KEPT_EVENTS = 1_000
 """In memory; who is further behind reads the table."""
 
@@ -63,7 +63,7 @@ class EventFeed:
 
     def __init__(self, engine: AsyncEngine, url: str) -> None:
         self._engine = engine
-        self._dsn = dsn(url)
+        self._url = url
         self._news = asyncio.Event()
         self._newest: Newest | None = None
         self._closing = False
@@ -123,7 +123,7 @@ class EventFeed:
 
     async def _listen_once(self) -> None:
         """Follow the table until the connection is lost; nobody waits for the pool's connections here."""
-        conn = await asyncpg.connect(self._dsn, server_settings={"role": APP_ROLE})
+        conn = await connect(self._url, application_name="concordat coordinator feed")
         newest, signal = Newest(), asyncio.Event()
         try:
             conn.add_termination_listener(lambda _: signal.set())
@@ -131,10 +131,12 @@ class EventFeed:
             while not conn.is_closed():
                 # Cleared before reading: what is committed meanwhile sets it again.
                 signal.clear()
-                newest.add(await events.newest(conn, after=newest.last, limit=KEPT_EVENTS))
-                self._newest = newest
-                self._wake()
-                await signal.wait()
+                if (newer := await events.newest(conn, after=newest.last, limit=KEPT_EVENTS)) or self._newest is None:
+                    newest.add(newer)
+                    self._newest = newest
+                    self._wake()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(signal.wait(), LOOK_S)
         finally:
             # Readers ask the table from now on.
             self._newest = None
