@@ -48,11 +48,12 @@ class Recovery:
             try:
                 if stale:
                     await self._session.refresh()
+                    stale = False
                 if not submissions:
                     return
                 group = await (self._write_locked(submissions) if locked else self._write(submissions))
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
-                stale = True
+                unread, stale = stale, True
                 reason = failure_of(error)
                 if reason is not None:
                     locked = True
@@ -65,6 +66,8 @@ class Recovery:
                     log.warning("ledger database failed", reason=reason, error=type(error).__name__)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, RETRY_SECONDS_MAX)
+                elif unread:
+                    raise  # No command's fault: the ledger itself can't be read.
                 elif not locked:
                     # What was assumed of payments and not read may have been wrong.
                     locked = True
@@ -72,13 +75,11 @@ class Recovery:
                     for submission in submissions:
                         await self.carry_out([submission], stale=True)
                     return
-                elif submissions:
+                else:
                     name = type(submissions[0].command).__name__
                     log.error("ledger command failed", command=name, error=repr(error))
                     submissions[0].fail(error)
                     submissions = ()
-                else:
-                    raise
             else:
                 self._finish(group)
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -19,7 +18,6 @@ from participants.ledger.group import Group
 
 # A statement of so many events costs less than the round trips of a COPY for each table.
 STATEMENT_ITEMS_MAX = 256
-CLOSE_SECONDS_MAX = 2.0
 
 FAILURES = Counter(
     "concordat_ledger_failures",
@@ -98,8 +96,7 @@ class Session:
 
     async def close(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(TimeoutError):
-                await self._connection.close(timeout=CLOSE_SECONDS_MAX)
+            await self._connection.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:

@@ -38,10 +38,6 @@ _BY_STATE = {
     # The server ended a session that stood still inside a transaction, or a transaction that took too long.
     "25P03": ServiceReason.DATABASE_UNAVAILABLE,
     "25P04": ServiceReason.DATABASE_UNAVAILABLE,
-    # Only who connects is told these: the database isn't there (yet), or the password was changed.
-    "3D000": ServiceReason.DATABASE_UNAVAILABLE,
-    "28000": ServiceReason.DATABASE_UNAVAILABLE,
-    "28P01": ServiceReason.DATABASE_UNAVAILABLE,
     # lock_not_available, and query_canceled: our limits of a lock and of a statement.
     "55P03": ServiceReason.DATABASE_BUSY,
     "57014": ServiceReason.DATABASE_BUSY,
@@ -134,7 +130,13 @@ class Writability:
         if self.failure is None:
             return
         try:
-            await pool.execute(f"BEGIN; {TRIAL}; ROLLBACK")
+            async with pool.acquire() as connection:
+                trial = connection.transaction()
+                await trial.start()
+                try:
+                    await connection.execute(TRIAL)
+                finally:
+                    await trial.rollback()
         except Exception as error:
             raise database_refusal(failure_of(error) or self.failure) from error
         self.failure = None

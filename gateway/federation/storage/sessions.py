@@ -9,12 +9,14 @@ transaction, so that what it has locked is free for others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 
+from gateway.federation.storage.failures import failure_of
 from gateway.federation.storage.postgres import dsn
 
 APP_ROLE = "concordat_app"
@@ -45,6 +47,11 @@ class Session(asyncpg.Connection):  # type: ignore[misc]
         self.gone: Callable[[], None] = lambda: None
         """Called when a statement was given up and the server didn't even cancel it."""
         _keep_alive(transport.get_extra_info("socket"))
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Say goodbye to the server, or let go of one that doesn't answer."""
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=SERVER_SECONDS_MAX if timeout is None else timeout)
 
     async def _cancel(self, *waiters: Any) -> None:
         # The driver would wait as long again as for the statement itself, on a server that may be gone.
@@ -103,8 +110,11 @@ async def open_session(*args: Any, **options: Any) -> Session:
     """Connect as asyncpg does. Raises DatabaseUnreachableError, asyncpg.PostgresError."""
     try:
         connection = await asyncpg.connect(*args, **{**options, "connection_class": Session})
-    except OSError as error:
-        raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+    except (OSError, asyncpg.PostgresError) as error:
+        # A database that isn't there yet, or a password that was changed: it passes, as anything at this point does.
+        if isinstance(error, OSError) or failure_of(error) is None:
+            raise DatabaseUnreachableError(f"{type(error).__name__}: {error}") from error
+        raise
     assert isinstance(connection, Session)
     return connection
 
