@@ -72,7 +72,12 @@ class BankNode:
             await check_schema(engine, MIGRATIONS)
         finally:
             await engine.dispose()
-        self.pool = await asyncpg_pool(self.database_url, max_size=6, application_name=f"concordat {self.bic}")
+        self.pool = await asyncpg_pool(
+            self.database_url,
+            max_size=6,
+            application_name=f"concordat {self.bic}",
+            statement_seconds=self.settings.statement_seconds,
+        )
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -158,7 +163,11 @@ class BankNode:
         return CheckedOrder(order, hits, refusal)
 
     async def _connect(self) -> asyncpg.Connection:
-        return await connect(self.database_url, application_name=f"concordat {self.bic} ledger")
+        return await connect(
+            self.database_url,
+            application_name=f"concordat {self.bic} ledger",
+            statement_seconds=self.settings.statement_seconds,
+        )
 
     async def _trust_list(self) -> None:
         """Fetch the trust list; go on with the kept one if the coordinator is away, wait if there is none."""

@@ -74,7 +74,11 @@ class Agent:
         return Ledger(self._pool, self.bic, self._writability)
 
     async def start(self, _: Litestar) -> None:
-        self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
+        self._pool = await asyncpg_pool(
+            self._database_url,
+            application_name="concordat agent",
+            statement_seconds=self._settings.statement_seconds,
+        )
         self._following = asyncio.create_task(self._follow_trust())
 
     async def stop(self, _: Litestar) -> None:

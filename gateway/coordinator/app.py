@@ -59,6 +59,7 @@ class CoordinatorCore:
         engine = create_engine(
             database_url,
             application_name="concordat coordinator",
+            statement_seconds=settings.statement_seconds,
             idle_in_transaction_seconds=NETTING_SECONDS_MAX,
         )
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rulebook)

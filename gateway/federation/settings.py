@@ -52,6 +52,8 @@ class NodeSettings:
     database_url: str | None = None
     anchor: Path | None = None
     coordinator_url: str | None = None
+    statement_seconds: int = 5
+    """How long one statement may take at the database."""
     log_level: str = "info"
     limits: EdgeLimits = EdgeLimits()
 
@@ -96,6 +98,7 @@ class NodeSettings:
             database_url=env.get(prefix + "DATABASE_URL", env.get("DATABASE_URL")),
             anchor=path("ANCHOR"),
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
+            statement_seconds=_whole(prefix + "STATEMENT_SECONDS", env.get(prefix + "STATEMENT_SECONDS", "5"), least=1),
             log_level=log_level,
             limits=_limits(prefix, env),
         )
@@ -106,10 +109,14 @@ def _limits(prefix: str, env: Mapping[str, str]) -> EdgeLimits:
     for field in fields(EdgeLimits):
         name = prefix + field.name.upper()
         if name in env:
-            if not re.fullmatch(r"[0-9]{1,9}", env[name], re.ASCII):
-                raise SettingsError(f"{name}: expected a whole number, found {env[name]!r}")
-            numbers[field.name] = int(env[name])
+            numbers[field.name] = _whole(name, env[name])
     return EdgeLimits(**numbers)
+
+
+def _whole(name: str, text: str, *, least: int = 0) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or int(text) < least:
+        raise SettingsError(f"{name}: expected a whole number{f' from {least}' if least else ''}, found {text!r}")
+    return int(text)
 
 
 def _port(name: str, text: str) -> int:

@@ -280,7 +280,7 @@ async def test_bare_connections_keep_the_role_after_check_in(new_database: NewDa
     for _ in range(2):
         async with pool.acquire() as connection:
             assert await connection.fetchval("SELECT current_user") == "concordat_app"
-            assert await connection.fetchval("SHOW statement_timeout") == "6s"
+            assert await connection.fetchval("SHOW statement_timeout") == "5s"
             await connection.execute("SET statement_timeout = 0")
     await pool.close()
 

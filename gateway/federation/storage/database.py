@@ -30,6 +30,7 @@ from gateway.federation.storage.postgres import PostgresError, async_url, dsn
 from gateway.federation.storage.sessions import (
     APP_ROLE,
     IDLE_IN_TRANSACTION_SECONDS_MAX,
+    STATEMENT_SECONDS_MAX,
     Session,
     open_session,
     session_options,
@@ -51,11 +52,15 @@ def create_engine(
     role: str | None = APP_ROLE,
     pool_size: int = 10,
     application_name: str = "concordat",
+    statement_seconds: float = STATEMENT_SECONDS_MAX,
     idle_in_transaction_seconds: float = IDLE_IN_TRANSACTION_SECONDS_MAX,
 ) -> AsyncEngine:
     """Return an engine whose connections work as `role`. An engine belongs to one event loop."""
     options = session_options(
-        role=role, application_name=application_name, idle_in_transaction_seconds=idle_in_transaction_seconds
+        role=role,
+        application_name=application_name,
+        statement_seconds=statement_seconds,
+        idle_in_transaction_seconds=idle_in_transaction_seconds,
     )
     engine = create_async_engine(
         async_url(url),
@@ -118,12 +123,13 @@ async def asyncpg_pool(
     min_size: int = 1,
     max_size: int = 10,
     application_name: str = "concordat",
+    statement_seconds: float = STATEMENT_SECONDS_MAX,
 ) -> asyncpg.Pool:
     """Return a pool of bare asyncpg connections that work as `role`, for COPY and hot paths.
 
     Raises DatabaseUnreachableError, asyncpg.PostgresError.
     """
-    options = session_options(role=role, application_name=application_name)
+    options = session_options(role=role, application_name=application_name, statement_seconds=statement_seconds)
     pool = _Pool(url, min_size=min_size, max_size=max_size, **options)
     await pool
     return pool

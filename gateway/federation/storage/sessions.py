@@ -23,12 +23,15 @@ APP_ROLE = "concordat_app"
 
 CONNECT_SECONDS_MAX = 4.0
 LOCK_SECONDS_MAX = 4.0
-STATEMENT_SECONDS_MAX = 6.0
+STATEMENT_SECONDS_MAX = 5.0
+"""Unless a setting says otherwise."""
+LONG_READ_SECONDS_MAX = 60.0
+"""For what reads a whole journal, and says so."""
 SERVER_SECONDS_MAX = 1.0
 """How much later than the server we give a statement up, and how long we wait for it to cancel one."""
 IDLE_IN_TRANSACTION_SECONDS_MAX = 5.0
 """A transaction waits for nothing but its database: no network, no disk, no signature."""
-UNANSWERED_SECONDS_MAX = 6.0
+UNANSWERED_SECONDS_MAX = 5.0
 """Until the kernel gives up a connection on which nothing that was sent is acknowledged."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 3, 1, 3
 
@@ -119,9 +122,10 @@ async def open_session(*args: Any, **options: Any) -> Session:
     return connection
 
 
-async def connect(url: str, *, application_name: str) -> Session:
+async def connect(url: str, *, application_name: str, statement_seconds: float = STATEMENT_SECONDS_MAX) -> Session:
     """Open a session of the application. Raises DatabaseUnreachableError, asyncpg.PostgresError."""
-    return await open_session(dsn(url), **session_options(application_name=application_name))
+    options = session_options(application_name=application_name, statement_seconds=statement_seconds)
+    return await open_session(dsn(url), **options)
 
 
 def _ms(seconds: float) -> str:
