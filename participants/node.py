@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 import structlog
@@ -17,12 +16,12 @@ from gateway.federation.membership.institution import member_assertions
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
-from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
-from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
+from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
-from participants.ledger.writer import Ledger, WriterReason
+from participants.ledger.writer import Ledger
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
 from participants.payments.outbound import Outbound
@@ -83,7 +82,12 @@ class BankNode:
             await check_schema(engine, MIGRATIONS)
         finally:
             await engine.dispose()
-        self.pool = await asyncpg_pool(self.database_url, max_size=6, application_name=f"concordat {self.bic}")
+        self.pool = await asyncpg_pool(
+            self.database_url,
+            max_size=6,
+            application_name=f"concordat {self.bic}",
+            statement_seconds=self.settings.statement_seconds,
+        )
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -135,8 +139,8 @@ class BankNode:
 
         What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and payments go on.
         """
-        if self.ledger.failed:
-            raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
+        if (refusal := self.ledger.refusal()) is not None:
+            raise refusal
         if not self.trust.fresh:
             raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
@@ -144,7 +148,7 @@ class BankNode:
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
-        tasks = (self.follower.task, self.trust_task)
+        tasks = (self.ledger.task, self.follower.task, self.trust_task)
         behind = self.follower.silent_s() > SILENCE_SECONDS_MAX
         return {
             "status": "degraded" if behind or any(task.failure for task in tasks) else "ready",
@@ -179,16 +183,11 @@ class BankNode:
         hits = () if refusal is not None else self.screener.hits_for(order.value)
         return CheckedOrder(order, hits, refusal)
 
-    async def _connect(self) -> Any:
-        return await asyncpg.connect(
-            dsn(self.database_url),
-            timeout=10,
-            server_settings={
-                "role": APP_ROLE,
-                "application_name": f"concordat {self.bic} ledger",
-                "lock_timeout": "4000",
-                "statement_timeout": "30000",
-            },
+    async def _connect(self) -> asyncpg.Connection:
+        return await connect(
+            self.database_url,
+            application_name=f"concordat {self.bic} ledger",
+            statement_seconds=self.settings.statement_seconds,
         )
 
     async def _keep_trust_list(self) -> None:

@@ -26,8 +26,8 @@ from gateway.federation.messages.payments import (
     PaymentTerms,
     leaf_of,
 )
-from gateway.federation.storage.database import APP_ROLE
 from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.sessions import APP_ROLE
 from participants.cycle import reads
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
 from participants.cycle.statements import statements

@@ -32,6 +32,7 @@ from gateway.federation.messages.settlement import (
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, head_revision
+from gateway.federation.storage.failures import Writability
 from gateway.federation.supervision import Supervised, conditions
 
 PACKAGE = "gateway.agent"
@@ -62,6 +63,7 @@ class Agent:
         self._revision = head_revision(PACKAGE)
         self._trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self._pool: Any = None
+        self._writability = Writability()
 
     @property
     def bic(self) -> str:
@@ -69,10 +71,14 @@ class Agent:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self._pool, self.bic)
+        return Ledger(self._pool, self.bic, self._writability)
 
     async def start(self, _: Litestar) -> None:
-        self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
+        self._pool = await asyncpg_pool(
+            self._database_url,
+            application_name="concordat agent",
+            statement_seconds=self._settings.statement_seconds,
+        )
         self._trust_task.start()
 
     async def stop(self, _: Litestar) -> None:
@@ -81,6 +87,7 @@ class Agent:
 
     async def ready(self) -> dict[str, str]:
         """Return the state of the database and of the trust list; raises Refusal (503) when one is missing."""
+        await self._writability.require_in(self._pool)
         revision = await self._pool.fetchval("SELECT version_num FROM alembic_version")
         if revision != self._revision:
             raise Refusal(ServiceReason.NOT_READY, f"the schema is at revision {revision}", retry_after_s=5)

@@ -6,7 +6,8 @@ wait for each other and never deadlock; whoever asks the same again gets what wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.federation.iso20022 import Notification, SettlementRequest, notific
 from gateway.federation.messages import settlement as api
 from gateway.federation.money import EXPONENTS
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.storage.failures import Writability
 
 # Taken last by every transaction that notifies, until its commit: notifications become visible in the order of
 # their ids, and a reader who asks for what came after an id misses none.
@@ -56,9 +58,17 @@ class Entry:
 class Ledger:
     """The books of the settlement agent `bic`, over connections that work as the application's role."""
 
-    def __init__(self, pool: asyncpg.Pool, bic: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, bic: str, writability: Writability | None = None) -> None:
         self._pool = pool
         self._bic = bic
+        self._writability = writability or Writability()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        """Open a transaction; commit when the block ends, roll back when it raises."""
+        with self._writability.noting():
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
 
     # --- settlement ---------------------------------------------------------------------------------------
 
@@ -69,7 +79,7 @@ class Ledger:
         something else.
         """
         digest = fingerprint(request)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             # Claims the id. A second message with this id waits here until the first one is answered.
             number = await connection.fetchval(
                 "INSERT INTO request (sender, message_id, fingerprint, document) VALUES ($1, $2, $3, $4)"
@@ -187,7 +197,7 @@ class Ledger:
             "INSERT INTO account (kind, participant, currency, overdraft_limit, opened_by)"
             " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
         )
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             await connection.execute(insert, "central", self._bic, opening.currency, 0, by)
             await connection.execute(insert, "participant", opening.participant, opening.currency, limit, by)
             row = await connection.fetchrow(
@@ -203,7 +213,7 @@ class Ledger:
         Raises `Refusal`: account_unknown, idempotency_conflict, insufficient_funds.
         """
         amount = int(funding.amount_minor)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             at = await connection.fetchval("SELECT clock_timestamp()")
             entry_id = await _enter(connection, "funding", f"funding:{funding.id}", at.date(), at, by)
             if entry_id is None:

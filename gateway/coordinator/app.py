@@ -34,9 +34,12 @@ from gateway.federation.membership.institution import offered
 from gateway.federation.settings import NodeSettings
 from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import check_schema, create_engine, transaction
+from gateway.federation.storage.failures import Writability
 from gateway.federation.supervision import conditions
 
 PACKAGE = "gateway.coordinator"
+NETTING_SECONDS_MAX = 60.0
+"""A cycle is netted beside its transaction, which waits for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,12 @@ class CoordinatorCore:
     def open(cls, settings: NodeSettings, database_url: str, rulebook: Rulebook) -> CoordinatorCore:
         """Open the keys and the database; nothing is read or written yet."""
         identity = MemberIdentity(settings.bic, settings.keys_dir)
-        engine = create_engine(database_url, application_name="concordat coordinator")
+        engine = create_engine(
+            database_url,
+            application_name="concordat coordinator",
+            statement_seconds=settings.statement_seconds,
+            idle_in_transaction_seconds=NETTING_SECONDS_MAX,
+        )
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rulebook)
         return cls(settings=settings, identity=identity, rulebook=rulebook, engine=engine, registry=registry)
 
@@ -92,6 +100,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     core = CoordinatorCore.open(settings, database_url, rulebook)
     tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token)
     feed = EventFeed(core.engine, database_url)
+    writability = Writability()
+    writability.watch(core.engine)
 
     to_agent = FederationClient(settings.bic, core.identity.auth, settings.url, token_source=core.own_token)
     cycles = CycleService(
@@ -105,6 +115,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
 
     async def ready() -> dict[str, str]:
         tasks = conditions([driver.task, feed.task])
+        await writability.require(core.engine)
         return {"database": await check_schema(core.engine, PACKAGE), **tasks}
 
     async def start(app: Litestar) -> None:

@@ -58,9 +58,13 @@ class ServiceReason(RefusalReason):
     REMOTE_UNAVAILABLE = "remote_unavailable", 503
     """Another member can't be reached."""
     DATABASE_BUSY = "database_busy", 503
-    """With `Retry-After`."""
+    """Locked, out of connections, or slower than a limit; with `Retry-After`, as the next three."""
+    DATABASE_FULL = "database_full", 503
+    """Its disk is."""
+    DATABASE_READ_ONLY = "database_read_only", 503
+    """It is a standby, or was set so."""
     DATABASE_UNAVAILABLE = "database_unavailable", 503
-    """With `Retry-After`."""
+    """It can't be reached."""
     NOT_READY = "not_ready", 503
     """`/health/ready` says what is missing."""
     UNAVAILABLE = "unavailable", 503

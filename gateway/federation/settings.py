@@ -52,6 +52,8 @@ class NodeSettings:
     database_url: str | None = None
     anchor: Path | None = None
     coordinator_url: str | None = None
+    statement_seconds: int = 5
+    """How long one statement may take at the database."""
     log_level: str = "info"
     trust_list_age_seconds_max: int = 86_400
     """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
@@ -100,7 +102,7 @@ class NodeSettings:
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
             log_level=log_level,
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
-            **_numbers(prefix, env, "trust_list_age_seconds_max", least=1),
+            **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
         )
 
 

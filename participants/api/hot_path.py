@@ -16,6 +16,7 @@ from msgspec import Meta
 from gateway.federation import correlation
 from gateway.federation.http.edge import header
 from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
+from gateway.federation.http.problem_documents import failure_refusal
 from gateway.federation.identity.tokens import TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
@@ -38,7 +39,6 @@ _EMPTY_BATCH = '{"payments":[]}'
 _encode = msgspec.json.Encoder().encode
 _created = REQUESTS.labels("POST", "/payments", "201")
 _batched = REQUESTS.labels("POST", "/payments/batch", "200")
-_refused = REQUESTS.labels("POST", "/payments", "4xx")
 
 
 class HotPath:
@@ -72,6 +72,8 @@ class HotPath:
                 outcomes[0].or_refuse()
         except Refusal as refusal:
             return await _refuse(scope, send, refusal)
+        except Exception as error:  # as the application answers it
+            return await _refuse(scope, send, failure_refusal(error))
         if path != "/payments":
             _batched.inc()
             answers = tuple([outcome.answer() for outcome in outcomes])
@@ -138,7 +140,7 @@ async def _answer(
 
 
 async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
-    _refused.inc()
+    REQUESTS.labels("POST", "/payments", f"{refusal.status // 100}xx").inc()
     proposed = header(scope, correlation.HEADER.lower().encode())
     instance = correlation.begin(None if proposed is None else proposed.decode("latin-1"))
     headers = [(correlation.HEADER.lower().encode(), instance.encode())]

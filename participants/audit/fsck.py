@@ -14,8 +14,8 @@ from msgspec import Struct
 from compliance.crypto.merkle import Tree
 from compliance.statements import PositionStatement
 from gateway.federation.messages.payments import leaf_of
-from gateway.federation.storage.database import APP_ROLE
 from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.sessions import APP_ROLE
 from participants.audit import sql_checks
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
+from gateway.federation.storage.sessions import LONG_READ_SECONDS_MAX
 from participants.ledger.accounts import AccountKey
 
 # Clocks may step back a little; an instant's state is everything up to the last event recorded by then.
@@ -46,7 +47,10 @@ async def balances_at(connection: asyncpg.Connection, instant: datetime | None =
 
     Balances are debits minus credits in minor units; those of one currency sum to zero.
     """
-    rows = await connection.fetch(BALANCES_AT, await last_event_at(connection, instant))
+    async with connection.transaction(readonly=True):
+        await connection.execute(f"SET LOCAL statement_timeout = '{LONG_READ_SECONDS_MAX:.0f}s'")
+        last = await last_event_at(connection, instant)
+        rows = await connection.fetch(BALANCES_AT, last, timeout=LONG_READ_SECONDS_MAX)
     names = ("kind", "code", "currency", "accounts", "balance_minor")
     return [dict(zip(names, map(str, row), strict=True)) for row in rows]
 

@@ -9,15 +9,21 @@ as it was the first time.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from gateway.federation.problems import ServiceReason
+from gateway.federation.storage.failures import database_refusal, failure_of
 from participants.ledger import store
 from participants.ledger.group import Group, Submission
-from participants.ledger.session import CONNECTION_LOST, RECONNECT_SECONDS_MAX, Session
+from participants.ledger.session import Session
 
 RETRY_SECONDS_MIN = 0.01
+RETRY_SECONDS_MAX = 1.0
+PATIENCE_SECONDS = 5.0
+"""How long a failing database is tried again before whoever waits is told. One that fails over is back by then."""
 
 log = structlog.get_logger(__name__)
 
@@ -29,44 +35,56 @@ class Recovery:
         self._session = session
         self._finish = finish
 
-    async def carry_out_again(self, group: Group) -> None:
-        """Decide a group again that was decided on wrong grounds, or whose fate is unknown."""
-        await self._session.refresh_patiently()
-        if group.submissions:
-            await self.carry_out(group.submissions, locked=True)
-
-    async def carry_out(self, submissions: Sequence[Submission], *, locked: bool = False) -> None:
+    async def carry_out(self, submissions: Sequence[Submission], *, locked: bool = False, stale: bool = False) -> None:
         """Decide and write commands, and answer them, through lost connections and overtaking writers.
 
         First on what the commands say they need. When that fails, `locked`: with other writers kept waiting from
-        the start and every payment read that is named. When that fails too, each command for itself.
+        the start and every payment read that is named. When that fails too, each command for itself. `stale`: the
+        books must be read again first. When the database fails for longer than patience lasts, all are refused for
+        that: asked again, a command that was committed after all is answered as it was the first time.
         """
-        delay = RETRY_SECONDS_MIN
-        while True:
+        delay, gives_up_at = RETRY_SECONDS_MIN, 0.0
+        while self._session.failure is None:
             try:
+                if stale:
+                    await self._session.refresh()
+                    stale = False
+                if not submissions:
+                    return
                 group = await (self._write_locked(submissions) if locked else self._write(submissions))
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
-                if _is_connection_lost(error):
-                    log.warning("ledger connection lost", error=type(error).__name__)
+                unread, stale = stale, True
+                reason = failure_of(error)
+                if reason is not None:
                     locked = True
+                    if reason is not ServiceReason.DATABASE_BUSY:
+                        self._session.drop()
+                    gives_up_at = gives_up_at or time.monotonic() + PATIENCE_SECONDS
+                    if time.monotonic() >= gives_up_at:
+                        self._session.fail(reason)
+                        break
+                    log.warning("ledger database failed", reason=reason, error=type(error).__name__)
                     await asyncio.sleep(delay)
-                    delay = min(delay * 2, RECONNECT_SECONDS_MAX)
-                    await self._session.refresh_patiently()
-                    continue
-                await self._session.refresh_patiently()
-                if not locked:
+                    delay = min(delay * 2, RETRY_SECONDS_MAX)
+                elif unread:
+                    raise  # No command's fault: the ledger itself can't be read.
+                elif not locked:
                     # What was assumed of payments and not read may have been wrong.
                     locked = True
-                    continue
-                if len(submissions) > 1:
+                elif len(submissions) > 1:
                     for submission in submissions:
-                        await self.carry_out([submission])
+                        await self.carry_out([submission], stale=True)
                     return
-                log.error("ledger command failed", command=type(submissions[0].command).__name__, error=repr(error))
-                submissions[0].fail(error)
+                else:
+                    name = type(submissions[0].command).__name__
+                    log.error("ledger command failed", command=name, error=repr(error))
+                    submissions[0].fail(error)
+                    submissions = ()
+            else:
+                self._finish(group)
                 return
-            self._finish(group)
-            return
+        for submission in submissions:
+            submission.fail(database_refusal(self._session.failure or ServiceReason.DATABASE_UNAVAILABLE))
 
     async def _write(self, submissions: Sequence[Submission]) -> Group:
         """Decide a group on what its commands say they need and write it, or raise and leave the database as it was."""
@@ -94,8 +112,3 @@ class Recovery:
             group.decide(submission)
         group.close()
         return group
-
-
-def _is_connection_lost(error: Exception) -> bool:
-    # What can't be encoded is an InterfaceError too, and a ValueError: that isn't the connection's fault.
-    return isinstance(error, CONNECTION_LOST) and not isinstance(error, ValueError)

@@ -1,31 +1,29 @@
-"""The writer's connection, and the books as they were read over it."""
+"""The writer's connection, the books as they were read over it, and whether the database takes writes."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
 import structlog
+from prometheus_client import Counter
 
+from gateway.federation.problems import ServiceReason
+from gateway.federation.storage.failures import failure_of
+from gateway.federation.telemetry import REGISTRY
 from participants.ledger import store
 from participants.ledger.books import Books
 from participants.ledger.group import Group
 
 # A statement of so many events costs less than the round trips of a COPY for each table.
 STATEMENT_ITEMS_MAX = 256
-RECONNECT_SECONDS_MIN = 0.05
-RECONNECT_SECONDS_MAX = 2.0
 
-CONNECTION_LOST = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.LockNotAvailableError,
+FAILURES = Counter(
+    "concordat_ledger_failures",
+    "Times that the ledger's database stopped taking writes.",
+    ("reason",),
+    registry=REGISTRY,
 )
 
 log = structlog.get_logger(__name__)
@@ -43,12 +41,18 @@ class Session:
         self._connection: asyncpg.Connection | None = None
         self.books = books
         self.transactions = 0
+        self.failure: ServiceReason | None = None
+        """Why the database takes no writes, from when patience with it ended until a trial succeeds."""
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
 
     @property
     def connection(self) -> asyncpg.Connection:
-        """The connection. Raises OSError while there is none."""
+        """The connection. Raises ConnectionError while there is none."""
         if self._connection is None or self._connection.is_closed():
-            raise OSError("not connected")
+            raise ConnectionError("not connected")
         return self._connection
 
     async def refresh(self) -> None:
@@ -57,16 +61,38 @@ class Session:
             self._connection = await self._connect()
         self.books.clear(*await store.read_head(self._connection))
 
-    async def refresh_patiently(self) -> None:
-        """Do what `refresh` does, and try until the database is there."""
-        delay = RECONNECT_SECONDS_MIN
-        while True:
-            try:
-                return await self.refresh()
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-                log.warning("ledger database unreachable", error=type(error).__name__)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RECONNECT_SECONDS_MAX)
+    async def try_writing(self) -> None:
+        """Begin with empty books if the database takes writes; otherwise `failure` says why it doesn't.
+
+        Raises what isn't the database's passing trouble.
+        """
+        try:
+            await self.refresh()
+            async with self.transaction() as connection:
+                await store.try_writing(connection)
+        except Exception as error:
+            self.drop()
+            reason = failure_of(error)
+            if reason is None:
+                raise
+            self.fail(reason)
+        else:
+            if self.failure is not None:
+                log.warning("ledger takes writes again", was=self.failure)
+            self.failure = None
+
+    def fail(self, reason: ServiceReason) -> None:
+        """Remember why the database takes no writes."""
+        if reason != self.failure:
+            log.error("ledger takes no writes", reason=reason)
+            FAILURES.labels(reason).inc()
+        self.failure = reason
+
+    def drop(self) -> None:
+        """Let go of a connection of which nobody knows what it is good for."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -78,6 +104,10 @@ class Session:
         connection = self.connection
         try:
             yield connection
+        except TimeoutError:
+            # A server that doesn't answer isn't asked to roll back; it does so when the connection is gone.
+            connection.terminate()
+            raise
         except BaseException:
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from compliance.crypto.merkle import Tree
+from gateway.federation.storage.failures import TRIAL
 from participants.ledger import events
 from participants.ledger.accounts import Account, AccountKey
 from participants.ledger.books import Books
@@ -123,6 +124,11 @@ async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
     await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")
     # A statement of its own, since one that has waited for a lock still sees what was there before.
     return await read_head(connection)
+
+
+async def try_writing(connection: asyncpg.Connection) -> None:
+    """Do what writing needs: lock the head, and find room on the disk. Leaves nothing."""
+    await connection.execute(f"BEGIN; SELECT FROM ledger_head FOR UPDATE; {TRIAL}; ROLLBACK")
 
 
 async def any_later_event(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:

@@ -7,13 +7,22 @@ committed (finishing). What can't go that way goes the way of `recovery`.
 Any number of processes may run a writer on the same ledger. A transaction first moves `ledger_head` from the event
 number its books were read at; if another writer has moved it, nothing is written, the books are forgotten and the
 group is decided again on what the database says, this time with the other writers kept waiting.
+
+| what happens | then |
+|---|---|
+| the database fails, and is back within seconds | who waits is answered, later |
+| it fails for longer | who waits, and who comes, is refused with its reason, until a trial shows that it takes writes |
+| anything else ends the writer | who waits is refused (`ledger_failed`); it begins again with empty books, counted |
+
+Whoever was refused may have been written after all, and asks again under the same ids.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -21,6 +30,8 @@ import structlog
 
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.storage.failures import database_refusal
+from gateway.federation.supervision import Supervised
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.group import Group, Submission
@@ -32,6 +43,9 @@ R = TypeVar("R")
 
 GROUP_ITEMS_MAX = 8_192
 QUEUE_ITEMS_MAX = 65_536
+TRIAL_SECONDS_MIN = 0.1
+TRIAL_SECONDS_MAX = 2.0
+STOP_SECONDS_MAX = 10.0
 CACHED_ACCOUNTS_MAX = 500_000
 # A command that fits into no group would never be decided, and a group that fits into no queue never be full.
 assert STATEMENT_ITEMS_MAX <= BATCH_ITEMS_MAX <= GROUP_ITEMS_MAX <= QUEUE_ITEMS_MAX
@@ -43,7 +57,7 @@ class WriterReason(RefusalReason):
     """Why the ledger takes in nothing more, in order of precedence."""
 
     LEDGER_FAILED = "ledger_failed", 503
-    """The ledger's writer has ended; the log says why, and the node must be started again."""
+    """The ledger's writer has ended and is begun again; the log says why; with `Retry-After`."""
     LEDGER_BUSY = "ledger_busy", 503
     """More waits than the writer takes in, or it is stopping; with `Retry-After`."""
 
@@ -54,15 +68,15 @@ class Ledger:
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, bank: str, agent: str) -> None:
         self.books = Books(bank, agent)
         self.listeners: list[Callable[[Rows], None]] = []
-        self.failed = False
-        """The writer ended by itself: nothing can be written until the process is started again."""
+        self.task = Supervised("ledger-writer", self._run)
         self._session = Session(connect, self.books)
         self._recovery = Recovery(self._session, self._finish)
         self._queue: deque[Submission] = deque()
         self._queued_items = 0
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     @property
     def transactions(self) -> int:
@@ -72,32 +86,34 @@ class Ledger:
     async def start(self) -> None:
         """Connect and begin to write. Raises OSError, asyncpg.PostgresError."""
         await self._session.refresh()
-        self._task = asyncio.create_task(self._run(), name="ledger-writer")
-        self._task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            return
-        self.failed = True
-        log.error("ledger writer ended", exc_info=error)
-        for submission in self._queue:
-            submission.fail(error)
-        self._queue.clear()
+        self._drained.clear()
+        self.task.start()
 
     async def stop(self) -> None:
-        """Write what is queued, then let go of the connection."""
+        """Write what is queued, as far as the database takes it, then let go of the connection."""
         self._stopping = True
         self._wake.set()
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), STOP_SECONDS_MAX)
+        await self.task.stop()
         await self._session.close()
 
+    def refusal(self) -> Refusal | None:
+        """Return why nothing can be written now; None while it can."""
+        if self._session.failure is not None:
+            return database_refusal(self._session.failure)
+        if self.task.failure is not None:
+            return _writer_ended()
+        return None
+
     async def submit(self, command: Command[R]) -> R:
-        """Decide a command and return its result once it is durable. Raises Refusal with a WriterReason."""
+        """Decide a command and return its result once it is durable.
+
+        Raises Refusal with a WriterReason, or with the ServiceReason of a database that fails.
+        """
         items = max(1, len(command.payment_ids()))
-        if self.failed:
-            raise Refusal(WriterReason.LEDGER_FAILED, "the ledger can't be written; the node must be started again")
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         if self._stopping or self._queued_items + items > QUEUE_ITEMS_MAX:
             raise Refusal(WriterReason.LEDGER_BUSY, "too many payments are waiting to be written", retry_after_s=1)
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -107,40 +123,72 @@ class Ledger:
         return await answer
 
     async def _run(self) -> None:
+        """Write until the ledger is stopped. Raises what ends it; then nobody waits any more."""
+        self._drained.clear()
+        try:
+            if not self._session.connected:
+                await self._session.try_writing()
+            await self._write_groups()
+        except BaseException:
+            # Nobody knows how much was done: the connection is let go of, and the books with it.
+            self._session.drop()
+            self._refuse(self._queue)
+            self._queue.clear()
+            self._queued_items = 0
+            raise
+        finally:
+            self._drained.set()
+        # Whoever stops the ledger ends this; the supervisor would begin it again.
+        await asyncio.Event().wait()
+
+    async def _write_groups(self) -> None:
         """Write group after group; while one is being written, decide what comes in on top of it.
 
         A group that was written is finished once the next one is on its way: answering keeps the event loop busy
         for longer than PostgreSQL needs to write.
         """
+        group: Group | None = None
         following: Group | None = None
         unfinished: Group | None = None
-        while True:
-            group, following = following or await self._first_group(), None
-            if group is None:
-                return
-            group.close()
-            writing = asyncio.create_task(self._write(group))
-            writing.add_done_callback(lambda _: self._wake.set())
-            await asyncio.sleep(0)
+        writing: asyncio.Task[bool] | None = None
+        try:
+            while True:
+                group, following = following or await self._first_group(), None
+                if group is None:
+                    return
+                group.close()
+                writing = asyncio.create_task(self._write(group))
+                writing.add_done_callback(lambda _: self._wake.set())
+                await asyncio.sleep(0)
+                if unfinished is not None:
+                    self._finish(unfinished)
+                    unfinished = None
+                following = Group(self.books)
+                whole = await self._decide_while(following, writing)
+                if await writing and whole:
+                    if following.submissions:
+                        unfinished = group
+                    else:
+                        self._finish(group)
+                        following = None
+                    continue
+                # What was decided on top of a group that wasn't written, or that broke off, is decided again.
+                if writing.result():
+                    self._finish(group)
+                else:
+                    await self._carry_out_again(group)
+                await self._carry_out_again(following)
+                following = None
+        except BaseException:
+            if writing is not None:
+                writing.cancel()
+                await asyncio.wait([writing])
             if unfinished is not None:
                 self._finish(unfinished)
-                unfinished = None
-            following = Group(self.books)
-            whole = await self._decide_while(following, writing)
-            if await writing and whole:
-                if following.submissions:
-                    unfinished = group
-                else:
-                    self._finish(group)
-                    following = None
-                continue
-            # What was decided on top of a group that wasn't written, or that broke off, is decided again.
-            if writing.result():
-                self._finish(group)
-            else:
-                await self._recovery.carry_out_again(group)
-            await self._recovery.carry_out_again(following)
-            following = None
+            for broken in (group, following):
+                if broken is not None:
+                    self._refuse(broken.submissions)
+            raise
 
     # --- deciding --------------------------------------------------------------------------------------
 
@@ -150,6 +198,8 @@ class Ledger:
         Commands that need reading first, and groups that break off, are carried out on the way.
         """
         while True:
+            if self._session.failure is not None:
+                await self._wait_for_database()
             if not self._queue:
                 if self._stopping:
                     return None
@@ -159,12 +209,12 @@ class Ledger:
             if len(self.books.accounts) > CACHED_ACCOUNTS_MAX:
                 self.books.clear(self.books.head, self.books.last_account, self.books.last_lane)
             if not self._can_decide(self._queue[0].command):
-                await self._recovery.carry_out(self._take())
+                await self._carry_out(self._take())
                 continue
             group = Group(self.books)
             if self._decide_queue(group):
                 return group
-            await self._recovery.carry_out_again(group)
+            await self._carry_out_again(group)
 
     def _can_decide(self, command: Command[Any]) -> bool:
         """Tell whether the books hold all that the command needs, so that it can be decided without reading."""
@@ -224,8 +274,45 @@ class Ledger:
             return False
         return True
 
+    async def _carry_out(self, submissions: Sequence[Submission], *, locked: bool = False, stale: bool = False) -> None:
+        """Let recovery carry commands out, and leave none without an answer."""
+        try:
+            await self._recovery.carry_out(submissions, locked=locked, stale=stale)
+        except BaseException:
+            self._refuse(submissions)
+            raise
+
+    async def _carry_out_again(self, group: Group) -> None:
+        """Decide a group again that was decided on wrong grounds, or whose fate is unknown."""
+        await self._carry_out(group.submissions, locked=True, stale=True)
+
+    async def _wait_for_database(self) -> None:
+        """Refuse what waits until the database takes writes again, or the ledger stops."""
+        delay = TRIAL_SECONDS_MIN
+        while (reason := self._session.failure) is not None:
+            while self._queue:
+                self._queue.popleft().fail(database_refusal(reason))
+            self._queued_items = 0
+            if self._stopping:
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, TRIAL_SECONDS_MAX)
+            await self._session.try_writing()
+
+    def _refuse(self, submissions: Iterable[Submission]) -> None:
+        """Tell whoever has no answer yet that the writer ended."""
+        for submission in submissions:
+            submission.fail(_writer_ended())
+
     def _finish(self, group: Group) -> None:
         """Tell whoever listens what was written, and everybody their answer."""
         for listener in self.listeners:
-            listener(group.rows)
+            try:
+                listener(group.rows)
+            except Exception as error:  # whatever it was, what is written is answered
+                log.error("ledger listener failed", exc_info=error)
         group.answer()
+
+
+def _writer_ended() -> Refusal:
+    return Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer ended, and is begun again", retry_after_s=1)

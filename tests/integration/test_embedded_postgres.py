@@ -27,9 +27,9 @@ from gateway.federation.storage.database import (
     head_revision,
     migrate,
     retry_serialization,
-    sqlstate,
     transaction,
 )
+from gateway.federation.storage.failures import sqlstate
 from gateway.federation.storage.postgres import (
     EmbeddedServer,
     PostgresError,
@@ -280,7 +280,7 @@ async def test_bare_connections_keep_the_role_after_check_in(new_database: NewDa
     for _ in range(2):
         async with pool.acquire() as connection:
             assert await connection.fetchval("SELECT current_user") == "concordat_app"
-            assert await connection.fetchval("SHOW statement_timeout") == "30s"
+            assert await connection.fetchval("SHOW statement_timeout") == "5s"
             await connection.execute("SET statement_timeout = 0")
     await pool.close()
 

@@ -19,7 +19,6 @@ from gateway.coordinator.log.sinks.sink import AddressedEvent
 from gateway.federation.http.client import RemoteProblem
 from gateway.federation.messages.events import Events
 from gateway.federation.storage.database import create_engine, transaction
-from gateway.federation.storage.postgres import dsn
 from tests.conftest import NewDatabase
 
 
@@ -210,7 +209,7 @@ async def test_a_sink_that_fails_is_given_what_it_misses_and_holds_up_no_other(u
     for _ in range(5):
         await append(engine, "cap.changed", bic=ALPHA)
     sink, feed = FailingSink(), EventFeed(engine, url)
-    following = Following(sink, dsn(url))
+    following = Following(sink, url)
     feed.start(asyncio.Event())
     following.task.start()
     try:

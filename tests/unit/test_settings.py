@@ -83,6 +83,8 @@ def test_the_usual_name_of_a_database_is_understood() -> None:
         ("URL", "https://bank.example/?a=b"),
         ("COORDINATOR_URL", "ftp://house.example"),
         ("LOG_LEVEL", "loud"),
+        ("STATEMENT_SECONDS", "0"),
+        ("STATEMENT_SECONDS", "2.5"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:

@@ -15,7 +15,6 @@ from gateway.coordinator.log import events
 from gateway.coordinator.log.following import Following
 from gateway.coordinator.log.sinks.newest import Newest
 from gateway.federation.messages.events import Events
-from gateway.federation.storage.postgres import dsn
 from gateway.federation.supervision import Supervised
 
 
@@ -25,7 +24,7 @@ class EventFeed:
     def __init__(self, engine: AsyncEngine, url: str) -> None:
         self._engine = engine
         self._newest = Newest()
-        self._following = Following(self._newest, dsn(url))
+        self._following = Following(self._newest, url)
         self._closing = False
         self._releasing: asyncio.Task[None] | None = None
 

@@ -1,22 +1,24 @@
 """Giving a sink what is logged, as it is committed by any replica.
 
-PostgreSQL's NOTIFY only says "look again"; what is new is read from the table. So a lost notification costs time and
-never an event.
+PostgreSQL's NOTIFY only says "look again"; what is new is read from the table, and it is looked at by time too. So a
+lost notification costs time and never an event, and a server that is gone is noticed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 import structlog
 
 from gateway.coordinator.log import events
 from gateway.coordinator.log.sinks.sink import Sink
-from gateway.federation.storage.database import APP_ROLE
+from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised
 
 RECONNECT_S = 1.0
+LOOK_S = 2.0
 EVENTS_AT_ONCE = 1_000
 
 log = structlog.get_logger(__name__)
@@ -25,10 +27,10 @@ log = structlog.get_logger(__name__)
 class Following:
     """Follows the log for one sink, over a connection of its own: a slow sink holds up no other."""
 
-    def __init__(self, sink: Sink, dsn: str) -> None:
+    def __init__(self, sink: Sink, url: str) -> None:
         self.sink = sink
         self.task = Supervised(sink.name, self._follow)
-        self._dsn = dsn
+        self._url = url
 
     async def _follow(self) -> None:
         while True:
@@ -40,7 +42,7 @@ class Following:
 
     async def _follow_once(self) -> None:
         """Follow the table until the connection is lost."""
-        conn = await asyncpg.connect(self._dsn, server_settings={"role": APP_ROLE})
+        conn = await connect(self._url, application_name=f"concordat coordinator {self.sink.name}")
         signal = asyncio.Event()
         try:
             conn.add_termination_listener(lambda _: signal.set())
@@ -52,7 +54,8 @@ class Following:
                 newer = await events.read_addressed(conn, after=position, limit=EVENTS_AT_ONCE)
                 await self.sink.take(newer)
                 if len(newer) < EVENTS_AT_ONCE:
-                    await signal.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(signal.wait(), LOOK_S)
         finally:
             self.sink.interrupt()
             conn.terminate()

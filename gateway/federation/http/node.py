@@ -24,6 +24,7 @@ from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
+from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.strict_json import read_strictly
 from gateway.federation.telemetry import REGISTRY
 
@@ -144,6 +145,8 @@ def _readiness(ready: Ready) -> HTTPRouteHandler:
         except Refusal:
             raise
         except Exception as error:  # whatever is wrong, the answer is "not ready"
+            if (reason := failure_of(error)) is not None:
+                raise database_refusal(reason) from error
             _log.warning("not ready", exc_info=error)
             raise Refusal(ServiceReason.NOT_READY, type(error).__name__, retry_after_s=5) from error
 

@@ -6,13 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import asyncpg
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation import correlation
@@ -26,7 +23,7 @@ from gateway.federation.problems import (
     problem,
     problem_of,
 )
-from gateway.federation.storage.database import RETRYABLE_SQLSTATES, sqlstate
+from gateway.federation.storage.failures import database_refusal, failure_of, sqlstate
 
 _log = structlog.get_logger()
 
@@ -46,10 +43,6 @@ _BY_STATUS = {
 }
 # A document that was understood and doesn't prove what it says.
 EVIDENCE_STATUS = 422
-# lock_not_available, query_canceled (our statement timeout), too_many_connections.
-_BUSY = RETRYABLE_SQLSTATES | {"55P03", "57014", "53300"}
-# connection_exception and operator_intervention (the server stops, or starts).
-_UNAVAILABLE = ("08", "57P")
 _BRACKETS = re.compile(r"\[(\d+|\.\.\.)\]")
 
 
@@ -112,24 +105,17 @@ def _on_remote_unavailable(_: Request[Any, Any, Any], __: RemoteUnavailable) -> 
 
 
 def _on_failure(_: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer what nobody foresaw: the log gets the frames, the client gets nothing."""
-    database = _database_refusal(error)
-    if database is not None:
-        _log.warning("database refused", reason=database.reason, sqlstate=sqlstate(error))
-        return refusal_response(database)
+    return refusal_response(failure_refusal(error))
+
+
+def failure_refusal(error: Exception) -> Refusal:
+    """Return the answer to what nobody foresaw: the log gets the frames, the client gets nothing."""
+    reason = failure_of(error)
+    if reason is not None:
+        _log.warning("database refused", reason=reason, sqlstate=sqlstate(error), error=type(error).__name__)
+        return database_refusal(reason)
     _log.error("request failed", exc_info=error, sqlstate=sqlstate(error))
-    return refusal_response(Refusal(ServiceReason.INTERNAL_ERROR, "an internal error; it is logged"))
-
-
-def _database_refusal(error: Exception) -> Refusal | None:
-    state = sqlstate(error) or ""
-    if state in _BUSY or isinstance(error, PoolTimeoutError):
-        return Refusal(ServiceReason.DATABASE_BUSY, "try again in a moment", retry_after_s=1)
-    disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
-    lost = isinstance(error, (ConnectionError, asyncpg.ConnectionDoesNotExistError))
-    if state.startswith(_UNAVAILABLE) or disconnected or lost:
-        return Refusal(ServiceReason.DATABASE_UNAVAILABLE, "the database can't be reached", retry_after_s=5)
-    return None
+    return Refusal(ServiceReason.INTERNAL_ERROR, "an internal error; it is logged")
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

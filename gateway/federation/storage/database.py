@@ -18,35 +18,32 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from asyncpg.pool import PoolAcquireContext
 from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from gateway.federation.storage.failures import RETRYABLE_SQLSTATES, sqlstate
 from gateway.federation.storage.postgres import PostgresError, async_url, dsn
+from gateway.federation.storage.sessions import (
+    APP_ROLE,
+    IDLE_IN_TRANSACTION_SECONDS_MAX,
+    STATEMENT_SECONDS_MAX,
+    Session,
+    open_session,
+    session_options,
+)
 
 T = TypeVar("T")
 
-APP_ROLE = "concordat_app"
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
-# serialization_failure and deadlock_detected: nothing happened, and the same transaction may succeed when run again.
-RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
+ACQUIRE_SECONDS_MAX = 5.0
+"""How long somebody waits for a connection of a pool, and for its being opened."""
+MIGRATION_STATEMENT_SECONDS_MAX = 60.0
 _MIGRATION_LOCK = 0x636F6E63  # "conc"
 _INSUFFICIENT_PRIVILEGE = "42501"
-
-
-def _session(
-    role: str | None, *, application_name: str, lock_timeout_ms: int, statement_timeout_ms: int
-) -> dict[str, str]:
-    settings = {
-        "application_name": application_name,
-        "search_path": "public",
-        "timezone": "UTC",
-        "lock_timeout": str(lock_timeout_ms),
-        "statement_timeout": str(statement_timeout_ms),
-        "idle_in_transaction_session_timeout": "60000",
-    }
-    return settings if role is None else {**settings, "role": role}
 
 
 def create_engine(
@@ -55,25 +52,26 @@ def create_engine(
     role: str | None = APP_ROLE,
     pool_size: int = 10,
     application_name: str = "concordat",
-    lock_timeout_ms: int = 4_000,
-    statement_timeout_ms: int = 30_000,
+    statement_seconds: float = STATEMENT_SECONDS_MAX,
+    idle_in_transaction_seconds: float = IDLE_IN_TRANSACTION_SECONDS_MAX,
 ) -> AsyncEngine:
     """Return an engine whose connections work as `role`. An engine belongs to one event loop."""
-    session = _session(
-        role,
+    options = session_options(
+        role=role,
         application_name=application_name,
-        lock_timeout_ms=lock_timeout_ms,
-        statement_timeout_ms=statement_timeout_ms,
+        statement_seconds=statement_seconds,
+        idle_in_transaction_seconds=idle_in_transaction_seconds,
     )
     engine = create_async_engine(
         async_url(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=ACQUIRE_SECONDS_MAX,
         hide_parameters=True,
-        connect_args={"server_settings": session, "timeout": 10},
+        connect_args={"async_creator_fn": open_session, **options},
     )
     event.listen(engine.sync_engine, "checkout", _require_open)
+    event.listen(engine.sync_engine, "handle_error", _drop_dead)
     return engine
 
 
@@ -86,6 +84,38 @@ def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
+def _drop_dead(context: ExceptionContext) -> None:
+    """Drop the connections of a server that is gone, all of them: the others are as dead as the one that was used."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
+
+
+class _Pool(asyncpg.Pool):  # type: ignore[misc]
+    """A pool that keeps nobody waiting without end, and drops all connections once one has found its server gone."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(
+            dsn(url),
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300,
+            connect=open_session,
+            init=self._take_in,
+            loop=None,
+            connection_class=Session,
+            record_class=asyncpg.Record,
+            **options,
+        )
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        return super().acquire(timeout=ACQUIRE_SECONDS_MAX if timeout is None else timeout)
+
+    async def _take_in(self, session: Session) -> None:
+        session.gone = self._drop
+
+    def _drop(self) -> None:
+        self._dropping = asyncio.ensure_future(self.expire_connections())
+
+
 async def asyncpg_pool(
     url: str,
     *,
@@ -93,19 +123,16 @@ async def asyncpg_pool(
     min_size: int = 1,
     max_size: int = 10,
     application_name: str = "concordat",
-    lock_timeout_ms: int = 4_000,
-    statement_timeout_ms: int = 30_000,
+    statement_seconds: float = STATEMENT_SECONDS_MAX,
 ) -> asyncpg.Pool:
-    """Return a pool of bare asyncpg connections that work as `role`, for COPY and hot paths."""
-    session = _session(
-        role,
-        application_name=application_name,
-        lock_timeout_ms=lock_timeout_ms,
-        statement_timeout_ms=statement_timeout_ms,
-    )
-    return await asyncpg.create_pool(
-        dsn(url), min_size=min_size, max_size=max_size, timeout=10, server_settings=session
-    )
+    """Return a pool of bare asyncpg connections that work as `role`, for COPY and hot paths.
+
+    Raises DatabaseUnreachableError, asyncpg.PostgresError.
+    """
+    options = session_options(role=role, application_name=application_name, statement_seconds=statement_seconds)
+    pool = _Pool(url, min_size=min_size, max_size=max_size, **options)
+    await pool
+    return pool
 
 
 @asynccontextmanager
@@ -118,13 +145,6 @@ async def transaction(
             await connection.execution_options(isolation_level=isolation)
         yield connection
         await connection.commit()
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """Return the SQLSTATE behind an error of asyncpg or SQLAlchemy, if there is one."""
-    origin = error.orig if isinstance(error, DBAPIError) else error
-    state = getattr(origin, "sqlstate", None)
-    return state if isinstance(state, str) else None
 
 
 async def retry_serialization(work: Callable[[], Awaitable[T]], *, attempts_max: int = 8) -> T:
@@ -181,10 +201,12 @@ async def migrate(url: str, package: str) -> str | None:
     scripts. Each runs in its own transaction with lock and statement timeouts; replicas that start together wait
     for each other. Creates the role `concordat_app` if absent.
     """
-    session = _session(
-        None, application_name=f"concordat migrate {package}", lock_timeout_ms=4_000, statement_timeout_ms=60_000
+    options = session_options(
+        role=None, application_name=f"concordat migrate {package}", statement_seconds=MIGRATION_STATEMENT_SECONDS_MAX
     )
-    engine = create_async_engine(async_url(url), poolclass=NullPool, connect_args={"server_settings": session})
+    engine = create_async_engine(
+        async_url(url), poolclass=NullPool, connect_args={"async_creator_fn": open_session, **options}
+    )
     try:
         async with engine.connect() as connection:
             # A session lock, because it outlives the transactions of the single migrations; the connection is ours
@@ -227,7 +249,8 @@ async def _prepare_role(connection: AsyncConnection) -> None:
             await connection.execute(text(f"GRANT {APP_ROLE} TO CURRENT_USER"))
         await connection.execute(
             text(
-                f"DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO {APP_ROLE}', current_database()); END $$"
+                f"DO $$ BEGIN EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO {APP_ROLE}',"
+                " current_database()); END $$"
             )
         )
         await connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {APP_ROLE}"))

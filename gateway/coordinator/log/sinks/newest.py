@@ -29,6 +29,8 @@ class Newest:
         return max(self._kept[-1][0].id if self._kept else 0, newest - KEPT_EVENTS)
 
     async def take(self, events: Sequence[AddressedEvent]) -> None:
+        if self._followed and not events:
+            return
         if self._kept and events and events[0][0].id != self._kept[-1][0].id + 1:
             self._kept.clear()
         self._kept.extend(events)
