@@ -15,6 +15,7 @@ from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
+from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import conditions
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
@@ -27,6 +28,7 @@ from participants.payments.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 NAMED_EVENTS_MAX = 5
+HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +131,8 @@ class BankNode:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
         tasks = conditions([self.ledger.task, self.follower.task])
-        events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
+        events_written, read_only = await self.pool.fetchrow(HEAD)
+        require_writable(read_only)
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
