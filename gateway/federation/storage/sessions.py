@@ -13,6 +13,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 
@@ -120,6 +121,24 @@ async def open_session(*args: Any, **options: Any) -> Session:
         raise
     assert isinstance(connection, Session)
     return connection
+
+
+class SessionGroup:
+    """The sessions of a pool: once one of them finds its server gone, all are let go of, whatever they wait for."""
+
+    def __init__(self) -> None:
+        self._sessions: WeakSet[Session] = WeakSet()
+
+    async def open(self, *args: Any, **options: Any) -> Session:
+        """Do what `open_session` does."""
+        session = await open_session(*args, **options)
+        session.gone = self._drop
+        self._sessions.add(session)
+        return session
+
+    def _drop(self) -> None:
+        for session in list(self._sessions):
+            session.terminate()
 
 
 async def connect(url: str, *, application_name: str, statement_seconds: float = STATEMENT_SECONDS_MAX) -> Session:
