@@ -107,7 +107,10 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]
         )
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        return super().acquire(timeout=ACQUIRE_SECONDS_MAX if timeout is None else timeout)
+        # With a limit the driver makes a task of it, which is for nothing where nobody has to wait.
+        if timeout is None and not self.get_idle_size():
+            timeout = ACQUIRE_SECONDS_MAX
+        return super().acquire(timeout=timeout)
 
 
 async def asyncpg_pool(
