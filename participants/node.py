@@ -17,6 +17,7 @@ from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
+from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
@@ -29,6 +30,7 @@ from participants.payments.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 NAMED_EVENTS_MAX = 5
+HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +145,8 @@ class BankNode:
             raise refusal
         if not self.trust.fresh:
             raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
-        events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
+        events_written, read_only = await self.pool.fetchrow(HEAD)
+        require_writable(read_only)
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()

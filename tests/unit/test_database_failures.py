@@ -60,8 +60,8 @@ def test_whoever_is_refused_may_come_again(reason: ServiceReason) -> None:
     assert (refusal.status, refusal.retry_after_s is not None) == (503, True)
 
 
-def test_a_node_remembers_only_what_concerns_writing() -> None:
+def test_a_node_remembers_only_that_the_disk_is_full() -> None:
     for error, reason in FAILURES:
         writability = Writability()
         writability.note(error)
-        assert writability.failure is (reason if reason in (FULL, READ_ONLY) else None)
+        assert writability.full is (reason is FULL)

@@ -32,6 +32,7 @@ from gateway.federation.storage.sessions import (
     IDLE_IN_TRANSACTION_SECONDS_MAX,
     STATEMENT_SECONDS_MAX,
     Session,
+    SessionGroup,
     open_session,
     session_options,
 )
@@ -68,10 +69,10 @@ def create_engine(
         max_overflow=0,
         pool_timeout=ACQUIRE_SECONDS_MAX,
         hide_parameters=True,
-        connect_args={"async_creator_fn": open_session, **options},
+        connect_args={"async_creator_fn": SessionGroup().open, **options},
     )
     event.listen(engine.sync_engine, "checkout", _require_open)
-    event.listen(engine.sync_engine, "handle_error", _drop_dead)
+    event.listen(engine.sync_engine, "handle_error", _drop_late)
     return engine
 
 
@@ -84,22 +85,21 @@ def _require_open(connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
-def _drop_dead(context: ExceptionContext) -> None:
-    """Drop the connections of a server that is gone, all of them: the others are as dead as the one that was used."""
+def _drop_late(context: ExceptionContext) -> None:
+    """Drop a connection whose statement was given up; if its server is gone, its group drops the others."""
     if isinstance(context.original_exception, TimeoutError):
-        context.is_disconnect = True
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc]
-    """A pool that keeps nobody waiting without end, and drops all connections once one has found its server gone."""
+    """A pool of sessions that keeps nobody waiting without end."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(
             dsn(url),
             max_queries=50_000,
             max_inactive_connection_lifetime=300,
-            connect=open_session,
-            init=self._take_in,
+            connect=SessionGroup().open,
             loop=None,
             connection_class=Session,
             record_class=asyncpg.Record,
@@ -107,13 +107,10 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]
         )
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        return super().acquire(timeout=ACQUIRE_SECONDS_MAX if timeout is None else timeout)
-
-    async def _take_in(self, session: Session) -> None:
-        session.gone = self._drop
-
-    def _drop(self) -> None:
-        self._dropping = asyncio.ensure_future(self.expire_connections())
+        # With a limit the driver makes a task of it, which is for nothing where nobody has to wait.
+        if timeout is None and not self.get_idle_size():
+            timeout = ACQUIRE_SECONDS_MAX
+        return super().acquire(timeout=timeout)
 
 
 async def asyncpg_pool(

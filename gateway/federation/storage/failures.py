@@ -51,6 +51,7 @@ _BY_CLASS = (
 )
 
 # A temporary table is in the database's own tablespace, and creating one is refused where writing is.
+READ_ONLY = "SHOW transaction_read_only"
 TRIAL = (
     "CREATE TEMPORARY TABLE concordat_trial ON COMMIT DROP AS"
     " SELECT md5(n::text) FROM generate_series(1, 20000) AS rows (n)"
@@ -89,16 +90,18 @@ def database_refusal(reason: ServiceReason) -> Refusal:
 
 
 class Writability:
-    """Whether a database takes writes, for a node's readiness: as the last write that failed tells, until a trial."""
+    """Whether a database takes writes, for a node's readiness.
+
+    That it is read-only it says itself. That its disk is full only writing shows: so the last write that failed for
+    that is remembered until a trial succeeds.
+    """
 
     def __init__(self) -> None:
-        self.failure: ServiceReason | None = None
+        self.full = False
 
     def note(self, error: BaseException) -> None:
-        """Remember an error if it says that nothing can be written. Who can't connect notices without that."""
-        reason = failure_of(error)
-        if reason in (ServiceReason.DATABASE_FULL, ServiceReason.DATABASE_READ_ONLY):
-            self.failure = reason
+        """Remember an error if it says that the disk is full."""
+        self.full = self.full or failure_of(error) is ServiceReason.DATABASE_FULL
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -114,29 +117,29 @@ class Writability:
         event.listen(engine.sync_engine, "handle_error", lambda context: self.note(context.original_exception))
 
     async def require(self, engine: AsyncEngine) -> None:
-        """Return if the database takes writes, as far as is known. Raises Refusal, and what the trial raises."""
-        if self.failure is None:
-            return
-        try:
-            async with engine.connect() as connection:
+        """Return if the database takes writes. Raises Refusal if it says that it doesn't, and what asking it raises."""
+        async with engine.connect() as connection:
+            require_writable(await connection.scalar(text(READ_ONLY)))
+            if self.full:
                 await connection.execute(text(TRIAL))
                 await connection.rollback()
-        except Exception as error:
-            raise database_refusal(failure_of(error) or self.failure) from error
-        self.failure = None
+        self.full = False
 
     async def require_in(self, pool: asyncpg.Pool) -> None:
-        """Do what `require` does over a pool of asyncpg's."""
-        if self.failure is None:
-            return
-        try:
-            async with pool.acquire() as connection:
+        """Do what `require` does, over a pool of asyncpg's."""
+        async with pool.acquire() as connection:
+            require_writable(await connection.fetchval(READ_ONLY))
+            if self.full:
                 trial = connection.transaction()
                 await trial.start()
                 try:
                     await connection.execute(TRIAL)
                 finally:
                     await trial.rollback()
-        except Exception as error:
-            raise database_refusal(failure_of(error) or self.failure) from error
-        self.failure = None
+        self.full = False
+
+
+def require_writable(read_only: str | None) -> None:
+    """Raise Refusal if a database answered that it is read-only."""
+    if read_only == "on":
+        raise database_refusal(ServiceReason.DATABASE_READ_ONLY)

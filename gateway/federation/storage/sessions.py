@@ -13,6 +13,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 
@@ -27,8 +28,10 @@ STATEMENT_SECONDS_MAX = 5.0
 """Unless a setting says otherwise."""
 LONG_READ_SECONDS_MAX = 60.0
 """For what reads a whole journal, and says so."""
-SERVER_SECONDS_MAX = 1.0
-"""How much later than the server we give a statement up, and how long we wait for it to cancel one."""
+GRACE_SECONDS = 0.5
+"""How much later than the server we give a statement up."""
+CANCEL_SECONDS_MAX = 1.5
+"""How long the server has to cancel a statement, and to answer a goodbye; after that it is gone."""
 IDLE_IN_TRANSACTION_SECONDS_MAX = 5.0
 """A transaction waits for nothing but its database: no network, no disk, no signature."""
 UNANSWERED_SECONDS_MAX = 5.0
@@ -54,11 +57,11 @@ class Session(asyncpg.Connection):  # type: ignore[misc]
     async def close(self, *, timeout: float | None = None) -> None:
         """Say goodbye to the server, or let go of one that doesn't answer."""
         with contextlib.suppress(TimeoutError):
-            await super().close(timeout=SERVER_SECONDS_MAX if timeout is None else timeout)
+            await super().close(timeout=CANCEL_SECONDS_MAX if timeout is None else timeout)
 
     async def _cancel(self, *waiters: Any) -> None:
         # The driver would wait as long again as for the statement itself, on a server that may be gone.
-        async with asyncio.timeout(SERVER_SECONDS_MAX) as limit:
+        async with asyncio.timeout(CANCEL_SECONDS_MAX) as limit:
             await super()._cancel(*waiters)
         if limit.expired():
             self.terminate()
@@ -105,7 +108,7 @@ def session_options(
         "server_settings": settings if role is None else {**settings, "role": role},
         "timeout": CONNECT_SECONDS_MAX,
         # The server's own word comes first where there is a server.
-        "command_timeout": statement_seconds + SERVER_SECONDS_MAX,
+        "command_timeout": statement_seconds + GRACE_SECONDS,
     }
 
 
@@ -120,6 +123,24 @@ async def open_session(*args: Any, **options: Any) -> Session:
         raise
     assert isinstance(connection, Session)
     return connection
+
+
+class SessionGroup:
+    """The sessions of a pool: once one of them finds its server gone, all are let go of, whatever they wait for."""
+
+    def __init__(self) -> None:
+        self._sessions: WeakSet[Session] = WeakSet()
+
+    async def open(self, *args: Any, **options: Any) -> Session:
+        """Do what `open_session` does."""
+        session = await open_session(*args, **options)
+        session.gone = self._drop
+        self._sessions.add(session)
+        return session
+
+    def _drop(self) -> None:
+        for session in list(self._sessions):
+            session.terminate()
 
 
 async def connect(url: str, *, application_name: str, statement_seconds: float = STATEMENT_SECONDS_MAX) -> Session:
