@@ -106,7 +106,7 @@ class BankNode:
             trust_changed=self._trust_changed,
         )
         self._trust_changed()
-        await self.outbound.start()
+        self.outbound.start()
         self.follower.start()
 
     async def stop(self) -> None:
@@ -124,7 +124,7 @@ class BankNode:
         if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
-        tasks = conditions([self.follower.task])
+        tasks = conditions([*self.follower.tasks, self.outbound.task])
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
@@ -132,6 +132,7 @@ class BankNode:
         )
         return {
             "status": "ready",
+            "outbound": self.outbound.condition(),
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",

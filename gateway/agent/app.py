@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -33,6 +32,7 @@ from gateway.federation.messages.settlement import (
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, head_revision
+from gateway.federation.supervision import Supervised, conditions
 
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30
@@ -60,7 +60,7 @@ class Agent:
             raise SettingsError(f"CONCORDAT_ANCHOR: {error}") from error
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
-        self._following: asyncio.Task[None] | None = None
+        self._following = Supervised("trust-follower", self._follow_trust)
         self._pool: Any = None
 
     @property
@@ -73,13 +73,10 @@ class Agent:
 
     async def start(self, _: Litestar) -> None:
         self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
-        self._following = asyncio.create_task(self._follow_trust())
+        self._following.start()
 
     async def stop(self, _: Litestar) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
+        await self._following.stop()
         await self._pool.close()
 
     async def ready(self) -> dict[str, str]:
@@ -89,7 +86,11 @@ class Agent:
             raise Refusal(ServiceReason.NOT_READY, f"the schema is at revision {revision}", retry_after_s=5)
         if not self._trust.loaded:
             raise Refusal(ServiceReason.NOT_READY, "no trust list yet", retry_after_s=TRUST_RETRY_S)
-        return {"database": f"revision {revision}", "trust_list": f"version {self._trust.current.version}"}
+        return {
+            "database": f"revision {revision}",
+            "trust_list": f"version {self._trust.current.version}",
+            **conditions([self._following]),
+        }
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Return the key of our own issuer, which vouches for our staff, or of the coordinator's."""

@@ -104,8 +104,12 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        tasks = conditions([driver.task, feed.task])
-        return {"database": await check_schema(core.engine, PACKAGE), **tasks}
+        tasks = conditions([driver.task, feed.task, schedule.task])
+        return {
+            "database": await check_schema(core.engine, PACKAGE),
+            "timetable": schedule.condition(),
+            **tasks,
+        }
 
     async def start(app: Litestar) -> None:
         await check_schema(core.engine, PACKAGE)
@@ -118,7 +122,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         schedule.start()
 
     async def stop(_: Litestar) -> None:
-        schedule.stop()
+        await schedule.stop()
         await driver.stop()
         await cycles.kernels.stop()
         await feed.stop()

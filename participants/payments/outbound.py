@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 
 import asyncpg
 import msgspec
@@ -40,6 +41,7 @@ from gateway.federation.messages.payments import (
 )
 from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import sign_document
+from gateway.federation.supervision import Supervised
 from participants.ledger import store
 from participants.ledger.payment import Payment
 from participants.ledger.rows import Evidence, Rows
@@ -85,7 +87,15 @@ class AnswerRefusedError(Exception):
 REFUSED_AS_A_WHOLE = (400, 413, 422)
 # What says nothing about the counterparty.
 OURS = (TokenUnavailable, asyncpg.PostgresError, Refusal)
-EXPECTED = (RemoteError, AnswerRefusedError, EvidenceError, Refusal, asyncpg.PostgresError, OSError)
+EXPECTED = (
+    RemoteError,
+    AnswerRefusedError,
+    EvidenceError,
+    Refusal,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
 
 
 class _Batch(Struct, frozen=True):
@@ -122,26 +132,26 @@ class Outbound:
         self._trust = trust
         self._client = client
         self._signer = signer
-        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._workers: dict[str, Supervised] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
         self._circuits: dict[str, Circuit] = {}
         self.set_aside: dict[str, set[str]] = {}
-        self._look: asyncio.Task[None] | None = None
+        self.task = Supervised("outbound-look", self._look_by_time)
 
-    async def start(self) -> None:
-        """Go on with whatever the last process left unanswered."""
+    def start(self) -> None:
+        """Begin to send, first of all what the last process left unanswered."""
         self._ledger.listeners.append(self._committed)
-        for row in await self._pool.fetch(STANDING):
-            self.wake(row[0])
-        self._look = asyncio.create_task(self._look_by_time(), name="outbound-look")
+        self.task.start()
 
     async def stop(self) -> None:
         """Stop sending; what has no answer yet is sent again after the next start."""
-        tasks = [*self._workers.values(), *([] if self._look is None else [self._look])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task.stop() for task in (self.task, *self._workers.values())))
+
+    def condition(self) -> str:
+        """Tell how many counterparties are sent to, and name those whose worker isn't going on: it costs no other."""
+        ended = [f"{name}: {worker.failure}" for name, worker in sorted(self._workers.items()) if worker.failure]
+        return "; ".join([f"{len(self._workers)} counterparties", *ended])
 
     def heard_from(self, counterparty: str) -> None:
         """A counterparty called: if it couldn't be paid, it is tried at once."""
@@ -163,26 +173,28 @@ class Outbound:
             if payment_id in held:
                 held[payment_id] = (0.0, held[payment_id][1])
         self._wakes.setdefault(counterparty, asyncio.Event()).set()
-        worker = self._workers.get(counterparty)
-        if worker is None or worker.done():
-            self._workers[counterparty] = asyncio.create_task(self._work(counterparty), name=f"outbound-{counterparty}")
+        if counterparty not in self._workers:
+            worker = Supervised(f"outbound-{counterparty}", partial(self._work, counterparty))
+            self._workers[counterparty] = worker
+            worker.start()
 
     def _committed(self, rows: Rows) -> None:
         for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
             self.wake(counterparty)
 
     async def _look_by_time(self) -> None:
-        """Send what has stood still between two looks, whoever queued it."""
-        standing: dict[str, int] = {}
+        """Send what is queued at the start, then what has stood still between two looks, whoever queued it."""
+        standing: dict[str, int] | None = None
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
                 queued = dict(await self._pool.fetch(STANDING))
-                for counterparty in [name for name, oldest in queued.items() if standing.get(name) == oldest]:
-                    self.wake(counterparty)
+                for counterparty, oldest in queued.items():
+                    if standing is None or standing.get(counterparty) == oldest:
+                        self.wake(counterparty)
                 standing = queued
-            except Exception as error:  # whatever went wrong, the next look is to come
-                log.warning("queue not looked at", exc_info=None if isinstance(error, EXPECTED) else error)
+            except EXPECTED as error:
+                log.warning("queue not looked at", error=type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _work(self, counterparty: str) -> None:
         circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))

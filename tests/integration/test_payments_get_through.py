@@ -99,6 +99,19 @@ async def test_what_another_replica_committed_is_sent_within_seconds(town: Town)
         listeners[:] = kept
 
 
+async def test_a_sender_that_ends_by_an_error_is_begun_again_and_costs_its_own_counterparty(town: Town) -> None:
+    outbound = town.alpha.node.outbound
+    await town.alpha.until(await pay(town), "posted")
+    # What it works with is gone: an error outside of what it expects, and again at each new beginning.
+    outbound._wakes.pop("BRAVFRP0").set()
+    await until(lambda: "BRAVFRP0: KeyError" in outbound.condition())
+    carlo = await pay(town, creditor_agent="CARLITM0", creditor_account="c-1")
+    await town.alpha.until(carlo, "posted")
+    assert (await town.alpha.send("GET", "/health/ready")).status_code == 200
+    await town.alpha.until(await pay(town), "posted")
+    await until(lambda: "KeyError" not in outbound.condition())
+
+
 @pytest.mark.parametrize(
     ("error", "of_content"),
     [
