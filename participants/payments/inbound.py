@@ -19,7 +19,14 @@ from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.signers.signing import sign_document
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
-from participants.payments.incoming import EVIDENCE_KIND, ReceivedPayment, ReceivePayments
+from participants.payments.incoming import (
+    EVIDENCE_KIND,
+    OTHERS_MAX,
+    OTHERS_PER_NEW_MAX,
+    ReceivedPayment,
+    ReceivePayments,
+    TooFewNew,
+)
 from participants.payments.screening import Screener
 
 
@@ -32,6 +39,8 @@ class BatchReason(RefusalReason):
     WRONG_RECEIVER = "wrong_receiver", 400
     DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
     ROOT_DIFFERS = "root_differs", 400
+    TOO_FEW_NEW = "too_few_new", 422
+    """New payments among many that were answered before: send those apart, or fewer of them."""
 
 
 class Inbound:
@@ -75,6 +84,10 @@ class Inbound:
         payments = self._check(caller, batch)
         evidence = Evidence.of(EVIDENCE_KIND, caller, envelope)
         outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
+        if isinstance(outcomes, TooFewNew):
+            detail = f"{outcomes.new} new payments among {outcomes.others} others; at most {OTHERS_MAX} others may be"
+            detail += f" beside new ones, and {OTHERS_PER_NEW_MAX} more for each"
+            raise Refusal(BatchReason.TOO_FEW_NEW, detail)
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
         return await sign_document(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
 

@@ -53,6 +53,8 @@ LOOK_SECONDS = 3.0
 ACKNOWLEDGEMENT_BYTES_MAX = 4_096
 """And for each payment of the batch `OUTCOME_BYTES_MAX` more."""
 OUTCOME_BYTES_MAX = 512
+AGAIN_ITEMS_MAX = 32
+"""Of payments that were asked about before in a batch: the answer is kept whole if one of them was decided."""
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
 
@@ -60,6 +62,11 @@ QUEUED = """
 SELECT payment_id::text FROM payment_open
 WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
 ORDER BY event_sequence LIMIT $3
+"""
+
+STILL_QUEUED = """
+SELECT payment_id::text FROM payment_open
+WHERE counterparty = $1 AND state = 'queued' AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
 """
 
 # From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
@@ -200,16 +207,17 @@ class Outbound:
         circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))
         batch: _Batch | None = None
         items_max = BATCH_ITEMS_MAX
+        again = False
         while True:
             self._wakes[counterparty].clear()
             try:
                 # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
-                batch = batch or await self._next_batch(counterparty, items_max)
+                batch = batch or await self._next_batch(counterparty, items_max, again=again)
                 if batch is None:
                     await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
-                batch, items_max = None, BATCH_ITEMS_MAX
+                batch, items_max, again = None, min(items_max * 2, BATCH_ITEMS_MAX), not again
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
                 of_content = batch is not None and _is_of_content(error)
@@ -241,13 +249,19 @@ class Outbound:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wakes[counterparty].wait(), timeout)
 
-    async def _next_batch(self, counterparty: str, items_max: int) -> _Batch | None:
-        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is."""
-        now = time.monotonic()
+    async def _next_batch(self, counterparty: str, items_max: int, *, again: bool) -> _Batch | None:
+        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is.
+
+        New payments, or else some that were asked about before; with `again` those go first. They aren't mixed: what
+        both banks keep as evidence is in proportion to what is new in it.
+        """
         held = self._held.setdefault(counterparty, {})
-        waiting = [id_ for id_, (due, _) in held.items() if due > now]
         async with self._pool.acquire() as connection:
-            ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, waiting, items_max)]
+            ids = await self._due(connection, counterparty, items_max) if again else []
+            if not ids:
+                ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, list(held), items_max)]
+            if not ids and not again:
+                ids = await self._due(connection, counterparty, items_max)
             if not ids:
                 return None
             by_id = await store.read_payments(connection, ids)
@@ -259,6 +273,20 @@ class Outbound:
         )
         envelope = await sign_document(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
         return _Batch(payments, leaves, envelope)
+
+    async def _due(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
+        """Return payments to ask about again, and forget those that another replica had answered.
+
+        One that was refused an answer goes alone, so that no other waits with it.
+        """
+        held, aside, now = self._held[counterparty], self._set_aside(counterparty), time.monotonic()
+        due = [id_ for id_, (at, _) in held.items() if at <= now]
+        asked = [id_ for id_ in due if id_ not in aside][: min(items_max, AGAIN_ITEMS_MAX)] or due[:1]
+        queued = [row[0] for row in await connection.fetch(STILL_QUEUED, counterparty, asked)] if asked else []
+        for id_ in set(asked).difference(queued):
+            del held[id_]
+            aside.discard(id_)
+        return queued
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:
         """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""
