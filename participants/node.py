@@ -15,6 +15,7 @@ from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.sharing import in_slices
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.supervision import conditions
@@ -151,7 +152,7 @@ class BankNode:
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
-        return await self.ledger.submit(SubmitOrders([self.check(order) for order in orders]))
+        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
 
     def check(self, order: ReadableOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""

@@ -33,7 +33,6 @@ from gateway.federation.http.client import (
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
-    BATCH_ITEMS_MAX,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
@@ -50,6 +49,8 @@ from participants.payments.answers import EVIDENCE_KIND, ApplyAnswers, SentPayme
 from participants.payments.circuit import Circuit
 
 LOOK_SECONDS = 3.0
+SENT_ITEMS_MAX = 2_048
+"""Of a batch: more at once saves next to nothing, and keeps others waiting at both banks."""
 ACKNOWLEDGEMENT_BYTES_MAX = 4_096
 """And for each payment of the batch `OUTCOME_BYTES_MAX` more."""
 OUTCOME_BYTES_MAX = 512
@@ -206,7 +207,7 @@ class Outbound:
     async def _work(self, counterparty: str) -> None:
         circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))
         batch: _Batch | None = None
-        items_max = BATCH_ITEMS_MAX
+        items_max = SENT_ITEMS_MAX
         again = False
         while True:
             self._wakes[counterparty].clear()
@@ -217,7 +218,7 @@ class Outbound:
                     await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
-                batch, items_max, again = None, min(items_max * 2, BATCH_ITEMS_MAX), not again
+                batch, items_max, again = None, min(items_max * 2, SENT_ITEMS_MAX), not again
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
                 of_content = batch is not None and _is_of_content(error)
