@@ -16,10 +16,11 @@ from gateway.federation.membership.institution import member_assertions
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.sharing import in_slices
 from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
-from gateway.federation.supervision import Supervised
+from gateway.federation.supervision import Supervised, conditions
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
 from participants.ledger.writer import Ledger
@@ -122,7 +123,7 @@ class BankNode:
             trust_changed=self._trust_changed,
         )
         self._trust_changed()
-        await self.outbound.start()
+        self.outbound.start()
         self.follower.start()
         self.trust_task.start()
 
@@ -145,21 +146,24 @@ class BankNode:
             raise refusal
         if not self.trust.fresh:
             raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
+        needed = conditions([self.ledger.task, self.outbound.task])
         events_written, read_only = await self.pool.fetchrow(HEAD)
         require_writable(read_only)
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
-        tasks = (self.ledger.task, self.follower.task, self.trust_task)
+        tasks = (*self.follower.tasks, self.trust_task)
         behind = self.follower.silent_s() > SILENCE_SECONDS_MAX
         return {
             "status": "degraded" if behind or any(task.failure for task in tasks) else "ready",
+            "outbound": self.outbound.condition(),
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
+            **needed,
             **{task.name: task.condition() for task in tasks},
         }
 
@@ -178,7 +182,7 @@ class BankNode:
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
-        return await self.ledger.submit(SubmitOrders([self.check(order) for order in orders]))
+        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
 
     def check(self, order: ReadableOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""

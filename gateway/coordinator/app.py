@@ -114,9 +114,13 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        tasks = conditions([driver.task, feed.task])
+        tasks = conditions([driver.task, feed.task, schedule.task])
         await writability.require(core.engine)
-        return {"database": await check_schema(core.engine, PACKAGE), **tasks}
+        return {
+            "database": await check_schema(core.engine, PACKAGE),
+            "timetable": schedule.condition(),
+            **tasks,
+        }
 
     async def start(app: Litestar) -> None:
         await check_schema(core.engine, PACKAGE)
@@ -129,7 +133,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         schedule.start()
 
     async def stop(_: Litestar) -> None:
-        schedule.stop()
+        await schedule.stop()
         await driver.stop()
         await cycles.kernels.stop()
         await feed.stop()

@@ -1,31 +1,20 @@
-"""Request bodies as JSON in which no object names a member twice: two readers of such a text may differ."""
+"""Request bodies as JSON in which no object names a member twice: two readers of such a text may differ.
+
+Nor is one deeper or wider than anything that a node takes.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import msgspec
 
-T = TypeVar("T")
-
-_encode = msgspec.json.Encoder().encode
-
-
-def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a body as the decoder's type. Raises msgspec.DecodeError, for what isn't of the type ValidationError.
-
-    The type leaves its defaults out when it is written and holds no floating-point number, like every message and
-    document. Then nothing can be said in fewer bytes than msgspec takes, so a body of just that length repeats
-    nothing, and only the others (with white space, escapes, or repeated members) are looked at again.
-    """
-    try:
-        document = decoder.decode(body)
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
-    if len(_encode(document)) != len(body):
-        read_strictly(body)
-    return document
+DEPTH_MAX = 32
+MEMBERS_MAX = 1_024
+"""Of one object."""
+ITEMS_MAX = 65_536
+"""Of one array."""
 
 
 def read_strictly(body: bytes) -> Any:
@@ -33,9 +22,34 @@ def read_strictly(body: bytes) -> Any:
     try:
         # The standard parser lets through what isn't Unicode text: half of a surrogate pair.
         msgspec.json.decode(body)
-        return json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise msgspec.DecodeError(TOO_DEEP) from error
+    except ValueError as error:
         raise msgspec.DecodeError(str(error)) from error
+    _require_bounded(document)
+    return document
+
+
+TOO_DEEP = f"more than {DEPTH_MAX} levels"
+
+
+def _require_bounded(document: Any) -> None:
+    """Raise DecodeError for a document that is deeper or wider than anything a node takes."""
+    level = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(DEPTH_MAX):
+        if not level:
+            return
+        if any(len(inner) > (MEMBERS_MAX if isinstance(inner, dict) else ITEMS_MAX) for inner in level):
+            raise msgspec.DecodeError(f"more than {MEMBERS_MAX} members of an object, or {ITEMS_MAX} items of an array")
+        level = [
+            value
+            for inner in level
+            for value in (inner.values() if isinstance(inner, dict) else inner)
+            if isinstance(value, (dict, list))
+        ]
+    if level:
+        raise msgspec.DecodeError(TOO_DEEP)
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,20 +25,29 @@ log = structlog.get_logger(__name__)
 
 
 class Supervised:
-    """Work that is begun again whenever it ends, each time later, until `stop`. Belongs to one event loop."""
+    """Work that is begun again whenever it ends, each time later, until `stop`. Belongs to one event loop.
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    Work that `may_return` is over when it does so, and begun again only after an error.
+    """
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]], *, may_return: bool = False) -> None:
         self.name = name
         self.restarts = 0
         self.failure: str | None = None
         """Why it ended, while it waits to be begun again."""
         self._work = work
+        self._may_return = may_return
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin, unless it is going on already."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=self.name)
+
+    def cancel(self) -> None:
+        """End the work wherever it is, without waiting for that."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def stop(self) -> None:
         """End the work wherever it is."""
@@ -53,6 +62,8 @@ class Supervised:
             return f"waits to be begun again: {self.failure}"
         if self._task is None:
             return "stopped"
+        if self._task.done():
+            return "done"
         return "running" if self.restarts == 0 else f"running, begun again {self.restarts} times"
 
     async def _run(self) -> None:
@@ -61,6 +72,8 @@ class Supervised:
             began = time.monotonic()
             try:
                 await self._work()
+                if self._may_return:
+                    return
                 self.failure = "it returned"
                 log.error("background task returned", task=self.name)
             except Exception as error:  # whatever it was, the work must go on

@@ -20,6 +20,7 @@ from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.sharing import in_slices
 from participants.api import views
 from participants.api.messages import (
     BODY_BYTES_MAX,
@@ -90,7 +91,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
 )
 async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit([readable(order) for order in data.payments])
+    outcomes = await node.submit(await in_slices(readable, data.payments))
     return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import asyncpg
 import msgspec
@@ -28,6 +29,7 @@ from gateway.federation.messages.attestation import (
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.signers.signing import signing
+from gateway.federation.supervision import Supervised
 from participants.cycle import reads
 from participants.cycle.commands import RecordStatements
 from participants.cycle.coordinator import Coordinator, report
@@ -74,15 +76,22 @@ class Attesting:
         self._signer = signer
         self._outbound = outbound
         self._screener = screener
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, Supervised] = {}
         # What is signed of a cycle is numbered, so it is signed by one at a time.
         self._speaking = asyncio.Lock()
+
+    @property
+    def tasks(self) -> list[Supervised]:
+        """What works on the cycles."""
+        return list(self._tasks.values())
 
     def begin(self, cycle: str) -> bool:
         """Attest a cycle; False if that has begun already."""
         if cycle in self._tasks:
             return False
-        self._tasks[cycle] = asyncio.create_task(self._attest_patiently(cycle), name=f"attest-{cycle}")
+        task = Supervised("attesting", partial(self._attest_patiently, cycle), may_return=True)
+        self._tasks[cycle] = task
+        task.start()
         return True
 
     def end(self, cycle: str) -> None:
@@ -92,9 +101,7 @@ class Attesting:
 
     async def stop(self) -> None:
         """Leave all cycles."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*(task.stop() for task in self._tasks.values()))
         self._tasks.clear()
 
     # --- attesting ---------------------------------------------------------------------------------------

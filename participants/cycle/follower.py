@@ -143,6 +143,11 @@ class Follower:
         await self.task.stop()
         await self._attesting.stop()
 
+    @property
+    def tasks(self) -> list[Supervised]:
+        """All that goes on in the background here."""
+        return [self.task, *self._attesting.tasks]
+
     def silent_s(self) -> float:
         """Return for how long the coordinator hasn't answered; the start counts as an answer."""
         return time.monotonic() - self._heard_at

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.crypto.keys import Signer
+from compliance.crypto.keys import Signer, VerifyingKey
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
@@ -16,10 +18,18 @@ from gateway.federation.messages.payments import (
     leaf_of,
 )
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.sharing import beside_if_large, in_slices
 from gateway.federation.signers.signing import sign_document
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
-from participants.payments.incoming import EVIDENCE_KIND, ReceivedPayment, ReceivePayments
+from participants.payments.incoming import (
+    EVIDENCE_KIND,
+    OTHERS_MAX,
+    OTHERS_PER_NEW_MAX,
+    ReceivedPayment,
+    ReceivePayments,
+    TooFewNew,
+)
 from participants.payments.screening import Screener
 
 
@@ -32,6 +42,8 @@ class BatchReason(RefusalReason):
     WRONG_RECEIVER = "wrong_receiver", 400
     DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
     ROOT_DIFFERS = "root_differs", 400
+    TOO_FEW_NEW = "too_few_new", 422
+    """New payments among many that were answered before: send those apart, or fewer of them."""
 
 
 class Inbound:
@@ -66,20 +78,27 @@ class Inbound:
         member = self._trust.member(caller)
         if member is None or member.kind != "participant" or member.status != "active":
             raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant")
-        try:
-            batch = dsse.verify_submitted(
-                envelope, PaymentBatch, self._trust.signing_keys(caller), payload_type=PAYMENT_BATCH_TYPE
-            )
-        except EvidenceError as error:
-            raise Refusal(error.reason, str(error), status=400) from error
+        keys = self._trust.signing_keys(caller)
+        batch, leaves, evidence = await beside_if_large(len(body), lambda: self._read(caller, envelope, keys))
         await self._screener.prepare(batch.payments)
-        payments = self._check(caller, batch)
-        evidence = Evidence.of(EVIDENCE_KIND, caller, envelope)
+        hits = await in_slices(self._screener.hits_for, batch.payments)
+        payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
         outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
+        if isinstance(outcomes, TooFewNew):
+            detail = f"{outcomes.new} new payments among {outcomes.others} others; at most {OTHERS_MAX} others may be"
+            detail += f" beside new ones, and {OTHERS_PER_NEW_MAX} more for each"
+            raise Refusal(BatchReason.TOO_FEW_NEW, detail)
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
         return await sign_document(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
 
-    def _check(self, caller: str, batch: PaymentBatch) -> list[ReceivedPayment]:
+    def _read(
+        self, caller: str, envelope: Envelope, keys: Mapping[str, VerifyingKey]
+    ) -> tuple[PaymentBatch, list[bytes], Evidence]:
+        """Verify a batch and return it, its payments' leaves, and what is to be kept of it. Raises Refusal."""
+        try:
+            batch = dsse.verify_submitted(envelope, PaymentBatch, keys, payload_type=PAYMENT_BATCH_TYPE)
+        except EvidenceError as error:
+            raise Refusal(error.reason, str(error), status=400) from error
         if batch.sender != caller:
             raise Refusal(BatchReason.WRONG_SENDER, f"signed as {batch.sender}, sent by {caller}")
         if batch.receiver != self._bank:
@@ -96,7 +115,4 @@ class Inbound:
         leaves = [leaf_of(terms) for terms in batch.payments]
         if merkle.root(leaves).hex() != batch.root:
             raise Refusal(BatchReason.ROOT_DIFFERS, "root isn't the tree head over the payments", pointer="/root")
-        return [
-            ReceivedPayment(terms, leaf, self._screener.hits_for(terms))
-            for terms, leaf in zip(batch.payments, leaves, strict=True)
-        ]
+        return batch, leaves, Evidence.of(EVIDENCE_KIND, caller, envelope)

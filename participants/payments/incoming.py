@@ -18,6 +18,9 @@ from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence
 
 EVIDENCE_KIND = "payment-batch"
+# A batch is kept whole for the payments that are new in it; so many others it may hold besides, and for each new one.
+OTHERS_MAX = 32
+OTHERS_PER_NEW_MAX = 4
 
 
 class DeclineReason(StrEnum):
@@ -41,8 +44,19 @@ class ReceivedPayment(Struct, frozen=True, gc=False):
     hits: tuple[Hit, ...] = ()
 
 
-class ReceivePayments(Command[list[PaymentOutcome]]):
-    """Accept, hold or decline the payments of one signed batch, numbering what is accepted."""
+class TooFewNew(Struct, frozen=True):
+    """A batch isn't taken: it would be kept for the payments new in it, and holds too many others beside them."""
+
+    new: int
+    others: int
+
+
+class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
+    """Accept, hold or decline the payments of one signed batch, numbering what is accepted.
+
+    A batch with something new in it is kept as evidence, so its size has to be in proportion; one with nothing new
+    may be as large as any, since it leaves nothing.
+    """
 
     def __init__(self, batch: Evidence, payments: Sequence[ReceivedPayment]) -> None:
         self.batch = batch
@@ -66,9 +80,14 @@ class ReceivePayments(Command[list[PaymentOutcome]]):
     def lane_keys(self, books: Books) -> set[LaneKey]:
         return {LaneKey(self.sender, books.bank, p.terms.currency) for p in self.payments}
 
-    def decide(self, books: Books) -> list[PaymentOutcome]:
+    def decide(self, books: Books) -> list[PaymentOutcome] | TooFewNew:
+        known = books.payments
+        others = sum(p.terms.id in known or events.is_reserved(p.terms.id) for p in self.payments)
+        new = len(self.payments) - others
+        if new and others > OTHERS_MAX + OTHERS_PER_NEW_MAX * new:
+            return TooFewNew(new, others)
         outcomes = [self._decide_payment(books, payment) for payment in self.payments]
-        if books.rows.events:
+        if new:
             books.keep(self.batch)
         return outcomes
 

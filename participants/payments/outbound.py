@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 
 import asyncpg
 import msgspec
@@ -22,17 +23,10 @@ from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from gateway.federation.http.answers import read_answer
-from gateway.federation.http.client import (
-    FederationClient,
-    RemoteError,
-    RemoteProblem,
-    TokenNotGranted,
-    TokenUnavailable,
-)
+from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
-    BATCH_ITEMS_MAX,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
@@ -40,6 +34,7 @@ from gateway.federation.messages.payments import (
 )
 from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import sign_document
+from gateway.federation.supervision import Supervised
 from participants.ledger import store
 from participants.ledger.payment import Payment
 from participants.ledger.rows import Evidence, Rows
@@ -48,9 +43,13 @@ from participants.payments.answers import EVIDENCE_KIND, ApplyAnswers, SentPayme
 from participants.payments.circuit import Circuit
 
 LOOK_SECONDS = 3.0
+SENT_ITEMS_MAX = 2_048
+"""Of a batch: more at once saves next to nothing, and keeps others waiting at both banks."""
 ACKNOWLEDGEMENT_BYTES_MAX = 4_096
 """And for each payment of the batch `OUTCOME_BYTES_MAX` more."""
 OUTCOME_BYTES_MAX = 512
+AGAIN_ITEMS_MAX = 32
+"""Of payments that were asked about before in a batch: the answer is kept whole if one of them was decided."""
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
 
@@ -58,6 +57,11 @@ QUEUED = """
 SELECT payment_id::text FROM payment_open
 WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
 ORDER BY event_sequence LIMIT $3
+"""
+
+STILL_QUEUED = """
+SELECT payment_id::text FROM payment_open
+WHERE counterparty = $1 AND state = 'queued' AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
 """
 
 # From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
@@ -84,7 +88,7 @@ class AnswerRefusedError(Exception):
 # What the batch itself is refused for; anything else may pass with time.
 REFUSED_AS_A_WHOLE = (400, 413, 422)
 # What says nothing about the counterparty.
-OURS = (TokenUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Refusal)
+OURS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Refusal)
 EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
 
 
@@ -97,10 +101,8 @@ class _Batch(Struct, frozen=True):
 
 
 def _is_of_content(error: Exception) -> bool:
-    """Tell whether a counterparty refused a batch for what it is; a token that isn't granted says nothing of it."""
-    if not isinstance(error, RemoteProblem) or isinstance(error, TokenNotGranted):
-        return False
-    return error.status in REFUSED_AS_A_WHOLE
+    """Tell whether a counterparty refused a batch for what it is."""
+    return isinstance(error, RemoteProblem) and error.status in REFUSED_AS_A_WHOLE
 
 
 class Outbound:
@@ -122,26 +124,26 @@ class Outbound:
         self._trust = trust
         self._client = client
         self._signer = signer
-        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._workers: dict[str, Supervised] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
         self._circuits: dict[str, Circuit] = {}
         self.set_aside: dict[str, set[str]] = {}
-        self._look: asyncio.Task[None] | None = None
+        self.task = Supervised("outbound-look", self._look_by_time)
 
-    async def start(self) -> None:
-        """Go on with whatever the last process left unanswered."""
+    def start(self) -> None:
+        """Begin to send, first of all what the last process left unanswered."""
         self._ledger.listeners.append(self._committed)
-        for row in await self._pool.fetch(STANDING):
-            self.wake(row[0])
-        self._look = asyncio.create_task(self._look_by_time(), name="outbound-look")
+        self.task.start()
 
     async def stop(self) -> None:
         """Stop sending; what has no answer yet is sent again after the next start."""
-        tasks = [*self._workers.values(), *([] if self._look is None else [self._look])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task.stop() for task in (self.task, *self._workers.values())))
+
+    def condition(self) -> str:
+        """Tell how many counterparties are sent to, and name those whose worker isn't going on: it costs no other."""
+        ended = [f"{name}: {worker.failure}" for name, worker in sorted(self._workers.items()) if worker.failure]
+        return "; ".join([f"{len(self._workers)} counterparties", *ended])
 
     def heard_from(self, counterparty: str) -> None:
         """A counterparty called: if it couldn't be paid, it is tried at once."""
@@ -163,41 +165,44 @@ class Outbound:
             if payment_id in held:
                 held[payment_id] = (0.0, held[payment_id][1])
         self._wakes.setdefault(counterparty, asyncio.Event()).set()
-        worker = self._workers.get(counterparty)
-        if worker is None or worker.done():
-            self._workers[counterparty] = asyncio.create_task(self._work(counterparty), name=f"outbound-{counterparty}")
+        if counterparty not in self._workers:
+            worker = Supervised(f"outbound-{counterparty}", partial(self._work, counterparty))
+            self._workers[counterparty] = worker
+            worker.start()
 
     def _committed(self, rows: Rows) -> None:
         for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
             self.wake(counterparty)
 
     async def _look_by_time(self) -> None:
-        """Send what has stood still between two looks, whoever queued it."""
-        standing: dict[str, int] = {}
+        """Send what is queued at the start, then what has stood still between two looks, whoever queued it."""
+        standing: dict[str, int] | None = None
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
                 queued = dict(await self._pool.fetch(STANDING))
-                for counterparty in [name for name, oldest in queued.items() if standing.get(name) == oldest]:
-                    self.wake(counterparty)
+                for counterparty, oldest in queued.items():
+                    if standing is None or standing.get(counterparty) == oldest:
+                        self.wake(counterparty)
                 standing = queued
-            except Exception as error:  # whatever went wrong, the next look is to come
-                log.warning("queue not looked at", exc_info=None if isinstance(error, EXPECTED) else error)
+            except EXPECTED as error:
+                log.warning("queue not looked at", error=type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _work(self, counterparty: str) -> None:
         circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))
         batch: _Batch | None = None
-        items_max = BATCH_ITEMS_MAX
+        items_max = SENT_ITEMS_MAX
+        again = False
         while True:
             self._wakes[counterparty].clear()
             try:
                 # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
-                batch = batch or await self._next_batch(counterparty, items_max)
+                batch = batch or await self._next_batch(counterparty, items_max, again=again)
                 if batch is None:
                     await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)
-                batch, items_max = None, BATCH_ITEMS_MAX
+                batch, items_max, again = None, min(items_max * 2, SENT_ITEMS_MAX), not again
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
                 of_content = batch is not None and _is_of_content(error)
@@ -229,13 +234,19 @@ class Outbound:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wakes[counterparty].wait(), timeout)
 
-    async def _next_batch(self, counterparty: str, items_max: int) -> _Batch | None:
-        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is."""
-        now = time.monotonic()
+    async def _next_batch(self, counterparty: str, items_max: int, *, again: bool) -> _Batch | None:
+        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is.
+
+        New payments, or else some that were asked about before; with `again` those go first. They aren't mixed: what
+        both banks keep as evidence is in proportion to what is new in it.
+        """
         held = self._held.setdefault(counterparty, {})
-        waiting = [id_ for id_, (due, _) in held.items() if due > now]
         async with self._pool.acquire() as connection:
-            ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, waiting, items_max)]
+            ids = await self._due(connection, counterparty, items_max) if again else []
+            if not ids:
+                ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, list(held), items_max)]
+            if not ids and not again:
+                ids = await self._due(connection, counterparty, items_max)
             if not ids:
                 return None
             by_id = await store.read_payments(connection, ids)
@@ -247,6 +258,20 @@ class Outbound:
         )
         envelope = await sign_document(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
         return _Batch(payments, leaves, envelope)
+
+    async def _due(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
+        """Return payments to ask about again, and forget those that another replica had answered.
+
+        One that was refused an answer goes alone, so that no other waits with it.
+        """
+        held, aside, now = self._held[counterparty], self._set_aside(counterparty), time.monotonic()
+        due = [id_ for id_, (at, _) in held.items() if at <= now]
+        asked = [id_ for id_ in due if id_ not in aside][: min(items_max, AGAIN_ITEMS_MAX)] or due[:1]
+        queued = [row[0] for row in await connection.fetch(STILL_QUEUED, counterparty, asked)] if asked else []
+        for id_ in set(asked).difference(queued):
+            del held[id_]
+            aside.discard(id_)
+        return queued
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:
         """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""

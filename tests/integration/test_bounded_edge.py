@@ -12,7 +12,7 @@ from litestar.params import JSONBody
 from support import Live
 
 from compliance.crypto.keys import SigningKey
-from gateway.federation.http.connection import HEAD_BYTES_MAX, HEADERS_MAX
+from gateway.federation.http.connection import ENDED, HEAD_BYTES_MAX, HEADERS_MAX, ConnectionEnd
 from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
 from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import TokenVerifier, issue_access_token
@@ -119,6 +119,24 @@ async def test_a_head_has_a_time(port: int, sent: bytes) -> None:
     started = time.monotonic()
     assert status(await talk(port, sent, within_s=10)) == 408
     assert 1 < time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize(
+    ("more_headers", "left_out_bytes", "reason"),
+    [
+        (["X-Long: " + "x" * HEAD_BYTES_MAX], 0, ConnectionEnd.HEAD_TOO_LARGE),
+        ([], 6, ConnectionEnd.HEAD_TOO_SLOW),
+        ([], 1, ConnectionEnd.BODY_TOO_SLOW),
+    ],
+    ids=["large head", "slow head", "slow body"],
+)
+async def test_why_a_connection_was_ended_is_counted(
+    port: int, more_headers: list[str], left_out_bytes: int, reason: ConnectionEnd
+) -> None:
+    ended = ENDED.labels(reason)._value
+    before, sent = ended.get(), request("/small", b"[1]", *more_headers)
+    await talk(port, sent[: len(sent) - left_out_bytes], within_s=10)
+    assert ended.get() == before + 1
 
 
 async def test_a_byte_a_time_takes_no_longer(port: int) -> None:

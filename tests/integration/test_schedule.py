@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -154,5 +154,76 @@ async def test_the_timer_fires_by_itself(replicas: list[Replica], clock: Clock) 
         news = await feed.read(after=before.next, limit=100, wait_s=10, viewer=None)
         assert [(event.type, event.cycle) for event in news.events] == [("cycle.opened", "2026-11-20-01")]
     finally:
-        timer.stop()
+        await timer.stop()
         await feed.stop()
+
+
+class Failing:
+    """The cycles of a replica, whose work on one slot ends in errors for as long as there are any."""
+
+    def __init__(self, cycles: CycleService, number: int, *errors: Exception) -> None:
+        self._cycles = cycles
+        self._number = number
+        self.errors = list(errors)
+
+    async def open_slot(self, value_date: date, number: int) -> object:
+        if number == self._number and self.errors:
+            raise self.errors.pop(0)
+        return await self._cycles.open_slot(value_date, number)
+
+    async def cut_off(self, cycle_id: str, *, cause: str) -> object:
+        return await self._cycles.cut_off(cycle_id, cause=cause)
+
+
+async def test_an_error_in_one_firing_does_not_end_the_timetable(replicas: list[Replica], clock: Clock) -> None:
+    engine = replicas[0].base.engine
+    clock.set("2026-11-20T06:00")
+    failing = Failing(replicas[0].cycles, 1, ValueError("nobody foresaw"), OSError("database away"))
+    timer = Schedule(failing, RULEBOOK, now=clock, retry_s=0.05)
+    assert timer.task.condition() == "stopped"
+    timer.start()
+    try:
+        async with asyncio.timeout(30):
+            while await cycles(engine) != {"2026-11-20-01": "open"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            while timer.condition() != "cut_off of 2026-11-20-01 is next":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        # What the database was in the way of is tried again by the same timer; what nobody foresaw is a new start.
+        assert timer.task.condition() == "running, begun again 1 times"
+        assert failing.errors == []
+    finally:
+        await timer.stop()
+
+
+async def test_a_turn_that_cannot_be_done_is_named_and_keeps_no_other(replicas: list[Replica], clock: Clock) -> None:
+    clock.set("2026-11-20T06:00")
+    await replicas[0].schedule.catch_up()
+    clock.set("2026-11-20T12:00")
+    # Slots 1 and 2 are over, their cut-offs are due, and 3 is to open: an error in one leaves the others be.
+    timetable = Schedule(Failing(replicas[0].cycles, 3, ValueError("x")), RULEBOOK, now=clock)
+    with pytest.raises(ValueError, match="x"):
+        await timetable.catch_up()
+    assert timetable.condition() == "open of 2026-11-20-03 due since 2026-11-20T12:00:00Z: ValueError"
+    assert (await cycles(replicas[0].base.engine))["2026-11-20-01"] == "cut_off"
+    await timetable.catch_up()
+    assert timetable.condition() == "cut_off of 2026-11-20-03 is next"
+
+
+async def test_a_timer_that_fires_no_more_is_begun_again(
+    replicas: list[Replica], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.coordinator.cycles.schedule.FIRING_SECONDS_MAX", 0.2)
+    timer = Schedule(replicas[0].cycles, RULEBOOK, now=clock, retry_s=0.05)
+    timer.start()
+    try:
+        async with asyncio.timeout(30):
+            while not timer._timer.running:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            timer._timer.remove_all_jobs()
+            while timer.task.restarts == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            clock.set("2026-11-20T06:00")
+            while await cycles(replicas[0].base.engine) != {"2026-11-20-01": "open"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    finally:
+        await timer.stop()

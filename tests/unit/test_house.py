@@ -25,6 +25,17 @@ LONGER: dict[str, str] = {}
 # What a reader learns nothing from: puns, participles and pronouns as names of values, functions and classes.
 SAYS_NOTHING = frozenset({"found", "one", "told", "placing", "together", "happening", "wanted", "foundation", "lay"})
 
+# What goes on in the background is begun by `Supervised`, which begins it again. Tasks besides, and why.
+TASKS = {
+    "gateway/federation/supervision.py": "the one that all others go through",
+    "gateway/coordinator/cycles/batching.py": "ends with the callers that wait for it",
+    "gateway/coordinator/cycles/kernels.py": "tried once; without it the netting itself compiles",
+    "gateway/coordinator/log/feed.py": "one wait, for the end of the process",
+    "gateway/demo/day.py": "awaited where it is begun",
+    "participants/ledger/writer.py": "its end is `ledger_failed`; each write is awaited where it is begun",
+    "tui/feed.py": "awaited where it is begun",
+}
+
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -99,3 +110,16 @@ def test_decisions_are_numbered_without_a_gap() -> None:
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs/decisions").glob("[0-9]*.md"))
     assert numbers[0] == 1
     assert all(after == before + 1 for before, after in pairwise(numbers))
+
+
+def test_what_goes_on_in_the_background_is_supervised() -> None:
+    """An error would end it, and nobody would know."""
+    begun = {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (node.attr if isinstance(node, ast.Attribute) else node.id)
+        in ("create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe")
+    }
+    assert begun == TASKS.keys()

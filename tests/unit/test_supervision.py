@@ -64,6 +64,22 @@ async def test_it_goes_on(ends: list[Exception | None], condition: str) -> None:
     assert task.condition() == "stopped"
 
 
+async def test_work_that_may_return_is_over_then_and_begun_again_only_after_an_error() -> None:
+    began = 0
+
+    async def work() -> None:
+        nonlocal began
+        began += 1
+        if began < 3:
+            raise ValueError
+
+    task = Supervised("work", work, may_return=True)
+    task.start()
+    await until(lambda: task.condition() == "done")
+    assert (began, task.restarts, conditions([task])) == (3, 2, {"work": "done"})
+    await task.stop()
+
+
 async def test_what_does_not_go_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "RESTART_SECONDS_MIN", 60)
     failing = Supervised("failing", ending(KeyError("x"))[0])

@@ -23,7 +23,7 @@ from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, Match, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.batching import Batcher
+from gateway.coordinator.cycles.batching import BATCH_MAX, Batcher
 from gateway.coordinator.cycles.judgement import Submitted, Verdicts, fresh_contests, judge_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
@@ -46,6 +46,8 @@ from gateway.federation.storage.database import transaction
 
 READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
+STATEMENTS_MAX = 1_536
+"""Of submissions that are judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
 
 _Keys = Mapping[str, VerifyingKey]
 
@@ -92,7 +94,7 @@ class Attestation:
         self._unread: Batcher[tuple[str, StatementSubmission], Submitted | Verdicts] = Batcher(
             self._read_statements, batch_max=READ_BATCH_MAX
         )
-        self._read = Batcher(self._take_statements)
+        self._read = Batcher(self._take_statements, batch_max=STATEMENTS_MAX, weigh=_weight)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -329,6 +331,10 @@ class Attestation:
         if added:
             data = {"participant": bank, "first": digests[0], "second": digests[1]}
             await events.append(conn, "cycle.equivocation", data, cycle=cycle)
+
+
+def _weight(submission: Submitted) -> int:
+    return max(STATEMENTS_MAX // BATCH_MAX, len(submission.statements))
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:

@@ -19,8 +19,14 @@ BATCH_MAX = 32
 """Bounds what one transaction verifies, stores and holds up."""
 
 
+def _as_one(_: object) -> int:
+    return 1
+
+
 class Batcher(Generic[Item, Answer]):
     """Gathers items of one subject (a cycle) and hands them to `work`, group after group, in the order of coming.
+
+    A group weighs `batch_max` at most, or is one item that weighs more by itself.
 
     `work` returns for each item its answer, or the exception that its caller shall get. An exception that it raises
     goes to all callers of the group. Belongs to one event loop.
@@ -31,8 +37,10 @@ class Batcher(Generic[Item, Answer]):
         work: Callable[[str, Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
         *,
         batch_max: int = BATCH_MAX,
+        weigh: Callable[[Item], int] = _as_one,
     ) -> None:
         self._work = work
+        self._weigh = weigh
         self._batch_max = batch_max
         self._waiting: list[_Waiting[Item, Answer]] = []
         self._working: asyncio.Task[None] | None = None
@@ -51,8 +59,11 @@ class Batcher(Generic[Item, Answer]):
                 subject = self._waiting[0][0]
                 group: list[_Waiting[Item, Answer]] = []
                 later: list[_Waiting[Item, Answer]] = []
+                room = self._batch_max
                 for waiting in self._waiting:
-                    (group if waiting[0] == subject and len(group) < self._batch_max else later).append(waiting)
+                    if waiting[0] == subject:
+                        room -= self._weigh(waiting[1])
+                    (group if waiting[0] == subject and (room >= 0 or not group) else later).append(waiting)
                 self._waiting = later
                 await self._answer_batch(subject, group)
         finally:

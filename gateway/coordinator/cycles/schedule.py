@@ -12,19 +12,34 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, Protocol
 
+import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from prometheus_client import Gauge
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.coordinator import clock
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
+from gateway.federation.supervision import Supervised
+from gateway.federation.telemetry import REGISTRY
 
 # How soon a turn that had to wait (an earlier cycle was still being settled, the database was away) is tried again.
-RETRY_S = 15.0
+RETRY_S = 5.0
+# A timetable that nobody has looked at for so long is begun again.
+FIRING_SECONDS_MAX = 120.0
 # No calendar closes for longer.
 DAYS_AHEAD_MAX = 14
+DATABASE_AWAY = (OSError, SQLAlchemyError, asyncpg.PostgresError)
+
+OVERDUE = Gauge(
+    "concordat_schedule_turns_overdue", "Turns of the timetable that are due and not done.", registry=REGISTRY
+)
+FIRED_AT = Gauge(
+    "concordat_schedule_fired_timestamp_seconds", "When the timetable was last looked at.", registry=REGISTRY
+)
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +114,11 @@ def _business_days_before(rulebook: Rulebook, day: date) -> Iterator[date]:
 
 
 class Schedule:
-    """Runs the timetable in the event loop that started it."""
+    """Runs the timetable in the event loop that started it.
+
+    A firing that fails is begun again by `task`, with back-off; so is a timer that fires no more. What is due by then
+    is done then: nothing is lost with a firing, be it that the process was down or the database away.
+    """
 
     def __init__(
         self,
@@ -114,35 +133,87 @@ class Schedule:
         self._now = now
         self._retry_s = retry_s
         self._done: set[Turn] = set()
+        self._overdue: dict[Turn, str] = {}
         self._catching_up = asyncio.Lock()
-        self._timer = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-        )
+        self._timer = AsyncIOScheduler()
+        self._fired = asyncio.Event()
+        self._failure: Exception | None = None
+        self.task = Supervised("cycle-schedule", self._run)
 
     def start(self) -> None:
         """Catch up with what is due, now and at every turn to come; does nothing when cycles run on demand."""
         if self._rulebook.slots:
-            self._timer.add_job(self.catch_up, IntervalTrigger(seconds=self._retry_s), next_run_time=datetime.now(UTC))
-            self._timer.start()
+            self.task.start()
 
-    def stop(self) -> None:
-        if self._timer.running:
+    async def stop(self) -> None:
+        """Fire no more; a turn that is cut short is done by the next start."""
+        await self.task.stop()
+
+    def condition(self) -> str:
+        """Tell which turns are due and not done, since when and why; without any, which is the next."""
+        if not self._rulebook.slots:
+            return "cycles run on demand"
+        if self._overdue:
+            return "; ".join(
+                f"{turn.action} of {turn.cycle_id} due since {turn.at:%Y-%m-%dT%H:%M:%SZ}: {reason}"
+                for turn, reason in sorted(self._overdue.items())
+            )
+        following = next_turn(self._rulebook, self._now())
+        return "no turn to come" if following is None else f"{following.action} of {following.cycle_id} is next"
+
+    async def _run(self) -> None:
+        """Fire until a firing fails. Raises what it failed with, TimeoutError if there was none for too long."""
+        self._failure = None
+        self._timer = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        self._timer.add_job(self._fire, IntervalTrigger(seconds=self._retry_s), next_run_time=datetime.now(UTC))
+        self._timer.start()
+        try:
+            while self._failure is None:
+                self._fired.clear()
+                await asyncio.wait_for(self._fired.wait(), FIRING_SECONDS_MAX)
+            raise self._failure
+        finally:
             self._timer.shutdown(wait=False)
 
+    async def _fire(self) -> None:
+        try:
+            await self.catch_up()
+        except Exception as error:
+            self._failure = error
+        following = next_turn(self._rulebook, self._now())
+        if following is not None and self._timer.running:
+            self._timer.add_job(self._fire, DateTrigger(following.at), id="next-turn", replace_existing=True)
+        self._fired.set()
+
     async def catch_up(self) -> None:
-        """Do every turn that is due and not known to be done, in order."""
+        """Do every turn that is due and not known to be done, in order. Raises, after all, what nobody foresaw."""
+        failure: Exception | None = None
         async with self._catching_up:
             pending = due(self._rulebook, self._now())
             self._done.intersection_update(pending)
+            overdue: dict[Turn, str] = {}
             for turn in pending:
-                if turn not in self._done and await self._do(turn):
+                if turn in self._done:
+                    continue
+                try:
+                    reason = await self._do(turn)
+                except Exception as error:  # one turn's trouble is no other's
+                    reason, failure = type(error).__name__, failure or error
+                if reason is None:
                     self._done.add(turn)
-        following = next_turn(self._rulebook, self._now())
-        if following is not None and self._timer.running:
-            self._timer.add_job(self.catch_up, DateTrigger(following.at), id="next-turn", replace_existing=True)
+                else:
+                    overdue[turn] = reason
+                    log.info("turn_waits", cycle=turn.cycle_id, action=turn.action, reason=reason)
+            self._overdue = overdue
+        OVERDUE.set(len(overdue))
+        FIRED_AT.set_to_current_time()
+        if failure is not None:
+            raise failure
 
-    async def _do(self, turn: Turn) -> bool:
-        """Do a turn and tell whether it is done with."""
+    async def _do(self, turn: Turn) -> str | None:
+        """Do a turn; return why it has to wait, None if it is done with."""
         try:
             if turn.action == "open":
                 await self._cycles.open_slot(turn.value_date, turn.number)
@@ -150,8 +221,9 @@ class Schedule:
                 await self._cycles.cut_off(turn.cycle_id, cause="schedule")
         except Refusal as refusal:
             # A slot that never opened has nothing to cut off; anything else may be possible later.
-            gone = turn.action == "cut_off" and refusal.status == 404
-            if not gone:
-                log.info("turn_waits", cycle=turn.cycle_id, action=turn.action, reason=refusal.reason)
-            return gone
-        return True
+            if turn.action == "cut_off" and refusal.status == 404:
+                return None
+            return refusal.reason
+        except DATABASE_AWAY as error:
+            return type(error).__name__
+        return None

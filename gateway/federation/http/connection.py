@@ -8,17 +8,42 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from enum import StrEnum
 from typing import Any
 
+import prometheus_client
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.federation.http.rates import network_of
 from gateway.federation.settings import EdgeLimits
+from gateway.federation.telemetry import REGISTRY
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 """Of a request in all, whatever the framing says; a route's own limit is below."""
+
+
+class ConnectionEnd(StrEnum):
+    """Why a connection was ended before the application had the request or its client the answer."""
+
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    HEAD_TOO_LARGE = "head_too_large"
+    """Answered with 431."""
+    MESSAGE_TOO_LARGE = "message_too_large"
+    HEAD_TOO_SLOW = "head_too_slow"
+    """Answered with 408, and so is the next."""
+    BODY_TOO_SLOW = "body_too_slow"
+    ANSWER_UNREAD = "answer_unread"
+
+
+ENDED = prometheus_client.Counter(
+    "concordat_connections_ended", "Connections that a node ended for its limits.", ("reason",), registry=REGISTRY
+)
+
+_log = structlog.get_logger(__name__)
 
 
 class ConnectionConfig(uvicorn.Config):
@@ -46,7 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         address = "" if self.client is None else self.client[0]
         if self.config.addresses[address] >= self.config.limits.connections_per_address_max:
-            transport.abort()
+            self._end(ConnectionEnd.TOO_MANY_CONNECTIONS)
             return
         self._address = address
         self.config.addresses[address] += 1
@@ -65,9 +90,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arriving_since = self.loop.time()
         super().data_received(data)
         if self._in_head and self._message_bytes > HEAD_BYTES_MAX:
-            self._end(431)
+            self._end(ConnectionEnd.HEAD_TOO_LARGE, 431)
         elif self._message_bytes > MESSAGE_BYTES_MAX:
-            self.transport.abort()
+            self._end(ConnectionEnd.MESSAGE_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -82,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.headers) > HEADERS_MAX or (
             self._message_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX
         ):
-            self._end(431)
+            self._end(ConnectionEnd.HEAD_TOO_LARGE, 431)
             return
         self._begun = True
         super().on_headers_complete()
@@ -102,21 +127,26 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self.config.limits
         since = self._arriving_since
         if since is not None and now - since > (limits.head_seconds if self._in_head else limits.body_seconds):
-            self._end(408)
+            self._end(ConnectionEnd.HEAD_TOO_SLOW if self._in_head else ConnectionEnd.BODY_TOO_SLOW, 408)
         if not self.flow.write_paused:
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
         elif now - self._unread_since > limits.body_seconds:
-            self.transport.abort()
+            self._end(ConnectionEnd.ANSWER_UNREAD)
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _end(self, status: int) -> None:
-        """Answer without the application, unless it is answering, and close."""
-        if self._begun and not self.cycle.response_complete:
+    def _end(self, reason: ConnectionEnd, status: int | None = None) -> None:
+        """Close: with an answer, unless there is none or the application is answering."""
+        if self.transport.is_closing():
+            return
+        ENDED.labels(reason).inc()
+        address = "" if self.client is None else network_of(self.client[0])
+        _log.info("connection_ended", reason=reason, address=address)
+        if status is None or (self._begun and not self.cycle.response_complete):
             self.transport.abort()
-        elif not self.transport.is_closing():
+        else:
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()

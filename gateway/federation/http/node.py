@@ -24,6 +24,7 @@ from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
+from gateway.federation.sharing import beside_if_large
 from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.strict_json import read_strictly
 from gateway.federation.telemetry import REGISTRY
@@ -101,7 +102,8 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Parse the body; raises ClientException (400)."""
         try:
-            return read_strictly(await self.body() or b"null")
+            body = await self.body() or b"null"
+            return await beside_if_large(len(body), lambda: read_strictly(body))
         except msgspec.DecodeError as error:
             raise ClientException(f"the body isn't acceptable JSON: {error}") from error
 

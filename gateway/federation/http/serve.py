@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+import structlog
 import uvicorn
 from litestar import Litestar
 
@@ -20,6 +21,8 @@ SHUTDOWN_TIMEOUT_S = 10
 BACKLOG = 512
 COLLECT_AFTER = 20_000
 """New objects that may hold others, before the collector looks at them."""
+
+_log = structlog.get_logger()
 
 
 class NodeServer(uvicorn.Server):
@@ -37,7 +40,11 @@ class NodeServer(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedProtocol):
-                    connection.end_if_slow(now)
+                    try:
+                        connection.end_if_slow(now)
+                    except Exception as error:  # an error that reaches uvicorn's loop ends the process
+                        _log.error("connection not looked at", exc_info=error)
+                        connection.transport.abort()
         return await super().on_tick(counter)
 
 

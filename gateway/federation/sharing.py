@@ -1,0 +1,37 @@
+"""Sharing the event loop: work on large requests goes on beside it, or lets others in between.
+
+Nobody waits long because of somebody else's request, and a small one costs no more than its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SLICE_ITEMS_MAX = 512
+"""Some milliseconds of what is done for each payment."""
+INLINE_BYTES_MAX = 64 * 1024
+"""A thread costs more than reading so little."""
+
+
+async def in_slices(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return what `work` makes of each item, having let others in after every slice."""
+    if len(items) <= SLICE_ITEMS_MAX:
+        return [work(item) for item in items]
+    made: list[R] = []
+    for start in range(0, len(items), SLICE_ITEMS_MAX):
+        made += [work(item) for item in items[start : start + SLICE_ITEMS_MAX]]
+        await asyncio.sleep(0)
+    return made
+
+
+async def beside_if_large(size: int, work: Callable[[], R]) -> R:
+    """Return what `work` makes of so many bytes, having done it in a thread if they are many.
+
+    It may touch only what is its own.
+    """
+    return work() if size <= INLINE_BYTES_MAX else await asyncio.to_thread(work)
