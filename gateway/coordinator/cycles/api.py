@@ -28,6 +28,7 @@ from gateway.federation.messages.cycles import (
     InstructionView,
     OpenCycle,
     Positions,
+    RetryCycle,
 )
 from gateway.federation.messages.default import DefaultView
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
@@ -90,6 +91,11 @@ class CycleController(Controller):
     async def cut_off(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Cycle:
         """Cut the open cycle off now; a cycle that was cut off before is answered as it is."""
         return (await cycles.cut_off(cycle, cause="operator", by=request.auth.sub)).message()
+
+    @post("/{cycle:str}/retry", guards=[_OPERATOR], status_code=200, operation_id="retryCycle")
+    async def retry(self, request: Caller, cycle: CyclePath, data: JSONBody[RetryCycle], cycles: Cycles) -> Cycle:
+        """Take the next step of a stuck cycle at once. It is tried again by itself, too."""
+        return (await cycles.retry(cycle, data.reason, by=request.auth.sub)).message()
 
     # --- what banks submit
 
