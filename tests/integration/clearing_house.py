@@ -261,9 +261,9 @@ class House:
         self, service: CycleService, cycle: str, banks: Sequence[str] = BANKS, *, settled: dict[Lane, int] | None = None
     ) -> dict[str, tuple[StatementVerdict, ...]]:
         return {
-            bank: await service.attestation.submit_statements(
-                bank, cycle, self.submission(cycle, bank, settled=settled)
-            )
+            bank: (
+                await service.attestation.submit_statements(bank, cycle, self.submission(cycle, bank, settled=settled))
+            ).verdicts
             for bank in banks
         }
 

@@ -124,8 +124,13 @@ class CycleController(Controller):
     async def submit_statements(
         self, request: Caller, cycle: CyclePath, data: JSONBody[StatementSubmission], cycles: Cycles
     ) -> StatementVerdicts:
-        """Submit signed statements and the screening statement: all are taken in, or none."""
-        return StatementVerdicts(verdicts=await cycles.attestation.submit_statements(request.auth.sub, cycle, data))
+        """Submit signed statements and the screening statement.
+
+        Each is judged by itself: good ones are taken in, and the answer names those that are refused. They may be
+        mended and submitted anew until the attestation closes. Where nothing can be taken in, the answer is the first
+        refusal.
+        """
+        return await cycles.attestation.submit_statements(request.auth.sub, cycle, data)
 
     # --- what there is to see
 
