@@ -20,6 +20,7 @@ from clearing_house import (
     events_of,
     refused,
     rulebook,
+    severe,
     trade,
 )
 from sqlalchemy import text
@@ -33,6 +34,7 @@ from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import HttpSettlementClient
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import FederationClient
+from gateway.federation.iso20022 import MessageRefused
 from gateway.federation.messages.proposals import Decision, ProposalRequest
 from gateway.federation.storage.database import create_engine, transaction
 from gateway.federation.telemetry import REGISTRY
@@ -219,8 +221,11 @@ async def test_a_suspended_agent_is_waited_for_by_name(new_house: NewHouse) -> N
         await service.views.progress(cycle)
     ).stuck_detail == f"{AGENT} was asked to settle, and OTHRXXS0 is active now"
     assert house.books.asked == []
+    leave = house.registry.step(AGENT, Step.LEAVE, by="alice", reason="replaced")
+    assert await refused(leave) == "settlement_under_way"
     # The agent answers again.
     assert await house.service().advance_current() is State.FINAL
+    await house.registry.step(AGENT, Step.LEAVE, by="alice", reason="replaced")
     verify(await service.export(cycle), anchor_of(house))
 
 
@@ -254,6 +259,25 @@ async def test_large_and_small_amounts_settle_together(new_house: NewHouse) -> N
     balances = await house.books.balances()
     assert balances[BETA, "JPY"] == 10**9 + 5 * 10**14
     assert balances[ALFA, "KWD"] == 10**9 + 1
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_what_no_message_can_carry_is_named_and_can_be_abandoned(new_house: NewHouse) -> None:
+    house = await new_house(rulebook(checks=severe(screening="warn")))
+    house.pay(ALFA, BETA, "JPY", *[10**15 - 1] * 1_001)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle)
+    for _ in range(2):
+        with pytest.raises(MessageRefused):
+            await service.advance(cycle)
+    assert (await service.views.cycle(cycle)).state is State.APPROVED
+    assert await stuck_reason(service, cycle) == "message_refused"
+    detail = (await service.views.progress(cycle)).stuck_detail
+    assert detail is not None
+    assert "18 digits" in detail
+    assert (await service.cut_off((await service.views.current()).id)).state is State.CUT_OFF
+    assert (await service.views.cycle(cycle)).state is State.ABANDONED
     verify(await service.export(cycle), anchor_of(house))
 
 

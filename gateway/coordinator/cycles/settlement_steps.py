@@ -62,14 +62,14 @@ class SettlementSteps:
         edition = result.document.edition
         if last is not None and last.edition == edition:
             _require_active(last.agent, agent)
-        signed = await asyncio.to_thread(_signed, result, statements, agent, self._signer)
+        orders = await asyncio.to_thread(_sign_orders, result, statements, agent, self._signer)
         attempt = self._next_attempt(cycle, last, result, agent)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
-            await settlements.insert_instructions(conn, cycle.id, edition, signed)
+            await settlements.insert_instructions(conn, cycle.id, edition, orders)
             await settlements.insert_attempt(conn, attempt, self._now())
-            data = {"result": result.sha256, "instructions": len(signed), "attempt": attempt.attempt}
+            data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt.attempt}
             await cycles.move(conn, cycle, Trigger.INSTRUCTIONS_SIGNED, data=data)
 
     async def ask(self, cycle: Cycle) -> None:
@@ -173,7 +173,7 @@ def _require_active(instructed: str, active: str) -> None:
         raise NoAnswerError(FailureReason.AGENT_INACTIVE, detail)
 
 
-def _signed(
+def _sign_orders(
     result: Result, statements: list[tuple[str, PositionStatement]], agent: str, signer: Signer
 ) -> list[tuple[SettlementInstruction, str, Envelope]]:
     """Return the instructions of a result with their digests, signed."""
