@@ -145,11 +145,12 @@ async def test_a_lie_beside_good_statements_is_kept_as_evidence_and_they_count(n
     cycle = await house.cut_off(service)
     whole = house.submission(cycle, ALFA)
     lie = house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR", wrong_by=5))
-    both = msgspec.structs.replace(whole, statements=(*whole.statements, lie))
+    more = house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR", wrong_by=6))
+    both = msgspec.structs.replace(whole, statements=(*whole.statements, lie, more))
     for _ in range(2):
         answer = await service.attestation.submit_statements(ALFA, cycle, both)
         assert len(answer.verdicts) == 3
-        assert [(part.reason, part.counterparty) for part in answer.refused] == [("equivocation", BETA)]
+        assert [(part.reason, part.counterparty) for part in answer.refused] == [("equivocation", BETA)] * 2
     assert (await events_of(house, cycle)).count("cycle.equivocation") == 1
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL

@@ -9,7 +9,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.cycle.result import InconsistentInputError
 from gateway.coordinator.cycles.failures import FailureReason, failure_of, retry_after_s
+from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.federation.iso20022 import MessageReason, MessageRefused
+from gateway.federation.problems import Refusal, ServiceReason
 
 
 def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
@@ -33,6 +35,8 @@ def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
         (wrapped(asyncpg.SerializationError()), None),
         (wrapped(asyncpg.AdminShutdownError()), None),
         (wrapped(asyncpg.CannotConnectNowError()), None),
+        (Refusal(ServiceReason.NOT_READY, "no database"), None),
+        (Refusal(CycleReason.RESULT_UNKNOWN, "no result"), FailureReason.STEP_FAILED),
         (wrapped(asyncpg.QueryCanceledError()), FailureReason.TOO_SLOW),
         (wrapped(asyncpg.UniqueViolationError()), FailureReason.STEP_FAILED),
         (wrapped(asyncpg.NumericValueOutOfRangeError()), FailureReason.STEP_FAILED),

@@ -11,6 +11,7 @@ from sqlalchemy.exc import InterfaceError, SQLAlchemyError
 
 from compliance.cycle.result import InconsistentInputError
 from gateway.federation.iso20022 import MessageRefused
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import sqlstate
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
@@ -62,6 +63,8 @@ def failure_of(error: Exception) -> Failure | None:
             passes = state.startswith(_OUTAGES)
             return None if passes else Failure(FailureReason.STEP_FAILED, f"the database refuses it: SQLSTATE {state}")
         case OSError() | InterfaceError() | SQLAlchemyError() | asyncpg.InterfaceError() | asyncio.TimeoutError():
+            return None
+        case Refusal() if error.status >= 500:
             return None
         case MessageRefused():
             return Failure(FailureReason.MESSAGE_REFUSED, f"{error.reason}: {error}"[:DETAIL_MAX])

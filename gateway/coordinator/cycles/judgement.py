@@ -81,7 +81,9 @@ def _judge(submitted: Submitted, before: Sequence[Attested], bounds: Bounds, rev
         )
         try:
             if placement is Placement.EQUIVOCATION:
-                submitted.equivocal.append(statement)
+                # One proof for each pair: more of them prove no more.
+                if all(statement.key != other.key for other in submitted.equivocal):
+                    submitted.equivocal.append(statement)
                 detail = f"{submitted.bank} signed another revision {revision} for {name} before"
                 raise Refusal(CycleReason.EQUIVOCATION, detail, pointer=statement.pointer)
             if placement is Placement.REVISION_REFUSED:
