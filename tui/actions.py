@@ -16,7 +16,11 @@ from tui.snapshot import Snapshot, decidable
 
 @dataclass(frozen=True)
 class Action:
-    """One action. `panes` and `states` say where it applies (None is everywhere), `proposes` what others confirm."""
+    """One action.
+
+    `panes` and `states` say where it applies (None is everywhere), `only_stuck` that it is for a cycle that can't go
+    on, `proposes` what others confirm.
+    """
 
     id: str
     key: str
@@ -26,6 +30,7 @@ class Action:
     states: frozenset[State] | None = None
     proposes: approval.Action | None = None
     operators_only: bool = False
+    only_stuck: bool = False
     footer: bool = True
 
 
@@ -56,6 +61,15 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("open_cycle", "O", "Open", "Open a cycle by hand, outside the schedule", _CYCLES, operators_only=True),
     Action("cut_off", "C", "Cut off", "Cut the cycle off now", _ON_CYCLE, _OPEN, operators_only=True),
+    Action(
+        "retry",
+        "T",
+        "Try again",
+        "Take the next step of a stuck cycle now",
+        _ON_CYCLE,
+        operators_only=True,
+        only_stuck=True,
+    ),
     _proposal(approval.Action.APPROVE, "A", "Propose to approve settlement"),
     _proposal(approval.Action.HOLD, "H", "Propose to hold settlement"),
     _proposal(approval.Action.RELEASE, "R", "Propose to lift a hold; that approves nothing yet"),
@@ -94,5 +108,7 @@ def applies(action: Action, *, pane: Pane, view: Snapshot, subject: str) -> bool
     if action.panes is not None and pane not in action.panes:
         return False
     if action.states is not None and view.state not in action.states:
+        return False
+    if action.only_stuck and (view.progress is None or view.progress.cycle.stuck is None):
         return False
     return action.panes != _INBOX or bool(decidable(view.proposals, subject))

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.federation.http.client import FederationClient, Query, RemoteError, RemoteProblem
 from gateway.federation.messages.base import Request
-from gateway.federation.messages.cycles import Checks, Cycle, CyclePage, CycleProgress, OpenCycle, Positions
+from gateway.federation.messages.cycles import Checks, Cycle, CyclePage, CycleProgress, OpenCycle, Positions, RetryCycle
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
@@ -92,6 +92,9 @@ class ConsoleApi:
 
     async def cut_off(self, cycle: str) -> Cycle:
         return await self._post(f"/cycles/{cycle}/cut-off", None, Cycle)
+
+    async def retry(self, cycle: str, request: RetryCycle) -> Cycle:
+        return await self._post(f"/cycles/{cycle}/retry", request, Cycle)
 
     async def propose(self, cycle: str, request: ProposalRequest) -> ProposalView:
         return await self._post(f"/cycles/{cycle}/proposals", request, ProposalView)

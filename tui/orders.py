@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.federation import correlation
 from gateway.federation.http.client import RemoteError, RemoteProblem
+from gateway.federation.messages.cycles import RetryCycle
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from tui.actions import Action
 from tui.api import ConsoleApi, describe
@@ -88,6 +89,8 @@ async def _send(order: Order, api: ConsoleApi) -> None:
             await api.open_cycle(order.answer.value_date.strip() or None)
         case "cut_off" if cycle is not None:
             await api.cut_off(cycle)
+        case "retry" if cycle is not None:
+            await api.retry(cycle, RetryCycle(reason=reason))
         case "confirm" | "reject" as decision if proposal is not None:
             await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
         case _ if (proposes := order.action.proposes) is not None and cycle is not None:

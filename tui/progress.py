@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.federation.messages.cycles import CycleProgress, CycleState
-from tui.text import Tone, money
+from tui.text import Tone, clock, money, plain
 
 STEPS: tuple[tuple[CycleState, str], ...] = (
     ("open", "open"),
@@ -49,6 +49,16 @@ def steps(state: CycleState) -> tuple[tuple[str, Tone], ...]:
         else:
             road.append((f"·{label}", Tone.DIM))
     return tuple(road)
+
+
+def stuck(progress: CycleProgress) -> str | None:
+    """Say why a cycle can't go on, since when, and when it is tried again; None for one that can."""
+    view = progress.cycle.stuck
+    if view is None:
+        return None
+    again = f", again at {clock(view.retry_at)}" if view.retry_at is not None else ""
+    words = f"✗ STUCK since {clock(view.since)}: {view.reason}, failed {view.failures} times{again}"
+    return words if progress.stuck_detail is None else f"{words}: {plain(progress.stuck_detail)}"
 
 
 def liquidity(progress: CycleProgress) -> tuple[str, ...]:

@@ -37,10 +37,17 @@ def _agreed(summary: CycleSummary) -> Cell:
     return Cell(f"{pairs.agreed}/{attested}", Tone.PLAIN if attested else Tone.DIM)
 
 
+def _state(summary: CycleSummary) -> Cell:
+    state = summary.cycle.state
+    if summary.cycle.stuck is not None:
+        return Cell(f"{state} ✗ stuck", Tone.BAD, state)
+    return Cell(state, state_tone(state))
+
+
 _CYCLES: Columns[CycleSummary] = (
     Column("cycle", "Cycle", lambda summary: Cell(summary.cycle.id)),
     Column("value_date", "Value date", lambda summary: Cell(summary.cycle.value_date)),
-    Column("state", "State", lambda summary: Cell(summary.cycle.state, state_tone(summary.cycle.state))),
+    Column("state", "State", _state),
     Column("opened_at", "Opened", lambda summary: time(summary.cycle.opened_at)),
     Column("cut_off_at", "Cut-off", lambda summary: time(summary.cycle.cut_off_at)),
     Column("pairs_agreed", "Agreed", _agreed, numeric=True),

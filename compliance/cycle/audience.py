@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 from typing import Any, Literal
 
 from compliance.cycle.contests import CONTEST_EVENT
-from compliance.cycle.states import State, event_type
+from compliance.cycle.states import STUCK_EVENT, State, event_type
 
 Audience = tuple[str, ...] | None
 """The members that an event is for, besides operators and auditors; None is everybody."""
@@ -39,6 +39,7 @@ EVENTS: Mapping[str, Circle] = {
     "cycle.break": Circle.PAIR,
     CONTEST_EVENT: Circle.PAIR,
     "cycle.equivocation": Circle.OPERATORS,
+    STUCK_EVENT: Circle.OPERATORS,
     "proposal.made": Circle.OPERATORS,
     "proposal.decided": Circle.OPERATORS,
     "participant.changed": Circle.EVERYBODY,

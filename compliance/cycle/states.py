@@ -48,26 +48,33 @@ class Trigger(StrEnum):
     DEFAULT_UNWOUND = "default_unwound"
     FINALITY_SIGNED = "finality_signed"
     ABANDONED = "abandoned"
+    OVERTAKEN = "overtaken"
+    """The next cycle's cut-off came while this one was stuck."""
 
 
 # A cycle can't be abandoned while a request may be on its way to the settlement agent (instructed), nor once the
-# agent settled it.
+# agent settled it. A held cycle waits for people and takes no step, so it is never stuck.
 TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.OPEN, Trigger.CUT_OFF_REACHED): State.CUT_OFF,
     (State.CUT_OFF, Trigger.CUTS_CLOSED): State.ATTESTING,
     (State.CUT_OFF, Trigger.ABANDONED): State.ABANDONED,
+    (State.CUT_OFF, Trigger.OVERTAKEN): State.ABANDONED,
     (State.ATTESTING, Trigger.ATTESTATION_CLOSED): State.MATCHED,
     (State.ATTESTING, Trigger.ABANDONED): State.ABANDONED,
+    (State.ATTESTING, Trigger.OVERTAKEN): State.ABANDONED,
     (State.MATCHED, Trigger.NETTED): State.NETTED,
     (State.MATCHED, Trigger.CHECK_FAILED): State.HELD,
     (State.MATCHED, Trigger.ABANDONED): State.ABANDONED,
+    (State.MATCHED, Trigger.OVERTAKEN): State.ABANDONED,
     (State.NETTED, Trigger.APPROVED): State.APPROVED,
     (State.NETTED, Trigger.HELD): State.HELD,
     (State.NETTED, Trigger.ABANDONED): State.ABANDONED,
+    (State.NETTED, Trigger.OVERTAKEN): State.ABANDONED,
     (State.HELD, Trigger.RELEASED): State.NETTED,
     (State.HELD, Trigger.ABANDONED): State.ABANDONED,
     (State.APPROVED, Trigger.INSTRUCTIONS_SIGNED): State.INSTRUCTED,
     (State.APPROVED, Trigger.ABANDONED): State.ABANDONED,
+    (State.APPROVED, Trigger.OVERTAKEN): State.ABANDONED,
     (State.INSTRUCTED, Trigger.AGENT_SETTLED): State.SETTLED,
     (State.INSTRUCTED, Trigger.AGENT_SHORT_OF_FUNDS): State.DEFERRED,
     (State.INSTRUCTED, Trigger.AGENT_REJECTED): State.HELD,
@@ -75,12 +82,16 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.DEFERRED, Trigger.RETRIES_USED_UP): State.ABANDONED,
     (State.DEFERRED, Trigger.DEFAULT_UNWOUND): State.MATCHED,
     (State.DEFERRED, Trigger.ABANDONED): State.ABANDONED,
+    (State.DEFERRED, Trigger.OVERTAKEN): State.ABANDONED,
     (State.SETTLED, Trigger.FINALITY_SIGNED): State.FINAL,
 }
 
 ENDED = frozenset({State.FINAL, State.ABANDONED})
 IN_PROGRESS = frozenset(State) - ENDED - {State.OPEN}
 """Between cut-off and its end: at most one cycle at a time."""
+
+STUCK_EVENT = "cycle.stuck"
+"""Tells that the step that is due has failed twice. The cycle stays in its state, and the step is tried again."""
 
 TRIGGER_MEMBER = "happening"
 """The member of an event's data that names what moved the cycle."""
@@ -110,10 +121,12 @@ def replay(events: Iterable[tuple[str, Mapping[str, Any]]]) -> State:
     """Return the state that a cycle's events (type, data) lead to, step by step through the table.
 
     Events that move no cycle are passed over. Raises IllegalStepError at the first step that the table doesn't have,
-    or that doesn't lead where its event says.
+    or that doesn't lead where its event says. Only a cycle that was stuck in its state is overtaken.
     """
     state: State | None = None
+    stuck = False
     for kind, data in events:
+        stuck = stuck or kind == STUCK_EVENT
         then = _STATE_OF.get(kind)
         if then is None:
             continue
@@ -129,6 +142,9 @@ def replay(events: Iterable[tuple[str, Mapping[str, Any]]]) -> State:
         state = follow(state, trigger)
         if state is not then:
             raise IllegalStepError(f"{trigger} leads to {state}, not to {then}")
+        if trigger is Trigger.OVERTAKEN and not stuck:
+            raise IllegalStepError("overtaken, yet it wasn't stuck")
+        stuck = False
     if state is None:
         raise IllegalStepError("the cycle was never opened")
     return state

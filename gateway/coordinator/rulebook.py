@@ -19,6 +19,7 @@ from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.coordinator.default_rule import NOBODY, WaterfallRule
+from gateway.federation.money import EXPONENTS
 from gateway.federation.settings import ConfigurationError
 
 Clock = Annotated[str, Meta(pattern=whole(r"([01][0-9]|2[0-3]):[0-5][0-9]"))]
@@ -138,6 +139,9 @@ def checked(rulebook: Rulebook) -> Rulebook:
     """Return the rulebook if its parts fit together; raises RulebookError."""
     if len(set(rulebook.currencies)) != len(rulebook.currencies):
         raise RulebookError("currencies: one is named twice")
+    # A settlement message couldn't carry any other: the cycle would have no way to settle.
+    if inactive := [currency for currency in rulebook.currencies if currency not in EXPONENTS]:
+        raise RulebookError(f"currencies: {', '.join(inactive)} isn't an active currency of ISO 4217")
     foreign = (rulebook.approval.thresholds_minor.keys() | rulebook.aggregate_flow.floor_minor.keys()) - set(
         rulebook.currencies
     )

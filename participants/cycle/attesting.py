@@ -20,12 +20,14 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from compliance.statements import PositionStatement
+from gateway.federation.http.answers import read_answer
 from gateway.federation.messages.attestation import (
     BreakNotice,
     Breaks,
     ContestedLane,
     SenderCuts,
     StatementSubmission,
+    StatementVerdicts,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.signers.signing import signing
@@ -240,7 +242,26 @@ class Attesting:
         submission = StatementSubmission(
             statements=positions, screening=screening, complete=complete, contested=contested
         )
-        await self._coordinator.submit("POST", f"/cycles/{cycle}/statements", submission)
+        answer = await self._coordinator.submit("POST", f"/cycles/{cycle}/statements", submission)
+        if answer is not None:
+            self._report_refused(cycle, answer)
+
+    def _report_refused(self, cycle: str, answer: bytes) -> None:
+        """Log which statements the coordinator refused beside those that it took in."""
+        try:
+            verdicts = read_answer(answer, StatementVerdicts, peer=self._coordinator.bic)
+        except msgspec.DecodeError as error:
+            log.warning("verdicts can't be read", cycle=cycle, error=str(error)[:200])
+            return
+        for part in verdicts.refused:
+            log.error(
+                "statement refused by the coordinator",
+                cycle=cycle,
+                counterparty=part.counterparty,
+                currency=part.currency,
+                reason=part.reason,
+                detail=part.detail,
+            )
 
     # --- mending -----------------------------------------------------------------------------------------
 

@@ -44,12 +44,16 @@ class Coordinator:
         url = self._client.issuer + path
         return await self._client.get(url, type_, audience=self.bic, params=params, timeout_s=timeout_s)
 
-    async def submit(self, method: str, path: str, document: object) -> None:
-        """Hand something in. A refusal that asking again won't change is logged and left at that."""
+    async def submit(self, method: str, path: str, document: object) -> bytes | None:
+        """Hand something in and return the answer. A refusal that asking again won't change is logged: None."""
         url = self._client.issuer + path
         try:
-            await self._client.request(method, url, audience=self.bic, json=document, idempotent=True, timeout_s=30)
+            answer = await self._client.request(
+                method, url, audience=self.bic, json=document, idempotent=True, timeout_s=30
+            )
         except RemoteProblem as problem:
             if problem.status not in FINAL_ANSWERS:
                 raise
             log.warning("refused by the coordinator", path=path, code=problem.code, detail=problem.detail)
+            return None
+        return answer.content

@@ -290,7 +290,7 @@ class Follower:
         keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
         believed = []
         for envelope in envelopes:
-            instruction = dsse.verify(envelope, SettlementInstruction, keys)
+            instruction = dsse.verify_submitted(envelope, SettlementInstruction, keys)
             reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
             if reason is not None:
                 self.disagreements[instruction.id] = reason
@@ -303,7 +303,7 @@ class Follower:
         """Post the settlement leg of a final cycle, once."""
         envelope = await self._coordinator.get(f"/cycles/{cycle}/finality", Envelope)
         keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
-        finality = dsse.verify(envelope, SettlementFinality, keys)
+        finality = dsse.verify_submitted(envelope, SettlementFinality, keys)
         own = await reads.signed_statements(self._pool, cycle)
         for instruction, instruction_envelope in await self._instructions(cycle):
             if instruction.result != finality.result or finality.cycle != cycle:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+
+import msgspec
 
 from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.cycles import (
@@ -15,6 +18,7 @@ from gateway.federation.messages.cycles import (
     PairCounts,
     ParticipantProgress,
     PositionView,
+    StuckView,
 )
 from gateway.federation.messages.proposals import ProposalView
 from tui.snapshot import Snapshot
@@ -49,6 +53,17 @@ def a_view(state: CycleState = "netted", number: int = 1) -> Snapshot:
         breaks=(BreakNotice(pair=("ALPHDEFF", "BETAFRPP"), currency="EUR", revision=1, kind="different"),),
     )
     return Snapshot(cycles=(CycleSummary(cycle=cycle, pairs=progress.pairs),), selected=cycle.id, progress=progress)
+
+
+STUCK = StuckView(reason="agent_inactive", since="2026-03-02T09:05:00Z", failures=3, retry_at="2026-03-02T09:06:02Z")
+
+
+def a_stuck_view() -> Snapshot:
+    view = a_view("approved")
+    assert view.progress is not None
+    cycle = msgspec.structs.replace(view.progress.cycle, stuck=STUCK)
+    progress = msgspec.structs.replace(view.progress, cycle=cycle, stuck_detail="no agent\x1b[2J")
+    return replace(view, cycles=(CycleSummary(cycle=cycle, pairs=progress.pairs),), progress=progress)
 
 
 def a_total() -> CurrencyTotal:

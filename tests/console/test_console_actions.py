@@ -11,7 +11,7 @@ from compliance.cycle.approval import Action, possible_actions
 from compliance.cycle.states import State
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
-from tests.console.examples import a_proposal, a_view
+from tests.console.examples import a_proposal, a_stuck_view, a_view
 from tui.actions import ACTIONS, BY_ID, applies, unlocked
 from tui.forms import Answer, consequence, form_for
 from tui.panes import Pane
@@ -29,8 +29,15 @@ def an_inbox(*made_by: str, status: str = "pending") -> Snapshot:
 
 def test_read_only_leaves_actions_that_change_nothing() -> None:
     readable = {action.id for action in ACTIONS if unlocked(action, operate=False)}
-    assert readable.isdisjoint({"open_cycle", "cut_off", "confirm", "reject", *Action})
+    assert readable.isdisjoint({"open_cycle", "cut_off", "retry", "confirm", "reject", *Action})
     assert {"help", "quit", "export_csv", "freeze", "filter"} <= readable
+
+
+def test_the_form_to_try_a_stuck_cycle_again_says_why_it_is_stuck() -> None:
+    form = form_for(BY_ID["retry"], a_stuck_view())
+    assert form.lines[1].startswith("✗ STUCK since 09:05:00: agent_inactive")
+    assert form.objection(Answer()) == "A reason is needed."
+    assert form.objection(Answer(reason="it is back")) is None
 
 
 def test_keys_are_unique() -> None:
@@ -42,6 +49,10 @@ def test_keys_are_unique() -> None:
     [
         ("cut_off", "cycles", a_view("open"), True),
         ("cut_off", "cycles", a_view("netted"), False),
+        ("retry", "cycle", a_stuck_view(), True),
+        ("retry", "cycle", a_view("approved"), False),
+        ("retry", "proposals", a_stuck_view(), False),
+        ("abandon", "cycle", a_stuck_view(), True),
         ("approve", "cycle", a_view("netted"), True),
         ("approve", "participants", a_view("netted"), False),
         ("unwind", "cycle", a_view("deferred"), True),

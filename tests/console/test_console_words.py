@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from gateway.federation.messages.cycles import CurrencyTotal, CycleState, CycleSummary, LiquidityView, PairCounts
-from tests.console.examples import a_cycle, a_total, a_view
+from tests.console.examples import a_cycle, a_stuck_view, a_total, a_view
 from tui.freshness import STALE_AFTER_S, Freshness
-from tui.progress import gauges, liquidity, steps
+from tui.progress import gauges, liquidity, steps, stuck
 from tui.snapshot import cycle_to_follow
+from tui.tables import cycles
 from tui.text import Tone, age, bar, decimal, money, plain
 
 # --- words and numbers --------------------------------------------------------------------------------------
@@ -117,3 +118,15 @@ def test_what_limits_leave_for_later_is_said() -> None:
     assert liquidity(msgspec.structs.replace(progress, totals=(jpy,))) == (
         "All that matched settles: no limit stands in its way.",
     )
+
+
+def test_a_stuck_cycle_says_why_since_when_and_when_it_is_tried_again() -> None:
+    view = a_stuck_view()
+    assert view.progress is not None
+    words = "✗ STUCK since 09:05:00: agent_inactive, failed 3 times, again at 09:06:02: no agent·[2J"
+    assert stuck(view.progress) == words
+    cell = cycles(view.cycles).rows[0].cells[2]
+    assert (cell.text, cell.tone, cell.value) == ("approved ✗ stuck", Tone.BAD, "approved")
+    fine = a_view().progress
+    assert fine is not None
+    assert stuck(fine) is None

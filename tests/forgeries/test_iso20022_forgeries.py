@@ -130,6 +130,7 @@ FORGERIES: dict[str, tuple[bytes, MessageReason]] = {
     "wrong number of requests": (forge(b"<NbOfSttlmReqs>1<", b"<NbOfSttlmReqs>2<"), R.MOVEMENT_COUNT_WRONG),
     "wrong control sum": (forge(b"<CtrlSum>3<", b"<CtrlSum>3.01<"), R.CONTROL_SUM_WRONG),
     "no number as control sum": (forge(b"<CtrlSum>3<", b"<CtrlSum>NaN<"), R.CONTROL_SUM_WRONG),
+    "no control sum": (forge(b"<CtrlSum>3</CtrlSum>", b""), R.CONTROL_SUM_WRONG),
     "one amount raised": (forge(b">1.50<", b">1.51<"), R.CONTROL_SUM_WRONG),
     "debits above credits, control sum mended": (
         forge(b">1.50<", b">1.51<").replace(b"<CtrlSum>3<", b"<CtrlSum>3.01<"),

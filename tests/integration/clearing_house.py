@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -96,7 +96,7 @@ class Books:
     async def agent(self) -> str:
         return AGENT
 
-    async def settle(self, message_id: str, message: bytes) -> Answer:
+    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
         self.asked.append(message)
         return answer_in(message_id, await self.ledger.settle(read_settlement_request(message), message))
 
@@ -127,30 +127,32 @@ class House:
     directory: Path
     lanes: dict[Lane, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def service(self, engine: AsyncEngine | None = None) -> CycleService:
-        """Return a new replica of the coordinator."""
-        return CycleService(
-            engine or self.engine,
-            bic=COORDINATOR,
-            signer=self.signer.sign,
-            rulebook=self.rules,
-            agent=self.books,
-            now=self.clock,
-        )
+    def service(self, engine: AsyncEngine | None = None, **changes: Any) -> CycleService:
+        """Return a new replica of the coordinator; `changes` are its parts that aren't the house's own."""
+        parts = {"signer": self.signer.sign, "rulebook": self.rules, "agent": self.books, "now": self.clock, **changes}
+        return CycleService(engine or self.engine, bic=COORDINATOR, **parts)
 
     def identity(self, bank: str) -> MemberIdentity:
         return MemberIdentity(bank, self.directory / bank)
 
-    async def admit(self, bank: str, *, caps_minor: dict[str, int] | None = None) -> None:
+    async def admit_agent(self, bic: str = AGENT) -> None:
+        await self.admit(bic, kind="agent")
+
+    async def admit(
+        self,
+        bank: str,
+        *,
+        caps_minor: dict[str, int] | None = None,
+        kind: Literal["participant", "agent"] = "participant",
+    ) -> None:
         identity = self.identity(bank)
         application = Application(
             bic=bank,
             name=f"Bank {bank}",
             url=f"http://{bank.lower()}.example",
             keys=(OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x)),
-            settlement=None if bank == AGENT else SettlementAccount(agent=AGENT, account=f"ACC-{bank}"),
+            settlement=None if kind == "agent" else SettlementAccount(agent=AGENT, account=f"ACC-{bank}"),
         )
-        kind = "agent" if bank == AGENT else "participant"
         await self.registry.admit(application, kind=kind, caps_minor=caps_minor or {}, by="test", reason="set up")
 
     # --- what banks do
@@ -259,9 +261,9 @@ class House:
         self, service: CycleService, cycle: str, banks: Sequence[str] = BANKS, *, settled: dict[Lane, int] | None = None
     ) -> dict[str, tuple[StatementVerdict, ...]]:
         return {
-            bank: await service.attestation.submit_statements(
-                bank, cycle, self.submission(cycle, bank, settled=settled)
-            )
+            bank: (
+                await service.attestation.submit_statements(bank, cycle, self.submission(cycle, bank, settled=settled))
+            ).verdicts
             for bank in banks
         }
 

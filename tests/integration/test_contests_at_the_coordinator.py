@@ -88,7 +88,7 @@ async def test_a_pair_is_attested_once_the_answers_have_come(new_house: NewHouse
     service = house.service()
     cycle = await contested(house, service)
     later = StatementSubmission(statements=(house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR")),))
-    (verdict,) = await service.attestation.submit_statements(ALFA, cycle, later)
+    (verdict,) = (await service.attestation.submit_statements(ALFA, cycle, later)).verdicts
     assert verdict.status == "agreed"
     # An answer got lost, and the first submission comes again.
     await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
@@ -114,10 +114,14 @@ async def test_a_contest_that_the_cuts_do_not_bear_out_is_refused(new_house: New
         ({"receiver": GAMA, "cut_at": 0}, "inconsistent"),
     ):
         said = partly(house, cycle, msgspec.structs.replace(LANE, **lane))
-        assert await refused(service.attestation.submit_statements(ALFA, cycle, said)) == reason
-    twice = partly(house, cycle, LANE, LANE)
-    assert await refused(service.attestation.submit_statements(ALFA, cycle, twice)) == "inconsistent"
+        answer = await service.attestation.submit_statements(ALFA, cycle, said)
+        assert [(part.pointer, part.reason) for part in answer.refused] == [("/contested/0", reason)]
+        # Its statements count all the same.
+        assert len(answer.verdicts) == len(said.statements)
     assert "cycle.cut_contested" not in await events_of(house, cycle)
+    twice = await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle, LANE, LANE))
+    assert [(part.pointer, part.reason) for part in twice.refused] == [("/contested/1", "inconsistent")]
+    assert (await events_of(house, cycle)).count("cycle.cut_contested") == 1
 
 
 async def test_a_cut_of_a_lane_from_nobody_is_refused(new_house: NewHouse) -> None:

@@ -32,7 +32,8 @@ ALLOWED = {
     "cycles": (
         "id text, value_date date, number integer, state text, currencies text[], rulebook text, "
         "trust_list_version bigint, opened_at timestamp with time zone, cut_off_at timestamp with time zone, "
-        "deadline_at timestamp with time zone, due_at timestamp with time zone, result text"
+        "deadline_at timestamp with time zone, due_at timestamp with time zone, result text, version integer, "
+        "failures integer, failure_reason text, failure_detail text, failing_since timestamp with time zone"
     ),
     "equivocations": (
         "id bigint, cycle text, participant text, first_sha256 text, second_sha256 text, first json, second "

@@ -31,7 +31,7 @@ async def test_a_pair_that_disagrees_is_carried_over_when_time_is_up(new_house: 
     cycle = await house.cut_off(service)
     await house.attest(service, cycle, [ALFA, GAMA, DELT])
     wrong = house.submission(cycle, BETA, wrong_by={((ALFA, BETA), "EUR"): 1})
-    verdicts = await service.attestation.submit_statements(BETA, cycle, wrong)
+    verdicts = (await service.attestation.submit_statements(BETA, cycle, wrong)).verdicts
     assert {(v.counterparty, v.currency): v.status for v in verdicts}[ALFA, "EUR"] == "break"
     assert await service.advance(cycle) is State.ATTESTING
     (notice,) = (await service.views.breaks(cycle, ALFA)).breaks
@@ -63,7 +63,7 @@ async def test_a_second_revision_mends_a_break_and_the_cycle_goes_on_at_once(new
     mended = house.statement(cycle, (ALFA, BETA), "EUR", revision=2)
     for bank, expected in ((BETA, "stored"), (ALFA, "agreed")):
         submission = StatementSubmission(statements=(house.sign(bank, mended),), complete=False)
-        (verdict,) = await service.attestation.submit_statements(bank, cycle, submission)
+        (verdict,) = (await service.attestation.submit_statements(bank, cycle, submission)).verdicts
         assert (verdict.status, verdict.revision) == (expected, 2)
     # First the two differed, then the new revision was missing from one; each was told when it came and when it went.
     breaks = (await service.views.breaks(cycle, None)).breaks

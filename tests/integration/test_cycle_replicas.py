@@ -51,8 +51,8 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_and_settles_once(new
         pass
 
     class LosesTheAnswer(Books):
-        async def settle(self, message_id: str, message: bytes) -> Any:
-            await super().settle(message_id, message)
+        async def settle(self, agent: str, message_id: str, message: bytes) -> Any:
+            await super().settle(agent, message_id, message)
             raise CrashError
 
     dying = House(**{**vars(house), "books": LosesTheAnswer(house.books.ledger)}).service()

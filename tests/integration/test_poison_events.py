@@ -25,17 +25,25 @@ UNKNOWN = {"id": 1, "type": "cycle.reconciled", "at": "2026-01-01T00:00:00.000Z"
 
 
 class Poisoner(RewrittenAnswers):
-    """Puts events that nobody can read or knows into every page, and breaks the signature of one cycle's finality."""
+    """Puts events that nobody can read or knows into every page, and breaks the signature of one cycle's finality.
+
+    With `junk` it leaves the signatures whole, of instructions too, and puts one that nobody verifies beside each.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app)
         self.poisons = True
+        self.junk = False
         self.forged: str | None = None
         poisoners.append(self)
 
     def rewrite(self, scope: Scope, start: Any, body: bytes) -> bytes:
-        poisoned = self.poisons and scope["path"] in ("/events", f"/cycles/{self.forged}/finality")
-        return self.poisoned(body) if poisoned and start["status"] == 200 else body
+        here = f"/cycles/{self.forged}"
+        if start["status"] != 200:
+            return body
+        if self.junk:
+            return with_junk(body) if scope["path"] in (f"{here}/finality", f"{here}/instructions") else body
+        return self.poisoned(body) if self.poisons and scope["path"] in ("/events", f"{here}/finality") else body
 
     def poisoned(self, body: bytes) -> bytes:
         document = json.loads(body)
@@ -46,6 +54,14 @@ class Poisoner(RewrittenAnswers):
             sig = document["signatures"][0]["sig"]
             document["signatures"][0]["sig"] = ("B" if sig[0] == "A" else "A") + sig[1:]
         return json.dumps(document).encode()
+
+
+def with_junk(body: bytes) -> bytes:
+    """Put a signature that nobody verifies beside the good one of each envelope."""
+    document = json.loads(body)
+    for envelope in document if isinstance(document, list) else [document]:
+        envelope["signatures"].append({"keyid": "unheard-of", "sig": "AAAA"})
+    return json.dumps(document).encode()
 
 
 poisoners: list[Poisoner] = []
@@ -98,6 +114,25 @@ async def test_an_event_that_cannot_be_dealt_with_stops_nobody(desk: Desk, monke
     silent = await bravo.get("/health/ready")
     assert silent["status"] == "degraded"
     assert silent["coordinator_feed"].startswith("behind: heard ")
+
+
+async def test_instructions_and_finality_carry_one_signature(desk: Desk) -> None:
+    """What a bank keeps of the coordinator's is verified whole: with junk beside the signature nothing is kept."""
+    bravo = desk.town.bravo
+    before = await bravo.balance(AGENT, kind="nostro")
+    poisoners[-1].junk = True
+    await run_cycle(desk, 100, forged=True)
+    await until(lambda: _aside(bravo.node), {"unreadable", "cycle.instructed", "cycle.final"})
+    aside = {event.type: event.reason for event in bravo.node.follower.set_aside}
+    assert aside["cycle.instructed"] == aside["cycle.final"] == "EvidenceError: 2 signatures instead of 1"
+    owner = await asyncpg.connect(dsn(bravo.node.database_url))
+    assert await owner.fetchval("SELECT count(*) FROM event WHERE type IN ('cycle.instructed', 'cycle.settled')") == 0
+    await owner.close()
+    poisoners[-1].junk = poisoners[-1].poisons = False
+    await bravo.node.follower.stop()
+    bravo.node.follower.start()
+    await settled(bravo, before - 100)
+    await until(lambda: _aside(bravo.node), {"unreadable"})
 
 
 async def _aside(node: Any) -> set[str]:

@@ -29,7 +29,7 @@ class NoAgent:
     async def agent(self) -> str:
         raise NoAnswerError("no agent")
 
-    async def settle(self, message_id: str, message: bytes) -> Answer:
+    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
         raise NoAnswerError("no agent")
 
 

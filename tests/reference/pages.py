@@ -20,6 +20,7 @@ from gateway import cli
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
+from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
 from gateway.federation.identity.tokens import TokenReason
@@ -76,7 +77,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, FailureReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,

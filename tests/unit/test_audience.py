@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
         ("cycle.final", {}, {A, B, C}),
         ("cycle.break", {"pair": (B, A)}, {A, B}),
         ("cycle.equivocation", {"participant": A}, set()),
+        ("cycle.stuck", {"reason": "step_failed"}, set()),
         ("proposal.made", {"by": A}, set()),
         ("participant.changed", {"bic": A, "status": "suspended"}, {A, B, C}),
         ("participant.changed", {"bic": A, "change": "key"}, {A, B, C}),

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from compliance.cycle.states import ENDED, IN_PROGRESS, TRANSITIONS, IllegalStepError, State, Trigger, follow, replay
+from compliance.cycle.states import (
+    ENDED,
+    IN_PROGRESS,
+    STUCK_EVENT,
+    TRANSITIONS,
+    IllegalStepError,
+    State,
+    Trigger,
+    follow,
+    replay,
+)
 
 # Rows are states, columns triggers; a dot is refused.
 TABLE = """
-             cut_off_reached cuts_closed attestation_closed netted check_failed held approved released abandoned
-open         cut_off         .           .                  .      .            .    .        .        .
-cut_off      .               attesting   .                  .      .            .    .        .        abandoned
-attesting    .               .           matched            .      .            .    .        .        abandoned
-matched      .               .           .                  netted held         .    .        .        abandoned
-netted       .               .           .                  .      .            held approved .        abandoned
-held         .               .           .                  .      .            .    .        netted   abandoned
-approved     .               .           .                  .      .            .    .        .        abandoned
-instructed   .               .           .                  .      .            .    .        .        .
-deferred     .               .           .                  .      .            .    .        .        abandoned
-settled      .               .           .                  .      .            .    .        .        .
-final        .               .           .                  .      .            .    .        .        .
-abandoned    .               .           .                  .      .            .    .        .        .
-"""
+             cut_off_reached cuts_closed attestation_closed netted check_failed held approved released abandoned overtaken
+open         cut_off         .           .                  .      .            .    .        .        .         .
+cut_off      .               attesting   .                  .      .            .    .        .        abandoned abandoned
+attesting    .               .           matched            .      .            .    .        .        abandoned abandoned
+matched      .               .           .                  netted held         .    .        .        abandoned abandoned
+netted       .               .           .                  .      .            held approved .        abandoned abandoned
+held         .               .           .                  .      .            .    .        netted   abandoned .
+approved     .               .           .                  .      .            .    .        .        abandoned abandoned
+instructed   .               .           .                  .      .            .    .        .        .         .
+deferred     .               .           .                  .      .            .    .        .        abandoned abandoned
+settled      .               .           .                  .      .            .    .        .        .         .
+final        .               .           .                  .      .            .    .        .        .         .
+abandoned    .               .           .                  .      .            .    .        .        .         .
+"""  # noqa: E501
 SETTLEMENT = """
            instructions_signed request_repeated agent_settled agent_short_of_funds agent_rejected retries_used_up default_unwound finality_signed
 approved   instructed          .                .             .                    .              .               .               .
@@ -80,6 +90,15 @@ DEFERRED = log(
 )
 
 
+STUCK: tuple[str, dict[str, object]] = (STUCK_EVENT, {"reason": "step_failed"})
+OVERTAKEN: tuple[str, dict[str, object]] = ("cycle.abandoned", {"happening": "overtaken"})
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 6, 8])
+def test_a_cycle_that_is_stuck_can_be_overtaken(length: int) -> None:
+    assert replay([*DEFERRED[:length], STUCK, STUCK, OVERTAKEN]) is State.ABANDONED
+
+
 def test_replay_of_a_deferred_cycle() -> None:
     for length in range(1, len(DEFERRED) + 1):
         told = DEFERRED[:length]
@@ -99,6 +118,9 @@ def test_replay_of_a_deferred_cycle() -> None:
         ([*DEFERRED[:4], ("cycle.held", {"happening": "netted"})], "leads to netted, not to held"),
         ([*DEFERRED[:4], ("cycle.netted", {})], "names no trigger"),
         ([*DEFERRED[:4], ("cycle.netted", {"happening": "by_magic"})], "by_magic"),
+        ([*DEFERRED[:4], OVERTAKEN], "wasn't stuck"),
+        ([*DEFERRED[:3], STUCK, DEFERRED[3], OVERTAKEN], "wasn't stuck"),
+        ([*DEFERRED[:7], STUCK, OVERTAKEN], "isn't possible in state instructed"),
     ],
 )
 def test_replay_of_what_no_cycle_does(events: list[tuple[str, dict[str, object]]], detail: str) -> None:

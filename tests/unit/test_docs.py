@@ -156,7 +156,8 @@ def test_the_events_page_has_every_event() -> None:
     )
     appended -= {name for name in appended if name.endswith((".toml", ".json"))}
     cycle = {f"cycle.{state}" for state in states.TRANSITIONS.values()}
-    assert listed == appended | cycle | {"cycle.opened", "cycle.break", "cycle.equivocation", CONTEST_EVENT}
+    beside = {"cycle.opened", "cycle.break", "cycle.equivocation", CONTEST_EVENT, states.STUCK_EVENT}
+    assert listed == appended | cycle | beside
 
 
 def test_the_page_on_payment_files_has_every_format() -> None:

@@ -99,6 +99,8 @@ def test_slots_that_dont_fit_together(slots: tuple[Slot, ...]) -> None:
     [
         ('"CHF"', '"EUR"', "named twice"),
         ('currencies = ["CHF", ', "currencies = [", "CHF"),
+        ('currencies = ["CHF", ', 'currencies = ["CHF", "HRK", ', "HRK isn't an active currency"),
+        ('currencies = ["CHF", ', 'currencies = ["CHF", "ZZZ", "XAU", ', "ZZZ, XAU isn't an active currency"),
         ("cut_deadline_s = 120", "cut_deadline_s = 0", "cut_deadline_s"),
         ("cut_deadline_s = 120", "cut_deadline_s = 1.5", "cut_deadline_s"),
         ('version = "2026.1"', 'version = "2026.1"\nsurprise = 1', "surprise"),

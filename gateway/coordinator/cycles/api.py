@@ -28,6 +28,7 @@ from gateway.federation.messages.cycles import (
     InstructionView,
     OpenCycle,
     Positions,
+    RetryCycle,
 )
 from gateway.federation.messages.default import DefaultView
 from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
@@ -91,6 +92,11 @@ class CycleController(Controller):
         """Cut the open cycle off now; a cycle that was cut off before is answered as it is."""
         return (await cycles.cut_off(cycle, cause="operator", by=request.auth.sub)).message()
 
+    @post("/{cycle:str}/retry", guards=[_OPERATOR], status_code=200, operation_id="retryCycle")
+    async def retry(self, request: Caller, cycle: CyclePath, data: JSONBody[RetryCycle], cycles: Cycles) -> Cycle:
+        """Take the next step of a stuck cycle at once. It is tried again by itself, too."""
+        return (await cycles.retry(cycle, data.reason, by=request.auth.sub)).message()
+
     # --- what banks submit
 
     @put(
@@ -118,8 +124,13 @@ class CycleController(Controller):
     async def submit_statements(
         self, request: Caller, cycle: CyclePath, data: JSONBody[StatementSubmission], cycles: Cycles
     ) -> StatementVerdicts:
-        """Submit signed statements and the screening statement: all are taken in, or none."""
-        return StatementVerdicts(verdicts=await cycles.attestation.submit_statements(request.auth.sub, cycle, data))
+        """Submit signed statements and the screening statement.
+
+        Each is judged by itself: good ones are taken in, and the answer names those that are refused. They may be
+        mended and submitted anew until the attestation closes. Where nothing can be taken in, the answer is the first
+        refusal.
+        """
+        return await cycles.attestation.submit_statements(request.auth.sub, cycle, data)
 
     # --- what there is to see
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -17,20 +17,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.contests import CONTEST_EVENT, contested_pairs
 from compliance.cycle.cuts import Lane
-from compliance.cycle.matching import Attested, Match, match
+from compliance.cycle.matching import Attested, Match, PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.batching import BATCH_MAX, Batcher
-from gateway.coordinator.cycles.judgement import Submitted, Verdicts, fresh_contests, judge_all, verdicts
+from gateway.coordinator.cycles.callers import Callers
+from gateway.coordinator.cycles.judgement import Submitted, fresh_contests, judge_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
-    CycleTerms,
     ReadCut,
     ReadStatement,
     check_cut,
+    pair_in,
     read_contests,
     read_cut,
     read_screening,
@@ -38,9 +38,14 @@ from gateway.coordinator.cycles.submission import (
     to_json,
 )
 from gateway.coordinator.cycles.tables import cycles, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
+from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
-from gateway.federation.messages.attestation import ReceiverCut, SenderCuts, StatementSubmission
+from gateway.federation.messages.attestation import (
+    ReceiverCut,
+    SenderCuts,
+    StatementSubmission,
+    StatementVerdicts,
+)
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
@@ -48,39 +53,6 @@ READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
 STATEMENTS_MAX = 1_536
 """Of submissions that are judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
-
-_Keys = Mapping[str, VerifyingKey]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Callers:
-    """A cycle, its roster if its participants are fixed already, and the keys of those who submit to it."""
-
-    cycle: Cycle
-    roster: Roster
-    keys: Mapping[str, _Keys]
-
-    @classmethod
-    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> _Callers:
-        """Load them. Raises Refusal `cycle_unknown`."""
-        keys = await cycles.signing_keys(conn, banks)
-        if not keys:
-            # Whether there is such a cycle isn't a stranger's to know.
-            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
-        return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
-
-    @property
-    def terms(self) -> CycleTerms:
-        return CycleTerms(id=self.cycle.id, currencies=self.cycle.currencies, participants=self.roster.participants)
-
-    def require(self, bank: str) -> _Keys:
-        """Return the keys of an active participant of the cycle. Raises Refusal."""
-        if bank not in self.keys:
-            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
-        if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
-            detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
-            raise Refusal(CycleReason.NOT_A_PARTICIPANT, detail)
-        return self.keys[bank]
 
 
 class Attestation:
@@ -91,7 +63,7 @@ class Attestation:
         self._now = now
         self._wake = wake
         self._cuts = Batcher(self._take_cuts)
-        self._unread: Batcher[tuple[str, StatementSubmission], Submitted | Verdicts] = Batcher(
+        self._unread: Batcher[tuple[str, StatementSubmission], Submitted | StatementVerdicts] = Batcher(
             self._read_statements, batch_max=READ_BATCH_MAX
         )
         self._read = Batcher(self._take_statements, batch_max=STATEMENTS_MAX, weigh=_weight)
@@ -108,7 +80,7 @@ class Attestation:
         answers: list[Cycle | Exception] = []
         added: dict[str, ReadCut] = {}
         async with transaction(self._engine) as conn:
-            callers = await _Callers.find(conn, cycle_id, banks)
+            callers = await Callers.find(conn, cycle_id, banks)
             read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
             cycle = await cycles.find(conn, cycle_id, lock=True)
             existing = await submissions.cuts_of(conn, cycle_id, banks)
@@ -143,7 +115,7 @@ class Attestation:
             self._wake()
         return answers
 
-    def _read_cut(self, callers: _Callers, bank: str, envelope: Envelope) -> ReadCut | Refusal:
+    def _read_cut(self, callers: Callers, bank: str, envelope: Envelope) -> ReadCut | Refusal:
         """Verify a cut, if its bank may submit one now."""
         try:
             caller = callers.require(bank)
@@ -171,11 +143,11 @@ class Attestation:
             delivered=tuple(sorted(roster.delivered)),
         )
 
-    async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> Verdicts:
-        """Take in a bank's statements and its screening, all or none; return a verdict for each statement.
+    async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> StatementVerdicts:
+        """Take in a bank's statements and its screening, each judged by itself; return what became of each.
 
-        What was taken in before is answered again, with its verdict as it is now. Raises Refusal; its pointer names
-        the statement.
+        What was taken in before is answered again, with its verdict as it is now. Raises Refusal where nothing is taken
+        in: the first reason, whose pointer names the statement.
         """
         # While one group is stored, the next one is verified.
         read = await self._unread.add(cycle_id, (bank, submission))
@@ -183,10 +155,10 @@ class Attestation:
 
     async def _read_statements(
         self, cycle_id: str, submitted: Sequence[tuple[str, StatementSubmission]]
-    ) -> list[Submitted | Verdicts | Exception]:
+    ) -> list[Submitted | StatementVerdicts | Exception]:
         """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
-            callers = await _Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
+            callers = await Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
             if callers.cycle.state is not State.ATTESTING:
                 return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
         # Verification releases the interpreter's lock, so two threads may use two cores.
@@ -196,7 +168,9 @@ class Attestation:
         ]
         return [answer for part in await asyncio.gather(*threads) for answer in part]
 
-    async def _take_statements(self, cycle_id: str, submitted: Sequence[Submitted]) -> list[Verdicts | Exception]:
+    async def _take_statements(
+        self, cycle_id: str, submitted: Sequence[Submitted]
+    ) -> list[StatementVerdicts | Exception]:
         banks = [judged.bank for judged in submitted]
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
@@ -206,9 +180,9 @@ class Attestation:
             before = await cycles.roster(conn, cycle_id)
             bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
             after = await submissions.attested(conn, cycle_id, banks)
-            placed = judge_all(submitted, after, bounds, revisions_max)
+            judge_all(submitted, after, bounds, revisions_max)
             matches = match(after)
-            accepted = [judged for judged in placed if isinstance(judged, Submitted) and judged.equivocal is None]
+            accepted = [judged for judged in submitted if _refusal_of(judged) is None]
             earlier = await submissions.contests(conn, cycle_id)
             contests = fresh_contests(accepted, earlier, after)
             contested = contested_pairs([*earlier, *contests], cuts=bounds.cuts, attested=after)
@@ -217,22 +191,16 @@ class Attestation:
             complete = await self._take_in(conn, cycle_id, accepted, outcomes, before.attested)
             for contest in contests:
                 await events.append(conn, CONTEST_EVENT, contest.data(), cycle=cycle_id)
-            answers: list[Verdicts | Exception] = []
-            for judged in placed:
-                if isinstance(judged, Refusal):
-                    answers.append(judged)
-                elif judged.equivocal is not None:
-                    answers.append(await self._equivocation(conn, cycle_id, judged, judged.equivocal, after))
-                else:
-                    keys = [(statement.key, statement.document.revision) for statement in judged.statements]
-                    answers.append(verdicts(judged.bank, keys, matches))
+            for judged in submitted:
+                for second in judged.equivocal:
+                    await self._equivocation(conn, cycle_id, judged.bank, second, after)
         if complete:
             self._wake()
-        return answers
+        return [_refusal_of(judged) or _answer(judged, matches) for judged in submitted]
 
     async def _answer_again(
-        self, conn: AsyncConnection, callers: _Callers, bank: str, submission: StatementSubmission
-    ) -> Verdicts | Refusal:
+        self, conn: AsyncConnection, callers: Callers, bank: str, submission: StatementSubmission
+    ) -> StatementVerdicts | Refusal:
         """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
         try:
             callers.require(bank)
@@ -256,7 +224,7 @@ class Attestation:
         now = self._now()
         fresh = [(submission.bank, statement) for submission in accepted for statement in submission.fresh]
         screenings = [submission.screening for submission in accepted if submission.screening is not None]
-        finished = [submission.bank for submission in accepted if submission.complete]
+        finished = [submission.bank for submission in accepted if submission.complete and not submission.refused]
         if fresh:
             await submissions.insert_statements(conn, cycle, fresh, now)
         if screenings:
@@ -301,25 +269,13 @@ class Attestation:
             await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
 
     async def _equivocation(
-        self,
-        conn: AsyncConnection,
-        cycle: str,
-        submitted: Submitted,
-        second: ReadStatement,
-        before: Sequence[Attested],
-    ) -> Refusal:
-        """Keep both signed statements and return the refusal."""
-        key, revision, bank = second.key, second.document.revision, submitted.bank
-        digest = next((a.sha256 for a in before if (a.key, a.participant, a.revision) == (key, bank, revision)), None)
-        if digest is None:
-            # Both came in one submission.
-            first = next(s for s in submitted.statements if (s.key, s.document.revision) == (key, revision))
-            digest, envelope = first.sha256, to_json(first.envelope)
-        else:
-            envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
-        await self._keep_equivocation(conn, cycle, bank, (digest, second.sha256), (envelope, to_json(second.envelope)))
-        detail = f"{bank} signed another revision {revision} for {' '.join(key)} before"
-        return Refusal(CycleReason.EQUIVOCATION, detail, pointer=second.pointer)
+        self, conn: AsyncConnection, cycle: str, bank: str, second: ReadStatement, stored: Sequence[Attested]
+    ) -> None:
+        """Keep both signed statements; the first one is stored."""
+        key, revision = second.key, second.document.revision
+        first = next(a.sha256 for a in stored if (a.key, a.participant, a.revision) == (key, bank, revision))
+        envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
+        await self._keep_equivocation(conn, cycle, bank, (first, second.sha256), (envelope, to_json(second.envelope)))
 
     async def _keep_equivocation(
         self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
@@ -357,50 +313,70 @@ def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int], strang
     return None
 
 
+def _refusal_of(judged: Submitted) -> Refusal | None:
+    """Return the refusal of a submission of which nothing was taken in."""
+    try:
+        judged.require_any()
+    except Refusal as refused:
+        return refused
+    return None
+
+
+def _answer(judged: Submitted, matches: Mapping[PairKey, Match]) -> StatementVerdicts:
+    keys = [(statement.key, statement.document.revision) for statement in judged.statements]
+    return verdicts(judged.bank, keys, matches, judged.refused)
+
+
 def _read_all(
-    callers: _Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
+    callers: Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
 ) -> list[Submitted | Refusal]:
     """Verify submissions to a cycle that attests."""
-
-    def read(bank: str, submission: StatementSubmission) -> Submitted:
-        keys, terms = callers.require(bank), callers.terms
-        _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
-        if bank not in callers.roster.delivered:
-            raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
-        statements = [
-            read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}")
-            for number, envelope in enumerate(submission.statements)
-        ]
-        screening = submission.screening
-        return Submitted(
-            bank=bank,
-            statements=statements,
-            screening=None if screening is None else read_screening(screening, bank, terms, keys),
-            complete=submission.complete,
-            contests=read_contests(submission.contested, bank),
-        )
-
     answers: list[Submitted | Refusal] = []
     for bank, submission in submitted:
         try:
-            answers.append(read(bank, submission))
+            answers.append(_read(callers, bank, submission, now))
         except Refusal as refused:
             answers.append(refused)
     return answers
 
 
+def _read(callers: Callers, bank: str, submission: StatementSubmission, now: datetime) -> Submitted:
+    """Verify a submission, part by part. Raises Refusal if nothing can be taken in."""
+    keys, terms = callers.require(bank), callers.terms
+    _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
+    if bank not in callers.roster.delivered:
+        raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
+    contests = read_contests(submission.contested, bank)
+    read = Submitted(bank=bank, statements=[], screening=None, complete=submission.complete, contests=contests)
+    for number, envelope in enumerate(submission.statements):
+        try:
+            read.statements.append(read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}"))
+        except Refusal as refused:
+            read.refuse(refused, pair_in(envelope))
+    try:
+        if submission.screening is not None:
+            read.screening = read_screening(submission.screening, bank, terms, keys)
+    except Refusal as refused:
+        read.refuse(refused)
+    read.require_any()
+    return read
+
+
 async def _verdicts_again(
     conn: AsyncConnection, cycle: str, bank: str, submission: StatementSubmission
-) -> Verdicts | None:
-    """Return the verdicts of statements that were all taken in while the cycle attested; None if any is new."""
-    try:
-        digests = [canonical.digest(envelope.payload_bytes()) for envelope in submission.statements]
-    except EvidenceError:
-        return None
+) -> StatementVerdicts | None:
+    """Return the verdicts of statements that were taken in while the cycle attested; None if none of them was."""
     stored = await submissions.attested(conn, cycle, [bank])
     own = {
         statement.sha256: (statement.key, statement.revision) for statement in stored if statement.participant == bank
     }
-    if not digests or not own.keys() >= set(digests):
-        return None
-    return verdicts(bank, [own[digest] for digest in digests], match(stored))
+    again = Submitted(bank=bank, statements=[], screening=None, complete=False)
+    known: list[tuple[PairKey, int]] = []
+    for number, envelope in enumerate(submission.statements):
+        with suppress(EvidenceError):
+            if (taken := own.get(canonical.digest(envelope.payload_bytes()))) is not None:
+                known.append(taken)
+                continue
+        late = Refusal(CycleReason.DEADLINE_PASSED, "attestation is closed", pointer=f"/statements/{number}")
+        again.refuse(late, pair_in(envelope))
+    return verdicts(bank, known, match(stored), again.refused) if known else None

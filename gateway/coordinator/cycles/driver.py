@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import asyncpg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.coordinator.cycles.failures import failure_of
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.supervision import Supervised
 
@@ -43,10 +42,11 @@ class Driver:
             self._cycles.news.clear()
             try:
                 await self._cycles.advance_current()
-            except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
-                log.warning("cycle_driver_waits", error=type(error).__name__)
-            except Exception:
-                # A cycle that can't go on is for people to look into; the driver must be there when it can.
-                log.exception("cycle_stuck")
+            except Exception as error:
+                # The step has counted it where it is the cycle's trouble; the driver must be there when it can go on.
+                if failure_of(error) is None:
+                    log.warning("cycle_driver_waits", error=type(error).__name__)
+                else:
+                    log.exception("cycle_step_raised")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._cycles.news.wait(), self._look_every_s)

@@ -11,15 +11,13 @@ from compliance.cycle.cuts import Bounds, Lane
 from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
-from gateway.federation.messages.attestation import StatementVerdict
+from gateway.federation.messages.attestation import RefusedPart, StatementVerdict, StatementVerdicts
 from gateway.federation.problems import Refusal
-
-Verdicts = tuple[StatementVerdict, ...]
 
 
 @dataclass(kw_only=True)
 class Submitted:
-    """One bank's submission on its way to an answer."""
+    """One bank's submission on its way to an answer. What is refused leaves `statements` and `contests`."""
 
     bank: str
     statements: list[ReadStatement]
@@ -27,73 +25,97 @@ class Submitted:
     complete: bool
     contests: list[Contest] = field(default_factory=list)
     fresh: list[ReadStatement] = field(default_factory=list)
-    equivocal: ReadStatement | None = None
+    equivocal: list[ReadStatement] = field(default_factory=list)
+    refused: list[RefusedPart] = field(default_factory=list)
+    first_refusal: Refusal | None = None
+
+    def refuse(self, refusal: Refusal, named: PairKey | None = None) -> None:
+        """Leave a part out, for the refusal's reason; `named` is the pair that it is about."""
+        self.first_refusal = self.first_refusal or refusal
+        other = None if named is None else named[2] if named[1] == self.bank else named[1]
+        self.refused.append(
+            RefusedPart(
+                pointer=refusal.pointer or "",
+                reason=str(refusal.reason),
+                detail=refusal.detail,
+                counterparty=other,
+                currency=None if named is None else named[0],
+            )
+        )
+
+    def require_any(self) -> None:
+        """Raise the first refusal if nothing is left that the bank says about a pair."""
+        if self.first_refusal is not None and not (self.statements or self.contests):
+            raise self.first_refusal
 
 
-def judge_all(
-    read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int
-) -> list[Submitted | Refusal]:
-    """Judge submissions one after another; what is new joins `attested`."""
+def judge_all(read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int) -> None:
+    """Judge submissions one after another, statement by statement; what is new joins `attested`."""
     of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
     for earlier in attested:
         of_pair[earlier.key].append(earlier)
-    judged: list[Submitted | Refusal] = []
     for submitted in read:
         before = [earlier for key in {s.key for s in submitted.statements} for earlier in of_pair[key]]
-        try:
-            submitted.fresh, submitted.equivocal = _judge(submitted.bank, submitted.statements, before, revisions_max)
-            for statement in submitted.fresh:
-                check_sequences(statement, bounds)
-            _check_contests(submitted, bounds)
-        except Refusal as refused:
-            judged.append(refused)
-            continue
+        _judge(submitted, before, bounds, revisions_max)
+        _judge_contests(submitted, bounds)
         for statement in submitted.fresh:
             new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
             of_pair[new.key].append(new)
             attested.append(new)
-        judged.append(submitted)
-    return judged
 
 
-def _judge(
-    bank: str, statements: Sequence[ReadStatement], before: Sequence[Attested], revisions_max: int
-) -> tuple[list[ReadStatement], ReadStatement | None]:
-    """Return the statements that are new, and the first that contradicts an earlier one. Raises Refusal."""
+def _judge(submitted: Submitted, before: Sequence[Attested], bounds: Bounds, revisions_max: int) -> None:
+    """Find the statements that are new, and those that are to be refused: each by itself."""
     signed_by: dict[tuple[PairKey, bool], dict[int, str]] = {}
     for earlier in before:
-        signed_by.setdefault((earlier.key, earlier.participant == bank), {})[earlier.revision] = earlier.sha256
-    fresh: list[ReadStatement] = []
-    for statement in statements:
+        signed_by.setdefault((earlier.key, earlier.participant == submitted.bank), {})[earlier.revision] = (
+            earlier.sha256
+        )
+    kept: list[ReadStatement] = []
+    for statement in submitted.statements:
         own = signed_by.setdefault((statement.key, True), {})
         theirs = signed_by.get((statement.key, False), {})
-        revision = statement.document.revision
+        revision, name = statement.document.revision, " ".join(statement.key)
         placement = placement_of(
             revision=revision, sha256=statement.sha256, own=own, theirs=theirs, revisions_max=revisions_max
         )
-        if placement is Placement.EQUIVOCATION:
-            return [], statement
-        if placement is Placement.REVISION_REFUSED:
-            detail = f"{' '.join(statement.key)}: revision {revision} doesn't follow, or nothing is left to mend"
-            raise Refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
-        if placement is Placement.NEW:
-            own[revision] = statement.sha256
-            fresh.append(statement)
-    return fresh, None
+        try:
+            if placement is Placement.EQUIVOCATION:
+                # One proof for each pair: more of them prove no more.
+                if all(statement.key != other.key for other in submitted.equivocal):
+                    submitted.equivocal.append(statement)
+                detail = f"{submitted.bank} signed another revision {revision} for {name} before"
+                raise Refusal(CycleReason.EQUIVOCATION, detail, pointer=statement.pointer)
+            if placement is Placement.REVISION_REFUSED:
+                detail = f"{name}: revision {revision} doesn't follow, or nothing is left to mend"
+                raise Refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
+            if placement is Placement.NEW:
+                check_sequences(statement, bounds)
+                own[revision] = statement.sha256
+                submitted.fresh.append(statement)
+        except Refusal as refused:
+            submitted.refuse(refused, statement.key)
+            continue
+        kept.append(statement)
+    submitted.statements = kept
 
 
-def _check_contests(submitted: Submitted, bounds: Bounds) -> None:
-    """Check that the lanes that a bank contests were cut where it says. Raises Refusal."""
+def _judge_contests(submitted: Submitted, bounds: Bounds) -> None:
+    """Keep the lanes that a bank contests which were cut where it says."""
     stated = {statement.key for statement in submitted.statements}
     lanes: set[Lane] = set()
+    kept: list[Contest] = []
     for number, contest in enumerate(submitted.contests):
         pointer = f"/contested/{number}"
         if contest.lane in lanes or contest.key in stated:
             detail = f"{' '.join(contest.lane)}: contested twice, or contested and attested at once"
-            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
-        lanes.add(contest.lane)
-        if (detail_of_cut := unsupported(contest, bounds.cuts)) is not None:
-            raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut, pointer=pointer)
+            submitted.refuse(Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer), contest.key)
+        elif (detail_of_cut := unsupported(contest, bounds.cuts)) is not None:
+            submitted.refuse(Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut, pointer=pointer), contest.key)
+        else:
+            lanes.add(contest.lane)
+            kept.append(contest)
+    submitted.contests = kept
 
 
 def fresh_contests(
@@ -107,9 +129,14 @@ def fresh_contests(
     return [c for c in said.values() if c.lane not in known and (c.key, c.sender) not in signed]
 
 
-def verdicts(bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[PairKey, Match]) -> Verdicts:
-    """Return what became of a bank's statements, named by pair and revision."""
-    return tuple(
+def verdicts(
+    bank: str,
+    asked: Sequence[tuple[PairKey, int]],
+    matches: Mapping[PairKey, Match],
+    refused: Sequence[RefusedPart] = (),
+) -> StatementVerdicts:
+    """Return what became of a bank's statements, named by pair and revision, and what was refused beside them."""
+    taken = tuple(
         StatementVerdict(
             counterparty=key[2] if key[1] == bank else key[1],
             currency=key[0],
@@ -118,3 +145,4 @@ def verdicts(bank: str, asked: Sequence[tuple[PairKey, int]], matches: Mapping[P
         )
         for key, revision in asked
     )
+    return StatementVerdicts(verdicts=taken, refused=tuple(refused))

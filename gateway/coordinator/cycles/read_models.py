@@ -122,6 +122,7 @@ class ReadModels:
             acknowledged=acknowledged.total(),
             settlement_attempts=attempts,
             four_eyes=causes,
+            stuck_detail=cycle.failure_detail if cycle.stuck else None,
         )
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.cycle import checks
 from compliance.cycle.limits import Limits
-from compliance.statements import NettingResult, PositionStatement
+from compliance.cycle.matching import PairKey
+from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
 from gateway.coordinator.cycles.tables import cycles, pairs, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
 
 
-async def run(
-    conn: AsyncConnection,
-    cycle: Cycle,
+@dataclass(frozen=True, kw_only=True)
+class CheckInputs:
+    """What the checks look at besides the result: who took part, what was screened, and earlier cycles."""
+
+    participations: tuple[Participation, ...]
+    screenings: Mapping[str, ScreeningStatement]
+    cut_off_at: datetime
+    history: Mapping[PairKey, Sequence[int]]
+
+
+async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> CheckInputs:
+    """Read it."""
+    return CheckInputs(
+        participations=await cycles.participations(conn, cycle.id),
+        screenings=await submissions.screenings(conn, cycle.id),
+        cut_off_at=cycle.cut_off_at or cycle.opened_at,
+        history=await pairs.pair_history(conn, cycles=rulebook.aggregate_flow.window_cycles),
+    )
+
+
+def run(
+    inputs: CheckInputs,
     rulebook: Rulebook,
     result: NettingResult,
     included: list[PositionStatement],
     keeping: Limits,
 ) -> list[checks.Check]:
     """Return what each check says of a result, of the statements that it includes and of the limits it must keep."""
-    participations = await cycles.participations(conn, cycle.id)
+    participations = inputs.participations
     totals = {
         (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
         for statement in included
@@ -40,15 +64,15 @@ async def run(
         checks.bilateral_limits(included, keeping, severity=rulebook.checks.caps),
         checks.screening_attested(
             included,
-            await submissions.screenings(conn, cycle.id),
-            cut_off_at=cycle.cut_off_at or cycle.opened_at,
+            inputs.screenings,
+            cut_off_at=inputs.cut_off_at,
             list_age_max_hours=rulebook.screening.list_age_max_hours,
             required=rulebook.screening.required,
             severity=rulebook.checks.screening,
         ),
         checks.aggregate_flow(
             totals,
-            await pairs.pair_history(conn, cycles=rule.window_cycles),
+            inputs.history,
             cycles_min=rule.cycles_min,
             factor_percent=rule.factor_percent,
             floor_minor={currency: int(floor) for currency, floor in rule.floor_minor.items()},

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 
+from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import Signer
-from compliance.cycle.states import State, Trigger
+from compliance.cycle.states import ENDED, TRANSITIONS, State, Trigger
 from compliance.export.record import build_export
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
@@ -25,13 +26,18 @@ from gateway.coordinator.cycles.read_models import ReadModels
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.settlement import SettlementClient
 from gateway.coordinator.cycles.steps import Steps
-from gateway.coordinator.cycles.tables import cycles, export
+from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import trust_list
 from gateway.coordinator.rulebook import Rulebook, Slot
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
+from gateway.federation.telemetry import REGISTRY
+
+STUCK = Gauge(
+    "concordat_cycle_stuck", "1 while a cycle can't go on, by the reason why not.", ("reason",), registry=REGISTRY
+)
 
 NEXT_SLOT_DAYS_MAX = 14
 VALUE_DATE_AHEAD_DAYS = 31
@@ -128,14 +134,15 @@ class CycleService:
         """Cut an open cycle off and open the next one; a cycle that was cut off before is returned as it is.
 
         Who is active now takes part. Raises Refusal `cycle_unknown`, and `cycle_in_progress` while an earlier cycle
-        hasn't ended. `by` is the operator, if one asked.
+        hasn't ended. By schedule an earlier one that is stuck is overtaken: it is abandoned, and this one takes its
+        payments in. `by` is the operator, if one asked.
         """
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.OPEN:
                 return cycle
             if (earlier := await cycles.in_progress(conn)) is not None:
-                raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier.id} is {earlier.state}")
+                await _overtake(conn, earlier.id, cycle_id, allowed=cause == "schedule")
             now = self._now()
             rulebook = await cycles.rulebook_of(conn, cycle)
             participants = await cycles.enrol_active(conn, cycle_id)
@@ -179,7 +186,24 @@ class CycleService:
         """Do the same for the cycle between its cut-off and its end; None if there is none."""
         async with transaction(self._engine) as conn:
             cycle = await cycles.in_progress(conn)
-        return None if cycle is None else await self.steps.advance(cycle.id)
+        STUCK.clear()
+        if cycle is None:
+            return None
+        if cycle.stuck:
+            STUCK.labels(cycle.failure_reason).set(1)
+        return await self.steps.advance(cycle.id)
+
+    async def retry(self, cycle_id: str, reason: str, *, by: str) -> Cycle:
+        """Take a stuck cycle's next step at once. Raises Refusal `action_impossible` for one that isn't stuck."""
+        async with transaction(self._engine) as conn:
+            cycle = await cycles.find(conn, cycle_id, lock=True)
+            if not cycle.stuck:
+                raise Refusal(CycleReason.ACTION_IMPOSSIBLE, f"cycle {cycle_id} is {cycle.state} and isn't stuck")
+            await failures.retry_now(conn, cycle_id)
+            await events.acted(conn, by, "retry", cycle_id, reason)
+            retried = await cycles.find(conn, cycle_id)
+        self.news.set()
+        return retried
 
     # --- evidence
 
@@ -187,7 +211,19 @@ class CycleService:
         """Return the signed audit export of a cycle as it stands. Raises Refusal `cycle_unknown`."""
         async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
             record = await export.record(conn, cycle_id)
-        return build_export(record, self._signer)
+        # A large cycle takes its time, and others are served meanwhile.
+        return await asyncio.to_thread(build_export, record, self._signer)
+
+
+async def _overtake(conn: AsyncConnection, earlier: str, later: str, *, allowed: bool) -> None:
+    """Abandon a cycle that is stuck, for the sake of the one after it. Raises Refusal `cycle_in_progress`."""
+    cycle = await cycles.find(conn, earlier, lock=True)
+    if cycle.state in ENDED:
+        return
+    if not (allowed and cycle.stuck and (cycle.state, Trigger.OVERTAKEN) in TRANSITIONS):
+        stuck = f" and stuck ({cycle.failure_reason}): retry or abandon it" if cycle.stuck else ""
+        raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier} is {cycle.state}{stuck}")
+    await cycles.move(conn, cycle, Trigger.OVERTAKEN, data={"reason": cycle.failure_reason, "overtaken_by": later})
 
 
 def _cut_off_at(day: date, slot: Slot) -> datetime:

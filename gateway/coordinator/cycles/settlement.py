@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from compliance.statements import NettingResult
+from gateway.coordinator.cycles.failures import Failure, FailureReason
 from gateway.federation import iso20022
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 
@@ -46,6 +47,10 @@ Answer = Settled | Shortfall | Rejected
 class NoAnswerError(Exception):
     """It isn't known whether the agent settled: ask again with the same message."""
 
+    def __init__(self, reason: FailureReason, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = Failure(reason, detail)
+
 
 class SettlementClient(Protocol):
     """Whatever settles a cycle's movements all or nothing."""
@@ -54,8 +59,8 @@ class SettlementClient(Protocol):
         """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
         ...
 
-    async def settle(self, message_id: str, message: bytes) -> Answer:
-        """Send a settlement request and return the answer. Raises NoAnswerError."""
+    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
+        """Send a settlement request to this agent and no other, and return the answer. Raises NoAnswerError."""
         ...
 
 
@@ -108,12 +113,15 @@ class HttpSettlementClient:
 
     async def _active_agent(self) -> tuple[str, str]:
         if (agent := await self._find()) is None:
-            raise NoAnswerError("no settlement agent is active")
+            raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no settlement agent is active")
         return agent
 
-    async def settle(self, message_id: str, message: bytes) -> Answer:
-        """Send a settlement request and return the answer. Raises NoAnswerError."""
+    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
+        """Send a settlement request to this agent and no other, and return the answer. Raises NoAnswerError."""
         bic, url = await self._active_agent()
+        if bic != agent:
+            # The other may have settled already, and this one would do it again.
+            raise NoAnswerError(FailureReason.AGENT_INACTIVE, f"{agent} was asked to settle, and {bic} is active now")
         try:
             response = await self._client.request(
                 "POST",
@@ -124,12 +132,14 @@ class HttpSettlementClient:
                 idempotent=True,
             )
         except RemoteUnavailable as error:
-            raise NoAnswerError(f"the settlement agent can't be reached: {error}") from error
+            detail = f"the settlement agent can't be reached: {error}"
+            raise NoAnswerError(FailureReason.AGENT_UNREACHABLE, detail) from error
         except RemoteProblem as problem:
             # 401, 403, 408 and 429 say nothing about the message itself.
             if problem.status in (400, 409, 413, 415, 422):
                 return Rejected(problem.code)
-            raise NoAnswerError(f"the settlement agent answers {problem.status}") from problem
+            detail = f"the settlement agent answers {problem.status}"
+            raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from problem
         return answer_in(message_id, response.content)
 
 
@@ -138,13 +148,15 @@ def answer_in(message_id: str, data: bytes) -> Answer:
     try:
         report = iso20022.read_status(data)
     except iso20022.MessageRefused as refused:
-        raise NoAnswerError(f"the answer can't be read: {refused.reason}") from refused
+        detail = f"the answer can't be read: {refused.reason}"
+        raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from refused
     if report.original_message_id != message_id:
-        raise NoAnswerError(f"the answer is to another message, {report.original_message_id}")
+        detail = f"the answer is to another message, {report.original_message_id}"
+        raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail)
     # read_status made sure that ACSC has a reference and a time, and RJCT a reason.
     if report.status == "ACSC" and report.reference is not None and report.settled_at is not None:
         return Settled(report.reference, report.settled_at)
     if report.status == "PDNG":
-        raise NoAnswerError("the settlement agent hasn't decided yet")
+        raise NoAnswerError(FailureReason.AGENT_UNDECIDED, "the settlement agent hasn't decided yet")
     detail = f"{report.reason_code}: {report.reason_text or ''}".rstrip(": ")
     return Shortfall(detail) if report.reason_code == INSUFFICIENT_FUNDS else Rejected(detail)

@@ -127,6 +127,15 @@ def read_statement(
     return ReadStatement(document=statement, envelope=envelope, sha256=digest, pointer=pointer)
 
 
+def pair_in(envelope: Envelope) -> PairKey | None:
+    """Return which pair a statement says that it is of, unverified: to name it to whom it came from, for no more."""
+    try:
+        statement = msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement)
+    except (EvidenceError, ValueError, RecursionError):
+        return None
+    return (statement.currency, *statement.pair)
+
+
 def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadScreening:
     """Verify a bank's screening statement. Raises Refusal."""
     try:

@@ -56,6 +56,8 @@ class RegistryReason(RefusalReason):
     CURRENCY_UNKNOWN = "currency_unknown", 422
     STEP_ILLEGAL = "step_illegal", 409
     ACTIVATION_INCOMPLETE = "activation_incomplete", 409
+    SETTLEMENT_UNDER_WAY = "settlement_under_way", 409
+    """The settlement agent was asked to settle a cycle, and nobody else can say whether it did."""
     MEMBER_INACTIVE = "member_inactive", 409
     TRUST_LIST_MISSING = "trust_list_missing", 503
     """The coordinator isn't set up yet."""

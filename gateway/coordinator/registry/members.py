@@ -71,6 +71,16 @@ async def settlement_agent(conn: AsyncConnection) -> MemberRecord | None:
     return None if row is None else _record(row)
 
 
+async def cycle_to_settle(conn: AsyncConnection, agent: str) -> str | None:
+    """Return the cycle that a settlement agent was asked to settle and hasn't answered for, if there is one."""
+    query = text(
+        "SELECT c.id FROM cycles c JOIN settlement_attempts a ON a.cycle = c.id"
+        " WHERE c.state = 'instructed' AND a.agent = :agent AND a.outcome IS NULL"
+    )
+    cycle = (await conn.execute(query, {"agent": agent})).scalar_one_or_none()
+    return None if cycle is None else str(cycle)
+
+
 async def insert(conn: AsyncConnection, member: MemberRecord) -> None:
     """Add a member; raises Refusal `participant_exists`."""
     inserted = await conn.execute(

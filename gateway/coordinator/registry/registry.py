@@ -281,6 +281,9 @@ class Registry:
         if status is Status.ACTIVE:
             settles = member.kind != "participant" or bic in await members.settlement_accounts(conn)
             require_complete(key_uses=await members.key_uses(conn, bic), settlement_account=settles)
+        if status is Status.LEFT and (cycle := await members.cycle_to_settle(conn, bic)) is not None:
+            detail = f"{bic} was asked to settle cycle {cycle}: activate it until it has answered"
+            raise Refusal(RegistryReason.SETTLEMENT_UNDER_WAY, detail)
         await self._move(conn, bic, member.status, status)
         await events.acted(conn, by, str(step), bic, reason)
 

@@ -2,7 +2,8 @@
 
 One message is one cycle, and one `SttlmReq` holds its movements in all currencies: ISO 20022 makes the request
 the unit that settles, so what must settle all or nothing is in one. What the XML Schema doesn't check is checked
-here: the number of movements, the control sum, and debits equal to credits in each currency. The value date is
+here: the number of movements, the control sum (left out where it has more digits than ISO 20022 can write, and only
+there), and debits equal to credits in each currency. The value date is
 the header's business processing date, for the message has no field of its own for it.
 """
 
@@ -41,7 +42,7 @@ _PROFILE = Field(
                 Field("MsgId", values.TEXT_35),
                 Field("CreDtTm", values.DATE_TIME),
                 Field("NbOfSttlmReqs", values.COUNT),
-                Field("CtrlSum", values.ANY_TEXT),
+                Field("CtrlSum", values.ANY_TEXT, least=0),
                 Field("SttlmInf", (Field("SttlmMtd", values.CODE),), least=0),
             ),
         ),
@@ -141,9 +142,8 @@ def read_settlement_request(data: bytes) -> SettlementRequest:
         raise MessageRefused(MessageReason.MOVEMENT_COUNT_WRONG, "the message holds one request, and says otherwise")
     if xml.required(request, "NbOfMvmntRcrds") != str(len(movements)):
         raise MessageRefused(MessageReason.MOVEMENT_COUNT_WRONG, f"the request holds {len(movements)} movements")
-    if not values.control_sum_agrees(
-        xml.required(content, "GrpHdr/CtrlSum"), ((m.amount, m.currency) for m in movements)
-    ):
+    control_sum = xml.value(content, "GrpHdr/CtrlSum")
+    if not values.control_sum_agrees(control_sum, [(m.amount, m.currency) for m in movements]):
         raise MessageRefused(MessageReason.CONTROL_SUM_WRONG, "not the sum of the movements", pointer="/GrpHdr/CtrlSum")
     _check_balance(movements)
     return SettlementRequest(

@@ -65,17 +65,26 @@ def _exponent(currency: str, *, pointer: str | None = None) -> int:
     return exponent
 
 
-def write_control_sum(amounts: Iterable[tuple[int, str]]) -> str:
-    """Return the plain sum of unsigned amounts irrespective of currency, as ISO 20022 defines a control sum."""
+def write_control_sum(amounts: Iterable[tuple[int, str]]) -> str | None:
+    """Return the plain sum of unsigned amounts irrespective of currency, as ISO 20022 defines a control sum.
+
+    None for a sum of more than the 18 digits that an ISO 20022 number has: amounts of currencies with no decimals and
+    with three come to that long before any one of them is too long. A message has no control sum then.
+    """
     digits = str(_scaled_sum(amounts)).rjust(_SCALE + 1, "0")
     whole, fraction = digits[:-_SCALE], digits[-_SCALE:].rstrip("0")
     if len(whole) + len(fraction) > _DIGITS_MAX:
-        raise MessageRefused(MessageReason.CONTROL_SUM_WRONG, "the control sum has more than 18 digits")
+        return None
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def control_sum_agrees(text: str, amounts: Iterable[tuple[int, str]]) -> bool:
-    """Tell whether a control sum is the sum of unsigned amounts irrespective of currency."""
+def control_sum_agrees(text: str | None, amounts: Iterable[tuple[int, str]]) -> bool:
+    """Tell whether a control sum is the sum of unsigned amounts irrespective of currency.
+
+    None, where a message has no control sum, agrees with a sum that can't be written, and with no other.
+    """
+    if text is None:
+        return write_control_sum(amounts) is None
     match = _DECIMAL.fullmatch(text)
     if match is None:
         return False

@@ -40,10 +40,26 @@ class StatementVerdict(Answer, frozen=True, kw_only=True):
     status: Annotated[str, open_words("stored", "agreed", "break")]
 
 
+class RefusedPart(Answer, frozen=True, kw_only=True):
+    """A part of a StatementSubmission that wasn't taken in, while others were. `pointer` says where it stands."""
+
+    pointer: str
+    reason: str
+    detail: str
+    counterparty: Bic | None = None
+    """Of a statement, as far as it can be read."""
+    currency: CurrencyCode | None = None
+
+
 class StatementVerdicts(Answer, frozen=True, kw_only=True):
-    """The answer to a StatementSubmission, one verdict per statement in its order."""
+    """The answer to a StatementSubmission: a verdict per statement that was taken in, in their order.
+
+    What is `refused` isn't kept and may be submitted anew, mended, until the attestation closes; until then the caller
+    counts as not having attested completely.
+    """
 
     verdicts: tuple[StatementVerdict, ...]
+    refused: tuple[RefusedPart, ...] = ()
 
 
 class SenderCuts(Answer, frozen=True, kw_only=True):

@@ -6,12 +6,35 @@ from typing import Annotated
 
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.states import State
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, NetAmount, Sha256, Timestamp, TotalAmount
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    Date,
+    NetAmount,
+    Reason,
+    Sha256,
+    Timestamp,
+    TotalAmount,
+)
 from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.base import Answer, Request, open_words
 from gateway.federation.messages.participants import ParticipantStatus
 
 CycleState = Annotated[str, open_words(*State)]
+
+
+class StuckView(Answer, frozen=True, kw_only=True):
+    """Why a cycle can't go on: its next step has failed twice or more in a row. It is tried again by itself."""
+
+    reason: str
+    """A stable code; operators find the detail in the cycle's progress."""
+    since: Timestamp
+    """When the step failed for the first time."""
+    failures: Count
+    retry_at: Timestamp | None = None
+    """When it is tried again, if not at once."""
 
 
 class Cycle(Answer, frozen=True, kw_only=True):
@@ -30,6 +53,8 @@ class Cycle(Answer, frozen=True, kw_only=True):
     deadline_at: Timestamp | None = None
     """When the present step ends by rule (cuts or attestations), if it has a deadline."""
     result: Sha256 | None = None
+    stuck: StuckView | None = None
+    """Why it can't go on, if it can't."""
 
 
 # A limit may leave no room at all, and a later change of it may leave less than none.
@@ -118,6 +143,8 @@ class CycleProgress(Answer, frozen=True, kw_only=True):
     """Requests sent to the settlement agent so far."""
     four_eyes: tuple[str, ...] | None = None
     """Why two persons must approve the result (`FourEyesCause`, empty if nobody must), while it is netted or held."""
+    stuck_detail: str | None = None
+    """What the next step fails of, in words, while the cycle is stuck."""
 
 
 class PositionView(Answer, frozen=True, kw_only=True):
@@ -181,6 +208,12 @@ class InstructionView(Answer, frozen=True, kw_only=True):
     net_minor: NetAmount
     sha256: Sha256
     acknowledged_at: Timestamp | None = None
+
+
+class RetryCycle(Request, frozen=True, kw_only=True):
+    """`POST /cycles/{id}/retry`: take a stuck cycle's next step at once."""
+
+    reason: Reason
 
 
 class OpenCycle(Request, frozen=True, kw_only=True):

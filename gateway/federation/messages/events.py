@@ -18,6 +18,7 @@ EventType = Annotated[
         "cycle.break",
         "cycle.cut_contested",
         "cycle.equivocation",
+        "cycle.stuck",
         "cycle.matched",
         "cycle.netted",
         "cycle.held",

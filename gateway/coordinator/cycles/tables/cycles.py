@@ -15,15 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger, event_type, follow
 from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.failures import STUCK_FROM, FailureReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import Rulebook, stored
 from gateway.federation.messages.cycles import Cycle as CycleMessage
+from gateway.federation.messages.cycles import StuckView
 from gateway.federation.problems import Refusal
 
 _COLUMNS = (
     "id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at, cut_off_at, deadline_at,"
-    " due_at, result"
+    " due_at, result, version, failures, failure_reason, failure_detail, failing_since"
 )
 
 
@@ -31,7 +33,8 @@ _COLUMNS = (
 class Cycle:
     """One clearing cycle as it is stored.
 
-    `deadline_at` ends the present step for the banks, `due_at` is when the coordinator must look again.
+    `deadline_at` ends the present step for the banks, `due_at` is when the coordinator must look again. `version`
+    counts the steps taken; `failures` counts how often in a row the one that is due has failed.
     """
 
     id: str
@@ -46,6 +49,16 @@ class Cycle:
     deadline_at: datetime | None
     due_at: datetime | None
     result: str | None
+    version: int
+    failures: int
+    failure_reason: FailureReason | None
+    failure_detail: str | None
+    failing_since: datetime | None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the step that is due has failed so often that people must know."""
+        return self.failures >= STUCK_FROM
 
     def message(self) -> CycleMessage:
         """Return the cycle as members and operators see it."""
@@ -61,12 +74,31 @@ class Cycle:
             cut_off_at=None if self.cut_off_at is None else timestamp(self.cut_off_at),
             deadline_at=None if self.deadline_at is None else timestamp(self.deadline_at),
             result=self.result,
+            stuck=self._stuck_view(),
+        )
+
+    def _stuck_view(self) -> StuckView | None:
+        if not self.stuck or self.failure_reason is None or self.failing_since is None:
+            return None
+        return StuckView(
+            reason=self.failure_reason.value,
+            since=timestamp(self.failing_since),
+            failures=self.failures,
+            retry_at=None if self.due_at is None else timestamp(self.due_at),
         )
 
 
 def _cycle(row: Any) -> Cycle:
     values = row._asdict()
-    return Cycle(**{**values, "state": State(values["state"]), "currencies": tuple(values["currencies"])})
+    reason = values["failure_reason"]
+    return Cycle(
+        **{
+            **values,
+            "state": State(values["state"]),
+            "currencies": tuple(values["currencies"]),
+            "failure_reason": None if reason is None else FailureReason(reason),
+        }
+    )
 
 
 async def find(conn: AsyncConnection, cycle_id: str, *, lock: bool = False) -> Cycle:
@@ -76,6 +108,12 @@ async def find(conn: AsyncConnection, cycle_id: str, *, lock: bool = False) -> C
     if row is None:
         raise Refusal(CycleReason.CYCLE_UNKNOWN, f"no cycle {cycle_id}")
     return _cycle(row)
+
+
+async def lock_unmoved(conn: AsyncConnection, cycle: Cycle) -> Cycle | None:
+    """Lock a cycle and return it as it is now; None if it has moved on since `cycle` was read."""
+    now = await find(conn, cycle.id, lock=True)
+    return now if (now.state, now.version) == (cycle.state, cycle.version) else None
 
 
 async def current(conn: AsyncConnection) -> Cycle | None:
@@ -187,17 +225,24 @@ async def move(
         deadline_at=deadline_at,
         due_at=due_at,
         result=result or cycle.result,
+        version=cycle.version + 1,
+        failures=0,
+        failure_reason=None,
+        failure_detail=None,
+        failing_since=None,
     )
     await conn.execute(
         text(
-            "UPDATE cycles SET state = :state, cut_off_at = :cut_off_at, trust_list_version = :version,"
-            " deadline_at = :deadline_at, due_at = :due_at, result = :result WHERE id = :id"
+            "UPDATE cycles SET state = :state, cut_off_at = :cut_off_at, trust_list_version = :trust_list_version,"
+            " deadline_at = :deadline_at, due_at = :due_at, result = :result, version = :version, failures = 0,"
+            " failure_reason = NULL, failure_detail = NULL, failing_since = NULL WHERE id = :id"
         ),
         {
             "id": cycle.id,
             "state": moved.state,
+            "version": moved.version,
             "cut_off_at": moved.cut_off_at,
-            "version": moved.trust_list_version,
+            "trust_list_version": moved.trust_list_version,
             "deadline_at": deadline_at,
             "due_at": due_at,
             "result": moved.result,
@@ -208,11 +253,6 @@ async def move(
         event["deadline_at"] = timestamp(deadline_at)
     await events.append(conn, event_type(moved.state), event, cycle=cycle.id)
     return moved
-
-
-async def postpone(conn: AsyncConnection, cycle_id: str, due_at: datetime) -> None:
-    """Look at a cycle again later, without any change of its state."""
-    await conn.execute(text("UPDATE cycles SET due_at = :due_at WHERE id = :id"), {"id": cycle_id, "due_at": due_at})
 
 
 # --- rulebooks ------------------------------------------------------------------------------------------

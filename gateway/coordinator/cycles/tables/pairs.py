@@ -79,8 +79,10 @@ async def _expect_many_rows(conn: AsyncConnection) -> None:
     await conn.execute(text("SET LOCAL enable_nestloop = off"))
 
 
-async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str, PositionStatement]]:
-    """Return the agreed statements that aren't carried over, with their digests, in order.
+async def agreed_statements(
+    conn: AsyncConnection, cycle: str, *, also: Collection[CarryReason] = ()
+) -> list[tuple[str, PositionStatement]]:
+    """Return the agreed statements that aren't carried over, or for the reasons `also`, with their digests, in order.
 
     Both banks signed the same bytes, so one envelope tells all; it was verified when it came in.
     """
@@ -90,9 +92,10 @@ async def agreed_statements(conn: AsyncConnection, cycle: str) -> list[tuple[str
             "SELECT p.sha256, s.envelope->>'payload' FROM cycle_pairs p JOIN statements s"
             " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
             " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
-            " WHERE p.cycle = :cycle AND p.carried IS NULL ORDER BY p.currency, p.pair_low, p.pair_high"
+            " WHERE p.cycle = :cycle AND (p.carried IS NULL OR p.carried = ANY (:also))"
+            " ORDER BY p.currency, p.pair_low, p.pair_high"
         ),
-        {"cycle": cycle},
+        {"cycle": cycle, "also": sorted(also)},
     )
     decode = msgspec.json.Decoder(PositionStatement).decode
     return [(sha256, decode(b64decode(payload))) for sha256, payload in rows.all()]

@@ -1,0 +1,49 @@
+"""The banks that submit to a cycle: who they are, with which keys they sign, and whether they take part."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.states import State
+from gateway.coordinator.cycles.reasons import CycleReason
+from gateway.coordinator.cycles.submission import CycleTerms
+from gateway.coordinator.cycles.tables import cycles
+from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
+from gateway.federation.problems import Refusal
+
+_Keys = Mapping[str, VerifyingKey]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callers:
+    """A cycle, its roster if its participants are fixed already, and the keys of those who submit to it."""
+
+    cycle: Cycle
+    roster: Roster
+    keys: Mapping[str, _Keys]
+
+    @classmethod
+    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> Callers:
+        """Load them. Raises Refusal `cycle_unknown`."""
+        keys = await cycles.signing_keys(conn, banks)
+        if not keys:
+            # Whether there is such a cycle isn't a stranger's to know.
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
+        return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
+
+    @property
+    def terms(self) -> CycleTerms:
+        return CycleTerms(id=self.cycle.id, currencies=self.cycle.currencies, participants=self.roster.participants)
+
+    def require(self, bank: str) -> _Keys:
+        """Return the keys of an active participant of the cycle. Raises Refusal."""
+        if bank not in self.keys:
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{bank} isn't an active participant")
+        if self.cycle.state is not State.OPEN and bank not in self.roster.participants:
+            detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
+            raise Refusal(CycleReason.NOT_A_PARTICIPANT, detail)
+        return self.keys[bank]

@@ -1,0 +1,195 @@
+"""The steps from approved to final: instruct, ask the agent, ask again after a shortfall, and sign finality.
+
+Each reads, signs or asks without any lock, and stores what came of it in one transaction, unless the cycle has moved on
+meanwhile. A cycle is settled by the agent that its banks were instructed with, and by no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import Signer
+from compliance.cycle.result import instructions
+from compliance.cycle.states import Trigger
+from compliance.statements import PositionStatement, SettlementFinality, SettlementInstruction
+from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles import settlement
+from gateway.coordinator.cycles.failures import FailureReason
+from gateway.coordinator.cycles.settlement import (
+    Answer,
+    NoAnswerError,
+    Rejected,
+    Settled,
+    SettlementClient,
+    Shortfall,
+)
+from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements, submissions
+from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.cycles.tables.results import Result
+from gateway.coordinator.cycles.tables.settlements import Attempt
+from gateway.federation.signers.signing import sign_document
+from gateway.federation.storage.database import transaction
+
+NO_MOVEMENT = "NO-MOVEMENT"
+"""The reference of a settlement in which every net is zero: there is nothing to ask the agent for."""
+
+
+class SettlementSteps:
+    """Settles approved cycles. `bic` and `signer` are the coordinator's. Every step raises NoAnswerError."""
+
+    def __init__(
+        self, engine: AsyncEngine, *, bic: str, signer: Signer, agent: SettlementClient, now: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._bic = bic
+        self._signer = signer
+        self._agent = agent
+        self._now = now
+
+    async def instruct(self, cycle: Cycle) -> None:
+        """Sign the instructions and write down the request to the settlement agent."""
+        agent = await self._agent.agent()
+        async with transaction(self._engine) as conn:
+            result = await _result(conn, cycle)
+            last = await settlements.last_attempt(conn, cycle.id)
+            statements = await pairs.agreed_statements(conn, cycle.id)
+        edition = result.document.edition
+        if last is not None and last.edition == edition:
+            _require_active(last.agent, agent)
+        orders = await asyncio.to_thread(_sign_orders, result, statements, agent, self._signer)
+        attempt = self._next_attempt(cycle, last, result, agent)
+        async with transaction(self._engine) as conn:
+            if await cycles.lock_unmoved(conn, cycle) is None:
+                return
+            await settlements.insert_instructions(conn, cycle.id, edition, orders)
+            await settlements.insert_attempt(conn, attempt, self._now())
+            data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt.attempt}
+            await cycles.move(conn, cycle, Trigger.INSTRUCTIONS_SIGNED, data=data)
+
+    async def ask(self, cycle: Cycle) -> None:
+        """Ask the agent and keep its answer. Replicas may both ask: the agent knows the message by its id."""
+        async with transaction(self._engine) as conn:
+            attempt = await _attempt(conn, cycle)
+            rulebook = await cycles.rulebook_of(conn, cycle)
+        if attempt.request is None:
+            answer: Answer = Settled(NO_MOVEMENT, self._now())
+        else:
+            answer = await self._agent.settle(attempt.agent, attempt.message_id, attempt.request.encode())
+        async with transaction(self._engine) as conn:
+            if await cycles.lock_unmoved(conn, cycle) is None:
+                return
+            await settlements.record_answer(conn, attempt, answer, self._now())
+            # What the agent says about single accounts stays between it and the operators.
+            data: dict[str, str | int] = {"attempt": attempt.attempt}
+            match answer:
+                case Settled(reference, at):
+                    data = {**data, "reference": reference, "settled_at": timestamp(at)}
+                    await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=data)
+                case Shortfall():
+                    # When attempts are used up there is nothing to wait for.
+                    requests = await settlements.attempts(conn, cycle.id, attempt.edition)
+                    waiting = requests < rulebook.settlement.attempts_max
+                    due_at = self._now() + timedelta(seconds=rulebook.settlement.retry_interval_s) if waiting else None
+                    await cycles.move(conn, cycle, Trigger.AGENT_SHORT_OF_FUNDS, data=data, due_at=due_at)
+                case Rejected():
+                    await cycles.move(conn, cycle, Trigger.AGENT_REJECTED, data=data)
+
+    async def repeat(self, cycle: Cycle) -> None:
+        """Write down a request under a new message id, or give up when the attempts are used up."""
+        async with transaction(self._engine) as conn:
+            last, result = await _attempt(conn, cycle), await _result(conn, cycle)
+            requests = await settlements.attempts(conn, cycle.id, last.edition)
+            rulebook = await cycles.rulebook_of(conn, cycle)
+        used_up = requests >= rulebook.settlement.attempts_max
+        if not used_up:
+            _require_active(last.agent, await self._agent.agent())
+        attempt = None if used_up else self._next_attempt(cycle, last, result, last.agent)
+        async with transaction(self._engine) as conn:
+            if await cycles.lock_unmoved(conn, cycle) is None:
+                return
+            if attempt is None:
+                await cycles.move(conn, cycle, Trigger.RETRIES_USED_UP, data={"attempts": requests})
+                return
+            await settlements.insert_attempt(conn, attempt, self._now())
+            await cycles.move(conn, cycle, Trigger.REQUEST_REPEATED, data={"attempt": attempt.attempt})
+
+    async def finalise(self, cycle: Cycle) -> None:
+        """Sign finality, once, and count the lanes as settled."""
+        async with transaction(self._engine) as conn:
+            attempt, result = await _attempt(conn, cycle), await _result(conn, cycle)
+            statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
+        if attempt.reference is None or attempt.settled_at is None:
+            raise LookupError(f"attempt {attempt.attempt} settled without a reference")
+        finality = SettlementFinality(
+            cycle=cycle.id,
+            result=result.sha256,
+            settlement_agent=attempt.agent,
+            agent_reference=attempt.reference,
+            settled_at=timestamp(attempt.settled_at),
+        )
+        envelope = await sign_document(finality, self._signer)
+        async with transaction(self._engine) as conn:
+            if await cycles.lock_unmoved(conn, cycle) is None:
+                return
+            await settlements.insert_finality(conn, cycle.id, envelope)
+            await submissions.settle_lanes(conn, cycle.id, statements)
+            data = {"result": result.sha256, "reference": attempt.reference}
+            await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
+
+    def _next_attempt(self, cycle: Cycle, last: Attempt | None, result: Result, agent: str) -> Attempt:
+        """Return the request that follows the last one. Raises MessageRefused for what no message can say."""
+        number = 1 if last is None else last.attempt + 1
+        message_id, document = f"{cycle.id}-{number}", result.document
+        moving = settlement.movements(document)
+        request = settlement.message(
+            message_id=message_id,
+            created_at=self._now(),
+            coordinator=self._bic,
+            agent=agent,
+            cycle=cycle.id,
+            value_date=cycle.value_date,
+            moving=moving,
+        ).decode() if moving else None  # fmt: skip
+        return Attempt(
+            cycle=cycle.id,
+            attempt=number,
+            agent=agent,
+            message_id=message_id,
+            request=request,
+            edition=document.edition,
+        )
+
+
+def _require_active(instructed: str, active: str) -> None:
+    """Wait for the agent that the banks were instructed with. Raises NoAnswerError."""
+    if instructed != active:
+        detail = f"the banks were instructed with {instructed}, and {active} is active now"
+        raise NoAnswerError(FailureReason.AGENT_INACTIVE, detail)
+
+
+def _sign_orders(
+    result: Result, statements: list[tuple[str, PositionStatement]], agent: str, signer: Signer
+) -> list[tuple[SettlementInstruction, str, Envelope]]:
+    """Return the instructions of a result with their digests, signed."""
+    return [
+        (order, canonical.digest(canonical.encode(order)), dsse.sign(order, signer))
+        for order in instructions(result.document, statements, result.sha256, agent)
+    ]
+
+
+async def _result(conn: AsyncConnection, cycle: Cycle) -> Result:
+    if (result := await results.find(conn, cycle.id)) is None:
+        raise LookupError(f"cycle {cycle.id} is {cycle.state} and has no result")
+    return result
+
+
+async def _attempt(conn: AsyncConnection, cycle: Cycle) -> Attempt:
+    if (attempt := await settlements.last_attempt(conn, cycle.id)) is None:
+        raise LookupError(f"cycle {cycle.id} is {cycle.state} and nobody was asked to settle it")
+    return attempt
