@@ -94,16 +94,8 @@ class AnswerRefusedError(Exception):
 # What the batch itself is refused for; anything else may pass with time.
 REFUSED_AS_A_WHOLE = (400, 413, 422)
 # What says nothing about the counterparty.
-OURS = (TokenUnavailable, asyncpg.PostgresError, Refusal)
-EXPECTED = (
-    RemoteError,
-    AnswerRefusedError,
-    EvidenceError,
-    Refusal,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-)
+OURS = (TokenUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Refusal)
+EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
 
 
 class _Batch(Struct, frozen=True):
