@@ -22,7 +22,7 @@ from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, Match, PairKey, match
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.batching import BATCH_MAX, Batcher
+from gateway.coordinator.cycles.batching import Batcher
 from gateway.coordinator.cycles.callers import Callers
 from gateway.coordinator.cycles.judgement import Submitted, fresh_contests, judge_all, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
@@ -53,6 +53,8 @@ READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
 STATEMENTS_MAX = 1_536
 """Of submissions that are judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
+SUBMISSION_WEIGHT_MIN = 48
+"""Of statements: what a submission costs besides."""
 
 
 class Attestation:
@@ -290,7 +292,7 @@ class Attestation:
 
 
 def _weight(submission: Submitted) -> int:
-    return max(STATEMENTS_MAX // BATCH_MAX, len(submission.statements))
+    return max(SUBMISSION_WEIGHT_MIN, len(submission.statements))
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
