@@ -18,8 +18,11 @@ from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import APP_ROLE, asyncpg_pool, check_schema, create_engine
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.supervision import conditions
+from participants.continuity.continuity import WAY_OUT, Continuity
+from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
+from participants.ledger.session import RestoredReason
 from participants.ledger.writer import Ledger, WriterReason
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
@@ -39,6 +42,7 @@ class BankNode:
     pool: asyncpg.Pool
     outbound: Outbound
     inbound: Inbound
+    continuity: Continuity
     follower: Follower
     screener: Screener
     agents: dict[str, OrderReason | None]
@@ -78,12 +82,24 @@ class BankNode:
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
+        self.continuity = Continuity(
+            bank=self.bic,
+            coordinator=self.coordinator,
+            key=self.identity.sign.verifying_key,
+            ledger=self.ledger,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.client,
+            watermark=Watermark(self.settings.data_dir / "ledger-seen.json"),
+        )
+        await self.continuity.start()
         self.inbound = Inbound(
             bank=self.bic,
             ledger=self.ledger,
             trust=self.trust,
             signer=self.identity.sign,
             screener=self.screener,
+            agree_with=self.continuity.agree_with,
         )
         self.outbound = Outbound(
             bank=self.bic,
@@ -92,6 +108,7 @@ class BankNode:
             trust=self.trust,
             client=self.client,
             signer=self.identity.sign,
+            agree_with=self.continuity.agree_with,
         )
         self.follower = Follower(
             bank=self.bic,
@@ -103,6 +120,8 @@ class BankNode:
             signer=self.identity.sign,
             outbound=self.outbound,
             screener=self.screener,
+            agree=self.continuity.agree_with_coordinator,
+            cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,
         )
         self._trust_changed()
@@ -113,6 +132,7 @@ class BankNode:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.follower.stop()
         await self.outbound.stop()
+        await self.continuity.stop()
         await self.ledger.stop()
         await self.client.close()
         await self.pool.close()
@@ -121,10 +141,12 @@ class BankNode:
         """Name what the node depends on; raises if the ledger can't be reached."""
         if self.ledger.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger's writer has ended; start the node again")
+        if (finding := self.continuity.finding) is not None:
+            raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
         if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
-        tasks = conditions([self.follower.task])
+        tasks = conditions([self.follower.task, self.continuity.task])
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"

@@ -15,7 +15,7 @@ import structlog
 
 from participants.ledger import store
 from participants.ledger.group import Group, Submission
-from participants.ledger.session import CONNECTION_LOST, RECONNECT_SECONDS_MAX, Session
+from participants.ledger.session import CONNECTION_LOST, RECONNECT_SECONDS_MAX, LedgerRestored, Session
 
 RETRY_SECONDS_MIN = 0.01
 
@@ -25,17 +25,34 @@ log = structlog.get_logger(__name__)
 class Recovery:
     """Carries commands out one way or another; every one of them is answered, or its error is."""
 
-    def __init__(self, session: Session, finish: Callable[[Group], None]) -> None:
+    def __init__(self, session: Session, finish: Callable[[Group], None], restored: Callable[[str], None]) -> None:
         self._session = session
         self._finish = finish
+        self._restored = restored
 
     async def carry_out_again(self, group: Group) -> None:
         """Decide a group again that was decided on wrong grounds, or whose fate is unknown."""
-        await self._session.refresh_patiently()
+        try:
+            await self._session.refresh_patiently()
+        except LedgerRestored as error:
+            self._refuse(group.submissions, error)
+            return
         if group.submissions:
             await self.carry_out(group.submissions, locked=True)
 
     async def carry_out(self, submissions: Sequence[Submission], *, locked: bool = False) -> None:
+        """Do what `_carry_out` does, unless the database turns out to be restored: then refuse them all."""
+        try:
+            await self._carry_out(submissions, locked=locked)
+        except LedgerRestored as error:
+            self._refuse(submissions, error)
+
+    def _refuse(self, submissions: Sequence[Submission], error: LedgerRestored) -> None:
+        self._restored(error.detail)
+        for submission in submissions:
+            submission.fail(LedgerRestored(error.detail))
+
+    async def _carry_out(self, submissions: Sequence[Submission], *, locked: bool = False) -> None:
         """Decide and write commands, and answer them, through lost connections and overtaking writers.
 
         First on what the commands say they need. When that fails, `locked`: with other writers kept waiting from
@@ -45,6 +62,8 @@ class Recovery:
         while True:
             try:
                 group = await (self._write_locked(submissions) if locked else self._write(submissions))
+            except LedgerRestored:
+                raise
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
                 if _is_connection_lost(error):
                     log.warning("ledger connection lost", error=type(error).__name__)
@@ -78,8 +97,8 @@ class Recovery:
     async def _write_locked(self, submissions: Sequence[Submission]) -> Group:
         """Decide a group with other writers kept waiting and write it, or raise and leave the database as it was."""
         session = self._session
-        async with session.transaction() as connection:
-            session.books.clear(*await store.lock_head(connection))
+        async with session.transaction():
+            await session.lock()
             group = await self._decide(submissions, read_all=True)
             await session.write_locked(group)
         return group

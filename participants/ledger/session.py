@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import structlog
 
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import store
 from participants.ledger.books import Books
 from participants.ledger.group import Group
@@ -35,6 +36,20 @@ class StaleBooksError(Exception):
     """The books don't hold what the database does: another writer moved the ledger, or a payment was known."""
 
 
+class RestoredReason(RefusalReason):
+    """Why nothing at all is written any more."""
+
+    LEDGER_RESTORED = "ledger_restored", 503
+    """The ledger is restored to a backup of before: it lacks what this bank signed. `/health/ready` says what."""
+
+
+class LedgerRestored(Refusal):
+    """The database holds fewer events than were read or written here before: it isn't the ledger that it was."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(RestoredReason.LEDGER_RESTORED, detail)
+
+
 class Session:
     """One connection to a ledger's database and the books read over it."""
 
@@ -43,6 +58,7 @@ class Session:
         self._connection: asyncpg.Connection | None = None
         self.books = books
         self.transactions = 0
+        self._head_seen = 0
 
     @property
     def connection(self) -> asyncpg.Connection:
@@ -52,10 +68,21 @@ class Session:
         return self._connection
 
     async def refresh(self) -> None:
-        """Connect if need be, and begin with empty books. Raises OSError, asyncpg.PostgresError."""
+        """Connect if need be, and begin with empty books. Raises OSError, asyncpg.PostgresError, LedgerRestored."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
-        self.books.clear(*await store.read_head(self._connection))
+        self._begin(*await store.read_head(self._connection))
+
+    async def lock(self) -> asyncpg.Connection:
+        """Begin a transaction that keeps other writers waiting, and with empty books. Raises what `refresh` does."""
+        self._begin(*await store.lock_head(self.connection))
+        return self.connection
+
+    def _begin(self, head: int, last_account: int, last_lane: int) -> None:
+        if head < self._head_seen:
+            raise LedgerRestored(f"the database ends with event {head}, and {self._head_seen} was committed before")
+        self._head_seen = head
+        self.books.clear(head, last_account, last_lane)
 
     async def refresh_patiently(self) -> None:
         """Do what `refresh` does, and try until the database is there."""
@@ -100,6 +127,7 @@ class Session:
                 await store.write(connection, rows)
                 await connection.execute("COMMIT")
             self.transactions += 1
+            self._head_seen = group.head_after
 
     async def write_locked(self, group: Group) -> None:
         """Write a group and commit, in the transaction that `store.lock_head` began.
@@ -114,3 +142,4 @@ class Session:
         await store.write(connection, group.rows)
         await connection.execute("COMMIT")
         self.transactions += 1
+        self._head_seen = group.head_after

@@ -26,7 +26,7 @@ from participants.ledger.command import Command
 from participants.ledger.group import Group, Submission
 from participants.ledger.recovery import Recovery
 from participants.ledger.rows import Rows
-from participants.ledger.session import STATEMENT_ITEMS_MAX, Session
+from participants.ledger.session import STATEMENT_ITEMS_MAX, LedgerRestored, Session
 
 R = TypeVar("R")
 
@@ -56,8 +56,10 @@ class Ledger:
         self.listeners: list[Callable[[Rows], None]] = []
         self.failed = False
         """The writer ended by itself: nothing can be written until the process is started again."""
+        self.restored: str | None = None
+        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
         self._session = Session(connect, self.books)
-        self._recovery = Recovery(self._session, self._finish)
+        self._recovery = Recovery(self._session, self._finish, self.stop_writing)
         self._queue: deque[Submission] = deque()
         self._queued_items = 0
         self._wake = asyncio.Event()
@@ -93,9 +95,18 @@ class Ledger:
             await asyncio.wait([self._task])
         await self._session.close()
 
+    def stop_writing(self, restored: str) -> None:
+        """Write nothing more, for good: what shows that the ledger is restored is given."""
+        self.restored = self.restored or restored
+
     async def submit(self, command: Command[R]) -> R:
-        """Decide a command and return its result once it is durable. Raises Refusal with a WriterReason."""
+        """Decide a command and return its result once it is durable.
+
+        Raises Refusal with a WriterReason, LedgerRestored.
+        """
         items = max(1, len(command.payment_ids()))
+        if self.restored is not None:
+            raise LedgerRestored(self.restored)
         if self.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger can't be written; the node must be started again")
         if self._stopping or self._queued_items + items > QUEUE_ITEMS_MAX:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
+from gateway.federation.http.client import RemoteError
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
@@ -32,6 +35,8 @@ class BatchReason(RefusalReason):
     WRONG_RECEIVER = "wrong_receiver", 400
     DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
     ROOT_DIFFERS = "root_differs", 400
+    LANES_NOT_COMPARED = "lanes_not_compared", 503
+    """The receiver has just started and couldn't ask the sender yet what it has of their lanes; with `Retry-After`."""
 
 
 class Inbound:
@@ -45,9 +50,12 @@ class Inbound:
         trust: TrustStore,
         signer: Signer,
         screener: Screener,
+        agree_with: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`agree_with` makes sure that a sender has no number of ours that the ledger lacks."""
         self._bank = bank
         self._ledger = ledger
+        self._agree_with = agree_with
         self._trust = trust
         self._signer = signer
         self._screener = screener
@@ -73,6 +81,11 @@ class Inbound:
             raise Refusal(error.reason, str(error), status=400) from error
         await self._screener.prepare(batch.payments)
         payments = self._check(caller, batch)
+        try:
+            await self._agree_with(caller)
+        except RemoteError as error:
+            detail = f"{caller} can't be asked what it holds of our lanes: {error}"
+            raise Refusal(BatchReason.LANES_NOT_COMPARED, detail[:200], retry_after_s=1) from error
         evidence = Evidence.of(EVIDENCE_KIND, caller, envelope)
         outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))

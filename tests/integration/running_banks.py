@@ -280,7 +280,7 @@ async def running_town(
                 reason="set up",
             )
             town.banks[bic] = await stack.enter_async_context(
-                _running_bank(settings, await database("participants.ledger"), http)
+                running_bank(settings, await database("participants.ledger"), http)
             )
         for bic, bank in town.banks.items():
             await bank.open(f"{bic[0].lower()}-1", f"{bic[0].lower()}-2")
@@ -288,7 +288,7 @@ async def running_town(
 
 
 @asynccontextmanager
-async def _running_bank(
+async def running_bank(
     settings: NodeSettings, database_url: str, http: httpx.AsyncClient
 ) -> AsyncIterator[RunningBank]:
     app = bank_app(settings, database_url)
