@@ -57,7 +57,9 @@ ASKED_AT_ONCE = 8
 LANES_BYTES_MAX = 256 * 1024
 # What is shown may be a whole batch of payments.
 EVIDENCE_BYTES_MAX = 16 * 1024 * 1024
-WAY_OUT = "stop the node and restore the newest backup with all that was archived since: docs/guides/restored-backup.md"
+WAY_OUT = (
+    "stop the node and restore the newest backup with all that was archived since: docs/operating/restored-backup.md"
+)
 
 RESTORED = Gauge(
     "concordat_ledger_restored",

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+from bank_ledgers import connect
 from hostile_peers import head
 from running_banks import WAIT_S, RunningBank, Town, order, running_bank
 from running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank
@@ -26,6 +27,10 @@ from gateway.federation.messages.payments import ACKNOWLEDGEMENT_TYPE, Acknowled
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database, dsn
+from participants.ledger.events import AccountOpening
+from participants.ledger.opening import OpenAccounts
+from participants.ledger.session import LedgerRestored
+from participants.ledger.writer import Ledger
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -250,3 +255,30 @@ async def test_a_word_that_nobody_signed_stops_nobody(town: Town, member: Member
         await bank.node.continuity.agree_with(liar.bic)
         await pay_in(town, bank)
         assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+
+
+async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_url: str) -> None:
+    """As after a fail-over to a standby that hadn't everything: a new connection, an earlier end."""
+    names = [f"went_back_{free_port()}_{number}" for number in range(2)]
+    current = await create_database(postgres_url, names[0])
+    await migrate(current, "participants.ledger")
+    earlier = await create_database(postgres_url, names[1], template=names[0])
+    urls = [current]
+    ledger = Ledger(lambda: connect(urls[-1]), bank=ALPHA, agent="AGNTXXC0")
+    try:
+        await ledger.start()
+        await ledger.submit(OpenAccounts([AccountOpening(code="a-1", currency="EUR", name="Ada")]))
+        urls.append(earlier)
+        admin = await asyncpg.connect(dsn(postgres_url))
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", names[0])
+        await admin.close()
+        for _ in range(2):
+            with pytest.raises(LedgerRestored):
+                await ledger.submit(OpenAccounts([AccountOpening(code="a-2", currency="EUR", name="Ada")]))
+        assert ledger.restored is not None
+        assert not ledger.failed
+        assert await journal(earlier) == []
+    finally:
+        await ledger.stop()
+        for name in names:
+            await drop_database(postgres_url, name)
