@@ -10,7 +10,9 @@ import asyncpg
 import structlog
 
 from compliance.crypto.keys import VerifyingKey
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.problems import Refusal, ServiceReason
@@ -61,6 +63,8 @@ class BankNode:
         self._staff_key = self.identity.token.verifying_key
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self.client = FederationClient(settings.bic, self.identity.auth, settings.coordinator_url)
+        self.clocks = Clocks(settings.bic)
+        self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
@@ -90,6 +94,7 @@ class BankNode:
             pool=self.pool,
             trust=self.trust,
             client=self.client,
+            peers=self.client,
             watermark=Watermark(self.settings.data_dir / "ledger-seen.json"),
         )
         await self.continuity.start()
@@ -125,6 +130,7 @@ class BankNode:
             trust_changed=self._trust_changed,
         )
         self._trust_changed()
+        self.clock_watch.start()
         await self.outbound.start()
         self.follower.start()
 
@@ -133,6 +139,7 @@ class BankNode:
         await self.follower.stop()
         await self.outbound.stop()
         await self.continuity.stop()
+        await self.clock_watch.stop()
         await self.ledger.stop()
         await self.client.close()
         await self.pool.close()
@@ -146,7 +153,7 @@ class BankNode:
         if (silent_s := self.follower.silent_s()) > SILENCE_SECONDS_MAX:
             detail = f"coordinator_feed: nothing heard of the coordinator for {silent_s:.0f} s"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=5)
-        tasks = conditions([self.follower.task, self.continuity.task])
+        tasks = conditions([self.follower.task, self.continuity.task, self.clock_watch.task])
         events_written = await self.pool.fetchval("SELECT sequence FROM ledger_head")
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
@@ -159,6 +166,7 @@ class BankNode:
             "ledger": f"{events_written} events",
             "trust_list": f"version {self.trust.current.version}",
             "coordinator_feed": self._feed_condition(),
+            "clocks": self.clocks.condition(),
             **tasks,
         }
 

@@ -18,7 +18,9 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.iso20022 import MessageReason, MessageRefused
@@ -33,6 +35,7 @@ from gateway.federation.messages.settlement import (
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.storage.database import asyncpg_pool, head_revision
+from gateway.federation.supervision import conditions
 
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30
@@ -60,6 +63,8 @@ class Agent:
             raise SettingsError(f"CONCORDAT_ANCHOR: {error}") from error
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
+        self._clocks = Clocks(settings.bic)
+        self._clock_watch = ClockWatch(self._clocks, self._other_members)
         self._following: asyncio.Task[None] | None = None
         self._pool: Any = None
 
@@ -74,8 +79,10 @@ class Agent:
     async def start(self, _: Litestar) -> None:
         self._pool = await asyncpg_pool(self._database_url, application_name="concordat agent")
         self._following = asyncio.create_task(self._follow_trust())
+        self._clock_watch.start()
 
     async def stop(self, _: Litestar) -> None:
+        await self._clock_watch.stop()
         if self._following is not None:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
@@ -89,7 +96,16 @@ class Agent:
             raise Refusal(ServiceReason.NOT_READY, f"the schema is at revision {revision}", retry_after_s=5)
         if not self._trust.loaded:
             raise Refusal(ServiceReason.NOT_READY, "no trust list yet", retry_after_s=TRUST_RETRY_S)
-        return {"database": f"revision {revision}", "trust_list": f"version {self._trust.current.version}"}
+        return {
+            "database": f"revision {revision}",
+            "trust_list": f"version {self._trust.current.version}",
+            "clocks": self._clocks.condition(),
+            **conditions([self._clock_watch.task]),
+        }
+
+    def _other_members(self) -> list[tuple[str, str]]:
+        """Return whom to ask for the time, once there is a trust list."""
+        return self._trust.others(self.bic) if self._trust.loaded else []
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Return the key of our own issuer, which vouches for our staff, or of the coordinator's."""

@@ -26,7 +26,9 @@ from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.membership.documents import Application
@@ -90,7 +92,10 @@ def own_application(settings: NodeSettings, identity: MemberIdentity, name: str)
 def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name: str) -> Litestar:
     """Return the coordinator's application on a migrated database."""
     core = CoordinatorCore.open(settings, database_url, rulebook)
-    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token)
+    clocks = Clocks(settings.bic)
+    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token, clocks=clocks)
+    # Members sign in here every few minutes, and say what time it is by that; so nobody has to be asked.
+    clock_watch = ClockWatch(clocks, tuple)
     feed = EventFeed(core.engine, database_url)
 
     to_agent = FederationClient(settings.bic, core.identity.auth, settings.url, token_source=core.own_token)
@@ -104,8 +109,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        tasks = conditions([driver.task, feed.task])
-        return {"database": await check_schema(core.engine, PACKAGE), **tasks}
+        tasks = conditions([driver.task, feed.task, clock_watch.task])
+        return {"database": await check_schema(core.engine, PACKAGE), "clocks": clocks.condition(), **tasks}
 
     async def start(app: Litestar) -> None:
         await check_schema(core.engine, PACKAGE)
@@ -116,8 +121,10 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         feed.start(app.state.stopping)
         driver.start()
         schedule.start()
+        clock_watch.start()
 
     async def stop(_: Litestar) -> None:
+        await clock_watch.stop()
         schedule.stop()
         await driver.stop()
         await cycles.kernels.stop()

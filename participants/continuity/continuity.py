@@ -87,8 +87,10 @@ class Continuity:
         pool: asyncpg.Pool,
         trust: TrustStore,
         client: FederationClient,
+        peers: FederationClient,
         watermark: Watermark,
     ) -> None:
+        """`client` calls the coordinator, `peers` other banks."""
         self._bank = bank
         self._coordinator = coordinator
         self._key = key
@@ -96,6 +98,7 @@ class Continuity:
         self._pool = pool
         self._trust = trust
         self._client = client
+        self._peers = peers
         self._watermark = watermark
         self._agreed: set[str] = set()
         self._asking: dict[str, asyncio.Task[Finding | None]] = {}
@@ -251,7 +254,8 @@ class Continuity:
     async def _get(self, url: str, kind: type[_T], member: str, bytes_max: int) -> _T | None:
         """Return what a member answers; None if that is of no use, as an older release's. Raises RemoteError."""
         try:
-            answer = await self._client.request(
+            client = self._client if member == self._coordinator else self._peers
+            answer = await client.request(
                 "GET", url, audience=member, timeout_s=ANSWER_SECONDS, attempts_max=1, answer_bytes_max=bytes_max
             )
             return read_answer(answer.content, kind, peer=member)
