@@ -112,7 +112,7 @@ class Clocks:
             detail = f"clock: ours is {_words(off[OURS])} most of the {len(self._heard)} members heard"
             raise Refusal(ServiceReason.NOT_READY, detail, retry_after_s=60)
         if not off:
-            return f"right by {len(self._heard)} members"
+            return f"right by {len(self._heard)} members" if self._heard else "nobody heard"
         return "; ".join(f"{member} is {_words(seconds)} us" for member, seconds in off.items())
 
     def tell(self) -> dict[str, float]:

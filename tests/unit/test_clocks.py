@@ -50,7 +50,7 @@ def test_an_answer_that_took_long_is_no_false_alarm() -> None:
 def test_what_is_no_date_is_ignored(date: str | None) -> None:
     clocks = Clocks("TESTDEF0")
     clocks.hear_answer("A", date, sent_at=0, received_at=1)
-    assert clocks.condition() == "right by 0 members"
+    assert clocks.condition() == "nobody heard"
 
 
 def test_readiness_names_a_member_and_refuses_for_our_own(capsys: pytest.CaptureFixture[str]) -> None:
