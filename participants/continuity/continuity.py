@@ -128,7 +128,12 @@ class Continuity:
         self.task.start()
 
     async def stop(self) -> None:
+        """Ask nobody any more."""
         await self.task.stop()
+        asking = list(self._asking.values())
+        for question in asking:
+            question.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
     async def remember(self, events: int) -> None:
         """Keep that the ledger holds so many events: no later start is to take less."""
@@ -253,12 +258,13 @@ class Continuity:
 
     async def _get(self, url: str, kind: type[_T], member: str, bytes_max: int) -> _T | None:
         """Return what a member answers; None if that is of no use, as an older release's. Raises RemoteError."""
+        client = self._client if member == self._coordinator else self._peers
         try:
-            client = self._client if member == self._coordinator else self._peers
-            answer = await client.request(
-                "GET", url, audience=member, timeout_s=ANSWER_SECONDS, attempts_max=1, answer_bytes_max=bytes_max
-            )
+            async with asyncio.timeout(ANSWER_SECONDS):  # a token included
+                answer = await client.request("GET", url, audience=member, attempts_max=1, answer_bytes_max=bytes_max)
             return read_answer(answer.content, kind, peer=member)
+        except TimeoutError as error:
+            raise RemoteUnavailable(f"{member} doesn't answer within {ANSWER_SECONDS:g} s") from error
         except msgspec.DecodeError as error:
             reason = str(error)
         except RemoteProblem as problem:

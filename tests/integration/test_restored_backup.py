@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from gateway.federation.messages.payments import ACKNOWLEDGEMENT_TYPE, Acknowled
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database, dsn
+from participants.continuity import reads
+from participants.continuity.findings import Finding, Loss
 from participants.ledger.events import AccountOpening
 from participants.ledger.opening import OpenAccounts
 from participants.ledger.session import LedgerRestored
@@ -198,6 +201,16 @@ async def test_a_cut_shows_it_at_the_start(town: Town, member: Member) -> None:
     async with member.running(backups[1]) as bank:
         assert bank.node.continuity.finding is not None
         await is_stopped(town, bank, "cut_unknown", COORDINATOR)
+
+
+async def test_what_one_node_of_a_bank_finds_out_stops_the_others(town: Town, member: Member) -> None:
+    """As another node on the same database writes it down; a node that is running then finds it there."""
+    finding = Finding(loss=Loss.NUMBER, source=ALPHA, detail="seen by another node")
+    async with member.running() as bank:
+        await pay_in(town, bank)
+        async with bank.node.pool.acquire() as connection:
+            await reads.keep_finding(connection, finding, datetime.now(UTC))
+        await is_stopped(town, bank, "number_unknown", ALPHA)
 
 
 async def test_lag_is_no_loss(town: Town, member: Member) -> None:
