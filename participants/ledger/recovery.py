@@ -25,17 +25,16 @@ log = structlog.get_logger(__name__)
 class Recovery:
     """Carries commands out one way or another; every one of them is answered, or its error is."""
 
-    def __init__(self, session: Session, finish: Callable[[Group], None], restored: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, finish: Callable[[Group], None]) -> None:
         self._session = session
         self._finish = finish
-        self._restored = restored
 
     async def carry_out_again(self, group: Group) -> None:
         """Decide a group again that was decided on wrong grounds, or whose fate is unknown."""
         try:
             await self._session.refresh_patiently()
-        except LedgerRestored as error:
-            self._refuse(group.submissions, error)
+        except LedgerRestored as restored:
+            _refuse(group.submissions, restored)
             return
         if group.submissions:
             await self.carry_out(group.submissions, locked=True)
@@ -44,13 +43,8 @@ class Recovery:
         """Do what `_carry_out` does, unless the database turns out to be restored: then refuse them all."""
         try:
             await self._carry_out(submissions, locked=locked)
-        except LedgerRestored as error:
-            self._refuse(submissions, error)
-
-    def _refuse(self, submissions: Sequence[Submission], error: LedgerRestored) -> None:
-        self._restored(error.detail)
-        for submission in submissions:
-            submission.fail(LedgerRestored(error.detail))
+        except LedgerRestored as restored:
+            _refuse(submissions, restored)
 
     async def _carry_out(self, submissions: Sequence[Submission], *, locked: bool = False) -> None:
         """Decide and write commands, and answer them, through lost connections and overtaking writers.
@@ -62,8 +56,6 @@ class Recovery:
         while True:
             try:
                 group = await (self._write_locked(submissions) if locked else self._write(submissions))
-            except LedgerRestored:
-                raise
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
                 if _is_connection_lost(error):
                     log.warning("ledger connection lost", error=type(error).__name__)
@@ -113,6 +105,11 @@ class Recovery:
             group.decide(submission)
         group.close()
         return group
+
+
+def _refuse(submissions: Sequence[Submission], restored: LedgerRestored) -> None:
+    for submission in submissions:
+        submission.fail(LedgerRestored(restored.detail))
 
 
 def _is_connection_lost(error: Exception) -> bool:

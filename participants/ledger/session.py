@@ -58,6 +58,8 @@ class Session:
         self._connection: asyncpg.Connection | None = None
         self.books = books
         self.transactions = 0
+        self.restored: str | None = None
+        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
         self._head_seen = 0
 
     @property
@@ -80,7 +82,8 @@ class Session:
 
     def _begin(self, head: int, last_account: int, last_lane: int) -> None:
         if head < self._head_seen:
-            raise LedgerRestored(f"the database ends with event {head}, and {self._head_seen} was committed before")
+            self.restored = f"the database ends with event {head}, and {self._head_seen} was committed before"
+            raise LedgerRestored(self.restored)
         self._head_seen = head
         self.books.clear(head, last_account, last_lane)
 

@@ -56,10 +56,8 @@ class Ledger:
         self.listeners: list[Callable[[Rows], None]] = []
         self.failed = False
         """The writer ended by itself: nothing can be written until the process is started again."""
-        self.restored: str | None = None
-        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
         self._session = Session(connect, self.books)
-        self._recovery = Recovery(self._session, self._finish, self.stop_writing)
+        self._recovery = Recovery(self._session, self._finish)
         self._queue: deque[Submission] = deque()
         self._queued_items = 0
         self._wake = asyncio.Event()
@@ -95,9 +93,14 @@ class Ledger:
             await asyncio.wait([self._task])
         await self._session.close()
 
+    @property
+    def restored(self) -> str | None:
+        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
+        return self._session.restored
+
     def stop_writing(self, restored: str) -> None:
-        """Write nothing more, for good: what shows that the ledger is restored is given."""
-        self.restored = self.restored or restored
+        """Write nothing more, for good; what shows that the ledger is restored is given."""
+        self._session.restored = self._session.restored or restored
 
     async def submit(self, command: Command[R]) -> R:
         """Decide a command and return its result once it is durable.
@@ -105,8 +108,8 @@ class Ledger:
         Raises Refusal with a WriterReason, LedgerRestored.
         """
         items = max(1, len(command.payment_ids()))
-        if self.restored is not None:
-            raise LedgerRestored(self.restored)
+        if self._session.restored is not None:
+            raise LedgerRestored(self._session.restored)
         if self.failed:
             raise Refusal(WriterReason.LEDGER_FAILED, "the ledger can't be written; the node must be started again")
         if self._stopping or self._queued_items + items > QUEUE_ITEMS_MAX:
