@@ -5,7 +5,7 @@
 | this node's own watermark | at the start | fewer events than were seen |
 | the database | whenever it is connected to again | fewer events than were committed |
 | the coordinator | at the start; before the first event of its feed | a signed cut or statement, unknown here |
-| each other bank | after the start; before any payment from it or to it | a signed number or payment, unknown here |
+| each other bank | at the start; before any payment from it or to it | a signed number or payment, unknown here |
 
 Who can't be asked holds up what depends on the answer, and nothing else: the cycles, or the payments of that pair.
 """
@@ -13,6 +13,7 @@ Who can't be asked holds up what depends on the answer, and nothing else: the cy
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -51,6 +52,8 @@ from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
 
 ANSWER_SECONDS = 5.0
+START_SECONDS_MAX = 2.0
+"""For other banks' answers before a node serves: an order that a restored ledger took in would be lost with it."""
 LOOK_SECONDS = 3.0
 AGAIN_SECONDS = 30.0
 ASKED_AT_ONCE = 8
@@ -108,7 +111,10 @@ class Continuity:
         self.task = Supervised("continuity", self._look)
 
     async def start(self) -> None:
-        """Ask whoever answers at once, then begin to ask all others. Raises asyncpg.PostgresError, OSError."""
+        """Ask whoever answers at once, before anything is taken in, then begin to ask all others.
+
+        Raises asyncpg.PostgresError, OSError.
+        """
         RESTORED.labels(self._bank).set(0)
         if (finding := await reads.kept_finding(self._pool)) is not None:
             self._kept = True
@@ -125,6 +131,9 @@ class Continuity:
             pass  # Said already; the node runs on, so that people can see it.
         else:
             await self.remember(events)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await self._ask_others()
         self.task.start()
 
     async def stop(self) -> None:
