@@ -9,7 +9,9 @@ import asyncpg
 import structlog
 
 from compliance.crypto.keys import VerifyingKey
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.institution import member_assertions
@@ -21,8 +23,11 @@ from gateway.federation.storage.database import asyncpg_pool, check_schema, crea
 from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised, conditions
+from participants.continuity.continuity import WAY_OUT, Continuity
+from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
+from participants.ledger.session import RestoredReason
 from participants.ledger.writer import Ledger
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
@@ -43,6 +48,7 @@ class BankNode:
     pool: asyncpg.Pool
     outbound: Outbound
     inbound: Inbound
+    continuity: Continuity
     follower: Follower
     screener: Screener
     agents: dict[str, OrderReason | None]
@@ -69,6 +75,8 @@ class BankNode:
             settings.bic, auth, coordinator_url, token_source=member_assertions(auth, settings.bic)
         )
         self.trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
+        self.clocks = Clocks(settings.bic)
+        self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
@@ -95,12 +103,25 @@ class BankNode:
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
+        self.continuity = Continuity(
+            bank=self.bic,
+            coordinator=self.coordinator,
+            key=self.identity.sign.verifying_key,
+            ledger=self.ledger,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.client,
+            peers=self.peers,
+            watermark=Watermark(self.settings.data_dir / "ledger-seen.json"),
+        )
+        await self.continuity.start()
         self.inbound = Inbound(
             bank=self.bic,
             ledger=self.ledger,
             trust=self.trust,
             signer=self.identity.sign,
             screener=self.screener,
+            agree_with=self.continuity.agree_with,
         )
         self.outbound = Outbound(
             bank=self.bic,
@@ -109,6 +130,7 @@ class BankNode:
             trust=self.trust,
             client=self.peers,
             signer=self.identity.sign,
+            agree_with=self.continuity.agree_with,
         )
         self.follower = Follower(
             bank=self.bic,
@@ -120,9 +142,12 @@ class BankNode:
             signer=self.identity.sign,
             outbound=self.outbound,
             screener=self.screener,
+            agree=self.continuity.agree_with_coordinator,
+            cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,
         )
         self._trust_changed()
+        self.clock_watch.start()
         self.outbound.start()
         self.follower.start()
         self.trust_task.start()
@@ -132,6 +157,8 @@ class BankNode:
         await self.trust_task.stop()
         await self.follower.stop()
         await self.outbound.stop()
+        await self.continuity.stop()
+        await self.clock_watch.stop()
         await self.ledger.stop()
         await self.peers.close()
         await self.client.close()
@@ -142,18 +169,20 @@ class BankNode:
 
         What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and payments go on.
         """
+        if (finding := self.continuity.finding) is not None:
+            raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
         if (refusal := self.ledger.refusal()) is not None:
             raise refusal
         if not self.trust.fresh:
             raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
-        needed = conditions([self.ledger.task, self.outbound.task])
+        needed = conditions([self.ledger.task, self.outbound.task, self.continuity.task])
         events_written, read_only = await self.pool.fetchrow(HEAD)
         require_writable(read_only)
         undeliverable = ", ".join(
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
-        tasks = (*self.follower.tasks, self.trust_task)
+        tasks = (*self.follower.tasks, self.trust_task, self.clock_watch.task)
         behind = self.follower.silent_s() > SILENCE_SECONDS_MAX
         return {
             "status": "degraded" if behind or any(task.failure for task in tasks) else "ready",
@@ -163,6 +192,7 @@ class BankNode:
             "ledger": f"{events_written} events",
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
+            "clocks": self.clocks.condition(),
             **needed,
             **{task.name: task.condition() for task in tasks},
         }

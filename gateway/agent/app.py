@@ -16,7 +16,9 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Bic
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.iso20022 import MessageReason, MessageRefused
@@ -62,6 +64,8 @@ class Agent:
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
         self._trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
+        self._clocks = Clocks(settings.bic)
+        self._clock_watch = ClockWatch(self._clocks, self._other_members)
         self._pool: Any = None
         self._writability = Writability()
 
@@ -80,8 +84,10 @@ class Agent:
             statement_seconds=self._settings.statement_seconds,
         )
         self._trust_task.start()
+        self._clock_watch.start()
 
     async def stop(self, _: Litestar) -> None:
+        await self._clock_watch.stop()
         await self._trust_task.stop()
         await self._pool.close()
 
@@ -96,8 +102,13 @@ class Agent:
         return {
             "database": f"revision {revision}",
             "trust_list": f"version {self._trust.current.version}",
-            **conditions([self._trust_task]),
+            "clocks": self._clocks.condition(),
+            **conditions([self._trust_task, self._clock_watch.task]),
         }
+
+    def _other_members(self) -> list[tuple[str, str]]:
+        """Return whom to ask for the time, once there is a trust list."""
+        return self._trust.others(self.bic) if self._trust.loaded else []
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Return the key of our own issuer, which vouches for our staff, or of the coordinator's."""

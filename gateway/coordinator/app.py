@@ -26,7 +26,9 @@ from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
+from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.membership.documents import Application
@@ -98,7 +100,10 @@ def own_application(settings: NodeSettings, identity: MemberIdentity, name: str)
 def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name: str) -> Litestar:
     """Return the coordinator's application on a migrated database."""
     core = CoordinatorCore.open(settings, database_url, rulebook)
-    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token)
+    clocks = Clocks(settings.bic)
+    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token, clocks=clocks)
+    # Members sign in here every few minutes, and say what time it is by that; so nobody has to be asked.
+    clock_watch = ClockWatch(clocks, tuple)
     feed = EventFeed(core.engine, database_url)
     writability = Writability()
     writability.watch(core.engine)
@@ -114,11 +119,12 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 
     async def ready() -> dict[str, str]:
-        tasks = conditions([driver.task, feed.task, schedule.task])
+        tasks = conditions([driver.task, feed.task, schedule.task, clock_watch.task])
         await writability.require(core.engine)
         return {
             "database": await check_schema(core.engine, PACKAGE),
             "timetable": schedule.condition(),
+            "clocks": clocks.condition(),
             **tasks,
         }
 
@@ -131,8 +137,10 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         feed.start(app.state.stopping)
         driver.start()
         schedule.start()
+        clock_watch.start()
 
     async def stop(_: Litestar) -> None:
+        await clock_watch.stop()
         await schedule.stop()
         await driver.stop()
         await cycles.kernels.stop()

@@ -19,6 +19,7 @@ from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
+from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.sharing import in_slices
 from participants.api import views
@@ -39,6 +40,7 @@ from participants.api.messages import (
     StatedReason,
 )
 from participants.audit.replay import balances_at
+from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger import store
 from participants.ledger.accounts import AccountOutcome, Kind
@@ -324,6 +326,28 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     return await node.inbound.receive(request.auth.sub, await request.body())
 
 
+@get("/federation/lanes", guards=[requires("participant")], tags=["federation"], operation_id="listSharedLanes")
+async def list_shared_lanes(request: ConcordatRequest, node: Node) -> SharedLanes:
+    """Show the lanes between the caller and this bank, each with its newest payments."""
+    async with node.pool.acquire() as connection:
+        return SharedLanes(lanes=await shared.shared_lanes(connection, request.auth.sub))
+
+
+@get(
+    "/federation/payments/{payment_id:uuid}/evidence",
+    guards=[requires("participant")],
+    tags=["federation"],
+    operation_id="getEvidence",
+)
+async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, node: Node) -> Envelope:
+    """Show what the caller signed of a payment: the batch with one that it sent, the acknowledgement of another."""
+    async with node.pool.acquire() as connection:
+        envelope = await shared.evidence(connection, str(payment_id), request.auth.sub)
+    if envelope is None:
+        raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"nothing that {request.auth.sub} signed of {payment_id}")
+    return envelope
+
+
 def _instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
@@ -335,5 +359,6 @@ def _instant(text: str) -> datetime:
 ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
     list_holds, decide_hold, import_list, list_lists, open_accounts, list_accounts, list_postings, list_balances,
-    list_lanes, get_cycle, list_attestations, list_instructions, receive_payments,
+    list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
+    get_evidence,
 ]  # fmt: skip

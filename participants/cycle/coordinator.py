@@ -11,6 +11,7 @@ import structlog
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustError
+from gateway.federation.problems import Refusal
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 def report(error: Exception, event: str, **more: Any) -> None:
     """Log what went wrong: a line for what a network brings with it, the frames for what nobody foresaw."""
-    expected = isinstance(error, (RemoteError, TrustError, EvidenceError, asyncpg.PostgresError, OSError))
+    expected = isinstance(error, (RemoteError, TrustError, EvidenceError, Refusal, asyncpg.PostgresError, OSError))
     if expected:
         log.warning(event, error=str(error)[:200], **more)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import msgspec
@@ -106,8 +106,16 @@ class Follower:
         signer: Signer,
         outbound: Outbound,
         screener: Screener,
+        agree: Callable[[], Awaitable[None]],
+        cut_kept: Callable[[int], Awaitable[None]],
         trust_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`agree` makes sure that the coordinator has no cut of ours that the ledger lacks.
+
+        `cut_kept` is called with the number of the event that keeps a signed cut, before it is handed in.
+        """
+        self._agree = agree
+        self._cut_kept = cut_kept
         self._bank = bank
         self._coordinator = Coordinator(coordinator, client)
         self._ledger = ledger
@@ -157,6 +165,7 @@ class Follower:
         cursor: int | None = None
         while True:
             try:
+                await self._agree()
                 if cursor is None:
                     cursor = await reads.read_cursor(self._pool)
                 events, following = await self._page(cursor)
@@ -265,7 +274,7 @@ class Follower:
             cut = await self._ledger.submit(FixCut(cycle, currencies, receiving))
         if envelope is None:
             (envelope,) = await self._sign(cut)
-            await self._ledger.submit(RecordSignedCut(cycle, envelope))
+            await self._cut_kept(await self._ledger.submit(RecordSignedCut(cycle, envelope)))
         await self._coordinator.submit("PUT", f"/cycles/{cycle}/cuts", envelope)
 
     async def _sign(self, *documents: Document) -> list[Envelope]:

@@ -18,7 +18,7 @@ from gateway.federation.problems import ServiceReason
 from gateway.federation.storage.failures import database_refusal, failure_of
 from participants.ledger import store
 from participants.ledger.group import Group, Submission
-from participants.ledger.session import Session
+from participants.ledger.session import LedgerRestored, Session
 
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 1.0
@@ -44,7 +44,7 @@ class Recovery:
         that: asked again, a command that was committed after all is answered as it was the first time.
         """
         delay, gives_up_at = RETRY_SECONDS_MIN, 0.0
-        while self._session.failure is None:
+        while self._session.refusal() is None:
             try:
                 if stale:
                     await self._session.refresh()
@@ -52,6 +52,8 @@ class Recovery:
                 if not submissions:
                     return
                 group = await (self._write_locked(submissions) if locked else self._write(submissions))
+            except LedgerRestored:
+                break
             except Exception as error:  # whatever went wrong in a group, each of it must be answered
                 unread, stale = stale, True
                 reason = failure_of(error)
@@ -84,7 +86,7 @@ class Recovery:
                 self._finish(group)
                 return
         for submission in submissions:
-            submission.fail(database_refusal(self._session.failure or ServiceReason.DATABASE_UNAVAILABLE))
+            submission.fail(self._session.refusal() or database_refusal(ServiceReason.DATABASE_UNAVAILABLE))
 
     async def _write(self, submissions: Sequence[Submission]) -> Group:
         """Decide a group on what its commands say they need and write it, or raise and leave the database as it was."""
@@ -96,8 +98,8 @@ class Recovery:
     async def _write_locked(self, submissions: Sequence[Submission]) -> Group:
         """Decide a group with other writers kept waiting and write it, or raise and leave the database as it was."""
         session = self._session
-        async with session.transaction() as connection:
-            session.books.clear(*await store.lock_head(connection))
+        async with session.transaction():
+            await session.lock()
             group = await self._decide(submissions, read_all=True)
             await session.write_locked(group)
         return group

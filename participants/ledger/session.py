@@ -9,8 +9,8 @@ import asyncpg
 import structlog
 from prometheus_client import Counter
 
-from gateway.federation.problems import ServiceReason
-from gateway.federation.storage.failures import failure_of
+from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
+from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.telemetry import REGISTRY
 from participants.ledger import store
 from participants.ledger.books import Books
@@ -33,6 +33,20 @@ class StaleBooksError(Exception):
     """The books don't hold what the database does: another writer moved the ledger, or a payment was known."""
 
 
+class RestoredReason(RefusalReason):
+    """Why nothing at all is written any more."""
+
+    LEDGER_RESTORED = "ledger_restored", 503
+    """The ledger is restored to a backup of before: it lacks what this bank signed. `/health/ready` says what."""
+
+
+class LedgerRestored(Refusal):
+    """The database holds fewer events than were read or written here before: it isn't the ledger that it was."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(RestoredReason.LEDGER_RESTORED, detail)
+
+
 class Session:
     """One connection to a ledger's database and the books read over it."""
 
@@ -43,10 +57,19 @@ class Session:
         self.transactions = 0
         self.failure: ServiceReason | None = None
         """Why the database takes no writes, from when patience with it ended until a trial succeeds."""
+        self.restored: str | None = None
+        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
+        self._head_seen = 0
 
     @property
     def connected(self) -> bool:
         return self._connection is not None and not self._connection.is_closed()
+
+    def refusal(self) -> Refusal | None:
+        """Return why nothing can be written now; None while it can."""
+        if self.restored is not None:
+            return LedgerRestored(self.restored)
+        return None if self.failure is None else database_refusal(self.failure)
 
     @property
     def connection(self) -> asyncpg.Connection:
@@ -56,20 +79,36 @@ class Session:
         return self._connection
 
     async def refresh(self) -> None:
-        """Connect if need be, and begin with empty books. Raises OSError, asyncpg.PostgresError."""
+        """Connect if need be, and begin with empty books. Raises OSError, asyncpg.PostgresError, LedgerRestored."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
-        self.books.clear(*await store.read_head(self._connection))
+        self._begin(*await store.read_head(self._connection))
+
+    async def lock(self) -> asyncpg.Connection:
+        """Begin a transaction that keeps other writers waiting, and with empty books. Raises what `refresh` does."""
+        self._begin(*await store.lock_head(self.connection))
+        return self.connection
+
+    def _begin(self, head: int, last_account: int, last_lane: int) -> None:
+        if head < self._head_seen:
+            self.restored = f"the database ends with event {head}, and {self._head_seen} was committed before"
+            raise LedgerRestored(self.restored)
+        self._head_seen = head
+        self.books.clear(head, last_account, last_lane)
 
     async def try_writing(self) -> None:
-        """Begin with empty books if the database takes writes; otherwise `failure` says why it doesn't.
+        """Begin with empty books if the database takes writes; otherwise `refusal` says why it doesn't.
 
         Raises what isn't the database's passing trouble.
         """
+        if self.restored is not None:
+            return
         try:
             await self.refresh()
             async with self.transaction() as connection:
                 await store.try_writing(connection)
+        except LedgerRestored:
+            return
         except Exception as error:
             self.drop()
             reason = failure_of(error)
@@ -130,6 +169,7 @@ class Session:
                 await store.write(connection, rows)
                 await connection.execute("COMMIT")
             self.transactions += 1
+            self._head_seen = group.head_after
 
     async def write_locked(self, group: Group) -> None:
         """Write a group and commit, in the transaction that `store.lock_head` began.
@@ -144,3 +184,4 @@ class Session:
         await store.write(connection, group.rows)
         await connection.execute("COMMIT")
         self.transactions += 1
+        self._head_seen = group.head_after

@@ -30,7 +30,6 @@ import structlog
 
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import Refusal, RefusalReason
-from gateway.federation.storage.failures import database_refusal
 from gateway.federation.supervision import Supervised
 from participants.ledger.books import Books
 from participants.ledger.command import Command
@@ -100,16 +99,23 @@ class Ledger:
 
     def refusal(self) -> Refusal | None:
         """Return why nothing can be written now; None while it can."""
-        if self._session.failure is not None:
-            return database_refusal(self._session.failure)
-        if self.task.failure is not None:
-            return _writer_ended()
-        return None
+        if (refusal := self._session.refusal()) is not None:
+            return refusal
+        return None if self.task.failure is None else _writer_ended()
+
+    @property
+    def restored(self) -> str | None:
+        """What shows that the ledger is restored to a backup of before: nothing is written to it any more."""
+        return self._session.restored
+
+    def stop_writing(self, restored: str) -> None:
+        """Write nothing more, for good; what shows that the ledger is restored is given."""
+        self._session.restored = self._session.restored or restored
 
     async def submit(self, command: Command[R]) -> R:
         """Decide a command and return its result once it is durable.
 
-        Raises Refusal with a WriterReason, or with the ServiceReason of a database that fails.
+        Raises Refusal with a WriterReason, or with the ServiceReason of a database that fails, and LedgerRestored.
         """
         items = max(1, len(command.payment_ids()))
         if (refusal := self.refusal()) is not None:
@@ -198,7 +204,7 @@ class Ledger:
         Commands that need reading first, and groups that break off, are carried out on the way.
         """
         while True:
-            if self._session.failure is not None:
+            if self._session.refusal() is not None:
                 await self._wait_for_database()
             if not self._queue:
                 if self._stopping:
@@ -289,9 +295,9 @@ class Ledger:
     async def _wait_for_database(self) -> None:
         """Refuse what waits until the database takes writes again, or the ledger stops."""
         delay = TRIAL_SECONDS_MIN
-        while (reason := self._session.failure) is not None:
+        while (refusal := self._session.refusal()) is not None:
             while self._queue:
-                self._queue.popleft().fail(database_refusal(reason))
+                self._queue.popleft().fail(self._session.refusal() or refusal)
             self._queued_items = 0
             if self._stopping:
                 return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer, VerifyingKey
+from gateway.federation.http.client import RemoteError
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
@@ -42,6 +43,8 @@ class BatchReason(RefusalReason):
     WRONG_RECEIVER = "wrong_receiver", 400
     DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
     ROOT_DIFFERS = "root_differs", 400
+    LANES_NOT_COMPARED = "lanes_not_compared", 503
+    """The receiver has just started and couldn't ask the sender yet what it has of their lanes; with `Retry-After`."""
     TOO_FEW_NEW = "too_few_new", 422
     """New payments among many that were answered before: send those apart, or fewer of them."""
 
@@ -57,9 +60,12 @@ class Inbound:
         trust: TrustStore,
         signer: Signer,
         screener: Screener,
+        agree_with: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`agree_with` makes sure that a sender has no number of ours that the ledger lacks."""
         self._bank = bank
         self._ledger = ledger
+        self._agree_with = agree_with
         self._trust = trust
         self._signer = signer
         self._screener = screener
@@ -83,6 +89,11 @@ class Inbound:
         await self._screener.prepare(batch.payments)
         hits = await in_slices(self._screener.hits_for, batch.payments)
         payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
+        try:
+            await self._agree_with(caller)
+        except RemoteError as error:
+            detail = f"{caller} can't be asked what it holds of our lanes: {error}"
+            raise Refusal(BatchReason.LANES_NOT_COMPARED, detail[:200], retry_after_s=1) from error
         outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
         if isinstance(outcomes, TooFewNew):
             detail = f"{outcomes.new} new payments among {outcomes.others} others; at most {OTHERS_MAX} others may be"

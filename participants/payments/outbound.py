@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -117,7 +117,10 @@ class Outbound:
         trust: TrustStore,
         client: FederationClient,
         signer: Signer,
+        agree_with: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`agree_with` makes sure that a receiver has no payment of ours that the ledger lacks."""
+        self._agree_with = agree_with
         self._bank = bank
         self._ledger = ledger
         self._pool = pool
@@ -279,6 +282,7 @@ class Outbound:
         member = self._trust.member(counterparty)
         if member is None or member.status != "active":
             raise AnswerRefusedError(f"{counterparty} isn't active on the trust list")
+        await self._agree_with(counterparty)
         response = await self._client.request(
             "POST",
             f"{member.url}/federation/payments",

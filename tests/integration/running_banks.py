@@ -290,7 +290,18 @@ async def running_town(
             )
         for bic, bank in town.banks.items():
             await bank.open(f"{bic[0].lower()}-1", f"{bic[0].lower()}-2")
+        await _agree(town)
         yield town
+
+
+async def _agree(town: Town) -> None:
+    """Let each bank compare its lanes with all others, before tests sign in its name what it doesn't know."""
+    async with asyncio.timeout(WAIT_S):
+        for bic, bank in town.banks.items():
+            for other in town.banks.keys() - {bic}:
+                while bank.node.trust.member(other) is None:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.02)
+                await bank.node.continuity.agree_with(other)
 
 
 @asynccontextmanager

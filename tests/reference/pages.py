@@ -42,6 +42,7 @@ from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.payment import TRANSITIONS
+from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
@@ -73,6 +74,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         DisputeReason,
         AccountReason,
         RequestReason,
+        RestoredReason,
         WriterReason,
     ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),

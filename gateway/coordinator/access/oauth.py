@@ -6,6 +6,7 @@ verified by `gateway.federation.identity.tokens`: Authlib's own validator refuse
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,8 +32,10 @@ from gateway.coordinator.access.clients import (
     load_client,
     may_speak,
 )
+from gateway.federation.clocks import Clocks, Span
 from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import (
+    ASSERTION_LIFETIME_MAX_S,
     TOKEN_LIFETIME_MAX_S,
     AssertionClaims,
     TokenRefused,
@@ -72,7 +75,9 @@ class Answer:
 class TokenService:
     """The token endpoint of the coordinator."""
 
-    def __init__(self, engine: AsyncEngine, *, issuer: str, key: Signer) -> None:
+    def __init__(self, engine: AsyncEngine, *, issuer: str, key: Signer, clocks: Clocks) -> None:
+        """`clocks` hears what time it is at members that sign in."""
+        self._clocks = clocks
         self._engine = engine
         self._issuer = issuer
         self._key = key
@@ -107,7 +112,12 @@ class TokenService:
         try:
             claims = verify_client_assertion(assertion, audience=self._issuer, key_for=key_for)
         except TokenRefused as refused:
-            raise _unauthenticated(f"Client assertion refused: {refused.reason}") from refused
+            why = f"Client assertion refused: {refused.reason}"
+            if refused.issued_at is not None:
+                self._hear(client, refused.issued_at)
+                why = f"{why}: {refused.detail}"
+            raise _unauthenticated(why) from refused
+        self._hear(client, claims.iat)
         if not NAME.fullmatch(claims.jti):
             raise _unauthenticated("Client assertion refused: the jti has a strange form")
         if fields.get("client_id", claims.sub) != claims.sub:
@@ -115,6 +125,12 @@ class TokenService:
         if client is None or not await _use_up(conn, claims):
             raise _unauthenticated("The client assertion was used before")
         return client
+
+    def _hear(self, client: Client | None, issued_at: int) -> None:
+        """Note what time it was at a member, by an assertion that it has just made."""
+        if client is not None and client.role in ("participant", "agent"):
+            ahead = issued_at - time.time()
+            self._clocks.hear(client.client_id, Span(ahead, ahead + 1 + ASSERTION_LIFETIME_MAX_S))
 
     async def _issue(self, client: Client, audience: Audience) -> str:
         return await signing(

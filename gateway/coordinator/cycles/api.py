@@ -18,7 +18,7 @@ from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
-from gateway.federation.messages.attestation import Breaks, SenderCuts, StatementSubmission, StatementVerdicts
+from gateway.federation.messages.attestation import Breaks, HandedIn, SenderCuts, StatementSubmission, StatementVerdicts
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -223,6 +223,12 @@ async def decide(request: Caller, proposal: ProposalPath, data: JSONBody[Decisio
     return await cycles.approvals.decide(proposal, data, checker=request.auth.sub)
 
 
+@get("/submissions/latest", guards=[_PARTICIPANT], tags=["cycles"], operation_id="getLatestSubmission")
+async def latest_submission(request: Caller, cycles: Cycles) -> HandedIn:
+    """Show what the caller handed in last: a bank that doesn't know it runs on an old backup."""
+    return await cycles.views.handed_in(request.auth.sub)
+
+
 @get("/instructions", guards=[_PARTICIPANT], tags=["cycles"], operation_id="listPendingInstructions")
 async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
     """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
@@ -263,4 +269,6 @@ def _date(day: str) -> date:
         raise Refusal(CycleReason.VALUE_DATE_REFUSED, f"{day} isn't a date") from None
 
 
-route_handlers: list[ControllerRouterHandler] = [CycleController, decide, pending_instructions, acknowledge]
+route_handlers: list[ControllerRouterHandler] = [
+    CycleController, decide, latest_submission, pending_instructions, acknowledge,
+]  # fmt: skip

@@ -20,7 +20,7 @@ from gateway.coordinator.cycles.tables import pairs, results, settlements, submi
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import AgreedPair
 from gateway.coordinator.registry import limits
-from gateway.federation.messages.attestation import Breaks
+from gateway.federation.messages.attestation import Breaks, HandedIn
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -184,6 +184,16 @@ class ReadModels:
             notices = [noticed.notice for noticed in await submissions.breaks(conn, cycle_id, participant)]
             notices += await submissions.contest_notices(conn, cycle_id, participant)
         return Breaks(cycle=cycle_id, breaks=tuple(notices))
+
+    async def handed_in(self, participant: str) -> HandedIn:
+        """Return what a participant handed in for the newest cycle that it has a cut in."""
+        async with transaction(self._engine) as conn:
+            newest = await submissions.newest_cut(conn, participant)
+            if newest is None:
+                return HandedIn()
+            cycle, cut = newest
+            statements = await submissions.statement_envelopes(conn, cycle, participant)
+        return HandedIn(cycle=cycle, cut=submissions.envelope_of(cut), statements=tuple(statements))
 
     async def result(self, cycle_id: str) -> Envelope:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""

@@ -68,8 +68,10 @@ class TokenReason(RefusalReason):
 class TokenRefused(Refusal):
     """A token that doesn't prove who is speaking."""
 
-    def __init__(self, reason: TokenReason, detail: str) -> None:
+    def __init__(self, reason: TokenReason, detail: str, *, issued_at: int | None = None) -> None:
+        """`issued_at` is there where the signature is good and the time isn't: what time it was at the issuer."""
         super().__init__(reason, detail)
+        self.issued_at = issued_at
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -328,9 +330,11 @@ def _verify(
         _refuse(TokenReason.CLAIMS_REFUSED, str(error))
     # 6. Now, for us, and not for long.
     if claims.exp <= now:
-        _refuse(TokenReason.EXPIRED, "the token has expired")
+        detail = f"the token expired at {_instant(claims.exp)}, and here it is {_instant(now)}"
+        raise TokenRefused(TokenReason.EXPIRED, detail, issued_at=claims.iat)
     if claims.iat > now + CLOCK_SKEW_MAX_S:
-        _refuse(TokenReason.NOT_YET_VALID, "the token was issued in the future")
+        detail = f"the token was issued at {_instant(claims.iat)}, and here it is {_instant(now)}"
+        raise TokenRefused(TokenReason.NOT_YET_VALID, detail, issued_at=claims.iat)
     if claims.aud != audience:
         _refuse(TokenReason.AUDIENCE_WRONG, f"the token isn't meant for {audience}")
     if claims.exp - claims.iat > lifetime_max_s:
@@ -369,6 +373,10 @@ def _json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not an object")
     return document
+
+
+def _instant(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _refuse(reason: TokenReason, detail: str) -> NoReturn:

@@ -159,6 +159,11 @@ class TrustStore:
     def member(self, bic: str) -> Member | None:
         return self._members.get(bic)
 
+    def others(self, bic: str) -> list[tuple[str, str]]:
+        """Return every active member but one, by BIC and URL."""
+        members = self.current.members
+        return [(member.bic, member.url) for member in members if member.status == "active" and member.bic != bic]
+
     def signing_keys(self, bic: str, *, retired: bool = False) -> dict[str, VerifyingKey]:
         """Return the keys that a member signs documents with, by key id; `retired` adds those it used to."""
         member = self._members.get(bic)

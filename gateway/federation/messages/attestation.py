@@ -62,6 +62,14 @@ class StatementVerdicts(Answer, frozen=True, kw_only=True):
     refused: tuple[RefusedPart, ...] = ()
 
 
+class HandedIn(Answer, frozen=True, kw_only=True):
+    """What the caller handed in for the newest cycle that it has a cut in; empty if there is none."""
+
+    cycle: CycleId | None = None
+    cut: Envelope | None = None
+    statements: tuple[Envelope, ...] = ()
+
+
 class SenderCuts(Answer, frozen=True, kw_only=True):
     """The cuts of every receiver for one sender's lanes: `lanes[i]` says receiver, currency, last_sequence.
 

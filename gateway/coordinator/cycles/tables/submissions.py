@@ -42,6 +42,16 @@ async def cuts_of(conn: AsyncConnection, cycle: str, receivers: Iterable[str]) -
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
+async def newest_cut(conn: AsyncConnection, receiver: str) -> tuple[str, str] | None:
+    """Return the newest cycle that a bank handed in a cut for, and the cut's envelope (JSON)."""
+    query = text(
+        "SELECT t.cycle, t.envelope::text FROM cuts t JOIN cycles c ON c.id = t.cycle WHERE t.receiver = :receiver"
+        " ORDER BY c.value_date DESC, c.number DESC LIMIT 1"
+    )
+    row = (await conn.execute(query, {"receiver": receiver})).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
 async def insert_cuts(conn: AsyncConnection, cycle: str, cuts: Sequence[ReadCut], at: datetime) -> None:
     """Keep cuts, their lanes for lookup, and that their banks delivered them."""
     given = [{"receiver": cut.document.receiver, "sha256": cut.sha256, "envelope": cut.envelope} for cut in cuts]
@@ -187,6 +197,15 @@ async def statement_envelope(conn: AsyncConnection, cycle: str, bank: str, key: 
     )
     values = {"cycle": cycle, "bank": bank, "currency": key[0], "low": key[1], "high": key[2], "revision": revision}
     return str((await conn.execute(query, values)).scalar_one())
+
+
+async def statement_envelopes(conn: AsyncConnection, cycle: str, bank: str) -> list[Envelope]:
+    """Return the statements that a bank submitted, in the order of pairs and revisions."""
+    query = text(
+        "SELECT envelope::text FROM statements WHERE cycle = :cycle AND participant = :bank"
+        " ORDER BY currency, pair_low, pair_high, revision"
+    )
+    return [envelope_of(row[0]) for row in await conn.execute(query, {"cycle": cycle, "bank": bank})]
 
 
 async def statement_counts(conn: AsyncConnection, cycle: str) -> dict[str, int]:

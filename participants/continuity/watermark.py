@@ -1,0 +1,39 @@
+"""How far this node has seen its ledger, kept beside the keys and not in the database that a backup replaces."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+
+class _Seen(Struct, frozen=True):
+    events: int
+
+
+class Watermark:
+    """The number of events that the ledger held at least, in a file that a crash leaves old or new.
+
+    A file that can't be read counts as none: the other ways to notice a restored backup remain.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> int:
+        """Return how many events were seen; 0 if nobody knows."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Seen).events
+        except (OSError, msgspec.MsgspecError):
+            return 0
+
+    def keep(self, events: int) -> None:
+        """Write down that the ledger holds so many events, durably. Raises OSError."""
+        new = self._path.with_name(self._path.name + ".new")
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(_Seen(events)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)

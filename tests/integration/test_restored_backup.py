@@ -1,0 +1,297 @@
+"""A bank that comes back on an old backup of its database is noticed, numbers nothing more, and costs nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from bank_ledgers import connect
+from hostile_peers import head
+from running_banks import WAIT_S, RunningBank, Town, order, running_bank
+from running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank
+from support import free_port
+
+from compliance.crypto import dsse
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.messages.cycles import Cycle, OpenCycle
+from gateway.federation.messages.payments import ACKNOWLEDGEMENT_TYPE, Acknowledgement, PaymentOutcome
+from gateway.federation.settings import NodeSettings
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database, dsn
+from participants.continuity import reads
+from participants.continuity.findings import Finding, Loss
+from participants.ledger.events import AccountOpening
+from participants.ledger.opening import OpenAccounts
+from participants.ledger.session import LedgerRestored
+from participants.ledger.writer import Ledger
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_numbers = count(1)
+
+
+@dataclass
+class Member:
+    """A bank of the town that may be stopped and started, on this database or on that."""
+
+    town: Town
+    settings: NodeSettings
+    name: str
+    """Of its database."""
+    database: str
+    server_url: str
+    copies: list[str]
+
+    @property
+    def bic(self) -> str:
+        return self.settings.bic
+
+    @asynccontextmanager
+    async def running(self, database: str | None = None) -> AsyncIterator[RunningBank]:
+        async with running_bank(self.settings, database or self.database, self.town.alpha.http) as bank:
+            await until(lambda: self.bic in self.town.alpha.node.agents)
+            yield bank
+
+    async def backup(self) -> str:
+        """Return a copy of the database, of which nobody is reading now."""
+        self.copies.append(f"{self.name}_copy_{len(self.copies)}")
+        return await create_database(self.server_url, self.copies[-1], template=self.name)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def member(town: Town, postgres_url: str, tmp_path: Path) -> AsyncIterator[Member]:
+    """A bank of its own for each test, beside ALPHA and BRAVO, with an account."""
+    number = next(_numbers)
+    bic = f"BKP{chr(65 + number % 26)}DEF{number % 10}"
+    name = f"backed_up_{town.coordinator.settings.port}_{number}"
+    database = await create_database(postgres_url, name)
+    await migrate(database, "participants.ledger")
+    port = free_port()
+    settings = NodeSettings(
+        bic=bic,
+        url=f"http://127.0.0.1:{port}",
+        port=port,
+        data_dir=tmp_path / bic,
+        anchor=town.alpha.settings.anchor,
+        coordinator_url=town.coordinator.url,
+    )
+    bank = Bank(MemberIdentity(bic, settings.keys_dir), settings.url)
+    await town.coordinator.registry.admit(
+        bank.application(), kind="participant", caps_minor={}, by="test", reason="set up"
+    )
+    joined = Member(town, settings, name, database, postgres_url, [])
+    async with joined.running() as running:
+        await running.open("m-1")
+    yield joined
+    for made in (name, *joined.copies):
+        await drop_database(postgres_url, made)
+
+
+async def until(true: Callable[[], Any]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            answer = true()
+            if await answer if isinstance(answer, Awaitable) else answer:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def pay(payer: RunningBank, to: str, *, creditor: str, debtor: str) -> str:
+    one = order(1, creditor_agent=to, creditor_account=creditor, debtor_account=debtor)
+    assert (await payer.send("POST", "/payments", one)).status_code == 201
+    return str(one["id"])
+
+
+async def pay_in(town: Town, bank: RunningBank) -> str:
+    payment = await pay(town.alpha, bank.bic, creditor="m-1", debtor="a-1")
+    await town.alpha.until(payment, "posted")
+    return payment
+
+
+async def pay_out(town: Town, bank: RunningBank) -> str:
+    payment = await pay(bank, ALPHA, creditor="a-1", debtor="m-1")
+    await bank.until(payment, "posted")
+    return payment
+
+
+async def cut_off(town: Town, bank: RunningBank) -> None:
+    """Open a cycle, cut it off, and wait until the bank has handed in its cut."""
+    async with await town.coordinator.operator(f"alice-{next(_numbers)}") as alice:
+        url = f"{town.coordinator.url}/cycles"
+        cycle = await alice.post(url, Cycle, audience=COORDINATOR, json=OpenCycle())
+        await alice.post(f"{url}/{cycle.id}/cut-off", Cycle, audience=COORDINATOR, json={})
+
+        async def delivered() -> bool:
+            attestations = await bank.get(f"/cycles/{cycle.id}/attestations")
+            return len(attestations) > 0
+
+        await until(delivered)
+
+
+async def journal(database: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(dsn(database))
+    try:
+        return [tuple(row) for row in await connection.fetch("SELECT sequence, subject, type FROM event ORDER BY 1")]
+    finally:
+        await connection.close()
+
+
+async def is_stopped(town: Town, bank: RunningBank, loss: str, source: str) -> None:
+    """Check that a bank has noticed, by whom, and that it takes, sends and numbers nothing."""
+    await until(lambda: bank.node.continuity.finding)
+    ready = await bank.send("GET", "/health/ready", token=None)
+    assert (ready.status_code, ready.json()["code"]) == (503, "ledger_restored")
+    assert f"{loss}: " in ready.json()["detail"]
+    assert f"shown by {source}" in ready.json()["detail"]
+    assert "restore the newest backup" in ready.json()["detail"]
+    assert f'concordat_ledger_restored{{bank="{bank.bic}"}} 1.0' in (await bank.send("GET", "/metrics")).text
+    for path, body in (("/payments", order(1, debtor_account="m-1")), ("/payments/batch", {"payments": [order(1)]})):
+        for plain in (False, True):
+            refused = await bank.send("POST", path, body, plain=plain)
+            assert (refused.status_code, refused.json()["code"]) == (503, "ledger_restored")
+    before = await journal(bank.node.database_url)
+    waiting = await pay(town.alpha, bank.bic, creditor="m-1", debtor="a-1")
+    await town.alpha.until(await pay(town.alpha, BRAVO, creditor="b-1", debtor="a-1"), "posted")
+    await asyncio.sleep(0.5)
+    assert (await town.alpha.get(f"/payments/{waiting}"))["status"] == "reserved"
+    assert await journal(bank.node.database_url) == before
+
+
+@pytest.mark.parametrize(("pays", "loss"), [(pay_in, "number_unknown"), (pay_out, "payment_unknown")])
+async def test_what_another_bank_holds_shows_it(
+    town: Town, member: Member, pays: Callable[[Town, RunningBank], Awaitable[str]], loss: str
+) -> None:
+    async with member.running() as bank:
+        await pays(town, bank)
+    backup = await member.backup()
+    async with member.running() as bank:
+        lost = [await pays(town, bank) for _ in range(2)]
+    async with member.running(backup) as bank:
+        await is_stopped(town, bank, loss, ALPHA)
+    # A later start knows it at once, whoever is away.
+    async with member.running(backup) as bank:
+        assert bank.node.continuity.finding is not None
+    # The way out: the newest database, which has all of it.
+    async with member.running() as bank:
+        await pays(town, bank)
+        assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+        numbers = [(await bank.get(f"/payments/{payment}"))["sequence"] for payment in lost]
+        assert numbers == [2, 3]
+
+
+async def test_a_cut_shows_it_at_the_start(town: Town, member: Member) -> None:
+    """By the node's own watermark; and where that is lost too, by what the coordinator holds."""
+    backups = [await member.backup() for _ in range(2)]
+    async with member.running() as bank:
+        await cut_off(town, bank)
+    async with member.running(backups[0]) as bank:
+        assert bank.node.continuity.finding is not None
+        await is_stopped(town, bank, "events_lost", "this node")
+    (member.settings.data_dir / "ledger-seen.json").unlink()
+    async with member.running(backups[1]) as bank:
+        assert bank.node.continuity.finding is not None
+        await is_stopped(town, bank, "cut_unknown", COORDINATOR)
+
+
+async def test_what_one_node_of_a_bank_finds_out_stops_the_others(town: Town, member: Member) -> None:
+    """As another node on the same database writes it down; a node that is running then finds it there."""
+    finding = Finding(loss=Loss.NUMBER, source=ALPHA, detail="seen by another node")
+    async with member.running() as bank:
+        await pay_in(town, bank)
+        async with bank.node.pool.acquire() as connection:
+            await reads.keep_finding(connection, finding, datetime.now(UTC))
+        await is_stopped(town, bank, "number_unknown", ALPHA)
+
+
+async def test_lag_is_no_loss(town: Town, member: Member) -> None:
+    """Killed and started again on its own database, with payments both ways under way, a bank goes on."""
+    for _ in range(3):
+        async with member.running() as bank:
+            for _ in range(20):
+                await pay(town.alpha, bank.bic, creditor="m-1", debtor="a-1")
+                await pay(bank, ALPHA, creditor="a-1", debtor="m-1")
+    async with member.running() as bank:
+        await pay_in(town, bank)
+        await pay_out(town, bank)
+        assert bank.node.continuity.finding is None
+        assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+
+
+async def test_a_word_that_nobody_signed_stops_nobody(town: Town, member: Member) -> None:
+    """A member says that it holds number 57 of ours, and shows an acknowledgement that it signed itself."""
+    liar = MemberIdentity("LIARDEF0", member.settings.data_dir / "liar")
+    payment = "0198b1a0-0000-7000-8000-000000000057"
+    outcome = PaymentOutcome(id=payment, status="accepted", sequence=57)
+    forged = dsse.sign(
+        Acknowledgement(sender=liar.bic, receiver=member.bic, batch="0" * 64, outcomes=(outcome,)),
+        liar.sign,
+        payload_type=ACKNOWLEDGEMENT_TYPE,
+    )
+    lanes = [
+        {"sender": liar.bic, "receiver": member.bic, "currency": "EUR",
+         "newest": [{"sequence": 57, "payment": payment}]}
+    ]  # fmt: skip
+    envelope = {
+        "payload": forged.payload,
+        "payloadType": forged.payloadType,
+        "signatures": [{"keyid": s.keyid, "sig": s.sig} for s in forged.signatures],
+    }
+    shown: list[str] = []
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if "evidence" in request:
+            shown.append(request)
+        body = json.dumps(envelope if "evidence" in request else {"lanes": lanes}).encode()
+        writer.write(head(f"Content-Length: {len(body)}", "Connection: close") + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(lie, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, member.running() as bank:
+        await town.coordinator.registry.admit(
+            Bank(liar, url).application(), kind="participant", caps_minor={}, by="test", reason="set up"
+        )
+        await until(lambda: liar.bic in bank.node.agents)
+        await until(lambda: shown)
+        await bank.node.continuity.agree_with(liar.bic)
+        await pay_in(town, bank)
+        assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+
+
+async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_url: str) -> None:
+    """As after a fail-over to a standby that hadn't everything: a new connection, an earlier end."""
+    names = [f"went_back_{free_port()}_{number}" for number in range(2)]
+    current = await create_database(postgres_url, names[0])
+    await migrate(current, "participants.ledger")
+    earlier = await create_database(postgres_url, names[1], template=names[0])
+    urls = [current]
+    ledger = Ledger(lambda: connect(urls[-1]), bank=ALPHA, agent="AGNTXXC0")
+    try:
+        await ledger.start()
+        await ledger.submit(OpenAccounts([AccountOpening(code="a-1", currency="EUR", name="Ada")]))
+        urls.append(earlier)
+        admin = await asyncpg.connect(dsn(postgres_url))
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", names[0])
+        await admin.close()
+        for _ in range(2):
+            with pytest.raises(LedgerRestored):
+                await ledger.submit(OpenAccounts([AccountOpening(code="a-2", currency="EUR", name="Ada")]))
+        assert ledger.restored is not None
+        assert not ledger.failed
+        assert await journal(earlier) == []
+    finally:
+        await ledger.stop()
+        for name in names:
+            await drop_database(postgres_url, name)
