@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from compliance.cycle.contests import Contest, unsupported
 from compliance.cycle.cuts import Bounds, Lane
@@ -21,6 +22,9 @@ Verdicts = tuple[StatementVerdict, ...]
 class Submitted:
     """One bank's submission on its way to an answer."""
 
+    WEIGHT_MAX: ClassVar[int] = 1_536
+    """Of what is judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
+
     bank: str
     statements: list[ReadStatement]
     screening: ReadScreening | None
@@ -28,6 +32,10 @@ class Submitted:
     contests: list[Contest] = field(default_factory=list)
     fresh: list[ReadStatement] = field(default_factory=list)
     equivocal: ReadStatement | None = None
+
+    def weight(self) -> int:
+        """Return what it costs to judge and store, in statements."""
+        return max(48, len(self.statements))
 
 
 def judge_all(
