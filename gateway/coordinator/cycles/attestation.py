@@ -51,10 +51,6 @@ from gateway.federation.storage.database import transaction
 
 READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
-STATEMENTS_MAX = 1_536
-"""Of submissions that are judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
-SUBMISSION_WEIGHT_MIN = 48
-"""Of statements: what a submission costs besides."""
 
 
 class Attestation:
@@ -68,7 +64,7 @@ class Attestation:
         self._unread: Batcher[tuple[str, StatementSubmission], Submitted | StatementVerdicts] = Batcher(
             self._read_statements, batch_max=READ_BATCH_MAX
         )
-        self._read = Batcher(self._take_statements, batch_max=STATEMENTS_MAX, weigh=_weight)
+        self._read = Batcher(self._take_statements, batch_max=Submitted.WEIGHT_MAX, weigh=Submitted.weight)
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -289,10 +285,6 @@ class Attestation:
         if added:
             data = {"participant": bank, "first": digests[0], "second": digests[1]}
             await events.append(conn, "cycle.equivocation", data, cycle=cycle)
-
-
-def _weight(submission: Submitted) -> int:
-    return max(SUBMISSION_WEIGHT_MIN, len(submission.statements))
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:

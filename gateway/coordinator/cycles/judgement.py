@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from compliance.cycle.contests import Contest, unsupported
 from compliance.cycle.cuts import Bounds, Lane
@@ -18,6 +19,9 @@ from gateway.federation.problems import Refusal
 @dataclass(kw_only=True)
 class Submitted:
     """One bank's submission on its way to an answer. What is refused leaves `statements` and `contests`."""
+
+    WEIGHT_MAX: ClassVar[int] = 1_536
+    """Of what is judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
 
     bank: str
     statements: list[ReadStatement]
@@ -47,6 +51,10 @@ class Submitted:
         """Raise the first refusal if nothing is left that the bank says about a pair."""
         if self.first_refusal is not None and not (self.statements or self.contests):
             raise self.first_refusal
+
+    def weight(self) -> int:
+        """Return what it costs to judge and store, in statements."""
+        return max(48, len(self.statements))
 
 
 def judge_all(read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int) -> None:
