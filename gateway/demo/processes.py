@@ -41,6 +41,7 @@ class Node:
     environment: Mapping[str, str]
     url: str
     log: Path
+    program: str = "gateway.cli"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     killed: bool = False
 
@@ -55,7 +56,7 @@ class Node:
         self.killed = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command(*self.arguments),
+                command(*self.arguments, program=self.program),
                 env=environment(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -157,9 +158,9 @@ def run(*arguments: str, environ: Mapping[str, str], log: Path) -> str:
     return process.stdout
 
 
-def command(*arguments: str) -> list[str]:
-    """Return the command line of this very program with other arguments."""
-    return [sys.executable, "-m", "gateway.cli", *arguments]
+def command(*arguments: str, program: str = "gateway.cli") -> list[str]:
+    """Return the command line of this very program, or of another module, with other arguments."""
+    return [sys.executable, "-m", program, *arguments]
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,56 @@
+"""The command behind `make chaos`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.run import ALL_KINDS, Options, run
+from tests.chaos.schedule import Kind
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description="Break a federation on purpose, and see it heal.")
+    parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same faults")
+    parser.add_argument("--minutes", type=float, default=5, help="how long faults are begun (5)")
+    parser.add_argument("--every", type=float, default=7, help="seconds from one fault to the next, about (7)")
+    parser.add_argument("--banks", type=int, default=5, help="how many banks, 3 to 6; the last two are liars (5)")
+    parser.add_argument("--only", nargs="*", metavar="KIND", help=f"of these kinds only: {[*map(str, Kind)]}")
+    parser.add_argument("--restored", action="store_true", help="restore old backups, too")
+    parser.add_argument("--report", type=Path, default=None, help="write the report as JSON into this file")
+    asked = parser.parse_args()
+    seed = random.randrange(1, 10_000) if asked.seed is None else asked.seed
+    kinds = tuple(Kind) if asked.restored else ALL_KINDS
+    if asked.only:
+        kinds = tuple(Kind(kind) for kind in asked.only)
+    again = f"make chaos SEED={seed} MINUTES={asked.minutes:g}"
+    extra = list(sys.argv[1:])
+    for name in ("--seed", "--minutes"):
+        if name in extra:
+            at = extra.index(name)
+            del extra[at : at + 2]
+    if extra:
+        again += " ARGS='" + " ".join(f'"{word}"' if " " in word else word for word in extra) + "'"
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    options = Options(
+        seed=seed,
+        seconds=asked.minutes * 60,
+        every_s=asked.every,
+        banks=asked.banks,
+        kinds=kinds,
+        again=again,
+        report=asked.report,
+    )
+    console.print(f"[bold]{again}[/]", highlight=False)
+    report = asyncio.run(run(options, lambda text: console.print(text, highlight=False, markup=False)))
+    report.show(console)
+    return 0 if report.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""A chaos run from beginning to end: set up, break and pay and clear, heal, prove, report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.demo.desks import DayFailedError
+from gateway.federation.http.client import RemoteError
+from tests.chaos import proof
+from tests.chaos.faults import Breaker
+from tests.chaos.federation import COORDINATOR, ChaosFederation
+from tests.chaos.people import Clearing, Clock, Customers, CycleRecord, until
+from tests.chaos.report import Report
+from tests.chaos.schedule import Cast, Kind, draw
+from tests.simulation.invented import plan_of
+
+BANKS = ("ALDRXXA0", "BRCHXXB0", "CEDRXXC0", "DOGWXXD0", "ELMSXXE0", "FIRRXXF0")
+CALM_LIMIT_S = 180
+FINAL_CYCLES_MAX = 4
+PAYMENTS_PER_LANE_AND_MINUTE = 50
+# Until the node of a bank notices that its database is older than its word, a restored backup would fail every run.
+ALL_KINDS = tuple(kind for kind in Kind if kind is not Kind.RESTORED)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run. `every_s` is the time between two faults, about."""
+
+    seed: int
+    seconds: float
+    every_s: float = 7
+    banks: int = 5
+    liars: int = 2
+    doubles: tuple[str, ...] = (BANKS[0], COORDINATOR)
+    kinds: tuple[Kind, ...] = ALL_KINDS
+    again: str = ""
+    report: Path | None = None
+
+
+async def run(options: Options, tell: Callable[[str], None]) -> Report:
+    """Run it and return the report; the files of a run that fails are kept, and the report says where."""
+    directory = Path(tempfile.mkdtemp(prefix="concordat-chaos-"))
+    banks = BANKS[: options.banks]
+    per_lane = max(20, int(PAYMENTS_PER_LANE_AND_MINUTE * (options.seconds / 60 + 1)))
+    plan = plan_of(banks, cycles=1, per_lane=per_lane, seed=options.seed)
+    liars = banks[len(banks) - options.liars :]
+    federation = ChaosFederation(directory, plan, liars=liars, doubles=options.doubles)
+    report = Report(options.seed, options.again)
+    try:
+        try:
+            await federation.set_up(tell)
+            await Run(options, federation, Cast(banks, liars), report, tell).go()
+        finally:
+            codes = await federation.stop()
+        report.failures += [f"{name} ended with code {code}" for name, code in codes.items() if code]
+        await proof.prove_books(federation, report.proofs)
+    finally:
+        await federation.stop_databases()
+    if options.report is not None:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(json.dumps(report.document(), indent=1))
+    if report.passed:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        report.remarks.append(f"logs, keys and databases are in {directory}")
+    return report
+
+
+class Run:
+    """The part of a run between setting up and taking down."""
+
+    def __init__(
+        self, options: Options, federation: ChaosFederation, cast: Cast, report: Report, tell: Callable[[str], None]
+    ) -> None:
+        self.options = options
+        self.federation = federation
+        self.report = report
+        self._tell = tell
+        self.clock = Clock()
+        self.customers = Customers(federation, federation.plan, options.seed)
+        self.clearing = Clearing(federation, self.clock, options.seed)
+        self.breaker = Breaker(federation, self.customers, self.clearing, self.clock)
+        self.schedule = draw(options.seed, cast, seconds=options.seconds, every_s=options.every_s, kinds=options.kinds)
+
+    def tell(self, text: str) -> None:
+        self._tell(f"{self.clock():6.1f} s  {text}")
+
+    async def go(self) -> None:
+        report, customers, breaker = self.report, self.customers, self.breaker
+        report.faults, report.cycles = breaker.records, self.clearing.records
+        try:
+            try:
+                await self._days_work()
+                await self._calm_down()
+            finally:
+                report.seconds = self.clock()
+                report.payments = len(customers.ordered)
+                report.failures += breaker.failures
+                report.remarks += [*self.clearing.remarks, *self.federation.ended_by_itself]
+                report.unclean.update(customers.unclean)
+            proof.prove_cycles(report.cycles, report.faults, report.proofs)
+            await proof.prove_payments(self.federation, customers, report.proofs)
+            finals = [cycle for cycle in report.cycles if cycle.state == "final"]
+            await proof.prove_exports(self.federation, finals, report.proofs)
+        except (DayFailedError, RemoteError, TimeoutError) as error:
+            report.failures.append(f"the run didn't come to its end: {type(error).__name__}: {error}")
+        finally:
+            await customers.close()
+
+    async def _days_work(self) -> None:
+        """Pay, clear and break until the time is over and everything broken serves again."""
+        over = asyncio.Event()
+        clearing = asyncio.create_task(self.clearing.run(over))
+        payers = [asyncio.create_task(self.customers.pay(bank)) for bank in self.federation.banks]
+        breaking = asyncio.create_task(self.breaker.run(self.schedule, self.tell, until_s=self.options.seconds))
+        everybody = (clearing, breaking, *payers)
+        try:
+            self.report.not_reached = await self._unless_failed(breaking, (clearing, *payers))
+            over.set()
+            self.customers.closing.set()
+            self.tell("everything is healed; nobody orders any more")
+            async with asyncio.timeout(CALM_LIMIT_S):
+                await asyncio.gather(*payers)
+                await self.customers.probes_over()
+                await clearing
+        except TimeoutError:
+            last = self.clearing.records[-1] if self.clearing.records else None
+            raise TimeoutError(
+                f"after {CALM_LIMIT_S} s of calm somebody still waits for an answer; payers "
+                f"{[payer.done() for payer in payers]}, last cycle {last and (last.id, last.state)}"
+            ) from None
+        finally:
+            for task in everybody:
+                task.cancel()
+            await asyncio.gather(*everybody, return_exceptions=True)
+
+    async def _unless_failed(self, work: asyncio.Task[int], others: Sequence[asyncio.Task[None]]) -> int:
+        """Return what the work comes to, or raise what anybody else raised meanwhile."""
+        waiting = set(others)
+        while not work.done():
+            await asyncio.wait({work, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in waiting if task.done()]:
+                task.result()
+                waiting.discard(task)
+        return work.result()
+
+    async def _calm_down(self) -> None:
+        """Wait until every payment has its answer, and clear until nothing is left to settle."""
+        async with asyncio.timeout(CALM_LIMIT_S):
+            await until(self.customers.all_answered)
+        for _ in range(FINAL_CYCLES_MAX):
+            async with asyncio.timeout(CALM_LIMIT_S):
+                cycle = await self.clearing.cycle()
+                await until(lambda cycle=cycle: self._posted(cycle))  # type: ignore[misc]
+            self.tell(f"final cycle {cycle.id}: {len(cycle.settled)} pairs settled, {len(cycle.carried)} carried over")
+            if not await self._unsettled():
+                break
+
+    async def _posted(self, cycle: CycleRecord) -> bool:
+        """Whether every bank has posted its settlement of a cycle, which its lanes are settled by."""
+        for bank, desk in self.federation.desks.items():
+            wanted = {currency for currency, *pair in cycle.settled if bank in pair}
+            if wanted and not wanted <= set((await desk.cycle(cycle.id)).settled):
+                return False
+        return True
+
+    async def _unsettled(self) -> bool:
+        for desk in self.federation.desks.values():
+            if any(lane.last_sequence != lane.settled_sequence for lane in await desk.lanes()):
+                return True
+        return False
