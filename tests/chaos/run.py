@@ -30,11 +30,12 @@ ALL_KINDS = tuple(kind for kind in Kind if kind is not Kind.RESTORED)
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. `every_s` is the time between two faults, about."""
+    """What to run. `every_s` is the time between two faults, about; `lasting` makes them longer or shorter."""
 
     seed: int
     seconds: float
     every_s: float = 7
+    lasting: float = 1
     banks: int = 5
     liars: int = 2
     doubles: tuple[str, ...] = (BANKS[0], COORDINATOR)
@@ -86,7 +87,14 @@ class Run:
         self.customers = Customers(federation, federation.plan, options.seed)
         self.clearing = Clearing(federation, self.clock, options.seed)
         self.breaker = Breaker(federation, self.customers, self.clearing, self.clock)
-        self.schedule = draw(options.seed, cast, seconds=options.seconds, every_s=options.every_s, kinds=options.kinds)
+        self.schedule = draw(
+            options.seed,
+            cast,
+            seconds=options.seconds,
+            every_s=options.every_s,
+            kinds=options.kinds,
+            lasting=options.lasting,
+        )
 
     def tell(self, text: str) -> None:
         self._tell(f"{self.clock():6.1f} s  {text}")

@@ -105,8 +105,13 @@ class Cast:
         return (*self.banks, *self.others)
 
 
-def draw(seed: int, cast: Cast, *, seconds: float, every_s: float, kinds: Sequence[Kind]) -> tuple[Fault, ...]:
-    """Return the faults of a run: each kind once at first, in any order, then as often as its weight says."""
+def draw(
+    seed: int, cast: Cast, *, seconds: float, every_s: float, kinds: Sequence[Kind], lasting: float = 1
+) -> tuple[Fault, ...]:
+    """Return the faults of a run: each kind once at first, in any order, then as often as its weight says.
+
+    `lasting` makes all of them longer or shorter.
+    """
     rng = random.Random(f"chaos {seed}")
     once = [kind for kind in kinds if not kind.is_lie or cast.liars]
     pending = rng.sample(once, k=len(once))
@@ -120,7 +125,7 @@ def draw(seed: int, cast: Cast, *, seconds: float, every_s: float, kinds: Sequen
                 at_s=round(at_s, 1),
                 kind=kind,
                 whom=_whom(kind, cast, rng),
-                lasting_s=round(rng.uniform(*LASTING_S.get(kind, (0, 0))), 1),
+                lasting_s=round(lasting * rng.uniform(*LASTING_S.get(kind, (0, 0))), 1),
                 choice=rng.random(),
             )
         )
