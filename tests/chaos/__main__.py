@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.chaos.report import Report
 from tests.chaos.run import ALL_KINDS, Options, run
 from tests.chaos.schedule import Kind
+
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -47,9 +52,21 @@ def main() -> int:
         report=asked.report,
     )
     console.print(f"[bold]{again}[/]", highlight=False)
-    report = asyncio.run(run(options, lambda text: console.print(text, highlight=False, markup=False)))
+    try:
+        report = asyncio.run(_until_signal(options, lambda text: console.print(text, highlight=False, markup=False)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("interrupted; every process is stopped")
+        return INTERRUPTED
     report.show(console)
     return 0 if report.passed else 1
+
+
+async def _until_signal(options: Options, tell: Callable[[str], None]) -> Report:
+    """Run it; a signal to end stops every process first."""
+    work = asyncio.ensure_future(run(options, tell))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    return await work
 
 
 if __name__ == "__main__":

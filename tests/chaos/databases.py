@@ -16,13 +16,13 @@ import asyncpg
 from gateway.federation.storage.postgres import EmbeddedServer, PostgresError, create_database, dsn
 from tests.chaos.network import Backend
 
-# Processes are killed here, never the machine, so nothing has to reach the disk.
+# Processes are killed here, never the machine: what a commit has written needn't reach the disk, but it must be
+# written (synchronous_commit), or a killed server forgets what it has confirmed.
 POSTGRES = {
     "max_connections": "100",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
 }
 START_LIMIT_S = 60

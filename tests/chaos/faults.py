@@ -28,7 +28,7 @@ LATENCY_S = 0.25
 REFUSED_SHARE = 0.3
 
 
-@dataclass
+@dataclass(eq=False)
 class FaultRecord:
     """What came of a fault, in seconds since the run began: `over_at` is when its cause was gone."""
 
@@ -265,6 +265,18 @@ class Breaker:
         finally:
             network.join(*fault.whom)
 
+    async def cut_off(self, fault: Fault, record: FaultRecord) -> None:
+        """Part a bank from all others."""
+        bank, network = fault.whom[0], self.federation.network
+        others = [name for name in self.federation.named if name != bank]
+        for other in others:
+            network.part(bank, other, refused=fault.choice < REFUSED_SHARE)
+        try:
+            await asyncio.sleep(fault.lasting_s)
+        finally:
+            for other in others:
+                network.join(bank, other)
+
     async def slow(self, fault: Fault, record: FaultRecord) -> None:
         name = fault.whom[0]
         doors = (self.federation.doors[name], self.federation.database_doors[name])
@@ -397,6 +409,7 @@ _DO: dict[Kind, Callable[[Breaker, Fault, FaultRecord], Awaitable[None]]] = {
     Kind.DATABASE_READ_ONLY: Breaker.database_read_only,
     Kind.DATABASE_FULL: Breaker.database_full,
     Kind.PARTED: Breaker.parted,
+    Kind.CUT_OFF: Breaker.cut_off,
     Kind.SLOW: Breaker.slow,
     Kind.LOG_UNWRITABLE: Breaker.log_unwritable,
     Kind.RESTORED: Breaker.restored,

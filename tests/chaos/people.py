@@ -170,7 +170,7 @@ class CycleRecord:
     settled: list[PairKey] = field(default_factory=list)
     carried: dict[str, str] = field(default_factory=dict)
     """"currency low high" -> reason."""
-    contested: list[str] = field(default_factory=list)
+    contested: list[PairKey] = field(default_factory=list)
 
     def carried_pairs(self) -> dict[PairKey, str]:
         return {tuple(key.split()): reason for key, reason in self.carried.items()}  # type: ignore[misc]
@@ -244,7 +244,7 @@ class Clearing:
         record.settled = sorted((ref.currency, *sorted(ref.pair)) for ref in result.statements)
         record.carried = {" ".join((one.currency, *sorted(one.pair))): str(one.reason) for one in result.carried_over}
         record.contested = [
-            f"{one.currency} {' '.join(sorted(one.pair))}: {one.missing_from} doesn't know what the other cut"
+            (one.currency, *sorted(one.pair))  # type: ignore[misc]
             for one in (await alice.breaks(record.id)).breaks
             if one.kind == "contested"
         ]

@@ -88,7 +88,7 @@ class Report:
                     "ended_at_s": round(cycle.ended_at, 1),
                     "settled": len(cycle.settled),
                     "carried_over": cycle.carried,
-                    "contested": cycle.contested,
+                    "contested": [" ".join(key) for key in cycle.contested],
                 }
                 for cycle in self.cycles
             ],
@@ -143,15 +143,15 @@ class Report:
         return table
 
     def _cycles(self) -> Table:
-        table = _table("Cycles", "cycle", "from", "to", "outcome", "pairs settled", "carried over, because of")
+        table = _table("Cycles", "cycle", "from", "to", "outcome", "pairs settled", "pairs carried over, and why")
         for cycle in self.cycles:
-            lines = []
-            for key, reason in cycle.carried_pairs().items():
-                cause = excuse(cycle, key[1:], self.faults)
-                lines.append(
-                    f"{' '.join(key)} {reason}: {'NOTHING' if cause is None else f'fault {cause.fault.number}'}"
-                )
-            lines += [f"contested: {line}" for line in cycle.contested]
+            carried = Counter(
+                (reason, excuse(cycle, key[1:], reason, self.faults)) for key, reason in cycle.carried_pairs().items()
+            )
+            lines = [
+                f"{count} {reason}: {'NOTHING' if cause is None else f'fault {cause.fault.number}, {cause.fault}'}"
+                for (reason, cause), count in carried.items()
+            ]
             table.add_row(
                 cycle.id,
                 f"{cycle.opened_at:.0f} s",

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     DATABASE_READ_ONLY = "database read-only"
     DATABASE_FULL = "database full"
     PARTED = "partition"
+    CUT_OFF = "cut off from all others"
     SLOW = "slow link"
     LOG_UNWRITABLE = "log can't be written"
     RESTORED = "old backup restored"
@@ -42,6 +43,7 @@ AIMS_S = {
     Kind.DATABASE_KILLED: 10,
     Kind.DATABASE_FAILED_OVER: 10,
     Kind.PARTED: 10,
+    Kind.CUT_OFF: 10,
 }
 """Until an institution serves again, from when the cause is gone."""
 LASTING_S = {
@@ -49,6 +51,7 @@ LASTING_S = {
     Kind.DATABASE_READ_ONLY: (4, 10),
     Kind.DATABASE_FULL: (4, 10),
     Kind.PARTED: (5, 20),
+    Kind.CUT_OFF: (5, 20),
     Kind.SLOW: (5, 15),
     Kind.LOG_UNWRITABLE: (5, 12),
     Kind.RESTORED: (6, 10),
@@ -67,6 +70,7 @@ WEIGHTS = {
     Kind.DATABASE_READ_ONLY: 1,
     Kind.DATABASE_FULL: 1,
     Kind.PARTED: 3,
+    Kind.CUT_OFF: 1,
     Kind.SLOW: 1,
     Kind.LOG_UNWRITABLE: 1,
     Kind.RESTORED: 1,
@@ -137,8 +141,8 @@ def _whom(kind: Kind, cast: Cast, rng: random.Random) -> tuple[str, ...]:
     if kind.is_lie:
         return (rng.choice(cast.liars),)
     if kind is Kind.PARTED:
-        pairs = [*combinations(sorted(cast.banks), 2), *((bank, "coordinator") for bank in cast.banks)]
+        pairs = [*combinations(sorted(cast.banks), 2), *((name, "coordinator") for name in (*cast.banks, "agent"))]
         return rng.choice(pairs)
-    if kind in (Kind.RESTORED, Kind.JUNK, Kind.SILENT):
+    if kind in (Kind.CUT_OFF, Kind.RESTORED, Kind.JUNK, Kind.SILENT):
         return (rng.choice(cast.banks),)
     return (rng.choice(cast.everybody),)
