@@ -6,7 +6,7 @@ import asyncio
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -20,6 +20,8 @@ from tests.chaos.schedule import Fault, Kind
 
 AT_ONCE = 2
 HEAL_LIMIT_S = 120
+DO_LIMIT_S = 240
+"""A restored backup waits twice until its bank serves, a lie for a cycle."""
 MEANWHILE_LIMIT_S = 10
 NOTICED_LIMIT_S = 20
 LOOK_EVERY_S = 0.1
@@ -59,54 +61,59 @@ class Breaker:
         self.clock = clock
         self.records: list[FaultRecord] = []
         self.failures: list[str] = []
-        self._locks = {name: asyncio.Lock() for name in federation.named}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._busy: set[str] = set()
+        self._under_way = 0
 
     async def run(self, schedule: Sequence[Fault], tell: Callable[[str], None], *, until_s: float) -> int:
-        """Do the faults in their order; return how many there was no time for."""
-        tasks: list[asyncio.Task[None]] = []
+        """Do the faults, each as soon as its victim and a place are free; return how many there was no time for."""
+        pending, tasks = list(schedule), set[asyncio.Task[None]]()
         try:
-            for number, fault in enumerate(schedule):
-                await asyncio.sleep(max(0.0, fault.at_s - self.clock()))
-                stack = AsyncExitStack()
-                if not fault.kind.is_lie:
-                    await self._slots.acquire()
-                    stack.callback(self._slots.release)
-                for name in sorted(fault.whom):
-                    await self._locks[name].acquire()
-                    stack.callback(self._locks[name].release)
-                if self.clock() > until_s:
-                    await stack.aclose()
-                    await asyncio.gather(*tasks)
-                    return len(schedule) - number
-                tasks.append(asyncio.create_task(self._one(fault, stack, tell)))
+            while pending and self.clock() < until_s:
+                for task in [task for task in tasks if task.done()]:
+                    tasks.discard(task)
+                    task.result()
+                due = [fault for fault in pending if fault.at_s <= self.clock() and self._can_begin(fault)]
+                if due:
+                    pending.remove(due[0])
+                    self._busy.update(due[0].whom)
+                    self._under_way += not due[0].kind.is_lie
+                    tasks.add(asyncio.create_task(self._one(due[0], tell)))
+                else:
+                    await asyncio.sleep(LOOK_EVERY_S)
             await asyncio.gather(*tasks)
-            return 0
+            return len(pending)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _one(self, fault: Fault, stack: AsyncExitStack, tell: Callable[[str], None]) -> None:
-        async with stack:
-            record = FaultRecord(fault, self.clock())
-            self.records.append(record)
-            tell(f"{fault}" + (f" for {fault.lasting_s} s" if fault.lasting_s else ""))
-            await _DO[fault.kind](self, fault, record)
-            if not record.over_at:
-                record.over_at = self.clock()
-            try:
-                async with asyncio.timeout(HEAL_LIMIT_S):
-                    await self._healed(fault)
-                record.healed_at = self.clock()
-                tell(f"{fault}: serves again {record.healed_at - record.over_at:.1f} s after its cause was gone")
-            except TimeoutError:
-                ready = [f"{name}: {await self._readiness(node)}" for name in fault.whom for node in self._nodes(name)]
-                self.failures.append(
-                    f"fault {fault.number}, {fault}: doesn't serve {HEAL_LIMIT_S} s after its cause was gone; "
-                    + "; ".join(ready)
-                )
-                tell(f"{fault}: doesn't serve after {HEAL_LIMIT_S} s, its processes are started again")
-                await self._start_again(fault)
+    def _can_begin(self, fault: Fault) -> bool:
+        return not self._busy & set(fault.whom) and (fault.kind.is_lie or self._under_way < AT_ONCE)
+
+    async def _one(self, fault: Fault, tell: Callable[[str], None]) -> None:
+        """Do one fault, and wait until its victim serves again."""
+        record = FaultRecord(fault, self.clock())
+        self.records.append(record)
+        tell(f"{fault}" + (f" for {fault.lasting_s} s" if fault.lasting_s else ""))
+        try:
+            async with asyncio.timeout(DO_LIMIT_S):
+                await _DO[fault.kind](self, fault, record)
+            record.over_at = self.clock()
+            async with asyncio.timeout(HEAL_LIMIT_S):
+                await self._healed(fault)
+            record.healed_at = self.clock()
+            tell(f"{fault}: serves again {record.healed_at - record.over_at:.1f} s after its cause was gone")
+        except TimeoutError:
+            record.over_at = record.over_at or self.clock()
+            ready = [f"{name}: {await self._readiness(node)}" for name in fault.whom for node in self._nodes(name)]
+            self.failures.append(
+                f"fault {fault.number}, {fault}: doesn't serve {HEAL_LIMIT_S} s after its cause was gone; "
+                + "; ".join(ready)
+            )
+            tell(f"{fault}: doesn't serve after {HEAL_LIMIT_S} s, its processes are started again")
+            await self._start_again(fault)
+        finally:
+            self._busy.difference_update(fault.whom)
+            self._under_way -= not fault.kind.is_lie
 
     # --- serving again -----------------------------------------------------------------------------------
 
@@ -133,7 +140,7 @@ class Breaker:
 
     async def _pays_somebody(self, bank: str, *, outward: bool) -> None:
         """Return when the bank pays, or is paid by, any bank that is undisturbed itself."""
-        others = [bic for bic in self.federation.banks if bic != bank and not self._locks[bic].locked()]
+        others = [bic for bic in self.federation.banks if bic != bank and bic not in self._busy]
         others = others or [bic for bic in self.federation.banks if bic != bank]
         lanes = [(bank, other) if outward else (other, bank) for other in others]
         # A probe that was ordered is a payment like any other: it isn't given up with the waiting for it.
