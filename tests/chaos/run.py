@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,30 +100,33 @@ class Run:
         self._tell(f"{self.clock():6.1f} s  {text}")
 
     async def go(self) -> None:
-        report, customers, breaker = self.report, self.customers, self.breaker
-        report.faults, report.cycles = breaker.records, self.clearing.records
+        """Do it, and note in the report what came of it, also where it doesn't come to its end."""
+        report, customers = self.report, self.customers
+        report.faults, report.cycles = self.breaker.records, self.clearing.records
         try:
-            try:
-                await self._days_work()
-                await self._calm_down()
-            finally:
-                report.seconds = self.clock()
-                report.payments = len(customers.ordered)
-                report.failures += breaker.failures
-                report.remarks += [*self.clearing.remarks, *self.federation.ended_by_itself]
-                report.unclean.update(customers.unclean)
-            proof.prove_cycles(report.cycles, report.faults, report.proofs)
-            await proof.prove_payments(self.federation, customers, report.proofs)
-            finals = [cycle for cycle in report.cycles if cycle.state == "final"]
-            await proof.prove_exports(self.federation, finals, report.proofs)
-        except (DayFailedError, RemoteError, TimeoutError) as error:
+            await self._days_work()
+            await self._calm_down()
+            await self._prove()
+        except (DayFailedError, RemoteError) as error:
             report.failures.append(f"the run didn't come to its end: {type(error).__name__}: {error}")
         finally:
+            report.seconds = self.clock()
+            report.payments = len(customers.ordered)
+            report.failures += self.breaker.failures
+            report.remarks += [*self.clearing.remarks, *self.federation.ended_by_itself]
+            report.unclean.update(customers.unclean)
             await customers.close()
+
+    async def _prove(self) -> None:
+        report = self.report
+        proof.prove_cycles(report.cycles, report.faults, report.proofs)
+        await proof.prove_payments(self.federation, self.customers, report.proofs)
+        finals = [cycle for cycle in report.cycles if cycle.state == "final"]
+        await proof.prove_exports(self.federation, finals, report.proofs)
 
     async def _days_work(self) -> None:
         """Pay, clear and break until the time is over and everything broken serves again."""
-        over = asyncio.Event()
+        over = self.customers.closing
         clearing = asyncio.create_task(self.clearing.run(over))
         payers = [asyncio.create_task(self.customers.pay(bank)) for bank in self.federation.banks]
         breaking = asyncio.create_task(self.breaker.run(self.schedule, self.tell, until_s=self.options.seconds))
@@ -131,22 +134,23 @@ class Run:
         try:
             self.report.not_reached = await self._unless_failed(breaking, (clearing, *payers))
             over.set()
-            self.customers.closing.set()
-            self.tell("everything is healed; nobody orders any more")
-            async with asyncio.timeout(CALM_LIMIT_S):
-                await asyncio.gather(*payers)
-                await self.customers.probes_over()
-                await clearing
-        except TimeoutError:
-            last = self.clearing.records[-1] if self.clearing.records else None
-            raise TimeoutError(
-                f"after {CALM_LIMIT_S} s of calm somebody still waits for an answer; payers "
-                f"{[payer.done() for payer in payers]}, last cycle {last and (last.id, last.state)}"
-            ) from None
+            self.tell("nobody orders any more")
+            await self._within(asyncio.gather(*payers), "orders have no answer")
+            await self._within(self.customers.probes_over(), "probes haven't got through")
+            await self._within(clearing, "a cycle hasn't come to its end")
         finally:
             for task in everybody:
                 task.cancel()
             await asyncio.gather(*everybody, return_exceptions=True)
+
+    async def _within(self, work: Awaitable[object], otherwise: str) -> bool:
+        """Wait for work that calm must bring to its end; say whether it did, and fail the run if it didn't."""
+        try:
+            await asyncio.wait_for(work, CALM_LIMIT_S)
+        except TimeoutError:
+            self.report.failures.append(f"after {CALM_LIMIT_S} s of calm {otherwise}")
+            return False
+        return True
 
     async def _unless_failed(self, work: asyncio.Task[int], others: Sequence[asyncio.Task[None]]) -> int:
         """Return what the work comes to, or raise what anybody else raised meanwhile."""
@@ -160,15 +164,17 @@ class Run:
 
     async def _calm_down(self) -> None:
         """Wait until every payment has its answer, and clear until nothing is left to settle."""
-        async with asyncio.timeout(CALM_LIMIT_S):
-            await until(self.customers.all_answered)
+        await self._within(until(self.customers.all_answered), "banks have payments under way")
         for _ in range(FINAL_CYCLES_MAX):
-            async with asyncio.timeout(CALM_LIMIT_S):
-                cycle = await self.clearing.cycle()
-                await until(lambda cycle=cycle: self._posted(cycle))  # type: ignore[misc]
-            self.tell(f"final cycle {cycle.id}: {len(cycle.settled)} pairs settled, {len(cycle.carried)} carried over")
+            if not await self._within(self._final_cycle(), "a final cycle hasn't come to its end"):
+                return
             if not await self._unsettled():
-                break
+                return
+
+    async def _final_cycle(self) -> None:
+        cycle = await self.clearing.cycle()
+        self.tell(f"final cycle {cycle.id}: {len(cycle.settled)} pairs settled, {len(cycle.carried)} carried over")
+        await until(lambda: self._posted(cycle))
 
     async def _posted(self, cycle: CycleRecord) -> bool:
         """Whether every bank has posted its settlement of a cycle, which its lanes are settled by."""
