@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", metavar="KIND", help=f"of these kinds only: {[*map(str, Kind)]}")
     parser.add_argument("--restored", action="store_true", help="restore old backups, too")
     parser.add_argument("--report", type=Path, default=None, help="write the report as JSON into this file")
+    parser.add_argument("--keep", action="store_true", help="keep logs, keys and databases of a run that passes, too")
     asked = parser.parse_args()
     seed = random.randrange(1, 10_000) if asked.seed is None else asked.seed
     kinds = tuple(Kind) if asked.restored else ALL_KINDS
@@ -50,6 +51,7 @@ def main() -> int:
         kinds=kinds,
         again=again,
         report=asked.report,
+        keep=asked.keep,
     )
     console.print(f"[bold]{again}[/]", highlight=False)
     try:

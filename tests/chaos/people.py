@@ -171,6 +171,8 @@ class CycleRecord:
     carried: dict[str, str] = field(default_factory=dict)
     """"currency low high" -> reason."""
     contested: list[PairKey] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    """Banks whose cut didn't come in time."""
 
     def carried_pairs(self) -> dict[PairKey, str]:
         return {tuple(key.split()): reason for key, reason in self.carried.items()}  # type: ignore[misc]
@@ -243,9 +245,11 @@ class Clearing:
         result = msgspec.json.decode(envelope.payload_bytes(), type=NettingResult)
         record.settled = sorted((ref.currency, *sorted(ref.pair)) for ref in result.statements)
         record.carried = {" ".join((one.currency, *sorted(one.pair))): str(one.reason) for one in result.carried_over}
+        progress = await alice.progress(record.id)
+        record.absent = [one.participant for one in progress.participants if one.cut_at is None]
         record.contested = [
             (one.currency, *sorted(one.pair))  # type: ignore[misc]
-            for one in (await alice.breaks(record.id)).breaks
+            for one in progress.breaks
             if one.kind == "contested"
         ]
 

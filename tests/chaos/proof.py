@@ -168,6 +168,13 @@ def prove_cycles(cycles: Sequence[CycleRecord], faults: Sequence[FaultRecord], p
         if not excuse(cycle, key[1:], reason, faults)
     ]
     proofs.claim("every honest pair that nothing had happened to settled in every cycle", unexcused)
+    absent = [
+        f"{cycle.id}: {bank} delivered no cut, and nothing had happened to it"
+        for cycle in cycles
+        for bank in cycle.absent
+        if not excuse(cycle, (bank,), CarryReason.CUT_MISSING, faults)
+    ]
+    proofs.claim("every bank that nothing had happened to was in every cycle", absent)
     blamed = [
         f"{cycle.id}: {' '.join(key)} was contested, and nothing had happened to it"
         for cycle in cycles

@@ -88,6 +88,7 @@ class Report:
                     "ended_at_s": round(cycle.ended_at, 1),
                     "settled": len(cycle.settled),
                     "carried_over": cycle.carried,
+                    "absent": cycle.absent,
                     "contested": [" ".join(key) for key in cycle.contested],
                 }
                 for cycle in self.cycles
@@ -152,6 +153,8 @@ class Report:
                 f"{count} {reason}: {'NOTHING' if cause is None else f'fault {cause.fault.number}, {cause.fault}'}"
                 for (reason, cause), count in carried.items()
             ]
+            if cycle.absent:
+                lines.append(f"no cut from {', '.join(cycle.absent)}")
             table.add_row(
                 cycle.id,
                 f"{cycle.opened_at:.0f} s",

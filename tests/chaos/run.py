@@ -42,10 +42,11 @@ class Options:
     kinds: tuple[Kind, ...] = ALL_KINDS
     again: str = ""
     report: Path | None = None
+    keep: bool = False
 
 
 async def run(options: Options, tell: Callable[[str], None]) -> Report:
-    """Run it and return the report; the files of a run that fails are kept, and the report says where."""
+    """Run it and return the report; the files of a run that fails are kept in any case, and the report says where."""
     directory = Path(tempfile.mkdtemp(prefix="concordat-chaos-"))
     banks = BANKS[: options.banks]
     per_lane = max(20, int(PAYMENTS_PER_LANE_AND_MINUTE * (options.seconds / 60 + 1)))
@@ -66,7 +67,7 @@ async def run(options: Options, tell: Callable[[str], None]) -> Report:
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         options.report.write_text(json.dumps(report.document(), indent=1))
-    if report.passed:
+    if report.passed and not options.keep:
         shutil.rmtree(directory, ignore_errors=True)
     else:
         report.remarks.append(f"logs, keys and databases are in {directory}")

@@ -27,6 +27,6 @@ async def test_a_short_run_heals_and_nothing_is_lost() -> None:
     report.show(Console(file=page, width=160))
     print(page.getvalue())
     assert report.passed
-    assert len(report.proofs.claims) == 11
+    assert len(report.proofs.claims) == 12
     assert report.faults
     assert all(record.healed_at is not None for record in report.faults)
