@@ -23,6 +23,12 @@ class Load:
         """Return a latency in milliseconds."""
         return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] * 1000
 
+    def require_success(self, what: str) -> None:
+        """Raise RuntimeError if any answer was no success: then the time says nothing."""
+        wrong = {status: count for status, count in self.statuses.items() if status >= 300}
+        if wrong:
+            raise RuntimeError(f"{what}: answers {wrong}")
+
 
 class _Connection(asyncio.Protocol):
     def __init__(self, work: list[bytes], latencies: list[float], statuses: dict[int, int]) -> None:

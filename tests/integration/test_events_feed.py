@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.event_log import ChainError
 from gateway.coordinator.log import events
 from gateway.coordinator.log.feed import EventFeed
+from gateway.coordinator.log.following import Following
+from gateway.coordinator.log.sinks.sink import AddressedEvent
 from gateway.federation.http.client import RemoteProblem
 from gateway.federation.messages.events import Events
 from gateway.federation.storage.database import create_engine, transaction
+from gateway.federation.storage.postgres import dsn
 from tests.conftest import NewDatabase
 
 
@@ -174,6 +177,50 @@ async def test_a_cursor_below_zero_counts_back_from_the_newest(
         await append(engine, "cap.changed", bic=BRAVO)
         assert [event.id for event in (await waiting).events] == [events_stored + 1]
     finally:
+        await feed.stop()
+
+
+class FailingSink:
+    """A sink with a stored position, whose place can't be reached the first two times, or dies having taken half."""
+
+    name = "failing-sink"
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.all_here = asyncio.Event()
+        self._failures = 2
+
+    async def position(self, newest: int) -> int:
+        return min(newest, self.ids[-1] if self.ids else 0)
+
+    async def take(self, events: Sequence[AddressedEvent]) -> None:
+        if self._failures and events:
+            self._failures -= 1
+            self.ids.extend(event.id for event, _ in events[: len(events) // 2])
+            raise ConnectionError("the sink's place is away")
+        self.ids.extend(event.id for event, _ in events)
+        if len(self.ids) >= 7:
+            self.all_here.set()
+
+    def interrupt(self) -> None:
+        pass
+
+
+async def test_a_sink_that_fails_is_given_what_it_misses_and_holds_up_no_other(url: str, engine: AsyncEngine) -> None:
+    for _ in range(5):
+        await append(engine, "cap.changed", bic=ALPHA)
+    sink, feed = FailingSink(), EventFeed(engine, url)
+    following = Following(sink, dsn(url))
+    feed.start(asyncio.Event())
+    following.task.start()
+    try:
+        await append(engine, "cap.changed", bic=ALPHA)
+        assert (await feed.read(after=5, limit=10, wait_s=20, viewer=None)).next == 6
+        await append(engine, "cap.changed", bic=ALPHA)
+        await asyncio.wait_for(sink.all_here.wait(), 30)
+        assert sink.ids == [1, 2, 3, 4, 5, 6, 7]
+    finally:
+        await following.task.stop()
         await feed.stop()
 
 

@@ -17,6 +17,7 @@ from compliance.crypto import canonical
 from compliance.cycle.audience import audience
 from compliance.event_log import GENESIS, ChainError, LoggedEvent, check_link
 from gateway.coordinator.clock import now, timestamp
+from gateway.coordinator.log.sinks.sink import AddressedEvent
 from gateway.federation.messages.events import Event
 
 CHANNEL = "concordat_events"
@@ -38,7 +39,7 @@ _READ = text(
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
 _DATA_OF = text("SELECT data::text FROM events WHERE cycle = :cycle AND type = :type ORDER BY id")
-_NEWEST = f"SELECT {_COLUMNS} FROM events WHERE id > $1 AND id > (SELECT max(id) FROM events) - $2 ORDER BY id"  # noqa: S608
+_NEXT = f"SELECT {_COLUMNS} FROM events WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608
 _LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
 
@@ -96,9 +97,15 @@ async def last(conn: AsyncConnection) -> int:
     return number
 
 
-async def newest(conn: asyncpg.Connection, *, after: int, limit: int) -> list[tuple[Event, tuple[str, ...] | None]]:
-    """Return the events after `after` with their audiences, the last `limit` of them at most."""
-    rows = await conn.fetch(_NEWEST, after, limit)
+async def newest_id(conn: asyncpg.Connection) -> int:
+    """Return what `last` does, over the driver's own connection."""
+    number: int = await conn.fetchval(_LAST.text)
+    return number
+
+
+async def read_addressed(conn: asyncpg.Connection, *, after: int, limit: int) -> list[AddressedEvent]:
+    """Return the events after `after`, with whom each is for."""
+    rows = await conn.fetch(_NEXT, after, limit)
     return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
 
 

@@ -1,0 +1,58 @@
+"""Giving a sink what is logged, as it is committed by any replica.
+
+PostgreSQL's NOTIFY only says "look again"; what is new is read from the table. So a lost notification costs time and
+never an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from gateway.coordinator.log import events
+from gateway.coordinator.log.sinks.sink import Sink
+from gateway.federation.storage.database import APP_ROLE
+from gateway.federation.supervision import Supervised
+
+RECONNECT_S = 1.0
+EVENTS_AT_ONCE = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class Following:
+    """Follows the log for one sink, over a connection of its own: a slow sink holds up no other."""
+
+    def __init__(self, sink: Sink, dsn: str) -> None:
+        self.sink = sink
+        self.task = Supervised(sink.name, self._follow)
+        self._dsn = dsn
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._follow_once()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("log_not_followed", sink=self.sink.name, error=type(error).__name__)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _follow_once(self) -> None:
+        """Follow the table until the connection is lost."""
+        conn = await asyncpg.connect(self._dsn, server_settings={"role": APP_ROLE})
+        signal = asyncio.Event()
+        try:
+            conn.add_termination_listener(lambda _: signal.set())
+            await conn.add_listener(events.CHANNEL, lambda *_: signal.set())
+            while not conn.is_closed():
+                # Cleared before reading: what is committed meanwhile sets it again.
+                signal.clear()
+                position = await self.sink.position(await events.newest_id(conn))
+                newer = await events.read_addressed(conn, after=position, limit=EVENTS_AT_ONCE)
+                await self.sink.take(newer)
+                if len(newer) < EVENTS_AT_ONCE:
+                    await signal.wait()
+        finally:
+            self.sink.interrupt()
+            conn.terminate()

@@ -1,0 +1,1 @@
+"""Where the coordinator's events go as they are logged."""
