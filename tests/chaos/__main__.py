@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5, help="how long faults are begun (5)")
     parser.add_argument("--every", type=float, default=7, help="seconds from one fault to the next, about (7)")
     parser.add_argument("--banks", type=int, default=5, help="how many banks, 3 to 6; the last two are liars (5)")
+    parser.add_argument("--deadline", type=int, default=15, help="seconds a cycle waits for each step of a bank (15)")
     parser.add_argument("--only", nargs="*", metavar="KIND", help=f"of these kinds only: {[*map(str, Kind)]}")
     parser.add_argument("--restored", action="store_true", help="restore old backups, too")
     parser.add_argument("--report", type=Path, default=None, help="write the report as JSON into this file")
@@ -48,6 +49,7 @@ def main() -> int:
         seconds=asked.minutes * 60,
         every_s=asked.every,
         banks=asked.banks,
+        deadline_s=asked.deadline,
         kinds=kinds,
         again=again,
         report=asked.report,

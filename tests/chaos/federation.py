@@ -22,14 +22,14 @@ CLIENT_TIMEOUT_S = 8
 NOTICE_EVERY_S = 0.25
 LIAR = "tests.chaos.liar"
 COORDINATOR, AGENT = "coordinator", "agent"
-# Long enough that an honest bank on a busy machine attests, and short enough that a run has many cycles.
-PACE = Pace(cut_deadline_s=12, attestation_deadline_s=15, settlement_retry_s=2, settlement_attempts_max=100)
 
 
 class ChaosFederation(Federation):
     """`set_up`, then break and heal what is named by "coordinator", "agent" or a bank's BIC, then `stop`."""
 
-    def __init__(self, directory: Path, plan: Plan, *, liars: Sequence[str] = (), doubles: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, plan: Plan, *, deadline_s: int, liars: Sequence[str] = (), doubles: Sequence[str] = ()
+    ) -> None:
         self.liars = tuple(liars)
         self.network = Network(self._pids)
         self.doors: dict[str, Door] = {}
@@ -37,7 +37,13 @@ class ChaosFederation(Federation):
         self.databases: dict[str, Database] = {}
         self.lies = directory / "lies"
         self.lies.mkdir(parents=True, exist_ok=True)
-        super().__init__(directory, plan, pace=PACE)
+        pace = Pace(
+            cut_deadline_s=deadline_s,
+            attestation_deadline_s=deadline_s,
+            settlement_retry_s=2,
+            settlement_attempts_max=100,
+        )
+        super().__init__(directory, plan, pace=pace)
         self.nodes = {name: [institution.node] for name, institution in self.named.items()}
         self._add_replicas(doubles)
         for bic in liars:

@@ -26,7 +26,7 @@ from tests.chaos.schedule import Kind
 from tests.simulation.oracle import Oracle
 
 PAGE = 1000
-AFTER_A_FAULT_S = 8.0
+AFTER_A_FAULT_S = 15.0
 """Queues are worked off for a while after the first payment got through again."""
 
 

@@ -30,12 +30,16 @@ ALL_KINDS = tuple(kind for kind in Kind if kind is not Kind.RESTORED)
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. `every_s` is the time between two faults, about; `lasting` makes them longer or shorter."""
+    """What to run. `every_s` is the time between two faults, about; `lasting` makes them longer or shorter.
+
+    An honest bank that misses `deadline_s`, for its cut or its statements, fails the run: a busy machine needs more.
+    """
 
     seed: int
     seconds: float
     every_s: float = 7
     lasting: float = 1
+    deadline_s: int = 15
     banks: int = 5
     liars: int = 2
     doubles: tuple[str, ...] = (BANKS[0], COORDINATOR)
@@ -52,7 +56,7 @@ async def run(options: Options, tell: Callable[[str], None]) -> Report:
     per_lane = max(20, int(PAYMENTS_PER_LANE_AND_MINUTE * (options.seconds / 60 + 1)))
     plan = plan_of(banks, cycles=1, per_lane=per_lane, seed=options.seed)
     liars = banks[len(banks) - options.liars :]
-    federation = ChaosFederation(directory, plan, liars=liars, doubles=options.doubles)
+    federation = ChaosFederation(directory, plan, deadline_s=options.deadline_s, liars=liars, doubles=options.doubles)
     report = Report(options.seed, options.again)
     try:
         try:

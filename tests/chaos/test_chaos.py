@@ -1,4 +1,7 @@
-"""A short chaos run: a few faults to three banks, one of which lies. `make chaos` runs a long one, with everything."""
+"""A short chaos run: a few faults to three banks. `make chaos` runs a long one, with everything.
+
+Lies and hung databases make a cycle wait for its deadline, which is too long to be busy with here.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ SHORT = Options(
     seconds=8,
     every_s=2,
     lasting=0.2,
+    deadline_s=60,
     banks=3,
-    liars=1,
+    liars=0,
     doubles=(),
-    kinds=(Kind.KILLED, Kind.DATABASE_KILLED, Kind.PARTED, Kind.OVERSTATED),
+    kinds=(Kind.KILLED, Kind.DATABASE_KILLED, Kind.PARTED, Kind.JUNK),
+    again="pytest tests/chaos/test_chaos.py",
 )
 
 

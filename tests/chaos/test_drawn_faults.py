@@ -49,16 +49,16 @@ def record(kind: Kind, *whom: str, began_at: float = 10, healed_at: float | None
         # A lie costs the pair that it is about: that one is contested.
         (record(Kind.OVERSTATED, "B"), False),
         # Healed long before the cycle was opened, begun after it was netted, and never healed.
-        (record(Kind.KILLED, "A", began_at=0, healed_at=1), False),
+        (record(Kind.KILLED, "A", began_at=0, healed_at=4), False),
         (record(Kind.KILLED, "A", began_at=31, healed_at=40), False),
         (record(Kind.KILLED, "A", began_at=0, healed_at=None), True),
     ],
 )
 def test_what_excuses_a_pair_that_was_carried_over(happened: FaultRecord, excused: bool) -> None:
-    cycle = CycleRecord("2026-11-27-01", opened_at=15, netted_at=30, ended_at=35)
+    cycle = CycleRecord("2026-11-27-01", opened_at=20, netted_at=30, ended_at=35)
     assert (excuse(cycle, ("A", "B"), "not_attested", [happened]) is not None) == excused
 
 
 def test_a_lie_excuses_what_is_contested() -> None:
-    cycle = CycleRecord("2026-11-27-01", opened_at=15, netted_at=30, ended_at=35)
+    cycle = CycleRecord("2026-11-27-01", opened_at=20, netted_at=30, ended_at=35)
     assert excuse(cycle, ("A", "B"), "cut_contested", [record(Kind.INVENTED, "B")]) is not None
