@@ -53,7 +53,6 @@ class Node:
         """Start the process; what it prints goes to the end of its log."""
         if self.running:
             raise ProcessError(f"{self.name} is running already")
-        self.killed = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command(*self.arguments, program=self.program),
@@ -64,6 +63,8 @@ class Node:
                 # A Ctrl-C at the terminal is for us alone: we stop the others in their order.
                 start_new_session=True,
             )
+        # Not before: whoever looks on takes a process that ended and wasn't killed for one that ended by itself.
+        self.killed = False
 
     def kill(self) -> None:
         """End the process as a power cut does: SIGKILL, no clean-up."""
