@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.chaos.report import Report
-from tests.chaos.run import ALL_KINDS, Options, run
+from tests.chaos.run import Options, run
 from tests.chaos.schedule import Kind
 
 INTERRUPTED = 130
@@ -26,15 +26,15 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=7, help="seconds from one fault to the next, about (7)")
     parser.add_argument("--banks", type=int, default=5, help="how many banks, 3 to 6; the last two are liars (5)")
     parser.add_argument("--deadline", type=int, default=15, help="seconds a cycle waits for each step of a bank (15)")
-    parser.add_argument("--only", nargs="*", metavar="KIND", help=f"of these kinds only: {[*map(str, Kind)]}")
-    parser.add_argument("--restored", action="store_true", help="restore old backups, too")
+    parser.add_argument(
+        "--only", nargs="*", metavar="KIND", type=Kind, help=f"of these kinds only: {[*map(str, Kind)]}"
+    )
+    parser.add_argument("--without", nargs="*", metavar="KIND", type=Kind, default=[], help="of these kinds none")
     parser.add_argument("--report", type=Path, default=None, help="write the report as JSON into this file")
     parser.add_argument("--keep", action="store_true", help="keep logs, keys and databases of a run that passes, too")
     asked = parser.parse_args()
     seed = random.randrange(1, 10_000) if asked.seed is None else asked.seed
-    kinds = tuple(Kind) if asked.restored else ALL_KINDS
-    if asked.only:
-        kinds = tuple(Kind(kind) for kind in asked.only)
+    kinds = tuple(kind for kind in asked.only or Kind if kind not in asked.without)
     again = f"make chaos SEED={seed} MINUTES={asked.minutes:g}"
     extra = list(sys.argv[1:])
     for name in ("--seed", "--minutes"):

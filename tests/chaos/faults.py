@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 
@@ -28,6 +29,10 @@ LOOK_EVERY_S = 0.1
 LATENCY_S = 0.25
 """On a slow link, each way; half as much more or less by the fault's draw."""
 REFUSED_SHARE = 0.3
+"""Of the partitions: those that reset instead of dropping."""
+DIRECTORY_SHARE = 0.5
+"""Of the restored backups: those that took the node's own notes with them, so that only others can tell."""
+WATERMARK = "ledger-seen.json"
 
 
 @dataclass(eq=False)
@@ -370,18 +375,24 @@ class Breaker:
         await asyncio.sleep(fault.lasting_s)
         await self.serving(bank)
         async with self.customers.turns[bank]:
-            await self._exchange(bank, database.restore)
+            await self._exchange(bank, database.restore, with_directory=fault.choice < DIRECTORY_SHARE)
             try:
                 record.remarks.append(await self._noticed(bank, nodes))
             finally:
                 await self._exchange(bank, database.undo_restore)
 
-    async def _exchange(self, bank: str, exchange: Callable[[], Awaitable[None]]) -> None:
+    async def _exchange(
+        self, bank: str, exchange: Callable[[], Awaitable[None]], *, with_directory: bool = False
+    ) -> None:
+        """Exchange a bank's database; `with_directory`: and let its nodes forget how far they had seen it."""
         database = self.federation.databases[bank]
         for node in self._nodes(bank):
             await asyncio.to_thread(node.kill)
         await database.stop()
         await exchange()
+        if with_directory:
+            for node in self._nodes(bank):
+                (Path(node.environment["CONCORDAT_DATA_DIR"]) / WATERMARK).unlink(missing_ok=True)
         await database.start()
         await self.federation.start_nodes(*self._nodes(bank))
 

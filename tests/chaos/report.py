@@ -104,6 +104,9 @@ class Report:
         for table in (self._faults(), self._healing(), self._cycles()):
             console.print()
             console.print(table)
+        for record in self.faults:
+            for remark in record.remarks:
+                console.print(f"  fault {record.fault.number}, {record.fault}: {remark}", highlight=False, markup=False)
         for what, count in sorted(self.unclean.items()):
             console.print(f"  {count} unclean answers: {what}", highlight=False)
         for remark in self.remarks:

@@ -24,8 +24,6 @@ BANKS = ("ALDRXXA0", "BRCHXXB0", "CEDRXXC0", "DOGWXXD0", "ELMSXXE0", "FIRRXXF0")
 CALM_LIMIT_S = 180
 FINAL_CYCLES_MAX = 4
 PAYMENTS_PER_LANE_AND_MINUTE = 50
-# Until the node of a bank notices that its database is older than its word, a restored backup would fail every run.
-ALL_KINDS = tuple(kind for kind in Kind if kind is not Kind.RESTORED)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Options:
     banks: int = 5
     liars: int = 2
     doubles: tuple[str, ...] = (BANKS[0], COORDINATOR)
-    kinds: tuple[Kind, ...] = ALL_KINDS
+    kinds: tuple[Kind, ...] = tuple(Kind)
     again: str = ""
     report: Path | None = None
     keep: bool = False
