@@ -190,7 +190,8 @@ def excuse(cycle: CycleRecord, pair: tuple[str, ...], reason: str, faults: Seque
     A lie in a cut costs the pair that it is about and no other.
     """
     since, until = cycle.opened_at - AFTER_A_FAULT_S, cycle.netted_at or cycle.ended_at
-    for record in faults:
+    # Where a lie may be the cause, it is named before others that are possible.
+    for record in sorted(faults, key=lambda record: not record.fault.kind.is_lie):
         whom = record.fault.whom
         if not record.touches(since, until):
             continue
