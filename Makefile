@@ -9,7 +9,7 @@ TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench sim openapi reference lock clean
+.PHONY: help demo test check format bench sim chaos openapi reference lock clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench: $(BENCH)  ## Run the benchmarks, each beside its peers; ARGS=--help lists
 
 sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7
 	CONCORDAT_SIM_SEED=$(SEED) $(BIN)/pytest -q tests/simulation $(ARGS)
+
+chaos: $(TEST)  ## Break a federation on purpose for minutes, and see it heal: make chaos SEED=7 MINUTES=5
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 openapi: $(TEST)  ## Rewrite the published descriptions of the HTTP APIs
 	$(BIN)/python -m tests.contract

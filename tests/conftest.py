@@ -23,7 +23,7 @@ from gateway.federation.storage.postgres import EmbeddedServer, async_url, creat
 
 # A test's database needs no durability.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
-LONGEST = ("simulation", "console", "integration", "contract", "property")
+LONGEST = ("chaos", "simulation", "console", "integration", "contract", "property")
 """Kinds of tests, in the order of the time that they take; all others are quick."""
 _numbers = count(1)
 _templates: dict[str, str] = {}

@@ -103,9 +103,9 @@ class Person:
 class Staff(Person):
     """One of an institution's own people, who get their tokens at home."""
 
-    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str) -> None:
+    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str, *, timeout_s: float = 60) -> None:
         tokens = staff_tokens(token_key, issuer=url, subject=subject)
-        super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=60, token_source=tokens))
+        super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=timeout_s, token_source=tokens))
 
 
 class BankDesk(Staff):

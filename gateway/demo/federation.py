@@ -87,36 +87,51 @@ class Federation:
         self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._people: list[Person] = []
         ports = free_ports(2 + len(plan.banks))
-        coordinator_url = f"http://127.0.0.1:{ports[0]}"
         names = dict(BANKS)
-
-        def institution(command: str, bic: str, name: str, port: int) -> Institution:
-            home = directory / (command if command != "participant" else f"banks/{bic}")
-            home.mkdir(parents=True, exist_ok=True)
-            database = f"{command}_{bic.lower()}"
-            environment = {
-                "CONCORDAT_BIC": bic,
-                "CONCORDAT_URL": f"http://127.0.0.1:{port}",
-                "CONCORDAT_HOST": "127.0.0.1",
-                "CONCORDAT_PORT": str(port),
-                "CONCORDAT_DATA_DIR": str(home),
-                "CONCORDAT_DATABASE_URL": dsn(self.server.url(database)),
-                "CONCORDAT_ANCHOR": str(self.anchor),
-                "CONCORDAT_COORDINATOR_URL": coordinator_url,
-                "CONCORDAT_RULEBOOK": str(self.rulebook),
-                "CONCORDAT_LOG_LEVEL": "info",
-            }
-            url = environment["CONCORDAT_URL"]
-            label = command if command != "participant" else bic
-            node = self.supervisor.add(label, (command, "serve"), environment, url)
-            return Institution(bic, name, command, home, database, url, environment, node)
-
-        self.coordinator = institution("coordinator", COORDINATOR_BIC, "Concordat Clearing House", ports[0])
-        self.agent = institution("agent", AGENT_BIC, "Settlement Agent", ports[1])
+        self.coordinator_url = self.url_of("coordinator", ports[0])
+        self.coordinator = self._institution("coordinator", COORDINATOR_BIC, "Concordat Clearing House", ports[0])
+        self.agent = self._institution("agent", AGENT_BIC, "Settlement Agent", ports[1])
         self.banks = {
-            bic: institution("participant", bic, names.get(bic, f"Bank {bic}"), port)
+            bic: self._institution("participant", bic, names.get(bic, f"Bank {bic}"), port)
             for bic, port in zip(plan.banks, ports[2:], strict=True)
         }
+
+    def _institution(self, command: str, bic: str, name: str, port: int) -> Institution:
+        label = command if command != "participant" else bic
+        home = self.directory / (command if command != "participant" else f"banks/{bic}")
+        home.mkdir(parents=True, exist_ok=True)
+        database = f"{command}_{bic.lower()}"
+        environment = {
+            "CONCORDAT_BIC": bic,
+            "CONCORDAT_URL": self.url_of(label, port),
+            "CONCORDAT_HOST": "127.0.0.1",
+            "CONCORDAT_PORT": str(port),
+            "CONCORDAT_DATA_DIR": str(home),
+            "CONCORDAT_DATABASE_URL": dsn(self.database_url(label, database)),
+            "CONCORDAT_ANCHOR": str(self.anchor),
+            "CONCORDAT_COORDINATOR_URL": self.coordinator_url,
+            "CONCORDAT_RULEBOOK": str(self.rulebook),
+            "CONCORDAT_LOG_LEVEL": "info",
+        }
+        url = environment["CONCORDAT_URL"]
+        node = self.supervisor.add(label, (command, "serve"), environment, f"http://127.0.0.1:{port}")
+        return Institution(bic, name, command, home, database, url, environment, node)
+
+    # --- where things are ------------------------------------------------------------------------------
+
+    def url_of(self, label: str, port: int) -> str:  # noqa: ARG002
+        """Return the address under which everybody calls an institution that listens on a port."""
+        return f"http://127.0.0.1:{port}"
+
+    def database_url(self, label: str, database: str) -> str:  # noqa: ARG002
+        """Return where an institution's node finds its database."""
+        return self.server.url(database)
+
+    async def start_databases(self) -> None:
+        """Start what the databases are on, and create them."""
+        await asyncio.to_thread(self.server.start)
+        for institution in self.institutions:
+            await create_database(self.server.url("postgres"), institution.database)
 
     @property
     def institutions(self) -> list[Institution]:
@@ -131,9 +146,7 @@ class Federation:
 
     async def set_up(self, tell: Callable[[str], None]) -> None:
         """Create databases and keys, register everybody, start every process and open every account."""
-        await asyncio.to_thread(self.server.start)
-        for institution in self.institutions:
-            await create_database(self.server.url("postgres"), institution.database)
+        await self.start_databases()
         tell(f"PostgreSQL runs, with a database of its own for each of {len(self.institutions)} institutions")
         write_rulebook(self.rulebook, self.plan.currencies, self.pace)
         write_sanctions_list(self.sanctions)

@@ -41,6 +41,7 @@ class Node:
     environment: Mapping[str, str]
     url: str
     log: Path
+    program: str = "gateway.cli"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     killed: bool = False
 
@@ -52,10 +53,9 @@ class Node:
         """Start the process; what it prints goes to the end of its log."""
         if self.running:
             raise ProcessError(f"{self.name} is running already")
-        self.killed = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command(*self.arguments),
+                command(*self.arguments, program=self.program),
                 env=environment(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -63,6 +63,8 @@ class Node:
                 # A Ctrl-C at the terminal is for us alone: we stop the others in their order.
                 start_new_session=True,
             )
+        # Not before: whoever looks on takes a process that ended and wasn't killed for one that ended by itself.
+        self.killed = False
 
     def kill(self) -> None:
         """End the process as a power cut does: SIGKILL, no clean-up."""
@@ -157,9 +159,9 @@ def run(*arguments: str, environ: Mapping[str, str], log: Path) -> str:
     return process.stdout
 
 
-def command(*arguments: str) -> list[str]:
-    """Return the command line of this very program with other arguments."""
-    return [sys.executable, "-m", "gateway.cli", *arguments]
+def command(*arguments: str, program: str = "gateway.cli") -> list[str]:
+    """Return the command line of this very program, or of another module, with other arguments."""
+    return [sys.executable, "-m", program, *arguments]
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
