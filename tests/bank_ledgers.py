@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
+import pytest
 from support import uuid7
 
 from compliance.crypto import canonical, dsse, merkle
@@ -33,6 +34,7 @@ from participants.cycle.commands import FixCut, PostSettlement, RecordInstructio
 from participants.cycle.statements import statements
 from participants.ledger import store
 from participants.ledger.accounts import AccountOutcome
+from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.events import AccountOpening, Hit, PaymentOrder
 from participants.ledger.lanes import LaneKey
 from participants.ledger.opening import OpenAccounts
@@ -215,3 +217,5 @@ async def _settle_one(one: Bank, cycle: str, found: Sequence[PositionStatement],
     )
     await one.ledger.submit(RecordInstruction(instruction, dsse.sign(instruction, coordinator)))
     await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
+    with pytest.raises(RecordedAlreadyError):  # as another node of the bank, that was slower, would be told
+        await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))

@@ -1,7 +1,8 @@
 """What a bank records and posts in a cycle.
 
-Each is recorded under a subject of its own, once. Decided again after a commit whose answer was lost, the ledger
-refuses it as known; the follower looks whether it is recorded before it asks, and finds it then.
+Each is recorded under a subject of its own, once. What another node of the bank was quicker to record, or what is
+decided again after a commit whose answer was lost, fails as known; the follower looks whether it is recorded before it
+asks, and finds it then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class FixCut(Command[CycleCut]):
         self.currencies = currencies
         self.lanes = lanes
 
+    def recorded_as(self) -> tuple[str, int]:
+        return events.cut_subject(self.cycle), 1
+
     def lane_keys(self, books: Books) -> set[LaneKey]:
         mine = {key for key in books.lanes if key.receiver == books.bank}
         return mine | set(self.lanes)
@@ -42,7 +46,7 @@ class FixCut(Command[CycleCut]):
             if key.receiver == books.bank and key.currency in self.currencies and lane.last_sequence
         )
         cut = CycleCut(cycle=self.cycle, receiver=books.bank, lanes=cuts)
-        books.record(events.cut_subject(self.cycle), 1, "cycle.cut", events.CutFixed(cycle=self.cycle, cut=cut))
+        books.record(*self.recorded_as(), "cycle.cut", events.CutFixed(cycle=self.cycle, cut=cut))
         return cut
 
 
@@ -53,9 +57,12 @@ class RecordSignedCut(Command[int]):
         self.cycle = cycle
         self.envelope = envelope
 
+    def recorded_as(self) -> tuple[str, int]:
+        return events.cut_subject(self.cycle), 2
+
     def decide(self, books: Books) -> int:
         documents = events.CycleDocuments(cycle=self.cycle, envelopes=(self.envelope,))
-        return books.record(events.cut_subject(self.cycle), 2, "cycle.cut_signed", documents).sequence
+        return books.record(*self.recorded_as(), "cycle.cut_signed", documents).sequence
 
 
 class RecordStatements(Command[int]):
@@ -66,9 +73,12 @@ class RecordStatements(Command[int]):
         self.version = version
         self.envelopes = envelopes
 
+    def recorded_as(self) -> tuple[str, int]:
+        return events.attested_subject(self.cycle), self.version
+
     def decide(self, books: Books) -> int:
         documents = events.CycleDocuments(cycle=self.cycle, envelopes=tuple(self.envelopes))
-        return books.record(events.attested_subject(self.cycle), self.version, "cycle.attested", documents).sequence
+        return books.record(*self.recorded_as(), "cycle.attested", documents).sequence
 
 
 class RecordInstruction(Command[int]):
@@ -78,9 +88,12 @@ class RecordInstruction(Command[int]):
         self.instruction = instruction
         self.envelope = envelope
 
+    def recorded_as(self) -> tuple[str, int]:
+        return events.instructed_subject(self.instruction.id), 1
+
     def decide(self, books: Books) -> int:
         data = events.Instructed(cycle=self.instruction.cycle, instruction=self.envelope)
-        return books.record(events.instructed_subject(self.instruction.id), 1, "cycle.instructed", data).sequence
+        return books.record(*self.recorded_as(), "cycle.instructed", data).sequence
 
 
 class PostSettlement(Command[int]):
@@ -102,6 +115,9 @@ class PostSettlement(Command[int]):
         self.statements = [statements[line.statement] for line in instruction.lines]
         self.totals = totals
         self.settled_at = datetime.fromisoformat(finality.settled_at)
+
+    def recorded_as(self) -> tuple[str, int]:
+        return events.settled_subject(self.instruction.id), 1
 
     def account_keys(self, books: Books) -> set[AccountKey]:
         keys = {AccountKey("nostro", books.agent, self.instruction.currency)}
@@ -136,8 +152,7 @@ class PostSettlement(Command[int]):
                     (books.chart(AccountKey("due_from", line.counterparty, currency)), -int(line.receives_minor))
                 )
         legs.append((books.chart(AccountKey("nostro", books.agent, currency)), int(instruction.net_minor)))
-        subject = events.settled_subject(instruction.id)
-        event = books.record(subject, 1, "cycle.settled", data, effective_at=self.settled_at)
+        event = books.record(*self.recorded_as(), "cycle.settled", data, effective_at=self.settled_at)
         books.post_entry(event.sequence, legs)
         for statement in self.statements:
             for flow in statement.flows:

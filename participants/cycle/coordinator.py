@@ -12,16 +12,27 @@ from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustError
 from gateway.federation.problems import Refusal
+from participants.ledger.command import RecordedAlreadyError
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
+EXPECTED = (
+    RemoteError,
+    TrustError,
+    EvidenceError,
+    Refusal,
+    RecordedAlreadyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
 
 def report(error: Exception, event: str, **more: Any) -> None:
     """Log what went wrong: a line for what a network brings with it, the frames for what nobody foresaw."""
-    expected = isinstance(error, (RemoteError, TrustError, EvidenceError, Refusal, asyncpg.PostgresError, OSError))
-    if expected:
+    if isinstance(error, EXPECTED):
         log.warning(event, error=str(error)[:200], **more)
     else:
         log.error(event, exc_info=error, **more)

@@ -13,6 +13,10 @@ from participants.ledger.lanes import LaneKey
 R = TypeVar("R")
 
 
+class RecordedAlreadyError(Exception):
+    """Another node of the bank, or this one before a lost answer, has recorded what a command records once."""
+
+
 class Command(ABC, Generic[R]):
     """Something to decide on the books, and what must have been read into them before.
 
@@ -30,6 +34,10 @@ class Command(ABC, Generic[R]):
     def known_payment_ids(self) -> list[str]:
         """Return other payments whose history must be read."""
         return []
+
+    def recorded_as(self) -> tuple[str, int] | None:
+        """Return subject and version of the event that this records once, whichever of the bank's nodes does it."""
+        return None
 
     def account_keys(self, books: Books) -> Set[AccountKey]:  # noqa: ARG002 - overriding ones need it
         """Return the accounts that may be posted to, besides those of payments that are read."""

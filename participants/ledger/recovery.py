@@ -17,6 +17,7 @@ import structlog
 from gateway.federation.problems import ServiceReason
 from gateway.federation.storage.failures import database_refusal, failure_of
 from participants.ledger import store
+from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.group import Group, Submission
 from participants.ledger.session import LedgerRestored, Session
 
@@ -79,7 +80,8 @@ class Recovery:
                     return
                 else:
                     name = type(submissions[0].command).__name__
-                    log.error("ledger command failed", command=name, error=repr(error))
+                    if not isinstance(error, RecordedAlreadyError):
+                        log.error("ledger command failed", command=name, error=repr(error))
                     submissions[0].fail(error)
                     submissions = ()
             else:
@@ -100,9 +102,16 @@ class Recovery:
         session = self._session
         async with session.transaction():
             await session.lock()
+            await self._require_unrecorded(submissions)
             group = await self._decide(submissions, read_all=True)
             await session.write_locked(group)
         return group
+
+    async def _require_unrecorded(self, submissions: Sequence[Submission]) -> None:
+        for submission in submissions:
+            event = submission.command.recorded_as()
+            if event is not None and await store.is_recorded(self._session.connection, *event):
+                raise RecordedAlreadyError(f"{type(submission.command).__name__} {event[0]}")
 
     async def _decide(self, submissions: Sequence[Submission], *, read_all: bool) -> Group:
         session = self._session

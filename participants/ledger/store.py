@@ -43,6 +43,7 @@ SELECT EXISTS (
     JOIN event e ON e.subject = u.id AND e.version = u.version + 1
 )
 """
+RECORDED = "SELECT EXISTS (SELECT FROM event WHERE subject = $1::uuid AND version = $2)"
 MOVE_BALANCES = """
 UPDATE account_balance b SET balance = u.balance, version = u.version
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
@@ -134,6 +135,11 @@ async def try_writing(connection: asyncpg.Connection) -> None:
 async def any_later_event(connection: asyncpg.Connection, versions: Mapping[str, int]) -> bool:
     """Tell whether any of these payments has an event after the version given."""
     return bool(await connection.fetchval(LATER_EVENT, list(versions), list(versions.values())))
+
+
+async def is_recorded(connection: asyncpg.Connection, subject: str, version: int) -> bool:
+    """Tell whether there is an event of this subject and version."""
+    return bool(await connection.fetchval(RECORDED, subject, version))
 
 
 async def read_into(

@@ -202,6 +202,8 @@ class Outbound:
                 # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
                 batch = batch or await self._next_batch(counterparty, items_max, again=again)
                 if batch is None:
+                    # Nothing waits, whoever delivered it: nothing is undeliverable.
+                    circuit.succeeded()
                     await self._wait(counterparty)
                     continue
                 await self._send(counterparty, batch)

@@ -20,6 +20,7 @@ from participants.audit.fsck import fsck
 from participants.cycle import reads
 from participants.cycle.commands import FixCut, RecordSignedCut
 from participants.ledger import store
+from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.payment import Status
 from participants.ledger.rows import Evidence
 
@@ -337,7 +338,7 @@ async def test_a_cut_is_fixed_before_it_is_signed_and_stays_what_it_is(alfa: Ban
     await alfa.deliver(beta)
     async with bank(beta.url, BETA) as back:
         assert await reads.cut(back.connection, cycle) == (cut, None)
-        with pytest.raises(asyncpg.UniqueViolationError):
+        with pytest.raises(RecordedAlreadyError):
             await back.ledger.submit(FixCut(cycle, ["EUR"], receiving))
         envelope = dsse.sign(cut, beta.key)
         await back.ledger.submit(RecordSignedCut(cycle, envelope))

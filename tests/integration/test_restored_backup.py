@@ -289,7 +289,7 @@ async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_ur
             with pytest.raises(LedgerRestored):
                 await ledger.submit(OpenAccounts([AccountOpening(code="a-2", currency="EUR", name="Ada")]))
         assert ledger.restored is not None
-        assert not ledger.failed
+        assert ledger.task.failure is None
         assert await journal(earlier) == []
     finally:
         await ledger.stop()

@@ -32,6 +32,7 @@ TASKS = {
     "gateway/coordinator/cycles/kernels.py": "tried once; without it the netting itself compiles",
     "gateway/coordinator/log/feed.py": "one wait, for the end of the process",
     "gateway/demo/day.py": "awaited where it is begun",
+    "participants/continuity/continuity.py": "a question that all who need its answer wait for",
     "participants/ledger/writer.py": "each write is awaited where it is begun; the writer is a condition",
     "tui/feed.py": "awaited where it is begun",
 }

@@ -76,7 +76,7 @@ def failure_of(error: BaseException) -> ServiceReason | None:
         return ServiceReason.DATABASE_BUSY
     origin = error.orig if isinstance(error, DBAPIError) else error
     # What can't be encoded is an InterfaceError too, and a ValueError: that isn't the connection's fault.
-    lost = isinstance(origin, (ConnectionError, TimeoutError, asyncpg.InterfaceError))
+    lost = isinstance(origin, (ConnectionError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError))
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
     if disconnected or (lost and not isinstance(origin, ValueError)):
         return ServiceReason.DATABASE_UNAVAILABLE
