@@ -26,6 +26,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
 from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.membership.trust import TrustStore
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database
 from tests.benchmarks import load
@@ -85,8 +86,9 @@ def _found_scheme(directory: Path) -> None:
     members += [_member(bic, "participant") for bic in (BANK, *OTHERS)]
     directory.mkdir(parents=True)
     trust_list = TrustList(version=1, issuer="http://127.0.0.1:9", members=tuple(members))
-    (directory / "trust-list.json").write_bytes(msgspec.json.encode(dsse.sign(trust_list, coordinator)))
-    Anchor.of("CNCDXXC0", coordinator.verifying_key).write(directory / "anchor.json")
+    anchor = Anchor.of("CNCDXXC0", coordinator.verifying_key)
+    anchor.write(directory / "anchor.json")
+    TrustStore(anchor, path=directory / "trust-list.json").update(dsse.sign(trust_list, coordinator))
 
 
 def _member(bic: str, kind: Any, sign: SigningKey | None = None) -> Member:

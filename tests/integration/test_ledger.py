@@ -20,7 +20,7 @@ from participants.audit.fsck import fsck
 from participants.cycle import reads
 from participants.cycle.commands import FixCut, RecordSignedCut
 from participants.ledger import store
-from participants.ledger.command import RecordedAlreadyError
+from participants.ledger.command import Command, RecordedAlreadyError
 from participants.ledger.payment import Status
 from participants.ledger.rows import Evidence
 
@@ -184,19 +184,7 @@ async def test_nothing_acknowledged_is_lost_when_connections_are_killed(alfa: Ba
 async def test_an_impossible_command_fails_alone(alfa: Bank) -> None:
     """Whoever shares a transaction with a command that breaks isn't harmed by it."""
 
-    class Broken:
-        assumes_new = True
-
-        def payment_ids(self) -> list[str]:
-            return []
-
-        known_payment_ids = payment_ids
-
-        def account_keys(self, books: Any) -> set[Any]:
-            return set()
-
-        lane_keys = account_keys
-
+    class Broken(Command[None]):
         def decide(self, books: Any) -> None:
             books.record(uuid7(), 1, "payment.reserved", payment())
             raise ZeroDivisionError
