@@ -7,6 +7,7 @@ reason in the database, where replicas see it; from the second failure on the cy
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,9 +21,10 @@ from compliance.cycle.approval import four_eyes_causes, needed_decision
 from compliance.cycle.checks import worst
 from compliance.cycle.contests import contested_pairs
 from compliance.cycle.cuts import pairs_taken_in
-from compliance.cycle.matching import match
+from compliance.cycle.matching import PairKey, match
 from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger
+from compliance.statements import CarryReason
 from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at
 from gateway.coordinator.cycles.failures import Failure, failure_of, retry_after_s
 from gateway.coordinator.cycles.kernels import Kernels
@@ -172,8 +174,14 @@ class Steps:
             return False
         attested = await submissions.attested(conn, cycle.id)
         cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
-        contested = contested_pairs(await submissions.contests(conn, cycle.id), cuts=cuts, attested=attested)
-        agreed, carried = closed(match(attested), pairs_taken_in(cuts, settled), participations, contested)
+        contests = await submissions.contests(conn, cycle.id)
+
+        def compare() -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
+            contested = contested_pairs(contests, cuts=cuts, attested=attested)
+            return closed(match(attested), pairs_taken_in(cuts, settled), participations, contested)
+
+        # A tenth of a second where a hundred banks attest, while which others are answered.
+        agreed, carried = await asyncio.to_thread(compare)
         patient = not self._passed(patience_ends_at(cycle.deadline_at, rulebook.attestation_deadline_s))
         if not closing and is_waited_for(carried.values(), patient=patient):
             return False
