@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.cycle.result import InconsistentInputError
@@ -14,7 +14,7 @@ from gateway.federation.iso20022 import MessageReason, MessageRefused
 from gateway.federation.problems import Refusal, ServiceReason
 
 
-def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
+def wrapped(error: Exception) -> DBAPIError:
     return DBAPIError("SELECT", {}, error)
 
 
@@ -40,6 +40,8 @@ def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
         (wrapped(asyncpg.QueryCanceledError()), FailureReason.TOO_SLOW),
         (wrapped(asyncpg.UniqueViolationError()), FailureReason.STEP_FAILED),
         (wrapped(asyncpg.NumericValueOutOfRangeError()), FailureReason.STEP_FAILED),
+        (wrapped(asyncpg.DataError("value out of int64 range")), FailureReason.STEP_FAILED),
+        (NoResultFound(), FailureReason.STEP_FAILED),
         (MessageRefused(MessageReason.AMOUNT_MALFORMED, "over 18 digits"), FailureReason.MESSAGE_REFUSED),
         (InconsistentInputError("twice"), FailureReason.INPUTS_REFUSED),
         (LookupError("no result"), FailureReason.STEP_FAILED),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-
-import asyncpg
-from sqlalchemy.exc import InterfaceError, SQLAlchemyError
 
 from compliance.cycle.result import InconsistentInputError
 from gateway.federation.iso20022 import MessageRefused
@@ -62,7 +58,7 @@ def failure_of(error: Exception) -> Failure | None:
             return None
         case _ if state is not None:
             return Failure(FailureReason.STEP_FAILED, f"the database refuses it: SQLSTATE {state}")
-        case OSError() | InterfaceError() | SQLAlchemyError() | asyncpg.InterfaceError() | asyncio.TimeoutError():
+        case OSError():
             return None
         case Refusal() if error.status >= 500:
             return None
