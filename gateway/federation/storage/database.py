@@ -35,7 +35,7 @@ from gateway.federation.storage.sessions import (
     session_options,
 )
 
-Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ"]
 ACQUIRE_SECONDS_MAX = 5.0
 """How long somebody waits for a connection of a pool, and for its being opened."""
 MIGRATION_STATEMENT_SECONDS_MAX = 60.0
