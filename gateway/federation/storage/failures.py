@@ -23,6 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.federation.problems import Refusal, ServiceReason
 
+DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""All that asyncpg raises: for who tries again whatever it was, and needs no reason."""
+
 _DETAILS = {
     ServiceReason.DATABASE_FULL: "the database's disk is full",
     ServiceReason.DATABASE_READ_ONLY: "the database takes no writes",
