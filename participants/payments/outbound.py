@@ -142,6 +142,8 @@ class Outbound:
 
     async def stop(self) -> None:
         """Stop sending; what has no answer yet is sent again after the next start."""
+        # What the ledger still writes while it stops would begin workers that nobody ends.
+        self._ledger.listeners.remove(self._committed)
         await asyncio.gather(*(task.stop() for task in (self.task, *self._workers.values())))
 
     def condition(self) -> str:
