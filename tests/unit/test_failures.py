@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.cycle.result import InconsistentInputError
-from gateway.coordinator.cycles.failures import FailureReason, failure_of, retry_after_s
+from gateway.coordinator.cycles.failures import FailureReason, retry_after_s, step_failure
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.federation.iso20022 import MessageReason, MessageRefused
 from gateway.federation.problems import Refusal, ServiceReason
@@ -49,13 +49,13 @@ def wrapped(error: Exception) -> DBAPIError:
     ],
 )
 def test_what_a_step_ended_in(error: Exception, reason: FailureReason | None) -> None:
-    failure = failure_of(error)
+    failure = step_failure(error)
     assert (None if failure is None else failure.reason) is reason
 
 
 def test_what_a_row_held_is_no_part_of_the_detail() -> None:
     error = asyncpg.UniqueViolationError("duplicate key value: Key (participant)=(ALFADEFF)")
-    failure = failure_of(wrapped(error))
+    failure = step_failure(wrapped(error))
     assert failure is not None
     assert "ALFADEFF" not in failure.detail
 
