@@ -183,9 +183,12 @@ class BankNode:
             for counterparty, since in self.outbound.undeliverable().items()
         )
         tasks = (*self.follower.tasks, self.trust_task, self.clock_watch.task)
-        behind = self.follower.silent_s() > SILENCE_SECONDS_MAX
+        behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
+        membership = self._membership()
+        degraded = behind or membership != "active" or any(task.failure for task in tasks)
         return {
-            "status": "degraded" if behind or any(task.failure for task in tasks) else "ready",
+            "status": "degraded" if degraded else "ready",
+            "membership": membership,
             "outbound": self.outbound.condition(),
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
@@ -197,6 +200,11 @@ class BankNode:
             **{task.name: task.condition() for task in tasks},
         }
 
+    def _membership(self) -> str:
+        """Tell what the trust list says of this bank: other banks take no payment of one that isn't active."""
+        member = self.trust.member(self.bic)
+        return "not on the trust list" if member is None else member.status
+
     def _trust_condition(self) -> str:
         """Tell which trust list there is, and how sure it is that nobody was suspended since."""
         confirmed = f"confirmed {self.trust.age_s():.0f} s ago" if self.trust.confirmed_at else "not confirmed"
@@ -204,7 +212,9 @@ class BankNode:
 
     def _feed_condition(self, *, behind: bool) -> str:
         """Tell how the follower is, and name the newest events that it set aside."""
-        heard = f"{'behind: ' if behind else ''}heard {self.follower.silent_s():.0f} s ago"
+        silent = f"{self.follower.silent_s():.0f} s"
+        heard = f"heard {silent} ago" if self.follower.heard else f"not heard since the start, {silent} ago"
+        heard = f"behind: {heard}" if behind else heard
         poison = sorted(self.follower.set_aside, key=lambda event: event.id)
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard

@@ -9,7 +9,7 @@ from compliance.cycle.states import State
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tui.actions import Action
-from tui.progress import liquidity, stuck
+from tui.progress import liquidity, trouble
 from tui.snapshot import Snapshot
 from tui.text import money
 
@@ -79,7 +79,7 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     cycle = progress.cycle
     if action.id == "retry":
         effect = "Its next step is taken at once, and not only when it is tried again by itself."
-        lines = (effect, *([words] if (words := stuck(progress)) is not None else []), *_facts(view, progress))
+        lines = (effect, *([words] if (words := trouble(progress)) is not None else []), *_facts(view, progress))
         return Form(f"Try {cycle.id} again", lines, "Try again", ask_reason=True, reason_required=True)
     if action.proposes is None:
         effect = "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle."

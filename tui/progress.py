@@ -51,11 +51,14 @@ def steps(state: CycleState) -> tuple[tuple[str, Tone], ...]:
     return tuple(road)
 
 
-def stuck(progress: CycleProgress) -> str | None:
-    """Say why a cycle can't go on, since when, and when it is tried again; None for one that can."""
+def trouble(progress: CycleProgress) -> str | None:
+    """Say why a cycle can't go on, since when, and when it is tried again; None for one that can.
+
+    Of one that the settlement agent didn't settle, what the agent says.
+    """
     view = progress.cycle.stuck
     if view is None:
-        return None
+        return None if progress.agent_says is None else f"✗ the settlement agent says: {plain(progress.agent_says)}"
     again = f", again at {clock(view.retry_at)}" if view.retry_at is not None else ""
     words = f"✗ STUCK since {clock(view.since)}: {view.reason}, failed {view.failures} times{again}"
     return words if progress.stuck_detail is None else f"{words}: {plain(progress.stuck_detail)}"

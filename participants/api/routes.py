@@ -329,6 +329,7 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
 @get("/federation/lanes", guards=[requires("participant")], tags=["federation"], operation_id="listSharedLanes")
 async def list_shared_lanes(request: ConcordatRequest, node: Node) -> SharedLanes:
     """Show the lanes between the caller and this bank, each with its newest payments."""
+    node.outbound.heard_from(request.auth.sub)
     async with node.pool.acquire() as connection:
         return SharedLanes(lanes=await shared.shared_lanes(connection, request.auth.sub))
 

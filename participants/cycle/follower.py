@@ -27,6 +27,7 @@ from compliance.statements import (
     SettlementFinality,
     SettlementInstruction,
 )
+from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import ANSWER_MALFORMED, FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
@@ -61,7 +62,7 @@ SILENCE_SECONDS_MAX = 90.0
 
 HEARD_AT = Gauge(
     "concordat_feed_heard_timestamp_seconds",
-    "When the coordinator's feed was last answered.",
+    "When the coordinator's feed was last answered; 0 if it wasn't since the start.",
     ("bank",),
     registry=REGISTRY,
 )
@@ -139,12 +140,16 @@ class Follower:
         self._began: dict[str, int] = {}
         self._attempts: dict[int, int] = {}
         self._heard_at = time.monotonic()
+        self.heard = False
+        """Whether the coordinator has answered since the start."""
         self.set_aside = SetAside()
         self.disagreements: dict[str, InstructionReason] = {}
 
     def start(self) -> None:
         """Begin to follow."""
         self._heard_at = time.monotonic()
+        HEARD_AT.labels(self._bank).set(0)
+        BEHIND.labels(self._bank).set(0)
         self.task.start()
 
     async def stop(self) -> None:
@@ -157,7 +162,7 @@ class Follower:
         return [self.task, *self._attesting.tasks]
 
     def silent_s(self) -> float:
-        """Return for how long the coordinator hasn't answered; the start counts as an answer."""
+        """Return for how long the coordinator hasn't answered, since the start where it never did."""
         return time.monotonic() - self._heard_at
 
     async def _follow(self) -> None:
@@ -169,9 +174,10 @@ class Follower:
                 if cursor is None:
                     cursor = await reads.read_cursor(self._pool)
                 events, following = await self._page(cursor)
-                self._heard_at = time.monotonic()
+                self._heard_at, self.heard = time.monotonic(), True
                 HEARD_AT.labels(self._bank).set_to_current_time()
                 for number, event in enumerate(events):
+                    correlation.begin()
                     BEHIND.labels(self._bank).set(len(events) - number)
                     await self._deal_with(event)
                 BEHIND.labels(self._bank).set(0)

@@ -22,6 +22,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
+from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
@@ -209,6 +210,7 @@ class Outbound:
                     circuit.succeeded()
                     await self._wait(counterparty)
                     continue
+                correlation.begin()
                 await self._send(counterparty, batch)
                 batch, items_max, again = None, min(items_max * 2, SENT_ITEMS_MAX), not again
                 circuit.succeeded()

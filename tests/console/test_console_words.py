@@ -8,7 +8,7 @@ import pytest
 from gateway.federation.messages.cycles import CurrencyTotal, CycleState, CycleSummary, LiquidityView, PairCounts
 from tests.console.examples import a_cycle, a_stuck_view, a_total, a_view
 from tui.freshness import STALE_AFTER_S, Freshness
-from tui.progress import gauges, liquidity, steps, stuck
+from tui.progress import gauges, liquidity, steps, trouble
 from tui.snapshot import cycle_to_follow
 from tui.tables import cycles
 from tui.text import Tone, age, bar, decimal, money, plain
@@ -124,9 +124,11 @@ def test_a_stuck_cycle_says_why_since_when_and_when_it_is_tried_again() -> None:
     view = a_stuck_view()
     assert view.progress is not None
     words = "✗ STUCK since 09:05:00: agent_inactive, failed 3 times, again at 09:06:02: no agent·[2J"
-    assert stuck(view.progress) == words
+    assert trouble(view.progress) == words
     cell = cycles(view.cycles).rows[0].cells[2]
     assert (cell.text, cell.tone, cell.value) == ("approved ✗ stuck", Tone.BAD, "approved")
     fine = a_view().progress
     assert fine is not None
-    assert stuck(fine) is None
+    assert trouble(fine) is None
+    refused = msgspec.structs.replace(fine, agent_says="AC01: DOGWXXD0 EUR: no account")
+    assert trouble(refused) == "✗ the settlement agent says: AC01: DOGWXXD0 EUR: no account"

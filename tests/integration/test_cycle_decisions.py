@@ -116,6 +116,9 @@ async def test_a_shortfall_defers_and_the_retry_settles(new_house: NewHouse) -> 
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.DEFERRED
     assert await service.advance(cycle) is State.DEFERRED
+    says = (await service.views.progress(cycle)).agent_says
+    assert says is not None
+    assert says.startswith("AM04: ")
     before = await outcome(service, cycle)
     for bank in BANKS:
         for currency in ("EUR", "JPY"):
@@ -124,7 +127,8 @@ async def test_a_shortfall_defers_and_the_retry_settles(new_house: NewHouse) -> 
     assert await service.advance(cycle) is State.FINAL
     assert len(house.books.asked) == 2
     assert await outcome(service, cycle) == before
-    assert (await service.views.progress(cycle)).settlement_attempts == 2
+    progress = await service.views.progress(cycle)
+    assert (progress.settlement_attempts, progress.agent_says) == (2, None)
 
 
 async def test_when_attempts_are_used_up_everything_is_carried_over(new_house: NewHouse) -> None:
@@ -160,6 +164,9 @@ async def test_what_the_agent_rejects_is_for_people_to_decide(new_house: NewHous
     cycle = await house.cut_off(service, [*BANKS, stranger])
     await house.attest(service, cycle, [*BANKS, stranger])
     assert await service.advance(cycle) is State.HELD
+    says = (await service.views.progress(cycle)).agent_says
+    assert says is not None
+    assert stranger in says
     await house.books.open([stranger], ["EUR"], 100)
     proposal = await service.approvals.propose(
         cycle, ProposalRequest(action="release", reason="the account is open now"), maker="alice"

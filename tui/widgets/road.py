@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from gateway.federation.messages.cycles import CycleProgress
-from tui.progress import gauges, liquidity, steps, stuck
+from tui.progress import gauges, liquidity, steps, trouble
 from tui.text import Tone, bar, clock
 from tui.themes import Styles
 
@@ -28,7 +28,7 @@ class Road(Vertical):
             road.append(f"{cycle.id}, value date {cycle.value_date}{deadline}\n", "bold")
             for label, tone in steps(cycle.state):
                 road.append(f"{label} ", styles[tone])
-            if (words := stuck(progress)) is not None:
+            if (words := trouble(progress)) is not None:
                 road.append(f"\n{words}", styles[Tone.BAD])
             for name, part, whole, remark in gauges(progress):
                 count = f"{part}/{whole}" if whole else "–"

@@ -93,6 +93,7 @@ class ReadModels:
             breaks += await submissions.contest_notices(conn, cycle_id)
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
+            asked = await settlements.last_attempt(conn, cycle_id)
             causes = await _four_eyes(conn, cycle, totals)
         of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
         for (_, low, high), stands in standing.items():
@@ -123,6 +124,7 @@ class ReadModels:
             settlement_attempts=attempts,
             four_eyes=causes,
             stuck_detail=cycle.failure_detail if cycle.stuck else None,
+            agent_says=asked.detail if asked is not None and cycle.state in (State.HELD, State.DEFERRED) else None,
         )
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:

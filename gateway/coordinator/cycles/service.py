@@ -221,7 +221,8 @@ async def _overtake(conn: AsyncConnection, earlier: str, later: str, *, allowed:
     if cycle.state in ENDED:
         return
     if not (allowed and cycle.stuck and (cycle.state, Trigger.OVERTAKEN) in TRANSITIONS):
-        stuck = f" and stuck ({cycle.failure_reason}): retry or abandon it" if cycle.stuck else ""
+        ways = "retry or abandon it" if (cycle.state, Trigger.ABANDONED) in TRANSITIONS else "retry it"
+        stuck = f" and stuck ({cycle.failure_reason}): {ways}" if cycle.stuck else ""
         raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier} is {cycle.state}{stuck}")
     await cycles.move(conn, cycle, Trigger.OVERTAKEN, data={"reason": cycle.failure_reason, "overtaken_by": later})
 

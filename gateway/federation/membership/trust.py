@@ -92,8 +92,8 @@ class TrustStore:
         """Open a store; take up the trust list kept at `path`, if there is one. Raises OSError, TrustError."""
         try:
             pinned = Anchor.read(anchor) if isinstance(anchor, Path) else anchor
-        except AnchorError as error:
-            raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
+        except (AnchorError, OSError) as error:
+            raise TrustError(TrustReason.ANCHOR_MALFORMED, f"CONCORDAT_ANCHOR: {error}") from error
         store = cls(pinned, path=path, age_seconds_max=age_seconds_max)
         if path is not None and path.exists():
             try:

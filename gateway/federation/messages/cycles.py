@@ -145,6 +145,8 @@ class CycleProgress(Answer, frozen=True, kw_only=True):
     """Why two persons must approve the result (`FourEyesCause`, empty if nobody must), while it is netted or held."""
     stuck_detail: str | None = None
     """What the next step fails of, in words, while the cycle is stuck."""
+    agent_says: str | None = None
+    """The settlement agent's last answer in its own words, while the cycle is held or deferred for it."""
 
 
 class PositionView(Answer, frozen=True, kw_only=True):
