@@ -85,3 +85,17 @@ async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def elsewhere(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(head("Location: http://127.0.0.1:1/", "Content-Length: 0", status="307 Temporary Redirect"))
     await writer.drain()
+
+
+async def later_than_ever(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Asks to come back after more seconds than a number has room for."""
+    headers = (f"Retry-After: {'9' * 5_000}", "Content-Length: 0")
+    writer.write(head(*headers, status="503 Service Unavailable"))
+    await writer.drain()
+
+
+async def deep_refusal(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    body = b'{"title":' + b"[" * 30_000
+    writer.write(b"HTTP/1.1 409 Conflict\r\nContent-Type: application/problem+json\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    await writer.drain()

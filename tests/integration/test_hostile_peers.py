@@ -29,6 +29,8 @@ def client(**options: Any) -> FederationClient:
         (hostile_peers.bomb, RemoteAnswerRefused, "answer_encoded"),
         (hostile_peers.huge_refusal, RemoteProblem, "http_409"),
         (hostile_peers.elsewhere, RemoteProblem, "http_307"),
+        (hostile_peers.later_than_ever, RemoteProblem, "http_503"),
+        (hostile_peers.deep_refusal, RemoteProblem, "http_409"),
         (hostile_peers.endless_head, RemoteUnavailable, None),
         (hostile_peers.trickle, RemoteUnavailable, None),
         (hostile_peers.silence, RemoteUnavailable, None),
@@ -64,6 +66,22 @@ async def test_an_answer_of_just_the_size_asked_for() -> None:
         parts: list[bytes] = []
         streamed = await caller.request("GET", url, audience=None, sink=parts.append)
         assert (b"".join(parts), streamed.content) == (b"x" * 1_000, b"")
+
+
+async def test_a_peers_cookies_are_neither_kept_nor_sent() -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(hostile_peers.head("Set-Cookie: a=b", "Content-Length: 2") + b"{}")
+            await writer.drain()
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with peer(answer) as url, client() as caller:
+        for _ in range(3):
+            await caller.request("GET", url, audience=None)
+    assert len(heads) == 2
+    assert not any(b"cookie" in head.lower() for head in heads)
 
 
 async def test_what_came_to_a_sink_is_not_sent_again() -> None:

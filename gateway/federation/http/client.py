@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -350,6 +351,9 @@ def _read(response: httpx.Response, kind: type[T], member: str | None) -> T:
         raise RemoteProblem(problem(ANSWER_MALFORMED, 502, f"{url.path}: {error}")) from error
 
 
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
 class _OAuthError(Struct, frozen=True):
     error: str
     error_description: str = ""
@@ -366,6 +370,6 @@ def _problem(response: httpx.Response, kind: type[RemoteProblem] = RemoteProblem
         elif media_type == "application/json":
             oauth = msgspec.json.decode(response.content, type=_OAuthError)
             document = problem(oauth.error, response.status_code, oauth.error_description)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass  # What matters then is the status.
-    return kind(document, retry_after_s=int(retry_after) if retry_after.isdecimal() else None)
+    return kind(document, retry_after_s=int(retry_after) if _SECONDS.fullmatch(retry_after) else None)

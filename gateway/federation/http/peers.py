@@ -10,6 +10,8 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from http.cookiejar import CookieJar
+from typing import Any
 
 import httpx
 
@@ -36,6 +38,16 @@ class AnswerRefused(Exception):  # noqa: N818 - a refusal is an answer, not an e
         self.document: Problem = problem(code, 502, detail)
 
 
+class _NoCookies(CookieJar):
+    """Keeps no cookies and sends none: a peer could fill it, and each request would cost more than the one before."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        pass
+
+    def add_cookie_header(self, request: Any) -> None:
+        pass
+
+
 class Peers:
     """One pool of connections for each origin. Belongs to one event loop; close it after use."""
 
@@ -59,6 +71,7 @@ class Peers:
                 trust_env=False,
                 follow_redirects=False,
                 headers={"Accept-Encoding": "identity"},
+                cookies=_NoCookies(),
                 limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             )
         return pool

@@ -76,6 +76,7 @@ class TrustStore:
         self.age_seconds_max = age_seconds_max
         self.confirmed_at = 0.0
         """In Unix time; 0 if nobody knows."""
+        self._confirmed_monotonic = time.monotonic()
         self._path = path
         self._kept = False
         try:
@@ -118,8 +119,11 @@ class TrustStore:
         return self._current
 
     def age_s(self) -> float:
-        """Return how long ago the coordinator confirmed the list. A clock that was set back makes it no younger."""
-        return abs(time.time() - self.confirmed_at)
+        """Return how long ago the coordinator confirmed the list.
+
+        A clock that is set back while the node runs makes it no younger.
+        """
+        return max(abs(time.time() - self.confirmed_at), time.monotonic() - self._confirmed_monotonic)
 
     @property
     def fresh(self) -> bool:
@@ -148,7 +152,7 @@ class TrustStore:
         if newer:
             self._adopt(trust_list, payload)
             self._kept = False
-        self.confirmed_at = time.time()
+        self.confirmed_at, self._confirmed_monotonic = time.time(), time.monotonic()
         self._keep(envelope)
         return newer
 
