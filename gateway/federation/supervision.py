@@ -16,6 +16,8 @@ RESTART_SECONDS_MIN = 0.2
 RESTART_SECONDS_MAX = 30.0
 # Work that went on for so long had begun well: its next end is a new one.
 STEADY_SECONDS = 60.0
+CANCEL_AGAIN_SECONDS = 5.0
+"""What is cancelled may have to tidy up first."""
 
 RESTARTS = Counter(
     "concordat_task_restarts", "Background tasks that ended and were begun again.", ("task",), registry=REGISTRY
@@ -50,10 +52,11 @@ class Supervised:
             self._task.cancel()
 
     async def stop(self) -> None:
-        """End the work wherever it is."""
+        """End the work wherever it is, also where it takes being cancelled once for something else."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=CANCEL_AGAIN_SECONDS)
             self._task = None
 
     def condition(self) -> str:

@@ -161,7 +161,8 @@ class Attesting:
                     ask_at, delay = time.monotonic() + delay, min(delay * 2, LOOK_SECONDS_MAX)
                 timeout = ask_at - time.monotonic() if waiting <= 0 else waiting
                 try:
-                    await asyncio.wait_for(committed.wait(), max(timeout, 0.01))
+                    async with asyncio.timeout(max(timeout, 0.01)):
+                        await committed.wait()
                 except TimeoutError:
                     continue
 

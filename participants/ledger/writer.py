@@ -93,7 +93,8 @@ class Ledger:
         self._stopping = True
         self._wake.set()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._drained.wait(), STOP_SECONDS_MAX)
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await self._drained.wait()
         await self.task.stop()
         await self._session.close()
 

@@ -96,7 +96,8 @@ class Circuit:
         await asyncio.sleep(at_least)
         if self.state is CircuitState.OPEN:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), end - time.monotonic())
+                async with asyncio.timeout(end - time.monotonic()):
+                    await self._heard.wait()
             self.state = CircuitState.HALF_OPEN
         else:
             await asyncio.sleep(max(0.0, end - time.monotonic()))

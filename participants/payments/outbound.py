@@ -242,7 +242,8 @@ class Outbound:
         held = self._held.get(counterparty)
         timeout = max(0.05, min(due for due, _ in held.values()) - time.monotonic()) if held else None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wakes[counterparty].wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._wakes[counterparty].wait()
 
     async def _next_batch(self, counterparty: str, items_max: int, *, again: bool) -> _Batch | None:
         """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is.

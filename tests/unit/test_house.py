@@ -113,6 +113,11 @@ def test_decisions_are_numbered_without_a_gap() -> None:
     assert all(after == before + 1 for before, after in pairwise(numbers))
 
 
+def test_a_wait_with_a_limit_can_be_cancelled() -> None:
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as its wait ends; `asyncio.timeout` doesn't."""
+    assert not [name_of(path) for path in SOURCES if "asyncio.wait_for(" in path.read_text("utf-8")]
+
+
 def test_what_goes_on_in_the_background_is_supervised() -> None:
     """An error would end it, and nobody would know."""
     begun = {

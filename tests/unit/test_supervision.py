@@ -80,6 +80,31 @@ async def test_work_that_may_return_is_over_then_and_begun_again_only_after_an_e
     await task.stop()
 
 
+async def test_work_that_takes_being_cancelled_for_something_else_is_stopped_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "CANCEL_AGAIN_SECONDS", 0.05)
+    begun, never, swallowed = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> None:
+        while True:
+            begun.set()
+            try:
+                await never.wait()
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed.append(1)
+
+    task = Supervised("work", work)
+    task.start()
+    await begun.wait()
+    async with asyncio.timeout(10):
+        await task.stop()
+    assert swallowed
+    assert task.condition() == "stopped"
+
+
 async def test_what_does_not_go_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "RESTART_SECONDS_MIN", 60)
     failing = Supervised("failing", ending(KeyError("x"))[0])

@@ -49,4 +49,5 @@ class Driver:
                 else:
                     log.exception("cycle_step_raised")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._cycles.news.wait(), self._look_every_s)
+                async with asyncio.timeout(self._look_every_s):
+                    await self._cycles.news.wait()

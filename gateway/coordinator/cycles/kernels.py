@@ -70,7 +70,8 @@ class Kernels:
         try:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
-            code = await asyncio.wait_for(process.wait(), COMPILING_SECONDS_MAX)
+            async with asyncio.timeout(COMPILING_SECONDS_MAX):
+                code = await process.wait()
         except TimeoutError:
             code = None
         finally:

@@ -170,7 +170,8 @@ class Schedule:
         try:
             while self._failure is None:
                 self._fired.clear()
-                await asyncio.wait_for(self._fired.wait(), FIRING_SECONDS_MAX)
+                async with asyncio.timeout(FIRING_SECONDS_MAX):
+                    await self._fired.wait()
             raise self._failure
         finally:
             self._timer.shutdown(wait=False)

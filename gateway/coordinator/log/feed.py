@@ -65,7 +65,8 @@ class EventFeed:
             if page or wait_left_s <= 0 or self._closing:
                 return Events(events=page, next=page[-1].id if page else after)
             with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), wait_left_s)
+                async with asyncio.timeout(wait_left_s):
+                    await news.wait()
 
     async def _release(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

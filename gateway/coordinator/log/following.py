@@ -55,7 +55,8 @@ class Following:
                 await self.sink.take(newer)
                 if len(newer) < EVENTS_AT_ONCE:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(signal.wait(), LOOK_S)
+                        async with asyncio.timeout(LOOK_S):
+                            await signal.wait()
         finally:
             self.sink.interrupt()
             conn.terminate()
