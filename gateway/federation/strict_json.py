@@ -15,6 +15,7 @@ MEMBERS_MAX = 1_024
 """Of one object."""
 ITEMS_MAX = 65_536
 """Of one array."""
+_TOO_DEEP = f"more than {DEPTH_MAX} levels"
 
 
 def read_strictly(body: bytes) -> Any:
@@ -24,14 +25,11 @@ def read_strictly(body: bytes) -> Any:
         msgspec.json.decode(body)
         document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
-        raise msgspec.DecodeError(TOO_DEEP) from error
+        raise msgspec.DecodeError(_TOO_DEEP) from error
     except ValueError as error:
         raise msgspec.DecodeError(str(error)) from error
     _require_bounded(document)
     return document
-
-
-TOO_DEEP = f"more than {DEPTH_MAX} levels"
 
 
 def _require_bounded(document: Any) -> None:
@@ -49,7 +47,7 @@ def _require_bounded(document: Any) -> None:
             if isinstance(value, (dict, list))
         ]
     if level:
-        raise msgspec.DecodeError(TOO_DEEP)
+        raise msgspec.DecodeError(_TOO_DEEP)
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:

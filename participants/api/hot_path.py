@@ -160,7 +160,7 @@ async def _answer(
 
 
 async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
-    REQUESTS.labels("POST", "/payments", f"{refusal.status // 100}xx").inc()
+    REQUESTS.labels("POST", scope["path"], f"{refusal.status // 100}xx").inc()
     proposed = header(scope, correlation.HEADER.lower().encode())
     instance = correlation.begin(None if proposed is None else proposed.decode("latin-1"))
     headers = [(correlation.HEADER.lower().encode(), instance.encode())]

@@ -39,6 +39,7 @@ from gateway.federation.http.peers import ANSWER_BYTES_MAX
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.attestation import HandedIn
 from gateway.federation.messages.lanes import NumberedPayment, SharedLane, SharedLanes
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.continuity import findings, reads
@@ -71,7 +72,6 @@ RESTORED = Gauge(
     registry=REGISTRY,
 )
 
-DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
@@ -308,7 +308,7 @@ class Continuity:
         try:
             await reads.keep_finding(self._pool, finding, datetime.now(UTC))
             self._kept = True
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             log.warning("finding not kept yet", error=type(error).__name__)
 
     async def _look(self) -> None:
@@ -323,7 +323,7 @@ class Continuity:
                     self._kept = True
                     await self._notice(finding)
                 await self._ask_others()
-            except DATABASE_AWAY as error:
+            except DATABASE_ERRORS as error:
                 log.warning("continuity not looked at", error=type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -346,7 +346,7 @@ class Continuity:
                     await self.agree_with(counterparty)
                 except LedgerRestored:
                     return
-                except (RemoteError, *DATABASE_AWAY):
+                except (RemoteError, *DATABASE_ERRORS):
                     self._ask_again_at[counterparty] = time.monotonic() + AGAIN_SECONDS
 
         await asyncio.gather(*map(ask, due))

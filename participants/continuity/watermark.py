@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from gateway.federation.storage.whole_file import write_whole
 
 
 class _Seen(Struct, frozen=True):
@@ -31,9 +32,4 @@ class Watermark:
 
     def keep(self, events: int) -> None:
         """Write down that the ledger holds so many events, durably. Raises OSError."""
-        new = self._path.with_name(self._path.name + ".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(_Seen(events)))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        write_whole(self._path, msgspec.json.encode(_Seen(events)), durable=True)

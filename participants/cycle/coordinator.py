@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import asyncpg
 import structlog
 
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustError
 from gateway.federation.problems import Refusal
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from participants.ledger.command import RecordedAlreadyError
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-EXPECTED = (
-    RemoteError,
-    TrustError,
-    EvidenceError,
-    Refusal,
-    RecordedAlreadyError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    OSError,
-)
+EXPECTED = (*DATABASE_ERRORS, RemoteError, TrustError, EvidenceError, Refusal, RecordedAlreadyError)
 
 
 def report(error: Exception, event: str, **more: Any) -> None:

@@ -19,6 +19,7 @@ from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http.client import RemoteError, RemoteProblem
 from gateway.federation.membership.trust import TrustError
 from gateway.federation.problems import Refusal
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle.coordinator import FINAL_ANSWERS
 
@@ -52,7 +53,7 @@ def fault_of(error: Exception) -> Fault:
             return Fault.EVENT if error.status < 500 else Fault.WORLD
         case EvidenceError() | TrustError() | asyncpg.DataError() | msgspec.MsgspecError():
             return Fault.EVENT
-        case RemoteError() | OSError() | asyncpg.PostgresError() | asyncpg.InterfaceError():
+        case _ if isinstance(error, (RemoteError, *DATABASE_ERRORS)):
             return Fault.WORLD
         case ValueError() | LookupError() | TypeError() | ArithmeticError():
             return Fault.EVENT

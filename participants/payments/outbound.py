@@ -34,6 +34,7 @@ from gateway.federation.messages.payments import (
 )
 from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import sign_document
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from participants.ledger import store
 from participants.ledger.payment import Payment
@@ -88,7 +89,7 @@ class AnswerRefusedError(Exception):
 # What the batch itself is refused for; anything else may pass with time.
 REFUSED_AS_A_WHOLE = (400, 413, 422)
 # What says nothing about the counterparty.
-OURS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Refusal)
+OURS = (*DATABASE_ERRORS, Refusal)
 EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
 
 
@@ -141,6 +142,8 @@ class Outbound:
 
     async def stop(self) -> None:
         """Stop sending; what has no answer yet is sent again after the next start."""
+        # What the ledger still writes while it stops would begin workers that nobody ends.
+        self._ledger.listeners.remove(self._committed)
         await asyncio.gather(*(task.stop() for task in (self.task, *self._workers.values())))
 
     def condition(self) -> str:

@@ -26,7 +26,6 @@ from gateway.federation.storage.database import (
     current_revision,
     head_revision,
     migrate,
-    retry_serialization,
     transaction,
 )
 from gateway.federation.storage.failures import sqlstate
@@ -317,36 +316,6 @@ async def test_a_failed_commit_is_an_error(new_database: NewDatabase) -> None:
     async with transaction(engine) as connection:
         assert await connection.scalar(text("SELECT count(*) FROM t")) == 0
     await engine.dispose()
-
-
-async def test_collisions_are_run_again_until_they_pass(new_database: NewDatabase) -> None:
-    engine = create_engine(await new_database(), role=None)
-    async with transaction(engine) as connection:
-        await connection.execute(text("CREATE TABLE counter (n int)"))
-        await connection.execute(text("INSERT INTO counter VALUES (0)"))
-
-    async def increment() -> None:
-        async with transaction(engine, isolation="SERIALIZABLE") as connection:
-            seen = await connection.scalar(text("SELECT n FROM counter"))
-            await connection.execute(text("UPDATE counter SET n = :n"), {"n": (seen or 0) + 1})
-
-    await asyncio.gather(*(retry_serialization(increment, attempts_max=50) for _ in range(8)))
-    async with transaction(engine) as connection:
-        assert await connection.scalar(text("SELECT n FROM counter")) == 8
-    await engine.dispose()
-
-
-async def test_other_failures_aren_t_run_again() -> None:
-    calls = 0
-
-    async def work() -> None:
-        nonlocal calls
-        calls += 1
-        raise asyncpg.UniqueViolationError("no")
-
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await retry_serialization(work)
-    assert calls == 1
 
 
 async def test_a_parameter_never_shows_in_an_error(new_database: NewDatabase) -> None:

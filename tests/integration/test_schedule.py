@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator.app import CoordinatorCore
+from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import Answer, NoAnswerError
@@ -27,10 +28,10 @@ class NoAgent:
     """A settlement agent that can't be reached; none of these cycles gets as far."""
 
     async def agent(self) -> str:
-        raise NoAnswerError("no agent")
+        raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no agent")
 
     async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
-        raise NoAnswerError("no agent")
+        raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no agent")
 
 
 class Clock:
@@ -178,7 +179,7 @@ class Failing:
 async def test_an_error_in_one_firing_does_not_end_the_timetable(replicas: list[Replica], clock: Clock) -> None:
     engine = replicas[0].base.engine
     clock.set("2026-11-20T06:00")
-    failing = Failing(replicas[0].cycles, 1, ValueError("nobody foresaw"), OSError("database away"))
+    failing = Failing(replicas[0].cycles, 1, ValueError("nobody foresaw"), ConnectionRefusedError())
     timer = Schedule(failing, RULEBOOK, now=clock, retry_s=0.05)
     assert timer.task.condition() == "stopped"
     timer.start()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from compliance.cycle.result import InconsistentInputError
-from gateway.coordinator.cycles.failures import FailureReason, failure_of, retry_after_s
+from gateway.coordinator.cycles.failures import FailureReason, retry_after_s, step_failure
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.federation.iso20022 import MessageReason, MessageRefused
 from gateway.federation.problems import Refusal, ServiceReason
 
 
-def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
+def wrapped(error: Exception) -> DBAPIError:
     return DBAPIError("SELECT", {}, error)
 
 
@@ -40,6 +40,8 @@ def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
         (wrapped(asyncpg.QueryCanceledError()), FailureReason.TOO_SLOW),
         (wrapped(asyncpg.UniqueViolationError()), FailureReason.STEP_FAILED),
         (wrapped(asyncpg.NumericValueOutOfRangeError()), FailureReason.STEP_FAILED),
+        (wrapped(asyncpg.DataError("value out of int64 range")), FailureReason.STEP_FAILED),
+        (NoResultFound(), FailureReason.STEP_FAILED),
         (MessageRefused(MessageReason.AMOUNT_MALFORMED, "over 18 digits"), FailureReason.MESSAGE_REFUSED),
         (InconsistentInputError("twice"), FailureReason.INPUTS_REFUSED),
         (LookupError("no result"), FailureReason.STEP_FAILED),
@@ -47,13 +49,13 @@ def wrapped(error: asyncpg.PostgresError) -> DBAPIError:
     ],
 )
 def test_what_a_step_ended_in(error: Exception, reason: FailureReason | None) -> None:
-    failure = failure_of(error)
+    failure = step_failure(error)
     assert (None if failure is None else failure.reason) is reason
 
 
 def test_what_a_row_held_is_no_part_of_the_detail() -> None:
     error = asyncpg.UniqueViolationError("duplicate key value: Key (participant)=(ALFADEFF)")
-    failure = failure_of(wrapped(error))
+    failure = step_failure(wrapped(error))
     assert failure is not None
     assert "ALFADEFF" not in failure.detail
 

@@ -28,7 +28,7 @@ class Callers:
 
     @classmethod
     async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> Callers:
-        """Load them. Raises Refusal `cycle_unknown`."""
+        """Load them. Raises Refusal `not_a_participant` where none of the banks is active, `cycle_unknown`."""
         keys = await cycles.signing_keys(conn, banks)
         if not keys:
             # Whether there is such a cycle isn't a stranger's to know.

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import structlog
 
-from gateway.coordinator.cycles.failures import failure_of
+from gateway.coordinator.cycles.failures import step_failure
 from gateway.coordinator.cycles.service import CycleService
 from gateway.federation.supervision import Supervised
 
@@ -44,7 +44,7 @@ class Driver:
                 await self._cycles.advance_current()
             except Exception as error:
                 # The step has counted it where it is the cycle's trouble; the driver must be there when it can go on.
-                if failure_of(error) is None:
+                if step_failure(error) is None:
                     log.warning("cycle_driver_waits", error=type(error).__name__)
                 else:
                     log.exception("cycle_step_raised")

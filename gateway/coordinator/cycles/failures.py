@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-
-import asyncpg
-from sqlalchemy.exc import InterfaceError, SQLAlchemyError
 
 from compliance.cycle.result import InconsistentInputError
 from gateway.federation.iso20022 import MessageRefused
 from gateway.federation.problems import Refusal
-from gateway.federation.storage import failures as database_failures
-from gateway.federation.storage.failures import sqlstate
+from gateway.federation.storage.failures import failure_of, sqlstate
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
 
@@ -52,17 +47,17 @@ class Failure:
     detail: str
 
 
-def failure_of(error: Exception) -> Failure | None:
+def step_failure(error: Exception) -> Failure | None:
     """Judge an error that a step ended in; None for the trouble of a database or network, which passes by itself."""
     state = sqlstate(error)
     match error:
         case _ if state == _QUERY_CANCELED:
             return Failure(FailureReason.TOO_SLOW, "a query was cancelled")
-        case _ if database_failures.failure_of(error) is not None:
+        case _ if failure_of(error) is not None:
             return None
         case _ if state is not None:
             return Failure(FailureReason.STEP_FAILED, f"the database refuses it: SQLSTATE {state}")
-        case OSError() | InterfaceError() | SQLAlchemyError() | asyncpg.InterfaceError() | asyncio.TimeoutError():
+        case OSError():
             return None
         case Refusal() if error.status >= 500:
             return None

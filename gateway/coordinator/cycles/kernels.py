@@ -1,7 +1,7 @@
 """The netting engine's compiled kernels, made ready by a process of its own before a cycle needs them.
 
 Compiling takes a minute or two, once for a machine and a release. In this process it would slow down everybody's
-requests, and last longer than a step's transaction may.
+requests.
 """
 
 from __future__ import annotations

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, Protocol
 
-import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from prometheus_client import Gauge
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.coordinator import clock
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
+from gateway.federation.storage.failures import failure_of
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 
@@ -32,7 +31,6 @@ RETRY_S = 5.0
 FIRING_SECONDS_MAX = 120.0
 # No calendar closes for longer.
 DAYS_AHEAD_MAX = 14
-DATABASE_AWAY = (OSError, SQLAlchemyError, asyncpg.PostgresError)
 
 OVERDUE = Gauge(
     "concordat_schedule_turns_overdue", "Turns of the timetable that are due and not done.", registry=REGISTRY
@@ -224,6 +222,8 @@ class Schedule:
             if turn.action == "cut_off" and refusal.status == 404:
                 return None
             return refusal.reason
-        except DATABASE_AWAY as error:
-            return type(error).__name__
+        except Exception as error:
+            if (reason := failure_of(error)) is None:
+                raise
+            return reason
         return None

@@ -26,7 +26,7 @@ from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger
 from compliance.statements import CarryReason
 from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at
-from gateway.coordinator.cycles.failures import Failure, failure_of, retry_after_s
+from gateway.coordinator.cycles.failures import Failure, retry_after_s, step_failure
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.netting_step import NettingStep
 from gateway.coordinator.cycles.settlement import NoAnswerError, SettlementClient
@@ -91,7 +91,7 @@ class Steps:
             await self._fail(cycle, error.failure, ASK_AGAIN_S)
             return False
         except Exception as error:
-            if (failure := failure_of(error)) is not None:
+            if (failure := step_failure(error)) is not None:
                 # What can't be counted now is counted next time.
                 with suppress(Exception):
                     await self._fail(cycle, failure, retry_after_s(cycle.failures + 1))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import asyncpg
 import structlog
 
 from gateway.coordinator.log import events
 from gateway.coordinator.log.sinks.sink import Sink
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised
 
@@ -36,7 +36,7 @@ class Following:
         while True:
             try:
                 await self._follow_once()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("log_not_followed", sink=self.sink.name, error=type(error).__name__)
             await asyncio.sleep(RECONNECT_S)
 

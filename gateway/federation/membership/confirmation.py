@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import Gauge
 
-from gateway.federation.http.client import RemoteError
+from gateway.federation.http.client import FederationClient, RemoteError
 from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.telemetry import REGISTRY
-
-if TYPE_CHECKING:
-    from gateway.federation.http.client import FederationClient
 
 CONFIRM_SECONDS = 300.0
 CONFIRMATIONS_PER_AGE = 4

@@ -9,7 +9,6 @@ A list says nothing of when it was the newest, so a node keeps beside it when th
 from __future__ import annotations
 
 import math
-import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +25,7 @@ from compliance.statements import KeyUse, Member, TrustList
 from compliance.trust import Anchor, AnchorError, check_trust_list
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.settings import ConfigurationError
+from gateway.federation.storage.whole_file import write_whole
 
 if TYPE_CHECKING:
     from gateway.federation.http.client import FederationClient
@@ -208,12 +208,13 @@ class TrustStore:
         if self._path is None:
             return
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._kept:
-                _write_atomically(self._path, msgspec.json.encode(envelope))
+                write_whole(self._path, msgspec.json.encode(envelope), durable=True)
                 self._kept = True
             confirmation = _Confirmation(canonical.digest(self._payload), self.confirmed_at)
             # Not worth waiting for the disk: a file that a crash leaves empty confirms nothing.
-            _write_atomically(_beside(self._path), msgspec.json.encode(confirmation), durable=False)
+            write_whole(_beside(self._path), msgspec.json.encode(confirmation))
         except OSError as error:
             log.warning("trust list not kept on disk", error=str(error)[:200])
 
@@ -233,15 +234,3 @@ def _confirmed_at(path: Path, payload: bytes) -> float:
 
 def _keys(member: Member, use: KeyUse, statuses: tuple[str, ...]) -> dict[str, VerifyingKey]:
     return {key.kid: VerifyingKey(key.x) for key in member.keys if key.use == use and key.status in statuses}
-
-
-def _write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace a file so that a crash leaves the old one or the new one; or an empty one, if it isn't `durable`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    new.replace(path)

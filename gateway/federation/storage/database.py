@@ -6,13 +6,11 @@ do, so "entries are never updated or deleted" is kept by the database. Migration
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import asyncpg
 from alembic import command
@@ -21,11 +19,11 @@ from alembic.script import ScriptDirectory
 from asyncpg.pool import PoolAcquireContext
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, DisconnectionError, ProgrammingError
+from sqlalchemy.exc import DisconnectionError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway.federation.storage.failures import RETRYABLE_SQLSTATES, sqlstate
+from gateway.federation.storage.failures import sqlstate
 from gateway.federation.storage.postgres import PostgresError, async_url, dsn
 from gateway.federation.storage.sessions import (
     APP_ROLE,
@@ -37,9 +35,7 @@ from gateway.federation.storage.sessions import (
     session_options,
 )
 
-T = TypeVar("T")
-
-Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ"]
 ACQUIRE_SECONDS_MAX = 5.0
 """How long somebody waits for a connection of a pool, and for its being opened."""
 MIGRATION_STATEMENT_SECONDS_MAX = 60.0
@@ -142,21 +138,6 @@ async def transaction(
             await connection.execution_options(isolation_level=isolation)
         yield connection
         await connection.commit()
-
-
-async def retry_serialization(work: Callable[[], Awaitable[T]], *, attempts_max: int = 8) -> T:
-    """Run a whole transaction again while PostgreSQL says that it collided with another one.
-
-    `work` opens and commits its transaction itself, and must do the same thing each time it is called.
-    """
-    for attempt in range(1, attempts_max):
-        try:
-            return await work()
-        except (DBAPIError, asyncpg.PostgresError) as error:
-            if sqlstate(error) not in RETRYABLE_SQLSTATES:
-                raise
-        await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - jitter, not a secret
-    return await work()
 
 
 def _alembic(package: str) -> Config:

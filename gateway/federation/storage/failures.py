@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.federation.problems import Refusal, ServiceReason
 
-# serialization_failure and deadlock_detected: nothing happened, and the same transaction may succeed when run again.
-RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})
+DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""All that asyncpg raises: for who tries again whatever it was, and needs no reason."""
 
 _DETAILS = {
     ServiceReason.DATABASE_FULL: "the database's disk is full",
@@ -41,7 +41,9 @@ _BY_STATE = {
     # lock_not_available, and query_canceled: our limits of a lock and of a statement.
     "55P03": ServiceReason.DATABASE_BUSY,
     "57014": ServiceReason.DATABASE_BUSY,
-    **dict.fromkeys(RETRYABLE_SQLSTATES, ServiceReason.DATABASE_BUSY),
+    # serialization_failure and deadlock_detected: nothing happened, and the same may succeed when done again.
+    "40001": ServiceReason.DATABASE_BUSY,
+    "40P01": ServiceReason.DATABASE_BUSY,
 }
 _BY_CLASS = (
     ("53", ServiceReason.DATABASE_BUSY),  # insufficient_resources, too_many_connections

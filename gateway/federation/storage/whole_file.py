@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file at once. Raises OSError."""
+def write_whole(target: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file at once. Raises OSError.
+
+    A crash of the machine leaves the old file or the new one, or an empty one if it isn't `durable`.
+    """
     with whole_file(target) as file:
         file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextmanager
