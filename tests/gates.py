@@ -40,7 +40,7 @@ COLUMNS = {
 }
 
 WAITING = """
-SELECT pid FROM pg_locks
+SELECT pid, usename FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND NOT granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
@@ -81,11 +81,15 @@ class Gate:
 
     async def roll_back(self) -> None:
         """End the transactions that wait here, as a server does when it finds their client gone."""
-        for pid in await self._waiting():
+        for pid, _ in await self._waiting():
             await self.connection.execute("SELECT pg_terminate_backend($1, 5000)", pid)
 
-    async def _waiting(self) -> Iterable[int]:
-        return [row[0] for row in await self.connection.fetch(WAITING)]
+    async def logins(self) -> set[str]:
+        """Return as whom those have signed in at the database who stand before the gate."""
+        return {login for _, login in await self._waiting()}
+
+    async def _waiting(self) -> Iterable[tuple[int, str]]:
+        return [(row["pid"], row["usename"]) for row in await self.connection.fetch(WAITING)]
 
 
 @asynccontextmanager

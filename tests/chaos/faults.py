@@ -15,8 +15,9 @@ import httpx
 from gateway.demo.desks import AgentDesk, Operator, RequestRefusedError
 from gateway.demo.processes import Node
 from gateway.federation.http.client import RemoteError
-from tests.chaos.federation import AGENT, COORDINATOR, ChaosFederation
+from tests.chaos.federation import ChaosFederation
 from tests.chaos.people import Clearing, Clock, Customers, until
+from tests.chaos.replicas import AGENT, COORDINATOR
 from tests.chaos.schedule import Fault, Kind
 
 AT_ONCE = 2

@@ -6,33 +6,30 @@ The coordinator and one bank run as two processes each where asked for, two bank
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compliance.crypto.keys import SigningKey
 from gateway.demo.desks import AgentDesk, BankDesk
-from gateway.demo.federation import Federation, Institution, Pace
+from gateway.demo.federation import Pace
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, free_ports
 from tests.chaos.databases import Database, template
-from tests.chaos.network import Backend, Door, Network
+from tests.chaos.network import Door
+from tests.chaos.replicas import ReplicatedFederation
 
 CLIENT_TIMEOUT_S = 8
 NOTICE_EVERY_S = 0.25
 LIAR = "tests.chaos.liar"
-COORDINATOR, AGENT = "coordinator", "agent"
 
 
-class ChaosFederation(Federation):
+class ChaosFederation(ReplicatedFederation):
     """`set_up`, then break and heal what is named by "coordinator", "agent" or a bank's BIC, then `stop`."""
 
     def __init__(
         self, directory: Path, plan: Plan, *, deadline_s: int, liars: Sequence[str] = (), doubles: Sequence[str] = ()
     ) -> None:
         self.liars = tuple(liars)
-        self.network = Network(self._pids)
-        self.doors: dict[str, Door] = {}
         self.database_doors: dict[str, Door] = {}
         self.databases: dict[str, Database] = {}
         self.lies = directory / "lies"
@@ -43,9 +40,7 @@ class ChaosFederation(Federation):
             settlement_retry_s=2,
             settlement_attempts_max=100,
         )
-        super().__init__(directory, plan, pace=pace)
-        self.nodes = {name: [institution.node] for name, institution in self.named.items()}
-        self._add_replicas(doubles)
+        super().__init__(directory, plan, doubles=doubles, pace=pace)
         for bic in liars:
             for node in self.nodes[bic]:
                 node.program = LIAR
@@ -54,16 +49,7 @@ class ChaosFederation(Federation):
         self._restarts_wanted: set[str] = set()
         self._keeper: asyncio.Task[None] | None = None
 
-    @property
-    def named(self) -> dict[str, Institution]:
-        return {COORDINATOR: self.coordinator, AGENT: self.agent, **self.banks}
-
     # --- where things are ------------------------------------------------------------------------------
-
-    def url_of(self, label: str, port: int) -> str:
-        if label not in self.doors:
-            self.doors[label] = Door(self.network, label, *free_ports(1), [Backend(port)])
-        return f"http://127.0.0.1:{self.doors[label].port}"
 
     def database_url(self, label: str, database: str) -> str:
         (door_port,) = free_ports(1)
@@ -74,30 +60,6 @@ class ChaosFederation(Federation):
     async def start_databases(self) -> None:
         initialised = await template(self.directory / "postgres" / "template")
         await asyncio.gather(*(database.create(initialised) for database in self.databases.values()))
-        for door in (*self.doors.values(), *self.database_doors.values()):
-            await door.start()
-
-    def _add_replicas(self, doubles: Sequence[str]) -> None:
-        for name in doubles:
-            institution = self.named[name]
-            (port,) = free_ports(1)
-            home = institution.directory.with_name(f"{institution.directory.name}-2")
-            environment = {
-                **institution.environment,
-                "CONCORDAT_PORT": str(port),
-                "CONCORDAT_DATA_DIR": str(home),
-            }
-            node = self.supervisor.add(f"{name}-2", institution.node.arguments, environment, f"http://127.0.0.1:{port}")
-            self.nodes[name].append(node)
-            self.doors[name].backends.append(Backend(port))
-
-    def _pids(self) -> Mapping[int, str]:
-        return {
-            node.process.pid: name
-            for name, nodes in self.nodes.items()
-            for node in nodes
-            if node.process is not None and node.running
-        }
 
     # --- setting up and taking down --------------------------------------------------------------------
 
@@ -111,21 +73,13 @@ class ChaosFederation(Federation):
             self.agent.bic, self.agent.url, self.agent.key("token"), "desk", timeout_s=CLIENT_TIMEOUT_S
         )
         self._people += [*self.desks.values(), self.agent_desk]
-        replicas = [(name, node) for name, nodes in self.nodes.items() for node in nodes[1:]]
-        for name, node in replicas:
-            home = Path(node.environment["CONCORDAT_DATA_DIR"])
-            await asyncio.to_thread(shutil.copytree, self.named[name].directory / "keys", home / "keys")
-            node.start()
-        await asyncio.to_thread(self.supervisor.wait_ready, *(node for _, node in replicas))
+        await self.start_replicas()
         self._keeper = asyncio.create_task(self._restart_what_ends())
 
     async def stop(self) -> dict[str, int | None]:
         if self._keeper is not None:
             self._keeper.cancel()
-        codes = await super().stop()
-        for door in (*self.doors.values(), *self.database_doors.values()):
-            await door.stop()
-        return codes
+        return await super().stop()
 
     async def stop_databases(self) -> None:
         await asyncio.gather(*(database.stop() for database in self.databases.values()))

@@ -20,8 +20,9 @@ from gateway.federation.storage.database import create_engine, transaction
 from participants.api.messages import LaneView, PaymentPage, PaymentView
 from participants.audit.fsck import fsck as bank_fsck
 from tests.chaos.faults import FaultRecord
-from tests.chaos.federation import AGENT, COORDINATOR, ChaosFederation
+from tests.chaos.federation import ChaosFederation
 from tests.chaos.people import Customers, CycleRecord
+from tests.chaos.replicas import AGENT, COORDINATOR
 from tests.chaos.schedule import Kind
 from tests.simulation.oracle import Oracle
 

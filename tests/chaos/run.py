@@ -14,8 +14,9 @@ from gateway.demo.desks import DayFailedError
 from gateway.federation.http.client import RemoteError
 from tests.chaos import proof
 from tests.chaos.faults import Breaker
-from tests.chaos.federation import COORDINATOR, ChaosFederation
+from tests.chaos.federation import ChaosFederation
 from tests.chaos.people import Clearing, Clock, Customers, CycleRecord, until
+from tests.chaos.replicas import COORDINATOR
 from tests.chaos.report import Report
 from tests.chaos.schedule import Cast, Kind, draw
 from tests.simulation.invented import plan_of

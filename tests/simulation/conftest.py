@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
+from coordinators import TwoCoordinators
 from invented import plan_of
+from kills import BANKS
 from world import World, running
 
-BANKS = ("ALDRXXA0", "BRCHXXB0", "CEDRXXC0")
-CYCLES = 40
+CYCLES = 70
 PER_LANE = 2
 SEED = 1
 
@@ -17,5 +18,5 @@ SEED = 1
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world() -> AsyncIterator[World]:
     """The shared federation. Every cycle of its plan is used once; what a test leaves open, it finishes itself."""
-    async with running(plan_of(BANKS, cycles=CYCLES, per_lane=PER_LANE, seed=SEED)) as shared:
+    async with running(plan_of(BANKS, cycles=CYCLES, per_lane=PER_LANE, seed=SEED), TwoCoordinators) as shared:
         yield shared

@@ -1,96 +1,39 @@
-"""Every process is killed at every step of a cycle and started again; the cycle comes to what it would have anyway.
+"""Every process is killed at every step of a cycle; the cycle comes to what it would have anyway.
 
 Each case is one cycle of one federation. A gate (`gates.py`) holds a process in the middle of a step, before that
-step is durable; there it is killed. What the cycle must come to is known beforehand, to the byte (`oracle.py`).
+step is durable; there it is killed, and started again; or it stays dead, and there is a second coordinator to go on.
+What the cycle must come to is known beforehand, to the byte (`oracle.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
+from coordinators import TwoCoordinators
+from kills import KILLS, TAKEN_OVER, VICTIM, Kill
 from world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-VICTIM, PEER = "ALDRXXA0", "BRCHXXB0"
+# Two cycles' payments for each case, after those of the cases before and of `test_secrecy.py`.
+FIRST_TAKEN_OVER = 40
 
 
-@dataclass(frozen=True)
-class Kill:
-    """Whom to kill when somebody is about to write a row: `gate` is "<institution>: <table>.<value>"."""
-
-    when: str
-    gate: str
-    victims: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        return self.gate.partition(": ")[0]
-
-    @property
-    def row(self) -> str:
-        return self.gate.partition(": ")[2]
-
-
-def bank(when: str, gate: str) -> Kill:
-    return Kill(f"bank {when}", gate, (VICTIM,))
-
-
-def coordinator(when: str, gate: str) -> Kill:
-    return Kill(f"coordinator {when}", gate, ("coordinator",))
-
-
-def agent(when: str, gate: str, *others: str) -> Kill:
-    return Kill(f"agent {when}", gate, ("agent", *others))
-
-
-KILLS = (
-    # A bank, with payments under way: as their sender, as their receiver, and as the one who is to hear the answer.
-    bank("before an order is durable", f"{VICTIM}: event.payment.reserved"),
-    bank("before an incoming payment is durable", f"{VICTIM}: event.payment.accepted"),
-    bank("while the other one accepts", f"{PEER}: event.payment.accepted"),
-    bank("with the answer in hand", f"{VICTIM}: event.payment.posted"),
-    # A bank, in the cycle.
-    bank("before its cut is durable", f"{VICTIM}: event.cycle.cut"),
-    bank("before its cut is taken in", f"coordinator: cuts.{VICTIM}"),
-    bank("before its statements are durable", f"{VICTIM}: event.cycle.attested"),
-    bank("before its statements are taken in", f"coordinator: statements.{VICTIM}"),
-    bank("when all pairs agree", "coordinator: cycles.matched"),
-    bank("before approval", "coordinator: proposals.approve"),
-    bank("before an instruction is kept", f"{VICTIM}: event.cycle.instructed"),
-    bank("before its receipt is taken in", f"coordinator: instructions.{VICTIM}"),
-    bank("before finality", "coordinator: cycles.final"),
-    bank("before its settlement leg is durable", f"{VICTIM}: event.cycle.settled"),
-    # The coordinator, before each of its steps is durable.
-    coordinator("while the banks pay", f"{VICTIM}: event.payment.reserved"),
-    coordinator("before the cut-off", "coordinator: cycles.cut_off"),
-    coordinator("while cuts come in", f"coordinator: cuts.{VICTIM}"),
-    coordinator("with all cuts in", "coordinator: cycles.attesting"),
-    coordinator("while statements come in", f"coordinator: statements.{VICTIM}"),
-    coordinator("with all pairs agreed", "coordinator: cycles.matched"),
-    coordinator("with the result computed", "coordinator: cycles.netted"),
-    coordinator("before a proposal is durable", "coordinator: proposals.approve"),
-    coordinator("before approval is durable", "coordinator: cycles.approved"),
-    coordinator("with instructions signed", "coordinator: cycles.instructed"),
-    coordinator("before the agent has settled", "agent: entry.settlement"),
-    coordinator("after the agent has settled, before it knows", "coordinator: cycles.settled"),
-    coordinator("before finality is durable", "coordinator: cycles.final"),
-    coordinator("before a bank posts", f"{VICTIM}: event.cycle.settled"),
-    # The agent.
-    agent("before approval", "coordinator: cycles.approved"),
-    agent("before it is asked", "coordinator: cycles.instructed"),
-    agent("before its postings are durable", "agent: entry.settlement"),
-    agent("before its answer is durable", "agent: answer.ACSC"),
-    agent("and coordinator, settled and unheard", "coordinator: cycles.settled", "coordinator"),
-)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pair(world: World) -> TwoCoordinators:
+    """The same federation, from now on with two coordinators."""
+    federation = world.federation
+    assert isinstance(federation, TwoCoordinators)
+    await federation.start_replicas()
+    return federation
 
 
 async def test_an_undisturbed_cycle(world: World) -> None:
     """What the others are compared with is what happens when nothing happens."""
     await world.run_cycle(0)
-    await _proven(world)
+    await world.prove()
 
 
 @pytest.mark.parametrize(("number", "kill"), enumerate(KILLS, start=1), ids=[kill.when for kill in KILLS])
@@ -124,12 +67,27 @@ async def test_a_bank_that_stays_away_is_carried_over(world: World, number: int,
     await world.run_cycle(number + 1)
 
 
+@pytest.mark.parametrize(
+    ("number", "kill", "turn"),
+    [(FIRST_TAKEN_OVER + 2 * case, kill, turn) for case, (kill, turn) in enumerate(TAKEN_OVER)],
+    ids=[kill.when if turn is None else f"{kill.when}, {turn}" for kill, turn in TAKEN_OVER],
+)
+async def test_another_coordinator_ends_the_cycle(
+    world: World, pair: TwoCoordinators, number: int, kill: Kill, turn: int | None
+) -> None:
+    """The one that takes the step stays dead until the cycle is final, and payments go on; then it is started again."""
+    async with world.gate(kill.place, kill.row) as gate:
+        cycle = asyncio.create_task(world.run_cycle(number, later=world.federation.plan.cycles[number + 1]))
+        await gate.reached_by(cycle)
+        dead = await pair.coordinator_at(gate) if turn is None else pair.coordinators[turn]
+        await asyncio.to_thread(dead.kill)
+        if turn is None:
+            await gate.roll_back()
+    await cycle
+    assert not dead.running
+    await pair.start_coordinators()
+
+
 async def test_everything_is_where_it_belongs(world: World) -> None:
     """After all of it: no payment lost or doubled, money conserved, every ledger proven from its journal."""
-    await _proven(world)
-
-
-async def _proven(world: World) -> None:
-    await world.check_lanes()
-    await world.check_money()
-    await world.check_books()
+    await world.prove()

@@ -166,11 +166,17 @@ class World:
         return envelope.payload_bytes()
 
     async def run_cycle(
-        self, number: int, carried: Mapping[PairKey, str] | None = None, *, away: str | None = None
+        self,
+        number: int,
+        carried: Mapping[PairKey, str] | None = None,
+        *,
+        away: str | None = None,
+        later: Sequence[PaymentRow] = (),
     ) -> None:
         """Run a cycle of the plan from its first payment to the last settlement leg, and compare it with the oracle.
 
         `carried` are the pairs that must be carried over, and why; `away` is a bank that isn't there at the end.
+        `later` are payments that are made while the cycle is under way, and too late for it.
         """
         carried, alice, rows = carried or {}, self.federation.alice, self.federation.plan.cycles[number]
         if self._under_way:
@@ -180,6 +186,7 @@ class World:
         await self.pay(rows)
         self.oracle.pay(rows)
         await alice.cut_off(cycle)
+        paying = asyncio.create_task(self._pay_later(cycle, later))
         await self.until_state(cycle, "netted")
         rulebook = (await self.cycle(cycle)).rulebook
         assert await self.result(cycle) == self.oracle.result(cycle, rulebook, carried), cycle
@@ -187,8 +194,16 @@ class World:
         await self.until_state(cycle, "final")
         await self.posted(cycle)
         self.oracle.settle(carried)
+        await paying
+        self.oracle.pay(later)
         await self.check_lanes(away=away)
         self._under_way = False
+
+    async def _pay_later(self, cycle: str, rows: Sequence[PaymentRow]) -> None:
+        """Make payments once no bank's cut can take them in any more."""
+        if rows:
+            await self.until_state(cycle, "attesting", "matched", *SINCE_NETTED)
+            await self.pay(rows)
 
     async def posted(self, cycle: str) -> None:
         """Wait until every bank with a position has posted its settlement leg."""
@@ -212,6 +227,12 @@ class World:
             await asyncio.sleep(POLL_S)
 
     # --- proof -------------------------------------------------------------------------------------------
+
+    async def prove(self) -> None:
+        """Assert that nothing is lost or double anywhere, and that all books are sound."""
+        await self.check_lanes()
+        await self.check_money()
+        await self.check_books()
 
     async def check_lanes(self, *, away: str | None = None) -> None:
         """Assert that both banks of every lane count as the oracle does: nothing lost, nothing double."""
@@ -253,7 +274,7 @@ class World:
 
     def logs(self) -> str:
         """Return the end of every process's log, for people who look into a failure."""
-        return "\n".join(f"--- {i.node.name}\n{i.node.log_tail()}" for i in self.federation.institutions)
+        return "\n".join(f"--- {node.name}\n{node.log_tail()}" for node in self.federation.supervisor.nodes)
 
     async def payments(self, bank: str) -> list[PaymentView]:
         """Return every payment that a bank knows."""
@@ -270,11 +291,11 @@ SINCE_NETTED = ("netted", "approved", "instructed", "deferred", "settled", "fina
 
 
 @asynccontextmanager
-async def running(plan: Plan) -> AsyncIterator[World]:
+async def running(plan: Plan, kind: type[Federation] = Federation) -> AsyncIterator[World]:
     """Set a federation up, with gates in its databases, and take it down again."""
     # Not pytest's directory: the database server may run as another user, who has to pass through.
     directory = Path(tempfile.mkdtemp(prefix="concordat-simulation-"))
-    federation = Federation(directory, plan, pace=PATIENT, postgres=POSTGRES)
+    federation = kind(directory, plan, pace=PATIENT, postgres=POSTGRES)
     world = World(federation)
     try:
         try:
