@@ -35,6 +35,8 @@ from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 
 TRUST_RETRY_SECONDS_MAX = 5.0
+KEPT_LIST_SECONDS = 2.0
+"""How long a start waits for a newer trust list where there is one already."""
 NAMED_EVENTS_MAX = 5
 HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
@@ -245,9 +247,10 @@ class BankNode:
         delay = 0.1
         while True:
             try:
-                await self.trust.refresh(self.client)
+                async with asyncio.timeout(KEPT_LIST_SECONDS if self.trust.loaded else None):
+                    await self.trust.refresh(self.client)
                 return
-            except (RemoteError, TrustError) as error:
+            except (RemoteError, TrustError, TimeoutError) as error:
                 if self.trust.loaded:
                     log.warning("coordinator away, going on with the kept trust list", error=str(error)[:200])
                     return
