@@ -120,6 +120,7 @@ class BankNode:
         self.inbound = Inbound(
             bank=self.bic,
             ledger=self.ledger,
+            pool=self.pool,
             trust=self.trust,
             signer=self.identity.sign,
             screener=self.screener,

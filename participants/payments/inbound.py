@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
+import asyncpg
 import msgspec
 
 from compliance.crypto import dsse, merkle
@@ -13,9 +17,11 @@ from gateway.federation.http.client import RemoteError
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
+    BATCH_ITEMS_MAX,
     PAYMENT_BATCH_TYPE,
     Acknowledgement,
     PaymentBatch,
+    PaymentOutcome,
     leaf_of,
 )
 from gateway.federation.problems import Refusal, RefusalReason
@@ -30,13 +36,19 @@ from participants.payments.incoming import (
     ReceivedPayment,
     ReceivePayments,
     TooFewNew,
+    read_outcomes,
 )
 from participants.payments.screening import Screener
+
+WAITING_MAX = 4
+"""Batches of a sender that wait for the one before. A bank sends one at a time, and so does each of its replicas."""
 
 
 class BatchReason(RefusalReason):
     """Why a whole batch is refused, in order of precedence; evidence that doesn't verify has its own reasons."""
 
+    TOO_MANY_BATCHES = "too_many_batches", 503
+    """One at a time of each sender is decided, and as many of this one wait already as may; with `Retry-After`."""
     BODY_MALFORMED = "body_malformed", 400
     SENDER_NOT_ACTIVE = "sender_not_active", 403
     WRONG_SENDER = "wrong_sender", 403
@@ -49,6 +61,18 @@ class BatchReason(RefusalReason):
     """New payments among many that were answered before: send those apart, or fewer of them."""
 
 
+@dataclass
+class _Sender:
+    """What a sender has under way, and how far what it repeats outweighs what it sends anew."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    repeated: int = 0
+
+    def count(self, new: int, others: int) -> None:
+        self.repeated = min(max(0, self.repeated + others - new), BATCH_ITEMS_MAX)
+
+
 class Inbound:
     """The receiving side of the federation API."""
 
@@ -57,6 +81,7 @@ class Inbound:
         *,
         bank: str,
         ledger: Ledger,
+        pool: asyncpg.Pool,
         trust: TrustStore,
         signer: Signer,
         screener: Screener,
@@ -65,10 +90,12 @@ class Inbound:
         """`agree_with` makes sure that a sender has no number of ours that the ledger lacks."""
         self._bank = bank
         self._ledger = ledger
+        self._pool = pool
         self._agree_with = agree_with
         self._trust = trust
         self._signer = signer
         self._screener = screener
+        self._senders: dict[str, _Sender] = {}
 
     async def receive(self, caller: str, body: bytes) -> Envelope:
         """Decide the payments of a signed batch from `caller` and return the signed Acknowledgement.
@@ -77,6 +104,11 @@ class Inbound:
         refused as a whole; then none of its payments was touched.
         """
         self._trust.require_fresh()
+        sender = self._senders.setdefault(caller, _Sender())
+        async with self._turn(caller, sender):
+            return await self._receive(caller, sender, body)
+
+    async def _receive(self, caller: str, sender: _Sender, body: bytes) -> Envelope:
         try:
             envelope = msgspec.json.decode(body, type=Envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -86,21 +118,60 @@ class Inbound:
             raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant")
         keys = self._trust.signing_keys(caller)
         batch, leaves, evidence = await beside_if_large(len(body), lambda: self._read(caller, envelope, keys))
-        await self._screener.prepare(batch.payments)
-        hits = await in_slices(self._screener.hits_for, batch.payments)
-        payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
         try:
             await self._agree_with(caller)
         except RemoteError as error:
             detail = f"{caller} can't be asked what it holds of our lanes: {error}"
             raise Refusal(BatchReason.LANES_NOT_COMPARED, detail[:200], retry_after_s=1) from error
-        outcomes = await self._ledger.submit(ReceivePayments(evidence, payments))
+        outcomes = await self._outcomes(sender, batch, leaves, evidence)
         if isinstance(outcomes, TooFewNew):
             detail = f"{outcomes.new} new payments among {outcomes.others} others; at most {OTHERS_MAX} others may be"
             detail += f" beside new ones, and {OTHERS_PER_NEW_MAX} more for each"
             raise Refusal(BatchReason.TOO_FEW_NEW, detail)
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
         return await sign_document(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
+
+    @asynccontextmanager
+    async def _turn(self, caller: str, sender: _Sender) -> AsyncIterator[None]:
+        """Wait for the sender's batches before this one, here and not in the ledger, where others would wait too."""
+        if sender.waiting >= WAITING_MAX:
+            detail = f"{WAITING_MAX} batches of {caller} wait already; one at a time is decided"
+            raise Refusal(BatchReason.TOO_MANY_BATCHES, detail, retry_after_s=1)
+        sender.waiting += 1
+        try:
+            await sender.turn.acquire()
+        finally:
+            sender.waiting -= 1
+        try:
+            yield
+        finally:
+            sender.turn.release()
+
+    async def _outcomes(
+        self, sender: _Sender, batch: PaymentBatch, leaves: list[bytes], evidence: Evidence
+    ) -> list[PaymentOutcome] | TooFewNew:
+        """Say what becomes of a batch's payments: what is known is read, what is new the ledger decides.
+
+        The ledger takes all for new at first, since nearly all is, and begins again with everybody waiting where it
+        isn't. So the batches of a sender are read before, beside the ledger, once it has repeated payments and until
+        it has sent as many anew: that costs the sender, and what it makes others wait is in proportion to its new
+        payments.
+        """
+        if sender.repeated:
+            if (refusal := self._ledger.refusal()) is not None:
+                raise refusal
+            outcomes = await read_outcomes(self._pool, batch.sender, batch.payments)
+            if outcomes is not None:
+                new = outcomes.new if isinstance(outcomes, TooFewNew) else 0
+                sender.count(new, len(batch.payments) - new)
+                return outcomes
+        await self._screener.prepare(batch.payments)
+        hits = await in_slices(self._screener.hits_for, batch.payments)
+        payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
+        command = ReceivePayments(evidence, payments)
+        outcomes = await self._ledger.submit(command)
+        sender.count(len(payments) - command.others, command.others)
+        return outcomes
 
     def _read(
         self, caller: str, envelope: Envelope, keys: Mapping[str, VerifyingKey]

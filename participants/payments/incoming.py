@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+import asyncpg
 from msgspec import Struct
 
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
-from participants.ledger import events
+from gateway.federation.sharing import SLICE_ITEMS_MAX
+from participants.ledger import events, store
 from participants.ledger.accounts import Account, AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
@@ -62,6 +64,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         self.batch = batch
         self.sender = batch.counterparty
         self.payments = payments
+        self.others = 0
+        """How many payments weren't new, once it is decided."""
 
     def payment_ids(self) -> list[str]:
         return [p.terms.id for p in self.payments]
@@ -81,25 +85,21 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         return {LaneKey(self.sender, books.bank, p.terms.currency) for p in self.payments}
 
     def decide(self, books: Books) -> list[PaymentOutcome] | TooFewNew:
-        known = books.payments
-        others = sum(p.terms.id in known or events.is_reserved(p.terms.id) for p in self.payments)
-        new = len(self.payments) - others
-        if new and others > OTHERS_MAX + OTHERS_PER_NEW_MAX * new:
-            return TooFewNew(new, others)
-        outcomes = [self._decide_payment(books, payment) for payment in self.payments]
+        outcomes = [_earlier_outcome(self.sender, p.terms, books.payments.get(p.terms.id)) for p in self.payments]
+        new = outcomes.count(None)
+        self.others = len(outcomes) - new
+        if _too_few(new, self.others):
+            return TooFewNew(new, self.others)
+        decided = [
+            self._decide_new(books, payment) if outcome is None else outcome
+            for payment, outcome in zip(self.payments, outcomes, strict=True)
+        ]
         if new:
             books.keep(self.batch)
-        return outcomes
+        return decided
 
-    def _decide_payment(self, books: Books, payment: ReceivedPayment) -> PaymentOutcome:
+    def _decide_new(self, books: Books, payment: ReceivedPayment) -> PaymentOutcome:
         terms = payment.terms
-        earlier = books.payments.get(terms.id)
-        if earlier is not None:
-            if earlier.direction == "in" and earlier.counterparty == self.sender and earlier.terms == terms:
-                return outcome_of(earlier)
-            return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
-        if events.is_reserved(terms.id):
-            return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_RESERVED.value)
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
@@ -133,6 +133,43 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         )
         books.advance(None, terms.id, "payment.declined", declined)
         return outcome_of(books.payments[terms.id])
+
+
+async def read_outcomes(
+    pool: asyncpg.Pool, sender: str, payments: Sequence[PaymentTerms]
+) -> list[PaymentOutcome] | TooFewNew | None:
+    """Return what the ledger's writer would say of a batch, read beside it; None if something new is to be decided.
+
+    No lock is needed: a payment that is known stays known, of the same bank and terms, and what becomes of it later
+    is told when it is asked about later. Only that it is new can't be known here, so nothing is decided on that.
+    """
+    outcomes: list[PaymentOutcome | None] = []
+    for start in range(0, len(payments), SLICE_ITEMS_MAX):
+        some = payments[start : start + SLICE_ITEMS_MAX]
+        # A connection for each slice, so that nobody waits for one until the whole batch is read.
+        async with pool.acquire() as connection:
+            known = await store.read_payments(connection, [terms.id for terms in some])
+        outcomes += [_earlier_outcome(sender, terms, known.get(terms.id)) for terms in some]
+    new = outcomes.count(None)
+    others = len(outcomes) - new
+    if _too_few(new, others):
+        return TooFewNew(new, others)
+    return None if new else [outcome for outcome in outcomes if outcome is not None]
+
+
+def _too_few(new: int, others: int) -> bool:
+    return new > 0 and others > OTHERS_MAX + OTHERS_PER_NEW_MAX * new
+
+
+def _earlier_outcome(sender: str, terms: PaymentTerms, earlier: Payment | None) -> PaymentOutcome | None:
+    """Return what is said of a payment that isn't new, given what is known under its id; None if it is new."""
+    if earlier is not None:
+        if earlier.direction == "in" and earlier.counterparty == sender and earlier.terms == terms:
+            return outcome_of(earlier)
+        return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
+    if events.is_reserved(terms.id):
+        return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_RESERVED.value)
+    return None
 
 
 def credit(
