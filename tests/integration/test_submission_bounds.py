@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from clearing_house import ALFA, BANKS, BETA, GAMA, House, NewHouse, anchor_of, events_of, refused, trade
+from running_coordinator import ALPHA, COORDINATOR, on_demand, running_coordinator
 from sqlalchemy import text
 
 from compliance.crypto import dsse
@@ -14,10 +17,12 @@ from compliance.crypto.dsse import Envelope, Signature
 from compliance.cycle.states import State
 from compliance.statements import CycleCut, LaneCut, ScreeningStatement
 from compliance.verifier.verify import verify_bytes as verify
+from gateway.coordinator.cycles.api import STATEMENTS_OBJECTS_MAX
 from gateway.coordinator.cycles.judgement import SCREENINGS_MAX
 from gateway.coordinator.cycles.tables import submissions
 from gateway.federation.messages.attestation import SUBMITTED_MAX, StatementSubmission
 from gateway.federation.storage.database import transaction
+from tests.conftest import NewDatabase
 
 
 def screening(house: House, cycle: str, bank: str, **changes: Any) -> Envelope:
@@ -115,16 +120,50 @@ async def test_one_proof_of_each_kind_convicts_a_bank(new_house: NewHouse) -> No
     assert await stored(house, "equivocations") == [ALFA, ALFA, BETA]
 
 
-@pytest.mark.parametrize(("count", "fits"), [(SUBMITTED_MAX, True), (SUBMITTED_MAX + 1, False)])
-@pytest.mark.parametrize("member", ["statements", "contested"])
-def test_a_submission_has_bounds(member: str, count: int, *, fits: bool) -> None:
-    junk: dict[str, Any] = {
-        "statements": Envelope("e30=", "x", (Signature("k", "AAAA"),)),
-        "contested": {"receiver": BETA, "currency": "EUR", "cut_at": 2, "known_through": 1},
-    }
-    body = msgspec.json.encode({"statements": [], member: [junk[member]] * count})
-    if fits:
-        assert len(getattr(msgspec.json.decode(body, type=StatementSubmission), member)) == count
-    else:
-        with pytest.raises(msgspec.ValidationError, match=f"length <= {SUBMITTED_MAX}"):
-            msgspec.json.decode(body, type=StatementSubmission)
+JUNK: dict[str, Any] = {
+    "statements": Envelope("e30=", "x", (Signature("k", "AAAA"),)),
+    "contested": {"receiver": BETA, "currency": "EUR", "cut_at": 2, "known_through": 1},
+}
+
+
+def crowd(member: str, count: int) -> bytes:
+    return msgspec.json.encode({"statements": [], member: [JUNK[member]] * count})
+
+
+@pytest.mark.parametrize("member", JUNK)
+def test_a_submission_has_bounds(member: str) -> None:
+    assert len(getattr(msgspec.json.decode(crowd(member, SUBMITTED_MAX), type=StatementSubmission), member))
+    with pytest.raises(msgspec.ValidationError, match=f"length <= {SUBMITTED_MAX}"):
+        msgspec.json.decode(crowd(member, SUBMITTED_MAX + 1), type=StatementSubmission)
+
+
+async def test_a_crowd_is_refused_before_it_is_read(new_database: NewDatabase, tmp_path: Path) -> None:
+    async with (
+        running_coordinator(await new_database("gateway.coordinator"), tmp_path, rulebook=on_demand()) as coordinator,
+        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+    ):
+        (alpha,) = await coordinator.admit(ALPHA)
+        async with coordinator.client(alpha) as client:
+            token = await client.token(COORDINATOR)
+        url = f"{coordinator.url}/cycles/2026-01-05-01/statements"
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        full = msgspec.json.encode(
+            {
+                "statements": [JUNK["statements"]] * SUBMITTED_MAX,
+                "contested": [JUNK["contested"]] * SUBMITTED_MAX,
+                "screening": JUNK["statements"],
+            }
+        )
+        many_signatures = msgspec.structs.replace(JUNK["statements"], signatures=(Signature("k", "AAAA"),) * 65_000)
+        for body, status, code, said in [
+            (full, 404, "cycle_unknown", ""),
+            (crowd("statements", SUBMITTED_MAX + 1), 400, "validation_failed", str(SUBMITTED_MAX)),
+            (crowd("statements", 65_000), 400, "validation_failed", str(STATEMENTS_OBJECTS_MAX)),
+            (crowd("contested", 65_000), 400, "validation_failed", str(STATEMENTS_OBJECTS_MAX)),
+            (msgspec.json.encode({"statements": [many_signatures]}), 400, "validation_failed", "objects"),
+        ]:
+            answer = await http.post(url, content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text[:500]
+            assert said in answer.text
+        # Who says nothing of himself isn't answered in such detail.
+        assert (await http.post(url, content=crowd("statements", 65_000))).status_code == 401
