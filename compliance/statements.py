@@ -115,8 +115,8 @@ class ScreeningStatement(Document, frozen=True, kw_only=True):
 
     cycle: CycleId
     participant: Bic
-    lists: tuple[ScreeningList, ...]
-    matcher: str
+    lists: Annotated[tuple[ScreeningList, ...], Meta(max_length=64)]
+    matcher: Annotated[str, Meta(max_length=256)]
     screened: Count
     hits: Count
     released: Count
@@ -127,7 +127,7 @@ class ScreeningStatement(Document, frozen=True, kw_only=True):
 class ScreeningList(Document, frozen=True, kw_only=True):
     """One imported sanctions list: name, digest of its bytes, entries, when the bank imported it."""
 
-    name: str
+    name: Annotated[str, Meta(max_length=128)]
     sha256: Sha256
     entries: Count
     imported_at: Timestamp

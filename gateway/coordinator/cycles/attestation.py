@@ -24,7 +24,7 @@ from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.batching import Batcher
 from gateway.coordinator.cycles.callers import Callers
-from gateway.coordinator.cycles.judgement import Submitted, fresh_contests, judge_all, verdicts
+from gateway.coordinator.cycles.judgement import Submitted, fresh_contests, judge_all, judge_screenings, verdicts
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import (
     ReadCut,
@@ -179,8 +179,9 @@ class Attestation:
             bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
             after = await submissions.attested(conn, cycle_id, banks)
             judge_all(submitted, after, bounds, revisions_max)
+            judge_screenings(submitted, await submissions.screening_digests(conn, cycle_id, banks))
             matches = match(after)
-            accepted = [judged for judged in submitted if _refusal_of(judged) is None]
+            accepted = [judged for judged in submitted if judged.refusal is None]
             earlier = await submissions.contests(conn, cycle_id)
             contests = fresh_contests(accepted, earlier, after)
             contested = contested_pairs([*earlier, *contests], cuts=bounds.cuts, attested=after)
@@ -190,11 +191,11 @@ class Attestation:
             for contest in contests:
                 await events.append(conn, CONTEST_EVENT, contest.data(), cycle=cycle_id)
             for judged in submitted:
-                for second in judged.equivocal:
-                    await self._equivocation(conn, cycle_id, judged.bank, second, after)
+                if judged.equivocal is not None:
+                    await self._equivocation(conn, cycle_id, judged.bank, judged.equivocal, after)
         if complete:
             self._wake()
-        return [_refusal_of(judged) or _answer(judged, matches) for judged in submitted]
+        return [judged.refusal or _answer(judged, matches) for judged in submitted]
 
     async def _answer_again(
         self, conn: AsyncConnection, callers: Callers, bank: str, submission: StatementSubmission
@@ -278,7 +279,7 @@ class Attestation:
     async def _keep_equivocation(
         self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
     ) -> None:
-        """Keep two contradicting documents of one bank, and tell operators and auditors."""
+        """Keep two contradicting documents of one bank, if they are the first of their kind, and tell of them."""
         added = await submissions.insert_equivocation(
             conn, cycle=cycle, bank=bank, digests=digests, envelopes=envelopes, at=self._now()
         )
@@ -302,15 +303,6 @@ def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int], strang
         return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
     try:
         check_cut(cut.document, settled, strangers)
-    except Refusal as refused:
-        return refused
-    return None
-
-
-def _refusal_of(judged: Submitted) -> Refusal | None:
-    """Return the refusal of a submission of which nothing was taken in."""
-    try:
-        judged.require_any()
     except Refusal as refused:
         return refused
     return None
@@ -352,7 +344,8 @@ def _read(callers: Callers, bank: str, submission: StatementSubmission, now: dat
             read.screening = read_screening(submission.screening, bank, terms, keys)
     except Refusal as refused:
         read.refuse(refused)
-    read.require_any()
+    if (refusal := read.refusal) is not None:
+        raise refusal
     return read
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,6 +14,9 @@ from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
 from gateway.federation.messages.attestation import RefusedPart, StatementVerdict, StatementVerdicts
 from gateway.federation.problems import Refusal
+
+SCREENINGS_MAX = 32
+"""Different screening statements of one bank in one cycle. It signs a new one whenever it attests further pairs."""
 
 
 @dataclass(kw_only=True)
@@ -29,7 +32,8 @@ class Submitted:
     complete: bool
     contests: list[Contest] = field(default_factory=list)
     fresh: list[ReadStatement] = field(default_factory=list)
-    equivocal: list[ReadStatement] = field(default_factory=list)
+    equivocal: ReadStatement | None = None
+    """The first statement that contradicts one that the bank signed before."""
     refused: list[RefusedPart] = field(default_factory=list)
     first_refusal: Refusal | None = None
 
@@ -47,10 +51,10 @@ class Submitted:
             )
         )
 
-    def require_any(self) -> None:
-        """Raise the first refusal if nothing is left that the bank says about a pair."""
-        if self.first_refusal is not None and not (self.statements or self.contests):
-            raise self.first_refusal
+    @property
+    def refusal(self) -> Refusal | None:
+        """The first refusal, if nothing is left that the bank says about a pair: then nothing is taken in."""
+        return None if self.statements or self.contests else self.first_refusal
 
     def weight(self) -> int:
         """Return what it costs to judge and store, in statements."""
@@ -89,9 +93,7 @@ def _judge(submitted: Submitted, before: Sequence[Attested], bounds: Bounds, rev
         )
         try:
             if placement is Placement.EQUIVOCATION:
-                # One proof for each pair: more of them prove no more.
-                if all(statement.key != other.key for other in submitted.equivocal):
-                    submitted.equivocal.append(statement)
+                submitted.equivocal = submitted.equivocal or statement  # More of them prove no more.
                 detail = f"{submitted.bank} signed another revision {revision} for {name} before"
                 raise Refusal(CycleReason.EQUIVOCATION, detail, pointer=statement.pointer)
             if placement is Placement.REVISION_REFUSED:
@@ -124,6 +126,21 @@ def _judge_contests(submitted: Submitted, bounds: Bounds) -> None:
             lanes.add(contest.lane)
             kept.append(contest)
     submitted.contests = kept
+
+
+def judge_screenings(read: Iterable[Submitted], handed_in: Mapping[str, Collection[str]]) -> None:
+    """Refuse screening statements beyond `SCREENINGS_MAX` different ones; `handed_in` has the earlier digests."""
+    digests = {bank: set(earlier) for bank, earlier in handed_in.items()}
+    for submitted in read:
+        if submitted.screening is None or submitted.refusal is not None:
+            continue
+        known = digests.setdefault(submitted.bank, set())
+        known.add(submitted.screening.sha256)
+        if len(known) > SCREENINGS_MAX:
+            known.remove(submitted.screening.sha256)
+            submitted.screening = None
+            detail = f"{submitted.bank} handed in {SCREENINGS_MAX} different screening statements before"
+            submitted.refuse(Refusal(CycleReason.TOO_MANY_SCREENINGS, detail, pointer="/screening"))
 
 
 def fresh_contests(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from msgspec import Meta
+
 from compliance.crypto.dsse import Envelope
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, Sequence
 from gateway.federation.messages.base import Answer, Request, open_words
+
+SUBMITTED_MAX = 8_192
+"""Statements, or contested lanes, of one submission: a pair with each of 500 banks in 16 currencies."""
 
 
 class ContestedLane(Request, frozen=True, kw_only=True):
@@ -25,10 +30,10 @@ class StatementSubmission(Request, frozen=True, kw_only=True):
     knows their payments. A later submission (a new revision, or such a pair) may hold a few statements only.
     """
 
-    statements: tuple[Envelope, ...]
+    statements: Annotated[tuple[Envelope, ...], Meta(max_length=SUBMITTED_MAX)]
     screening: Envelope | None = None
     complete: bool = True
-    contested: tuple[ContestedLane, ...] = ()
+    contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
 
 
 class StatementVerdict(Answer, frozen=True, kw_only=True):

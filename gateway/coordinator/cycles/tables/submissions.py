@@ -232,10 +232,22 @@ async def insert_screenings(
     )
 
 
+async def screening_digests(conn: AsyncConnection, cycle: str, banks: Iterable[str]) -> dict[str, list[str]]:
+    """Return the digests of the screening statements that some banks handed in."""
+    query = text(
+        "SELECT participant, array_agg(sha256) FROM screenings WHERE cycle = :cycle AND participant = ANY (:banks)"
+        " GROUP BY participant"
+    )
+    return {row[0]: row[1] for row in await conn.execute(query, {"cycle": cycle, "banks": list(banks)})}
+
+
 async def screenings(conn: AsyncConnection, cycle: str) -> dict[str, ScreeningStatement]:
     """Return each participant's last screening statement. They were verified when they came in."""
     rows = await conn.execute(
-        text("SELECT participant, envelope::text AS envelope FROM screenings WHERE cycle = :cycle ORDER BY id"),
+        text(
+            "SELECT DISTINCT ON (participant) participant, envelope::text AS envelope FROM screenings"
+            " WHERE cycle = :cycle ORDER BY participant, id DESC"
+        ),
         {"cycle": cycle},
     )
     return {
@@ -253,12 +265,13 @@ async def insert_equivocation(
     envelopes: tuple[str, str],
     at: datetime,
 ) -> bool:
-    """Keep both documents (JSON of their envelopes); tell whether the proof is new."""
+    """Keep both documents (JSON of their envelopes), unless a proof of their kind is kept; tell whether it is new."""
     row = await conn.execute(
         text(
             "INSERT INTO equivocations (cycle, participant, first_sha256, second_sha256, first, second, noticed_at)"
-            " VALUES (:cycle, :bank, :first_sha256, :second_sha256, CAST(:first AS json), CAST(:second AS json), :at)"
-            " ON CONFLICT DO NOTHING RETURNING id"
+            " SELECT :cycle, :bank, :first_sha256, :second_sha256, CAST(:first AS json), CAST(:second AS json), :at"
+            " WHERE NOT EXISTS (SELECT FROM equivocations WHERE cycle = :cycle AND participant = :bank"
+            " AND first->>'payloadType' = CAST(:first AS json)->>'payloadType') RETURNING id"
         ),
         {
             "cycle": cycle,
