@@ -8,6 +8,7 @@
 | each other bank | at the start; before any payment from it or to it | a signed number or payment, unknown here |
 
 Who can't be asked holds up what depends on the answer, and nothing else: the cycles, or the payments of that pair.
+The same holds for whoever answers what nobody foresaw.
 """
 
 from __future__ import annotations
@@ -53,11 +54,15 @@ from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
 
 ANSWER_SECONDS = 5.0
+ASK_SECONDS = 15.0
+"""For all that one member is asked in one go."""
 START_SECONDS_MAX = 2.0
 """For other banks' answers before a node serves: an order that a restored ledger took in would be lost with it."""
 LOOK_SECONDS = 3.0
 AGAIN_SECONDS = 30.0
 ASKED_AT_ONCE = 8
+LANES_MAX = 64
+"""Of one other bank: each way, as many currencies as any scheme has."""
 LANES_BYTES_MAX = 256 * 1024
 # What is shown may be a whole batch of payments.
 EVIDENCE_BYTES_MAX = 16 * 1024 * 1024
@@ -104,16 +109,16 @@ class Continuity:
         self._peers = peers
         self._watermark = watermark
         self._agreed: set[str] = set()
-        self._asking: dict[str, asyncio.Task[Finding | None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._ask_again_at: dict[str, float] = {}
         self._kept = False
         self.finding: Finding | None = None
-        self.task = Supervised("continuity", self._look)
+        self.task = Supervised("continuity", self._watch)
 
     async def start(self) -> None:
         """Ask whoever answers at once, before anything is taken in, then begin to ask all others.
 
-        Raises asyncpg.PostgresError, OSError.
+        No member's answer keeps a node from starting. Raises asyncpg.PostgresError, OSError.
         """
         RESTORED.labels(self._bank).set(0)
         if (finding := await reads.kept_finding(self._pool)) is not None:
@@ -125,7 +130,7 @@ class Continuity:
             await self._notice(Finding(loss=Loss.EVENTS, source="this node", detail=detail))
         try:
             await self.agree_with_coordinator()
-        except RemoteError as error:
+        except (RemoteError, *DATABASE_ERRORS) as error:
             log.warning("coordinator not asked what it has of us yet", error=str(error)[:200])
         except LedgerRestored:
             pass  # Said already; the node runs on, so that people can see it.
@@ -176,36 +181,62 @@ class Continuity:
             # However many payments wait for the answer, it is asked for once.
             asking = self._asking.get(member)
             if asking is None:
-                asking = self._asking[member] = asyncio.create_task(ask(), name=f"continuity-{member}")
-                asking.add_done_callback(lambda _: self._asking.pop(member, None))
-            finding = await asyncio.shield(asking)
-            self._agreed.add(member)
-            if finding is not None:
-                await self._notice(finding)
+                asking = asyncio.create_task(self._compare(member, ask), name=f"continuity-{member}")
+                self._asking[member] = asking
+                asking.add_done_callback(lambda task: self._forget_question(member, task))
+            await asyncio.shield(asking)
         if self.finding is not None:
             raise LedgerRestored(str(self.finding))
 
+    def _forget_question(self, member: str, task: asyncio.Task[None]) -> None:
+        self._asking.pop(member, None)
+        # Who waited for it may have gone; then nobody else looks at how it ended.
+        if not task.cancelled():
+            task.exception()
+
+    async def _compare(self, member: str, ask: Callable[[], Coroutine[None, None, Finding | None]]) -> None:
+        """Ask a member, and take note of what that shows. Raises RemoteError and a database's errors, nothing else."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                finding = await ask()
+        except TimeoutError as error:
+            raise RemoteUnavailable(f"{member} doesn't answer all within {ASK_SECONDS:g} s") from error
+        except (RemoteError, *DATABASE_ERRORS):
+            raise
+        except Exception as error:  # whatever a member answers is trouble with that member, and with nobody else
+            log.error("what a member has of us can't be judged", member=member, exc_info=error)
+            raise RemoteUnavailable(f"what {member} has of us can't be judged: {type(error).__name__}") from error
+        finally:
+            self._ask_again_at[member] = time.monotonic() + AGAIN_SECONDS
+        self._agreed.add(member)
+        if finding is not None:
+            await self._notice(finding)
+
     async def _ask_coordinator(self) -> Finding | None:
+        # Which cycle it says that all this is of, nobody has signed: each document names its own.
         handed_in = await self._get(
             self._client.issuer + "/submissions/latest", HandedIn, self._coordinator, ANSWER_BYTES_MAX
         )
-        if handed_in is None or handed_in.cut is None:
+        if handed_in is None:
             return None
         source, keys = self._coordinator, self._keys()
-        signed = findings.cut_in(handed_in.cut, bank=self._bank, keys=keys)
-        if signed is None:
-            log.warning("what the coordinator has of us isn't signed by us", cycle=handed_in.cycle)
-            return None
+        # In a thread, as there may be thousands.
+        signed = await asyncio.to_thread(findings.statements_in, handed_in.statements, bank=self._bank, keys=keys)
         async with self._pool.acquire() as connection:
-            known, _ = await cycle_reads.cut(connection, signed.cycle)
-            finding = findings.unknown_cut(handed_in.cut, signed, source=source, known=known)
-            if finding is not None or not handed_in.statements:
-                return finding
-            cycle = handed_in.cycle or signed.cycle
-            statements = await cycle_reads.signed_statements(connection, cycle)
-        return findings.unknown_statement(
-            handed_in.statements, bank=self._bank, keys=keys, source=source, known=statements.keys()
-        )
+            if handed_in.cut is not None:
+                cut = findings.cut_in(handed_in.cut, bank=self._bank, keys=keys)
+                if cut is None:
+                    log.warning("a cut that the coordinator has of us isn't signed by us")
+                else:
+                    known, _ = await cycle_reads.cut(connection, cut.cycle)
+                    finding = findings.unknown_cut(handed_in.cut, cut, source=source, known=known)
+                    if finding is not None:
+                        return finding
+            known_by_cycle = {
+                cycle: (await cycle_reads.signed_statements(connection, cycle)).keys()
+                for cycle in {statement.cycle for _, statement in signed}
+            }
+        return findings.unknown_statement(signed, source=source, known=known_by_cycle)
 
     async def _ask_bank(self, counterparty: str) -> Finding | None:
         member = self._trust.member(counterparty)
@@ -214,7 +245,11 @@ class Continuity:
         shared = await self._get(f"{member.url}/federation/lanes", SharedLanes, counterparty, LANES_BYTES_MAX)
         if shared is None:
             return None
-        for lane in shared.lanes:
+        if len(shared.lanes) > LANES_MAX:
+            log.warning("a bank tells of more lanes than are looked at", counterparty=counterparty)
+        # One question for each way and currency, however often the answer names them.
+        lanes = {(lane.sender, lane.receiver, lane.currency): lane for lane in shared.lanes[:LANES_MAX]}
+        for lane in lanes.values():
             # Read after the answer has come: what it names was committed here before it was signed.
             doubtful = await self._doubtful(lane, counterparty)
             if doubtful is None:
@@ -311,8 +346,14 @@ class Continuity:
         except DATABASE_ERRORS as error:
             log.warning("finding not kept yet", error=type(error).__name__)
 
+    async def _watch(self) -> None:
+        # Apart, for others answer when they like.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look(), name="continuity-look")
+            group.create_task(self._ask_by_time(), name="continuity-ask")
+
     async def _look(self) -> None:
-        """Ask every other bank, and look for what a replica or the ledger's writer has found out."""
+        """Look for what a replica or the ledger's writer has found out."""
         while True:
             if self.finding is None and self._ledger.restored is not None:
                 await self._notice(Finding(loss=Loss.EVENTS, source="this node", detail=self._ledger.restored))
@@ -322,12 +363,17 @@ class Continuity:
                 elif (finding := await reads.kept_finding(self._pool)) is not None:
                     self._kept = True
                     await self._notice(finding)
-                await self._ask_others()
             except DATABASE_ERRORS as error:
                 log.warning("continuity not looked at", error=type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def _ask_by_time(self) -> None:
+        while True:
+            await self._ask_others()
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def _ask_others(self) -> None:
+        """Ask every other bank that is due; a bank that can't be asked is asked again later."""
         if self.finding is not None:
             return
         now = time.monotonic()
@@ -342,12 +388,8 @@ class Continuity:
 
         async def ask(counterparty: str) -> None:
             async with turns:
-                try:
+                with contextlib.suppress(LedgerRestored, RemoteError, *DATABASE_ERRORS):
                     await self.agree_with(counterparty)
-                except LedgerRestored:
-                    return
-                except (RemoteError, *DATABASE_ERRORS):
-                    self._ask_again_at[counterparty] = time.monotonic() + AGAIN_SECONDS
 
         await asyncio.gather(*map(ask, due))
 

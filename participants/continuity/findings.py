@@ -70,18 +70,28 @@ def unknown_cut(envelope: Envelope, signed: CycleCut, *, source: str, known: Cyc
     return Finding(loss=Loss.CUT, source=source, detail=detail, proof=envelope)
 
 
-def unknown_statement(
-    statements: Collection[Envelope], *, bank: str, keys: Keys, source: str, known: Collection[str]
-) -> Finding | None:
-    """Return the first statement that this bank signed and that isn't among the `known`, named by their digests."""
-    for envelope in statements:
+def statements_in(
+    envelopes: Collection[Envelope], *, bank: str, keys: Keys
+) -> list[tuple[Envelope, PositionStatement]]:
+    """Return the statements that this bank signed, and leave out what it didn't."""
+    signed = []
+    for envelope in envelopes:
         try:
-            if canonical.digest(envelope.payload_bytes()) in known:
-                continue
             statement = dsse.verify(envelope, PositionStatement, keys)
         except EvidenceError:
             continue
         if bank in statement.pair:
+            signed.append((envelope, statement))
+    return signed
+
+
+def unknown_statement(
+    signed: Collection[tuple[Envelope, PositionStatement]], *, source: str, known: Mapping[str, Collection[str]]
+) -> Finding | None:
+    """Judge statements that this bank signed by those that its ledger holds: for each cycle, their digests."""
+    for envelope, statement in signed:
+        # Of the cycle that the statement itself names: whatever stands beside it, nobody has signed.
+        if canonical.digest(envelope.payload_bytes()) not in known.get(statement.cycle, ()):
             detail = f"{statement.cycle} {statement.currency} {' '.join(statement.pair)}"
             return Finding(loss=Loss.STATEMENT, source=source, detail=detail, proof=envelope)
     return None

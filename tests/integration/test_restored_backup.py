@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 from bank_ledgers import connect
 from hostile_peers import head
-from running_banks import WAIT_S, RunningBank, Town, order, running_bank
+from litestar.types import ASGIApp, Scope
+from rewritten_answers import RewrittenAnswers
+from running_banks import WAIT_S, RunningBank, Town, order, running_bank, running_town
 from running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank
 from support import free_port
 
 from compliance.crypto import dsse
-from gateway.federation.http.client import MemberIdentity
+from gateway.federation.http.client import MemberIdentity, RemoteError
+from gateway.federation.messages.attestation import HandedIn
 from gateway.federation.messages.cycles import Cycle, OpenCycle
 from gateway.federation.messages.payments import ACKNOWLEDGEMENT_TYPE, Acknowledgement, PaymentOutcome
 from gateway.federation.settings import NodeSettings
@@ -38,6 +42,40 @@ from participants.ledger.writer import Ledger
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _numbers = count(1)
+
+
+class Misquoter(RewrittenAnswers):
+    """Shows what a bank handed in as it is, and says another cycle, or none, beside it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app)
+        self.misquotes = False
+        self.cycle: str | None = None
+        self.statements = 0
+        """How many it has shown since it misquotes."""
+        misquoters.append(self)
+
+    @contextmanager
+    def misquoting(self, cycle: str | None) -> Iterator[None]:
+        self.misquotes, self.cycle, self.statements = True, cycle, 0
+        yield
+        self.misquotes = False
+
+    def rewrite(self, scope: Scope, start: Any, body: bytes) -> bytes:
+        if not self.misquotes or scope["path"] != "/submissions/latest" or start["status"] != 200:
+            return body
+        document = json.loads(body)
+        self.statements += len(document["statements"])
+        return json.dumps({**document, "cycle": self.cycle}).encode()
+
+
+misquoters: list[Misquoter] = []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def town(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    async with running_town(postgres_url, tmp_path_factory.mktemp("town"), wrap=Misquoter) as running:
+        yield running
 
 
 @dataclass
@@ -93,6 +131,7 @@ async def member(town: Town, postgres_url: str, tmp_path: Path) -> AsyncIterator
     async with joined.running() as running:
         await running.open("m-1")
     yield joined
+    await town.coordinator.registry.step(bic, "suspend", by="test", reason="over")
     for made in (name, *joined.copies):
         await drop_database(postgres_url, made)
 
@@ -190,10 +229,28 @@ async def test_what_another_bank_holds_shows_it(
 
 
 async def test_a_cut_shows_it_at_the_start(town: Town, member: Member) -> None:
-    """By the node's own watermark; and where that is lost too, by what the coordinator holds."""
+    """By the node's own watermark; and where that is lost too, by what the coordinator holds.
+
+    Which cycle that is of, says what the bank has signed: what the coordinator says beside it stops nobody.
+    """
+    async with member.running() as bank:
+        await pay_in(town, bank)
     backups = [await member.backup() for _ in range(2)]
     async with member.running() as bank:
         await cut_off(town, bank)
+        url = f"{town.coordinator.url}/submissions/latest"
+
+        async def attested() -> bool:
+            return len((await bank.node.client.get(url, HandedIn, audience=COORDINATOR)).statements) > 0
+
+        await until(attested)
+    (misquoter,) = misquoters
+    for cycle in ("2020-01-01-01", None):
+        with misquoter.misquoting(cycle):
+            async with member.running() as bank:
+                assert misquoter.statements > 0
+                assert bank.node.continuity.finding is None
+                assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
     async with member.running(backups[0]) as bank:
         assert bank.node.continuity.finding is not None
         await is_stopped(town, bank, "events_lost", "this node")
@@ -227,47 +284,120 @@ async def test_lag_is_no_loss(town: Town, member: Member) -> None:
         assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
 
 
-async def test_a_word_that_nobody_signed_stops_nobody(town: Town, member: Member) -> None:
-    """A member says that it holds number 57 of ours, and shows an acknowledgement that it signed itself."""
-    liar = MemberIdentity("LIARDEF0", member.settings.data_dir / "liar")
-    payment = "0198b1a0-0000-7000-8000-000000000057"
-    outcome = PaymentOutcome(id=payment, status="accepted", sequence=57)
-    forged = dsse.sign(
-        Acknowledgement(sender=liar.bic, receiver=member.bic, batch="0" * 64, outcomes=(outcome,)),
-        liar.sign,
-        payload_type=ACKNOWLEDGEMENT_TYPE,
-    )
-    lanes = [
-        {"sender": liar.bic, "receiver": member.bic, "currency": "EUR",
-         "newest": [{"sequence": 57, "payment": payment}]}
-    ]  # fmt: skip
-    envelope = {
-        "payload": forged.payload,
-        "payloadType": forged.payloadType,
-        "signatures": [{"keyid": s.keyid, "sig": s.sig} for s in forged.signatures],
-    }
-    shown: list[str] = []
+PAYMENT = "0198b1a0-0000-7000-8000-000000000057"
 
-    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+@asynccontextmanager
+async def liar(
+    town: Town, member: Member, answer: Callable[[str, MemberIdentity], Awaitable[bytes]]
+) -> AsyncIterator[MemberIdentity]:
+    """Admit a member that answers whatever is asked of it with these bytes, until the block ends."""
+    number = next(_numbers)
+    identity = MemberIdentity(f"LIA{chr(65 + number % 26)}DEF{number % 10}", member.settings.data_dir / "liar")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
-        if "evidence" in request:
-            shown.append(request)
-        body = json.dumps(envelope if "evidence" in request else {"lanes": lanes}).encode()
-        writer.write(head(f"Content-Length: {len(body)}", "Connection: close") + body)
-        await writer.drain()
+        with suppress(ConnectionError):
+            writer.write(await answer(request, identity))
+            await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(lie, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, member.running() as bank:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         await town.coordinator.registry.admit(
-            Bank(liar, url).application(), kind="participant", caps_minor={}, by="test", reason="set up"
+            Bank(identity, url).application(), kind="participant", caps_minor={}, by="test", reason="set up"
         )
-        await until(lambda: liar.bic in bank.node.agents)
+        yield identity
+        await town.coordinator.registry.step(identity.bic, "suspend", by="test", reason="over")
+
+
+def as_answer(document: Any) -> bytes:
+    body = json.dumps(document).encode()
+    return head(f"Content-Length: {len(body)}", "Connection: close") + body
+
+
+def lanes_of(sender: str, receiver: str, *payments: str) -> dict[str, Any]:
+    newest = [[{"sequence": 57, "payment": payment}] for payment in payments]
+    return {"lanes": [{"sender": sender, "receiver": receiver, "currency": "EUR", "newest": n} for n in newest]}
+
+
+async def test_a_word_that_nobody_signed_stops_nobody(town: Town, member: Member) -> None:
+    """A member says that it holds number 57 of ours, and shows an acknowledgement that it signed itself."""
+    shown: list[str] = []
+
+    async def lie(request: str, identity: MemberIdentity) -> bytes:
+        if "evidence" not in request:
+            return as_answer(lanes_of(identity.bic, member.bic, PAYMENT))
+        shown.append(request)
+        outcome = PaymentOutcome(id=PAYMENT, status="accepted", sequence=57)
+        forged = dsse.sign(
+            Acknowledgement(sender=identity.bic, receiver=member.bic, batch="0" * 64, outcomes=(outcome,)),
+            identity.sign,
+            payload_type=ACKNOWLEDGEMENT_TYPE,
+        )
+        return as_answer(msgspec.to_builtins(forged))
+
+    async with member.running() as bank, liar(town, member, lie) as identity:
+        await until(lambda: identity.bic in bank.node.agents)
         await until(lambda: shown)
-        await bank.node.continuity.agree_with(liar.bic)
+        await bank.node.continuity.agree_with(identity.bic)
         await pay_in(town, bank)
         assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(
+            head("Retry-After: " + "9" * 5000, "Content-Length: 2", "Connection: close", status="503 x") + b"{}",
+            id="a number that is too long",
+        ),
+        pytest.param(
+            b"HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nConnection: close\r\n\r\n"
+            + b'{"zz":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+            id="a document that is too deep",
+        ),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_nobody_foresaw_is_that_members_trouble(town: Town, member: Member, answer: bytes) -> None:
+    """Neither a start nor the readiness nor what is between others depends on it."""
+    asked: list[str] = []
+
+    async def lie(request: str, _: MemberIdentity) -> bytes:
+        asked.append(request)
+        return answer
+
+    async with liar(town, member, lie) as identity:
+        await until(lambda: identity.bic in town.alpha.node.agents)
+        async with member.running() as bank:
+            await until(lambda: asked)
+            with pytest.raises(RemoteError):
+                await bank.node.continuity.agree_with(identity.bic)
+            assert bank.node.continuity.task.condition() == "running"
+            await pay_in(town, bank)
+            assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
+
+
+async def test_a_slow_liar_delays_nobody_else(town: Town, member: Member) -> None:
+    """What another node of the bank has found out stops this one, however much a member makes up meanwhile."""
+    invented = [f"0198b1a0-0000-7000-8000-{number:012x}" for number in range(1700)]
+    asked: list[str] = []
+
+    async def lie(request: str, identity: MemberIdentity) -> bytes:
+        if "evidence" not in request:
+            return as_answer(lanes_of(identity.bic, member.bic, *invented))
+        asked.append(request)
+        await asyncio.sleep(4)
+        return as_answer({"payload": "e30=", "payloadType": "x", "signatures": []})
+
+    finding = Finding(loss=Loss.NUMBER, source=ALPHA, detail="seen by another node")
+    async with member.running() as bank, liar(town, member, lie):
+        await until(lambda: asked)
+        async with bank.node.pool.acquire() as connection:
+            await reads.keep_finding(connection, finding, datetime.now(UTC))
+        await is_stopped(town, bank, "number_unknown", ALPHA)
+        assert len(asked) == 1
 
 
 async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_url: str) -> None:

@@ -19,21 +19,35 @@ from gateway.federation.messages.payments import (
     PaymentTerms,
     leaf_of,
 )
-from participants.continuity.findings import Finding, cut_in, unknown_cut, unknown_number, unknown_payment
-from participants.continuity.findings import unknown_statement as unknown
+from participants.continuity.findings import (
+    Finding,
+    cut_in,
+    statements_in,
+    unknown_cut,
+    unknown_number,
+    unknown_payment,
+    unknown_statement,
+)
 from participants.continuity.watermark import Watermark
 
 OURS, OTHER = SigningKey.generate(), SigningKey.generate()
-KEYS = {OURS.verifying_key.kid: OURS.verifying_key}
+RETIRED = SigningKey.generate()
+KEYS = {key.verifying_key.kid: key.verifying_key for key in (OURS, RETIRED)}
 BANK, PEER, THIRD = "ALPHDEF0", "BRAVFRP0", "CARLITM0"
 PAYMENT = "0198b1a0-0000-7000-8000-000000000057"
 ANOTHER = "0198b1a0-0000-7000-8000-000000000058"
 
 
 def acknowledgement(
-    key: SigningKey = OURS, *, sender: str = PEER, receiver: str = BANK, status: str = "accepted", number: int = 57
+    key: SigningKey = OURS,
+    *,
+    sender: str = PEER,
+    receiver: str = BANK,
+    status: str = "accepted",
+    number: int = 57,
+    payment: str = PAYMENT,
 ) -> Envelope:
-    outcome = PaymentOutcome(id=PAYMENT, status=status, sequence=number if status == "accepted" else None)
+    outcome = PaymentOutcome(id=payment, status=status, sequence=number if status == "accepted" else None)
     answer = Acknowledgement(sender=sender, receiver=receiver, batch="0" * 64, outcomes=(outcome,))
     return dsse.sign(answer, key, payload_type=ACKNOWLEDGEMENT_TYPE)
 
@@ -55,6 +69,9 @@ def batch(key: SigningKey = OURS, *, sender: str = BANK, receiver: str = PEER, p
         pytest.param(acknowledgement(), None, True, id="signed and unknown"),
         pytest.param(acknowledgement(), 41, True, id="signed, and given another number here"),
         pytest.param(acknowledgement(), 57, False, id="signed and known"),
+        pytest.param(acknowledgement(RETIRED), None, True, id="signed with a key of before, and unknown"),
+        pytest.param(acknowledgement(RETIRED), 57, False, id="signed with a key of before, and known"),
+        pytest.param(acknowledgement(payment=ANOTHER), None, False, id="of another payment"),
         pytest.param(acknowledgement(OTHER), None, False, id="signed by somebody else"),
         pytest.param(acknowledgement(sender=THIRD), None, False, id="of another sender"),
         pytest.param(acknowledgement(receiver=THIRD), None, False, id="of another receiver"),
@@ -73,6 +90,8 @@ def test_a_number(shown: Envelope, known: int | None, lost: bool) -> None:
     [
         pytest.param(batch(), False, True, id="signed and unknown"),
         pytest.param(batch(), True, False, id="signed and known"),
+        pytest.param(batch(RETIRED), False, True, id="signed with a key of before, and unknown"),
+        pytest.param(batch(RETIRED), True, False, id="signed with a key of before, and known"),
         pytest.param(batch(OTHER), False, False, id="signed by somebody else"),
         pytest.param(batch(sender=THIRD), False, False, id="of another sender"),
         pytest.param(batch(receiver=THIRD), False, False, id="to another receiver"),
@@ -91,30 +110,57 @@ def test_a_cut() -> None:
     lower = CycleCut(cycle="2026-10-02-01", receiver=BANK, lanes=())
     shown = dsse.sign(cut, OURS)
     assert cut_in(shown, bank=BANK, keys=KEYS) == cut
+    assert cut_in(dsse.sign(cut, RETIRED), bank=BANK, keys=KEYS) == cut
     assert cut_in(dsse.sign(cut, OTHER), bank=BANK, keys=KEYS) is None
     assert cut_in(shown, bank=THIRD, keys=KEYS) is None
     for known, loss in ((None, "cut_unknown"), (lower, "cut_unknown"), (cut, None)):
         assert_finding(unknown_cut(shown, cut, source=THIRD, known=known), loss, THIRD)
 
 
-def test_a_statement() -> None:
+FIRST, SECOND = "2026-10-02-01", "2026-10-02-02"
+
+
+def statement(
+    key: SigningKey = OURS, *, cycle: str = FIRST, revision: int = 1, banks: tuple[str, str] = (BANK, PEER)
+) -> Envelope:
     flows = tuple(
         Flow(
             sender=sender, receiver=receiver, first_sequence=1, last_sequence=0, count=0, amount_minor="0",
             root="0" * 64,
         )
-        for sender, receiver in ((BANK, PEER), (PEER, BANK))
+        for sender, receiver in (banks, banks[::-1])
     )  # fmt: skip
-    statement = PositionStatement(
-        cycle="2026-10-02-01", currency="EUR", pair=(BANK, PEER), revision=1, flows=(flows[0], flows[1])
-    )
-    digest = canonical.digest(canonical.encode(statement))
-    for shown, known, loss in (
-        (dsse.sign(statement, OURS), (), "statement_unknown"),
-        (dsse.sign(statement, OURS), (digest,), None),
-        (dsse.sign(statement, OTHER), (), None),
-    ):
-        assert_finding(unknown([shown], bank=BANK, keys=KEYS, source=THIRD, known=known), loss, THIRD)
+    document = PositionStatement(cycle=cycle, currency="EUR", pair=banks, revision=revision, flows=(flows[0], flows[1]))
+    return dsse.sign(document, key)
+
+
+def digests(*envelopes: Envelope) -> set[str]:
+    return {canonical.digest(envelope.payload_bytes()) for envelope in envelopes}
+
+
+HELD = {FIRST: digests(statement(), statement(revision=2)), SECOND: digests(statement(cycle=SECOND))}
+
+
+@pytest.mark.parametrize(
+    ("shown", "known", "lost"),
+    [
+        pytest.param([statement()], {}, True, id="signed and unknown"),
+        pytest.param([statement()], HELD, False, id="signed and known"),
+        pytest.param([statement(), statement(cycle=SECOND)], HELD, False, id="of two cycles, each known in its own"),
+        pytest.param([statement(cycle=SECOND)], {SECOND: HELD[FIRST]}, True, id="known only as of another cycle"),
+        pytest.param([statement(), statement(revision=2)], HELD, False, id="an old revision and the newest"),
+        pytest.param([statement(revision=3)], HELD, True, id="a revision that isn't known"),
+        pytest.param([statement(RETIRED)], HELD, False, id="signed with a key of before, and known"),
+        pytest.param([statement(RETIRED, revision=3)], HELD, True, id="signed with a key of before, and unknown"),
+        pytest.param([statement(OTHER)], {}, False, id="signed by somebody else"),
+        pytest.param([statement(OTHER), statement()], {}, True, id="signed, after one of somebody else"),
+        pytest.param([statement(banks=(PEER, THIRD))], {}, False, id="of another pair"),
+        pytest.param([acknowledgement()], {}, False, id="another kind of document"),
+    ],
+)
+def test_a_statement(shown: list[Envelope], known: dict[str, set[str]], lost: bool) -> None:
+    finding = unknown_statement(statements_in(shown, bank=BANK, keys=KEYS), source=THIRD, known=known)
+    assert_finding(finding, "statement_unknown" if lost else None, THIRD)
 
 
 def assert_finding(finding: Finding | None, loss: str | None, source: str) -> None:
