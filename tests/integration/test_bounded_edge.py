@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import time
 from contextlib import AsyncExitStack
 
 import pytest
-from litestar import Litestar, post
+from litestar import Litestar, get, post
 from litestar.params import JSONBody
 from support import Live
 
 from compliance.crypto.keys import SigningKey
-from gateway.federation.http.connection import ENDED, HEAD_BYTES_MAX, HEADERS_MAX, ConnectionEnd
+from gateway.federation.http.connection import ENDED, HEAD_BYTES_MAX, HEADERS_MAX, BoundedProtocol, ConnectionEnd
 from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
 from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import TokenVerifier, issue_access_token
 from gateway.federation.settings import EdgeLimits
 
 BIC, ISSUER, HOUSE, KEY = "BANKDEFF", "http://issuer.example", "http://house.example", SigningKey.generate()
+LONG_BYTES = 32 * 1024 * 1024
 LIMITS = EdgeLimits(
     connections_per_address_max=20, head_seconds=2, body_seconds=3, address_requests_per_s=1, client_requests_per_s=2
 )
@@ -39,13 +42,18 @@ def node() -> Litestar:
     async def anybody() -> None:
         """Takes anybody."""
 
+    @get("/long", opt={"public": True})
+    async def long() -> str:
+        """Answers more than the sockets hold."""
+        return "x" * LONG_BYTES
+
     async def ready() -> dict[str, str]:
         return {}
 
     return create_app(
         title="Bounded",
         version="1",
-        route_handlers=[large, small, anybody],
+        route_handlers=[large, small, anybody, long],
         verifier=TokenVerifier(BIC, lambda _, kid: KEY.verifying_key if kid == KEY.kid else None, staff_issuer=ISSUER),
         ready=ready,
         limits=LIMITS,
@@ -157,6 +165,84 @@ async def test_a_byte_a_time_takes_no_longer(port: int) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("trailers", "expected"), [(HEADERS_MAX, 200), (HEADERS_MAX + 1, 0), (1_000_000, 0)], ids=["few", "many", "endless"]
+)
+async def test_trailers_are_few_and_not_kept(port: int, trailers: int, expected: int) -> None:
+    ended = ENDED.labels(ConnectionEnd.TOO_MANY_TRAILERS)._value
+    before, head = (
+        ended.get(),
+        request("/small").replace(b"Content-Length: 2\r\n\r\n[]", b"Transfer-Encoding: chunked\r\n\r\n"),
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head + b"2\r\n[]\r\n0\r\n" + b"a:\r\n" * trailers)
+    await asyncio.sleep(0.2)
+    for connection in gc.get_objects():
+        if isinstance(connection, BoundedProtocol) and connection.scope is not None:
+            assert len(connection.headers) + len(connection.scope["headers"]) < 10
+    writer.write(b"\r\n")
+    try:
+        answer = await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        answer = b"reset"
+    writer.close()
+    assert status(answer) == expected
+    assert ended.get() == before + (expected == 0)
+
+
+POST = b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+
+
+async def test_a_connection_that_was_answered_early_does_not_stay(port: int) -> None:
+    """Before its body came; an empty line after it doesn't change that."""
+
+    async def answers(*parts: bytes) -> list[int]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.3)
+        received = await asyncio.wait_for(reader.read(), 15)
+        writer.close()
+        return [status(b"HTTP" + answer) for answer in received.split(b"HTTP")[1:]]
+
+    early, with_a_line = await asyncio.gather(
+        answers(b"POST /small" + POST, b"[]"), answers(b"POST /open" + POST, b"[]", b"\r\n")
+    )
+    assert (early, with_a_line) == ([401, 408], [200, 408])
+
+
+async def test_a_connection_is_used_again_after_an_early_answer(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(3):
+        writer.write(b"POST /small" + POST)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.write(b"[]")
+    writer.write(request("/small"))
+    assert b"HTTP/1.1 200 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
+async def test_the_body_of_a_second_request_has_a_time_too(port: int) -> None:
+    """Its head came together with the request before it."""
+    keep = request("/small").replace(b"Connection: close", b"Connection: keep-alive")
+    ended = ENDED.labels(ConnectionEnd.BODY_TOO_SLOW)._value
+    before = ended.get()
+    answer = await talk(port, keep + keep[:-1], within_s=15)
+    assert answer.count(b"HTTP/1.1 ") == 1 or answer == b"reset"
+    assert ended.get() == before + 1
+
+
+async def test_a_last_answer_that_nobody_reads(port: int) -> None:
+    """It is on its way and the connection closing already."""
+    ended = ENDED.labels(ConnectionEnd.ANSWER_UNREAD)._value
+    before, started = ended.get(), time.monotonic()
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while ended.get() == before:
+            assert time.monotonic() - started < 20
+            await asyncio.sleep(0.1)
+
+
 async def test_others_are_served_while_many_are_slow(port: int) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(LIMITS.connections_per_address_max - 1):
@@ -235,7 +321,6 @@ def test_buckets_fill_again_and_are_forgotten() -> None:
     now = 0.0
     rates = Rates(2, burst=4, keys_max=3, clock=lambda: now)
     assert [rates.take("a") for _ in range(5)] == [None, None, None, None, 1]
-    assert rates.take("a", tokens=0) == 1
     now = 0.5
     assert [rates.take("a") for _ in range(2)] == [None, 1]
     for key in "bcde":

@@ -99,12 +99,12 @@ async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answ
         )
     except ValueError:
         return malformed("The body is not a well-formed form")
-    # Failures count for a client at an address: nobody locks out another one elsewhere.
-    who = (network_of(client_address(request.scope)), claimed_issuer(dict(form).get("client_assertion", ""))[:200])
-    refuse_too_many(tokens.failures.take(who, tokens=0))
     answer = await tokens.answer(form)
     if answer.status == HTTP_401_UNAUTHORIZED:
-        tokens.failures.take(who)
+        # Only who fails is told to wait: a good assertion passes, however many a stranger forged in the client's name.
+        # How many are verified at all is bounded by the rate of an address, as every public route is.
+        client = claimed_issuer(dict(form).get("client_assertion", ""))[:200]
+        refuse_too_many(tokens.failures.take((network_of(client_address(request.scope)), client)))
     return answer
 
 

@@ -2,6 +2,7 @@
 
 uvicorn bounds neither the size of a head nor the time that a client takes. Here a head has a size and a number of
 headers, a request has a time to arrive in, an answer a time to be read in, and an address so many connections.
+Nothing is kept of what nobody reads: neither the trailers of a chunked body nor a connection that stands idle.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class ConnectionEnd(StrEnum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     HEAD_TOO_LARGE = "head_too_large"
     """Answered with 431."""
+    TOO_MANY_TRAILERS = "too_many_trailers"
     MESSAGE_TOO_LARGE = "message_too_large"
     HEAD_TOO_SLOW = "head_too_slow"
     """Answered with 408, and so is the next."""
@@ -55,6 +57,15 @@ class ConnectionConfig(uvicorn.Config):
         self.addresses: Counter[str] = Counter()
 
 
+class Trailers(list[tuple[bytes, bytes]]):
+    """Counts the headers that come after a body, and keeps none: nothing reads them."""
+
+    total = 0
+
+    def append(self, _: tuple[bytes, bytes], /) -> None:
+        self.total += 1
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that ends when its client is too large or too slow."""
 
@@ -65,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun = False
         """Whether the application was given a request of this connection."""
         self._chunk_bytes = self._message_bytes = 0
+        self._trailers = Trailers()
         self._address: str | None = None
         self._arriving_since: float | None = self.loop.time()
         self._unread_since: float | None = None
@@ -93,10 +105,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(ConnectionEnd.HEAD_TOO_LARGE, 431)
         elif self._message_bytes > MESSAGE_BYTES_MAX:
             self._end(ConnectionEnd.MESSAGE_TOO_LARGE)
+        elif self._trailers.total > HEADERS_MAX:
+            self._end(ConnectionEnd.TOO_MANY_TRAILERS)
 
     def on_message_begin(self) -> None:
         self._in_head = True
         self._message_bytes = self._chunk_bytes
+        if self._arriving_since is None:  # the end of the request before was in the same chunk
+            self._arriving_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -111,6 +127,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._begun = True
         super().on_headers_complete()
+        # The application has the head's own list; uvicorn appends whatever comes from here on to this one.
+        self.headers = self._trailers
+        self._trailers.total = 0
 
     def on_body(self, body: bytes) -> None:
         if self._begun:
@@ -119,8 +138,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._arriving_since = None
         self._message_bytes = 0
-        if self._begun:
-            super().on_message_complete()
+        if not self._begun:
+            return
+        if self.cycle.response_complete:
+            # Answered before it was whole, so that no answer will set uvicorn's time for idle connections again:
+            # what comes next has the time that a new connection has.
+            self._in_head = True
+            self._arriving_since = self.loop.time()
+        super().on_message_complete()
 
     def end_if_slow(self, now: float) -> None:
         """Close the connection if its client takes too long to send a request or to read an answer."""
@@ -128,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
         since = self._arriving_since
         if since is not None and now - since > (limits.head_seconds if self._in_head else limits.body_seconds):
             self._end(ConnectionEnd.HEAD_TOO_SLOW if self._in_head else ConnectionEnd.BODY_TOO_SLOW, 408)
-        if not self.flow.write_paused:
+        if not (self.flow.write_paused or self.transport.is_closing()):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
@@ -140,7 +165,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end(self, reason: ConnectionEnd, status: int | None = None) -> None:
         """Close: with an answer, unless there is none or the application is answering."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() and reason != ConnectionEnd.ANSWER_UNREAD:
             return
         ENDED.labels(reason).inc()
         address = "" if self.client is None else network_of(self.client[0])

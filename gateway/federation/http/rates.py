@@ -24,23 +24,19 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: Hashable, *, tokens: int = 1) -> int | None:
-        """Take tokens of a key's bucket; if it has too few, take none and return after how many seconds to ask again.
-
-        With `tokens=0` it says whether there is one.
-        """
+    def take(self, key: Hashable) -> int | None:
+        """Take a token of a key's bucket; if it has none, return after how many seconds to ask again."""
         if not self._per_s:
             return None
         now = self._clock()
         level, at = self._buckets.get(key, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._per_s)
-        if level < max(tokens, 1):
-            return math.ceil((max(tokens, 1) - level) / self._per_s)
-        if tokens:
-            self._buckets[key] = (level - tokens, now)
-            self._buckets.move_to_end(key)
-            if len(self._buckets) > self._keys_max:
-                self._buckets.popitem(last=False)
+        if level < 1:
+            return math.ceil((1 - level) / self._per_s)
+        self._buckets[key] = (level - 1, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._keys_max:
+            self._buckets.popitem(last=False)
         return None
 
 
