@@ -93,7 +93,8 @@ class ReadModels:
             breaks += await submissions.contest_notices(conn, cycle_id)
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
-            asked = await settlements.last_attempt(conn, cycle_id)
+            unsettled = cycle.state in (State.HELD, State.DEFERRED)
+            asked = await settlements.last_attempt(conn, cycle_id) if unsettled else None
             causes = await _four_eyes(conn, cycle, totals)
         of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
         for (_, low, high), stands in standing.items():
@@ -124,7 +125,7 @@ class ReadModels:
             settlement_attempts=attempts,
             four_eyes=causes,
             stuck_detail=cycle.failure_detail if cycle.stuck else None,
-            agent_says=asked.detail if asked is not None and cycle.state in (State.HELD, State.DEFERRED) else None,
+            agent_says=None if asked is None else asked.detail,
         )
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:
