@@ -61,6 +61,7 @@ class Attestation:
         self._now = now
         self._wake = wake
         self._cuts = Batcher(self._take_cuts)
+        self._asked = Batcher(self._cuts_for_all)
         self._unread: Batcher[tuple[str, StatementSubmission], Submitted | StatementVerdicts] = Batcher(
             self._read_statements, batch_max=READ_BATCH_MAX
         )
@@ -126,20 +127,26 @@ class Attestation:
 
     async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
         """Return what every receiver accepted from a bank. Raises Refusal."""
+        return await self._asked.add(cycle_id, bank)
+
+    async def _cuts_for_all(self, cycle_id: str, banks: Sequence[str]) -> list[SenderCuts]:
+        """Return it for each of some banks: once all cuts are in, all ask at the same moment."""
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id)
-            roster = await cycles.roster(conn, cycle_id)
-            lanes = await submissions.cut_lanes(conn, cycle_id, [bank])
-        return SenderCuts(
-            cycle=cycle_id,
-            complete=cycle.state not in (State.OPEN, State.CUT_OFF),
-            lanes=tuple(
-                ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
-                for (sender, receiver, currency), last in sorted(lanes.items())
-                if sender == bank
-            ),
-            delivered=tuple(sorted(roster.delivered)),
-        )
+            delivered = (await cycles.roster(conn, cycle_id)).delivered
+            lanes = await submissions.cut_lanes(conn, cycle_id, banks)
+        accepted: defaultdict[str, list[ReceiverCut]] = defaultdict(list)
+        for (sender, receiver, currency), last in sorted(lanes.items()):
+            accepted[sender].append(ReceiverCut(receiver=receiver, currency=currency, last_sequence=last))
+        return [
+            SenderCuts(
+                cycle=cycle_id,
+                complete=cycle.state not in (State.OPEN, State.CUT_OFF),
+                lanes=tuple(accepted[bank]),
+                delivered=tuple(sorted(delivered)),
+            )
+            for bank in banks
+        ]
 
     async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> StatementVerdicts:
         """Take in a bank's statements and its screening, each judged by itself; return what became of each.
