@@ -40,6 +40,9 @@ from gateway.federation.telemetry import REGISTRY
 ASK_AGAIN_S = 2
 """After which a settlement agent that gave no answer is asked again."""
 
+DECIDED_LOCKED = frozenset({State.CUT_OFF, State.ATTESTING, State.NETTED})
+"""The states whose step is taken with the cycle locked, in the transaction that looks at it."""
+
 FAILURES = Counter(
     "concordat_cycle_step_failures",
     "Steps of cycles that failed, by the state in which and why.",
@@ -81,16 +84,22 @@ class Steps:
         A settlement agent that gives no answer, and whatever isn't the trouble of a database or network, is counted as
         the step's failure. An agent is simply asked again later.
         """
-        async with transaction(self._engine) as conn:
-            cycle = await cycles.find(conn, cycle_id)
-        if cycle.due_at is not None and self._now() < cycle.due_at:
-            return False
+        cycle: Cycle | None = None
         try:
-            moved = await self._take(cycle)
-        except NoAnswerError as error:
-            await self._fail(cycle, error.failure, ASK_AGAIN_S)
-            return False
+            async with transaction(self._engine) as conn:
+                cycle = await cycles.find(conn, cycle_id)
+                if cycle.due_at is not None and self._now() < cycle.due_at:
+                    return False
+                decides = cycle.state in DECIDED_LOCKED
+                moved = decides and await self._decide(conn, cycle)
+            if not decides:
+                moved = await self._take(cycle)
         except Exception as error:
+            if cycle is None:
+                raise
+            if isinstance(error, NoAnswerError):
+                await self._fail(cycle, error.failure, ASK_AGAIN_S)
+                return False
             if (failure := step_failure(error)) is not None:
                 # What can't be counted now is counted next time.
                 with suppress(Exception):
@@ -118,9 +127,8 @@ class Steps:
         )
 
     async def _take(self, cycle: Cycle) -> bool:
+        """Take a step that computes or asks, and locks the cycle only to store what came of it."""
         match cycle.state:
-            case State.CUT_OFF | State.ATTESTING | State.NETTED:
-                return await self._take_locked(cycle)
             case State.MATCHED:
                 return await self._netting.take(cycle)
             case State.APPROVED:
@@ -131,23 +139,22 @@ class Steps:
                 await self._settlement.repeat(cycle)
             case State.SETTLED:
                 await self._settlement.finalise(cycle)
-            case State.OPEN | State.HELD | State.FINAL | State.ABANDONED:
+            case _:
                 return False
         return True
 
-    async def _take_locked(self, cycle: Cycle) -> bool:
+    async def _decide(self, conn: AsyncConnection, cycle: Cycle) -> bool:
         """Take a step that decides over what may still come in, so it holds that off: it computes little."""
-        async with transaction(self._engine) as conn:
-            unmoved = await cycles.lock_unmoved(conn, cycle)
-            if unmoved is None:
-                return True
-            rulebook = await cycles.rulebook_of(conn, cycle)
-            match cycle.state:
-                case State.CUT_OFF:
-                    return await self._close_cuts(conn, unmoved, rulebook)
-                case State.ATTESTING:
-                    return await self._close_attestation(conn, unmoved, rulebook)
-            return await self._approve(conn, unmoved, rulebook)
+        unmoved = await cycles.lock_unmoved(conn, cycle)
+        if unmoved is None:
+            return True
+        rulebook = await cycles.rulebook_of(conn, cycle)
+        match cycle.state:
+            case State.CUT_OFF:
+                return await self._close_cuts(conn, unmoved, rulebook)
+            case State.ATTESTING:
+                return await self._close_attestation(conn, unmoved, rulebook)
+        return await self._approve(conn, unmoved, rulebook)
 
     def _passed(self, deadline_at: datetime | None) -> bool:
         return deadline_at is not None and self._now() > deadline_at
