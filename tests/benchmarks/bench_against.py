@@ -1,7 +1,8 @@
-"""Payments a second beside another checkout's: two banks on one PostgreSQL server, loaded in turn, round by round.
+"""Cut-off and payments a second beside another checkout's, in turn: two clearing houses, then two banks.
 
-The other checkout (CONCORDAT_BENCH_AGAINST) is one where `make test` has installed everything. Rounds are short and
-alternate, so a slow minute of the machine counts for both; the ratio is the median over the rounds.
+The other checkout (CONCORDAT_BENCH_AGAINST) is one where `make test` has installed everything. All run on one
+PostgreSQL server. Rounds are short and alternate, so a slow minute of the machine counts for both; the ratio is the
+median over the rounds.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import uvloop
@@ -21,10 +23,13 @@ import uvloop
 from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks import load
 from tests.benchmarks.bank import BenchBank, batches, open_accounts, single_payments
+from tests.benchmarks.house import Timing
 from tests.benchmarks.rows import Row, skipped
 
 HERE = Path(__file__).parents[2]
 ROUNDS = 12
+WARMING_ROUNDS = 2
+HOUSES = (6, 50)
 # name -> (clients, payments in a request, whether they are of one account)
 LOADS = {
     "single payments, 64 clients": (64, 1, False),
@@ -35,40 +40,113 @@ LOADS = {
 }
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
+Pipes = tuple[IO[bytes], IO[bytes]]
+"""A program's standard input, and its output."""
+
 
 def run(*, payments: int = 4_000) -> list[Row]:
-    """Return a row for each kind of load, of so many single payments (or three times so many in batches) a round."""
+    """Return a row for each number of banks that clear, and for each kind of load.
+
+    Of so many single payments a round, or three times so many in batches.
+    """
     other = os.environ.get("CONCORDAT_BENCH_AGAINST")
     if not other:
-        return [skipped("payments", "CONCORDAT_BENCH_AGAINST names no other checkout")]
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name, ExitStack() as stack:
+        return [skipped("cut-off and payments", "CONCORDAT_BENCH_AGAINST names no other checkout")]
+    checkouts = (HERE, Path(other))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
         server = EmbeddedServer(Path(name) / "postgres")
         server.start()
-        stack.callback(server.stop)
-        url = server.url("postgres")
-        ours = stack.enter_context(_bank_of(HERE, sys.executable, Path(name) / "ours", url))
-        python = str(Path(other) / ".venv" / "bin" / "python")
-        theirs = stack.enter_context(_bank_of(Path(other), python, Path(name) / "theirs", url))
-        return uvloop.run(_measure(ours, theirs, payments))
+        try:
+            for count in HOUSES:
+                with _both("house", checkouts, Path(name), server, str(count)) as houses:
+                    rows.append(_cut_off(count, houses))
+            with _both("bank", checkouts, Path(name), server) as pipes:
+                ours, theirs = (msgspec.json.decode(_line(out), type=BenchBank) for _, out in pipes)
+                rows += uvloop.run(_measure(ours, theirs, payments))
+        finally:
+            server.stop()
+    return rows
 
 
 @contextmanager
-def _bank_of(checkout: Path, python: str, directory: Path, server_url: str) -> Iterator[BenchBank]:
-    """Run a checkout's bank. Raises RuntimeError if it has no bank to be measured, or that doesn't start."""
+def _both(
+    program: str, checkouts: Sequence[Path], directory: Path, server: EmbeddedServer, *arguments: str
+) -> Iterator[list[Pipes]]:
+    """Run a program of `tests.benchmarks` of each checkout until the block ends."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                _program(
+                    [program, *arguments, str(directory / f"{program}_{''.join(arguments)}_{number}")],
+                    checkout,
+                    server.url("postgres"),
+                )
+            )
+            for number, checkout in enumerate(checkouts)
+        ]
+
+
+@contextmanager
+def _program(arguments: list[str], checkout: Path, server_url: str) -> Iterator[Pipes]:
+    python = sys.executable if checkout == HERE else str(checkout / ".venv" / "bin" / "python")
     process = subprocess.Popen(
-        [python, "-m", "tests.benchmarks.bank", str(directory), server_url],
+        [python, "-m", f"tests.benchmarks.{arguments[0]}", *arguments[1:], server_url],
         cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the bank of {checkout} didn't start")
-        yield msgspec.json.decode(line, type=BenchBank)
+        yield process.stdin, process.stdout
     finally:
         process.stdin.close()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
+
+
+def _line(output: IO[bytes]) -> bytes:
+    """Return a program's next line. Raises RuntimeError if there is none."""
+    if not (line := output.readline()):
+        raise RuntimeError("the program of a checkout ended before it was measured")
+    return line
+
+
+# --- cut-off --------------------------------------------------------------------------------------------
+
+
+def _cut_off(count: int, houses: Sequence[Pipes]) -> Row:
+    timings: tuple[list[Timing], list[Timing]] = ([], [])
+    for _, output in houses:
+        _line(output)  # ready
+    for number in range(WARMING_ROUNDS + ROUNDS):
+        for which in (0, 1) if number % 2 else (1, 0):
+            given, output = houses[which]
+            given.write(b"\n")
+            given.flush()
+            timings[which].append(msgspec.json.decode(_line(output), type=Timing))
+    ours, theirs = (timing[WARMING_ROUNDS:] for timing in timings)
+    cpu = [statistics.median(t.coordinator_cpu for t in of) for of in (ours, theirs)]
+    return _row(
+        f"cut-off to signed instructions, {count} banks",
+        [t.instructed for t in ours],
+        [t.instructed for t in theirs],
+        "ms",
+        f"CPU of the coordinator {cpu[0]:.0f} and {cpu[1]:.0f} ms",
+    )
+
+
+def _row(what: str, ours: Sequence[float], theirs: Sequence[float], unit: str, note: str) -> Row:
+    low, median, high = statistics.quantiles([mine / other for mine, other in zip(ours, theirs, strict=True)], n=4)
+    return {
+        "what": what,
+        "ours": statistics.median(ours),
+        "peer": statistics.median(ours) / median,
+        "peer_name": "the other checkout, by the median ratio",
+        "unit": unit,
+        "note": f"ratio {low:.2f} to {high:.2f} (quartiles); {note}",
+    }
+
+
+# --- payments -------------------------------------------------------------------------------------------
 
 
 async def _measure(ours: BenchBank, theirs: BenchBank, payments: int) -> list[Row]:
@@ -80,20 +158,9 @@ async def _measure(ours: BenchBank, theirs: BenchBank, payments: int) -> list[Ro
         for number in range(ROUNDS):
             for bank in (ours, theirs) if number % 2 else (theirs, ours):
                 rounds[bank.pid].append(await _round(bank, what, clients, size, hot, payments))
-        ratios = [mine[0] / other[0] for mine, other in zip(rounds[ours.pid], rounds[theirs.pid], strict=True)]
-        low, median, high = statistics.quantiles(ratios, n=4)
         cpu = [statistics.mean(cpu for _, cpu in rounds[bank.pid]) for bank in (ours, theirs)]
-        rate = statistics.median(rate for rate, _ in rounds[ours.pid])
-        rows.append(
-            {
-                "what": what,
-                "ours": rate,
-                "peer": rate / median,
-                "peer_name": "the other checkout, by the median ratio",
-                "unit": "payments/s",
-                "note": f"ratio {low:.2f} to {high:.2f} (quartiles); CPU of the bank {cpu[0]:.1f} and {cpu[1]:.1f} us",
-            }
-        )
+        rates = [[rate for rate, _ in rounds[bank.pid]] for bank in (ours, theirs)]
+        rows.append(_row(what, *rates, "payments/s", f"CPU of the bank {cpu[0]:.1f} and {cpu[1]:.1f} us"))
     return rows
 
 

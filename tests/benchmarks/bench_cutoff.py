@@ -13,75 +13,19 @@ The peer does what can't be left out: it verifies as many signatures and stores 
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import asyncpg
-import httpx
-import msgspec
-import psutil
 import uvloop
 
-from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope
-from compliance.crypto.keys import SigningKey
-from compliance.cycle.approval import ApprovalRule
-from compliance.statements import PAYLOAD_TYPES, PositionStatement
-from compliance.trust import Anchor
-from gateway.coordinator.app import CoordinatorCore
-from gateway.coordinator.rulebook import Rulebook, load
-from gateway.federation.http.client import MemberIdentity
-from gateway.federation.identity.tokens import issue_access_token
-from gateway.federation.membership.documents import Application, OfferedKey
-from gateway.federation.messages.attestation import StatementSubmission
-from gateway.federation.messages.cycles import Cycle
-from gateway.federation.messages.events import Event, Events
-from gateway.federation.settings import NodeSettings
-from gateway.federation.storage.database import migrate
-from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.messages.events import Events
+from gateway.federation.storage.postgres import EmbeddedServer
+from tests.benchmarks.house import PAYMENTS, House, Timing, clear, cpu_seconds, running_house
 from tests.benchmarks.rows import Row
-from tests.simulated_banks import Banks, Bodies, Connection
-from tests.support import free_port
 
-COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
-PAYMENTS = 25
 CYCLES = 3
-STEPS = ("cycle.cut_off", "cycle.attesting", "cycle.matched", "cycle.instructed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One cycle, in milliseconds. `cuts`, `attestation` and `outcome` are by the events' own times."""
-
-    instructed: float
-    delivered: float
-    cuts: float
-    attestation: float
-    outcome: float
-    coordinator_cpu: float
-    banks_cpu: float
-    bare: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class House:
-    """A clearing house under measurement."""
-
-    operator: Connection
-    banks: Banks
-    process: psutil.Process
-    database: str
 
 
 def run() -> list[Row]:
@@ -101,15 +45,15 @@ def run() -> list[Row]:
 
 
 async def _measure(server: EmbeddedServer, directory: Path, count: int, currencies: tuple[str, ...]) -> list[Row]:
-    async with _house(server, directory, count, currencies) as house:
+    async with running_house(server.url("postgres"), directory, count, currencies) as house:
         what = f"{count} banks, {count * (count - 1) * len(currencies):,} statements"
         if len(currencies) > 1:
             what += f", {len(currencies)} currencies"
         cycles = CYCLES if count <= 50 else 1  # 200 banks sign for longer than they are measured
-        timings = [await _cycle(house, PAYMENTS, 1) for _ in range(1 + cycles)][1:]
+        timings = [await clear(house) for _ in range(1 + cycles)][1:]
         rows = _rows(what, timings)
         if count == 50 and len(currencies) == 1:
-            timings = [await _cycle(house, PAYMENTS * 1_000, 1_000) for _ in range(CYCLES)]
+            timings = [await clear(house, PAYMENTS * 1_000, 1_000) for _ in range(CYCLES)]
             rows += _rows(f"{what}, 1,000 times the payments", timings)[:1]
         resident = house.process.memory_info().rss / 2**20
         rows.append(_row("  coordinator's memory after these cycles", resident, None, "MiB", "resident set"))
@@ -138,221 +82,15 @@ def _row(what: str, ours: float, peer: float | None, unit: str, note: str) -> Ro
     return {"what": what, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "note": note}
 
 
-# --- one cycle ------------------------------------------------------------------------------------------
-
-
-async def _cycle(house: House, payments: int, scale: int) -> Timing:
-    """Clear the open cycle and wait until it is final."""
-    operator, banks = house.operator, house.banks
-    cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
-    after = await operator.newest()
-    bodies = banks.prepare(cycle, payments=payments, scale=scale)
-    clearing = asyncio.create_task(banks.clear(cycle, bodies, after=after))
-    await asyncio.sleep(1)  # until all banks wait for news
-    before, own_before = _cpu(house.process), time.process_time()
-    started = time.perf_counter()
-    await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
-    await operator.event("cycle.instructed", cycle, after)
-    instructed = time.perf_counter()
-    coordinator_cpu, banks_cpu = _cpu(house.process) - before, time.process_time() - own_before
-    await clearing
-    delivered = time.perf_counter()
-    await operator.event("cycle.final", cycle, after)
-    banks.settled += payments
-    at = await _times(operator, cycle, after)
-    return Timing(
-        instructed=(instructed - started) * 1e3,
-        delivered=(delivered - started) * 1e3,
-        cuts=at[1] - at[0],
-        attestation=at[2] - at[1],
-        outcome=at[3] - at[2],
-        coordinator_cpu=coordinator_cpu * 1e3,
-        banks_cpu=banks_cpu * 1e3,
-        bare=await _bare(house, bodies) * 1e3,
-    )
-
-
-async def _times(operator: Connection, cycle: str, after: int) -> list[float]:
-    """Return when each of STEPS was recorded, in milliseconds."""
-    found: dict[str, Event] = {}
-    while (page := await operator.ask(Events, "GET", f"/events?after={after}&limit=1000")).events:
-        found |= {event.type: event for event in page.events if event.cycle == cycle}
-        after = page.next
-    return [datetime.fromisoformat(found[step].at).timestamp() * 1e3 for step in STEPS]
-
-
 async def _waiting(house: House) -> Row:
     """Return what it costs the coordinator that all banks wait for news and there is none."""
     after, seconds = await house.operator.newest(), 10
     path = f"/events?after={after}&wait_s={seconds}"
-    before = _cpu(house.process)
+    before = cpu_seconds(house.process)
     await asyncio.gather(*(bank.connection.ask(Events, "GET", path) for bank in house.banks.banks))
-    used = (_cpu(house.process) - before) / (seconds * len(house.banks.banks))
+    used = (cpu_seconds(house.process) - before) / (seconds * len(house.banks.banks))
     note = f"share of one core, {len(house.banks.banks)} banks"
     return _row("  one bank waiting for news", used * 1e6, None, "µs/s", note)
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-async def _bare(house: House, bodies: list[Bodies]) -> float:
-    """Return the seconds it takes to verify the statements' signatures and to store as many rows by one COPY."""
-    envelopes: list[tuple[Envelope, int]] = []
-    for number, body in enumerate(bodies):
-        submission = msgspec.json.decode(body.statements, type=StatementSubmission)
-        envelopes += [(envelope, number) for envelope in submission.statements]
-    kind = PAYLOAD_TYPES[PositionStatement]
-    keys = [{bank.sign.kid: bank.sign.verifying_key} for bank in house.banks.banks]
-    connection = await asyncpg.connect(dsn(house.database))
-    try:
-        await connection.execute("CREATE TEMPORARY TABLE bare (sha256 text PRIMARY KEY, bank int, envelope json)")
-        await connection.execute("CREATE TABLE IF NOT EXISTS bare_statements (LIKE bare INCLUDING INDEXES)")
-        started = time.perf_counter()
-        rows = []
-        for envelope, number in envelopes:
-            payload = dsse.open_(envelope, keys[number], payload_type=kind)
-            rows.append((f"{canonical.digest(payload)}-{number}", number, msgspec.json.encode(envelope).decode()))
-        await connection.copy_records_to_table("bare_statements", records=rows)
-        took = time.perf_counter() - started
-        await connection.execute("DROP TABLE bare_statements")
-        return took
-    finally:
-        await connection.close()
-
-
-# --- the clearing house ---------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _house(
-    server: EmbeddedServer, directory: Path, count: int, currencies: tuple[str, ...]
-) -> AsyncIterator[House]:
-    """Run a coordinator with so many active banks, and a settlement agent that lends them what they need."""
-    databases = {}
-    for package in ("gateway.coordinator", "gateway.agent"):
-        name = f"{package.rpartition('.')[2]}_{directory.name.replace('-', '_')}"
-        databases[package] = await create_database(server.url("postgres"), name)
-        await migrate(databases[package], package)
-    rules = _rulebook(currencies)
-    (directory / "rulebook.json").write_bytes(msgspec.json.encode(rules))
-    settings = _settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
-    agent = _settings(AGENT, directory / "agent", databases["gateway.agent"])
-    base = CoordinatorCore.open(settings, databases["gateway.coordinator"], rules)
-    try:
-        await base.register_itself("Clearing house")
-        banks = Banks.of(
-            count,
-            currencies=currencies,
-            url=settings.url,
-            coordinator=COORDINATOR,
-            token_key=base.identity.token,
-            coordinator_key=base.identity.sign.verifying_key,
-        )
-        await _admit(base, banks, agent, currencies)
-    finally:
-        await base.engine.dispose()
-    Anchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
-    operator = Connection(settings.url, partial(_token, base.identity.token, settings, "alice", "operator"))
-    more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
-    more["CONCORDAT_COORDINATOR_URL"] = settings.url
-    with ExitStack() as stack:
-        process = stack.enter_context(_node("coordinator", settings, more))
-        stack.enter_context(_node("agent", agent, more))
-        await _open_accounts(agent, banks, currencies)
-        await operator.ask(Cycle, "POST", "/cycles", b"{}")
-        yield House(
-            operator=operator,
-            banks=banks,
-            process=psutil.Process(process.pid),
-            database=databases["gateway.coordinator"],
-        )
-        operator.close()
-        banks.close()
-
-
-def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
-    rules = load()
-    return msgspec.structs.replace(
-        rules,
-        currencies=currencies,
-        slots=(),
-        calendar="every_day",
-        approval=ApprovalRule(mode="never", thresholds_minor={}),
-        aggregate_flow=msgspec.structs.replace(rules.aggregate_flow, floor_minor={}),
-    )
-
-
-def _settings(bic: str, directory: Path, database: str) -> NodeSettings:
-    port = free_port()
-    return NodeSettings(
-        bic=bic, url=f"http://127.0.0.1:{port}", port=port, data_dir=directory, database_url=database, log_level="info"
-    )
-
-
-async def _admit(base: CoordinatorCore, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
-    identity = MemberIdentity(AGENT, agent.keys_dir)
-    keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
-    application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)
-    await base.registry.admit(application, kind="agent", caps_minor={}, by="bench", reason="set up")
-    caps = dict.fromkeys(currencies, 10**18)
-    for bank in banks.banks:
-        await base.registry.admit(
-            bank.application(AGENT), kind="participant", caps_minor=caps, by="bench", reason="set up"
-        )
-
-
-async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[str, ...]) -> None:
-    key = MemberIdentity(AGENT, agent.keys_dir).token
-    staff = Connection(agent.url, partial(_token, key, agent, "dora", "staff"))
-    for name in banks.names:
-        for currency in currencies:
-            opening = {"participant": name, "currency": currency, "overdraft_limit_minor": str(10**15 - 1)}
-            await staff.ask(Any, "POST", "/accounts", msgspec.json.encode(opening))
-    staff.close()
-
-
-def _token(key: SigningKey, node: NodeSettings, subject: str, role: str) -> str:
-    return issue_access_token(
-        key=key, issuer=node.url, subject=subject, audience=node.bic, client_id=subject, role=role
-    )
-
-
-@contextmanager
-def _node(kind: str, settings: NodeSettings, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `concordat <kind> serve` until the block ends."""
-    environment = {
-        **os.environ,
-        **more,
-        "CONCORDAT_BIC": settings.bic,
-        "CONCORDAT_URL": settings.url,
-        "CONCORDAT_PORT": str(settings.port),
-        "CONCORDAT_DATA_DIR": str(settings.data_dir),
-        "CONCORDAT_DATABASE_URL": settings.database_url or "",
-    }
-    log = settings.data_dir / "node.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", kind, "serve"], env=environment, stdout=out, stderr=out
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while not _is_ready(settings.url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the {kind} didn't start:\n{log.read_text()[-2000:]}")
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready", trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 if __name__ == "__main__":
