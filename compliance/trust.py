@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from compliance.crypto.keys import VerifyingKey
+from compliance.crypto.keys import VerifyingKey, scheme_name
 from compliance.statements import Bic, Member, TrustList
 
 
@@ -49,11 +49,17 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
-    def verifying_keys(self) -> dict[str, VerifyingKey]:
-        """Return the keys by key id. Raises AnchorError."""
+    @property
+    def scheme(self) -> str:
+        """The scheme's name. Raises AnchorError."""
         if not self.keys:
             raise AnchorError("an anchor holds at least one key")
-        return {entry.kid: _key(entry.kid, entry.x) for entry in self.keys}
+        return scheme_name(self.bic, _key(self.keys[0].kid, self.keys[0].x))
+
+    def verifying_keys(self) -> dict[str, VerifyingKey]:
+        """Return the keys by key id, as they are known in the scheme. Raises AnchorError."""
+        scheme = self.scheme
+        return {entry.kid: _key(entry.kid, entry.x).within(scheme) for entry in self.keys}
 
 
 class Signers:
@@ -62,7 +68,8 @@ class Signers:
     A key counts that was active or retired in any of them; one that every list calls revoked never does.
     """
 
-    def __init__(self, trust_lists: Iterable[TrustList]) -> None:
+    def __init__(self, trust_lists: Iterable[TrustList], *, scheme: str) -> None:
+        self._scheme = scheme
         self._owners: dict[str, str] = {}
         self._keys: dict[str, dict[str, VerifyingKey]] = {}
         self._kinds: dict[str, str] = {}
@@ -81,7 +88,7 @@ class Signers:
             if self._owners.setdefault(key.kid, member.bic) != member.bic:
                 raise AnchorError(f"key {key.kid} is of {self._owners[key.kid]} and of {member.bic}")
             if entry.use == "sign" and entry.status != "revoked":
-                self._keys.setdefault(member.bic, {})[key.kid] = key
+                self._keys.setdefault(member.bic, {})[key.kid] = key.within(self._scheme)
 
     def of(self, bic: str) -> Mapping[str, VerifyingKey]:
         """Return a member's keys by key id; none if there is no such member."""

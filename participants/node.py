@@ -63,10 +63,10 @@ class BankNode:
         self.settings = settings
         self.bic = settings.bic
         self.database_url = database_url
-        self.identity = MemberIdentity(settings.bic, settings.keys_dir)
         self.trust = TrustStore.open(
             settings.anchor, path=settings.trust_list_path, age_seconds_max=settings.trust_list_age_seconds_max
         )
+        self.identity = MemberIdentity(settings.bic, settings.keys_dir, self.trust.anchor.scheme)
         self.coordinator = self.trust.anchor.bic
         self._staff_key = self.identity.token.verifying_key
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url, members=self.trust)

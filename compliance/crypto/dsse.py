@@ -2,6 +2,9 @@
 
 A signature counts only when it is of a key that the verifier already knows, and each key counts once: "nothing
 failed" is never enough.
+
+The type of a payload is signed with it, and names the scheme that the document belongs to, as a parameter of the
+media type: so a document of a test house is worth nothing in the real one, though the same keys signed it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from compliance.statements import PAYLOAD_TYPES, Document
 
 D = TypeVar("D", bound=Document)
 
+_SCHEME = ";scheme="
+"""Begins the parameter of a payload's type that names the scheme."""
+
 
 class Signature(Struct, frozen=True, forbid_unknown_fields=True):
     keyid: str
@@ -32,6 +38,11 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
     payload: str
     payloadType: str  # noqa: N815 - the name is DSSE's
     signatures: tuple[Signature, ...]
+
+    @property
+    def document_type(self) -> str:
+        """The type of the document, whatever scheme it is of; unverified."""
+        return self.payloadType.partition(_SCHEME)[0]
 
     def payload_bytes(self) -> bytes:
         """Return the payload unverified. Raises EvidenceError."""
@@ -47,6 +58,8 @@ class EvidenceReason(StrEnum):
     TOO_MANY_SIGNATURES = "too_many_signatures"
     """A member's document carries exactly the signatures that it needs: one; a key change two."""
     WRONG_PAYLOAD_TYPE = "wrong_payload_type"
+    WRONG_SCHEME = "wrong_scheme"
+    """It was signed in another scheme."""
     PAYLOAD_MALFORMED = "payload_malformed"
     BAD_SIGNATURE = "bad_signature"
     UNKNOWN_KEY = "unknown_key"
@@ -69,8 +82,14 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
+def named_type(payload_type: str, scheme: str | None) -> str:
+    """Return the type of a payload as a document of a scheme has it."""
+    return payload_type if scheme is None else f"{payload_type}{_SCHEME}{scheme}"
+
+
 def seal(payload: bytes, payload_type: str, *signers: Signer) -> Envelope:
-    """Sign bytes as they are."""
+    """Sign bytes as they are, as a document of the scheme that the first signer signs for."""
+    payload_type = named_type(payload_type, signers[0].scheme)
     message = pae(payload_type, payload)
     return Envelope(
         payload=b64encode(payload).decode(),
@@ -84,16 +103,19 @@ def open_(envelope: Envelope, keys: Mapping[str, VerifyingKey], *, payload_type:
 
     `keys` are the keys that may sign, by key id. Raises EvidenceError unless at least `threshold` distinct ones
     of them signed; a signature that names a known key and doesn't verify is an error, an unknown one is ignored.
+    A document that names a scheme must name the one that the key is known in. (Release 0.1 names none.)
     """
-    if envelope.payloadType != payload_type:
+    if envelope.document_type != payload_type:
         raise EvidenceError(EvidenceReason.WRONG_PAYLOAD_TYPE, f"expected {payload_type}, found {envelope.payloadType}")
     payload = envelope.payload_bytes()
-    message = pae(payload_type, payload)
+    message = pae(envelope.payloadType, payload)
     verified: set[str] = set()
     for signature in envelope.signatures:
         key = keys.get(signature.keyid)
         if key is None or key.kid in verified:
             continue
+        if key.scheme is not None and envelope.payloadType not in (payload_type, named_type(payload_type, key.scheme)):
+            raise EvidenceError(EvidenceReason.WRONG_SCHEME, f"{envelope.payloadType} isn't of {key.scheme}")
         try:
             raw = b64decode(signature.sig, validate=True)
         except ValueError as error:  # not base64, or not even ASCII

@@ -10,6 +10,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,8 +63,18 @@ ALGORITHMS: tuple[Algorithm, ...] = (ED25519,)
 """All that is in use."""
 
 
+def scheme_name(coordinator: str, key: VerifyingKey) -> str:
+    """Return the name of a scheme: its coordinator's BIC and the thumbprint of the key that it was founded with."""
+    return f"{coordinator}.{key.kid}"
+
+
 class VerifyingKey:
-    """A public key. `x` is its base64url form as in a JWK."""
+    """A public key. `x` is its base64url form as in a JWK.
+
+    `scheme` names the one that it is known in, if it is: by it no document counts that was signed in another.
+    """
+
+    scheme: str | None = None
 
     def __init__(self, x: str, algorithm: Algorithm = ED25519) -> None:
         raw = unb64url(x)
@@ -79,6 +90,12 @@ class VerifyingKey:
     def jwk(self) -> dict[str, str]:
         """The key as a JWK, with the members that its thumbprint covers and no other."""
         return {**self.algorithm.jwk, self.algorithm.jwk_key: self.x}
+
+    def within(self, scheme: str | None) -> VerifyingKey:
+        """Return the key as it is known in a scheme."""
+        key = copy(self)
+        key.scheme = scheme
+        return key
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Tell whether the signature over the message is this key's."""
@@ -102,6 +119,13 @@ class Signer(Protocol):
     def verifying_key(self) -> VerifyingKey: ...
 
     @property
+    def scheme(self) -> str | None:
+        """The scheme that every document names that it signs; None in none."""
+
+    def within(self, scheme: str) -> Signer:
+        """Return the same signer for the documents of a scheme."""
+
+    @property
     def slow(self) -> bool:
         """Whether a signature takes so long that nobody else should have to wait for it."""
 
@@ -112,6 +136,7 @@ class SigningKey:
     """A private key held in memory."""
 
     slow = False
+    scheme: str | None = None
 
     def __init__(self, private: Any) -> None:
         (self.algorithm,) = (algorithm for algorithm in ALGORITHMS if isinstance(private, algorithm.private_type))
@@ -157,6 +182,12 @@ class SigningKey:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
+
+    def within(self, scheme: str) -> SigningKey:
+        """Return the key for the documents of a scheme."""
+        key = copy(self)
+        key.scheme = scheme
+        return key
 
     def sign(self, message: bytes) -> bytes:
         signature: bytes = self.private.sign(message)

@@ -180,7 +180,7 @@ def _once(what: str, keys: Iterable[object]) -> None:
 def _check_equivocation(accusation: Equivocation, cycle: str, signers: Signers) -> None:
     """Check that a bank did sign two different documents where there can be one: evidence convicts, not the record."""
     kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement, ScreeningStatement)}
-    kind = kinds.get(accusation.first.payloadType)
+    kind = kinds.get(accusation.first.document_type)
     where = f"equivocations.jsonl of {accusation.participant}"
     if kind is None:
         raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")

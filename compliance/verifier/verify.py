@@ -250,7 +250,7 @@ def _read_trust_lists(record: CycleRecord, anchor: Anchor, anchor_keys: dict[str
         trust_lists.append(trust_list)
     if not trust_lists:
         raise RefutedError(Finding.TRUST_LIST_REFUSED, "no trust list")
-    return Signers(trust_lists)
+    return Signers(trust_lists, scheme=anchor.scheme)
 
 
 def _check_events(record: CycleRecord) -> None:

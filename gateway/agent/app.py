@@ -56,8 +56,8 @@ class Agent:
         self._settings = settings
         self._database_url = database_url
         self._coordinator_url = settings.coordinator_url
-        self._identity = MemberIdentity(settings.bic, settings.keys_dir)
         self._trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        self._identity = MemberIdentity(settings.bic, settings.keys_dir, self._trust.anchor.scheme)
         self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
         self._revision = head_revision(PACKAGE)
         self._trust_task = Supervised("trust-list-refresh", self._keep_trust_list)

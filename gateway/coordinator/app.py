@@ -57,7 +57,7 @@ class CoordinatorCore:
     @classmethod
     def open(cls, settings: NodeSettings, database_url: str, rulebook: Rulebook) -> CoordinatorCore:
         """Open the keys and the database; nothing is read or written yet."""
-        identity = MemberIdentity(settings.bic, settings.keys_dir)
+        identity = MemberIdentity.of_coordinator(settings.bic, settings.keys_dir)
         engine = create_engine(
             database_url,
             application_name="concordat coordinator",

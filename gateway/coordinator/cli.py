@@ -183,10 +183,13 @@ def _application(path: Path) -> Application:
 
     from compliance.crypto.dsse import Envelope
     from gateway.coordinator.registry.registry import read_application
+    from gateway.federation.http.client import MemberIdentity
     from gateway.federation.problems import Refusal
 
+    settings = _settings()
     try:
-        return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope))
+        scheme = MemberIdentity.of_coordinator(settings.bic, settings.keys_dir).scheme
+        return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope), scheme)
     except (OSError, msgspec.MsgspecError, Refusal) as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="APPLICATION") from error
 

@@ -243,7 +243,7 @@ class Federation:
 
     def anchor_keys(self) -> dict[str, VerifyingKey]:
         """Return the keys that everybody trusts without proof: the coordinator's."""
-        return {key.kid: VerifyingKey(key.x) for key in Anchor.read(self.anchor).keys}
+        return Anchor.read(self.anchor).verifying_keys()
 
     # --- the end ---------------------------------------------------------------------------------------
 

@@ -238,8 +238,8 @@ class Attesting:
         complete: bool,
         contested: tuple[ContestedLane, ...] = (),
     ) -> None:
-        positions = tuple(e for e in envelopes if "position" in e.payloadType)
-        screening = next((e for e in reversed(envelopes) if "screening" in e.payloadType), None)
+        positions = tuple(e for e in envelopes if "position" in e.document_type)
+        screening = next((e for e in reversed(envelopes) if "screening" in e.document_type), None)
         submission = StatementSubmission(
             statements=positions, screening=screening, complete=complete, contested=contested
         )
@@ -320,7 +320,7 @@ def _first_word(signed: Sequence[CycleDocuments]) -> list[Envelope]:
         envelope
         for documents in signed
         for envelope in documents.envelopes
-        if "position" not in envelope.payloadType or _read(envelope).revision == 1
+        if "position" not in envelope.document_type or _read(envelope).revision == 1
     ]
 
 
@@ -329,7 +329,7 @@ def _latest(signed: Sequence[CycleDocuments]) -> dict[Pair, PositionStatement]:
     latest: dict[Pair, PositionStatement] = {}
     for documents in signed:
         for envelope in documents.envelopes:
-            if "position" in envelope.payloadType:
+            if "position" in envelope.document_type:
                 statement = _read(envelope)
                 latest[_pair(statement)] = statement
     return latest

@@ -126,7 +126,7 @@ async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[
     for documents in await submissions(connection, cycle):
         for envelope in documents.envelopes:
             payload = envelope.payload_bytes()
-            if envelope.payloadType.startswith("application/vnd.concordat.position."):
+            if "position" in envelope.document_type:
                 statements[canonical.digest(payload)] = canonical.decode(payload, PositionStatement)
     return statements
 

@@ -133,7 +133,7 @@ class House:
         return CycleService(engine or self.engine, bic=COORDINATOR, **parts)
 
     def identity(self, bank: str) -> MemberIdentity:
-        return MemberIdentity(bank, self.directory / bank)
+        return MemberIdentity(bank, self.directory / bank, self.signer.scheme)
 
     async def admit_agent(self, bic: str = AGENT) -> None:
         await self.admit(bic, kind="agent")

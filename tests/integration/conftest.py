@@ -39,7 +39,7 @@ async def new_house(new_database: Any, tmp_path: Path) -> AsyncIterator[NewHouse
         engine = create_engine(await new_database("gateway.coordinator"))
         pool = await asyncpg_pool(await new_database("gateway.agent"))
         opened.extend((engine, pool))
-        identity = MemberIdentity(COORDINATOR, tmp_path / COORDINATOR)
+        identity = MemberIdentity.of_coordinator(COORDINATOR, tmp_path / COORDINATOR)
         settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:9", port=9, data_dir=tmp_path / COORDINATOR)
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rules)
         await registry.initialise(own_application(settings, identity, "Clearing house"))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 
 from compliance.crypto import dsse, keys
 from compliance.crypto.dsse import EvidenceError
-from compliance.crypto.keys import ED25519, Algorithm, SigningKey, VerifyingKey, b64url, unb64url
+from compliance.crypto.keys import ED25519, Algorithm, Signer, SigningKey, VerifyingKey, b64url, unb64url
 from compliance.statements import Receipt
 from gateway.federation.identity.tokens import (
     ASSERTION_TYPE,
@@ -141,11 +141,15 @@ class HardwareKey:
     """A signer that takes its time: until it is let go on."""
 
     slow = True
+    scheme = None
 
     def __init__(self) -> None:
         self._key = SigningKey.generate()
         self.kid, self.algorithm, self.verifying_key = self._key.kid, self._key.algorithm, self._key.verifying_key
         self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def within(self, scheme: str) -> Signer:
+        raise AssertionError("nobody asks it for documents of a scheme")
 
     def sign(self, message: bytes) -> bytes:
         self.asked.set()

@@ -56,8 +56,11 @@ READ_BATCH_MAX = 8
 class Attestation:
     """Loads, lets `submission` and `matching` decide, and stores. `wake` tells that a cycle may move on."""
 
-    def __init__(self, engine: AsyncEngine, *, now: Callable[[], datetime], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, scheme: str | None, now: Callable[[], datetime], wake: Callable[[], None]
+    ) -> None:
         self._engine = engine
+        self._scheme = scheme
         self._now = now
         self._wake = wake
         self._cuts = Batcher(self._take_cuts)
@@ -79,7 +82,7 @@ class Attestation:
         answers: list[Cycle | Exception] = []
         added: dict[str, ReadCut] = {}
         async with transaction(self._engine) as conn:
-            callers = await Callers.find(conn, cycle_id, banks)
+            callers = await Callers.find(conn, cycle_id, banks, self._scheme)
             read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
             cycle = await cycles.find(conn, cycle_id, lock=True)
             existing = await submissions.cuts_of(conn, cycle_id, banks)
@@ -163,7 +166,7 @@ class Attestation:
     ) -> list[Submitted | StatementVerdicts | Exception]:
         """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
-            callers = await Callers.find(conn, cycle_id, {bank for bank, _ in submitted})
+            callers = await Callers.find(conn, cycle_id, {bank for bank, _ in submitted}, self._scheme)
             if callers.cycle.state is not State.ATTESTING:
                 return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
         # Verification releases the interpreter's lock, so two threads may use two cores.

@@ -27,9 +27,12 @@ class Callers:
     keys: Mapping[str, _Keys]
 
     @classmethod
-    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str]) -> Callers:
-        """Load them. Raises Refusal `not_a_participant` where none of the banks is active, `cycle_unknown`."""
-        keys = await cycles.signing_keys(conn, banks)
+    async def find(cls, conn: AsyncConnection, cycle_id: str, banks: Collection[str], scheme: str | None) -> Callers:
+        """Load them, with their keys as a scheme knows them.
+
+        Raises Refusal `not_a_participant` where none of the banks is active, `cycle_unknown`.
+        """
+        keys = await cycles.signing_keys(conn, banks, scheme)
         if not keys:
             # Whether there is such a cycle isn't a stranger's to know.
             raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")

@@ -21,8 +21,9 @@ from gateway.federation.storage.database import transaction
 class Delivery:
     """Hands out signed instructions and takes in receipts."""
 
-    def __init__(self, engine: AsyncEngine, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, engine: AsyncEngine, *, scheme: str | None, now: Callable[[], datetime]) -> None:
         self._engine = engine
+        self._scheme = scheme
         self._now = now
 
     async def instructions(self, cycle_id: str, participant: str | None) -> list[Envelope]:
@@ -44,7 +45,7 @@ class Delivery:
     async def acknowledge(self, participant: str, envelope: Envelope) -> None:
         """Take in a bank's receipt; the first one is kept. Raises Refusal."""
         async with transaction(self._engine) as conn:
-            keys = await members.keys(conn, participant, "sign")
+            keys = await members.keys(conn, participant, "sign", scheme=self._scheme)
             try:
                 receipt = dsse.verify_submitted(envelope, Receipt, keys)
             except EvidenceError as error:

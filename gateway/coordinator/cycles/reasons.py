@@ -31,6 +31,7 @@ class CycleReason(RefusalReason):
     """A member's document carries exactly one signature."""
     PAYLOAD_MALFORMED = "payload_malformed", 422
     WRONG_PAYLOAD_TYPE = "wrong_payload_type", 422
+    WRONG_SCHEME = "wrong_scheme", 422
     UNKNOWN_KEY = "unknown_key", 422
     BAD_SIGNATURE = "bad_signature", 422
     TOO_FEW_SIGNATURES = "too_few_signatures", 422

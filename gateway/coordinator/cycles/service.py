@@ -67,9 +67,9 @@ class CycleService:
         self._now = now
         self.kernels = Kernels()
         self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels)
-        self.attestation = Attestation(engine, now=now, wake=self.news.set)
+        self.attestation = Attestation(engine, scheme=signer.scheme, now=now, wake=self.news.set)
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
-        self.delivery = Delivery(engine, now=now)
+        self.delivery = Delivery(engine, scheme=signer.scheme, now=now)
         self.views = ReadModels(engine)
         self.defaults = Defaults(engine)
 

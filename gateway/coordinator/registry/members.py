@@ -138,14 +138,14 @@ async def retire_key(conn: AsyncConnection, bic: str, use: str, kid: str) -> Non
 
 
 async def keys(
-    conn: AsyncConnection, bic: str, use: str, *, statuses: Iterable[str] = ("active",)
+    conn: AsyncConnection, bic: str, use: str, *, statuses: Iterable[str] = ("active",), scheme: str | None = None
 ) -> dict[str, VerifyingKey]:
-    """Return a member's keys for one use, by key id."""
+    """Return a member's keys for one use, by key id; those that verify documents are known in a scheme."""
     rows = await conn.execute(
         text("SELECT kid, x FROM member_keys WHERE bic = :bic AND use = :use AND status = ANY (:statuses)"),
         {"bic": bic, "use": use, "statuses": list(statuses)},
     )
-    return {row.kid: VerifyingKey(row.x) for row in rows}
+    return {row.kid: VerifyingKey(row.x).within(scheme) for row in rows}
 
 
 async def key_uses(conn: AsyncConnection, bic: str) -> frozenset[str]:

@@ -79,7 +79,7 @@ class Registry:
 
     async def apply(self, envelope: Envelope) -> ParticipantView:
         """Take in an application, signed by the `sign` key that it offers."""
-        application = read_application(envelope)
+        application = read_application(envelope, self._signer.scheme)
         async with transaction(self._engine) as conn:
             await self._enrol(conn, application, kind="participant")
             await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
@@ -93,7 +93,9 @@ class Registry:
             member = await members.require(conn, bic, lock=True)
             if member.status not in KEYS_CHANGE_IN:
                 raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} is {member.status}")
-            change = read_key_change(envelope, member=bic, active=await members.keys(conn, bic, "sign"))
+            change = read_key_change(
+                envelope, member=bic, active=await members.keys(conn, bic, "sign", scheme=self._signer.scheme)
+            )
             if change.replaces is not None:
                 await members.retire_key(conn, bic, change.use, change.replaces)
             kid = await members.add_key(conn, bic, change.use, change.x)
@@ -327,13 +329,13 @@ async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
     return None if row is None else (row.sha256, row.document)
 
 
-def read_application(envelope: Envelope) -> Application:
-    """Return an application that its own sign key signed; raises Refusal."""
+def read_application(envelope: Envelope, scheme: str | None) -> Application:
+    """Return an application to a scheme that its own sign key signed; raises Refusal."""
     try:
         offered = canonical.decode(envelope.payload_bytes(), Application)
         keys = {key.use: VerifyingKey(key.x) for key in offered.keys}
         _require_one_for_each_use(offered.keys)
-        signer = keys["sign"]
+        signer = keys["sign"].within(scheme)
         return dsse.verify_submitted(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
     except (EvidenceError, ValueError, msgspec.MsgspecError) as error:
         raise _signature_refused(error) from error

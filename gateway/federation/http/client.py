@@ -19,7 +19,7 @@ import msgspec
 import stamina
 from msgspec import Struct
 
-from compliance.crypto.keys import Signer
+from compliance.crypto.keys import Signer, scheme_name
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.peers import ANSWER_BYTES_MAX, AnswerRefused, Peers, Sink
@@ -52,6 +52,14 @@ class MemberIdentity:
 
     client_id: str
     keys_dir: Path
+    scheme: str | None = None
+    """The scheme that its documents are for."""
+
+    @classmethod
+    def of_coordinator(cls, bic: str, keys_dir: Path) -> MemberIdentity:
+        """Return the identity of a coordinator, whose own `sign` key names the scheme."""
+        scheme = scheme_name(bic, cls(bic, keys_dir).sign.verifying_key)
+        return cls(bic, keys_dir, scheme)
 
     @property
     def bic(self) -> str:
@@ -69,7 +77,8 @@ class MemberIdentity:
     @cached_property
     def sign(self) -> Signer:
         """Signs documents."""
-        return self.keys.signer("sign")
+        signer = self.keys.signer("sign")
+        return signer if self.scheme is None else signer.within(self.scheme)
 
     @cached_property
     def token(self) -> Signer:

@@ -9,6 +9,7 @@ import msgspec
 from compliance.crypto import dsse
 from compliance.crypto.keys import Signer
 from compliance.statements import KeyUse
+from compliance.trust import Anchor
 from gateway.federation.identity.tokens import (
     STAFF_ROLE,
     TOKEN_LIFETIME_MAX_S,
@@ -28,7 +29,8 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
     """Make the institution's keys where there are none and return its signed application, as JSON text."""
     from gateway.federation.http.client import MemberIdentity
 
-    identity = MemberIdentity(settings.bic, settings.keys_dir)
+    scheme = None if settings.anchor is None else Anchor.read(settings.anchor).scheme
+    identity = MemberIdentity(settings.bic, settings.keys_dir, scheme)
     # The token key stays at home: the institution alone believes the tokens of its own people.
     _ = identity.token
     document = Application(

@@ -80,7 +80,7 @@ class TrustStore:
         self._path = path
         self._kept = False
         try:
-            self._anchor_keys = anchor.verifying_keys()
+            self._scheme, self._anchor_keys = anchor.scheme, anchor.verifying_keys()
         except AnchorError as error:
             raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
         self._current: TrustList | None = None
@@ -172,7 +172,7 @@ class TrustStore:
         """Return the keys that a member signs documents with, by key id; `retired` adds those it used to."""
         member = self._members.get(bic)
         statuses = ("active", "retired") if retired else ("active",)
-        return {} if member is None else _keys(member, "sign", statuses)
+        return {} if member is None else self._keys(member, "sign", statuses)
 
     def auth_key(self, bic: str, kid: str) -> VerifyingKey | None:
         """Return the key that a member says who it is with."""
@@ -202,7 +202,14 @@ class TrustStore:
     def _adopt(self, trust_list: TrustList, payload: bytes) -> None:
         self._current, self._payload = trust_list, payload
         self._members = {member.bic: member for member in trust_list.members}
-        self._token_keys = _keys(self._members[self.anchor.bic], "token", ("active",))
+        self._token_keys = self._keys(self._members[self.anchor.bic], "token", ("active",))
+
+    def _keys(self, member: Member, use: KeyUse, statuses: tuple[str, ...]) -> dict[str, VerifyingKey]:
+        return {
+            key.kid: VerifyingKey(key.x).within(self._scheme)
+            for key in member.keys
+            if key.use == use and key.status in statuses
+        }
 
     def _keep(self, envelope: Envelope) -> None:
         """Write the list, if it isn't yet, and when it was confirmed. It counts even where that fails.
@@ -234,7 +241,3 @@ def _confirmed_at(path: Path, payload: bytes) -> float:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return 0.0
     return confirmation.at if confirmation.sha256 == canonical.digest(payload) else 0.0
-
-
-def _keys(member: Member, use: KeyUse, statuses: tuple[str, ...]) -> dict[str, VerifyingKey]:
-    return {key.kid: VerifyingKey(key.x) for key in member.keys if key.use == use and key.status in statuses}

@@ -312,8 +312,10 @@ async def known_participants(conn: AsyncConnection, bics: Iterable[str]) -> froz
     return frozenset((await conn.execute(query, {"bics": list(bics)})).scalars())
 
 
-async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str, dict[str, VerifyingKey]]:
-    """Return the keys that these banks sign documents with, of those that are active participants."""
+async def signing_keys(
+    conn: AsyncConnection, banks: Iterable[str], scheme: str | None
+) -> dict[str, dict[str, VerifyingKey]]:
+    """Return the keys that these banks sign a scheme's documents with, of those that are active participants."""
     rows = await conn.execute(
         text(
             "SELECT m.bic, k.x FROM members m"
@@ -327,7 +329,7 @@ async def signing_keys(conn: AsyncConnection, banks: Iterable[str]) -> dict[str,
         keys = by_bank.setdefault(bank, {})
         if x is not None:
             key = VerifyingKey(x)
-            keys[key.kid] = key
+            keys[key.kid] = key.within(scheme)
     return by_bank
 
 
