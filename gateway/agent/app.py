@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, get, post
 from litestar.di import NamedDependency, Provide
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import FromPath, JSONBody, QueryParameter, RawBody
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec.structs import replace
 
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
+from compliance.iso20022 import NOTIFICATION_TYPE, SETTLEMENT_ANSWER_TYPE
 from compliance.statements import Bic
+from gateway.agent.authority import AuthorityReason, Coordinator, EntitledRequest, entitled
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
 from gateway.federation.clocks import Clocks
-from gateway.federation.http.client import FederationClient, MemberIdentity
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier
-from gateway.federation.iso20022 import MessageReason, MessageRefused
 from gateway.federation.membership.confirmation import keep_confirmed
-from gateway.federation.membership.trust import TrustStore
+from gateway.federation.membership.trust import FreshnessReason, TrustError, TrustStore
 from gateway.federation.messages.settlement import (
     AccountOpening,
     Funding,
     FundingReceipt,
     SettlementAccountView,
     SettlementNotifications,
+    SettlementOrder,
 )
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import NodeSettings, SettingsError
+from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import asyncpg_pool, head_revision
 from gateway.federation.storage.failures import Writability
 from gateway.federation.supervision import Supervised, conditions
@@ -40,9 +44,21 @@ from gateway.federation.supervision import Supervised, conditions
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30
 """The agent follows no feed that tells of a newer list."""
+TRUST_AGE_SECONDS_MAX = 60.0
+"""To settle by. The coordinator asks, so it is there, and what it published before is known within this time."""
 TRUST_RETRY_S = 1
+OF_ANOTHER_LIST = frozenset(
+    {
+        AuthorityReason.AGENT_NOT_ACTIVE,
+        AuthorityReason.REQUEST_SIGNATURE_REFUSED,
+        AuthorityReason.RESULT_SIGNATURE_REFUSED,
+        FreshnessReason.TRUST_LIST_TOO_OLD,
+    }
+)
+"""What a newer trust list may change."""
 NOTIFICATIONS_MAX = 500
-_XML_MEDIA_TYPES = frozenset({iso20022.MEDIA_TYPE, "text/xml"})
+ORDER_BYTES_MAX = 32 * 1024 * 1024
+"""A settlement request and, of hundreds of banks, the result with the digest of each pair's statement."""
 
 AgentRequest = Request[str, Claims, Any]
 
@@ -56,9 +72,12 @@ class Agent:
         self._settings = settings
         self._database_url = database_url
         self._coordinator_url = settings.coordinator_url
-        self._trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+        self._trust = TrustStore.open(
+            settings.anchor, path=settings.trust_list_path, age_seconds_max=TRUST_AGE_SECONDS_MAX
+        )
         self._identity = MemberIdentity(settings.bic, settings.keys_dir, self._trust.anchor.scheme)
-        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url)
+        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url, members=self._trust)
+        self._client = FederationClient(self.bic, self._identity.auth, self._coordinator_url)
         self._revision = head_revision(PACKAGE)
         self._trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self._clocks = Clocks(settings.bic)
@@ -74,6 +93,62 @@ class Agent:
     def ledger(self) -> Ledger:
         return Ledger(self._pool, self.bic, self._writability)
 
+    async def entitled(self, order: SettlementOrder) -> EntitledRequest:
+        """Return what an order asks for if the coordinator is entitled to it. Raises Refusal, MessageRefused."""
+        try:
+            return await self._entitled(order)
+        except Refusal as refused:
+            if refused.reason not in OF_ANOTHER_LIST:
+                raise
+            # There may be a newer list that says otherwise.
+            try:
+                await self._trust.refresh(self._client)
+            except (RemoteError, TrustError):
+                raise refused from None
+            self.verifier.forget()
+            return await self._entitled(order)
+
+    async def _entitled(self, order: SettlementOrder) -> EntitledRequest:
+        self._trust.require_fresh()
+        own = self._trust.member(self.bic)
+        if own is None or own.status != "active":
+            said = "not on the trust list" if own is None else own.status
+            raise Refusal(AuthorityReason.AGENT_NOT_ACTIVE, f"{self.bic} is {said}", retry_after_s=TRUST_RETRY_S)
+        bic = self._trust.anchor.bic
+        coordinator = Coordinator(
+            bic=bic, active=self._trust.signing_keys(bic), known=self._trust.signing_keys(bic, retired=True)
+        )
+        return await asyncio.to_thread(entitled, order, coordinator=coordinator, agent=self.bic)
+
+    async def signed(self, message: bytes, payload_type: str) -> Envelope:
+        """Sign a message as it is."""
+        signer = self._identity.sign
+        return await signing(lambda: dsse.seal(message, payload_type, signer), signer)
+
+    async def signed_page(self, page: SettlementNotifications) -> SettlementNotifications:
+        """Sign each notification of a page."""
+        signer = self._identity.sign
+
+        def sign() -> SettlementNotifications:
+            signed = tuple(
+                replace(one, signed=dsse.seal(one.document.encode(), NOTIFICATION_TYPE, signer))
+                for one in page.notifications
+            )
+            return replace(page, notifications=signed)
+
+        return await signing(sign, signer)
+
+    def require_own_word(self, claims: Claims) -> None:
+        """Let an active participant in by its own assertion, and nobody in its name. Raises Refusal.
+
+        The coordinator issues tokens in anybody's name, and what is on an account is the bank's and ours.
+        """
+        if claims.iss != claims.sub:
+            raise Refusal(LedgerReason.ASSERTION_NEEDED, "a participant says itself who it is, by its `auth` key")
+        member = self._trust.member(claims.sub)
+        if member is None or member.status != "active":
+            raise Refusal(LedgerReason.MEMBER_NOT_ACTIVE, f"{claims.sub} is no active participant")
+
     async def start(self, _: Litestar) -> None:
         self._pool = await asyncpg_pool(
             self._database_url,
@@ -86,6 +161,7 @@ class Agent:
     async def stop(self, _: Litestar) -> None:
         await self._clock_watch.stop()
         await self._trust_task.stop()
+        await self._client.close()
         await self._pool.close()
 
     async def ready(self) -> dict[str, str]:
@@ -98,7 +174,7 @@ class Agent:
             raise Refusal(ServiceReason.NOT_READY, "no trust list yet", retry_after_s=TRUST_RETRY_S)
         return {
             "database": f"revision {revision}",
-            "trust_list": f"version {self._trust.current.version}",
+            "trust_list": f"version {self._trust.current.version}, confirmed {self._trust.age_s():.0f} s ago",
             "clocks": self._clocks.condition(),
             **conditions([self._trust_task, self._clock_watch.task]),
         }
@@ -116,57 +192,46 @@ class Agent:
 
     async def _keep_trust_list(self) -> None:
         """Keep the trust list fresh. While the coordinator is away, the one we have goes on to count."""
-        async with FederationClient(self.bic, self._identity.auth, self._coordinator_url) as client:
-            await keep_confirmed(
-                self._trust, client, member=self.bic, on_newer=self.verifier.forget, every_s=TRUST_REFRESH_S
-            )
-
-
-@dataclass
-class _XmlOperation(Operation):
-    """An operation whose request body is an XML document."""
-
-    def __post_init__(self) -> None:
-        body = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
-        self.request_body = RequestBody(content={iso20022.MEDIA_TYPE: body}, required=True)
+        await keep_confirmed(
+            self._trust, self._client, member=self.bic, on_newer=self.verifier.forget, every_s=TRUST_REFRESH_S
+        )
 
 
 @post(
-    "/messages",
+    "/settlements",
     guards=[requires("coordinator")],
-    request_max_body_size=iso20022.MESSAGE_BYTES_MAX,
+    request_max_body_size=ORDER_BYTES_MAX,
     status_code=200,
-    media_type=iso20022.MEDIA_TYPE,
-    operation_class=_XmlOperation,
     tags=["settlement"],
     operation_id="settle",
 )
-async def post_message(
-    request: AgentRequest, body: RawBody, agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
-) -> Response[bytes]:
-    """Settle a cycle: pacs.029 in, pacs.002 out, both with their head.001 in a BusinessMessage.
+async def post_settlement(
+    request: AgentRequest,
+    data: JSONBody[SettlementOrder],
+    agent: NamedDependency[Agent],
+    ledger: NamedDependency[Ledger],
+) -> Envelope:
+    """Settle a cycle: a signed pacs.029 with what entitles the coordinator to it in, a signed pacs.002 out.
 
     All debits before any credit, all or nothing, final once answered; the same message id gets the same answer.
     """
-    if request.content_type[0] not in _XML_MEDIA_TYPES:
-        raise Refusal(ServiceReason.UNSUPPORTED_MEDIA_TYPE, f"a message is {iso20022.MEDIA_TYPE}")
-    asked_for = await asyncio.to_thread(iso20022.read_settlement_request, body)
-    if asked_for.receiver != agent.bic:
-        raise MessageRefused(MessageReason.HEADER_MISMATCH, f"addressed to {asked_for.receiver}, not to {agent.bic}")
-    if asked_for.sender != request.auth.sub:
-        raise MessageRefused(MessageReason.HEADER_MISMATCH, "the sender isn't who calls")
-    return Response(await ledger.settle(asked_for, body), media_type=iso20022.MEDIA_TYPE)
+    entitled = await agent.entitled(data)
+    answer = await ledger.settle(entitled, await request.body())
+    return await agent.signed(answer, SETTLEMENT_ANSWER_TYPE)
 
 
 @get("/notifications", guards=[requires("participant")], tags=["accounts"], operation_id="listNotifications")
 async def get_notifications(
     request: AgentRequest,
+    agent: NamedDependency[Agent],
     ledger: NamedDependency[Ledger],
     after: Annotated[int, QueryParameter(ge=0, le=2**62, description="`next` of the page before.")] = 0,
     limit: Annotated[int, QueryParameter(ge=1, le=NOTIFICATIONS_MAX)] = 100,
 ) -> SettlementNotifications:
-    """List the caller's notifications (camt.054) after a cursor, oldest first. They are kept for good."""
-    return await ledger.notifications(request.auth.sub, after=after, limit=limit)
+    """List the caller's notifications (camt.054) after a cursor, oldest first, each signed. They are kept for good."""
+    agent.require_own_word(request.auth)
+    page = await ledger.notifications(request.auth.sub, after=after, limit=limit)
+    return await agent.signed_page(page)
 
 
 @get("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="listAccounts")
@@ -177,11 +242,13 @@ async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccou
 
 @get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
-    request: AgentRequest, bic: FromPath[Bic], ledger: NamedDependency[Ledger]
+    request: AgentRequest, bic: FromPath[Bic], agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
 ) -> tuple[SettlementAccountView, ...]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
-    if request.auth.role == "participant" and request.auth.sub != bic:
-        raise Refusal(LedgerReason.NOT_YOURS, "a participant sees its own accounts")
+    if request.auth.role == "participant":
+        agent.require_own_word(request.auth)
+        if request.auth.sub != bic:
+            raise Refusal(LedgerReason.NOT_YOURS, "a participant sees its own accounts")
     return await ledger.accounts(bic)
 
 
@@ -208,7 +275,7 @@ def build_app(settings: NodeSettings, database_url: str) -> Litestar:
     return create_app(
         title="Concordat settlement agent",
         version=version("concordat"),
-        route_handlers=[post_message, get_notifications, get_accounts, get_account, post_account, post_funding],
+        route_handlers=[post_settlement, get_notifications, get_accounts, get_account, post_account, post_funding],
         verifier=agent.verifier,
         ready=agent.ready,
         on_startup=[agent.start],

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from gateway.agent.authority import AuthorityReason, EntitledRequest
 from gateway.agent.settlement import Account, Rejected, Transfer, decide, fingerprint
 from gateway.federation.iso20022 import Notification, SettlementRequest, notification, status_report
 from gateway.federation.messages import settlement as api
@@ -24,11 +25,17 @@ from gateway.federation.storage.failures import Writability
 # Taken last by every transaction that notifies, until its commit: notifications become visible in the order of
 # their ids, and a reader who asks for what came after an id misses none.
 _NOTIFICATION_ORDER = 1
+_SENDER_ORDER = 2
+"""Of locks on one coordinator's orders."""
 
 
 class LedgerReason(RefusalReason):
     """Why the agent refuses what its staff or a sender asks for, in order of precedence."""
 
+    ASSERTION_NEEDED = "assertion_needed", 403
+    """A participant comes with an assertion of its own, not with a token that the coordinator issued in its name."""
+    MEMBER_NOT_ACTIVE = "member_not_active", 403
+    """The trust list doesn't name it as active."""
     NOT_YOURS = "not_yours", 403
     """It is another participant's account."""
     CURRENCY_UNKNOWN = "currency_unknown", 422
@@ -72,22 +79,26 @@ class Ledger:
 
     # --- settlement ---------------------------------------------------------------------------------------
 
-    async def settle(self, request: SettlementRequest, document: bytes) -> bytes:
+    async def settle(self, entitled: EntitledRequest, evidence: bytes) -> bytes:
         """Settle a request, or reject it, once and for all; return the answer (pacs.002).
 
-        The same request again gets the same bytes. Raises `Refusal` idempotency_conflict when its id was used for
-        something else.
+        `evidence` is the order as it came, with all signatures. The same request again gets the same bytes. Raises
+        `Refusal`: idempotency_conflict when its id was used for something else, operators_refused, edition_superseded,
+        cycle_settled.
         """
+        request = entitled.request
         digest = fingerprint(request)
         async with self._transaction() as connection:
             # Claims the id. A second message with this id waits here until the first one is answered.
             number = await connection.fetchval(
-                "INSERT INTO request (sender, message_id, fingerprint, document) VALUES ($1, $2, $3, $4)"
-                " ON CONFLICT DO NOTHING RETURNING number",
-                *(request.sender, request.message_id, digest, document),
+                "INSERT INTO request (sender, message_id, fingerprint, document, cycle, edition, result, evidence)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING number",
+                *(request.sender, request.message_id, digest, entitled.document),
+                *(request.cycle, entitled.edition, entitled.result_sha256, evidence),
             )
             if number is None:
                 return await self._replay(connection, request, digest)
+            await _require_newest(connection, entitled)
             entry_id, answer = await self._decide(connection, request, f"A{number:012}")
             await connection.execute(
                 "INSERT INTO answer (sender, message_id, status, entry_id, document) VALUES ($1, $2, $3, $4, $5)",
@@ -126,6 +137,7 @@ class Ledger:
         entry_id = await _enter(connection, "settlement", cause, request.value_date, at, request.sender)
         assert entry_id is not None, "who claimed the message id is the first to post it"
         entry = Entry(entry_id, "settlement", request.value_date, at, request.message_id, request.cycle)
+        await _claim_cycle(connection, request, entry_id)
         await self._post(connection, entry, outcome.transfers)
         return entry.id, status_report(
             message_id=answer_id,
@@ -265,6 +277,48 @@ class Ledger:
             api.SettlementNotification(id=row["id"], document=row["document"].decode("utf-8")) for row in rows
         )
         return api.SettlementNotifications(notifications=listed, next=listed[-1].id if listed else after)
+
+
+async def _require_newest(connection: Any, entitled: EntitledRequest) -> None:
+    """Refuse what was signed before something that this agent has seen since. Raises Refusal.
+
+    One order of a coordinator after another: who comes second sees what the first one left.
+    """
+    request, register = entitled.request, entitled.operators
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _SENDER_ORDER, request.sender)
+    if register is not None:
+        newest = await connection.fetchrow(
+            "SELECT version, sha256 FROM operator_register WHERE coordinator = $1 ORDER BY version DESC LIMIT 1",
+            request.sender,
+        )
+        seen = (0, None) if newest is None else (newest["version"], newest["sha256"])
+        if register.version < seen[0] or (register.version == seen[0] and entitled.operators_sha256 != seen[1]):
+            detail = f"version {register.version} of the operators' register, after another version {seen[0]}"
+            raise Refusal(AuthorityReason.OPERATORS_REFUSED, detail)
+        if register.version == seen[0] + 1 and seen[1] is not None and register.supersedes != seen[1]:
+            detail = f"version {register.version} of the operators' register doesn't follow the one before"
+            raise Refusal(AuthorityReason.OPERATORS_REFUSED, detail)
+        await connection.execute(
+            "INSERT INTO operator_register (coordinator, version, sha256) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            *(request.sender, register.version, entitled.operators_sha256),
+        )
+    later = await connection.fetchval(
+        "SELECT max(edition) FROM request WHERE sender = $1 AND cycle = $2", request.sender, request.cycle
+    )
+    if later > entitled.edition:
+        detail = f"edition {later} of the result of {request.cycle} was here before edition {entitled.edition}"
+        raise Refusal(AuthorityReason.EDITION_SUPERSEDED, detail)
+    if await connection.fetchval(
+        "SELECT true FROM settled_cycle WHERE sender = $1 AND cycle = $2", request.sender, request.cycle
+    ):
+        raise Refusal(AuthorityReason.CYCLE_SETTLED, f"cycle {request.cycle} is settled")
+
+
+async def _claim_cycle(connection: Any, request: SettlementRequest, entry_id: int) -> None:
+    await connection.execute(
+        "INSERT INTO settled_cycle (sender, cycle, entry_id) VALUES ($1, $2, $3)",
+        *(request.sender, request.cycle, entry_id),
+    )
 
 
 async def _lock(connection: Any, named: Iterable[tuple[str, str]]) -> list[Account]:

@@ -20,6 +20,7 @@ from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.states import State
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
 from compliance.statements import (
     CycleCut,
     Flow,
@@ -32,16 +33,17 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from compliance.trust import Anchor
+from gateway.agent.authority import Coordinator, entitled
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.settlement import Answer, answer_in
+from gateway.coordinator.cycles.settlement import Rejected, Reply, answer_in
+from gateway.coordinator.registry.members import SettlementAgent
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
 from gateway.federation.http.client import MemberIdentity
-from gateway.federation.iso20022 import read_settlement_request
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
 from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
-from gateway.federation.messages.settlement import AccountOpening, Funding
+from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementOrder
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
@@ -89,16 +91,27 @@ class Clock:
 class Books:
     """The settlement agent's real books, asked without HTTP in between."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, *, coordinator: MemberIdentity, signer: MemberIdentity) -> None:
+        self.ledger, self.coordinator, self.signer = ledger, coordinator, signer
         self.asked: list[bytes] = []
 
     async def agent(self) -> str:
         return AGENT
 
-    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
-        self.asked.append(message)
-        return answer_in(message_id, await self.ledger.settle(read_settlement_request(message), message))
+    async def settle(self, agent: str, message_id: str, order: SettlementOrder) -> Reply:
+        """Take the order as the agent does, and the answer as the coordinator does."""
+        keys = self.coordinator.sign.verifying_key
+        whom = Coordinator(bic=COORDINATOR, active={keys.kid: keys}, known={keys.kid: keys})
+        try:
+            settlement = entitled(order, coordinator=whom, agent=agent)
+        except Refusal as refused:
+            return Reply(Rejected(refused.reason), None)
+        self.asked.append(settlement.document)
+        answer = await self.ledger.settle(settlement, msgspec.json.encode(order))
+        key = self.signer.sign.verifying_key
+        signed = dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.signer.sign)
+        active = SettlementAgent(bic=agent, url="", keys={key.kid: key})
+        return Reply(answer_in(message_id, signed, active, coordinator=COORDINATOR), signed)
 
     async def open(self, banks: Sequence[str], currencies: Sequence[str], amount: int) -> None:
         for bank in banks:

@@ -43,7 +43,8 @@ async def new_house(new_database: Any, tmp_path: Path) -> AsyncIterator[NewHouse
         settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:9", port=9, data_dir=tmp_path / COORDINATOR)
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rules)
         await registry.initialise(own_application(settings, identity, "Clearing house"))
-        house = House(engine, registry, Clock(), Books(Ledger(pool, AGENT)), identity, rules, tmp_path)
+        books = Books(Ledger(pool, AGENT), coordinator=identity, signer=MemberIdentity(AGENT, tmp_path / AGENT))
+        house = House(engine, registry, Clock(), books, identity, rules, tmp_path)
         await house.admit_agent()
         for bank in BANKS:
             await house.admit(bank, caps_minor=(caps or {}).get(bank))

@@ -8,11 +8,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from agent_harness import AGENT, ALFA, BETA, request, transfer
+from agent_harness import AGENT, ALFA, BETA, entitled_request, request, transfer
 
 from gateway.agent.fsck import fsck
 from gateway.agent.ledger import Ledger
-from gateway.federation.iso20022 import read_settlement_request
 from gateway.federation.messages.settlement import AccountOpening, Funding
 from gateway.federation.storage.database import asyncpg_pool
 from gateway.federation.storage.postgres import dsn
@@ -29,7 +28,7 @@ async def database_url(new_database: Any) -> str:
     await ledger.fund(ALFA, Funding(id=str(uuid4()), currency="EUR", amount_minor="1000"), by="dora")
     for message_id, amount in (("1", 400), ("2", 601)):
         message = request(message_id, *transfer(ALFA, BETA, amount))
-        await ledger.settle(read_settlement_request(message), message)
+        await ledger.settle(entitled_request(message), b"the order")
     await pool.close()
     return url
 
@@ -48,7 +47,7 @@ async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-HISTORY = ("entry", "posting", "request", "answer", "notification")
+HISTORY = ("entry", "posting", "request", "answer", "notification", "settled_cycle", "operator_register")
 FORBIDDEN = [
     *(f"DELETE FROM {table}" for table in (*HISTORY, "account")),
     *(f"TRUNCATE {table} CASCADE" for table in (*HISTORY, "account")),

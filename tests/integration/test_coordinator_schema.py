@@ -72,7 +72,7 @@ ALLOWED = {
     "settlement_attempts": (
         "cycle text, attempt integer, agent text, message_id text, request text, made_at timestamp with time "
         "zone, outcome text, reference text, settled_at timestamp with time zone, detail text, answered_at "
-        "timestamp with time zone, edition integer"
+        "timestamp with time zone, edition integer, signed_request json, signed_answer json"
     ),
     "statements": (
         "cycle text, currency text, pair_low text, pair_high text, revision integer, participant text, sha256 "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from clearing_house import (
@@ -19,7 +18,9 @@ from clearing_house import (
 
 from compliance.cycle.states import State
 from gateway.coordinator.cycles.driver import Driver
+from gateway.coordinator.cycles.settlement import Reply
 from gateway.federation.messages.cycles import CycleState
+from gateway.federation.messages.settlement import SettlementOrder
 
 
 async def test_a_crash_between_any_two_steps_changes_nothing(new_house: NewHouse) -> None:
@@ -51,11 +52,16 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_and_settles_once(new
         pass
 
     class LosesTheAnswer(Books):
-        async def settle(self, agent: str, message_id: str, message: bytes) -> Any:
-            await super().settle(agent, message_id, message)
+        async def settle(self, agent: str, message_id: str, order: SettlementOrder) -> Reply:
+            await super().settle(agent, message_id, order)
             raise CrashError
 
-    dying = House(**{**vars(house), "books": LosesTheAnswer(house.books.ledger)}).service()
+    dying = House(
+        **{
+            **vars(house),
+            "books": LosesTheAnswer(house.books.ledger, coordinator=house.books.coordinator, signer=house.books.signer),
+        }
+    ).service()
     with pytest.raises(CrashError):
         await dying.steps.step(cycle)
     balances = await house.books.balances()

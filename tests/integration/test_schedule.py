@@ -14,9 +14,10 @@ from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.settlement import Answer, NoAnswerError
+from gateway.coordinator.cycles.settlement import NoAnswerError, Reply
 from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.rulebook import load
+from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
@@ -30,7 +31,7 @@ class NoAgent:
     async def agent(self) -> str:
         raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no agent")
 
-    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
+    async def settle(self, agent: str, message_id: str, order: SettlementOrder) -> Reply:
         raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no agent")
 
 

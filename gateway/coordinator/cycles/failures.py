@@ -29,6 +29,8 @@ class FailureReason(StrEnum):
     AGENT_UNREACHABLE = "agent_unreachable"
     AGENT_UNDECIDED = "agent_undecided"
     """The agent answers, but doesn't say whether it settled."""
+    AGENT_ANSWER_UNSIGNED = "agent_answer_unsigned"
+    """An answer came that no active `sign` key of the agent signed: it isn't believed, and the agent is asked again."""
     MESSAGE_REFUSED = "message_refused"
     """What the cycle comes to can't be written as a settlement message."""
     INPUTS_REFUSED = "inputs_refused"

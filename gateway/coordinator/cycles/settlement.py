@@ -1,4 +1,4 @@
-"""Asking the settlement agent: pacs.029 out, pacs.002 back.
+"""Asking the settlement agent: pacs.029 out, pacs.002 back, each under the signature of who says it.
 
 The agent answers the same to the same message id, so a request whose answer was lost is simply sent again.
 """
@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+import msgspec
+
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
 from compliance.statements import NettingResult
 from gateway.coordinator.cycles.failures import Failure, FailureReason
+from gateway.coordinator.registry.members import SettlementAgent
 from gateway.federation import iso20022
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.messages.settlement import SettlementOrder
 
 INSUFFICIENT_FUNDS = "AM04"
 """ISO 20022 external status reason: the agent's accounts don't cover the debits."""
@@ -44,6 +51,14 @@ class Rejected:
 Answer = Settled | Shortfall | Rejected
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the agent answers and, unless it couldn't read the request, its signed pacs.002."""
+
+    answer: Answer
+    signed: Envelope | None
+
+
 class NoAnswerError(Exception):
     """It isn't known whether the agent settled: ask again with the same message."""
 
@@ -59,8 +74,8 @@ class SettlementClient(Protocol):
         """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
         ...
 
-    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
-        """Send a settlement request to this agent and no other, and return the answer. Raises NoAnswerError."""
+    async def settle(self, agent: str, message_id: str, order: SettlementOrder) -> Reply:
+        """Send a settlement order to this agent and no other, and return the answer. Raises NoAnswerError."""
         ...
 
 
@@ -96,12 +111,12 @@ def message(
     )
 
 
-FindAgent = Callable[[], Awaitable[tuple[str, str] | None]]
-"""Returns BIC and base URL of the settlement agent, None while the registry has none."""
+FindAgent = Callable[[], Awaitable[SettlementAgent | None]]
+"""Returns the settlement agent, None while the registry has none."""
 
 
 class HttpSettlementClient:
-    """The settlement agent over HTTP: `POST {url}/messages`."""
+    """The settlement agent over HTTP: `POST {url}/settlements`."""
 
     def __init__(self, client: FederationClient, find: FindAgent) -> None:
         self._client = client
@@ -109,47 +124,65 @@ class HttpSettlementClient:
 
     async def agent(self) -> str:
         """Return the BIC of the settlement agent. Raises NoAnswerError while none is known."""
-        return (await self._active_agent())[0]
+        return (await self._active_agent()).bic
 
-    async def _active_agent(self) -> tuple[str, str]:
+    async def _active_agent(self) -> SettlementAgent:
         if (agent := await self._find()) is None:
             raise NoAnswerError(FailureReason.AGENT_INACTIVE, "no settlement agent is active")
         return agent
 
-    async def settle(self, agent: str, message_id: str, message: bytes) -> Answer:
-        """Send a settlement request to this agent and no other, and return the answer. Raises NoAnswerError."""
-        bic, url = await self._active_agent()
-        if bic != agent:
+    async def settle(self, agent: str, message_id: str, order: SettlementOrder) -> Reply:
+        """Send a settlement order to this agent and no other, and return the answer. Raises NoAnswerError."""
+        active = await self._active_agent()
+        if active.bic != agent:
             # The other may have settled already, and this one would do it again.
-            raise NoAnswerError(FailureReason.AGENT_INACTIVE, f"{agent} was asked to settle, and {bic} is active now")
+            detail = f"{agent} was asked to settle, and {active.bic} is active now"
+            raise NoAnswerError(FailureReason.AGENT_INACTIVE, detail)
         try:
             response = await self._client.request(
                 "POST",
-                f"{url.rstrip('/')}/messages",
-                audience=bic,
-                content=message,
-                headers={"Content-Type": iso20022.MEDIA_TYPE, "Accept": iso20022.MEDIA_TYPE},
+                f"{active.url.rstrip('/')}/settlements",
+                audience=active.bic,
+                json=order,
                 idempotent=True,
             )
         except RemoteUnavailable as error:
             detail = f"the settlement agent can't be reached: {error}"
             raise NoAnswerError(FailureReason.AGENT_UNREACHABLE, detail) from error
         except RemoteProblem as problem:
-            # 401, 403, 408 and 429 say nothing about the message itself.
-            if problem.status in (400, 409, 413, 415, 422):
-                return Rejected(problem.code)
-            detail = f"the settlement agent answers {problem.status}"
+            # Only what is wrong with the message itself will be so the next time too.
+            if problem.status in (400, 413, 415, 422):
+                return Reply(Rejected(problem.code), None)
+            detail = f"the settlement agent answers {problem.status} {problem.code}"
             raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from problem
-        return answer_in(message_id, response.content)
+        signed = _envelope(response.content)
+        return Reply(answer_in(message_id, signed, active, coordinator=self._client.client_id), signed)
 
 
-def answer_in(message_id: str, data: bytes) -> Answer:
-    """Read the agent's answer to a message. Raises NoAnswerError for what answers nothing."""
+def _envelope(data: bytes) -> Envelope:
+    try:
+        return msgspec.json.decode(data, type=Envelope)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        detail = f"the answer is no envelope: {error}"
+        raise NoAnswerError(FailureReason.AGENT_ANSWER_UNSIGNED, detail) from error
+
+
+def answer_in(message_id: str, signed: Envelope, agent: SettlementAgent, *, coordinator: str) -> Answer:
+    """Read the answer to a message that the agent signed. Raises NoAnswerError for what answers nothing."""
+    try:
+        dsse.require_nothing_free(signed)
+        data = dsse.open_(signed, agent.keys, payload_type=SETTLEMENT_ANSWER_TYPE)
+    except EvidenceError as error:
+        detail = f"the answer isn't signed by {agent.bic}: {error} ({error.reason})"
+        raise NoAnswerError(FailureReason.AGENT_ANSWER_UNSIGNED, detail) from error
     try:
         report = iso20022.read_status(data)
     except iso20022.MessageRefused as refused:
         detail = f"the answer can't be read: {refused.reason}"
         raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from refused
+    if (report.sender, report.receiver) != (agent.bic, coordinator):
+        detail = f"the answer is from {report.sender} to {report.receiver}"
+        raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail)
     if report.original_message_id != message_id:
         detail = f"the answer is to another message, {report.original_message_id}"
         raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,16 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
+from compliance.cycle.checks import worst
 from compliance.cycle.result import instructions
 from compliance.cycle.states import Trigger
+from compliance.iso20022 import SETTLEMENT_REQUEST_TYPE
 from compliance.statements import PositionStatement, SettlementFinality, SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import settlement
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.settlement import (
-    Answer,
     NoAnswerError,
     Rejected,
+    Reply,
     Settled,
     SettlementClient,
     Shortfall,
@@ -33,7 +36,8 @@ from gateway.coordinator.cycles.tables import cycles, pairs, results, settlement
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.settlements import Attempt
-from gateway.federation.signers.signing import sign_document
+from gateway.federation.messages.settlement import SettlementOrder
+from gateway.federation.signers.signing import sign_document, signing
 from gateway.federation.storage.database import transaction
 
 NO_MOVEMENT = "NO-MOVEMENT"
@@ -63,7 +67,7 @@ class SettlementSteps:
         if last is not None and last.edition == edition:
             _require_active(last.agent, agent)
         orders = await asyncio.to_thread(_sign_orders, result, statements, agent, self._signer)
-        attempt = self._next_attempt(cycle, last, result, agent)
+        attempt = await self._next_attempt(cycle, last, result, agent)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
@@ -77,17 +81,24 @@ class SettlementSteps:
         async with transaction(self._engine) as conn:
             attempt = await _attempt(conn, cycle)
             rulebook = await cycles.rulebook_of(conn, cycle)
+            result = await _result(conn, cycle)
+            rules = await cycles.rulebook_text(conn, cycle)
+        if attempt.request is None and attempt.unsigned is not None:
+            attempt = replace(attempt, request=await self._sign_request(attempt.unsigned.encode()))
         if attempt.request is None:
-            answer: Answer = Settled(NO_MOVEMENT, self._now())
+            reply = Reply(Settled(NO_MOVEMENT, self._now()), None)
         else:
-            answer = await self._agent.settle(attempt.agent, attempt.message_id, attempt.request.encode())
+            order = SettlementOrder(
+                request=attempt.request, result=result.envelope, rulebook=rules, checks=worst(result.checks)
+            )
+            reply = await self._agent.settle(attempt.agent, attempt.message_id, order)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
-            await settlements.record_answer(conn, attempt, answer, self._now())
+            await settlements.record_answer(conn, attempt, reply, self._now())
             # What the agent says about single accounts stays between it and the operators.
             data: dict[str, str | int] = {"attempt": attempt.attempt}
-            match answer:
+            match reply.answer:
                 case Settled(reference, at):
                     data = {**data, "reference": reference, "settled_at": timestamp(at)}
                     await cycles.move(conn, cycle, Trigger.AGENT_SETTLED, data=data)
@@ -109,7 +120,7 @@ class SettlementSteps:
         used_up = requests >= rulebook.settlement.attempts_max
         if not used_up:
             _require_active(last.agent, await self._agent.agent())
-        attempt = None if used_up else self._next_attempt(cycle, last, result, last.agent)
+        attempt = None if used_up else await self._next_attempt(cycle, last, result, last.agent)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
@@ -142,20 +153,26 @@ class SettlementSteps:
             data = {"result": result.sha256, "reference": attempt.reference}
             await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
 
-    def _next_attempt(self, cycle: Cycle, last: Attempt | None, result: Result, agent: str) -> Attempt:
+    async def _sign_request(self, message: bytes) -> Envelope:
+        return await signing(lambda: dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self._signer), self._signer)
+
+    async def _next_attempt(self, cycle: Cycle, last: Attempt | None, result: Result, agent: str) -> Attempt:
         """Return the request that follows the last one. Raises MessageRefused for what no message can say."""
         number = 1 if last is None else last.attempt + 1
         message_id, document = f"{cycle.id}-{number}", result.document
         moving = settlement.movements(document)
-        request = settlement.message(
-            message_id=message_id,
-            created_at=self._now(),
-            coordinator=self._bic,
-            agent=agent,
-            cycle=cycle.id,
-            value_date=cycle.value_date,
-            moving=moving,
-        ).decode() if moving else None  # fmt: skip
+        request = None
+        if moving:
+            message = settlement.message(
+                message_id=message_id,
+                created_at=self._now(),
+                coordinator=self._bic,
+                agent=agent,
+                cycle=cycle.id,
+                value_date=cycle.value_date,
+                moving=moving,
+            )
+            request = await self._sign_request(message)
         return Attempt(
             cycle=cycle.id,
             attempt=number,

@@ -5,7 +5,7 @@ Each function works in the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,15 @@ async def participants(conn: AsyncConnection, *statuses: Status) -> tuple[Member
         {"statuses": list(statuses)},
     )
     return tuple(_record(row) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementAgent:
+    """The active settlement agent: where it is, and the active `sign` keys by which it answers."""
+
+    bic: str
+    url: str
+    keys: Mapping[str, VerifyingKey]
 
 
 async def settlement_agent(conn: AsyncConnection) -> MemberRecord | None:

@@ -22,7 +22,7 @@ from compliance.person import same_person
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import limits, members, trust_list
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
-from gateway.coordinator.registry.members import MemberRecord
+from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook, stored
 from gateway.federation.membership.documents import (
     APPLICATION_TYPE,
@@ -69,11 +69,13 @@ class Registry:
             raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
         return in_force
 
-    async def settlement_agent(self) -> tuple[str, str] | None:
-        """Return BIC and base URL of the settlement agent, if one is active."""
+    async def settlement_agent(self) -> SettlementAgent | None:
+        """Return the settlement agent with its active `sign` keys, if one is active."""
         async with transaction(self._engine) as conn:
             agent = await members.settlement_agent(conn)
-        return None if agent is None else (agent.bic, agent.url)
+            if agent is None:
+                return None
+            return SettlementAgent(bic=agent.bic, url=agent.url, keys=await members.keys(conn, agent.bic, "sign"))
 
     # --- the institution itself
 

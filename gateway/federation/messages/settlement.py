@@ -6,12 +6,32 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from compliance.crypto.dsse import Envelope
+from compliance.cycle.checks import Verdict
 from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
 from gateway.federation.messages.base import Answer, Request, Uuid
 
 # Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
 FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
+DECISIONS_MAX = 64
+"""In one order: a few are needed, and each is verified."""
 OverdraftLimit = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,14})"))]
+
+
+class SettlementOrder(Request, frozen=True, kw_only=True):
+    """A cycle to settle: the signed request (pacs.029), and what entitles the coordinator to it.
+
+    `result` is the signed NettingResult whose nets the request moves, `rulebook` the text of the document whose digest
+    the result names, `checks` the gravest verdict of the checks on the result. Where two operators must have decided,
+    `decisions` are what they signed (proposals and confirmations) and `operators` is the signed register of their keys.
+    """
+
+    request: Envelope
+    result: Envelope
+    rulebook: str
+    checks: Verdict
+    operators: Envelope | None = None
+    decisions: Annotated[tuple[Envelope, ...], Meta(max_length=DECISIONS_MAX)] = ()
 
 
 class AccountOpening(Request, frozen=True, kw_only=True):
@@ -49,10 +69,11 @@ class FundingReceipt(Answer, frozen=True, kw_only=True):
 
 
 class SettlementNotification(Answer, frozen=True, kw_only=True):
-    """One camt.054.001.08 in its envelope. `id` is the cursor of the feed."""
+    """One camt.054.001.08. `id` is the cursor of the feed, `signed` the same document under the agent's signature."""
 
     id: Count
     document: str
+    signed: Envelope | None = None
 
 
 class SettlementNotifications(Answer, frozen=True, kw_only=True):

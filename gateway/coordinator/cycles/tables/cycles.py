@@ -271,6 +271,12 @@ async def rulebook_of(conn: AsyncConnection, cycle: Cycle) -> Rulebook:
     return _rulebooks[cycle.rulebook]
 
 
+async def rulebook_text(conn: AsyncConnection, cycle: Cycle) -> str:
+    """Return the very text of the rulebook that a cycle was opened under: the cycle names its digest."""
+    query = text("SELECT document::text FROM rulebooks WHERE sha256 = :sha256")
+    return str((await conn.execute(query, {"sha256": cycle.rulebook})).scalar_one())
+
+
 # --- participants ---------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.statements import SettlementInstruction
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.settlement import Answer, Rejected, Settled, Shortfall
+from gateway.coordinator.cycles.settlement import Rejected, Reply, Settled, Shortfall
 from gateway.coordinator.cycles.submission import to_json
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 from gateway.federation.messages.cycles import InstructionView
@@ -142,13 +142,17 @@ async def acknowledge(conn: AsyncConnection, instruction: str, receipt: Envelope
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One settlement request. Without `request` there is nothing to move, and nobody is asked."""
+    """One settlement request, signed. Without any there is nothing to move, and nobody is asked.
+
+    `unsigned` is one that release 0.1 wrote down: it is signed when it is sent.
+    """
 
     cycle: str
     attempt: int
     agent: str
     message_id: str
-    request: str | None
+    request: Envelope | None
+    unsigned: str | None = None
     edition: int = 1
     outcome: Literal["settled", "shortfall", "rejected"] | None = None
     reference: str | None = None
@@ -160,15 +164,15 @@ async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) 
     """Keep a request before it is sent: after a crash the very same is sent again."""
     await conn.execute(
         text(
-            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, request, edition, made_at)"
-            " VALUES (:cycle, :attempt, :agent, :message_id, :request, :edition, :at)"
+            "INSERT INTO settlement_attempts (cycle, attempt, agent, message_id, signed_request, edition, made_at)"
+            " VALUES (:cycle, :attempt, :agent, :message_id, CAST(:request AS json), :edition, :at)"
         ),
         {
             "cycle": attempt.cycle,
             "attempt": attempt.attempt,
             "agent": attempt.agent,
             "message_id": attempt.message_id,
-            "request": attempt.request,
+            "request": None if attempt.request is None else to_json(attempt.request),
             "edition": attempt.edition,
             "at": at,
         },
@@ -178,17 +182,20 @@ async def insert_attempt(conn: AsyncConnection, attempt: Attempt, at: datetime) 
 async def last_attempt(conn: AsyncConnection, cycle: str) -> Attempt | None:
     """Return the newest settlement request of a cycle."""
     query = text(
-        "SELECT cycle, attempt, agent, message_id, request, edition, outcome, reference, settled_at, detail"
-        " FROM settlement_attempts WHERE cycle = :cycle ORDER BY attempt DESC LIMIT 1"
+        "SELECT cycle, attempt, agent, message_id, request AS unsigned, signed_request::text AS request, edition,"
+        " outcome, reference, settled_at, detail FROM settlement_attempts WHERE cycle = :cycle"
+        " ORDER BY attempt DESC LIMIT 1"
     )
     row = (await conn.execute(query, {"cycle": cycle})).one_or_none()
-    return None if row is None else Attempt(**row._asdict())
+    if row is None:
+        return None
+    return Attempt(**{**row._asdict(), "request": None if row.request is None else envelope_of(row.request)})
 
 
-async def record_answer(conn: AsyncConnection, attempt: Attempt, answer: Answer, at: datetime) -> None:
-    """Keep the agent's answer."""
+async def record_answer(conn: AsyncConnection, attempt: Attempt, reply: Reply, at: datetime) -> None:
+    """Keep the agent's answer, and what was signed on both sides."""
     values: dict[str, Any] = {"outcome": None, "reference": None, "settled_at": None, "detail": None}
-    match answer:
+    match reply.answer:
         case Settled(reference, settled_at):
             values |= {"outcome": "settled", "reference": reference, "settled_at": settled_at}
         case Shortfall(detail):
@@ -198,9 +205,17 @@ async def record_answer(conn: AsyncConnection, attempt: Attempt, answer: Answer,
     await conn.execute(
         text(
             "UPDATE settlement_attempts SET outcome = :outcome, reference = :reference, settled_at = :settled_at,"
-            " detail = :detail, answered_at = :at WHERE cycle = :cycle AND attempt = :attempt"
+            " detail = :detail, answered_at = :at, signed_request = CAST(:request AS json),"
+            " signed_answer = CAST(:answer AS json) WHERE cycle = :cycle AND attempt = :attempt"
         ),
-        {**values, "cycle": attempt.cycle, "attempt": attempt.attempt, "at": at},
+        {
+            **values,
+            "cycle": attempt.cycle,
+            "attempt": attempt.attempt,
+            "at": at,
+            "request": None if attempt.request is None else to_json(attempt.request),
+            "answer": None if reply.signed is None else to_json(reply.signed),
+        },
     )
 
 

@@ -1,0 +1,196 @@
+"""Whether the coordinator is entitled to the settlement that it asks for. Pure.
+
+The coordinator's access token opens the door and no more. What moves money is signed by its `sign` key: the request
+itself, and the cycle's result, whose nets the request moves to the last unit. Where the scheme's rulebook asks for
+four eyes, two operators signed that they approve this very result, by keys that the coordinator doesn't hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.approval import Action, ApprovalRule, four_eyes_causes, needed_decision
+from compliance.cycle.result import settling_minor
+from compliance.cycle.states import State
+from compliance.decisions import DecisionError, OperatorKeys, cycle_act, four_eyes_met, operator_keys
+from compliance.iso20022 import SETTLEMENT_REQUEST_TYPE
+from compliance.statements import NettingResult, OperatorRegister
+from gateway.federation.iso20022 import Movement, SettlementRequest, read_settlement_request
+from gateway.federation.messages.settlement import SettlementOrder
+from gateway.federation.problems import Refusal, RefusalReason
+
+
+class AuthorityReason(RefusalReason):
+    """Why the agent doesn't settle what it is asked to, in order of precedence. Nothing is stored of such an order."""
+
+    AGENT_NOT_ACTIVE = "agent_not_active", 503
+    """The trust list doesn't name this agent as active."""
+    REQUEST_SIGNATURE_REFUSED = "request_signature_refused", 403
+    """No active `sign` key of the coordinator signed the pacs.029 as it is."""
+    RESULT_SIGNATURE_REFUSED = "result_signature_refused", 403
+    """No `sign` key of the coordinator signed the result."""
+    NOT_FOR_US = "not_for_us", 422
+    """The request is from somebody else than the coordinator, or to another agent."""
+    CYCLE_DIFFERS = "cycle_differs", 422
+    """The request is of another cycle or value date than the result."""
+    MOVEMENTS_DIFFER = "movements_differ", 422
+    """What the request moves isn't what the result comes to."""
+    RULEBOOK_DIFFERS = "rulebook_differs", 422
+    """The rulebook isn't the one that the result names, or can't be read."""
+    OPERATORS_REFUSED = "operators_refused", 422
+    """The register of operators isn't signed by the coordinator, or is older than one that the agent has seen."""
+    APPROVAL_MISSING = "approval_missing", 422
+    """The rulebook asks for two operators, and two signatures of theirs over this result aren't there."""
+    EDITION_SUPERSEDED = "edition_superseded", 409
+    """The agent has seen a later edition of the cycle's result."""
+    CYCLE_SETTLED = "cycle_settled", 409
+    """The cycle was settled under another message id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """Whom the agent settles for, as its trust list says: `active` and `known` are `sign` keys, the latter also old."""
+
+    bic: str
+    active: Mapping[str, VerifyingKey]
+    known: Mapping[str, VerifyingKey]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntitledRequest:
+    """A request that the coordinator is entitled to, as far as its documents say."""
+
+    request: SettlementRequest
+    document: bytes
+    result_sha256: str
+    edition: int
+    operators: OperatorRegister | None
+    operators_sha256: str | None
+
+
+class _Rules(Struct, frozen=True):
+    """The part of a rulebook that the agent goes by."""
+
+    approval: ApprovalRule
+
+
+def entitled(order: SettlementOrder, *, coordinator: Coordinator, agent: str) -> EntitledRequest:
+    """Check all that an order's documents say of each other. Raises Refusal, MessageRefused."""
+    # 1. The coordinator signed this request: these bytes, now.
+    document = _opened(order.request, coordinator.active, SETTLEMENT_REQUEST_TYPE)
+    # 2. It signed the result.
+    result = _result(order.result, coordinator)
+    # 3. The request is from it to us.
+    request = read_settlement_request(document)
+    if (request.sender, request.receiver) != (coordinator.bic, agent):
+        _refuse(AuthorityReason.NOT_FOR_US, f"the request is from {request.sender} to {request.receiver}")
+    # 4. It moves what the result comes to, on its day. That this sums to zero was checked with the form.
+    if (request.cycle, request.value_date.isoformat()) != (result.cycle, result.value_date):
+        _refuse(AuthorityReason.CYCLE_DIFFERS, f"the result is of {result.cycle}, value {result.value_date}")
+    if sorted(request.movements) != nets(result):
+        _refuse(AuthorityReason.MOVEMENTS_DIFFER, "the movements aren't the nets of the result")
+    # 5. What the rulebook asks for was decided.
+    rules = _rules(order.rulebook, result)
+    sha256 = canonical.digest(order.result.payload_bytes())
+    register = _require_approval(order, rules, result, sha256, coordinator)
+    return EntitledRequest(
+        request=request,
+        document=document,
+        result_sha256=sha256,
+        edition=result.edition,
+        operators=register,
+        operators_sha256=None if register is None else canonical.digest(canonical.encode(register)),
+    )
+
+
+def nets(result: NettingResult) -> list[Movement]:
+    """Return what a result moves, in the order of movements."""
+    return sorted(
+        Movement(position.participant, of_currency.currency, int(position.net_minor))
+        for of_currency in result.results
+        for position in of_currency.positions
+        if position.net_minor != "0"
+    )
+
+
+def _opened(envelope: Envelope, keys: Mapping[str, VerifyingKey], payload_type: str) -> bytes:
+    try:
+        dsse.require_nothing_free(envelope)
+        return dsse.open_(envelope, keys, payload_type=payload_type)
+    except EvidenceError as error:
+        raise Refusal(AuthorityReason.REQUEST_SIGNATURE_REFUSED, f"{error} ({error.reason})") from error
+
+
+def _result(envelope: Envelope, coordinator: Coordinator) -> NettingResult:
+    try:
+        return dsse.verify_submitted(envelope, NettingResult, coordinator.known)
+    except EvidenceError as error:
+        raise Refusal(AuthorityReason.RESULT_SIGNATURE_REFUSED, f"{error} ({error.reason})") from error
+
+
+def _rules(rulebook: str, result: NettingResult) -> _Rules:
+    data = rulebook.encode()
+    if canonical.digest(data) != result.rulebook:
+        _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't the one that the result names")
+    try:
+        return msgspec.json.decode(data, type=_Rules)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Refusal(AuthorityReason.RULEBOOK_DIFFERS, f"the rulebook can't be read: {error}") from error
+
+
+def needed_actions(rule: ApprovalRule, result: NettingResult, *, checks: str) -> tuple[Action, ...]:
+    """Return what two operators must have decided on a result before it settles."""
+    causes = four_eyes_causes(rule, settling_minor(result), checks_passed=checks == "pass")
+    # A failed check held the cycle, and it came back to where it is approved.
+    states = (State.HELD, State.NETTED) if checks == "fail" else (State.NETTED,)
+    return tuple(action for state in states if (action := needed_decision(state, causes)) is not None)
+
+
+def _require_approval(
+    order: SettlementOrder, rules: _Rules, result: NettingResult, sha256: str, coordinator: Coordinator
+) -> OperatorRegister | None:
+    """Check that two operators decided all that needs two; return the register that says who operators are."""
+    needed = needed_actions(rules.approval, result, checks=order.checks)
+    if not needed:
+        return None
+    if order.operators is None:
+        return None  # until coordinators send what operators signed
+    try:
+        register = dsse.verify_submitted(order.operators, OperatorRegister, coordinator.active)
+        keys = operator_keys([register])
+    except (EvidenceError, ValueError) as error:
+        raise Refusal(AuthorityReason.OPERATORS_REFUSED, str(error)) from error
+    if register.coordinator != coordinator.bic:
+        _refuse(AuthorityReason.OPERATORS_REFUSED, f"the operators are of {register.coordinator}")
+    for action in needed:
+        _require_two(action, order.decisions, keys, result.cycle, sha256, coordinator.bic)
+    return register
+
+
+def _require_two(
+    action: Action, decisions: tuple[Envelope, ...], keys: OperatorKeys, cycle: str, result: str, coordinator: str
+) -> None:
+    act = cycle_act(action, cycle, result=result)
+    faults = []
+    for proposed, confirmed in permutations(decisions, 2):
+        try:
+            four_eyes_met(act, proposed, confirmed, keys, coordinator=coordinator)
+        except DecisionError as error:
+            faults.append(error.fault)
+        else:
+            return
+    found = ", ".join(sorted(set(faults))) or "nothing signed"
+    _refuse(AuthorityReason.APPROVAL_MISSING, f"two operators must have signed to {action} result {result}: {found}")
+
+
+def _refuse(reason: AuthorityReason, detail: str) -> NoReturn:
+    raise Refusal(reason, detail)
