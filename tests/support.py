@@ -46,8 +46,8 @@ def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope,
     """Return an envelope with what no honest signer puts there, and the reason that it is refused for."""
     signatures = envelope.signatures
     genuine = signatures[-1]
-    again = dsse.seal(envelope.payload_bytes(), envelope.payloadType, second).signatures[0]
-    stranger = dsse.seal(envelope.payload_bytes(), envelope.payloadType, SigningKey.generate()).signatures[0]
+    again = dsse.seal(envelope.payload_bytes(), envelope.document_type, second).signatures[0]
+    stranger = dsse.seal(envelope.payload_bytes(), envelope.document_type, SigningKey.generate()).signatures[0]
     beside = [
         dsse.Signature("unheard-of", genuine.sig),
         dsse.Signature("x" * 10_000, "AAAA"),

@@ -140,9 +140,9 @@ def test_a_log_with_steps_that_no_cycle_takes() -> None:
 def test_a_document_that_its_bank_did_not_sign(name: str) -> None:
     documents: tuple[Envelope, ...] = getattr(honest(), name)
     first = documents[0]
-    by_coordinator = dsse.seal(first.payload_bytes(), first.payloadType, scheme().keys[COORDINATOR])
-    by_other = dsse.seal(first.payload_bytes(), first.payloadType, scheme().keys[D])
-    by_nobody = dsse.seal(first.payload_bytes(), first.payloadType, SigningKey.generate())
+    by_coordinator = dsse.seal(first.payload_bytes(), first.document_type, scheme().keys[COORDINATOR])
+    by_other = dsse.seal(first.payload_bytes(), first.document_type, scheme().keys[D])
+    by_nobody = dsse.seal(first.payload_bytes(), first.document_type, SigningKey.generate())
     unsigned = replace(first, signatures=())
     for forged in (by_coordinator, by_other, by_nobody, unsigned):
         error = lied(**{name: (forged, *documents[1:])})
@@ -153,9 +153,9 @@ def test_coordinator_documents_signed_by_a_bank() -> None:
     record = honest()
     assert record.result is not None
     assert record.finality is not None
-    by_bank = dsse.seal(record.result.payload_bytes(), record.result.payloadType, scheme().keys[A])
+    by_bank = dsse.seal(record.result.payload_bytes(), record.result.document_type, scheme().keys[A])
     assert (lied(result=by_bank).step, lied(result=by_bank).finding) == (5, Finding.SIGNATURE_REFUSED)
-    by_bank = dsse.seal(record.finality.payload_bytes(), record.finality.payloadType, scheme().keys[A])
+    by_bank = dsse.seal(record.finality.payload_bytes(), record.finality.document_type, scheme().keys[A])
     assert lied(finality=by_bank).step == 5
 
 

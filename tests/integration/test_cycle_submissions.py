@@ -51,7 +51,7 @@ async def test_submissions_are_refused_by_the_first_reason_that_holds(new_house:
         return msgspec.structs.replace(good, flows=(msgspec.structs.replace(forth, **flow), back))
 
     stranger = dsse.sign(good, SigningKey.generate())
-    loose = dsse.seal(b" " + msgspec.json.encode(good), house.sign(ALFA, good).payloadType, house.identity(ALFA).sign)
+    loose = dsse.seal(b" " + msgspec.json.encode(good), house.sign(ALFA, good).document_type, house.identity(ALFA).sign)
     refusals = [
         (one(msgspec.structs.replace(good, cycle="2026-01-05-77")), "wrong_cycle"),
         (one(house.statement(cycle, (BETA, GAMA), "EUR")), "wrong_pair"),

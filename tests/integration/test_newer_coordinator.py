@@ -139,7 +139,7 @@ async def test_requests_and_documents_stay_closed(desk: Desk) -> None:
 
     cut = msgspec.to_builtins(CycleCut(cycle=cycle, receiver=ALPHA, lanes=()))
     good = dsse.sign(CycleCut(cycle=cycle, receiver=ALPHA, lanes=()), key)
-    more = dsse.seal(canonical.encode(cut | ADDED), good.payloadType, key)
+    more = dsse.seal(canonical.encode(cut | ADDED), good.document_type, key)
     answer = await refused("PUT", f"/cycles/{cycle}/cuts", msgspec.to_builtins(good) | ADDED)
     assert (answer.status, answer.code) == (400, "validation_failed")
     for path, body in (
@@ -167,7 +167,7 @@ async def test_a_signed_document_in_an_answer_stays_closed(desk: Desk) -> None:
     current = msgspec.to_builtins(dsse.verify(envelope, TrustList, {house.kid: house.verifying_key}))
     later = canonical.encode({**current, "version": current["version"] + 1, **ADDED})
     with pytest.raises(TrustError, match="schema_violation") as refused:
-        trust.update(dsse.seal(later, envelope.payloadType, house))
+        trust.update(dsse.seal(later, envelope.document_type, house))
     assert refused.value.reason is TrustReason.UNVERIFIED
     assert b64encode(later).decode() != envelope.payload
     assert steps("reconciling") == (("▶reconciling", "warn"),)
