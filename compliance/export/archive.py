@@ -86,6 +86,9 @@ class Archive(Mapping[str, bytes]):
             raise ArchiveError(f"{name} was changed while it was read")
         return content
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
