@@ -18,6 +18,8 @@ from compliance.cycle.approval import (
 )
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.checks import worst
+from compliance.cycle.contests import contests_in, unsupported
+from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import Match, PairKey
 from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger, follow
@@ -58,6 +60,9 @@ def check_account(editions: Sequence[Edition], matched: Matched, log: Log, rules
     _check_attendance(record, documents, log, rules)
     _check_breaks(log, matched.matches)
     _check_equivocations(log, documents)
+    for contest in contests_in(log.own, record.cycle):
+        if (detail := unsupported(contest, bounds_of(documents.cuts.values()).cuts)) is not None:
+            raise RefutedError(Finding.CUT_CONTRADICTED, f"{contest.sender} contests what isn't so: {detail}")
     account = _Account(editions, matched, rules)
     for event in log.own:
         account.hear(event)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from compliance.cycle.carry_over import BY_NETTING
-from compliance.cycle.contests import contested_pairs, contests_in, unsupported
+from compliance.cycle.contests import contested_pairs, contests_in
 from compliance.cycle.cuts import Bounds, Lane, bounds_of, misfit
 from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
 from compliance.cycle.result import inconsistency
@@ -124,9 +124,6 @@ def _contested(record: CycleRecord, bounds: Bounds, attested: Collection[Atteste
         contests = contests_in(record.events, record.cycle)
     except msgspec.ValidationError as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
-    for contest in contests:
-        if (detail := unsupported(contest, bounds.cuts)) is not None:
-            raise RefutedError(Finding.CUT_CONTRADICTED, f"{contest.sender} contests what isn't so: {detail}")
     return contested_pairs(contests, cuts=bounds.cuts, attested=attested)
 
 

@@ -206,14 +206,14 @@ def unproven(record: CycleRecord, matched: Matched, *, checks: Sequence[str], id
         yield "the check aggregate_flow compares with earlier cycles, which aren't in the archive"
     if matched.settled:
         yield (
-            f"that {len(matched.settled)} pairs without new payments were settled before: both banks signed that in an"
-            " earlier cycle, whose own export shows whether it settled"
+            f"pairs without new payments: {len(matched.settled)}; what their cuts name both banks signed in an earlier"
+            " cycle, whose own export shows whether it settled"
         )
     if record.format == FORMAT_2:
         yield "the second format holds no limits from before the cycle's opening, and not who attested in time"
         if idle:
             named = ", ".join("/".join(key) for key in idle[:3])
-            yield f"that {len(idle)} pairs of which cuts name payments had none left to settle: {named}"
+            yield f"pairs of which cuts name payments and of which nothing is stated: {len(idle)}, as {named}"
 
 
 def _last(details: list[str], *, superseded: str) -> str:
