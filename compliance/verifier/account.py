@@ -51,6 +51,9 @@ from compliance.verifier.log import (
 from compliance.verifier.matching import Matched
 from compliance.verifier.rules import Rules
 
+AGENT_CLOCK_SLACK = timedelta(minutes=15)
+"""How far the settlement agent's clock may be behind the coordinator's."""
+
 DECIDED = {trigger: action for action, trigger in TRIGGERS.items()}
 
 
@@ -63,7 +66,7 @@ def check_account(editions: Sequence[Edition], matched: Matched, log: Log, rules
     for contest in contests_in(log.own, record.cycle):
         if (detail := unsupported(contest, bounds_of(documents.cuts.values()).cuts)) is not None:
             raise RefutedError(Finding.CUT_CONTRADICTED, f"{contest.sender} contests what isn't so: {detail}")
-    account = _Account(editions, matched, rules)
+    account = _Account(editions, matched, log, rules)
     for event in log.own:
         account.hear(event)
     account.end()
@@ -166,7 +169,8 @@ def _pair(key: PairKey) -> str:
 class _Account:
     """Goes through the events of a cycle with what there was at each: state, result, attempt, proposals."""
 
-    def __init__(self, editions: Sequence[Edition], matched: Matched, rules: Rules) -> None:
+    def __init__(self, editions: Sequence[Edition], matched: Matched, log: Log, rules: Rules) -> None:
+        self._cuts_closed_at = log.cuts_closed_at(rules)
         self._editions = editions
         self._results = [of.documents.result for of in editions if of.documents.result is not None]
         self._finality = editions[-1].documents.finality
@@ -291,7 +295,7 @@ class _Account:
         """Check that a confirmed proposal moves the cycle at once, and that nothing else moves it as one would."""
         confirmed, self._confirmed = self._confirmed, None
         action = DECIDED.get(trigger)
-        if trigger is Trigger.APPROVED and confirmed is None and "proposal" not in event.data:
+        if trigger is Trigger.APPROVED and "proposal" not in event.data:
             self._approved_by_rulebook(event)
             return
         if action is None and confirmed is None:
@@ -390,7 +394,10 @@ class _Account:
         self._settled = told(event, Settled)
         if self._settled.attempt != self._attempt:
             raise _contradicted(event, f"answers another attempt than {self._attempt}")
-        instant(self._settled.settled_at, f"event {event.id}")
+        settled_at = instant(self._settled.settled_at, f"event {event.id}")
+        if self._cuts_closed_at is not None and settled_at < self._cuts_closed_at - AGENT_CLOCK_SLACK:
+            detail = f"settled at {settled_at}, and cuts were taken in until {self._cuts_closed_at}"
+            raise RefutedError(Finding.TIME_REVERSED, detail)
 
     def _used_up(self, event: LoggedEvent) -> None:
         attempts = told(event, UsedUp).attempts
