@@ -43,6 +43,8 @@ def decode(data: bytes, kind: type[T]) -> T:
         document: T = _decoder(schema).decode(data)
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"not UTF-8: {error.reason}") from error
+    except RecursionError as error:
+        raise msgspec.DecodeError("objects and arrays inside each other too deeply") from error
     if encode(document) != data:
         raise NotCanonicalError("not in canonical form (RFC 8785)")
     return document

@@ -19,18 +19,22 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
     finality.jsonl       the signed SettlementFinality, if the cycle is final
+    participants.json    who took part, when its cut and its last statement came, and the screening of its that counts
+    settled.jsonl        statements of earlier cycles, signed by both banks, of pairs with no new payment in this one
+    limit-events.jsonl   the last change of each limit before the cycle's opening, from the event log
     manifest.json        name, SHA-256 and size of each file above
     manifest.dsse.json   the manifest under the coordinator's signature
 
 A `.jsonl` file holds one canonical JSON document per line, in ascending order of the lines unless said otherwise.
-The same record and key give the same bytes. `compliance.verifier.verify` reads it back.
+The last three files came with the third format: without them a verifier proves less, and says so. The same record and
+key give the same bytes. `compliance.verifier.verify` reads it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
@@ -43,14 +47,14 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits, in_order
 from compliance.event_log import LoggedEvent
-from compliance.export.archive import pack
+from compliance.export.archive import Archive, pack
 from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
-FORMAT = "concordat-audit-export/2"
+FORMAT_2, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
-FILES = (
+FILES_2 = (
     "certificates.json",
     "checks.json",
     "cuts.jsonl",
@@ -69,7 +73,11 @@ FILES = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
+FILES = tuple(sorted((*FILES_2, "limit-events.jsonl", "participants.json", "settled.jsonl")))
 """What the manifest names; every export holds each of them, if need be empty."""
+
+FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT_2: FILES_2, FORMAT: FILES}
+"""The formats that are read, and the files of each."""
 
 T = TypeVar("T")
 
@@ -113,8 +121,20 @@ class Superseded(Document, frozen=True, kw_only=True):
     receipts: tuple[Envelope, ...]
 
 
+class Attendance(Document, frozen=True, kw_only=True):
+    """When a participant of a cycle delivered its cut and the last of its statements, and which screening counts.
+
+    A bank may screen again while the cycle attests: `screening` is the digest of the statement that it handed in last.
+    """
+
+    participant: Bic
+    cut_at: Timestamp | None = None
+    attested_at: Timestamp | None = None
+    screening: Sha256 | None = None
+
+
 class CycleRecord(Struct, frozen=True, kw_only=True):
-    """All that is to be said about a cycle. The order within the tuples doesn't matter.
+    """All that is to be said about a cycle. The order within the sequences doesn't matter.
 
     `rulebook` is the canonical JSON of the rulebook. `events` is a stretch of the log without a gap, so it holds
     what happened in between to other cycles and members too. `trust_lists` holds every version in force from the
@@ -127,19 +147,23 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     rulebook: bytes
     trust_lists: tuple[Envelope, ...]
     events: tuple[LoggedEvent, ...]
-    cuts: tuple[Envelope, ...] = ()
-    statements: tuple[Envelope, ...] = ()
+    cuts: Sequence[Envelope] = ()
+    statements: Sequence[Envelope] = ()
     equivocations: tuple[Equivocation, ...] = ()
-    screenings: tuple[Envelope, ...] = ()
+    screenings: Sequence[Envelope] = ()
     limits: Limits = Limits()
     certificates: tuple[Certificate, ...] = ()
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     superseded: tuple[Superseded, ...] = ()
     proposals: tuple[Proposal, ...] = ()
-    instructions: tuple[Envelope, ...] = ()
-    receipts: tuple[Envelope, ...] = ()
+    instructions: Sequence[Envelope] = ()
+    receipts: Sequence[Envelope] = ()
     finality: Envelope | None = None
+    format: str = FORMAT
+    participants: tuple[Attendance, ...] = ()
+    settled: Sequence[Envelope] = ()
+    limit_events: tuple[LoggedEvent, ...] = ()
 
 
 class CycleFacts(Document, frozen=True, kw_only=True):
@@ -177,7 +201,7 @@ def build_export(record: CycleRecord, signer: Signer) -> bytes:
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(files.items())
     )
-    manifest = canonical.encode(Manifest(format=FORMAT, cycle=record.cycle, files=entries))
+    manifest = canonical.encode(Manifest(format=record.format, cycle=record.cycle, files=entries))
     signed = canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, signer))
     return pack({**files, MANIFEST: manifest, MANIFEST_SIGNED: signed})
 
@@ -190,7 +214,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         state=record.state,
         rulebook=canonical.digest(record.rulebook),
     )
-    return {
+    files = {
         "cycle.json": canonical.encode(facts),
         "rulebook.json": record.rulebook,
         "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
@@ -208,17 +232,62 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
+        "participants.json": canonical.encode(sorted(record.participants, key=attrgetter("participant"))),
+        "settled.jsonl": _lines(record.settled),
+        "limit-events.jsonl": _lines(record.limit_events, order=lambda event: event.id),
     }
+    return {name: files[name] for name in FORMATS[record.format]}
 
 
-def from_files(files: Mapping[str, bytes]) -> CycleRecord:
+class Lines(Sequence[Envelope]):
+    """The envelopes of a `.jsonl` file, read anew each time that somebody goes through them, and none of them kept.
+
+    Raises FormatError, where a line isn't an envelope or stands out of order.
+    """
+
+    def __init__(self, archive: Archive, name: str) -> None:
+        self._archive = archive
+        self._name = name
+
+    def __iter__(self) -> Iterator[Envelope]:
+        return _in_ascending_order(self._name, self._archive.lines(self._name), Envelope)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._archive.lines(self._name))
+
+    @overload
+    def __getitem__(self, index: int) -> Envelope: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Envelope, ...]: ...
+    def __getitem__(self, index: int | slice) -> Envelope | tuple[Envelope, ...]:
+        return tuple(self)[index]
+
+
+def read_archive(archive: Archive, format_: str) -> CycleRecord:
+    """Return the record in an archive. What banks and coordinator signed is read from it when it is gone through.
+
+    `format_` is one of FORMATS. Raises FormatError, also later, by the `Lines` of the record.
+    """
+    files = _Held(archive)
+    return _read(files, format_, lambda name: Lines(archive, name))
+
+
+def from_files(files: Mapping[str, bytes], format_: str = FORMAT) -> CycleRecord:
     """Return the record that `to_files` wrote. Raises FormatError for any other files or bytes."""
-    for name in FILES:
+    return _read(files, format_, lambda name: tuple(_in_ascending_order(name, _split(name, files[name]), Envelope)))
+
+
+def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequence[Envelope]]) -> CycleRecord:
+    named = FORMATS[format_]
+    for name in named:
         if name not in files:
             raise FormatError(f"{name} is missing")
-    if added := files.keys() - set(FILES):
-        raise FormatError(f"{min(added)} doesn't belong to the format {FORMAT}")
+    if added := files.keys() - set(named):
+        raise FormatError(f"{min(added)} doesn't belong to the format {format_}")
     facts: CycleFacts = _decode("cycle.json", files["cycle.json"], CycleFacts)
+    rulebook = files["rulebook.json"]
+    if facts.rulebook != canonical.digest(rulebook):
+        raise FormatError(f"cycle.json names the rulebook {facts.rulebook}, the archive holds another")
     results = _read_lines(files, "result.jsonl", Envelope)
     finalities = _read_lines(files, "finality.jsonl", Envelope)
     if len(results) > 1 or len(finalities) > 1:
@@ -227,27 +296,47 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         cycle=facts.cycle,
         value_date=facts.value_date,
         state=facts.state,
-        rulebook=files["rulebook.json"],
-        trust_lists=_read_lines(files, "trust-lists.jsonl", Envelope),
-        events=_read_lines(files, "events.jsonl", LoggedEvent),
-        cuts=_read_lines(files, "cuts.jsonl", Envelope),
-        statements=_read_lines(files, "statements.jsonl", Envelope),
+        rulebook=rulebook,
+        trust_lists=_read_lines(files, "trust-lists.jsonl", Envelope, order=_version),
+        events=_read_lines(files, "events.jsonl", LoggedEvent, order=attrgetter("id")),
+        cuts=signed("cuts.jsonl"),
+        statements=signed("statements.jsonl"),
         equivocations=_read_lines(files, "equivocations.jsonl", Equivocation),
-        screenings=_read_lines(files, "screenings.jsonl", Envelope),
+        screenings=signed("screenings.jsonl"),
         certificates=_decode("certificates.json", files["certificates.json"], tuple[Certificate, ...]),
         limits=_decode("limits.json", files["limits.json"], Limits),
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
         superseded=_read_lines(files, "superseded.jsonl", Superseded),
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
-        instructions=_read_lines(files, "instructions.jsonl", Envelope),
-        receipts=_read_lines(files, "receipts.jsonl", Envelope),
+        instructions=signed("instructions.jsonl"),
+        receipts=signed("receipts.jsonl"),
         finality=finalities[0] if finalities else None,
+        format=format_,
     )
-    for name, content in to_files(record).items():
-        if files[name] != content:
-            raise FormatError(f"{name}: out of order, something twice, or a digest that isn't its file's")
+    if format_ != FORMAT_2:
+        record = msgspec.structs.replace(
+            record,
+            participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
+            settled=signed("settled.jsonl"),
+            limit_events=_read_lines(files, "limit-events.jsonl", LoggedEvent, order=attrgetter("id")),
+        )
+    _require_order(record)
     return record
+
+
+def _require_order(record: CycleRecord) -> None:
+    """Check that what `to_files` sorts within a document stands in that order. Raises FormatError."""
+    orders: list[tuple[str, Sequence[Any], list[Any]]] = [
+        ("certificates.json", record.certificates, sorted(record.certificates, key=attrgetter("currency"))),
+        ("proposals.json", record.proposals, sorted(record.proposals, key=attrgetter("made_at", "id"))),
+        ("participants.json", record.participants, sorted(record.participants, key=attrgetter("participant"))),
+        ("limits.json", (record.limits,), [in_order(record.limits)]),
+        ("superseded.jsonl", record.superseded, [_in_order(superseded) for superseded in record.superseded]),
+    ]
+    for name, found, ordered in orders:
+        if list(found) != ordered:
+            raise FormatError(f"{name}: out of order")
 
 
 def _in_order(superseded: Superseded) -> Superseded:
@@ -258,6 +347,29 @@ def _in_order(superseded: Superseded) -> Superseded:
         instructions=tuple(sorted(superseded.instructions, key=canonical.encode)),
         receipts=tuple(sorted(superseded.receipts, key=canonical.encode)),
     )
+
+
+class _Held(Mapping[str, bytes]):
+    """The files of an archive that a manifest names."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._names = [name for name in archive if name not in (MANIFEST, MANIFEST_SIGNED)]
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._archive[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        return self._archive.lines(name)
 
 
 class FormatError(Exception):
@@ -272,11 +384,32 @@ def _lines(documents: Iterable[T], *, order: Callable[[T], Any] | None = None) -
     return b"".join(line + b"\n" for line in lines)
 
 
-def _read_lines(files: Mapping[str, bytes], name: str, kind: type[T]) -> tuple[T, ...]:
-    lines = files[name].split(b"\n")
+def _split(name: str, content: bytes) -> Iterator[bytes]:
+    lines = content.split(b"\n")
     if lines.pop():
         raise FormatError(f"{name}: the last line doesn't end")
-    return tuple(_decode(f"{name} line {number}", line, kind) for number, line in enumerate(lines, 1))
+    return iter(lines)
+
+
+def _read_lines(
+    files: Mapping[str, bytes], name: str, kind: type[T], *, order: Callable[[T], Any] | None = None
+) -> tuple[T, ...]:
+    lines = files.lines(name) if isinstance(files, _Held) else _split(name, files[name])
+    return tuple(_in_ascending_order(name, lines, kind, order=order))
+
+
+def _in_ascending_order(
+    name: str, lines: Iterable[bytes], kind: type[T], *, order: Callable[[T], Any] | None = None
+) -> Iterator[T]:
+    """Read lines, each of which is greater than the one before, itself or by `order`. Raises FormatError."""
+    previous: Any = None
+    for number, line in enumerate(lines, 1):
+        document: T = _decode(f"{name} line {number}", line, kind)
+        key = line if order is None else order(document)
+        if previous is not None and not previous < key:
+            raise FormatError(f"{name} line {number}: out of order, or something twice")
+        previous = key
+        yield document
 
 
 def _decode(where: str, data: bytes, kind: Any) -> Any:

@@ -5,10 +5,11 @@ Step 5 of `compliance.verifier.verify`, and the vocabulary of findings that all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -41,9 +42,16 @@ class Finding(StrEnum):
     TRUST_LIST_REFUSED = "trust_list_refused"
     CHAIN_BROKEN = "chain_broken"
     STATE_CONTRADICTED = "state_contradicted"
+    TIME_REVERSED = "time_reversed"
+    VALUE_DATE_DIFFERS = "value_date_differs"
+    PARTICIPANTS_DIFFER = "participants_differ"
+    CLOSED_EARLY = "closed_early"
+    LOG_CONTRADICTED = "log_contradicted"
     SIGNATURE_REFUSED = "signature_refused"
     WRONG_CYCLE = "wrong_cycle"
     SIGNED_TWICE = "signed_twice"
+    SUBMITTED_LATE = "submitted_late"
+    DOCUMENT_OUT_OF_PLACE = "document_out_of_place"
     FALSE_ACCUSATION = "false_accusation"
     PAIR_NOT_MATCHED = "pair_not_matched"
     PAIR_LEFT_OUT = "pair_left_out"
@@ -55,6 +63,12 @@ class Finding(StrEnum):
     MAKER_IS_CHECKER = "maker_is_checker"
     APPROVAL_MISSING = "approval_missing"
     FINALITY_DIFFERS = "finality_differs"
+    CHECKS_DIFFER = "checks_differ"
+    LIMITS_DIFFER = "limits_differ"
+    PROPOSAL_DIFFERS = "proposal_differs"
+    PROPOSAL_EXPIRED = "proposal_expired"
+    BREAK_DIFFERS = "break_differs"
+    EQUIVOCATION_DIFFERS = "equivocation_differs"
 
 
 class RefutedError(Exception):
@@ -74,95 +88,167 @@ class SignedDocument(Generic[D]):
     signer: str
 
 
+class SignedInstruction(NamedTuple):
+    """What is kept of a verified instruction; its digest says the rest."""
+
+    id: str
+    participant: str
+    settlement_agent: str
+    net_minor: str
+    sha256: str
+
+
+class ProvenEquivocation(NamedTuple):
+    """Who signed two documents where there can be one, and their digests."""
+
+    participant: str
+    first: str
+    second: str
+
+
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """All signed documents of a cycle, verified."""
+    """All signed documents of a cycle, verified. `settled` are statements of earlier cycles."""
 
     cuts: Mapping[str, CycleCut]
     statements: tuple[SignedDocument[PositionStatement], ...]
-    screenings: int
-    equivocations: int
+    settled: tuple[SignedDocument[PositionStatement], ...]
+    screenings: tuple[SignedDocument[ScreeningStatement], ...]
+    equivocations: tuple[ProvenEquivocation, ...]
     receipts: tuple[SignedDocument[Receipt], ...]
     result: SignedDocument[NettingResult] | None
-    instructions: tuple[SignedDocument[SettlementInstruction], ...]
+    instructions: tuple[SignedInstruction, ...]
     finality: SignedDocument[SettlementFinality] | None
 
     @property
     def summary(self) -> str:
         return (
-            f"{len(self.cuts)} cuts, {len(self.statements)} statements, {self.screenings} screenings, "
+            f"{len(self.cuts)} cuts, {len(self.statements)} statements, {len(self.screenings)} screenings, "
             f"{len(self.instructions)} instructions, {len(self.receipts)} receipts, "
-            f"{self.equivocations} equivocations"
+            f"{len(self.equivocations)} equivocations"
         )
 
 
 def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> Documents:
     """Verify every document of a record under its signer's key."""
-
-    def read(name: str, envelopes: Iterable[Envelope], kind: type[D]) -> tuple[SignedDocument[D], ...]:
-        return tuple(
-            _read(f"{name} line {number}", envelope, kind, signers) for number, envelope in enumerate(envelopes, 1)
-        )
-
-    cuts = read("cuts.jsonl", record.cuts, CycleCut)
-    statements = read("statements.jsonl", record.statements, PositionStatement)
-    screenings = read("screenings.jsonl", record.screenings, ScreeningStatement)
-    receipts = read("receipts.jsonl", record.receipts, Receipt)
-    results = read("result.jsonl", () if record.result is None else (record.result,), NettingResult)
-    instructed = read("instructions.jsonl", record.instructions, SettlementInstruction)
-    finalities = read("finality.jsonl", () if record.finality is None else (record.finality,), SettlementFinality)
-
-    for cut in cuts:
-        _is_by(cut, cut.document.receiver)
-    for statement in statements:
-        _is_by(statement, *statement.document.pair)
-    for screening in screenings:
-        _is_by(screening, screening.document.participant)
-    for receipt in receipts:
-        _is_by(receipt, receipt.document.participant)
-    of_coordinator: list[SignedDocument[Any]] = [*results, *instructed, *finalities]
-    for signed in of_coordinator:
-        _is_by(signed, coordinator)
-    of_cycle: list[SignedDocument[Any]] = [*cuts, *statements, *screenings, *of_coordinator]
-    for signed in of_cycle:
-        if signed.document.cycle != record.cycle:
-            raise RefutedError(Finding.WRONG_CYCLE, f"{_what(signed)} is of cycle {signed.document.cycle}")
-    _once("cut", [cut.signer for cut in cuts])
-    _once("statement", [(s.signer, s.document.pair, s.document.currency, s.document.revision) for s in statements])
-    _once("instruction", [instruction.document.id for instruction in instructed])
-    for accusation in record.equivocations:
-        _check_equivocation(accusation, record.cycle, signers)
-    return Documents(
+    reader = _Reader(signers, record.cycle)
+    cuts = tuple(reader.read("cuts.jsonl", record.cuts, CycleCut, lambda cut: (cut.receiver,)))
+    statements = reader.read("statements.jsonl", record.statements, PositionStatement, lambda of: of.pair)
+    screenings = reader.read("screenings.jsonl", record.screenings, ScreeningStatement, lambda of: (of.participant,))
+    receipts = tuple(reader.read("receipts.jsonl", record.receipts, Receipt, lambda of: (of.participant,)))
+    settled = reader.read("settled.jsonl", record.settled, PositionStatement, lambda of: of.pair, of_cycle=False)
+    by_coordinator = (coordinator,)
+    results = () if record.result is None else (record.result,)
+    finalities = () if record.finality is None else (record.finality,)
+    documents = Documents(
         cuts={cut.signer: cut.document for cut in cuts},
-        statements=statements,
-        screenings=len(screenings),
-        equivocations=len(record.equivocations),
+        statements=_each_kept_once(statements),
+        settled=_each_kept_once(settled),
+        screenings=tuple(screenings),
+        equivocations=tuple(reader.convicted(accusation) for accusation in record.equivocations),
         receipts=receipts,
-        result=results[0] if results else None,
-        instructions=instructed,
-        finality=finalities[0] if finalities else None,
+        result=next(reader.read("result.jsonl", results, NettingResult, lambda _: by_coordinator), None),
+        instructions=tuple(
+            SignedInstruction(of.id, of.participant, of.settlement_agent, of.net_minor, signed.sha256)
+            for signed in reader.read(
+                "instructions.jsonl", record.instructions, SettlementInstruction, lambda _: by_coordinator
+            )
+            for of in (signed.document,)
+        ),
+        finality=next(reader.read("finality.jsonl", finalities, SettlementFinality, lambda _: by_coordinator), None),
     )
+    _once("cut", [cut.signer for cut in cuts])
+    _once(
+        "statement",
+        [(s.signer, s.document.pair, s.document.currency, s.document.revision) for s in documents.statements],
+    )
+    _once("screening", [(screening.signer, screening.sha256) for screening in documents.screenings])
+    _once("instruction", [instruction.id for instruction in documents.instructions])
+    _once("receipt", [receipt.document.instruction for receipt in documents.receipts])
+    _once("earlier statement", [(s.signer, s.document.pair, s.document.currency) for s in documents.settled])
+    return documents
 
 
-def _read(where: str, envelope: Envelope, kind: type[D], signers: Signers) -> SignedDocument[D]:
-    """Verify a document that exactly one member signed."""
-    owners = {owner for signature in envelope.signatures if (owner := signers.owner(signature.keyid)) is not None}
-    if len(owners) != 1:
-        named = ", ".join(signature.keyid for signature in envelope.signatures) or "none"
-        detail = f"{where}: signed by {len(owners)} members instead of one (keys: {named})"
-        raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
-    signer = owners.pop()
+class _Reader:
+    """Verifies documents under their signers' keys, one at a time."""
+
+    def __init__(self, signers: Signers, cycle: str) -> None:
+        self._signers = signers
+        self._cycle = cycle
+
+    def read(
+        self,
+        name: str,
+        envelopes: Iterable[Envelope],
+        kind: type[D],
+        signed_by: Callable[[D], Collection[str]],
+        *,
+        of_cycle: bool = True,
+    ) -> Iterator[SignedDocument[D]]:
+        """Verify what stands in a file. `signed_by` says who may have signed a document."""
+        for number, envelope in enumerate(envelopes, 1):
+            where = f"{name} line {number}"
+            signed = self._verified(where, envelope, kind)
+            if signed.signer not in (allowed := signed_by(signed.document)):
+                detail = f"{where}: {_what(signed)} must be signed by {' or '.join(allowed)}"
+                raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+            cycle = getattr(signed.document, "cycle", self._cycle)
+            if (cycle == self._cycle) is not of_cycle:
+                raise RefutedError(Finding.WRONG_CYCLE, f"{where}: {_what(signed)} is of cycle {cycle}")
+            yield signed
+
+    def _verified(self, where: str, envelope: Envelope, kind: type[D]) -> SignedDocument[D]:
+        """Verify a document that exactly one member signed."""
+        signers = self._signers
+        owners = {owner for signature in envelope.signatures if (owner := signers.owner(signature.keyid)) is not None}
+        if len(owners) != 1:
+            named = ", ".join(signature.keyid for signature in envelope.signatures) or "none"
+            detail = f"{where}: signed by {len(owners)} members instead of one (keys: {named})"
+            raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+        signer = owners.pop()
+        try:
+            document = dsse.verify_submitted(envelope, kind, signers.of(signer))
+            return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
+        except EvidenceError as error:
+            raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
+
+    def convicted(self, accusation: Equivocation) -> ProvenEquivocation:
+        """Check that a bank did sign two different documents where there can be one: evidence convicts, no record."""
+        # A bank may screen again, and say so: two screening statements of one cycle convict nobody.
+        kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement)}
+        kind = kinds.get(accusation.first.document_type)
+        where = f"equivocations.jsonl of {accusation.participant}"
+        if kind is None:
+            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")
+        first = self._verified(where, accusation.first, kind)
+        second = self._verified(where, accusation.second, kind)
+        if {first.signer, second.signer} != {accusation.participant}:
+            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {first.signer} and {second.signer}")
+        if first.sha256 == second.sha256 or _place(first.document) != _place(second.document):
+            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: the two documents don't exclude each other")
+        if _place(first.document)[0] != self._cycle:
+            raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {_place(first.document)[0]}")
+        return ProvenEquivocation(accusation.participant, first.sha256, second.sha256)
+
+
+def _each_kept_once(
+    statements: Iterable[SignedDocument[PositionStatement]],
+) -> tuple[SignedDocument[PositionStatement], ...]:
+    """Keep the same bytes, which both banks of a pair sign, once in memory."""
+    known: dict[str, SignedDocument[PositionStatement]] = {}
+    kept: list[SignedDocument[PositionStatement]] = []
+    for signed in statements:
+        first = known.setdefault(signed.sha256, signed)
+        kept.append(SignedDocument(first.document, first.sha256, signed.signer))
+    return tuple(kept)
+
+
+def instant(text: str, what: str) -> datetime:
+    """Read a timestamp. Raises RefutedError for one that looks like a time and is none."""
     try:
-        document = dsse.verify(envelope, kind, signers.of(signer))
-        return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
-    except EvidenceError as error:
-        raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
-
-
-def _is_by(signed: SignedDocument[Any], *allowed: str) -> None:
-    if signed.signer not in allowed:
-        detail = f"{_what(signed)} must be signed by {' or '.join(allowed)}"
-        raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"{what}: {text} isn't a time") from error
 
 
 def _what(signed: SignedDocument[Any]) -> str:
@@ -177,23 +263,6 @@ def _once(what: str, keys: Iterable[object]) -> None:
         seen.add(key)
 
 
-def _check_equivocation(accusation: Equivocation, cycle: str, signers: Signers) -> None:
-    """Check that a bank did sign two different documents where there can be one: evidence convicts, not the record."""
-    kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement, ScreeningStatement)}
-    kind = kinds.get(accusation.first.document_type)
-    where = f"equivocations.jsonl of {accusation.participant}"
-    if kind is None:
-        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")
-    first = _read(where, accusation.first, kind, signers)
-    second = _read(where, accusation.second, kind, signers)
-    if {first.signer, second.signer} != {accusation.participant}:
-        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {first.signer} and {second.signer}")
-    if first.sha256 == second.sha256 or _place(first.document) != _place(second.document):
-        raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: the two documents don't exclude each other")
-    if _place(first.document)[0] != cycle:
-        raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {_place(first.document)[0]}")
-
-
 def _place(document: Document) -> tuple[Any, ...]:
     """Return where a document stands: its signer can sign one for each place."""
     match document:
@@ -201,7 +270,5 @@ def _place(document: Document) -> tuple[Any, ...]:
             return (document.cycle, document.pair, document.currency, document.revision)
         case CycleCut():
             return (document.cycle, document.receiver)
-        case ScreeningStatement():
-            return (document.cycle, document.participant)
         case _:
             raise AssertionError(f"{type(document).__name__} has no place")

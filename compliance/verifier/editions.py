@@ -42,11 +42,16 @@ def read_editions(record: CycleRecord, documents: Documents, signers: Signers, c
             finality=None,
             superseded=(),
         )
-        own = msgspec.structs.replace(about, cuts=(), statements=(), screenings=(), equivocations=())
+        own = msgspec.structs.replace(about, cuts=(), statements=(), settled=(), screenings=(), equivocations=())
         read = read_documents(own, signers, coordinator)
         if read.result is None:
             raise RefutedError(Finding.RESULT_DIFFERS, "a superseded edition without a result")
-        beside = replace(read, cuts=documents.cuts, statements=documents.statements)
+        beside = replace(
+            read,
+            cuts=documents.cuts,
+            statements=documents.statements,
+            screenings=documents.screenings,
+        )
         by_edition.append((read.result, Edition(about, beside)))
     by_edition.sort(key=lambda entry: entry[0].document.edition)
     editions = (*(edition for _, edition in by_edition), Edition(record, documents))

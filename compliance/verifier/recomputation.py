@@ -1,28 +1,22 @@
 """A cycle checked from its documents alone: what follows from what was signed, and whether that is what was done.
 
-Steps 6 to 10 of `compliance.verifier.verify`. Each raises `RefutedError` at the first thing that is wrong.
+Steps 7 to 10 of `compliance.verifier.verify`. Each raises `RefutedError` at the first thing that is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from compliance.crypto import canonical
-from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_causes, needed_decision
+from compliance.cycle.approval import TRIGGERS, Action, four_eyes_causes, needed_decision
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
-from compliance.cycle.contests import contested_pairs, contests_in
-from compliance.cycle.cuts import bounds_of, misfit
-from compliance.cycle.liquidity import LiquidityRule, check_certificate
-from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
+from compliance.cycle.liquidity import check_certificate
 from compliance.cycle.result import (
     InconsistentInputError,
-    inconsistency,
     instructions,
     net_cycle,
     settling_minor,
@@ -30,89 +24,23 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import CarryReason, CycleCut, PositionStatement
+from compliance.statements import PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument
+from compliance.verifier.documents import Documents, Finding, RefutedError
+from compliance.verifier.matching import Agreed
+from compliance.verifier.rules import Rules
 from netting.liquidity.certificate import CertificateError
 from netting.model import ObligationRefusedError
 from netting.queue import QueueRefusedError
-
-Agreed = Mapping[PairKey, SignedDocument[PositionStatement]]
-"""The statement that both banks of a pair signed alike."""
 
 INSTRUCTED_STATES = frozenset({State.INSTRUCTED, State.DEFERRED, State.SETTLED, State.FINAL})
 RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 
 
-# --- step 6 -----------------------------------------------------------------------------------------------
-
-
-def check_matching(record: CycleRecord, documents: Documents, signers: Signers) -> Agreed:
-    """Check that the result rests on agreed statements and leaves no pair out in silence; return the agreed ones."""
-    attested = [
-        Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
-        for of in documents.statements
-    ]
-    matches = match(attested)
-    by_digest = {statement.sha256: statement for statement in documents.statements}
-    agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
-    bounds = bounds_of(documents.cuts.values())
-    for key, statement in agreed.items():
-        if (contradiction := inconsistency(statement.document)) is not None:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
-        if (detail := misfit(statement.document, bounds)) is not None:
-            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
-    if documents.result is None:
-        return agreed
-    result = documents.result.document
-    included = {(entry.currency, *entry.pair): entry.sha256 for entry in result.statements}
-    carried = {(entry.currency, *entry.pair): entry.reason for entry in result.carried_over}
-    for key, sha256 in included.items():
-        if key not in agreed or agreed[key].sha256 != sha256:
-            detail = f"{_pair(key)} is in the result, but both banks didn't sign the statement {sha256}"
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
-    for key in matches:
-        if key not in included and key not in carried:
-            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is neither in the result nor carried over")
-    try:
-        contests = contests_in(record.events, record.cycle)
-    except msgspec.ValidationError as error:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
-    contested = contested_pairs(contests, cuts=bounds.cuts, attested=attested)
-    for key, reason in carried.items():
-        if reason is CarryReason.PARTICIPANT_SUSPENDED:
-            if not any(signers.was_inactive(bank) for bank in key[1:]):
-                raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is carried over, yet nobody was suspended")
-        else:
-            _check_carried(key, reason, matches.get(key), documents.cuts, contested)
-    return agreed
-
-
-def _check_carried(
-    key: PairKey,
-    reason: CarryReason,
-    match_of_pair: Match | None,
-    cuts: Mapping[str, CycleCut],
-    contested: Collection[PairKey],
-) -> None:
-    """Check that a pair is carried over for the reason that the documents give."""
-    expected = carry_reason(key, match_of_pair, active=key[1:], delivered=cuts, contested=contested)
-    if reason in BY_NETTING:
-        if expected is not None:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")
-    elif reason is not expected:
-        detail = f"{_pair(key)} is carried over as {reason}, yet it is {expected or 'matched'}"
-        raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
-
-
-def _pair(key: PairKey) -> str:
-    return f"{key[0]} {'/'.join(key[1:])}"
-
-
 # --- step 7 -----------------------------------------------------------------------------------------------
 
 
-def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> str:
+def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rules: Rules) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
     if documents.result is None:
         if record.state in RESULT_STATES:
@@ -130,7 +58,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> 
             rulebook_sha256=canonical.digest(record.rulebook),
             statements=[(agreed[key].sha256, agreed[key].document) for key in agreed if key not in left_out],
             limits=record.limits,
-            liquidity=_rules(record).liquidity,
+            liquidity=rules.liquidity,
             carried_over=unmatched,
             edition=result.edition,
             supersedes=result.supersedes,
@@ -192,8 +120,8 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
         return "none"
     if documents.result is None:
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, "instructions without a result")
-    signed = {instruction.document.id: instruction for instruction in documents.instructions}
-    agent = documents.instructions[0].document.settlement_agent
+    signed = {instruction.id: instruction for instruction in documents.instructions}
+    agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
     statements = [(statement.sha256, statement.document) for statement in documents.statements]
@@ -206,13 +134,13 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name} doesn't follow from the result")
         if name not in signed:
             raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name} is missing")
-        if signed[name].document != computed[name]:
-            documents_of_both = (msgspec.to_builtins(document) for document in (signed[name].document, computed[name]))
-            detail = f"instruction {name}: {first_difference(*documents_of_both)}"
-            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
+        if signed[name].sha256 != canonical.digest(canonical.encode(computed[name])):
+            net, expected = signed[name].net_minor, computed[name].net_minor
+            what = "its lines or its result differ" if net == expected else f"net {net} signed, {expected} computed"
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"instruction {name}: {what}")
     for receipt in (receipt.document for receipt in documents.receipts):
         instruction = signed.get(receipt.instruction)
-        if instruction is None or instruction.document.participant != receipt.participant:
+        if instruction is None or instruction.participant != receipt.participant:
             raise RefutedError(Finding.RECEIPT_DIFFERS, f"{receipt.participant} acknowledges {receipt.instruction}")
         if instruction.sha256 != receipt.sha256:
             detail = f"{receipt.participant} acknowledges another content of {receipt.instruction}"
@@ -221,20 +149,6 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
 
 
 # --- step 9 -----------------------------------------------------------------------------------------------
-
-
-class _Rules(Struct, frozen=True):
-    """The part of a rulebook that decides on what settles, and on four eyes."""
-
-    approval: ApprovalRule
-    liquidity: LiquidityRule
-
-
-def _rules(record: CycleRecord) -> _Rules:
-    try:
-        return msgspec.json.decode(record.rulebook, type=_Rules)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
 
 
 def check_decisions(record: CycleRecord) -> None:
@@ -263,9 +177,8 @@ def check_decisions(record: CycleRecord) -> None:
 _ACTIONS: dict[str, Action] = {trigger: action for action, trigger in TRIGGERS.items()}
 
 
-def check_approval(record: CycleRecord, documents: Documents) -> str:
+def check_approval(record: CycleRecord, documents: Documents, rules: Rules) -> str:
     """Check that what needed a second person's word on this result got it; return who gave it."""
-    rules = _rules(record)
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
@@ -305,7 +218,7 @@ def check_finality(record: CycleRecord, documents: Documents) -> str:
         raise RefutedError(Finding.FINALITY_DIFFERS, f"final by document, {record.state} by state")
     if documents.result is None or finality.result != documents.result.sha256:
         raise RefutedError(Finding.FINALITY_DIFFERS, f"finality of the result {finality.result}")
-    agents = {instruction.document.settlement_agent for instruction in documents.instructions}
+    agents = {instruction.settlement_agent for instruction in documents.instructions}
     if agents and agents != {finality.settlement_agent}:
         raise RefutedError(Finding.FINALITY_DIFFERS, f"settled by {finality.settlement_agent}")
     return f"settled at {finality.settled_at}, reference {finality.agent_reference}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from msgspec.structs import replace
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle import checks
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
@@ -24,6 +27,7 @@ from compliance.export.record import (
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
+    Attendance,
     CycleRecord,
     Equivocation,
     FileEntry,
@@ -38,6 +42,7 @@ from compliance.statements import (
     Flow,
     LaneCut,
     Member,
+    NettingResult,
     PositionStatement,
     Receipt,
     ScreeningList,
@@ -49,6 +54,7 @@ from compliance.statements import (
 )
 from compliance.trust import Anchor
 from compliance.verifier.verify import STEPS, VerificationError, verify_bytes
+from gateway.coordinator.cycles.figures import liquidity_figures
 
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"
@@ -58,22 +64,40 @@ LIQUIDITY = LiquidityRule(mode="optimal", work=10_000)
 
 def rulebook(mode: str = "always", thresholds: dict[str, str] | None = None, version: str = "test") -> bytes:
     """Return the rules that a verifier reads, canonical."""
-    approval = {"mode": mode, "thresholds_minor": thresholds or {}}
-    return canonical.encode({"version": version, "approval": approval, "liquidity": LIQUIDITY})
+    return canonical.encode(
+        {
+            "version": version,
+            "currencies": ["EUR", "USD"],
+            "cut_deadline_s": 60,
+            "attestation_deadline_s": 300,
+            "revisions_max": 10,
+            "approval": {"mode": mode, "thresholds_minor": thresholds or {}},
+            "screening": {"required": True, "list_age_max_hours": 48},
+            "aggregate_flow": {"cycles_min": 5, "factor_percent": 500, "floor_minor": {}, "window_cycles": 20},
+            "liquidity": LIQUIDITY,
+            "settlement": {"attempts_max": 2, "retry_interval_s": 30},
+            "checks": {"aggregate_flow": "warn", "caps": "fail", "completeness": "warn", "screening": "fail"},
+        }
+    )
 
 
 RULEBOOK = rulebook()
 AT = "2026-03-02T09:00:00.000000Z"
+TO_MATCHED = ((Trigger.CUT_OFF_REACHED, {}), (Trigger.CUTS_CLOSED, {}), (Trigger.ATTESTATION_CLOSED, {}))
+ANSWERED = (Trigger.REQUEST_REPEATED, Trigger.AGENT_REJECTED, Trigger.AGENT_SHORT_OF_FUNDS)
 ROOT = "ab" * 32
 LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
 
 
-TO_MATCHED = ((Trigger.CUT_OFF_REACHED, {}), (Trigger.CUTS_CLOSED, {}), (Trigger.ATTESTATION_CLOSED, {}))
-TO_FINAL = ((Trigger.INSTRUCTIONS_SIGNED, {}), (Trigger.AGENT_SETTLED, {}), (Trigger.FINALITY_SIGNED, {}))
+DEADLINE_FOR_CUTS, DEADLINE_TO_ATTEST = "2026-03-02T09:01:00.000000Z", "2026-03-02T09:05:00.000000Z"
+CLOSED_AT, SETTLED_AT, REFERENCE = "2026-03-02T09:05:00.100000Z", "2026-03-02T09:05:01.000000Z", "RTGS-1"
+
+Step = tuple[Trigger, dict[str, Any]]
 BY_RULEBOOK = ((Trigger.NETTED, {}), (Trigger.APPROVED, {"by": "rulebook"}))
+TO_FINAL = ((Trigger.INSTRUCTIONS_SIGNED, {}), (Trigger.AGENT_SETTLED, {}), (Trigger.FINALITY_SIGNED, {}))
 
 
-def approved(result: str, proposal: str = "0190") -> tuple[tuple[Trigger, dict[str, str]], ...]:
+def approved(result: str, proposal: str = "0190") -> tuple[Step, ...]:
     """Return the steps of a cycle that was netted and approved by two persons."""
     return ((Trigger.NETTED, {}), (Trigger.APPROVED, {"proposal": proposal, "result": result}))
 
@@ -144,8 +168,13 @@ class Scheme:
             flows=(flow(low, high, forth), flow(high, low, back)),
         )
 
-    def record(self, cycle: str = CYCLE, rulebook: bytes = RULEBOOK) -> CycleRecord:
-        """Return the honest record of the cycle."""
+    def record(
+        self, cycle: str = CYCLE, rulebook: bytes = RULEBOOK, *, screened: int = 12, broken: bool = True
+    ) -> CycleRecord:
+        """Return the honest record of the cycle; where nothing is `broken`, C and D have nothing to do with each other.
+
+        Each bank says that it screened so many payments.
+        """
         agreed = [
             self.statement(A, B, 10_000, 2_500),
             self.statement(A, C, 0, 90_000, revision=2),
@@ -155,7 +184,7 @@ class Scheme:
         agreed = [replace(statement, cycle=cycle) for statement in agreed]
         signed = [self.sign(bank, statement) for statement in agreed for bank in statement.pair]
         # Superseded and broken: the first revision of A and C, and C and D without an end.
-        for low, high, amounts in ((A, C, (0, 80_000)), (C, D, (5, 5))):
+        for low, high, amounts in ((A, C, (0, 80_000)), (C, D, (5, 5)))[: 2 if broken else 1]:
             ours = replace(self.statement(low, high, *amounts), cycle=cycle)
             theirs = replace(self.statement(low, high, amounts[0], amounts[1] + 1), cycle=cycle)
             signed += [self.sign(low, ours), self.sign(high, theirs)]
@@ -167,44 +196,30 @@ class Scheme:
             statements=pairs,
             limits=LIMITS,
             liquidity=LIQUIDITY,
-            carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")],
+            carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")] if broken else [],
         )
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         instructed = instructions(result, pairs, sha256, AGENT)
-        events = self.events(cycle, approved(sha256))
-        cuts = [CycleCut(cycle=cycle, receiver=bank, lanes=self.lanes(bank)) for bank in BANKS]
+        cuts = [CycleCut(cycle=cycle, receiver=bank, lanes=self.lanes(bank, broken=broken)) for bank in BANKS]
         liar = replace(self.statement(C, D, 6, 6), cycle=cycle)
-        return CycleRecord(
+        accusation = Equivocation(participant=D, first=signed[-1], second=self.sign(D, liar))
+        screenings = {bank: self.screening(bank, cycle, screened) for bank in BANKS}
+        lists = (self.trust_list(1), self.trust_list(2))
+        record = CycleRecord(
             cycle=cycle,
             value_date="2026-03-02",
             state="final",
             rulebook=rulebook,
-            trust_lists=tuple(self.sign(COORDINATOR, self.trust_list(version)) for version in (1, 2)),
-            events=events,
+            trust_lists=tuple(self.sign(COORDINATOR, trust_list) for trust_list in lists),
+            events=(),
             cuts=tuple(self.sign(cut.receiver, cut) for cut in cuts),
             statements=tuple(signed),
-            equivocations=(Equivocation(participant=D, first=signed[-1], second=self.sign(D, liar)),),
-            screenings=tuple(
-                self.sign(
-                    bank,
-                    ScreeningStatement(
-                        cycle=cycle,
-                        participant=bank,
-                        lists=(ScreeningList(name="OFAC SDN", sha256=ROOT, entries=19_249, imported_at=AT),),
-                        matcher="names-1",
-                        screened=12,
-                        hits=1,
-                        released=1,
-                        rejected=0,
-                        pending=0,
-                    ),
-                )
-                for bank in BANKS
-            ),
+            equivocations=(accusation,) if broken else (),
+            screenings=tuple(self.sign(bank, screening) for bank, screening in screenings.items()),
             limits=LIMITS,
             certificates=netting.certificates,
-            checks=(Check(name="conservation", verdict="pass", detail="as it should be"),),
+            checks=self.checks(result, [statement for _, statement in pairs], screenings),
             result=self.sign(COORDINATOR, result),
             proposals=(self.proposal(sha256),),
             instructions=tuple(self.sign(COORDINATOR, one) for one in instructed),
@@ -212,8 +227,74 @@ class Scheme:
             finality=self.sign(
                 COORDINATOR,
                 SettlementFinality(
-                    cycle=cycle, result=sha256, settlement_agent=AGENT, agent_reference="RTGS-1", settled_at=AT
+                    cycle=cycle, result=sha256, settlement_agent=AGENT, agent_reference=REFERENCE, settled_at=SETTLED_AT
                 ),
+            ),
+            participants=tuple(
+                Attendance(
+                    participant=bank,
+                    cut_at=AT,
+                    attested_at=AT,
+                    screening=canonical.digest(canonical.encode(screenings[bank])),
+                )
+                for bank in BANKS
+            ),
+            settled=tuple(self.sign(bank, self.settled()) for bank in (A, D)),
+            limit_events=(self.cap_changed(),),
+        )
+        return replace(record, events=self.events(record, approved(sha256)))
+
+    def screening(self, bank: str, cycle: str = CYCLE, screened: int = 12) -> ScreeningStatement:
+        return ScreeningStatement(
+            cycle=cycle,
+            participant=bank,
+            lists=(ScreeningList(name="OFAC SDN", sha256=ROOT, entries=19_249, imported_at=AT),),
+            matcher="names-1",
+            screened=screened,
+            hits=1,
+            released=1,
+            rejected=0,
+            pending=0,
+        )
+
+    def settled(self) -> PositionStatement:
+        """Return what A and D signed in an earlier cycle: nothing is new between them in this one."""
+        return replace(self.statement(A, D, 70, 30), cycle="2026-02-27-01")
+
+    def cap_changed(self, minor: str = "50000") -> LoggedEvent:
+        data = {"bic": C, "currency": "EUR", "cap_minor": minor}
+        return LoggedEvent(id=9, type="cap.changed", at=AT, cycle=None, data=data, audience=(C,), prev_hash=ROOT)
+
+    def checks(
+        self,
+        result: NettingResult,
+        statements: list[PositionStatement],
+        screenings: dict[str, ScreeningStatement],
+        limits: Limits = LIMITS,
+    ) -> tuple[Check, ...]:
+        """Run the checks as the coordinator does."""
+        included = {entry.sha256 for entry in result.statements}
+        matched = [s for s in statements if canonical.digest(canonical.encode(s)) in included]
+        return (
+            checks.conservation(result, matched),
+            checks.completeness(participants=BANKS, cuts=BANKS, attested=BANKS, result=result, severity="warn"),
+            checks.net_debit_caps(result, limits, severity="fail"),
+            checks.bilateral_limits(matched, limits, severity="fail"),
+            checks.screening_attested(
+                matched,
+                screenings,
+                cut_off_at=datetime.fromisoformat(AT),
+                list_age_max_hours=48,
+                required=True,
+                severity="fail",
+            ),
+            checks.aggregate_flow(
+                {(s.currency, *s.pair): 1 for s in matched},
+                {},
+                cycles_min=5,
+                factor_percent=500,
+                floor_minor={},
+                severity="warn",
             ),
         )
 
@@ -235,28 +316,139 @@ class Scheme:
         bank = instruction.participant
         return self.sign(bank, Receipt(instruction=instruction.id, participant=bank, sha256=sha256))
 
-    def lanes(self, receiver: str) -> tuple[LaneCut, ...]:
+    def lanes(self, receiver: str, *, broken: bool = True) -> tuple[LaneCut, ...]:
         lanes = {
-            A: [(B, "EUR"), (C, "EUR")],
+            A: [(B, "EUR"), (C, "EUR"), (D, "EUR")],
             B: [(A, "EUR"), (C, "USD")],
             C: [(B, "EUR"), (D, "EUR")],
-            D: [(C, "EUR")],
+            D: [(A, "EUR"), (C, "EUR")],
         }
-        return tuple(LaneCut(sender=sender, currency=currency, last_sequence=3) for sender, currency in lanes[receiver])
+        return tuple(
+            LaneCut(sender=sender, currency=currency, last_sequence=3)
+            for sender, currency in lanes[receiver]
+            if broken or {sender, receiver} != {C, D}
+        )
 
-    def events(self, cycle: str, decided: Iterable[tuple[Trigger, dict[str, str]]]) -> tuple[LoggedEvent, ...]:
-        """Return the log of a cycle that came to its approval by the steps `decided`, and with it the next opening."""
-        state = State.OPEN
-        told: list[tuple[str, str, dict[str, object]]] = [("cycle.opened", cycle, {})]
-        for trigger, data in (*TO_MATCHED, *decided, *TO_FINAL):
+    def events(
+        self,
+        record: CycleRecord,
+        decided: Iterable[Step],
+        after: Iterable[Step] = TO_FINAL,
+        before: Iterable[Step] = TO_MATCHED,
+    ) -> tuple[LoggedEvent, ...]:
+        """Return the log of a record's cycle that came to its approval by the steps `decided`, and on by those `after`.
+
+        What an event says of the record it takes from there, unless a step says otherwise.
+        """
+        cycle, state, asked = record.cycle, State.OPEN, 0
+        told: list[tuple[str, str | None, dict[str, Any]]] = [("cycle.opened", cycle, self._opened(record))]
+        proposals = {proposal.id: proposal for proposal in record.proposals}
+        for trigger, data in (*before, *decided, *after):
             state = follow(state, trigger)
-            told.append((f"cycle.{state}", cycle, {"state": state, "happening": trigger, **data}))
+            proposal = proposals.pop(data.get("proposal", ""), None)
+            if proposal is not None:
+                told += self._decision(cycle, proposal)
+            asked += trigger in (Trigger.INSTRUCTIONS_SIGNED, Trigger.REQUEST_REPEATED)
+            said = {"state": state, "happening": trigger, **self._said(record, trigger, asked), **data}
+            told.append((f"cycle.{state}", cycle, said))
         told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
-        told.insert(4, ("cycle.break", cycle, {"revision": 1}))
+        place = min(4, len(told) - 1)
+        told[place:place] = [*self._published(record), *self._breaks(record)]
         return chained(
             LoggedEvent(id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT)
             for number, (kind, of, data) in enumerate(told, 17)
         )
+
+    def _opened(self, record: CycleRecord) -> dict[str, Any]:
+        return {
+            "state": "open",
+            "value_date": record.value_date,
+            "currencies": ["EUR", "USD"],
+            "rulebook": canonical.digest(record.rulebook),
+            "trust_list_version": 1,
+        }
+
+    def _decision(self, cycle: str, proposal: Proposal) -> list[tuple[str, str | None, dict[str, Any]]]:
+        made = {
+            "proposal": proposal.id,
+            "action": proposal.action,
+            "by": proposal.made_by,
+            "reason": proposal.reason,
+            "subject_sha256": proposal.subject_sha256,
+        }
+        decided = {
+            "proposal": proposal.id,
+            "action": proposal.action,
+            "decision": proposal.decision,
+            "by": proposal.decided_by,
+            "reason": proposal.decision_reason,
+        }
+        told: list[tuple[str, str | None, dict[str, Any]]] = [("proposal.made", cycle, made)]
+        return [*told, ("proposal.decided", cycle, decided)] if proposal.decision else told
+
+    def _published(self, record: CycleRecord) -> list[tuple[str, str | None, dict[str, Any]]]:
+        return [
+            (
+                "trust_list.published",
+                None,
+                {
+                    "version": canonical.decode(envelope.payload_bytes(), TrustList).version,
+                    "sha256": canonical.digest(envelope.payload_bytes()),
+                },
+            )
+            for envelope in record.trust_lists[1:]
+        ]
+
+    def _breaks(self, record: CycleRecord) -> list[tuple[str, str | None, dict[str, Any]]]:
+        if not record.statements:
+            return []
+        notice = {"revision": 1, "currency": "EUR", "kind": "different"}
+        return [
+            ("cycle.break", record.cycle, {**notice, "pair": [A, C]}),
+            ("cycle.break", record.cycle, {**notice, "pair": [A, C], "resolved": True}),
+            *[("cycle.break", record.cycle, {**notice, "pair": [C, D]})] * bool(record.equivocations),
+            *(
+                (
+                    "cycle.equivocation",
+                    record.cycle,
+                    {
+                        "participant": accusation.participant,
+                        "first": canonical.digest(accusation.first.payload_bytes()),
+                        "second": canonical.digest(accusation.second.payload_bytes()),
+                    },
+                )
+                for accusation in record.equivocations
+            ),
+        ]
+
+    def _said(self, record: CycleRecord, trigger: Trigger, asked: int) -> dict[str, Any]:
+        """Return what the event of a step says of a record."""
+        if trigger is Trigger.CUT_OFF_REACHED:
+            return {"participants": BANKS, "deadline_at": DEADLINE_FOR_CUTS, "trust_list_version": 1}
+        if trigger is Trigger.CUTS_CLOSED:
+            return {"absent": [], "deadline_at": DEADLINE_TO_ATTEST}
+        if trigger is Trigger.ATTESTATION_CLOSED:
+            return {"agreed": 4, "carried_over": int(bool(record.equivocations)), "closed_at": CLOSED_AT}
+        if record.result is None:
+            return {}
+        payload = record.result.payload_bytes()
+        result, sha256 = canonical.decode(payload, NettingResult), canonical.digest(payload)
+        if trigger in (Trigger.NETTED, Trigger.CHECK_FAILED):
+            return {
+                "result": sha256,
+                "failed": [check.name for check in record.checks if check.verdict == "fail"],
+                "warned": [check.name for check in record.checks if check.verdict == "warn"],
+                "liquidity": liquidity_figures(result),
+            }
+        if trigger is Trigger.INSTRUCTIONS_SIGNED:
+            return {"result": sha256, "instructions": len(record.instructions), "attempt": asked}
+        if trigger is Trigger.AGENT_SETTLED:
+            return {"attempt": asked, "reference": REFERENCE, "settled_at": SETTLED_AT}
+        if trigger is Trigger.FINALITY_SIGNED:
+            return {"result": sha256, "reference": REFERENCE}
+        if trigger is Trigger.APPROVED:
+            return {"result": sha256}
+        return {"attempt": asked} if trigger in ANSWERED else {}
 
     def export(self, record: CycleRecord) -> bytes:
         return build_export(record, self.keys[COORDINATOR])

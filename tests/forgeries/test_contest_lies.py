@@ -47,8 +47,8 @@ def test_a_pair_carried_over_for_a_cut_that_nobody_contested(said: dict[str, obj
     data = {"pair": [A, B], "currency": "EUR", "sender": A, "receiver": B, "cut_at": 3, "known_through": 1}
     events = honest().events
     if said is not None:
-        event = replace(events[4], type="cycle.cut_contested", data={**data, **said})
-        events = chained((*events[:4], event, *events[5:]))
+        event = replace(events[5], type="cycle.cut_contested", data={**data, **said})
+        events = chained((*events[:5], event, *events[6:]))
     error = lied(result=told, statements=honest().statements[2:], events=events)
     assert (error.step > 6) is believed
     assert believed or error.finding is Finding.PAIR_LEFT_OUT
@@ -56,6 +56,6 @@ def test_a_pair_carried_over_for_a_cut_that_nobody_contested(said: dict[str, obj
 
 def test_a_contest_that_cannot_be_read() -> None:
     events = honest().events
-    event = replace(events[4], type="cycle.cut_contested", data={"sender": A})
-    error = lied(events=chained((*events[:4], event, *events[5:])))
+    event = replace(events[5], type="cycle.cut_contested", data={"sender": A})
+    error = lied(events=chained((*events[:5], event, *events[6:])))
     assert (error.step, error.finding) == (6, Finding.FORMAT_VIOLATION)

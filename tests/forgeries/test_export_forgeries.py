@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from clearing import (
-    AT,
     COORDINATOR,
     CYCLE,
     OTHER_CYCLE,
+    TO_MATCHED,
     A,
     Scheme,
     export,
@@ -30,12 +30,13 @@ from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, Signature
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action
-from compliance.event_log import LoggedEvent
+from compliance.cycle.limits import Limits
+from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
-from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, to_files
+from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, Attendance, to_files
 from compliance.trust import Anchor, AnchorError
 from compliance.verifier.documents import Finding
-from compliance.verifier.verify import StepReport, verify_bytes, verify_export
+from compliance.verifier.verify import STEPS, StepReport, verify_bytes, verify_export
 
 # --- the honest export --------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def test_the_honest_export_verifies(tmp_path: Path) -> None:
     path.write_bytes(export())
     heard: list[StepReport] = []
     report = verify_export(path, scheme().anchor, on_step=heard.append)
-    assert [step.number for step in report.steps] == list(range(1, 11))
+    assert [step.number for step in report.steps] == list(range(1, len(STEPS) + 1))
     assert tuple(heard) == report.steps
     assert (report.cycle, report.state, report.sha256) == (CYCLE, "final", canonical.digest(export()))
     assert "alice proposed, bob confirmed" in report.steps[8].detail
@@ -71,28 +72,36 @@ def test_any_zip_program_opens_it() -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == unpack(export())
 
 
-@pytest.mark.parametrize(("state", "trigger"), [("abandoned", "abandoned"), ("attesting", "cuts_closed")])
-def test_a_cycle_that_came_less_far_verifies(state: str, trigger: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "trigger", "cuts"), [("abandoned", Trigger.ABANDONED, 1), ("attesting", Trigger.CUTS_CLOSED, 4)]
+)
+def test_a_cycle_that_came_less_far_verifies(state: str, trigger: Trigger, cuts: int) -> None:
     record = honest()
-    cut_off = record.events[:3]
-    head = cut_off[-1]
-    data = {"state": state, "happening": trigger, "proposal": "0190"}
-    last = LoggedEvent(
-        id=head.id + 1, type=f"cycle.{state}", at=AT, cycle=CYCLE, data=data, audience=(A,), prev_hash=head.hash
-    )
+    abandoned = replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None)
     early = replace(
         record,
         state=state,
-        events=(*cut_off, last),
-        proposals=(replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None),),
+        cuts=record.cuts[:cuts],
+        statements=(),
+        screenings=(),
+        equivocations=(),
+        settled=(),
+        participants=tuple(
+            Attendance(participant=of.participant, cut_at=of.cut_at if place < cuts else None)
+            for place, of in enumerate(record.participants)
+        ),
+        proposals=(abandoned,) if trigger is Trigger.ABANDONED else (),
         result=None,
         instructions=(),
         receipts=(),
         finality=None,
         checks=(),
         certificates=(),
+        limits=Limits(),
     )
-    assert verify_bytes(scheme().export(early), scheme().anchor).result is None
+    by_proposal = {"proposal": "0190"} if trigger is Trigger.ABANDONED else {}
+    events = scheme().events(early, [(trigger, by_proposal)], after=(), before=TO_MATCHED[:1])
+    assert verify_bytes(scheme().export(replace(early, events=events)), scheme().anchor).result is None
 
 
 # --- damage to the file -------------------------------------------------------------------------------------

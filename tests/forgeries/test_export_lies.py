@@ -31,7 +31,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action
 from compliance.cycle.certificate import Certificate, CertificateNode
-from compliance.cycle.checks import Check
+from compliance.cycle.checks import worst
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
 from compliance.cycle.states import Trigger
 from compliance.event_log import GENESIS, LoggedEvent
@@ -66,6 +66,10 @@ def result() -> NettingResult:
     return canonical.decode(honest().result.payload_bytes(), NettingResult)  # type: ignore[union-attr]
 
 
+def sha256_of(envelope: Envelope) -> str:
+    return canonical.digest(envelope.payload_bytes())
+
+
 def with_result(document: NettingResult) -> VerificationError:
     return lied(result=scheme().sign(COORDINATOR, document))
 
@@ -77,9 +81,11 @@ def test_trust_lists() -> None:
     stolen = replace(s.trust_list(3).members[0], bic="EEEEITRR")
     twice = s.sign(COORDINATOR, replace(s.trust_list(3), members=(*s.trust_list(3).members, stolen)))
     fork = s.sign(COORDINATOR, replace(s.trust_list(2), issuer="http://elsewhere"))
-    for lists in ((stranger,), (by_bank,), (twice,), (), (*honest().trust_lists, fork)):
+    for lists in ((stranger,), (by_bank,), (twice,), ()):
         error = lied(trust_lists=lists)
         assert (error.step, error.finding) == (3, Finding.TRUST_LIST_REFUSED)
+    error = lied(trust_lists=(*honest().trust_lists, fork))
+    assert (error.step, error.finding) == (2, Finding.FORMAT_VIOLATION)
 
 
 def test_a_key_that_changes_hands_between_trust_lists() -> None:
@@ -225,11 +231,12 @@ def test_a_pair_of_a_suspended_bank() -> None:
     told = s.sign(COORDINATOR, replace(document, carried_over=carried))
     error = lied(result=told)
     assert (error.step, error.finding) == (6, Finding.PAIR_LEFT_OUT)
-    assert "nobody was suspended" in error.detail
+    assert "as participant_suspended, yet it is break" in error.detail
     members = tuple(replace(m, status="suspended") if m.bic == D else m for m in s.trust_list(3).members)
     lists = (*honest().trust_lists, s.sign(COORDINATOR, replace(s.trust_list(3), members=members)))
     # With the list that says so it is believed; what rests on the other result is refuted later.
-    assert lied(result=told, trust_lists=lists).step == 8
+    suspended = replace(honest(), result=told, trust_lists=lists)
+    assert refused(s.export(replace(suspended, events=s.events(suspended, approved(sha256_of(told)))))).step == 8
 
 
 def test_a_reason_that_there_is_not() -> None:
@@ -284,7 +291,12 @@ def test_an_altered_net_with_the_old_manifest() -> None:
 
 
 def test_another_rulebook_or_limit() -> None:
-    error = lied(rulebook=rulebook("never"))
+    other = replace(honest(), rulebook=rulebook("never"))
+    assert (refused(scheme().export(other)).step, refused(scheme().export(other)).finding) == (
+        4,
+        Finding.LOG_CONTRADICTED,
+    )
+    error = refused(scheme().export(replace(other, events=scheme().events(other, approved(ROOT)))))
     assert (error.step, error.finding) == (7, Finding.RESULT_DIFFERS)
     assert error.detail.startswith("the result: rulebook")
     twice = (*LIMITS.caps, replace(LIMITS.caps[0], cap_minor="1"))
@@ -297,7 +309,7 @@ def test_another_rulebook_or_limit() -> None:
         replace(LIMITS, caps=(*LIMITS.caps, tighter)),
     ):
         assert lied(limits=limits).step == 7
-    assert lied(value_date="2026-03-03").step == 7
+    assert lied(value_date="2026-03-03").finding is Finding.VALUE_DATE_DIFFERS
     assert lied(result=None).step == 7
 
 
@@ -390,7 +402,7 @@ def test_an_approval_that_nobody_gave(changes: dict[str, object] | None) -> None
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
     assert "cycle.approved without" in error.detail
     # Nor is it the rulebook's to give, whatever the log says.
-    by_rulebook = scheme().events(CYCLE, BY_RULEBOOK)
+    by_rulebook = scheme().events(honest(), BY_RULEBOOK)
     if changes != {"id": "0191"}:
         error = lied(proposals=proposals, events=by_rulebook)
         assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
@@ -403,15 +415,13 @@ def test_one_confirmation_moves_a_cycle_once() -> None:
     release = {"proposal": "0192", "result": result}
     steps = (*twice, (Trigger.RELEASED, release), approved(result)[1])
     proposals = (*honest().proposals, replace(honest().proposals[0], id="0192", action=Action.RELEASE))
-    error = lied(events=scheme().events(CYCLE, steps), proposals=proposals)
+    record = replace(honest(), proposals=proposals)
+    error = refused(scheme().export(replace(record, events=scheme().events(record, steps))))
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
     again = (*steps[:-1], approved(result, "0193")[1])
-    proposals = (*proposals, replace(honest().proposals[0], id="0193"))
-    data = scheme().export(replace(honest(), events=scheme().events(CYCLE, again), proposals=proposals))
+    record = replace(record, proposals=(*proposals, replace(honest().proposals[0], id="0193")))
+    data = scheme().export(replace(record, events=scheme().events(record, again)))
     assert verify_bytes(data, scheme().anchor).state == "final"
-
-
-FAILED = (Check(name="screening_attested", verdict="fail", detail="a list is stale"),)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +440,8 @@ FAILED = (Check(name="screening_attested", verdict="fail", detail="a list is sta
 def test_a_failed_check_needs_a_release_and_a_release_is_no_approval(
     mode: str, confirmed: tuple[str, ...], lacks: str | None
 ) -> None:
-    record = scheme().record(rulebook=rulebook(mode, {"EUR": "7500", "USD": "40"}))
+    record = scheme().record(rulebook=rulebook(mode, {"EUR": "7500", "USD": "40"}), screened=0)
+    assert worst(record.checks) == "fail"
     proposal = record.proposals[0]
     proposals = tuple(replace(proposal, id=action, action=Action(action)) for action in confirmed)
 
@@ -440,7 +451,8 @@ def test_a_failed_check_needs_a_release_and_a_release_is_no_approval(
     held = ((Trigger.CHECK_FAILED, {}), decision(Trigger.RELEASED, "release"))
     approval = decision(Trigger.APPROVED, "approve") if "approve" in confirmed else BY_RULEBOOK[1]
     steps = (*(held if "release" in confirmed else BY_RULEBOOK[:1]), approval)
-    data = scheme().export(replace(record, checks=FAILED, proposals=proposals, events=scheme().events(CYCLE, steps)))
+    record = replace(record, proposals=proposals)
+    data = scheme().export(replace(record, events=scheme().events(record, steps)))
     if lacks is None:
         detail = verify_bytes(data, scheme().anchor).steps[8].detail
         assert all(f"{action}: alice proposed, bob confirmed" in detail for action in confirmed)
@@ -463,10 +475,12 @@ def test_a_failed_check_needs_a_release_and_a_release_is_no_approval(
     ],
 )
 def test_when_four_eyes_are_asked_for(mode: str, thresholds: dict[str, str], verdict: str, asked: bool) -> None:
-    record = scheme().record(rulebook=rulebook(mode, thresholds))
-    checks = (Check(name="completeness", verdict=verdict, detail="a pair is missing"),)  # type: ignore[arg-type]
-    by_rulebook = scheme().events(CYCLE, BY_RULEBOOK)
-    unapproved = scheme().export(replace(record, checks=checks, proposals=(), events=by_rulebook))
+    record = scheme().record(
+        rulebook=rulebook(mode, thresholds), screened=0 if verdict == "fail" else 12, broken=verdict == "warn"
+    )
+    assert worst(record.checks) == verdict
+    record = replace(record, proposals=())
+    unapproved = scheme().export(replace(record, events=scheme().events(record, BY_RULEBOOK)))
     if asked:
         assert refused(unapproved).finding is Finding.APPROVAL_MISSING
     else:

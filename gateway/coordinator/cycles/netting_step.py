@@ -30,6 +30,7 @@ from gateway.coordinator.cycles.running_checks import CheckInputs
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
+from gateway.coordinator.log import events
 from gateway.coordinator.registry import limits
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.storage.database import transaction
@@ -46,6 +47,8 @@ class _Inputs:
     statements: Sequence[tuple[str, PositionStatement]]
     carried: tuple[CarriedOver, ...]
     limits: Limits
+    limits_as_of: int
+    """The last event of the log when the limits were read."""
     defaulted: frozenset[str]
     checks: CheckInputs
 
@@ -109,6 +112,7 @@ async def _read(conn: AsyncConnection, cycle: Cycle) -> _Inputs:
             if reason not in BY_NETTING
         ),
         limits=await limits.in_force(conn),
+        limits_as_of=await events.last(conn),
         defaulted=await proposals.defaulted(conn, cycle.id),
         checks=await running_checks.read(conn, cycle, rulebook),
     )
@@ -164,6 +168,7 @@ async def _store(conn: AsyncConnection, inputs: _Inputs, outcome: _Outcome) -> N
         "failed": failed,
         "warned": [check.name for check in outcome.checks if check.verdict == "warn"],
         "liquidity": figures.liquidity_figures(result),
+        "limits_as_of": inputs.limits_as_of,
     }
     trigger = Trigger.CHECK_FAILED if failed else Trigger.NETTED
     await cycles.move(conn, cycle, trigger, data=data, result=outcome.sha256)

@@ -146,13 +146,14 @@ class CycleService:
             now = self._now()
             rulebook = await cycles.rulebook_of(conn, cycle)
             participants = await cycles.enrol_active(conn, cycle_id)
+            version = await trust_list.version(conn)
             moved = await cycles.move(
                 conn,
                 cycle,
                 Trigger.CUT_OFF_REACHED,
-                data={"cause": cause, "participants": participants},
+                data={"cause": cause, "participants": participants, "trust_list_version": version},
                 cut_off_at=now,
-                trust_list_version=await trust_list.version(conn),
+                trust_list_version=version,
                 deadline_at=now + timedelta(seconds=rulebook.cut_deadline_s),
             )
             await self._open_next(conn, moved)

@@ -25,6 +25,7 @@ from compliance.cycle.matching import PairKey, match
 from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger
 from compliance.statements import CarryReason
+from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at
 from gateway.coordinator.cycles.failures import Failure, retry_after_s, step_failure
 from gateway.coordinator.cycles.kernels import Kernels
@@ -193,7 +194,7 @@ class Steps:
         if not closing and is_waited_for(carried.values(), patient=patient):
             return False
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
-        data = {"agreed": len(agreed), "carried_over": len(carried)}
+        data = {"agreed": len(agreed), "carried_over": len(carried), "closed_at": timestamp(self._now())}
         await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
         return True
 

@@ -188,7 +188,13 @@ async def insert(
     if row is None:
         return None
     cycle = _cycle(row)
-    data: dict[str, Any] = {"state": State.OPEN, "value_date": value_date.isoformat(), "currencies": cycle.currencies}
+    data: dict[str, Any] = {
+        "state": State.OPEN,
+        "value_date": value_date.isoformat(),
+        "currencies": cycle.currencies,
+        "rulebook": cycle.rulebook,
+        "trust_list_version": cycle.trust_list_version,
+    }
     if cut_off_at is not None:
         data["cut_off_at"] = timestamp(cut_off_at)
     await events.append(conn, event_type(State.OPEN), data, cycle=cycle_id)

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
-from compliance.export.record import CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import Attendance, CycleRecord, Equivocation, Proposal, Superseded
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
+from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 
@@ -44,6 +45,9 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         instructions=() if now is None else now.instructions,
         receipts=() if now is None else now.receipts,
         finality=await settlements.finality(conn, cycle_id),
+        participants=await _participants(conn, cycle_id),
+        settled=() if now is None else await _settled(conn, cycle),
+        limit_events=await _limit_events(conn, events),
     )
 
 
@@ -82,6 +86,20 @@ async def _events(conn: AsyncConnection, cycle: str) -> tuple[LoggedEvent, ...]:
     return tuple(_event(row) for row in rows)
 
 
+async def _limit_events(conn: AsyncConnection, events: tuple[LoggedEvent, ...]) -> tuple[LoggedEvent, ...]:
+    """Return the last change of each limit before the cycle's opening."""
+    rows = await conn.execute(
+        text(
+            "SELECT DISTINCT ON (type, data->>'bic', data->>'currency', data->>'counterparty')"
+            " id, type, at, cycle, data::text AS data, audience, prev_hash FROM events WHERE id < :first"
+            " AND type IN ('cap.changed', 'prefunding.changed', 'bilateral_limit.changed')"
+            " ORDER BY type, data->>'bic', data->>'currency', data->>'counterparty', id DESC"
+        ),
+        {"first": events[0].id},
+    )
+    return tuple(_event(row) for row in rows)
+
+
 def _event(row: Any) -> LoggedEvent:
     return LoggedEvent(
         id=row.id,
@@ -105,6 +123,62 @@ async def _trust_lists(conn: AsyncConnection, events: tuple[LoggedEvent, ...]) -
         ),
         {"published": published, "first": events[0].id},
     )
+    return tuple(envelope_of(document) for document in rows.scalars())
+
+
+async def _participants(conn: AsyncConnection, cycle: str) -> tuple[Attendance, ...]:
+    """Return when each participant delivered its cut and said that it had no more to state, and its last screening."""
+    rows = await conn.execute(
+        text(
+            "SELECT p.participant, p.cut_at, p.attested_at, (SELECT s.sha256 FROM screenings s WHERE s.cycle = p.cycle"
+            " AND s.participant = p.participant ORDER BY s.id DESC LIMIT 1) AS screening"
+            " FROM cycle_participants p WHERE p.cycle = :cycle ORDER BY p.participant"
+        ),
+        {"cycle": cycle},
+    )
+    return tuple(
+        Attendance(
+            participant=row.participant,
+            cut_at=None if row.cut_at is None else timestamp(row.cut_at),
+            attested_at=None if row.attested_at is None else timestamp(row.attested_at),
+            screening=row.screening,
+        )
+        for row in rows
+    )
+
+
+_IDLE = """
+    SELECT DISTINCT l.currency, least(l.sender, l.receiver) AS low, greatest(l.sender, l.receiver) AS high
+    FROM cut_lanes l WHERE l.cycle = :cycle AND l.last_sequence > 0 AND NOT EXISTS (
+        SELECT FROM cycle_pairs p WHERE p.cycle = :cycle AND p.currency = l.currency
+        AND p.pair_low = least(l.sender, l.receiver) AND p.pair_high = greatest(l.sender, l.receiver))
+"""
+"""The pairs that a cycle's cuts name and that had nothing new in it."""
+
+# A lane tells which cycle settled it last. Where that is a later one, the one before this is looked for.
+_SETTLED = text(f"""
+    WITH idle AS MATERIALIZED ({_IDLE}),
+    known AS (
+        SELECT idle.*, (SELECT max(s.cycle) FROM lane_settlements s JOIN cycles c ON c.id = s.cycle
+            WHERE s.currency = idle.currency AND c.cut_off_at < :cut_off_at
+            AND (s.sender, s.receiver) IN ((idle.low, idle.high), (idle.high, idle.low))) AS cycle FROM idle),
+    dated AS (
+        SELECT currency, low, high, coalesce(cycle, (SELECT p.cycle FROM cycles c JOIN cycle_pairs p ON p.cycle = c.id
+            WHERE c.state = 'final' AND c.cut_off_at < :cut_off_at AND p.carried IS NULL
+            AND (p.currency, p.pair_low, p.pair_high) = (known.currency, low, high)
+            ORDER BY c.cut_off_at DESC LIMIT 1)) AS cycle FROM known)
+    SELECT s.envelope::text FROM dated d
+    JOIN cycle_pairs p ON (p.cycle, p.currency, p.pair_low, p.pair_high) = (d.cycle, d.currency, d.low, d.high)
+    JOIN statements s ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.sha256)
+        = (p.cycle, p.currency, p.pair_low, p.pair_high, p.sha256)
+""")  # noqa: S608 - made of constants
+
+
+async def _settled(conn: AsyncConnection, cycle: Cycle) -> tuple[Envelope, ...]:
+    """Return what both banks signed last of each pair that had nothing new in a cycle."""
+    if cycle.cut_off_at is None:
+        return ()
+    rows = await conn.execute(_SETTLED, {"cycle": cycle.id, "cut_off_at": cycle.cut_off_at})
     return tuple(envelope_of(document) for document in rows.scalars())
 
 

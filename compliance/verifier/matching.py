@@ -1,0 +1,246 @@
+"""Cuts and statements held against each other: what both banks of every pair signed, and that no pair is left out.
+
+Step 6 of `compliance.verifier.verify`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from compliance.cycle.carry_over import BY_NETTING
+from compliance.cycle.contests import contested_pairs, contests_in
+from compliance.cycle.cuts import Bounds, Lane, bounds_of, misfit
+from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
+from compliance.cycle.result import inconsistency
+from compliance.cycle.states import Trigger
+from compliance.export.record import FORMAT_2, CycleRecord
+from compliance.statements import CarryReason, PositionStatement
+from compliance.trust import Signers
+from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
+from compliance.verifier.log import Log, active_in
+from compliance.verifier.rules import Rules
+
+PAYMENT_MAX = 10**15 - 1
+"""Minor units of one payment, as `compliance.statements.PaymentAmount` has it."""
+
+Agreed = Mapping[PairKey, SignedDocument[PositionStatement]]
+"""The statement that both banks of a pair signed alike."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What both banks of each pair signed, and what nobody signed for although cuts name their lanes."""
+
+    agreed: Agreed
+    matches: Mapping[PairKey, Match]
+    contested: frozenset[PairKey]
+    lanes: Mapping[PairKey, tuple[int, int]]
+    """What the cuts say of each pair's two lanes, pair[0]→pair[1] first."""
+    settled: frozenset[PairKey]
+    """Pairs of which both banks signed in an earlier cycle all that the cuts of this one take in."""
+
+
+def match_documents(record: CycleRecord, documents: Documents, log: Log, signers: Signers, rules: Rules) -> Matched:
+    """Check that cuts and statements are of this cycle's participants and fit each other; compare what banks signed."""
+    bounds = bounds_of(documents.cuts.values())
+    _check_cuts(documents, log, signers, rules)
+    _check_statements(documents, log, bounds, rules)
+    attested = [
+        Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
+        for of in documents.statements
+    ]
+    matches = match(attested)
+    by_digest = {statement.sha256: statement for statement in documents.statements}
+    agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
+    lanes = _lanes_of_pairs(bounds)
+    return Matched(
+        agreed=agreed,
+        matches=matches,
+        contested=_contested(record, bounds, attested),
+        lanes=lanes,
+        settled=_settled_before(documents, lanes),
+    )
+
+
+def _check_cuts(documents: Documents, log: Log, signers: Signers, rules: Rules) -> None:
+    for bank, cut in documents.cuts.items():
+        if bank not in log.participants:
+            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"a cut of {bank}, which doesn't take part")
+        order = [(lane.sender, lane.currency) for lane in cut.lanes]
+        if order != sorted(set(order)):
+            raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank}: lanes out of order, or one named twice")
+        for lane in cut.lanes:
+            if lane.sender == bank or signers.kind(lane.sender) != "participant":
+                raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank} names {lane.sender} as a sender")
+            if lane.currency not in rules.currencies:
+                raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank}: {lane.currency} isn't cleared")
+
+
+def _check_statements(documents: Documents, log: Log, bounds: Bounds, rules: Rules) -> None:
+    """Check of every statement what the coordinator has to check before it takes one in."""
+    beginnings: dict[Lane, int] = {}
+    revisions: defaultdict[PairKey, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for signed in documents.statements:
+        statement = signed.document
+        key = (statement.currency, *statement.pair)
+        where = f"the statement of {signed.signer} for {_pair(key)}"
+        if not set(statement.pair) <= log.participants or statement.currency not in rules.currencies:
+            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: not of two participants of this cycle")
+        if signed.signer not in documents.cuts:
+            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: it delivered no cut")
+        if (contradiction := inconsistency(statement)) is not None:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
+        if (detail := misfit(statement, bounds)) is not None:
+            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+        for flow in statement.flows:
+            lane = (flow.sender, flow.receiver, statement.currency)
+            if beginnings.setdefault(lane, flow.first_sequence) != flow.first_sequence:
+                detail = f"{' '.join(lane)} begins with {flow.first_sequence}, and with {beginnings[lane]}"
+                raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+            if int(flow.amount_minor) > flow.count * PAYMENT_MAX:
+                detail = f"{_pair(key)}: {flow.amount_minor} is more than {flow.count} payments can amount to"
+                raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
+        revisions[key][signed.signer].add(statement.revision)
+    for key, by_bank in revisions.items():
+        signed_by_anybody = set().union(*by_bank.values())
+        for bank, own in by_bank.items():
+            beyond = max(own) > rules.revisions_max
+            gap = any(number > 1 and number - 1 not in own and not _by_other(number, by_bank, bank) for number in own)
+            if beyond or gap or signed_by_anybody - set(range(1, max(signed_by_anybody) + 1)):
+                detail = f"{bank} signed the revisions {sorted(own)} for {_pair(key)}, one of which it couldn't"
+                raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
+
+
+def _by_other(number: int, by_bank: Mapping[str, Collection[int]], bank: str) -> bool:
+    return any(number in revisions for other, revisions in by_bank.items() if other != bank)
+
+
+def _contested(record: CycleRecord, bounds: Bounds, attested: Collection[Attested]) -> frozenset[PairKey]:
+    try:
+        contests = contests_in(record.events, record.cycle)
+    except msgspec.ValidationError as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
+    return contested_pairs(contests, cuts=bounds.cuts, attested=attested)
+
+
+def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, tuple[int, int]]:
+    lanes: dict[PairKey, tuple[int, int]] = {}
+    for sender, receiver, currency in bounds.cuts:
+        low, high = min(sender, receiver), max(sender, receiver)
+        forth, back = bounds.cuts.get((low, high, currency), 0), bounds.cuts.get((high, low, currency), 0)
+        if forth or back:
+            lanes[currency, low, high] = (forth, back)
+    return lanes
+
+
+def _settled_before(documents: Documents, lanes: Mapping[PairKey, tuple[int, int]]) -> frozenset[PairKey]:
+    """Check the statements of earlier cycles: each pair's two are alike, and go as far as the cuts of this cycle."""
+    by_pair: defaultdict[PairKey, dict[str, SignedDocument[PositionStatement]]] = defaultdict(dict)
+    for signed in documents.settled:
+        by_pair[(signed.document.currency, *signed.document.pair)][signed.signer] = signed
+    for key, signatures in by_pair.items():
+        if signatures.keys() != set(key[1:]) or len({of.sha256 for of in signatures.values()}) != 1:
+            detail = f"settled.jsonl: {_pair(key)} isn't signed alike by both banks"
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
+        statement = signatures[key[1]].document
+        through = (statement.flows[0].last_sequence, statement.flows[1].last_sequence)
+        if inconsistency(statement) is not None or through != lanes.get(key):
+            detail = f"settled.jsonl: {_pair(key)} was attested through {through}, and is cut at {lanes.get(key)}"
+            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
+    return frozenset(by_pair)
+
+
+# --- a result -------------------------------------------------------------------------------------------------
+
+
+def check_matching(record: CycleRecord, documents: Documents, matched: Matched, log: Log) -> tuple[PairKey, ...]:
+    """Check that a result rests on agreed statements and leaves no pair out in silence.
+
+    Returns the pairs that are left out and can't be proven to have had nothing new.
+    """
+    if documents.result is None:
+        return ()
+    result = documents.result.document
+    included = {(entry.currency, *entry.pair): entry.sha256 for entry in result.statements}
+    carried = {(entry.currency, *entry.pair): entry.reason for entry in result.carried_over}
+    for key, sha256 in included.items():
+        if key not in matched.agreed or matched.agreed[key].sha256 != sha256:
+            detail = f"{_pair(key)} is in the result, but both banks didn't sign the statement {sha256}"
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
+    for key in matched.matches:
+        if key not in included and key not in carried:
+            raise RefutedError(Finding.PAIR_LEFT_OUT, f"{_pair(key)} is neither in the result nor carried over")
+    for key, reason in carried.items():
+        if key not in matched.matches and key not in matched.lanes:
+            detail = f"{_pair(key)} is carried over as {reason}, and no cut names a payment between them"
+            raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
+    _check_reasons(included, carried, matched, documents, log)
+    idle = matched.lanes.keys() - included.keys() - carried.keys()
+    if moved := matched.settled - idle:
+        detail = f"settled.jsonl: {_pair(min(moved))} has payments in this cycle"
+        raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
+    unproven = tuple(sorted(idle - matched.settled))
+    if unproven and record.format != FORMAT_2:
+        detail = f"cuts take in payments of {_pair(unproven[0])}, which is neither in the result nor carried over"
+        raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
+    return unproven
+
+
+def _check_reasons(
+    included: Collection[PairKey],
+    carried: Mapping[PairKey, CarryReason],
+    matched: Matched,
+    documents: Documents,
+    log: Log,
+) -> None:
+    """Check that each pair is where the documents, the trust list and the log put it when attestation closed."""
+    closing = log.first(Trigger.ATTESTATION_CLOSED)
+    if closing is None:
+        raise RefutedError(Finding.RESULT_DIFFERS, "a result of a cycle whose attestation never closed")
+    actives = [active_in(trust_list) for trust_list in log.in_force(closing)]
+
+    def expected(key: PairKey) -> list[CarryReason | None]:
+        of_pair = matched.matches.get(key)
+        return [
+            carry_reason(key, of_pair, active=active, delivered=documents.cuts, contested=matched.contested)
+            for active in actives
+        ]
+
+    for key in included:
+        if None not in (reasons := expected(key)):
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is in the result, and should be {reasons[0]}")
+    for key, reason in carried.items():
+        reasons = expected(key)
+        if reason in BY_NETTING and None not in reasons:
+            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)} is carried over as {reason}, but didn't match")
+        if reason not in BY_NETTING and reason not in reasons:
+            detail = f"{_pair(key)} is carried over as {reason}, yet it is {reasons[-1] or 'matched'}"
+            raise RefutedError(Finding.PAIR_LEFT_OUT, detail)
+
+
+def check_closing(record: CycleRecord, reasons: Collection[CarryReason], log: Log) -> None:
+    """Check that no pair was given up before the time that the rulebook gives its banks to attest.
+
+    `reasons` are those of the pairs that the result carries over.
+    """
+    closing, told = log.first(Trigger.ATTESTATION_CLOSED), log.attestation_closed
+    if closing is None or told is None or log.cuts_closed is None:
+        return
+    deadline = instant(log.cuts_closed.deadline_at, "the deadline to attest")
+    # Cycles of earlier releases don't tell; the event comes after the moment.
+    closed_at = instant(told.closed_at or closing.at, "the end of attestation")
+    attested = {of.participant for of in record.participants if of.attested_at is not None}
+    missing = {of.participant for of in record.participants if of.cut_at is not None} - attested
+    missing &= frozenset.intersection(*map(active_in, log.in_force(closing)))
+    given_up = sorted({CarryReason.NOT_ATTESTED, CarryReason.BREAK} & set(reasons))
+    if closed_at < deadline and (missing or given_up):
+        what = f"{min(missing)} hadn't said all" if missing else f"a pair is carried over as {given_up[0]}"
+        raise RefutedError(Finding.CLOSED_EARLY, f"attestation closed at {closed_at}, before {deadline}, and {what}")
+
+
+def _pair(key: PairKey) -> str:
+    return f"{key[0]} {'/'.join(key[1:])}"

@@ -1,0 +1,60 @@
+"""The part of a rulebook that a verifier goes by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from compliance.crypto import canonical
+from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.checks import Severity
+from compliance.cycle.liquidity import LiquidityRule
+from compliance.export.record import CycleRecord
+from compliance.verifier.documents import Finding, RefutedError
+
+
+class ScreeningRule(Struct, frozen=True):
+    required: bool
+    list_age_max_hours: int
+
+
+class AggregateFlowRule(Struct, frozen=True):
+    cycles_min: int
+    factor_percent: int
+
+
+class CheckRule(Struct, frozen=True):
+    caps: Severity
+    completeness: Severity
+    screening: Severity
+    aggregate_flow: Severity
+
+
+class SettlementRule(Struct, frozen=True):
+    attempts_max: int
+
+
+class Rules(Struct, frozen=True):
+    """What `rulebook.json` says, as far as something in an export follows from it."""
+
+    currencies: tuple[str, ...]
+    cut_deadline_s: int
+    attestation_deadline_s: int
+    revisions_max: int
+    approval: ApprovalRule
+    liquidity: LiquidityRule
+    screening: ScreeningRule
+    aggregate_flow: AggregateFlowRule
+    settlement: SettlementRule
+    checks: CheckRule
+
+
+def read_rules(record: CycleRecord) -> Rules:
+    """Read a record's rulebook, which is canonical. Raises RefutedError."""
+    try:
+        canonical.decode(record.rulebook, dict[str, Any])
+        return msgspec.json.decode(record.rulebook, type=Rules)
+    except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"rulebook.json: {error}") from error
