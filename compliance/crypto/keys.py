@@ -18,6 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from compliance.crypto.points import require_point
+from compliance.crypto.secret_file import create_secret
+
 
 def b64url(data: bytes) -> str:
     """Encode as base64url without padding (RFC 7515)."""
@@ -46,6 +49,11 @@ class Algorithm:
     """From a public key's raw bytes; raises ValueError."""
 
 
+def _ed25519_point(raw: bytes) -> Ed25519PublicKey:
+    require_point(raw)
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
 # The name in JWS that libraries know; RFC 9864 renames it to Ed25519.
 ED25519 = Algorithm(
     name="Ed25519",
@@ -54,7 +62,7 @@ ED25519 = Algorithm(
     jwk_key="x",
     private_type=Ed25519PrivateKey,
     generate=Ed25519PrivateKey.generate,
-    public=Ed25519PublicKey.from_public_bytes,
+    public=_ed25519_point,
 )
 """RFC 8032, RFC 8037."""
 
@@ -63,7 +71,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (ED25519,)
 
 
 class VerifyingKey:
-    """A public key. `x` is its base64url form as in a JWK."""
+    """A public key. `x` is its base64url form as in a JWK. Raises ValueError (PointError for bytes that are no key)."""
 
     def __init__(self, x: str, algorithm: Algorithm = ED25519) -> None:
         raw = unb64url(x)
@@ -142,20 +150,20 @@ class SigningKey:
     @classmethod
     def load_or_create(cls, path: Path) -> SigningKey:
         """Read the key, or make one and write it readable by its owner only."""
-        if path.exists():
-            return cls.load(path)
-        key = cls.generate()
-        key.save(path)
-        return key
+        if not path.exists():
+            try:
+                cls.generate().save(path)
+            except FileExistsError:
+                pass  # Somebody else made it meanwhile: whoever comes second reads it.
+        return cls.load(path)
 
     def save(self, path: Path) -> None:
-        """Write as PKCS#8 PEM, mode 0600."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(
+        """Write as PKCS#8 PEM, as a whole, mode 0600. Raises FileExistsError: a key is never written over."""
+        create_secret(
+            path,
             self.private.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            ),
         )
 
     def sign(self, message: bytes) -> bytes:
