@@ -18,6 +18,7 @@ from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.iso20022 import Movement, StatusReport, read_status, settlement_request
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.settings import NodeSettings
+from tests.support import confirmation
 
 AGENT, COORDINATOR, ALFA, BETA, GAMMA = "AGNTXXS0", "CNCDXXC0", "ALFADEFF", "BETADEFF", "GAMMDEFF"
 # Nobody listens there: the agent works from the trust list it has kept.
@@ -33,7 +34,10 @@ class Scheme:
         self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
         anchor = Anchor.of(COORDINATOR, self.sign.verifying_key)
         anchor.write(directory / "anchor.json")
-        TrustStore(anchor, path=directory / "trust-list.json").update(dsse.sign(self._trust_list(), self.sign))
+        envelope = dsse.sign(self._trust_list(), self.sign)
+        store = TrustStore(anchor, path=directory / "trust-list.json")
+        store.update(envelope)
+        store.confirm(confirmation(envelope, self.sign))
 
     def _trust_list(self) -> TrustList:
         def key(signing: SigningKey, use: Any) -> TrustKey:

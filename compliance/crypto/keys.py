@@ -10,6 +10,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,10 +152,9 @@ class SigningKey:
     def load_or_create(cls, path: Path) -> SigningKey:
         """Read the key, or make one and write it readable by its owner only."""
         if not path.exists():
-            try:
+            # Somebody else may have made it meanwhile: whoever comes second reads it.
+            with suppress(FileExistsError):
                 cls.generate().save(path)
-            except FileExistsError:
-                pass  # Somebody else made it meanwhile: whoever comes second reads it.
         return cls.load(path)
 
     def save(self, path: Path) -> None:

@@ -42,7 +42,7 @@ from compliance.export.record import (
     from_files,
 )
 from compliance.statements import TrustList
-from compliance.trust import Anchor, AnchorError, Signers, check_trust_list
+from compliance.trust import Anchor, AnchorError, Signers, instant, read_trust_list
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import check_unwinding, read_editions
 from compliance.verifier.recomputation import (
@@ -238,8 +238,7 @@ def _read_trust_lists(record: CycleRecord, anchor: Anchor, anchor_keys: dict[str
     for number, envelope in enumerate(record.trust_lists, 1):
         where = f"trust-lists.jsonl line {number}"
         try:
-            trust_list = dsse.verify(envelope, TrustList, anchor_keys)
-            check_trust_list(trust_list, anchor)
+            trust_list = read_trust_list(envelope, anchor, anchor_keys)
         except EvidenceError as error:
             raise RefutedError(Finding.TRUST_LIST_REFUSED, f"{where}: {error} ({error.reason})") from error
         except AnchorError as error:
@@ -250,7 +249,8 @@ def _read_trust_lists(record: CycleRecord, anchor: Anchor, anchor_keys: dict[str
         trust_lists.append(trust_list)
     if not trust_lists:
         raise RefutedError(Finding.TRUST_LIST_REFUSED, "no trust list")
-    return Signers(trust_lists)
+    times = sorted((event.at for event in record.events), key=instant)
+    return Signers(trust_lists, since=times[0], until=times[-1]) if times else Signers(trust_lists)
 
 
 def _check_events(record: CycleRecord) -> None:
