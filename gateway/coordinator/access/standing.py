@@ -7,6 +7,7 @@ another replica knows of it within that second, whether or not it hears of it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,31 +55,30 @@ class Standing:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._subjects: Mapping[str, Subject] = {}
-        self._read_at = -KEPT_SECONDS
+        self._read_at = -math.inf
         self._changes = 0
         self._loading = asyncio.Lock()
 
     async def require(self, claims: Claims, opt: Mapping[str, Any]) -> None:
         """Refuse whoever has no access any more, or none to a route with these options."""
-        subject = (await self._current()).get(claims.sub)
-        if subject is None or subject.role != claims.role or subject.status not in SPEAKS_TO_COORDINATOR:
-            raise TokenRefused(TokenReason.WITHDRAWN, "whoever this token was issued to has no access any more")
-        kid = signed_in_by(claims)
-        # Tokens of a release that didn't note the key end within minutes.
-        if kid is not None and kid not in subject.kids:
-            raise TokenRefused(TokenReason.WITHDRAWN, "the key that this token was got by counts no more")
-        if subject.status is not Status.ACTIVE and not WHILE_INACTIVE.items() <= opt.items():
-            raise Refusal(AccessReason.MEMBER_NOT_ACTIVE, f"{claims.sub} is {subject.status}")
+        began = time.monotonic()
+        refusal = _refusal(claims, opt, await self._since(began - KEPT_SECONDS))
+        if refusal is not None:
+            # Nobody is refused by what was so a second ago: who was let in since gets in.
+            refusal = _refusal(claims, opt, await self._since(began))
+        if refusal is not None:
+            raise refusal
 
     def forget(self) -> None:
         """Ask the registry again at the next request: something has changed."""
         self._changes += 1
-        self._read_at = -KEPT_SECONDS
+        self._read_at = -math.inf
 
-    async def _current(self) -> Mapping[str, Subject]:
-        if self._old():
+    async def _since(self, instant: float) -> Mapping[str, Subject]:
+        """Return what the registry said at this instant or later."""
+        if self._read_at < instant:
             async with self._loading:
-                if self._old():
+                if self._read_at < instant:
                     changes, asked_at = self._changes, time.monotonic()
                     self._subjects = await self._load()
                     # What changed meanwhile may be in it or not.
@@ -86,10 +86,20 @@ class Standing:
                         self._read_at = asked_at
         return self._subjects
 
-    def _old(self) -> bool:
-        return time.monotonic() - self._read_at >= KEPT_SECONDS
-
     async def _load(self) -> Mapping[str, Subject]:
         async with transaction(self._engine) as conn:
             rows = await conn.execute(_QUERY)
             return {row.name: Subject(row.role, Status(row.status), frozenset(row.kids)) for row in rows}
+
+
+def _refusal(claims: Claims, opt: Mapping[str, Any], subjects: Mapping[str, Subject]) -> Refusal | None:
+    subject = subjects.get(claims.sub)
+    if subject is None or subject.role != claims.role or subject.status not in SPEAKS_TO_COORDINATOR:
+        return TokenRefused(TokenReason.WITHDRAWN, "whoever this token was issued to has no access any more")
+    kid = signed_in_by(claims)
+    # Tokens of a release that didn't note the key end within minutes.
+    if kid is not None and kid not in subject.kids:
+        return TokenRefused(TokenReason.WITHDRAWN, "the key that this token was got by counts no more")
+    if subject.status is not Status.ACTIVE and not WHILE_INACTIVE.items() <= opt.items():
+        return Refusal(AccessReason.MEMBER_NOT_ACTIVE, f"{claims.sub} is {subject.status}")
+    return None
