@@ -289,13 +289,19 @@ class Receipt(Document, frozen=True, kw_only=True):
 
 
 class TrustKey(Document, frozen=True, kw_only=True):
-    """A public key of a member. `use`: auth (client assertions), sign (documents), token (access tokens)."""
+    """A public key of a member. `use`: auth (client assertions), sign (documents), token (access tokens).
+
+    It counts from `not_before` until `not_after`, and for nothing from `revoked_at` on.
+    """
 
     kid: str
     alg: Literal["Ed25519"]
     x: str
     use: KeyUse
     status: Literal["active", "retired", "revoked"]
+    not_before: Timestamp | None = None
+    not_after: Timestamp | None = None
+    revoked_at: Timestamp | None = None
 
 
 class Member(Document, frozen=True, kw_only=True):
@@ -312,7 +318,8 @@ class Member(Document, frozen=True, kw_only=True):
 class TrustList(Document, frozen=True, kw_only=True):
     """The members and their keys, one version after another, signed by the coordinator's `sign` key.
 
-    Payload type `application/vnd.concordat.trust-list.v1+json`. `issuer` is the `iss` of access tokens.
+    Payload type `DATED_TRUST_LIST_TYPE`; without the times of keys `application/vnd.concordat.trust-list.v1+json`, as
+    members of 0.2 read it. `issuer` is the `iss` of access tokens.
     """
 
     version: Count
@@ -398,6 +405,21 @@ class OperatorRegister(Document, frozen=True, kw_only=True):
     operators: tuple[OperatorKey, ...]
 
 
+DATED_TRUST_LIST_TYPE = "application/vnd.concordat.trust-list.v2+json"
+
+
+class TrustListConfirmation(Document, frozen=True, kw_only=True):
+    """The coordinator's word that a trust list was the newest at `confirmed_at`. It counts until `expires_at`.
+
+    Payload type `application/vnd.concordat.trust-list-confirmation.v1+json`. `sha256` is of the list's payload.
+    """
+
+    version: Count
+    sha256: Sha256
+    confirmed_at: Timestamp
+    expires_at: Timestamp
+
+
 PAYLOAD_TYPES: dict[type[Document], str] = {
     CycleCut: "application/vnd.concordat.cycle-cut.v1+json",
     PositionStatement: "application/vnd.concordat.position.v1+json",
@@ -409,4 +431,5 @@ PAYLOAD_TYPES: dict[type[Document], str] = {
     TrustList: "application/vnd.concordat.trust-list.v1+json",
     OperatorDecision: "application/vnd.concordat.decision.v1+json",
     OperatorRegister: "application/vnd.concordat.operators.v1+json",
+    TrustListConfirmation: "application/vnd.concordat.trust-list-confirmation.v1+json",
 }

@@ -6,13 +6,16 @@ The one thing believed without proof is the anchor: the coordinator's `sign` key
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from compliance.crypto import dsse
+from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey, scheme_name
-from compliance.statements import Bic, Member, TrustList
+from compliance.statements import DATED_TRUST_LIST_TYPE, Bic, Member, TrustKey, TrustList
 
 
 class AnchorError(Exception):
@@ -65,11 +68,16 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
 class Signers:
     """Who may have signed a document of a cycle: the `sign` keys of members over one or more trust lists.
 
-    A key counts that was active or retired in any of them; one that every list calls revoked never does.
+    A key counts that counted at some time from `since` to `until`, as any of the lists says. Where a list doesn't tell
+    the times of a key, it counts if it is active or retired; one that every list calls revoked never does.
     """
 
-    def __init__(self, trust_lists: Iterable[TrustList], *, scheme: str) -> None:
+    def __init__(
+        self, trust_lists: Iterable[TrustList], *, scheme: str, since: str | None = None, until: str | None = None
+    ) -> None:
         self._scheme = scheme
+        self._since = None if since is None else instant(since)
+        self._until = None if until is None else instant(until)
         self._owners: dict[str, str] = {}
         self._keys: dict[str, dict[str, VerifyingKey]] = {}
         self._kinds: dict[str, str] = {}
@@ -87,7 +95,7 @@ class Signers:
             key = _key(entry.kid, entry.x)
             if self._owners.setdefault(key.kid, member.bic) != member.bic:
                 raise AnchorError(f"key {key.kid} is of {self._owners[key.kid]} and of {member.bic}")
-            if entry.use == "sign" and entry.status != "revoked":
+            if entry.use == "sign" and _counts(entry, self._since, self._until):
                 self._keys.setdefault(member.bic, {})[key.kid] = key.within(self._scheme)
 
     def of(self, bic: str) -> Mapping[str, VerifyingKey]:
@@ -105,6 +113,58 @@ class Signers:
     def was_inactive(self, bic: str) -> bool:
         """Tell whether a trust list names a member as anything but active, as while it is suspended."""
         return bic in self._inactive
+
+
+def read_trust_list(envelope: Envelope, anchor: Anchor, keys: Mapping[str, VerifyingKey]) -> TrustList:
+    """Return a trust list of either form, signed by one of the anchor's keys. Raises EvidenceError, AnchorError."""
+    if envelope.document_type == DATED_TRUST_LIST_TYPE:
+        trust_list = dsse.verify(envelope, TrustList, keys, payload_type=DATED_TRUST_LIST_TYPE)
+    else:
+        trust_list = dsse.verify(envelope, TrustList, keys)
+        if any(_dated(key) for member in trust_list.members for key in member.keys):
+            raise AnchorError("a list of the first form tells the times of keys")
+    check_trust_list(trust_list, anchor)
+    return trust_list
+
+
+def undated(trust_list: TrustList) -> TrustList:
+    """Return a list without the times of keys: what members of 0.2 read under the same version."""
+    return msgspec.structs.replace(
+        trust_list,
+        members=tuple(
+            msgspec.structs.replace(
+                member,
+                keys=tuple(
+                    msgspec.structs.replace(key, not_before=None, not_after=None, revoked_at=None)
+                    for key in member.keys
+                ),
+            )
+            for member in trust_list.members
+        ),
+    )
+
+
+def instant(timestamp: str) -> datetime:
+    """Return a timestamp to compare others with: with and without a fraction, texts don't sort. Raises AnchorError."""
+    try:
+        return datetime.fromisoformat(timestamp)
+    except ValueError as error:
+        raise AnchorError(f"{timestamp} is no instant") from error
+
+
+def _dated(key: TrustKey) -> bool:
+    return (key.not_before, key.not_after, key.revoked_at) != (None, None, None)
+
+
+def _counts(key: TrustKey, since: datetime | None, until: datetime | None) -> bool:
+    """Tell whether a key counted at some time in between; None is any time."""
+    if key.status == "revoked" and key.revoked_at is None:
+        return False
+    return not (
+        (until is not None and key.not_before is not None and instant(key.not_before) > until)
+        or (since is not None and key.not_after is not None and instant(key.not_after) < since)
+        or (since is not None and key.revoked_at is not None and instant(key.revoked_at) <= since)
+    )
 
 
 def check_trust_list(trust_list: TrustList, anchor: Anchor) -> None:

@@ -20,26 +20,65 @@ app = group("participant", "A bank's node.")
 intake.register(app)
 
 
+_Name = Annotated[str, typer.Option(help="The bank's name.")]
+_Agent = Annotated[str | None, typer.Option(help="The settlement agent's BIC.")]
+_Account = Annotated[str | None, typer.Option(help="The bank's account at the settlement agent.")]
+
+
 @app.command()
 def init(
-    name: Annotated[str, typer.Option(help="The bank's name.")],
-    agent: Annotated[str | None, typer.Option(help="The settlement agent's BIC.")] = None,
-    account: Annotated[str | None, typer.Option(help="The bank's account at the settlement agent.")] = None,
+    name: _Name,
+    agent: _Agent = None,
+    account: _Account = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the application (standard output if absent).")
     ] = None,
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
-    from gateway.federation.membership.documents import SettlementAccount
-    from gateway.federation.membership.institution import application
-
-    settings = _settings()
-    settlement = None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic)
-    text = application(settings, name, settlement)
+    text = _application(name, agent, account)
     if out is None:
         typer.echo(text, nl=False)
     else:
         out.write_text(text)
+
+
+@app.command()
+def apply(
+    name: _Name,
+    invitation: Annotated[str, typer.Option(help="The code that the clearing house gave out for this BIC.")],
+    agent: _Agent = None,
+    account: _Account = None,
+) -> None:
+    """Make the bank's keys and send its signed application to the coordinator. Shows its key ids, to compare there."""
+    import msgspec
+
+    from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
+    from gateway.federation.messages.participants import ParticipantView
+
+    settings = _settings()
+    if settings.coordinator_url is None:
+        raise typer.BadParameter("CONCORDAT_COORDINATOR_URL: expected the coordinator's base URL, found nothing")
+    url = settings.coordinator_url
+    content = _application(name, agent, account, invitation).encode()
+    auth = MemberIdentity(settings.bic, settings.keys_dir).auth
+
+    async def send() -> ParticipantView:
+        async with FederationClient(settings.bic, auth, url) as client:
+            headers = {"Content-Type": "application/json"}
+            answer = await client.request(
+                "POST", f"{url}/participants", audience=None, content=content, headers=headers
+            )
+            return msgspec.json.decode(answer.content, type=ParticipantView)
+
+    try:
+        view = asyncio.run(send())
+    except RemoteError as error:
+        typer.echo(f"refused: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{view.bic} ({view.name}) has applied with these keys:")
+    for key in view.keys:
+        if key.status == "active":
+            typer.echo(f"  {key.use:<5} {key.kid}")
 
 
 @app.command()
@@ -72,6 +111,15 @@ def fsck() -> None:
     from participants.audit.command import run_fsck
 
     raise typer.Exit(run_fsck(_settings()))
+
+
+def _application(name: str, agent: str | None, account: str | None, invitation: str | None = None) -> str:
+    from gateway.federation.membership.documents import SettlementAccount
+    from gateway.federation.membership.institution import application
+
+    settings = _settings()
+    settlement = None if agent is None else SettlementAccount(agent=agent, account=account or settings.bic)
+    return application(settings, name, settlement, invitation=invitation)
 
 
 def _settings() -> NodeSettings:

@@ -43,6 +43,7 @@ from gateway.federation.iso20022 import (
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.settings import NodeSettings
+from tests.support import confirmation
 
 AGENT, COORDINATOR, ALFA, BETA, GAMMA = "AGNTXXS0", "CNCDXXC0", "ALFADEFF", "BETADEFF", "GAMMDEFF"
 # Nobody listens there: the agent works from the trust list it has kept.
@@ -61,7 +62,10 @@ class Scheme:
         self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
         anchor = Anchor.of(COORDINATOR, self.sign.verifying_key)
         anchor.write(directory / "anchor.json")
-        TrustStore(anchor, path=directory / "trust-list.json").update(self.publish())
+        envelope = self.publish()
+        store = TrustStore(anchor, path=directory / "trust-list.json")
+        store.update(envelope)
+        store.confirm(confirmation(envelope, self.sign))
 
     def key(self, member: str, use: str) -> SigningKey:
         """Return a key of the agent, a participant or an operator."""

@@ -7,15 +7,19 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 from litestar import Litestar
 from msgspec.structs import replace
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.statements import TrustListConfirmation
+from gateway.coordinator.clock import timestamp
 
 DATA = Path(os.environ.get("CONCORDAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """The public data sets, which aren't part of the project. What needs one that isn't there is skipped and says so."""
@@ -40,6 +44,21 @@ def uuid7() -> str:
     tail = random.getrandbits(74)
     value = (milliseconds << 80) | (7 << 76) | ((tail >> 62) << 64) | (2 << 62) | (tail & (2**62 - 1))
     return str(UUID(int=value))
+
+
+def confirmation(
+    trust_list: Envelope, signer: SigningKey, *, at: float | None = None, valid_s: float = 86_400
+) -> Envelope:
+    """Return a coordinator's word that a trust list is the newest, by default now."""
+    confirmed_at = datetime.fromtimestamp(time.time() if at is None else at, UTC)
+    payload = trust_list.payload_bytes()
+    word = TrustListConfirmation(
+        version=msgspec.json.decode(payload)["version"],
+        sha256=canonical.digest(payload),
+        confirmed_at=timestamp(confirmed_at),
+        expires_at=timestamp(confirmed_at + timedelta(seconds=valid_s)),
+    )
+    return dsse.sign(word, signer)
 
 
 def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope, str]]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from typing import Any, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from compliance.crypto.points import require_point
+from compliance.crypto.secret_file import create_secret
 
 
 def b64url(data: bytes) -> str:
@@ -47,6 +51,11 @@ class Algorithm:
     """From a public key's raw bytes; raises ValueError."""
 
 
+def _ed25519_point(raw: bytes) -> Ed25519PublicKey:
+    require_point(raw)
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
 # The name in JWS that libraries know; RFC 9864 renames it to Ed25519.
 ED25519 = Algorithm(
     name="Ed25519",
@@ -55,7 +64,7 @@ ED25519 = Algorithm(
     jwk_key="x",
     private_type=Ed25519PrivateKey,
     generate=Ed25519PrivateKey.generate,
-    public=Ed25519PublicKey.from_public_bytes,
+    public=_ed25519_point,
 )
 """RFC 8032, RFC 8037."""
 
@@ -69,7 +78,7 @@ def scheme_name(coordinator: str, key: VerifyingKey) -> str:
 
 
 class VerifyingKey:
-    """A public key. `x` is its base64url form as in a JWK.
+    """A public key. `x` is its base64url form as in a JWK. Raises ValueError (PointError for bytes that are no key).
 
     `scheme` names the one that it is known in, if it is: by it no document counts that was signed in another.
     """
@@ -167,20 +176,19 @@ class SigningKey:
     @classmethod
     def load_or_create(cls, path: Path) -> SigningKey:
         """Read the key, or make one and write it readable by its owner only."""
-        if path.exists():
-            return cls.load(path)
-        key = cls.generate()
-        key.save(path)
-        return key
+        if not path.exists():
+            # Somebody else may have made it meanwhile: whoever comes second reads it.
+            with suppress(FileExistsError):
+                cls.generate().save(path)
+        return cls.load(path)
 
     def save(self, path: Path) -> None:
-        """Write as PKCS#8 PEM, mode 0600."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(
+        """Write as PKCS#8 PEM, as a whole, mode 0600. Raises FileExistsError: a key is never written over."""
+        create_secret(
+            path,
             self.private.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            ),
         )
 
     def within(self, scheme: str) -> SigningKey:

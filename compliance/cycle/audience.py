@@ -55,8 +55,10 @@ EVENTS: Mapping[str, Circle] = {
 def audience(event: str, data: Mapping[str, Any]) -> Audience:
     """Return whom an event is for, by its type and data. Raises KeyError for a type that the table doesn't have."""
     circle = EVENTS[event]
-    # An applicant isn't in the trust list yet, and its word is nobody's business but the operators'.
-    if event == "participant.changed" and data.get("status") == "applied":
+    # An applicant isn't in the trust list yet, and its word is nobody's business but the operators', nor is their no.
+    if event == "participant.changed" and (
+        data.get("status") == "applied" or (data.get("previous"), data.get("status")) == ("applied", "left")
+    ):
         circle = Circle.OPERATORS
     match circle:
         case Circle.EVERYBODY:

@@ -49,7 +49,7 @@ from compliance.export.record import (
     read_archive,
 )
 from compliance.statements import CarryReason, TrustList
-from compliance.trust import Anchor, AnchorError, Signers, check_trust_list
+from compliance.trust import Anchor, AnchorError, Signers, instant, read_trust_list
 from compliance.verifier.account import check_account
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
@@ -150,7 +150,13 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         step_passed(f"cycle {record.cycle}, state {record.state}")
     with _step(3):
         lists = _read_trust_lists(record, anchor, anchor_keys)
-        signers = Signers((trust_list for trust_list, _ in lists), scheme=anchor.scheme)
+        times = sorted((event.at for event in record.events), key=instant)
+        signers = Signers(
+            (trust_list for trust_list, _ in lists),
+            scheme=anchor.scheme,
+            since=times[0] if times else None,
+            until=times[-1] if times else None,
+        )
         step_passed(f"{len(lists)} trust lists")
     with _step(4):
         log = read_log(record, lists, rules)
@@ -300,8 +306,8 @@ def _read_trust_lists(
     for number, envelope in enumerate(record.trust_lists, 1):
         where = f"trust-lists.jsonl line {number}"
         try:
-            trust_list = dsse.verify_submitted(envelope, TrustList, anchor_keys)
-            check_trust_list(trust_list, anchor)
+            trust_list = read_trust_list(envelope, anchor, anchor_keys)
+            dsse.require_nothing_free(envelope)
         except EvidenceError as error:
             raise RefutedError(Finding.TRUST_LIST_REFUSED, f"{where}: {error} ({error.reason})") from error
         except AnchorError as error:

@@ -188,10 +188,12 @@ class Agent:
         if issuer == self._settings.url:
             own = self._identity.token.verifying_key
             return own if own.kid == kid else None
+        if self._trust.loaded:
+            self._trust.require_fresh()
         return self._trust.token_key(issuer, kid)
 
     async def _keep_trust_list(self) -> None:
-        """Keep the trust list fresh. While the coordinator is away, the one we have goes on to count."""
+        """Keep the trust list fresh. While the coordinator is away, the one we have counts until it expires."""
         await keep_confirmed(
             self._trust, self._client, member=self.bic, on_newer=self.verifier.forget, every_s=TRUST_REFRESH_S
         )

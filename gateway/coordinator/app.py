@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.crypto.keys import VerifyingKey
 from gateway.coordinator.access import api as access_api
 from gateway.coordinator.access.oauth import TokenService
+from gateway.coordinator.access.standing import Standing
 from gateway.coordinator.cycles import api as cycles_api
 from gateway.coordinator.cycles.driver import Driver
 from gateway.coordinator.cycles.kernels import may_be_needed
@@ -105,6 +106,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     # Members sign in here every few minutes, and say what time it is by that; so nobody has to be asked.
     clock_watch = ClockWatch(clocks, tuple)
     feed = EventFeed(core.engine, database_url)
+    standing = Standing(core.engine)
+    core.registry.changed = standing.forget
     writability = Writability()
     writability.watch(core.engine)
 
@@ -161,6 +164,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             *cycles_api.route_handlers,
         ],
         verifier=TokenVerifier(settings.bic, _own_token_key(core)),
+        admission=standing.require,
         ready=ready,
         on_startup=[start],
         on_shutdown=[stop],

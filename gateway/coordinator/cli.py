@@ -110,6 +110,33 @@ def add_operator(
     typer.echo(f"{client_id} is {role} by key {kid}")
 
 
+@app.command("remove-operator")
+def remove_operator(
+    client_id: Annotated[str, typer.Argument(help="The operator's or auditor's name.")],
+    reason: _Reason,
+) -> None:
+    """Take an operator's or auditor's access away, at once."""
+    _with_core(lambda core: core.registry.remove_client(client_id, by=AT_THE_MACHINE, reason=reason))
+    typer.echo(f"{client_id} has no access any more")
+
+
+@app.command()
+def invite(
+    bic: Annotated[str, typer.Argument(help="The BIC of the bank that may apply.")],
+    reason: _Reason = "invited at the coordinator's machine",
+) -> None:
+    """Print a code by which a bank may apply once. It isn't kept; an earlier one for the same BIC counts no more."""
+    import re
+
+    from compliance.statements import BIC_PATTERN
+
+    if not re.match(BIC_PATTERN, bic):
+        raise typer.BadParameter("a BIC has 8 or 11 capital letters and digits", param_hint="BIC")
+    invitation = _with_core(lambda core: core.registry.invite(bic, by=AT_THE_MACHINE, reason=reason))
+    typer.echo(invitation.code)
+    typer.echo(f"good for {bic} until {invitation.expires_at}", err=True)
+
+
 @app.command("add-participant")
 def add_participant(
     application: _Application,
@@ -182,7 +209,7 @@ def _application(path: Path) -> Application:
     import msgspec
 
     from compliance.crypto.dsse import Envelope
-    from gateway.coordinator.registry.registry import read_application
+    from gateway.coordinator.registry.applications import read_application
     from gateway.federation.http.client import MemberIdentity
     from gateway.federation.problems import Refusal
 

@@ -23,7 +23,7 @@ from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
 from gateway.federation.messages.limits import CapChange
-from gateway.federation.messages.participants import StatusChange
+from gateway.federation.messages.participants import Invitation, InvitationView, StatusChange
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
 from participants.api.messages import (
@@ -196,8 +196,10 @@ class Operator(Person):
         super().__init__(coordinator, url, FederationClient(name, key, url, timeout_s=30))
         self.name = name
 
-    async def enter(self, application: Envelope) -> None:
-        await self.ask_raw("POST", "/participants", json=application)
+    async def invite(self, bic: str, reason: str) -> str:
+        """Return the code by which a bank may apply."""
+        invitation = Invitation(reason=reason)
+        return (await self.ask("POST", f"/participants/{bic}/invitation", InvitationView, json=invitation)).code
 
     async def move(self, bic: str, step: str, reason: str) -> None:
         await self.ask_raw("POST", f"/participants/{bic}/{step}", json=StatusChange(reason=reason))

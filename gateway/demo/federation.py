@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.trust import Anchor
 from gateway.coordinator import rulebook
@@ -162,19 +161,14 @@ class Federation:
         tell(f"{accounts:,} customer accounts are open, settlement accounts funded, a sanctions list imported")
 
     async def _set_up_coordinator(self) -> None:
-        """Make every institution's keys and enter in the coordinator's registry what doesn't come over HTTP."""
-        applications = [
-            self.command(bank, "participant", "init", "--name", bank.name, "--agent", AGENT_BIC,
-                         "--account", f"{bank.bic}-SETTLEMENT", "--out", str(_application(bank)))
-            for bank in self.banks.values()
-        ]  # fmt: skip
-        applications.append(
-            self.command(self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent)))
-        )
+        """Found the clearing house, and enter in its registry what doesn't come over HTTP."""
         for name in (*OPERATORS, AUDITOR):
             SigningKey.load_or_create(self._client_key(name))
         await asyncio.gather(
-            self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name), *applications
+            self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name),
+            self.command(
+                self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent))
+            ),
         )
         await asyncio.gather(
             self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor)),
@@ -197,15 +191,21 @@ class Federation:
         await asyncio.to_thread(self.supervisor.wait_ready, *nodes)
 
     async def _register(self) -> None:
-        """Let every bank apply over HTTP; one operator approves and sets caps, the other activates."""
+        """Let every bank apply over HTTP, by invitation; one operator approves and sets caps, the other activates."""
         self.alice, self.bob, self.carol = (
             Operator(self.coordinator.bic, self.coordinator.url, name, SigningKey.load(self._client_key(name)))
             for name in (*OPERATORS, AUDITOR)
         )
         self._people += [self.alice, self.bob, self.carol]
+        codes = {bic: await self.alice.invite(bic, "wants to clear") for bic in self.banks}
+        await asyncio.gather(
+            *(
+                self.command(bank, "participant", "apply", "--name", bank.name, "--agent", AGENT_BIC,
+                             "--account", f"{bank.bic}-SETTLEMENT", "--invitation", codes[bank.bic])
+                for bank in self.banks.values()
+            )
+        )  # fmt: skip
         for bank in self.banks.values():
-            envelope = msgspec.json.decode(_application(bank).read_bytes(), type=Envelope)
-            await self.alice.enter(envelope)
             await self.alice.move(bank.bic, "approve", "application checked")
             for currency, liquidity in self.plan.liquidity(bank.bic).items():
                 await self.alice.set_cap(bank.bic, currency, max(liquidity, 1), "liquidity at the settlement agent")

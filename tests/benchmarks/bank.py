@@ -30,7 +30,7 @@ from gateway.federation.membership.trust import TrustStore
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database
 from tests.benchmarks import load
-from tests.support import free_port, uuid7
+from tests.support import confirmation, free_port, uuid7
 
 BANK, OTHERS = "BENCDEFF", ("AAAADEFF", "CCCCDEFF", "DDDDDEFF", "EEEEDEFF")
 ACCOUNTS = 10_000
@@ -88,7 +88,10 @@ def _found_scheme(directory: Path) -> None:
     trust_list = TrustList(version=1, issuer="http://127.0.0.1:9", members=tuple(members))
     anchor = Anchor.of("CNCDXXC0", coordinator.verifying_key)
     anchor.write(directory / "anchor.json")
-    TrustStore(anchor, path=directory / "trust-list.json").update(dsse.sign(trust_list, coordinator))
+    envelope = dsse.sign(trust_list, coordinator)
+    store = TrustStore(anchor, path=directory / "trust-list.json")
+    store.update(envelope)
+    store.confirm(confirmation(envelope, coordinator))
 
 
 def _member(bic: str, kind: Any, sign: SigningKey | None = None) -> Member:

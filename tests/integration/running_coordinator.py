@@ -52,8 +52,9 @@ class Bank:
             settlement = SettlementAccount(agent=AGENT, account=f"ACC-{self.bic}" if account == "default" else account)
         return Application(bic=self.bic, name=f"Bank {self.bic}", url=self.url, keys=keys, settlement=settlement)
 
-    def signed_application(self, *, account: str | None = "default") -> Envelope:
-        return dsse.sign(self.application(account=account), self.identity.sign, payload_type=APPLICATION_TYPE)
+    def signed_application(self, *, account: str | None = "default", invitation: str | None = None) -> Envelope:
+        application = msgspec.structs.replace(self.application(account=account), invitation=invitation)
+        return dsse.sign(application, self.identity.sign, payload_type=APPLICATION_TYPE)
 
 
 @dataclass
@@ -75,6 +76,9 @@ class Coordinator:
 
     def bank(self, bic: str) -> Bank:
         return Bank(MemberIdentity(bic, self.directory / bic))
+
+    async def invite(self, bic: str) -> str:
+        return (await self.registry.invite(bic, by="test", reason="set up")).code
 
     async def admit(self, *bics: str, caps_minor: dict[str, int] | None = None) -> list[Bank]:
         banks = [self.bank(bic) for bic in bics]

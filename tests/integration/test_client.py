@@ -33,6 +33,7 @@ from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token, verify_client_assertion
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.problems import Refusal
+from tests.support import confirmation
 
 COORDINATOR, BANK = "CNCDXXC0", "BANKDEFF"
 
@@ -94,10 +95,15 @@ class PeerNode:
             )
             return Response(AccessToken(access_token, self.lifetime_s))
 
-        @get("/trust-list", opt={"public": True})
+        @get("/v2/trust-list", opt={"public": True})
         async def trust_list() -> dsse.Envelope:
             """The trust list."""
             return dsse.sign(self.trust_list(), self.sign_key)
+
+        @get("/trust-list/confirmation", opt={"public": True})
+        async def trust_list_confirmation() -> dsse.Envelope:
+            """That it is the newest."""
+            return confirmation(dsse.sign(self.trust_list(), self.sign_key), self.sign_key)
 
         @get("/notes/{name:str}", guards=[requires("participant")])
         async def read(name: FromPath[str], request: Request[str, Claims, Any]) -> Note:
@@ -127,7 +133,7 @@ class PeerNode:
         return create_app(
             title="Member",
             version="0",
-            route_handlers=[token, trust_list, read, write, add],
+            route_handlers=[token, trust_list, trust_list_confirmation, read, write, add],
             verifier=self.verifier,
             ready=ready,
         )

@@ -48,8 +48,12 @@ ALLOWED = {
         "id text, cycle text, participant text, currency text, net_minor numeric(38,0), sha256 text, envelope "
         "json, acknowledged_at timestamp with time zone, receipt json, edition integer"
     ),
+    "invitations": "bic text, code_sha256 text, expires_at timestamp with time zone",
     "lane_settlements": "sender text, receiver text, currency text, settled_sequence bigint, cycle text",
-    "member_keys": "kid text, bic text, x text, use text, status text, since timestamp with time zone",
+    "member_keys": (
+        "kid text, bic text, x text, use text, status text, since timestamp with time zone, not_before timestamp with "
+        "time zone, not_after timestamp with time zone, revoked_at timestamp with time zone"
+    ),
     "members": (
         "bic text, name text, kind text, status text, status_since timestamp with time zone, url text, "
         "last_seen_at timestamp with time zone"
@@ -79,7 +83,7 @@ ALLOWED = {
         "text, envelope json, forth_minor numeric(38,0), back_minor numeric(38,0), received_at timestamp with "
         "time zone"
     ),
-    "trust_lists": "version bigint, envelope json, published_at timestamp with time zone",
+    "trust_lists": "version bigint, envelope json, published_at timestamp with time zone, dated json",
     "used_assertions": "client_id text, jti text, expires_at timestamp with time zone",
 }
 

@@ -95,7 +95,7 @@ async def test_applications_and_key_changes(coordinator: Coordinator) -> None:
         (alpha,) = await coordinator.admit(ALPHA)
         async with coordinator.client(alpha) as client:
             desk = Desk(coordinator, alpha, client, http)
-            application = coordinator.bank(BRAVO).signed_application()
+            application = coordinator.bank(BRAVO).signed_application(invitation=await coordinator.invite(BRAVO))
             await desk.only_takes_it_bare("POST", "/participants", application)
             new = SigningKey.generate()
             change = KeyChange(member=ALPHA, use="sign", x=new.x)

@@ -20,7 +20,7 @@ from support import Live
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import unb64url
-from compliance.statements import CycleCut, TrustList
+from compliance.statements import DATED_TRUST_LIST_TYPE, CycleCut, TrustList
 from gateway.federation.http import answers
 from gateway.federation.http.client import RemoteProblem
 from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
@@ -161,10 +161,11 @@ async def test_requests_and_documents_stay_closed(desk: Desk) -> None:
 async def test_a_signed_document_in_an_answer_stays_closed(desk: Desk) -> None:
     """More in what is signed would be more that somebody stands for, and nobody has understood."""
     house = desk.town.coordinator.base.identity.sign
-    envelope = await desk.alice.get(f"{desk.town.coordinator.url}/trust-list", dsse.Envelope, audience=None)
+    envelope = await desk.alice.get(f"{desk.town.coordinator.url}/v2/trust-list", dsse.Envelope, audience=None)
     trust = TrustStore(desk.town.alpha.node.trust.anchor)
     assert trust.update(envelope)
-    current = msgspec.to_builtins(dsse.verify(envelope, TrustList, {house.kid: house.verifying_key}))
+    keys = {house.kid: house.verifying_key}
+    current = msgspec.to_builtins(dsse.verify(envelope, TrustList, keys, payload_type=DATED_TRUST_LIST_TYPE))
     later = canonical.encode({**current, "version": current["version"] + 1, **ADDED})
     with pytest.raises(TrustError, match="schema_violation") as refused:
         trust.update(dsse.seal(later, envelope.document_type, house))

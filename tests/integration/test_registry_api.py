@@ -73,7 +73,8 @@ async def apply(coordinator: Coordinator, envelope: Envelope) -> httpx.Response:
 async def test_a_participants_whole_life(coordinator: Coordinator, operator: FederationClient) -> None:
     store, base = trust(coordinator), f"{coordinator.url}/participants/{ALPHA}"
     await store.refresh(operator)
-    assert (await apply(coordinator, coordinator.bank(ALPHA).signed_application())).status_code == 201
+    invited = coordinator.bank(ALPHA).signed_application(invitation=await coordinator.invite(ALPHA))
+    assert (await apply(coordinator, invited)).status_code == 201
     await store.refresh(operator)
     assert store.member(ALPHA) is None
 
@@ -97,14 +98,15 @@ async def test_a_participants_whole_life(coordinator: Coordinator, operator: Fed
     moves = [e.data["status"] for e in seen.events if e.type == "participant.changed" and e.data["bic"] == ALPHA]
     assert moves == ["applied", "approved", "active", "suspended", "active", "suspended", "left"]
     acts = [e.data for e in seen.events if e.type == "operator.acted" and e.data["subject"] == ALPHA]
-    assert [(act["by"], act["reason"]) for act in acts] == [("alice", "test")] * 6
+    assert (acts[0]["by"], acts[0]["action"]) == ("test", "invite")
+    assert [(act["by"], act["reason"]) for act in acts[1:]] == [("alice", "test")] * 6
     async with transaction(coordinator.base.engine) as conn:
         assert await events.verify_chain(conn) == len(seen.events)
 
 
 async def test_applications_that_prove_nothing(coordinator: Coordinator, operator: FederationClient) -> None:
     alpha = coordinator.bank(ALPHA)
-    application = alpha.application()
+    application = msgspec.structs.replace(alpha.application(), invitation=await coordinator.invite(ALPHA))
 
     def signed(document: Any, key: SigningKey, payload_type: str = APPLICATION_TYPE) -> Envelope:
         return dsse.sign(document, key, payload_type=payload_type)
@@ -137,11 +139,17 @@ async def test_applications_that_prove_nothing(coordinator: Coordinator, operato
         answer = await apply(coordinator, envelope)
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
         assert answer.headers["content-type"] == "application/problem+json"
-    assert (await apply(coordinator, alpha.signed_application())).status_code == 201
-    again = await apply(coordinator, alpha.signed_application())
-    assert (again.status_code, again.json()["code"]) == (409, "participant_exists")
+    assert (await apply(coordinator, signed(application, alpha.identity.sign))).status_code == 201
+    again = await apply(coordinator, signed(application, alpha.identity.sign))
+    assert (again.status_code, again.json()["code"]) == (403, "invitation_refused")
+    assert await refused(operator, "POST", f"{coordinator.url}/participants/{ALPHA}/invitation", {"reason": "r"}) == (
+        409,
+        "participant_exists",
+    )
     # A key has one owner: nobody applies with another's.
-    thief = msgspec.structs.replace(alpha.application(account=None), bic=BRAVO)
+    thief = msgspec.structs.replace(
+        alpha.application(account=None), bic=BRAVO, invitation=await coordinator.invite(BRAVO)
+    )
     stolen = await apply(coordinator, signed(thief, alpha.identity.sign))
     assert (stolen.status_code, stolen.json()["code"]) == (409, "key_known")
     page = await operator.get(f"{coordinator.url}/participants", ParticipantPage, audience=COORDINATOR)
@@ -150,7 +158,8 @@ async def test_applications_that_prove_nothing(coordinator: Coordinator, operato
 
 async def test_activation_needs_a_settlement_account(coordinator: Coordinator, operator: FederationClient) -> None:
     base = f"{coordinator.url}/participants/{ALPHA}"
-    await apply(coordinator, coordinator.bank(ALPHA).signed_application(account=None))
+    code = await coordinator.invite(ALPHA)
+    await apply(coordinator, coordinator.bank(ALPHA).signed_application(account=None, invitation=code))
     await post(operator, f"{base}/approve", {"reason": "test"})
     assert await refused(operator, "POST", f"{base}/activate", {"reason": "r"}) == (409, "activation_incomplete")
     account = {"settlement": {"agent": AGENT, "account": "ACC-1"}, "reason": "agreed"}

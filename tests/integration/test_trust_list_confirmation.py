@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import hostile_peers
 import msgspec
 import pytest
-from hostile_peers import peer
 from structlog.testing import capture_logs
 
 from compliance.crypto import dsse
@@ -20,10 +20,10 @@ from compliance.trust import Anchor
 from gateway.federation.http.client import FederationClient
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.trust import TrustStore
+from tests.support import confirmation
 
 HOUSE = "CNCDXXC0"
 ANCHOR, STRANGER = SigningKey.generate(), SigningKey.generate()
-A_DAY_AND_MORE = 90_000
 
 
 def listed(version: int, by: SigningKey = ANCHOR) -> Envelope:
@@ -35,18 +35,37 @@ def listed(version: int, by: SigningKey = ANCHOR) -> Envelope:
 
 
 class House:
-    """A coordinator that answers what it is told to, and counts."""
+    """A coordinator that answers what it is told to, and counts how often it is asked for its word."""
 
-    def __init__(self, answer: bytes) -> None:
-        self.answer = answer
+    def __init__(self, trust_list: Envelope) -> None:
+        self.trust_list = trust_list
+        self.word: Callable[[], bytes] = self.confirm
+        self.said = b""
         self.asked = 0
 
-    async def __call__(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked += 1
-        status = "200 OK" if self.answer else "500 Internal Server Error"
-        headers = ("Connection: close", f"Content-Length: {len(self.answer)}")
-        writer.write(hostile_peers.head(*headers, status=status) + self.answer)
+    def confirm(self) -> bytes:
+        self.said = msgspec.json.encode(confirmation(self.trust_list, ANCHOR))
+        return self.said
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self.answer, "127.0.0.1", 0)
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        if path == b"/trust-list/confirmation":
+            self.asked += 1
+            answer = self.word()
+        else:
+            assert path == b"/v2/trust-list"
+            answer = msgspec.json.encode(self.trust_list)
+        status = "200 OK" if answer else "500 Internal Server Error"
+        headers = ("Connection: close", f"Content-Length: {len(answer)}")
+        writer.write(hostile_peers.head(*headers, status=status) + answer)
         await writer.drain()
+        writer.close()
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -61,9 +80,9 @@ async def test_what_confirms_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.federation.membership.confirmation.RETRY_SECONDS_MAX", 0.1)
     store = TrustStore(Anchor.of(HOUSE, ANCHOR.verifying_key), age_seconds_max=86_400)
     newer: list[int] = []
-    house = House(msgspec.json.encode(listed(5)))
+    house = House(listed(5))
     with capture_logs() as lines:
-        async with peer(house) as url, FederationClient("BANKDEFF", STRANGER, url) as client:
+        async with house.served() as url, FederationClient("BANKDEFF", STRANGER, url) as client:
             keeping = asyncio.create_task(
                 keep_confirmed(
                     store, client, member="BANKDEFF", on_newer=lambda: newer.append(store.current.version), every_s=0.05
@@ -73,18 +92,26 @@ async def test_what_confirms_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
             await until(lambda: house.asked > 2)
             assert (newer, lines) == ([5], [])
 
-            # What isn't believed, and what is no list, confirm nothing.
-            for answer in (listed(4), listed(6, by=STRANGER), b"{}", b""):
-                house.answer = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+            # A list that isn't believed, a word that isn't, and what is none, confirm nothing.
+            said_before, before = house.said, store.confirmed_at
+            older = msgspec.json.encode(confirmation(listed(4), ANCHOR))
+            stranger = msgspec.json.encode(confirmation(listed(5), STRANGER))
+            newer_list = msgspec.json.encode(confirmation(listed(6), ANCHOR))
+            house.trust_list = listed(6, by=STRANGER)
+            for answer in (newer_list, older, stranger, b"{}", b""):
+                house.word = lambda answer=answer: answer
                 asked = house.asked
-                await until(lambda asked=asked: house.asked > asked)
-            before, asked = store.confirmed_at, house.asked
-            store.confirmed_at = stale_since = before - A_DAY_AND_MORE
-            await until(lambda: house.asked > asked + 1)
-            assert store.confirmed_at == stale_since
-            assert not store.fresh
+                await until(lambda asked=asked: house.asked > asked + 1)
+            # Nor does what the coordinator said before, however often somebody says it.
+            before = max(before, store.confirmed_at)
+            assert msgspec.json.decode(said_before, type=Envelope).payloadType.endswith("confirmation.v1+json")
+            store.expires_at = 0.0
+            house.word = lambda: said_before
+            asked = house.asked
+            await until(lambda: house.asked > asked + 2)
+            assert (store.fresh, store.confirmed_at) == (False, before)
 
-            house.answer = msgspec.json.encode(listed(6))
+            house.trust_list, house.word = listed(6), house.confirm
             await until(lambda: store.fresh)
             assert time.time() - store.confirmed_at < 30
             assert newer == [5, 6]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance.crypto.dsse import EvidenceReason
+from compliance.crypto.points import PointReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
 from compliance.screening import holds as screening_holds
@@ -20,6 +21,7 @@ from gateway import cli
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
+from gateway.coordinator.access.standing import AccessReason
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
@@ -66,7 +68,7 @@ SERVICES = {
 }
 
 REASONS: dict[str, tuple[type[StrEnum], ...]] = {
-    "Access": (TokenReason,),
+    "Access": (TokenReason, AccessReason),
     "Payments at a bank": (
         OrderReason,
         DeclineReason,
@@ -89,7 +91,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         ProRataReason,
         AdviceReason,
     ),
-    "Registry and trust": (lifecycle.RegistryReason, TrustReason, FreshnessReason),
+    "Registry and trust": (lifecycle.RegistryReason, PointReason, TrustReason, FreshnessReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
     "Exports": (Finding, EvidenceReason),
 }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import pytest
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from compliance.statements import Member, TrustKey, TrustList
+from compliance.statements import DATED_TRUST_LIST_TYPE, Member, TrustKey, TrustList
 from compliance.trust import Anchor, AnchorKey
 from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
 from gateway.federation.problems import Refusal
+from tests.support import confirmation
 
 COORDINATOR = "CNCDXXC0"
 BANK = "BANKDEFF"
@@ -54,6 +56,24 @@ MEMBERS = (
 
 def signed(version: int, *members: Member, by: SigningKey = ANCHOR_KEY) -> Envelope:
     return dsse.sign(TrustList(version=version, issuer=ISSUER, members=members or MEMBERS), by)
+
+
+def dated_list(version: int, *members: Member) -> TrustList:
+    since = "2026-01-02T03:04:05Z"
+    return TrustList(
+        version=version,
+        issuer=ISSUER,
+        members=tuple(
+            msgspec.structs.replace(
+                member, keys=tuple(msgspec.structs.replace(key, not_before=since) for key in member.keys)
+            )
+            for member in members or MEMBERS
+        ),
+    )
+
+
+def dated(version: int, *members: Member) -> Envelope:
+    return dsse.sign(dated_list(version, *members), ANCHOR_KEY, payload_type=DATED_TRUST_LIST_TYPE)
 
 
 def open_store(path: Path | None = None) -> TrustStore:
@@ -186,6 +206,8 @@ def test_a_list_is_good_for_as_long_as_it_is_confirmed(seconds_ago: float, fresh
     store = TrustStore.open(Anchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), age_seconds_max=DAY)
     assert not store.fresh
     store.update(signed(1))
+    assert not store.fresh
+    assert store.confirm(confirmation(signed(1), ANCHOR_KEY, valid_s=3 * DAY))
     store.require_fresh()
     store.confirmed_at -= seconds_ago
     assert store.fresh is fresh
@@ -195,7 +217,70 @@ def test_a_list_is_good_for_as_long_as_it_is_confirmed(seconds_ago: float, fresh
         assert (refused.value.reason, refused.value.status) == ("trust_list_too_old", 503)
         assert refused.value.retry_after_s
     assert not store.update(signed(1))
+    assert store.fresh is fresh
+    assert store.confirm(confirmation(signed(1), ANCHOR_KEY, at=time.time() + 1))
     store.require_fresh()
+
+
+def test_a_list_expires_where_nobody_says_that_it_is_the_newest() -> None:
+    """A word said again, however often, keeps no list alive; only the coordinator's key makes a later one."""
+    store = open_store()
+    store.update(signed(1))
+    past = confirmation(signed(1), ANCHOR_KEY, at=time.time() - DAY - 1)
+    store.confirm(past)
+    assert (store.fresh, store.expires_at < time.time()) == (False, True)
+    now = confirmation(signed(1), ANCHOR_KEY)
+    store.confirm(now)
+    assert store.fresh
+    at = store.confirmed_at
+    for _ in range(3):
+        assert store.confirm(now)
+        assert store.confirm(past)
+    assert (store.confirmed_at, store.fresh) == (at, True)
+    store.expires_at = time.time()
+    assert store.confirm(now)
+    assert not store.fresh
+
+
+def test_a_coordinator_whose_clock_was_wrong_is_believed_again() -> None:
+    store = TrustStore.open(Anchor.of(COORDINATOR, ANCHOR_KEY.verifying_key), age_seconds_max=DAY)
+    store.update(signed(1))
+    store.confirm(confirmation(signed(1), ANCHOR_KEY, at=time.time() + 2 * DAY))
+    assert not store.fresh
+    store.confirm(confirmation(signed(1), ANCHOR_KEY))
+    assert store.fresh
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        (confirmation(signed(4), ANCHOR_KEY), TrustReason.ROLLED_BACK),
+        (confirmation(signed(5), BANK_SIGN), TrustReason.UNVERIFIED),
+        (confirmation(dated(5, HOUSE), ANCHOR_KEY), TrustReason.FORKED),
+        (dated(5), TrustReason.UNVERIFIED),
+    ],
+    ids=["of an older list", "by a bank", "of another list", "a list"],
+)
+def test_a_word_that_is_not_believed_confirms_nothing(word: Envelope, reason: TrustReason) -> None:
+    store = open_store()
+    store.update(dated(5))
+    with pytest.raises(TrustError) as refused:
+        store.confirm(word)
+    assert (refused.value.reason, store.confirmed_at) == (reason, 0.0)
+    assert not store.confirm(confirmation(dated(6), ANCHOR_KEY))
+
+
+def test_a_list_kept_by_an_earlier_release_gets_its_times() -> None:
+    store = open_store()
+    store.update(signed(5))
+    assert not store.confirm(confirmation(dated(5), ANCHOR_KEY))
+    assert store.update(dated(5))
+    assert store.confirm(confirmation(dated(5), ANCHOR_KEY))
+    assert refusal(store, signed(5)) is TrustReason.FORKED
+
+
+def test_times_of_keys_are_of_the_second_form() -> None:
+    assert refusal(open_store(), dsse.sign(dated_list(1), ANCHOR_KEY)) is TrustReason.INCONSISTENT
 
 
 @pytest.mark.parametrize("envelope", [signed(4), signed(5, HOUSE), signed(6, by=BANK_SIGN)])
@@ -212,20 +297,25 @@ def test_when_it_was_confirmed_outlives_the_process(tmp_path: Path) -> None:
     beside = tmp_path / "trust-list.confirmed.json"
     store = open_store(path)
     store.update(signed(5))
+    store.confirm(confirmation(signed(5), ANCHOR_KEY))
     assert open_store(path).confirmed_at == store.confirmed_at > 0
+    assert open_store(path).expires_at == store.expires_at > time.time()
     first = beside.read_bytes()
-    store.update(signed(5))
+    store.confirm(confirmation(signed(5), ANCHOR_KEY, at=time.time() + 1))
     assert open_store(path).confirmed_at == store.confirmed_at
     store.update(signed(6))
+    store.confirm(confirmation(signed(6), ANCHOR_KEY, at=time.time() + 2))
     assert open_store(path).confirmed_at == store.confirmed_at
-    # Of another list, of no form, missing as after the release before: then nobody knows.
-    for content in (first, b"", b"{", b'{"sha256":"","at":"now"}', None):
+    # Of another list, unsigned as the release before kept it, of no form, missing: then nobody knows.
+    unsigned = {"sha256": canonical.digest(signed(6).payload_bytes()), "at": time.time()}
+    forged = msgspec.json.encode(confirmation(signed(6), BANK_SIGN))
+    for content in (first, forged, b"", b"{", msgspec.json.encode(unsigned), None):
         beside.unlink()
         if content is not None:
             beside.write_bytes(content)
         again = open_store(path)
         assert (again.current.version, again.confirmed_at) == (6, 0.0)
-        again.update(signed(6))
+        again.confirm(confirmation(signed(6), ANCHOR_KEY))
         assert open_store(path).confirmed_at > 0
 
 
@@ -241,7 +331,7 @@ def test_a_list_counts_also_where_it_cannot_be_kept(tmp_path: Path) -> None:
     path.parent.unlink()
     (tmp_path / "away").rename(path.parent)
     assert open_store(path).current.version == 1
-    assert not store.update(signed(2))
+    assert store.confirm(confirmation(signed(2), ANCHOR_KEY))
     again = open_store(path)
     assert (again.current.version, again.confirmed_at) == (2, store.confirmed_at)
 

@@ -41,6 +41,7 @@ from gateway.federation.identity.tokens import (
     TokenRefused,
     claimed_issuer,
     issue_access_token,
+    named_key,
     verify_client_assertion,
 )
 from gateway.federation.signers.signing import signing
@@ -93,7 +94,9 @@ class TokenService:
             async with transaction(self._engine) as conn:
                 client = await self._authenticate(conn, fields)
                 audience = await load_audience(conn, fields.get("resource", ""))
-            token = await self._issue(client, _audience(fields, client, audience))
+            token = await self._issue(
+                client, _audience(fields, client, audience), named_key(fields["client_assertion"])
+            )
         except OAuth2Error as error:
             return refusal(error)
         body = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_MAX_S}
@@ -132,7 +135,7 @@ class TokenService:
             ahead = issued_at - time.time()
             self._clocks.hear(client.client_id, Span(ahead, ahead + 1 + ASSERTION_LIFETIME_MAX_S))
 
-    async def _issue(self, client: Client, audience: Audience) -> str:
+    async def _issue(self, client: Client, audience: Audience, kid: str) -> str:
         return await signing(
             lambda: issue_access_token(
                 key=self._key,
@@ -141,6 +144,7 @@ class TokenService:
                 audience=audience.bic,
                 client_id=client.client_id,
                 role=client.role,
+                signed_in_by=kid,
             ),
             self._key,
         )

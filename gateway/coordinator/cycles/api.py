@@ -16,6 +16,7 @@ from compliance.cycle.audience import View, part_of, readers
 from compliance.statements import CYCLE_PATTERN, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
+from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
 from gateway.federation.messages.attestation import (
@@ -184,7 +185,7 @@ class CycleController(Controller):
         """Show what proves how much at most could have settled; the result names each certificate by its digest."""
         return await cycles.views.certificates(cycle)
 
-    @get("/{cycle:str}/finality", guards=[_reads(View.FINALITY)], operation_id="getFinality")
+    @get("/{cycle:str}/finality", guards=[_reads(View.FINALITY)], opt=WHILE_INACTIVE, operation_id="getFinality")
     async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `SettlementFinality`."""
         return await cycles.views.finality(cycle)
@@ -221,7 +222,12 @@ class CycleController(Controller):
         """Show what each way out of a default would mean; nothing is changed by it."""
         return await cycles.defaults.dry_run(cycle, participant)
 
-    @get("/{cycle:str}/instructions", guards=[_reads(View.INSTRUCTIONS)], operation_id="listCycleInstructions")
+    @get(
+        "/{cycle:str}/instructions",
+        guards=[_reads(View.INSTRUCTIONS)],
+        opt=WHILE_INACTIVE,
+        operation_id="listCycleInstructions",
+    )
     async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
         """Deliver the signed instructions; a participant gets its own."""
         return await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
@@ -243,13 +249,21 @@ async def decide(request: Caller, proposal: ProposalPath, data: JSONBody[Decisio
     return await cycles.approvals.decide(proposal, data, checker=request.auth.sub)
 
 
-@get("/submissions/latest", guards=[_PARTICIPANT], tags=["cycles"], operation_id="getLatestSubmission")
+@get(
+    "/submissions/latest",
+    guards=[_PARTICIPANT],
+    opt=WHILE_INACTIVE,
+    tags=["cycles"],
+    operation_id="getLatestSubmission",
+)
 async def latest_submission(request: Caller, cycles: Cycles) -> HandedIn:
     """Show what the caller handed in last: a bank that doesn't know it runs on an old backup."""
     return await cycles.views.handed_in(request.auth.sub)
 
 
-@get("/instructions", guards=[_PARTICIPANT], tags=["cycles"], operation_id="listPendingInstructions")
+@get(
+    "/instructions", guards=[_PARTICIPANT], opt=WHILE_INACTIVE, tags=["cycles"], operation_id="listPendingInstructions"
+)
 async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
     """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
     return await cycles.delivery.pending(request.auth.sub)
@@ -258,6 +272,7 @@ async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope
 @post(
     "/instructions/acknowledgements",
     guards=[_PARTICIPANT],
+    opt=WHILE_INACTIVE,
     status_code=204,
     tags=["cycles"],
     operation_id="acknowledgeInstruction",

@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 
 from compliance.cycle.audience import View, part_of, readers
 from gateway.coordinator.log.feed import EventFeed
+from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.messages.events import Events
 
@@ -21,7 +22,7 @@ LIMIT_MAX = 1_000
 @get(
     "/events",
     guards=[requires(*readers(View.EVENTS))],
-    opt={"quiet": True},
+    opt={"quiet": True, **WHILE_INACTIVE},
     tags=["events"],
     operation_id="listEvents",
 )

@@ -16,11 +16,18 @@ from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
+from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.membership.documents import SettlementAccountChange
 from gateway.federation.messages.limits import BilateralLimitChange, CapChange, PrefundingChange
-from gateway.federation.messages.participants import ParticipantPage, ParticipantView, StatusChange
+from gateway.federation.messages.participants import (
+    Invitation,
+    InvitationView,
+    ParticipantPage,
+    ParticipantView,
+    StatusChange,
+)
 from gateway.federation.problems import Refusal
 
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
@@ -57,10 +64,21 @@ class ParticipantController(Controller):
 
     @post("/", opt={"public": True}, operation_id="applyAsParticipant")
     async def apply(self, data: JSONBody[Envelope], registry: NamedDependency[Registry]) -> ParticipantView:
-        """Apply for membership: an `Application`, signed by the sign key that it offers."""
+        """Apply for membership: an `Application` of a bank that was invited, signed by the sign key that it offers."""
         return await registry.apply(data)
 
-    @post("/{bic:str}/keys", guards=[_MEMBER], status_code=200, operation_id="changeKey")
+    @post("/{bic:str}/invitation", guards=[_OPERATOR], status_code=200, operation_id="invite")
+    async def invite(
+        self,
+        request: Request[Any, Any, Any],
+        bic: BicPath,
+        data: JSONBody[Invitation],
+        registry: NamedDependency[Registry],
+    ) -> InvitationView:
+        """Make the one-time code by which a bank may apply. It is shown this once; an earlier one counts no more."""
+        return await registry.invite(bic, by=request.auth.sub, reason=data.reason)
+
+    @post("/{bic:str}/keys", guards=[_MEMBER], opt=WHILE_INACTIVE, status_code=200, operation_id="changeKey")
     async def change_key(
         self,
         request: Request[Any, Any, Any],
@@ -148,8 +166,20 @@ class ParticipantController(Controller):
 
 @get("/trust-list", opt={"public": True}, tags=["trust"], operation_id="getTrustList")
 async def trust_list(registry: NamedDependency[Registry]) -> Envelope:
+    """Show the trust list in force as members of 0.2 read it: without the times of keys."""
+    return await registry.trust_list(dated=False)
+
+
+@get("/v2/trust-list", opt={"public": True}, tags=["trust"], operation_id="getDatedTrustList")
+async def dated_trust_list(registry: NamedDependency[Registry]) -> Envelope:
     """Show the trust list in force, signed by the coordinator."""
     return await registry.trust_list()
+
+
+@get("/trust-list/confirmation", opt={"public": True}, tags=["trust"], operation_id="confirmTrustList")
+async def trust_list_confirmation(registry: NamedDependency[Registry]) -> Envelope:
+    """Show the coordinator's signed word which trust list is the newest now, and until when it counts."""
+    return await registry.trust_list_confirmation()
 
 
 def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> ParticipantView:
@@ -161,4 +191,9 @@ def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> Particip
     )
 
 
-route_handlers: list[ControllerRouterHandler] = [ParticipantController, trust_list]
+route_handlers: list[ControllerRouterHandler] = [
+    ParticipantController,
+    trust_list,
+    dated_trust_list,
+    trust_list_confirmation,
+]

@@ -44,9 +44,15 @@ class RegistryReason(RefusalReason):
     """Why the registry refuses, in order of precedence."""
 
     PARTICIPANT_UNKNOWN = "participant_unknown", 404
+    CLIENT_UNKNOWN = "client_unknown", 404
+    """No operator or auditor of that name has access."""
     PARTICIPANT_EXISTS = "participant_exists", 409
     NOT_YOURS = "not_yours", 403
     SIGNATURE_REFUSED = "signature_refused", 422
+    KEY_REFUSED = "key_refused", 422
+    """No public key of Ed25519 that only one can sign for: not canonical, off the curve, or of small order."""
+    INVITATION_REFUSED = "invitation_refused", 403
+    """The application has no code that is good for its BIC; nothing else is said."""
     KEYS_INCOMPLETE = "keys_incomplete", 422
     KEY_KNOWN = "key_known", 409
     KEY_UNKNOWN = "key_unknown", 409

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.keys import VerifyingKey
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.registry import limits
+from gateway.coordinator.registry.applications import read_key
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status
 from gateway.federation.membership.documents import SettlementAccount
 from gateway.federation.messages.participants import KeyView, ParticipantView
@@ -91,11 +92,12 @@ async def cycle_to_settle(conn: AsyncConnection, agent: str) -> str | None:
 
 
 async def insert(conn: AsyncConnection, member: MemberRecord) -> None:
-    """Add a member; raises Refusal `participant_exists`."""
+    """Add a member, or one anew that had left; raises Refusal `participant_exists`."""
     inserted = await conn.execute(
         text(
             "INSERT INTO members (bic, name, kind, status, url) VALUES (:bic, :name, :kind, :status, :url)"
-            " ON CONFLICT (bic) DO NOTHING RETURNING bic"
+            " ON CONFLICT (bic) DO UPDATE SET name = excluded.name, status = excluded.status, url = excluded.url,"
+            " status_since = now() WHERE members.status = 'left' AND members.kind = excluded.kind RETURNING bic"
         ),
         {"bic": member.bic, "name": member.name, "kind": member.kind, "status": member.status, "url": member.url},
     )
@@ -110,6 +112,22 @@ async def set_status(conn: AsyncConnection, bic: str, status: Status) -> None:
     )
 
 
+async def forget(conn: AsyncConnection, bic: str) -> None:
+    """Remove an applicant that was never a member, with all that it brought."""
+    for table in ("bilateral_limits", "prefunding", "caps", "settlement_accounts", "member_keys", "members"):
+        await conn.execute(text(f"DELETE FROM {table} WHERE bic = :bic"), {"bic": bic})  # noqa: S608 - constants only
+
+
+async def restore(conn: AsyncConnection, bic: str, *, name: str, url: str) -> None:
+    """Let an applicant that was a member before be what it was: one that has left."""
+    await conn.execute(text("DELETE FROM member_keys WHERE bic = :bic AND status = 'active'"), {"bic": bic})
+    await conn.execute(text("DELETE FROM settlement_accounts WHERE bic = :bic"), {"bic": bic})
+    await conn.execute(
+        text("UPDATE members SET name = :name, url = :url, status = 'left', status_since = now() WHERE bic = :bic"),
+        {"bic": bic, "name": name, "url": url},
+    )
+
+
 async def set_url(conn: AsyncConnection, bic: str, url: str) -> None:
     await conn.execute(text("UPDATE members SET url = :url WHERE bic = :bic"), {"bic": bic, "url": url})
 
@@ -119,11 +137,12 @@ async def set_url(conn: AsyncConnection, bic: str, url: str) -> None:
 
 async def add_key(conn: AsyncConnection, bic: str, use: str, x: str) -> str:
     """Add an active key and return its id; raises Refusal `key_known` if any member or client ever had it."""
-    kid = VerifyingKey(x).kid
+    kid = read_key(x).kid
     inserted = await conn.execute(
         text(
-            "INSERT INTO member_keys (kid, bic, x, use, status)"
-            " SELECT :kid, :bic, :x, :use, 'active' WHERE NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid)"
+            "INSERT INTO member_keys (kid, bic, x, use, status, not_before)"
+            " SELECT :kid, :bic, :x, :use, 'active', now()"
+            " WHERE NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid)"
             " ON CONFLICT DO NOTHING RETURNING kid"
         ),
         {"kid": kid, "bic": bic, "x": x, "use": use},
@@ -137,13 +156,40 @@ async def retire_key(conn: AsyncConnection, bic: str, use: str, kid: str) -> Non
     """Retire an active key; raises Refusal `key_unknown`."""
     retired = await conn.execute(
         text(
-            "UPDATE member_keys SET status = 'retired', since = now()"
+            "UPDATE member_keys SET status = 'retired', since = now(), not_after = now()"
             " WHERE kid = :kid AND bic = :bic AND use = :use AND status = 'active' RETURNING kid"
         ),
         {"kid": kid, "bic": bic, "use": use},
     )
     if retired.one_or_none() is None:
         raise Refusal(RegistryReason.KEY_UNKNOWN, f"{bic} has no active {use} key {kid}", pointer="/replaces")
+
+
+async def retire_all(conn: AsyncConnection, bic: str, uses: Iterable[str]) -> list[str]:
+    """Retire every active key of a member for these uses; return their ids."""
+    retired = await conn.execute(
+        text(
+            "UPDATE member_keys SET status = 'retired', since = now(), not_after = now()"
+            " WHERE bic = :bic AND use = ANY (:uses) AND status = 'active' RETURNING kid"
+        ),
+        {"bic": bic, "uses": list(uses)},
+    )
+    return sorted(retired.scalars())
+
+
+async def revoke_key(conn: AsyncConnection, bic: str, kid: str) -> str:
+    """Revoke an active or retired key and return its use; raises Refusal `key_unknown`."""
+    revoked = await conn.execute(
+        text(
+            "UPDATE member_keys SET status = 'revoked', since = now(), revoked_at = now()"
+            " WHERE kid = :kid AND bic = :bic AND status IN ('active', 'retired') RETURNING use"
+        ),
+        {"kid": kid, "bic": bic},
+    )
+    use: str | None = revoked.scalar_one_or_none()
+    if use is None:
+        raise Refusal(RegistryReason.KEY_UNKNOWN, f"{bic} has no key {kid} that isn't revoked")
+    return use
 
 
 async def keys(

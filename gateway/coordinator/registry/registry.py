@@ -6,7 +6,7 @@ transaction of the change.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -14,30 +14,30 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto import canonical
+from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
-from compliance.person import same_person
+from gateway.coordinator.clock import timestamp
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import limits, members, trust_list
+from gateway.coordinator.registry import clients, invitations, limits, members, trust_list
+from gateway.coordinator.registry.applications import read_application, read_key_change
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook, stored
-from gateway.federation.membership.documents import (
-    APPLICATION_TYPE,
-    KEY_CHANGE_TYPE,
-    Application,
-    KeyChange,
-    OfferedKey,
-    SettlementAccount,
-)
-from gateway.federation.messages.participants import ParticipantView
+from gateway.federation.membership.documents import Application, SettlementAccount
+from gateway.federation.messages.participants import InvitationView, ParticipantView
 from gateway.federation.problems import Refusal
+from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import transaction
 
-# Who left keeps its place in the trust list, but changes nothing any more.
-KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
+# Whoever holds the keys of a suspended member may be the reason for it; who left changes nothing any more.
+KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE})
+# New keys by the word of operators, who know the member by other ways than its keys.
+ENROLS_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
+
+
+USES = ("auth", "sign", "token")
 
 
 class Registry:
@@ -48,6 +48,8 @@ class Registry:
         self._signer = signer
         self._issuer = issuer
         self._rulebook = rulebook
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a change of who has access has been committed."""
 
     # --- reading
 
@@ -61,13 +63,18 @@ class Registry:
         async with transaction(self._engine) as conn:
             return await members.view(conn, bic)
 
-    async def trust_list(self) -> Envelope:
-        """Return the signed trust list in force."""
+    async def trust_list(self, *, dated: bool = True) -> Envelope:
+        """Return the signed trust list in force, with the times of keys or as members of 0.2 read it."""
         async with transaction(self._engine) as conn:
-            in_force = await trust_list.current(conn)
+            in_force = await trust_list.current(conn, dated=dated)
         if in_force is None:
             raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
         return in_force
+
+    async def trust_list_confirmation(self) -> Envelope:
+        """Return the coordinator's word that the trust list in force is the newest."""
+        newest = await self.trust_list()
+        return await signing(lambda: trust_list.confirm(newest, self._signer), self._signer)
 
     async def settlement_agent(self) -> SettlementAgent | None:
         """Return the settlement agent with its active `sign` keys, if one is active."""
@@ -80,9 +87,10 @@ class Registry:
     # --- the institution itself
 
     async def apply(self, envelope: Envelope) -> ParticipantView:
-        """Take in an application, signed by the `sign` key that it offers."""
+        """Take in an application, signed by the `sign` key that it offers, of a bank that was invited."""
         application = read_application(envelope, self._signer.scheme)
         async with transaction(self._engine) as conn:
+            await invitations.use_up(conn, application.bic, application.invitation)
             await self._enrol(conn, application, kind="participant")
             await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
             return await members.view(conn, application.bic)
@@ -107,8 +115,60 @@ class Registry:
 
     # --- operators
 
+    async def invite(self, bic: str, *, by: str, reason: str) -> InvitationView:
+        """Make the code by which a bank may apply once; raises Refusal `participant_exists`.
+
+        An earlier code counts no more. The code isn't kept: whoever loses it is invited again.
+        """
+        async with transaction(self._engine) as conn:
+            known = await members.find(conn, bic)
+            if known is not None and (known.kind != "participant" or known.status is not Status.LEFT):
+                raise Refusal(RegistryReason.PARTICIPANT_EXISTS, f"{bic} is {known.status}")
+            code, expires_at = await invitations.invite(conn, bic)
+            expiry = timestamp(expires_at)
+            await events.acted(conn, by, "invite", bic, reason, expires_at=expiry)
+        return InvitationView(bic=bic, code=code, expires_at=expiry)
+
+    async def revoke_key(self, bic: str, kid: str, *, by: str, reason: str) -> ParticipantView:
+        """Take a key from a member at once: from now on it verifies nothing. Raises Refusal `key_unknown`.
+
+        To be called with the word of two operators.
+        """
+        async with self._publishing() as conn:
+            await self._require_not_coordinator(conn, bic)
+            use = await members.revoke_key(conn, bic, kid)
+            data = {"bic": bic, "change": "key", "use": use, "kid": kid, "replaces": None, "revoked": True}
+            await events.append(conn, "participant.changed", data)
+            await events.acted(conn, by, "revoke_key", bic, reason, kid=kid, use=use)
+            return await members.view(conn, bic)
+
+    async def enrol_key(self, bic: str, envelope: Envelope, *, by: str, reason: str) -> ParticipantView:
+        """Give a member that lost its keys, or had them stolen, those of a new application, in the place of all others.
+
+        To be called with the word of two operators, who have compared the key ids with the bank by another way.
+        """
+        application = read_application(envelope, self._signer.scheme)
+        if application.bic != bic:
+            raise Refusal(RegistryReason.NOT_YOURS, f"the application is {application.bic}'s", pointer="/bic")
+        async with self._publishing() as conn:
+            member = await self._require_not_coordinator(conn, bic)
+            if member.status not in ENROLS_IN:
+                raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} is {member.status}")
+            retired = await members.retire_all(conn, bic, [key.use for key in application.keys])
+            kids = [await members.add_key(conn, bic, key.use, key.x) for key in application.keys]
+            for key, kid in zip(application.keys, kids, strict=True):
+                data = {"bic": bic, "change": "key", "use": key.use, "kid": kid, "replaces": None}
+                await events.append(conn, "participant.changed", data)
+            await events.acted(conn, by, "enrol_key", bic, reason, kids=kids, retired=retired)
+            return await members.view(conn, bic)
+
     async def step(self, bic: str, step: Step, *, by: str, reason: str) -> ParticipantView:
-        """Move a participant along its life cycle; raises Refusal for a step that its state doesn't allow."""
+        """Move a participant along its life cycle; raises Refusal for a step that its state doesn't allow.
+
+        An applicant that is let go leaves nothing behind, and members hear nothing of it.
+        """
+        if step is Step.LEAVE and (refused := await self._refuse_applicant(bic, by=by, reason=reason)) is not None:
+            return refused
         async with self._publishing() as conn:
             await self._step(conn, bic, step, by=by, reason=reason)
             return await members.view(conn, bic)
@@ -191,6 +251,11 @@ class Registry:
                     await members.set_url(conn, known.bic, application.url)
                     data = {"bic": known.bic, "change": "url", "url": application.url}
                     await events.append(conn, "participant.changed", data)
+        async with transaction(self._engine) as conn:
+            undated = await trust_list.current(conn, dated=True) is None
+        if undated:
+            async with self._publishing():
+                pass
         await self.adopt()
 
     async def adopt(self) -> None:
@@ -230,33 +295,19 @@ class Registry:
             return await members.view(conn, application.bic)
 
     async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
-        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id.
-
-        Raises Refusal `name_taken` for another spelling of a name that is known: two names must be two persons.
-        """
-        kid = VerifyingKey(x).kid
+        """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
         async with transaction(self._engine) as conn:
-            # Nobody adds another one meanwhile.
-            await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
-            for known in (await conn.execute(text("SELECT client_id FROM clients"))).scalars():
-                if known != client_id and same_person(known, client_id):
-                    raise Refusal(RegistryReason.NAME_TAKEN, f"{client_id} is known as {known}")
-            stored = await conn.execute(
-                text(
-                    "INSERT INTO clients (client_id, role, kid, x)"
-                    " SELECT :client_id, :role, :kid, :x"
-                    " WHERE NOT EXISTS (SELECT FROM member_keys WHERE member_keys.kid = :kid)"
-                    " AND NOT EXISTS (SELECT FROM clients WHERE clients.kid = :kid AND client_id <> :client_id)"
-                    " ON CONFLICT (client_id) DO UPDATE"
-                    " SET role = excluded.role, kid = excluded.kid, x = excluded.x, disabled = false"
-                    " RETURNING client_id"
-                ),
-                {"client_id": client_id, "role": role, "kid": kid, "x": x},
-            )
-            if stored.one_or_none() is None:
-                raise Refusal(RegistryReason.KEY_KNOWN, "the key is somebody else's: a key has one owner and one use")
+            kid = await clients.add(conn, client_id, role, x)
             await events.acted(conn, by, "client", client_id, "let in by key", role=role, kid=kid)
+        self.changed()
         return kid
+
+    async def remove_client(self, client_id: str, *, by: str, reason: str) -> None:
+        """Take an operator's or auditor's access away, at once; raises Refusal `client_unknown`."""
+        async with transaction(self._engine) as conn:
+            await clients.remove(conn, client_id)
+            await events.acted(conn, by, "remove_client", client_id, reason)
+        self.changed()
 
     # --- parts of a transaction
 
@@ -266,12 +317,15 @@ class Registry:
         async with transaction(self._engine) as conn:
             yield conn
             await trust_list.publish(conn, self._signer, self._issuer)
+        self.changed()
 
     async def _enrol(self, conn: AsyncConnection, application: Application, *, kind: str) -> None:
         record = MemberRecord(
             bic=application.bic, name=application.name, kind=kind, status=Status.APPLIED, url=application.url
         )
         await members.insert(conn, record)
+        # A bank that comes back does so with new keys.
+        await members.retire_all(conn, application.bic, USES)
         for key in application.keys:
             await members.add_key(conn, application.bic, key.use, key.x)
         if application.settlement is not None:
@@ -288,8 +342,32 @@ class Registry:
         if status is Status.LEFT and (cycle := await members.cycle_to_settle(conn, bic)) is not None:
             detail = f"{bic} was asked to settle cycle {cycle}: activate it until it has answered"
             raise Refusal(RegistryReason.SETTLEMENT_UNDER_WAY, detail)
+        if status is Status.LEFT:
+            await members.retire_all(conn, bic, USES)
         await self._move(conn, bic, member.status, status)
         await events.acted(conn, by, str(step), bic, reason)
+
+    async def _refuse_applicant(self, bic: str, *, by: str, reason: str) -> ParticipantView | None:
+        """Let an applicant go; None if it isn't one. One that was a member before is what it was."""
+        async with transaction(self._engine) as conn:
+            applicant = await members.require(conn, bic, lock=True)
+            if applicant.status is not Status.APPLIED:
+                return None
+            former = await trust_list.listed(conn, bic)
+            view = msgspec.structs.replace(await members.view(conn, bic), status=Status.LEFT)
+            if former is None:
+                await members.forget(conn, bic)
+            else:
+                await members.restore(conn, bic, name=former.name, url=former.url)
+            await events.append(conn, "participant.changed", _change(bic, Status.APPLIED, Status.LEFT))
+            await events.acted(conn, by, str(Step.LEAVE), bic, reason)
+            return view
+
+    async def _require_not_coordinator(self, conn: AsyncConnection, bic: str) -> MemberRecord:
+        member = await members.require(conn, bic, lock=True)
+        if member.kind == "coordinator":
+            raise Refusal(RegistryReason.STEP_ILLEGAL, "the coordinator's keys are every member's trust anchor")
+        return member
 
     async def _move(self, conn: AsyncConnection, bic: str, previous: Status | None, status: Status) -> None:
         await members.set_status(conn, bic, status)
@@ -329,46 +407,6 @@ async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
     )
     row = rows.one_or_none()
     return None if row is None else (row.sha256, row.document)
-
-
-def read_application(envelope: Envelope, scheme: str | None) -> Application:
-    """Return an application to a scheme that its own sign key signed; raises Refusal."""
-    try:
-        offered = canonical.decode(envelope.payload_bytes(), Application)
-        keys = {key.use: VerifyingKey(key.x) for key in offered.keys}
-        _require_one_for_each_use(offered.keys)
-        signer = keys["sign"].within(scheme)
-        return dsse.verify_submitted(envelope, Application, {signer.kid: signer}, payload_type=APPLICATION_TYPE)
-    except (EvidenceError, ValueError, msgspec.MsgspecError) as error:
-        raise _signature_refused(error) from error
-
-
-def read_key_change(envelope: Envelope, *, member: str, active: dict[str, VerifyingKey]) -> KeyChange:
-    """Return a key change that an active sign key of the member and the new key itself signed; raises Refusal."""
-    try:
-        dsse.require_nothing_free(envelope, signatures=2)
-        change = dsse.verify(envelope, KeyChange, active, payload_type=KEY_CHANGE_TYPE)
-        new = VerifyingKey(change.x)
-        dsse.open_(envelope, {new.kid: new}, payload_type=KEY_CHANGE_TYPE)
-    except (EvidenceError, ValueError) as error:
-        raise _signature_refused(error) from error
-    if new.kid in active:
-        raise Refusal(RegistryReason.KEY_KNOWN, "the new key is in force already", pointer="/x")
-    if change.member != member:
-        raise Refusal(RegistryReason.NOT_YOURS, f"the document is {change.member}'s", pointer="/member")
-    return change
-
-
-def _require_one_for_each_use(offered: tuple[OfferedKey, ...]) -> None:
-    uses = [key.use for key in offered]
-    if len(set(uses)) != len(uses) or len({key.x for key in offered}) != len(uses) or not {"auth", "sign"} <= set(uses):
-        detail = "an auth key and a sign key, and no key or use twice"
-        raise Refusal(RegistryReason.KEYS_INCOMPLETE, detail, pointer="/keys")
-
-
-def _signature_refused(error: Exception) -> Refusal:
-    reason = error.reason if isinstance(error, EvidenceError) else "schema_violation"
-    return Refusal(RegistryReason.SIGNATURE_REFUSED, f"{reason}: {error}", pointer="/payload")
 
 
 def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:

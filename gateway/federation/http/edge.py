@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.federation import correlation
 from gateway.federation.http.rates import Rates, network_of
-from gateway.federation.identity.tokens import TokenRefused, TokenVerifier
+from gateway.federation.identity.tokens import Claims, TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
@@ -65,6 +66,12 @@ def _record(scope: Any, status: int, seconds: float) -> None:
     )
 
 
+WHILE_INACTIVE = {"while_inactive": True}
+"""`opt` of a route that a member may use also while it isn't active: to settle what it owes, or to change a key."""
+Admission = Callable[[Claims, Mapping[str, Any]], Awaitable[None]]
+"""Refuses, by raising, a caller whose token is good and who has no access even so; the mapping is the route's `opt`."""
+
+
 class Authentication(ASGIMiddleware):
     """Puts the access token's claims into `request.auth` and its subject into `request.user`.
 
@@ -73,8 +80,9 @@ class Authentication(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, verifier: TokenVerifier, limits: EdgeLimits) -> None:
+    def __init__(self, verifier: TokenVerifier, limits: EdgeLimits, admission: Admission | None = None) -> None:
         self._verifier = verifier
+        self._admission = admission
         self._strangers = Rates(limits.address_requests_per_s, burst=limits.address_requests_per_s * BURST_SECONDS)
         self._clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
 
@@ -86,6 +94,8 @@ class Authentication(ASGIMiddleware):
         elif not opt.get("raw"):
             try:
                 claims = self._verifier.verify_authorization(header(scope, b"authorization"))
+                if self._admission is not None:
+                    await self._admission(claims, opt)
             except TokenRefused:
                 self._count_stranger(scope)
                 raise

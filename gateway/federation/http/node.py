@@ -17,7 +17,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway.federation.http.edge import Authentication, Edge
+from gateway.federation.http.edge import Admission, Authentication, Edge
 from gateway.federation.http.openapi import Exposed, Operations, openapi_config
 from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
@@ -60,6 +60,7 @@ def create_app(
     route_handlers: Sequence[ControllerRouterHandler],
     verifier: TokenVerifier,
     ready: Ready,
+    admission: Admission | None = None,
     on_startup: Sequence[LifespanHook] = (),
     on_shutdown: Sequence[LifespanHook] = (),
     dependencies: Mapping[str, Provide] | None = None,
@@ -69,7 +70,8 @@ def create_app(
     """Return a node's application.
 
     Every route says who may use it: by a guard (`requires`), or with `opt={"public": True}`, or, for a raw ASGI
-    route that verifies tokens itself, `opt={"raw": True}`. `ready` names what the node depends on and each one's
+    route that verifies tokens itself, `opt={"raw": True}`.
+    `admission` is asked about whoever has a good token. `ready` names what the node depends on and each one's
     state, and raises if it can't serve. `wrap` puts one more layer around everything. While the server drains,
     the event `app.state.stopping` is set: whoever waits for news should then answer.
     """
@@ -77,7 +79,7 @@ def create_app(
     operations: Operations = {}
     app = Litestar(
         route_handlers=[_live, _startup, _metrics, *route_handlers],
-        middleware=[Authentication(verifier, limits)],
+        middleware=[Authentication(verifier, limits, admission)],
         exception_handlers=EXCEPTION_HANDLERS,
         dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
         on_startup=list(on_startup),

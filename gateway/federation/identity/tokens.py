@@ -63,6 +63,8 @@ class TokenReason(RefusalReason):
     NOT_YET_VALID = "token_not_yet_valid", 401
     AUDIENCE_WRONG = "token_audience_wrong", 401
     LIFETIME_TOO_LONG = "token_lifetime_too_long", 401
+    WITHDRAWN = "token_withdrawn", 401
+    """Whoever it was issued to, or the key that it was got by, has lost access since."""
 
 
 class TokenRefused(Refusal):
@@ -121,8 +123,12 @@ def issue_access_token(
     lifetime_s: int = TOKEN_LIFETIME_MAX_S,
     now: float | None = None,
     scope: str = "",
+    signed_in_by: str = "",
 ) -> str:
-    """Return a signed access token for one audience."""
+    """Return a signed access token for one audience.
+
+    Its id begins with the id of the key that the client signed in by, where it did: `signed_in_by` reads it.
+    """
     issued_at = int(time.time() if now is None else now)
     payload: dict[str, Any] = {
         "iss": issuer,
@@ -132,11 +138,17 @@ def issue_access_token(
         "role": role,
         "iat": issued_at,
         "exp": issued_at + lifetime_s,
-        "jti": str(uuid4()),
+        "jti": f"{signed_in_by}.{uuid4()}" if signed_in_by else str(uuid4()),
     }
     if scope:
         payload["scope"] = scope
     return sign(payload, token_type=ACCESS_TOKEN_TYPE, key=key)
+
+
+def signed_in_by(claims: Claims) -> str | None:
+    """Return the id of the key that the holder of an access token signed in by; None if it doesn't say."""
+    kid, dot, _ = claims.jti.rpartition(".")
+    return kid if dot else None
 
 
 def client_assertion(*, key: Signer, client_id: str, audience: str, now: float | None = None) -> str:
@@ -184,6 +196,11 @@ def _verify_assertion(unverified: _Unverified, **expected: Any) -> AssertionClai
     if claims.iss != claims.sub:
         _refuse(TokenReason.CLAIMS_REFUSED, "iss and sub of an assertion are who makes it")
     return claims
+
+
+def named_key(token: str) -> str:
+    """Return the id of the key that a token says it is signed by. Nothing is verified."""
+    return str(_parse(token.encode(errors="replace")).header["kid"])
 
 
 def claimed_issuer(token: str) -> str:

@@ -10,10 +10,11 @@ import structlog
 from prometheus_client import Gauge
 
 from gateway.federation.http.client import FederationClient, RemoteError
-from gateway.federation.membership.trust import TrustError, TrustStore
+from gateway.federation.membership.trust import TrustError, TrustReason, TrustStore
 from gateway.federation.telemetry import REGISTRY
 
-CONFIRM_SECONDS = 300.0
+CONFIRM_SECONDS = 45.0
+"""Who was suspended, and which key was revoked, is known within a minute where the event feed is behind."""
 CONFIRMATIONS_PER_AGE = 4
 """How often at least while a list grows too old."""
 LOOK_SECONDS = 5.0
@@ -53,6 +54,9 @@ async def keep_confirmed(
             try:
                 if await trust.refresh(client):
                     on_newer()
+                # Somebody may answer with what the coordinator said long ago.
+                if not trust.fresh:
+                    raise TrustError(TrustReason.UNCONFIRMED, "what was answered says nothing of today")
                 if failing:
                     log.info("trust list confirmed again", version=trust.current.version)
                 retry_s, failing, stale = RETRY_SECONDS_MIN, False, False

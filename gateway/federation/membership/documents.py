@@ -55,6 +55,8 @@ class Application(Document, frozen=True, kw_only=True):
     url: BaseUrl
     keys: Annotated[tuple[OfferedKey, ...], Meta(min_length=2, max_length=3)]
     settlement: SettlementAccount | None = None
+    invitation: Annotated[str, Meta(max_length=100)] | None = None
+    """The code that the clearing house gave out for this BIC."""
 
 
 class KeyChange(Document, frozen=True, kw_only=True):

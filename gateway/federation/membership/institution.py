@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from gateway.federation.http.client import AccessToken, TokenSource
 
 
-def application(settings: NodeSettings, name: str, settlement: SettlementAccount | None = None) -> str:
+def application(
+    settings: NodeSettings, name: str, settlement: SettlementAccount | None = None, *, invitation: str | None = None
+) -> str:
     """Make the institution's keys where there are none and return its signed application, as JSON text."""
     from gateway.federation.http.client import MemberIdentity
 
@@ -39,6 +41,7 @@ def application(settings: NodeSettings, name: str, settlement: SettlementAccount
         url=settings.url,
         keys=(offered("auth", identity.auth), offered("sign", identity.sign)),
         settlement=settlement,
+        invitation=invitation,
     )
     envelope = dsse.sign(document, identity.sign, payload_type=APPLICATION_TYPE)
     return msgspec.json.format(msgspec.json.encode(envelope)).decode() + "\n"

@@ -3,7 +3,8 @@
 The one thing that a node believes without proof is its trust anchor, a file with the coordinator's `sign` key that
 came by another way. Everything else it learns from trust lists signed by that key, whose version only grows.
 
-A list says nothing of when it was the newest, so a node keeps beside it when the coordinator last gave it out.
+A list says nothing of when it was the newest, so a node keeps beside it the coordinator's last word that it is, signed
+and good for a time: whoever answers in the coordinator's place can keep no list alive.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
-from compliance.statements import KeyUse, Member, TrustList
-from compliance.trust import Anchor, AnchorError, check_trust_list
+from compliance.statements import KeyUse, Member, TrustList, TrustListConfirmation
+from compliance.trust import Anchor, AnchorError, instant, read_trust_list, undated
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.settings import ConfigurationError
 from gateway.federation.storage.whole_file import write_whole
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.federation.http.client import FederationClient
 
 STALE_RETRY_SECONDS = 5
+CLOCK_SKEW_MAX_S = 60
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class TrustReason(StrEnum):
     INCONSISTENT = "trust_list_inconsistent"
     ROLLED_BACK = "trust_list_rolled_back"
     FORKED = "trust_list_forked"
+    UNCONFIRMED = "trust_list_unconfirmed"
     MISSING = "trust_list_missing"
 
 
@@ -61,13 +63,6 @@ class FreshnessReason(RefusalReason):
     """The coordinator hasn't confirmed it for too long: it may have suspended somebody since. With `Retry-After`."""
 
 
-class _Confirmation(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the coordinator last gave out the list of this digest, in Unix time."""
-
-    sha256: str
-    at: float
-
-
 class TrustStore:
     """The newest trust list that verified, and when it was confirmed. With a `path` both outlive the process."""
 
@@ -75,16 +70,18 @@ class TrustStore:
         self.anchor = anchor
         self.age_seconds_max = age_seconds_max
         self.confirmed_at = 0.0
-        """In Unix time; 0 if nobody knows."""
+        """By the coordinator's clock, in Unix time; 0 if nobody knows."""
+        self.expires_at = 0.0
         self._confirmed_monotonic = time.monotonic()
         self._path = path
-        self._kept = False
         try:
             self._scheme, self._anchor_keys = anchor.scheme, anchor.verifying_keys()
         except AnchorError as error:
             raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
         self._current: TrustList | None = None
-        self._payload = b""
+        self._payload, self._sha256 = b"", ""
+        self._unkept: Envelope | None = None
+        """The list, as long as it isn't on disk."""
         self._members: dict[str, Member] = {}
         self._token_keys: dict[str, VerifyingKey] = {}
 
@@ -102,8 +99,7 @@ class TrustStore:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise TrustError(TrustReason.UNVERIFIED, f"{path}: {error}") from error
             store._adopt(*store._verify(envelope))
-            store._kept = True
-            store.confirmed_at = _confirmed_at(_beside(path), store._payload)
+            store._take_up_confirmation(_beside(path))
         return store
 
     @property
@@ -127,20 +123,20 @@ class TrustStore:
 
     @property
     def fresh(self) -> bool:
-        """Whether the list is young enough to pay by."""
-        return self.age_s() <= self.age_seconds_max
+        """Whether the list counts still, and is young enough to pay by."""
+        return time.time() < self.expires_at and self.age_s() <= self.age_seconds_max
 
     def require_fresh(self) -> None:
         """Raise Refusal `trust_list_too_old` (503) where the list may not be relied on any more."""
         if not self.fresh:
-            detail = f"the trust list wasn't confirmed by the coordinator within {self.age_seconds_max:g} s"
+            detail = "the coordinator's last word that the trust list is the newest doesn't count any more"
             raise Refusal(FreshnessReason.TRUST_LIST_TOO_OLD, detail, retry_after_s=STALE_RETRY_SECONDS)
 
     def update(self, envelope: Envelope) -> bool:
-        """Take a trust list as the coordinator gives it out now; tell whether it is newer.
+        """Take a trust list; tell whether it is newer. It counts once it is confirmed.
 
         A version never goes back, and one version has one content. Raises TrustError for a list that must not be
-        believed; that confirms nothing.
+        believed.
         """
         trust_list, payload = self._verify(envelope)
         newer = self._current is None or trust_list.version > self._current.version
@@ -148,17 +144,45 @@ class TrustStore:
             if trust_list.version < self._current.version:
                 raise TrustError(TrustReason.ROLLED_BACK, f"version {trust_list.version} after {self._current.version}")
             if trust_list.version == self._current.version and payload != self._payload:
-                raise TrustError(TrustReason.FORKED, f"a second version {trust_list.version}")
+                # A program of 0.2 kept the same list without the times of keys.
+                if undated(trust_list) != self._current:
+                    raise TrustError(TrustReason.FORKED, f"a second version {trust_list.version}")
+                newer = True
         if newer:
             self._adopt(trust_list, payload)
-            self._kept = False
-        self.confirmed_at, self._confirmed_monotonic = time.time(), time.monotonic()
-        self._keep(envelope)
+            self._unkept = envelope
+            self._keep()
         return newer
 
+    def confirm(self, envelope: Envelope) -> bool:
+        """Take the coordinator's word that a list is the newest; False if that is a newer one than this.
+
+        An earlier word than the last one, or of an older list, changes nothing: somebody says it again. Raises
+        TrustError.
+        """
+        word = self._read_confirmation(envelope)
+        if self._current is None or word.version > self._current.version:
+            return False
+        if word.version < self._current.version:
+            raise TrustError(TrustReason.ROLLED_BACK, f"version {word.version} after {self._current.version}")
+        if word.sha256 != self._sha256:
+            if undated(self._current) == self._current:
+                return False  # What a program of 0.2 kept: the same list with the times of keys is to be fetched.
+            raise TrustError(TrustReason.FORKED, f"a second version {word.version}")
+        if self._take_confirmation(word):
+            self._keep(envelope)
+        return True
+
     async def refresh(self, client: FederationClient) -> bool:
-        """Fetch the trust list from the coordinator and take it; tell whether it was newer."""
-        return self.update(await client.get(f"{client.issuer}/trust-list", Envelope, audience=None))
+        """Have the trust list confirmed by the coordinator, and fetch a newer one; tell whether there was one."""
+        newer = False
+        while not self.confirm(await client.get(f"{client.issuer}/trust-list/confirmation", Envelope, audience=None)):
+            newest = await client.get(f"{client.issuer}/v2/trust-list", Envelope, audience=None)
+            if not self.update(newest):
+                # What is confirmed isn't what is given out.
+                raise TrustError(TrustReason.UNCONFIRMED, f"version {self.current.version} isn't the newest")
+            newer = True
+        return newer
 
     def member(self, bic: str) -> Member | None:
         return self._members.get(bic)
@@ -190,17 +214,44 @@ class TrustStore:
 
     def _verify(self, envelope: Envelope) -> tuple[TrustList, bytes]:
         try:
-            trust_list = dsse.verify(envelope, TrustList, self._anchor_keys)
+            trust_list = read_trust_list(envelope, self.anchor, self._anchor_keys)
         except EvidenceError as error:
             raise TrustError(TrustReason.UNVERIFIED, f"{error.reason}: {error}") from error
-        try:
-            check_trust_list(trust_list, self.anchor)
         except AnchorError as error:
             raise TrustError(TrustReason.INCONSISTENT, str(error)) from error
         return trust_list, canonical.encode(trust_list)
 
+    def _read_confirmation(self, envelope: Envelope) -> TrustListConfirmation:
+        try:
+            return dsse.verify(envelope, TrustListConfirmation, self._anchor_keys)
+        except EvidenceError as error:
+            raise TrustError(TrustReason.UNVERIFIED, f"{error.reason}: {error}") from error
+
+    def _take_confirmation(self, word: TrustListConfirmation) -> bool:
+        """Note when the list was confirmed and until when it counts; False for a word that isn't later than the last.
+
+        Unless that one is from tomorrow: a coordinator whose clock was wrong is believed again once it is right.
+        """
+        try:
+            at, expires_at = instant(word.confirmed_at).timestamp(), instant(word.expires_at).timestamp()
+        except AnchorError as error:
+            raise TrustError(TrustReason.INCONSISTENT, str(error)) from error
+        if at <= self.confirmed_at <= time.time() + CLOCK_SKEW_MAX_S:
+            return False
+        self.confirmed_at, self.expires_at, self._confirmed_monotonic = at, expires_at, time.monotonic()
+        return True
+
+    def _take_up_confirmation(self, path: Path) -> None:
+        """Take the word that was kept beside a list; one that can't be read or is of another list confirms nothing."""
+        try:
+            word = self._read_confirmation(msgspec.json.decode(path.read_bytes(), type=Envelope))
+            if word.sha256 == self._sha256:
+                self._take_confirmation(word)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, TrustError):
+            return
+
     def _adopt(self, trust_list: TrustList, payload: bytes) -> None:
-        self._current, self._payload = trust_list, payload
+        self._current, self._payload, self._sha256 = trust_list, payload, canonical.digest(payload)
         self._members = {member.bic: member for member in trust_list.members}
         self._token_keys = self._keys(self._members[self.anchor.bic], "token", ("active",))
 
@@ -211,8 +262,8 @@ class TrustStore:
             if key.use == use and key.status in statuses
         }
 
-    def _keep(self, envelope: Envelope) -> None:
-        """Write the list, if it isn't yet, and when it was confirmed. It counts even where that fails.
+    def _keep(self, confirmation: Envelope | None = None) -> None:
+        """Write the list, if it isn't yet, and beside it the coordinator's word. They count even where that fails.
 
         What a disk lost is asked for after the next start, before anybody is paid by an older list.
         """
@@ -220,24 +271,15 @@ class TrustStore:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._kept:
-                write_whole(self._path, msgspec.json.encode(envelope), durable=True)
-                self._kept = True
-            confirmation = _Confirmation(canonical.digest(self._payload), self.confirmed_at)
-            # Not worth waiting for the disk: a file that a crash leaves empty confirms nothing.
-            write_whole(_beside(self._path), msgspec.json.encode(confirmation))
+            if self._unkept is not None:
+                write_whole(self._path, msgspec.json.encode(self._unkept), durable=True)
+                self._unkept = None
+            if confirmation is not None:
+                # Not worth waiting for the disk: a file that a crash leaves empty confirms nothing.
+                write_whole(_beside(self._path), msgspec.json.encode(confirmation))
         except OSError as error:
             log.warning("trust list not kept on disk", error=str(error)[:200])
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.stem + ".confirmed.json")
-
-
-def _confirmed_at(path: Path, payload: bytes) -> float:
-    """Return when a kept list was confirmed, 0 if that can't be read or is of another list."""
-    try:
-        confirmation = msgspec.json.decode(path.read_bytes(), type=_Confirmation)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return 0.0
-    return confirmation.at if confirmation.sha256 == canonical.digest(payload) else 0.0

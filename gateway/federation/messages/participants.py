@@ -47,6 +47,20 @@ class ParticipantPage(Answer, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class Invitation(Request, frozen=True, kw_only=True):
+    """`POST /participants/{bic}/invitation`: a bank may apply."""
+
+    reason: Reason
+
+
+class InvitationView(Answer, frozen=True, kw_only=True):
+    """The code by which a bank may apply once, until it expires. It is shown this once."""
+
+    bic: Bic
+    code: str
+    expires_at: Timestamp
+
+
 class StatusChange(Request, frozen=True, kw_only=True):
     """`POST /participants/{bic}/{approve|activate|suspend|leave}`."""
 

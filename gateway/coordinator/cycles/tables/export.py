@@ -117,7 +117,7 @@ async def _trust_lists(conn: AsyncConnection, events: tuple[LoggedEvent, ...]) -
     published = [event.data["version"] for event in events if event.type == "trust_list.published"]
     rows = await conn.execute(
         text(
-            "SELECT envelope::text FROM trust_lists WHERE version = ANY (:published) OR version ="
+            "SELECT coalesce(dated, envelope)::text FROM trust_lists WHERE version = ANY (:published) OR version ="
             " (SELECT max((data->>'version')::bigint) FROM events WHERE type = 'trust_list.published' AND id < :first)"
             " ORDER BY version"
         ),
