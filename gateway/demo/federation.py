@@ -86,17 +86,21 @@ class Federation:
         self.commands_log = directory / "logs" / "commands.log"
         self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._people: list[Person] = []
-        ports = free_ports(2 + len(plan.banks))
+        # A public one and a private one for each.
+        ports = iter(free_ports(2 * (2 + len(plan.banks))))
         names = dict(BANKS)
-        self.coordinator_url = self.url_of("coordinator", ports[0])
-        self.coordinator = self._institution("coordinator", COORDINATOR_BIC, "Concordat Clearing House", ports[0])
-        self.agent = self._institution("agent", AGENT_BIC, "Settlement Agent", ports[1])
+        self.coordinator_url = self.url_of("coordinator", port := next(ports))
+        private_port = next(ports)
+        self.coordinator = self._institution(
+            "coordinator", COORDINATOR_BIC, "Concordat Clearing House", port, private_port
+        )
+        self.agent = self._institution("agent", AGENT_BIC, "Settlement Agent", next(ports), next(ports))
         self.banks = {
-            bic: self._institution("participant", bic, names.get(bic, f"Bank {bic}"), port)
-            for bic, port in zip(plan.banks, ports[2:], strict=True)
+            bic: self._institution("participant", bic, names.get(bic, f"Bank {bic}"), next(ports), next(ports))
+            for bic in plan.banks
         }
 
-    def _institution(self, command: str, bic: str, name: str, port: int) -> Institution:
+    def _institution(self, command: str, bic: str, name: str, port: int, private_port: int) -> Institution:
         label = command if command != "participant" else bic
         home = self.directory / (command if command != "participant" else f"banks/{bic}")
         home.mkdir(parents=True, exist_ok=True)
@@ -106,6 +110,7 @@ class Federation:
             "CONCORDAT_URL": self.url_of(label, port),
             "CONCORDAT_HOST": "127.0.0.1",
             "CONCORDAT_PORT": str(port),
+            "CONCORDAT_PRIVATE_PORT": str(private_port),
             "CONCORDAT_DATA_DIR": str(home),
             "CONCORDAT_DATABASE_URL": dsn(self.database_url(label, database)),
             "CONCORDAT_ANCHOR": str(self.anchor),
