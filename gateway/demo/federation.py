@@ -18,7 +18,7 @@ from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
 from gateway.demo.names import BANKS, LISTED
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, Supervisor, free_ports, run
-from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.storage.postgres import EmbeddedServer, dsn
 
 COORDINATOR_BIC = "CNCDXXC0"
 AGENT_BIC = "CNCDXXS0"
@@ -130,13 +130,13 @@ class Federation:
 
     def database_url(self, label: str, database: str) -> str:  # noqa: ARG002
         """Return where an institution's node finds its database."""
-        return self.server.url(database)
+        return self.server.own_url(database)
 
     async def start_databases(self) -> None:
         """Start what the databases are on, and create them."""
         await asyncio.to_thread(self.server.start)
         for institution in self.institutions:
-            await create_database(self.server.url("postgres"), institution.database)
+            await asyncio.to_thread(self.server.open_for, institution.database)
 
     @property
     def institutions(self) -> list[Institution]:
