@@ -92,7 +92,14 @@ def serve() -> None:
     settings = _settings()
     with database(settings, DATABASE) as url:
         asyncio.run(migrate(url, MIGRATIONS))
-        run(bank_app(settings, url), host=settings.host, port=settings.port, log_level=settings.log_level)
+        application = bank_app(settings, url)
+        run(
+            application,
+            host=settings.host,
+            port=settings.port,
+            private=settings.private,
+            log_level=settings.log_level,
+        )
 
 
 @app.command()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from litestar import Litestar
-from support import Live, NewDatabase
+from support import ANY_PRIVATE_PORT, Live, NewDatabase, keep_private
 
 from gateway.federation.http.serve import NodeServer, server
 from gateway.federation.storage.database import migrate
@@ -98,12 +98,14 @@ def live() -> Iterator[Live]:
         listener.bind(("127.0.0.1", 0))
         host, port = listener.getsockname()
         url = f"http://{host}:{port}"
-        node = server(build if isinstance(build, Litestar) else build(url), host=host, port=port)
+        app = build if isinstance(build, Litestar) else build(url)
+        node = server(app, host=host, port=port, private=ANY_PRIVATE_PORT)
         thread = threading.Thread(target=node.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not node.started:
             assert thread.is_alive(), "the application didn't start"
             time.sleep(0.01)
+        keep_private(url, node.private_port)
         running.append((node, thread))
         return url
 

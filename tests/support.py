@@ -30,6 +30,21 @@ Live = Callable[[Litestar | Callable[[str], Litestar]], str]
 """The fixture `live`: an application, or what makes one for a URL, to the URL where it is served."""
 
 
+ANY_PRIVATE_PORT = ("127.0.0.1", 0)
+_private_urls: dict[str, str] = {}
+
+
+def keep_private(url: str, port: int | None) -> None:
+    """Remember on which port a node that answers at a URL tells its own people more."""
+    assert port is not None
+    _private_urls[url] = f"http://127.0.0.1:{port}"
+
+
+def private(url: str) -> str:
+    """Return the private base URL of a node that a test serves, by its public one."""
+    return _private_urls[url]
+
+
 def free_port() -> int:
     """Return a loopback port that is free now."""
     with socket.socket() as listener:

@@ -59,7 +59,13 @@ def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     with database(settings, DATABASE) as url:
         asyncio.run(migrate(url, PACKAGE))
         application = build(settings, url, rules, name=name)
-        run(application, host=settings.host, port=settings.port, log_level=settings.log_level)
+        run(
+            application,
+            host=settings.host,
+            port=settings.port,
+            private=settings.private,
+            log_level=settings.log_level,
+        )
 
 
 @app.command()

@@ -17,7 +17,7 @@ from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
 from gateway.demo.names import BANKS, LISTED
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, Supervisor, free_ports, run
-from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
+from gateway.federation.storage.postgres import EmbeddedServer, dsn
 
 COORDINATOR_BIC = "CNCDXXC0"
 AGENT_BIC = "CNCDXXS0"
@@ -85,17 +85,21 @@ class Federation:
         self.commands_log = directory / "logs" / "commands.log"
         self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._people: list[Person] = []
-        ports = free_ports(2 + len(plan.banks))
+        # A public one and a private one for each.
+        ports = iter(free_ports(2 * (2 + len(plan.banks))))
         names = dict(BANKS)
-        self.coordinator_url = self.url_of("coordinator", ports[0])
-        self.coordinator = self._institution("coordinator", COORDINATOR_BIC, "Concordat Clearing House", ports[0])
-        self.agent = self._institution("agent", AGENT_BIC, "Settlement Agent", ports[1])
+        self.coordinator_url = self.url_of("coordinator", port := next(ports))
+        private_port = next(ports)
+        self.coordinator = self._institution(
+            "coordinator", COORDINATOR_BIC, "Concordat Clearing House", port, private_port
+        )
+        self.agent = self._institution("agent", AGENT_BIC, "Settlement Agent", next(ports), next(ports))
         self.banks = {
-            bic: self._institution("participant", bic, names.get(bic, f"Bank {bic}"), port)
-            for bic, port in zip(plan.banks, ports[2:], strict=True)
+            bic: self._institution("participant", bic, names.get(bic, f"Bank {bic}"), next(ports), next(ports))
+            for bic in plan.banks
         }
 
-    def _institution(self, command: str, bic: str, name: str, port: int) -> Institution:
+    def _institution(self, command: str, bic: str, name: str, port: int, private_port: int) -> Institution:
         label = command if command != "participant" else bic
         home = self.directory / (command if command != "participant" else f"banks/{bic}")
         home.mkdir(parents=True, exist_ok=True)
@@ -105,6 +109,7 @@ class Federation:
             "CONCORDAT_URL": self.url_of(label, port),
             "CONCORDAT_HOST": "127.0.0.1",
             "CONCORDAT_PORT": str(port),
+            "CONCORDAT_PRIVATE_PORT": str(private_port),
             "CONCORDAT_DATA_DIR": str(home),
             "CONCORDAT_DATABASE_URL": dsn(self.database_url(label, database)),
             "CONCORDAT_ANCHOR": str(self.anchor),
@@ -124,13 +129,13 @@ class Federation:
 
     def database_url(self, label: str, database: str) -> str:  # noqa: ARG002
         """Return where an institution's node finds its database."""
-        return self.server.url(database)
+        return self.server.own_url(database)
 
     async def start_databases(self) -> None:
         """Start what the databases are on, and create them."""
         await asyncio.to_thread(self.server.start)
         for institution in self.institutions:
-            await create_database(self.server.url("postgres"), institution.database)
+            await asyncio.to_thread(self.server.open_for, institution.database)
 
     @property
     def institutions(self) -> list[Institution]:

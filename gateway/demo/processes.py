@@ -46,6 +46,11 @@ class Node:
     killed: bool = False
 
     @property
+    def private_url(self) -> str:
+        """Where the node serves its metrics and says what it lacks."""
+        return f"http://127.0.0.1:{self.environment['CONCORDAT_PRIVATE_PORT']}"
+
+    @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 

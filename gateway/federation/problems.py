@@ -66,7 +66,7 @@ class ServiceReason(RefusalReason):
     DATABASE_UNAVAILABLE = "database_unavailable", 503
     """It can't be reached."""
     NOT_READY = "not_ready", 503
-    """`/health/ready` says what is missing."""
+    """`/health/ready` on the private port says what is missing."""
     UNAVAILABLE = "unavailable", 503
 
 

@@ -48,6 +48,9 @@ class NodeSettings:
     url: str
     host: str = "127.0.0.1"
     port: int = 8000
+    private_host: str = "127.0.0.1"
+    private_port: int | None = None
+    """Where metrics and the details of readiness are served; nowhere if there is no port."""
     data_dir: Path
     database_url: str | None = None
     anchor: Path | None = None
@@ -58,6 +61,10 @@ class NodeSettings:
     trust_list_age_seconds_max: int = 86_400
     """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
     limits: EdgeLimits = EdgeLimits()
+
+    @property
+    def private(self) -> tuple[str, int] | None:
+        return None if self.private_port is None else (self.private_host, self.private_port)
 
     @property
     def keys_dir(self) -> Path:
@@ -87,6 +94,11 @@ class NodeSettings:
             raise SettingsError(f"{prefix}DATA_DIR: expected a directory for keys and data, found nothing")
         host = env.get(prefix + "HOST", "127.0.0.1")
         port = _port(f"{prefix}PORT", env.get(prefix + "PORT", "8000"))
+        private_port = (
+            _port(f"{prefix}PRIVATE_PORT", env[prefix + "PRIVATE_PORT"]) if prefix + "PRIVATE_PORT" in env else None
+        )
+        if private_port == port:
+            raise SettingsError(f"{prefix}PRIVATE_PORT: expected another port than {prefix}PORT, found {port} for both")
         coordinator_url = env.get(prefix + "COORDINATOR_URL")
         log_level = env.get(prefix + "LOG_LEVEL", "info").lower()
         if log_level not in LOG_LEVELS:
@@ -96,6 +108,8 @@ class NodeSettings:
             url=_url(f"{prefix}URL", env.get(prefix + "URL", f"http://{host}:{port}")),
             host=host,
             port=port,
+            private_host=env.get(prefix + "PRIVATE_HOST", "127.0.0.1"),
+            private_port=private_port,
             data_dir=data_dir,
             database_url=env.get(prefix + "DATABASE_URL", env.get("DATABASE_URL")),
             anchor=path("ANCHOR"),

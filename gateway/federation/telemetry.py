@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCol
 from gateway.federation import correlation
 
 REGISTRY = CollectorRegistry(auto_describe=True)
-"""Every metric of the process is registered here and served at /metrics."""
+"""Every metric of the process is registered here and served at /metrics on the private port."""
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 

@@ -37,7 +37,8 @@ class RestoredReason(RefusalReason):
     """Why nothing at all is written any more."""
 
     LEDGER_RESTORED = "ledger_restored", 503
-    """The ledger is restored to a backup of before: it lacks what this bank signed. `/health/ready` says what."""
+    """The ledger is restored to a backup of before: it lacks what this bank signed. `/health/ready` says what, on the
+    private port."""
 
 
 class LedgerRestored(Refusal):

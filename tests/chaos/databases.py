@@ -34,13 +34,16 @@ END $$
 """
 TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 
+PASSWORD = "of-all-servers"
+"""One for all: the others are copies of the first one's data."""
+
 
 class Database:
     """One institution's server with its one database."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
-        self.server = EmbeddedServer(directory, options=POSTGRES)
+        self.server = EmbeddedServer(directory, options=POSTGRES, password=PASSWORD)
 
     @property
     def backend(self) -> Backend:
@@ -145,7 +148,7 @@ class _Owner:
 
 async def template(directory: Path) -> Path:
     """Return the data of a server that was initialised and stopped, to be copied."""
-    server = EmbeddedServer(directory, options=POSTGRES)
+    server = EmbeddedServer(directory, options=POSTGRES, password=PASSWORD)
     await asyncio.to_thread(server.start)
     await asyncio.to_thread(server.stop)
     return server.data

@@ -212,7 +212,7 @@ class Breaker:
     async def _readiness(self, node: Node) -> str:
         async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
             try:
-                answer = await client.get(f"{node.url}/health/ready")
+                answer = await client.get(f"{node.private_url}/health/ready")
                 return f"{answer.status_code} {answer.text[:500]}"
             except httpx.HTTPError as error:
                 return type(error).__name__

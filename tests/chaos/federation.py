@@ -14,7 +14,7 @@ from gateway.demo.desks import AgentDesk, BankDesk
 from gateway.demo.federation import Pace
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, free_ports
-from tests.chaos.databases import Database, template
+from tests.chaos.databases import PASSWORD, Database, template
 from tests.chaos.network import Door
 from tests.chaos.replicas import ReplicatedFederation
 
@@ -55,7 +55,7 @@ class ChaosFederation(ReplicatedFederation):
         (door_port,) = free_ports(1)
         self.databases[label] = Database(self.directory / "postgres" / label, database)
         self.database_doors[label] = Door(self.network, label, door_port, [self.databases[label].backend])
-        return f"postgresql://postgres@127.0.0.1:{door_port}/{database}"
+        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{door_port}/{database}"
 
     async def start_databases(self) -> None:
         initialised = await template(self.directory / "postgres" / "template")

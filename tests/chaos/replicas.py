@@ -45,11 +45,12 @@ class ReplicatedFederation(Federation):
     def _add_replicas(self, doubles: Sequence[str]) -> None:
         for name in doubles:
             institution = self.named[name]
-            (port,) = free_ports(1)
+            port, private_port = free_ports(2)
             home = institution.directory.with_name(f"{institution.directory.name}-2")
             environment = {
                 **institution.environment,
                 "CONCORDAT_PORT": str(port),
+                "CONCORDAT_PRIVATE_PORT": str(private_port),
                 "CONCORDAT_DATA_DIR": str(home),
             }
             node = self.supervisor.add(f"{name}-2", institution.node.arguments, environment, f"http://127.0.0.1:{port}")

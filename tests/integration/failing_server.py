@@ -45,6 +45,7 @@ class Gate:
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._socket = str(server.socket_dir / ".s.PGSQL.5432")
+        self._password = server.password
         self._pumps: set[asyncio.Task[None]] = set()
         self._behind: list[asyncio.StreamWriter] = []
         self._dead: list[asyncio.StreamWriter] = []
@@ -56,7 +57,7 @@ class Gate:
         listener = await asyncio.start_server(self._take, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         try:
-            yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
+            yield f"postgresql+asyncpg://postgres:{self._password}@127.0.0.1:{port}/postgres"
         finally:
             listener.close()
             self.fail_over()

@@ -16,7 +16,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
-from support import free_port, uuid7
+from support import ANY_PRIVATE_PORT, free_port, keep_private, private, uuid7
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope
@@ -46,6 +46,7 @@ LISTED = "Ottoline Vantongeren-Skarsholt"
 SANCTIONS = f"uid,name,type,programs,alternate_names\n1,{LISTED},individual,TEST,\n".encode()
 OPENING = 1_000_000
 WAIT_S = 20
+PRIVATE_PATHS = ("/metrics", "/health/ready")
 
 _numbers = count(1)
 
@@ -88,12 +89,17 @@ class RunningBank:
         plain: bool = False,
         **options: Any,
     ) -> httpx.Response:
-        """Send a request: as staff, with another token, or (None) without one. `body` is bytes or becomes JSON."""
+        """Send a request: as staff, with another token, or (None) without one. `body` is bytes or becomes JSON.
+
+        What only the private port tells is asked there.
+        """
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
         if token is not None:
             headers["Authorization"] = f"Bearer {self.staff_token(subject) if token == 'staff' else token}"
         content = body if body is None or isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
         url = (self.plain_url if plain else self.settings.url) + path
+        if path in PRIVATE_PATHS:
+            url = private(self.settings.url) + path
         return await self.http.request(method, url, content=content, headers=headers, **options)
 
     async def get(self, path: str, **params: Any) -> Any:
@@ -329,12 +335,13 @@ def _plain(node: BankNode) -> Litestar:
 
 @asynccontextmanager
 async def _served(app: Litestar, port: int) -> AsyncIterator[None]:
-    node = server(app, host="127.0.0.1", port=port)
+    node = server(app, host="127.0.0.1", port=port, private=ANY_PRIVATE_PORT)
     serving = asyncio.create_task(node.serve())
     try:
         while not node.started:
             assert not serving.done(), "the application didn't start"
             await asyncio.sleep(0.02)
+        keep_private(f"http://127.0.0.1:{port}", node.private_port)
         yield
     finally:
         node.should_exit = True

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import msgspec
 from litestar.types import ASGIApp
+from support import ANY_PRIVATE_PORT, keep_private
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
@@ -129,11 +130,12 @@ async def running_coordinator(
     app = build(settings, database_url, rules, name="Clearing house")
     if wrap is not None:
         app.asgi_handler = wrap(app.asgi_handler)
-    node = server(app, host="127.0.0.1", port=free)
+    node = server(app, host="127.0.0.1", port=free, private=ANY_PRIVATE_PORT)
     serving = asyncio.create_task(node.serve())
     base = CoordinatorCore.open(settings, database_url, rules)
     try:
         await _until_live(settings.url, serving)
+        keep_private(settings.url, node.private_port)
         yield Coordinator(settings, base, database_url, directory)
     finally:
         node.should_exit = True

@@ -13,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from agent_harness import AGENT, ALFA, BETA, COORDINATOR, GAMMA, Desk, Scheme, code, request, transfer
+from support import private
 
 from compliance.crypto.keys import SigningKey
 from gateway.agent.app import build_app
@@ -259,7 +260,8 @@ async def test_what_is_no_message_gets_a_problem_document(desk: Desk) -> None:
 
 
 async def test_the_agent_tells_its_health_and_its_interface(desk: Desk) -> None:
-    ready = await desk.staff.get("/health/ready")
+    assert await desk.staff.get("/health/ready") == {"status": "ready"}
+    ready = await desk.staff.get(f"{private(desk.url)}/health/ready")
     assert ready["database"] == "revision 0002"
     assert ready["trust_list"].startswith("version 1, confirmed ")
     assert (ready["clocks"], ready["clock-watch"]) == ("nobody heard", "running")

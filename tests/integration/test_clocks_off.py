@@ -14,6 +14,7 @@ import pytest
 from hostile_peers import peer
 from running_banks import Town
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
+from support import private
 from test_payments_get_through import admit, pay
 
 from gateway.federation.http.client import ASSERTION_GRANT
@@ -39,7 +40,7 @@ async def shifted(seconds: float) -> AsyncIterator[str]:
 
 
 async def ready(url: str, http: httpx.AsyncClient) -> httpx.Response:
-    return await http.get(f"{url}/health/ready")
+    return await http.get(f"{private(url)}/health/ready")
 
 
 async def test_a_member_whose_clock_is_off_is_named_and_payments_go_on(town: Town) -> None:
@@ -51,7 +52,7 @@ async def test_a_member_whose_clock_is_off_is_named_and_payments_go_on(town: Tow
                 break
     assert answer.status_code == 200
     assert re.match(r"LATEDEF0 is (59[5-9]|60[0-5]) s ahead", answer.json()["clocks"])
-    metrics = (await town.alpha.http.get(f"{town.alpha.settings.url}/metrics")).text
+    metrics = (await town.alpha.http.get(f"{private(town.alpha.settings.url)}/metrics")).text
     (offset,) = [
         float(line.rpartition(" ")[2])
         for line in metrics.splitlines()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from running_coordinator import ALPHA, BRAVO, COORDINATOR, on_demand, running_coordinator
+from support import private
 
 from compliance.cycle.approval import ApprovalRule
 from gateway.federation.http.client import FederationClient, RemoteProblem
@@ -23,7 +24,7 @@ async def event_types(client: FederationClient, url: str) -> list[str]:
 
 
 async def says_stuck(http: httpx.AsyncClient, url: str) -> bool:
-    return 'concordat_cycle_stuck{reason="agent_inactive"} 1.0' in (await http.get(f"{url}/metrics")).text
+    return 'concordat_cycle_stuck{reason="agent_inactive"} 1.0' in (await http.get(f"{private(url)}/metrics")).text
 
 
 async def test_without_a_settlement_agent_a_cycle_waits_by_name(new_database: NewDatabase, tmp_path: Path) -> None:

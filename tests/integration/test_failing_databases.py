@@ -241,7 +241,7 @@ async def test_what_fails_is_named_and_used_again(
     await until(coordinator_ready, 200)
     assert {result["status"] for result in answer.json()["results"]} == {"reserved"}
     assert await bank.balance("a-1") == before - PAYMENTS
-    metrics = (await bank.http.get(f"{bank.settings.url}/metrics")).text
+    metrics = (await bank.send("GET", "/metrics")).text
     assert f'concordat_ledger_failures_total{{reason="{code}"}}' in metrics
 
 

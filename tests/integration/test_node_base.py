@@ -20,7 +20,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
-from support import Live
+from support import Live, private
 
 from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
@@ -237,7 +237,17 @@ async def test_a_raw_route_is_its_own_master(http: httpx.AsyncClient) -> None:
 async def test_health_needs_no_token(http: httpx.AsyncClient) -> None:
     assert (await http.get("/health/live")).json() == {"status": "live"}
     assert (await http.get("/health/startup")).json() == {"status": "started"}
-    assert (await http.get("/health/ready")).json() == {"database": "schema at revision 0001"}
+    assert (await http.get("/health/ready")).json() == {"status": "ready"}
+    assert (await http.get("/metrics")).status_code == 404
+
+
+async def test_a_node_tells_its_own_people_more(http: httpx.AsyncClient) -> None:
+    inside = private(str(http.base_url).rstrip("/"))
+    assert (await http.get(f"{inside}/health/live")).json() == {"status": "live"}
+    assert (await http.get(f"{inside}/health/startup")).json() == {"status": "started"}
+    assert (await http.get(f"{inside}/health/ready")).json() == {"database": "schema at revision 0001"}
+    assert (await http.get(f"{inside}/metrics")).status_code == 200
+    check_problem(await http.get(f"{inside}/whoami", headers=bearer()), 404, "not_found")
 
 
 async def test_whatever_is_wrong_a_node_says_that_it_isn_t_ready(live: Live) -> None:
@@ -246,7 +256,9 @@ async def test_whatever_is_wrong_a_node_says_that_it_isn_t_ready(live: Live) -> 
 
     async with httpx.AsyncClient(base_url=live(node(broken)), trust_env=False) as client:
         document = check_problem(await client.get("/health/ready"), 503, "not_ready")
-        assert document["detail"] == "KeyError"
+        assert document["detail"] == "the node isn't ready"
+        inside = private(str(client.base_url).rstrip("/"))
+        assert check_problem(await client.get(f"{inside}/health/ready"), 503, "not_ready")["detail"] == "KeyError"
         assert (await client.get("/health/live")).status_code == 200
 
 
@@ -254,7 +266,7 @@ async def test_metrics_count_by_route_and_never_by_path(http: httpx.AsyncClient)
     for number in (918273645501, 918273645502):
         await http.post(f"/orders/{number}", headers=bearer(), content=b'{"lines":[]}')
     await http.get("/secret-path-918273645503")
-    text = (await http.get("/metrics")).text
+    text = (await http.get(private(str(http.base_url).rstrip("/")) + "/metrics")).text
     assert 'concordat_http_requests_total{method="POST",route="/orders/{number}",status="201"}' in text
     assert 'route="unmatched",status="404"' in text
     assert "9182736455" not in text

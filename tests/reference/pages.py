@@ -186,7 +186,8 @@ def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
         "A refusal is a problem document (RFC 9457, `application/problem+json`) with "
         "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
         "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. Lists "
-        "take `limit` and `cursor`, and give `next`. `/metrics` is Prometheus's text format.\n",
+        "take `limit` and `cursor`, and give `next`. Metrics and "
+        "the details of readiness are on [the private port](../operating/README.md#what-to-watch).\n",
     ]
     for service, (title, issuer) in SERVICES.items():
         rows = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 from gates import Gate
+from sqlalchemy.engine import make_url
 
 from gateway.demo.federation import Pace
 from gateway.demo.plan import Plan
@@ -25,8 +26,8 @@ class TwoCoordinators(ReplicatedFederation):
     def __init__(self, directory: Path, plan: Plan, *, pace: Pace, postgres: Mapping[str, str]) -> None:
         super().__init__(directory, plan, doubles=(COORDINATOR,), pace=pace, postgres=postgres)
         second = self.coordinators[1]
-        database = second.environment[URL].replace("//postgres@", f"//{SECOND}@")
-        second.environment = {**second.environment, URL: database}
+        database = make_url(second.environment[URL]).set(username=SECOND, password=SECOND)
+        second.environment = {**second.environment, URL: database.render_as_string(hide_password=False)}
 
     @property
     def coordinators(self) -> list[Node]:
@@ -34,7 +35,7 @@ class TwoCoordinators(ReplicatedFederation):
 
     async def start_replicas(self) -> None:
         connection = await asyncpg.connect(dsn(self.server.url("postgres")))
-        await connection.execute(f"CREATE ROLE {SECOND} SUPERUSER LOGIN")
+        await connection.execute(f"CREATE ROLE {SECOND} SUPERUSER LOGIN PASSWORD '{SECOND}'")
         await connection.close()
         await super().start_replicas()
 

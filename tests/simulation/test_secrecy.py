@@ -33,7 +33,7 @@ async def test_no_payment_leaves_its_two_banks(world: World) -> None:
         assert found_in(await database_text(world.database(place)), secrets) == {}, place
         assert found_in(node.log.read_text(), secrets) == {}, place
         async with httpx.AsyncClient(trust_env=False) as http:
-            assert found_in((await http.get(f"{node.url}/metrics")).text, secrets) == {}, place
+            assert found_in((await http.get(f"{node.private_url}/metrics")).text, secrets) == {}, place
     assert found_in(archive_text(await federation.carol.export(cycle)), secrets) == {}
 
 

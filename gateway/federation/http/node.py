@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import structlog
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.federation.http.edge import Admission, Authentication, Edge
+from gateway.federation.http.health import Readiness, Ready, live, private_app, public_readiness, startup
 from gateway.federation.http.openapi import Exposed, Operations, openapi_config
 from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
@@ -25,17 +24,10 @@ from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
 from gateway.federation.sharing import beside_if_large
-from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.strict_json import read_strictly
-from gateway.federation.telemetry import REGISTRY
 
 BODY_BYTES_MAX = 64 * 1024
 """Of a request; a route that takes more says so beside itself."""
-READY_TIMEOUT_S = 5
-_UNATTENDED: dict[str, Any] = {"public": True, "quiet": True}
-_log = structlog.get_logger()
-
-Ready = Callable[[], Awaitable[dict[str, str]]]
 
 
 def requires(*roles: str) -> Guard:
@@ -70,29 +62,34 @@ def create_app(
     """Return a node's application.
 
     Every route says who may use it: by a guard (`requires`), or with `opt={"public": True}`, or, for a raw ASGI
-    route that verifies tokens itself, `opt={"raw": True}`.
-    `admission` is asked about whoever has a good token. `ready` names what the node depends on and each one's
-    state, and raises if it can't serve. `wrap` puts one more layer around everything. While the server drains,
-    the event `app.state.stopping` is set: whoever waits for news should then answer.
+    route that verifies tokens itself, `opt={"raw": True}`. `admission` is asked about whoever has a good token. `ready`
+    names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
+    application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything.
+    While the server drains, the event `app.state.stopping` is set: whoever waits for news should then answer.
     """
     limits = limits or EdgeLimits()
     operations: Operations = {}
+    readiness = Readiness(ready)
+
+    async def begin() -> None:
+        readiness.started = True
+
     app = Litestar(
-        route_handlers=[_live, _startup, _metrics, *route_handlers],
+        route_handlers=[live, startup, public_readiness(readiness), *route_handlers],
         middleware=[Authentication(verifier, limits, admission)],
         exception_handlers=EXCEPTION_HANDLERS,
         dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
-        on_startup=list(on_startup),
+        on_startup=[*on_startup, begin],
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=openapi_config(title=title, version=version, operations=operations),
         logging_config=None,
     )
-    app.register(_readiness(ready))
     _check_routes(app, operations)
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
+    app.state.private = private_app(readiness)
     handler: ASGIApp = Edge(app.asgi_handler)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app
@@ -125,39 +122,3 @@ def _check_routes(app: Litestar, operations: Operations) -> None:
                 operations.update(
                     {(route.path_format or "/", str(method).lower()): exposed for method in handler.http_methods}
                 )
-
-
-@get("/health/live", opt=_UNATTENDED, tags=["health"], operation_id="isLive")
-async def _live() -> dict[str, str]:
-    """The process runs."""
-    return {"status": "live"}
-
-
-@get("/health/startup", opt=_UNATTENDED, tags=["health"], operation_id="isStarted")
-async def _startup() -> dict[str, str]:
-    """The node has started: its database is migrated, its keys and trust list are loaded."""
-    return {"status": "started"}
-
-
-def _readiness(ready: Ready) -> HTTPRouteHandler:
-    @get("/health/ready", opt=_UNATTENDED, tags=["health"], operation_id="isReady")
-    async def _ready() -> dict[str, str]:
-        """The node can serve: what it depends on, and the state of each."""
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                return await ready()
-        except Refusal:
-            raise
-        except Exception as error:  # whatever is wrong, the answer is "not ready"
-            if (reason := failure_of(error)) is not None:
-                raise database_refusal(reason) from error
-            _log.warning("not ready", exc_info=error)
-            raise Refusal(ServiceReason.NOT_READY, type(error).__name__, retry_after_s=5) from error
-
-    return _ready
-
-
-@get("/metrics", opt=_UNATTENDED, include_in_schema=False, media_type=MediaType.TEXT, sync_to_thread=False)
-def _metrics() -> Response[bytes]:
-    """The process's metrics in Prometheus's text format."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

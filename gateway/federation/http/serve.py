@@ -1,4 +1,4 @@
-"""Runs a node's application until it is told to stop."""
+"""Runs a node's application until it is told to stop: on its public port and, where there is one, its private port."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -15,18 +16,53 @@ import uvicorn
 from litestar import Litestar
 
 from gateway.federation.http.connection import BoundedProtocol, ConnectionConfig
+from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import configure_logging
 
 SHUTDOWN_TIMEOUT_S = 10
 BACKLOG = 512
 COLLECT_AFTER = 20_000
 """New objects that may hold others, before the collector looks at them."""
+PRIVATE_LIMITS = EdgeLimits(connections_per_address_max=100)
+CANNOT_START = 3
+
+Address = tuple[str, int]
+"""Host and port to listen on; port 0 is any that is free."""
 
 _log = structlog.get_logger()
 
 
 class NodeServer(uvicorn.Server):
-    """uvicorn that tells the application when it begins to drain, so that long polls end at once."""
+    """uvicorn with a second listener for a node's own people, and one that tells the application when it drains.
+
+    Both listeners share one loop, one end and one look at slow connections.
+    """
+
+    def __init__(self, config: ConnectionConfig, private: ConnectionConfig | None = None) -> None:
+        super().__init__(config)
+        self._private = private
+        self.private_port: int | None = None
+        """Where the private listener listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # First, so that whoever waits for a start can ask what it waits for.
+        private = None if self._private is None else await self._listen(self._private)
+        await super().startup(sockets)
+        if private is not None:
+            self.servers.append(private)
+
+    async def _listen(self, config: ConnectionConfig) -> asyncio.Server:
+        config.load()
+        connect = partial(BoundedProtocol, config=config, server_state=self.server_state, app_state={})
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                connect, host=config.host, port=config.port, backlog=config.backlog
+            )
+        except OSError as error:
+            _log.error("the private port can't be listened on", host=config.host, port=config.port, error=str(error))
+            sys.exit(CANNOT_START)
+        self.private_port = listener.sockets[0].getsockname()[1]
+        return listener
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         application = self.config.app
@@ -48,28 +84,35 @@ class NodeServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: Litestar, *, host: str, port: int) -> NodeServer:
-    """Return a server for the application: one process, one event loop."""
-    return NodeServer(
-        ConnectionConfig(
-            app,
-            limits=app.state.limits,
-            host=host,
-            port=port,
-            loop="uvloop" if sys.platform != "win32" else "asyncio",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-        )
+def server(app: Litestar, *, host: str, port: int, private: Address | None = None) -> NodeServer:
+    """Return a server for the application, and for its people on the address `private`: one process, one event loop."""
+    if private is None:
+        return NodeServer(_config(app, (host, port), app.state.limits))
+    behind = _config(app.state.private, private, PRIVATE_LIMITS, lifespan="off")
+    # Counted with the public port's: who fills that must not keep the node's own people from looking at it.
+    behind.limit_concurrency = None
+    return NodeServer(_config(app, (host, port), app.state.limits), behind)
+
+
+def _config(app: Litestar, address: Address, limits: EdgeLimits, *, lifespan: str = "on") -> ConnectionConfig:
+    return ConnectionConfig(
+        app,
+        limits=limits,
+        host=address[0],
+        port=address[1],
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
 
 
-def run(app: Litestar, *, host: str, port: int, log_level: str = "info") -> None:
+def run(app: Litestar, *, host: str, port: int, private: Address | None = None, log_level: str = "info") -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, within 10 s, and return.
 
     Raises SystemExit: 0 when stopped by a signal, 3 when the application couldn't start.
@@ -86,4 +129,4 @@ def run(app: Litestar, *, host: str, port: int, log_level: str = "info") -> None
     # uvicorn takes the signals over while it runs, and raises them again when it has shut down.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    server(app, host=host, port=port).run()
+    server(app, host=host, port=port, private=private).run()

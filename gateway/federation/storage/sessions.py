@@ -18,9 +18,8 @@ from weakref import WeakSet
 import asyncpg
 
 from gateway.federation.storage.failures import failure_of
+from gateway.federation.storage.own_role import APP_ROLE as APP_ROLE
 from gateway.federation.storage.postgres import dsn
-
-APP_ROLE = "concordat_app"
 
 CONNECT_SECONDS_MAX = 4.0
 LOCK_SECONDS_MAX = 4.0
