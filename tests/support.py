@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.audience import Reader
 
 DATA = Path(os.environ.get("CONCORDAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """The public data sets, which aren't part of the project. What needs one that isn't there is skipped and says so."""
@@ -67,3 +68,14 @@ def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope,
         (replace(envelope, payload=envelope.payload + "\u00e9"), "payload_malformed"),
         (replace(envelope, payload="\u00e9" * 4 + envelope.payload), "payload_malformed"),
     ]
+
+
+def reading_as(participant: str | None) -> Callable[[], Awaitable[Reader]]:
+    """Return who reads the feed: an active participant, or an operator."""
+
+    async def reader() -> Reader:
+        if participant is None:
+            return Reader("operator", "alice")
+        return Reader("participant", participant, "active")
+
+    return reader

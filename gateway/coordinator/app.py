@@ -26,6 +26,7 @@ from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
+from gateway.coordinator.sight import Standings
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.clock_watch import ClockWatch
@@ -151,7 +152,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     def provide(service: Any) -> Provide:
         return Provide(lambda: service, sync_to_thread=False)
 
-    return create_app(
+    app = create_app(
         title="Concordat coordinator",
         version=version("concordat"),
         route_handlers=[
@@ -172,6 +173,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         },
         limits=settings.limits,
     )
+    app.state.standings = Standings(core.registry.status)
+    return app
 
 
 def _own_token_key(core: CoordinatorCore) -> KeyLookup:

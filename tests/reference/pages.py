@@ -23,6 +23,7 @@ from gateway.analysis.files import InputReason
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
+from gateway.coordinator.sight import SightReason
 from gateway.federation.identity.tokens import TokenReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.membership.trust import FreshnessReason, TrustReason
@@ -89,7 +90,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         ProRataReason,
         AdviceReason,
     ),
-    "Registry and trust": (lifecycle.RegistryReason, TrustReason, FreshnessReason),
+    "Registry and trust": (lifecycle.RegistryReason, SightReason, TrustReason, FreshnessReason),
     "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
     "Exports": (Finding, EvidenceReason),
 }

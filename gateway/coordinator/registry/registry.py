@@ -61,6 +61,12 @@ class Registry:
         async with transaction(self._engine) as conn:
             return await members.view(conn, bic)
 
+    async def status(self, bic: str) -> Status | None:
+        """Return the status of a member; None if there is none."""
+        async with transaction(self._engine) as conn:
+            member = await members.find(conn, bic)
+        return None if member is None else member.status
+
     async def trust_list(self) -> Envelope:
         """Return the signed trust list in force."""
         async with transaction(self._engine) as conn:
