@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
@@ -45,6 +45,7 @@ from compliance.statements import (
 _SECRET = b"concordat result leaves v1\n"
 LEAVES_MIN = 16
 PATH_MAX = 32
+LEAF_CHARACTERS_MAX = 1024
 
 
 class CommittedPosition(Document, frozen=True, kw_only=True):
@@ -72,6 +73,11 @@ class Leaf(Document, frozen=True, kw_only=True):
         return None if line is None else (line.currency, *line.pair)
 
     @property
+    def whole(self) -> bool:
+        """Whether it says one thing."""
+        return [self.settles, self.carried_over, self.position].count(None) == 2
+
+    @property
     def about(self) -> tuple[str, ...]:
         """The participants whose line this is."""
         if self.position is not None:
@@ -82,12 +88,20 @@ class Leaf(Document, frozen=True, kw_only=True):
         return leaf_hash(canonical.encode(self))
 
 
-class ProvenLeaf(Document, frozen=True, kw_only=True):
-    """A leaf, where it stands, and the hashes beside its way up to the root."""
+class ProvenLeaf(Struct, frozen=True, kw_only=True):
+    """A leaf, where it stands, and the hashes beside its way up to the root.
 
-    leaf: Leaf
+    `leaf` is the canonical JSON of a `Leaf` as a text, for its very bytes are hashed.
+    """
+
+    leaf: Annotated[str, Meta(max_length=LEAF_CHARACTERS_MAX)]
     index: Count
     path: Annotated[tuple[Sha256, ...], Meta(max_length=PATH_MAX)]
+
+    @property
+    def line(self) -> Leaf:
+        """What the leaf says. Raises msgspec.MsgspecError, NotCanonicalError."""
+        return canonical.decode(self.leaf.encode(), Leaf)
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,10 @@ class Commitment:
     def shown_to(self, participant: str | None) -> tuple[ProvenLeaf, ...]:
         """Return a participant's own leaves with their paths, or everybody's."""
         places = self.leaves if participant is None else self._places.get(participant, ())
-        return tuple(ProvenLeaf(leaf=self.leaves[at], index=at, path=tuple(self._path(at))) for at in sorted(places))
+        return tuple(
+            ProvenLeaf(leaf=canonical.encode(self.leaves[at]).decode(), index=at, path=tuple(self._path(at)))
+            for at in sorted(places)
+        )
 
     def _path(self, index: int) -> Iterator[str]:
         for level in self._levels[:-1]:
@@ -150,7 +167,7 @@ def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:
     """Tell whether a leaf stands in the tree that a commitment names."""
     if commitment.leaves != 1 << len(shown.path) or shown.index >= commitment.leaves:
         return False
-    node, index = shown.leaf.hash(), shown.index
+    node, index = leaf_hash(shown.leaf.encode()), shown.index
     for beside in map(bytes.fromhex, shown.path):
         node = node_hash(beside, node) if index & 1 else node_hash(node, beside)
         index >>= 1

@@ -72,30 +72,30 @@ def test_the_same_signed_result_gives_the_same_root_and_any_other_another(commit
 @pytest.mark.parametrize("bank", BANKS)
 def test_a_bank_is_shown_its_own_lines_and_each_is_proven(commitment: Commitment, bank: str) -> None:
     shown = commitment.shown_to(bank)
-    assert all(bank in proven.leaf.about and is_proven(proven, commitment.document) for proven in shown)
+    assert all(bank in proven.line.about and is_proven(proven, commitment.document) for proven in shown)
     assert len(shown) == 4, "three pairs and a position"
-    assert {proven.leaf.lane for proven in shown if proven.leaf.lane} == {
+    assert {proven.line.lane for proven in shown if proven.line.lane} == {
         ("EUR", *sorted((bank, other))) for other in BANKS if other != bank
     }
 
 
 def test_a_pair_is_one_leaf_for_both_its_banks(commitment: Commitment) -> None:
     def of(bank: str) -> dict[object, ProvenLeaf]:
-        return {proven.leaf.lane: proven for proven in commitment.shown_to(bank)}
+        return {proven.line.lane: proven for proven in commitment.shown_to(bank)}
 
     assert of(A)["EUR", A, B] == of(B)["EUR", A, B]
     assert of(C)["EUR", C, D] == of(D)["EUR", C, D]
 
 
 def test_a_whole_view_is_every_line_once(commitment: Commitment) -> None:
-    lines = [proven.leaf for proven in commitment.shown_to(None)]
+    lines = [proven.line for proven in commitment.shown_to(None)]
     assert len(lines) == len(set(lines)) == 6 + 4
     assert commitment.shown_to("NOBODYXX") == ()
 
 
 def test_what_was_altered_isn_t_proven(commitment: Commitment) -> None:
     first, second, *_ = commitment.shown_to(A)
-    other = replace(first.leaf, nonce="0" * 64)
+    other = canonical.encode(replace(first.line, nonce="0" * 64)).decode()
     for forged in (
         replace(first, leaf=other),
         replace(first, leaf=second.leaf),
@@ -113,18 +113,18 @@ def test_what_was_altered_isn_t_proven(commitment: Commitment) -> None:
 def test_an_inner_node_is_no_leaf(commitment: Commitment) -> None:
     node = merkle.node_hash(*commitment.hashes[:2]).hex()
     assert node not in {one.hex() for one in commitment.hashes}
-    assert all(one.leaf.hash().hex() != node for one in commitment.shown_to(None))
+    assert all(one.line.hash().hex() != node for one in commitment.shown_to(None))
 
 
 def test_who_guesses_another_bank_s_line_can_t_tell_whether_it_is_right(commitment: Commitment) -> None:
     """All that A knows: its own leaves with their nonces, the result's digest, and everything in C's position."""
     known = {one.hex() for one in commitment.hashes}
     guess = CommittedPosition(currency="EUR", participant=C, receives_minor="9", pays_minor="9", net_minor="0")
-    nonces = ["0" * 64, commitment.document.result, *(one.leaf.nonce for one in commitment.shown_to(A))]
+    nonces = ["0" * 64, commitment.document.result, *(one.line.nonce for one in commitment.shown_to(A))]
     assert all(Leaf(nonce=nonce, position=guess).hash().hex() not in known for nonce in nonces)
     unsigned = Envelope(signed(result()).payload, signed(result()).payloadType, ())
-    by_payload_alone = {one.leaf.nonce for one in commit(unsigned).shown_to(None)}
-    assert by_payload_alone.isdisjoint(one.leaf.nonce for one in commitment.shown_to(None))
+    by_payload_alone = {one.line.nonce for one in commit(unsigned).shown_to(None)}
+    assert by_payload_alone.isdisjoint(one.line.nonce for one in commitment.shown_to(None))
 
 
 def test_the_size_doesn_t_tell_what_is_in_it() -> None:
