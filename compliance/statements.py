@@ -237,6 +237,20 @@ class NettingResult(Document, frozen=True, kw_only=True):
     carried_over: tuple[CarriedOver, ...]
 
 
+class ResultCommitment(Document, frozen=True, kw_only=True):
+    """One hash over all that a result says, the same for every bank: each checks its own part by it.
+
+    Payload type `application/vnd.concordat.result-commitment.v1+json`. `result` is the digest of the NettingResult,
+    `root` the RFC 6962 tree head over the `leaves` that `compliance.cycle.commitment` makes of it.
+    """
+
+    cycle: CycleId
+    edition: Annotated[int, Meta(ge=1, le=EDITIONS_MAX)] = 1
+    result: Sha256
+    leaves: Count
+    root: Sha256
+
+
 class InstructionLine(Document, frozen=True, kw_only=True):
     """One matched pair behind an instruction, seen from the instructed participant."""
 
@@ -425,6 +439,7 @@ PAYLOAD_TYPES: dict[type[Document], str] = {
     PositionStatement: "application/vnd.concordat.position.v1+json",
     ScreeningStatement: "application/vnd.concordat.screening.v1+json",
     NettingResult: "application/vnd.concordat.netting-result.v1+json",
+    ResultCommitment: "application/vnd.concordat.result-commitment.v1+json",
     SettlementInstruction: "application/vnd.concordat.instruction.v1+json",
     SettlementFinality: "application/vnd.concordat.finality.v1+json",
     Receipt: "application/vnd.concordat.receipt.v1+json",

@@ -145,6 +145,7 @@ class BankNode:
             signer=self.identity.sign,
             outbound=self.outbound,
             screener=self.screener,
+            peers=self.peers,
             agree=self.continuity.agree_with_coordinator,
             cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.audience import Reader
 from compliance.statements import TrustListConfirmation
 from gateway.coordinator.clock import timestamp
 
@@ -101,3 +102,14 @@ def with_junk(envelope: Envelope, *, second: SigningKey) -> list[tuple[Envelope,
         (replace(envelope, payload=envelope.payload + "\u00e9"), "payload_malformed"),
         (replace(envelope, payload="\u00e9" * 4 + envelope.payload), "payload_malformed"),
     ]
+
+
+def reading_as(participant: str | None) -> Callable[[], Awaitable[Reader]]:
+    """Return who reads the feed: an active participant, or an operator."""
+
+    async def reader() -> Reader:
+        if participant is None:
+            return Reader("operator", "alice")
+        return Reader("participant", participant, "active")
+
+    return reader

@@ -154,7 +154,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     def provide(service: Any) -> Provide:
         return Provide(lambda: service, sync_to_thread=False)
 
-    return create_app(
+    app = create_app(
         title="Concordat coordinator",
         version=version("concordat"),
         route_handlers=[
@@ -176,6 +176,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         },
         limits=settings.limits,
     )
+    app.state.standing = standing
+    return app
 
 
 def _own_token_key(core: CoordinatorCore) -> KeyLookup:

@@ -19,7 +19,9 @@ from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
+from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
+from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.sharing import in_slices
 from participants.api import views
@@ -349,6 +351,21 @@ async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, no
     return envelope
 
 
+@post(
+    "/federation/results",
+    guards=[requires("participant")],
+    status_code=HTTP_200_OK,
+    tags=["federation"],
+    operation_id="compareResults",
+)
+async def compare_results(request: ConcordatRequest, data: JSONBody[SharedResult], node: Node) -> ResultProof:
+    """Compare what the coordinator showed the caller of a result, and show what it showed this bank of the pair.
+
+    Whatever contradicts it is kept as evidence: the coordinator signed both.
+    """
+    return await node.follower.results.answer(request.auth.sub, data)
+
+
 def _instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
@@ -362,4 +379,5 @@ ROUTE_HANDLERS = [
     list_holds, decide_hold, import_list, list_lists, open_accounts, list_accounts, list_postings, list_balances,
     list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
     get_evidence,
+    compare_results,
 ]  # fmt: skip

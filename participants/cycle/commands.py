@@ -96,6 +96,24 @@ class RecordInstruction(Command[int]):
         return books.record(*self.recorded_as(), "cycle.instructed", data).sequence
 
 
+class RecordShownResult(Command[int]):
+    """Keep what the coordinator showed of a result; from the first that holds on, require it of every result."""
+
+    def __init__(self, shown: events.ResultShown, version: int, *, require: bool) -> None:
+        self.shown = shown
+        self.version = version
+        self.require = require
+
+    def recorded_as(self) -> tuple[str, int]:
+        return events.result_subject(self.shown.cycle), self.version
+
+    def decide(self, books: Books) -> int:
+        if self.require:
+            required = events.ProofsRequired(cycle=self.shown.cycle)
+            books.record(events.proofs_subject(), 1, "cycle.proofs_required", required)
+        return books.record(*self.recorded_as(), "cycle.result_shown", self.shown).sequence
+
+
 class PostSettlement(Command[int]):
     """Post the settlement leg of one instruction and mark its lanes settled through the cut.
 

@@ -20,6 +20,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.cycle.contests import CONTEST_EVENT
+from compliance.cycle.result import instruction_id
 from compliance.statements import (
     Count,
     Document,
@@ -42,6 +43,8 @@ from participants.cycle.attesting import Attesting
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut
 from participants.cycle.coordinator import Coordinator, report
 from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
+from participants.cycle.results import Results
+from participants.cycle.shown_result import check_shown, missing
 from participants.cycle.statements import InstructionReason, check_instruction
 from participants.ledger.events import instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
@@ -107,6 +110,7 @@ class Follower:
         signer: Signer,
         outbound: Outbound,
         screener: Screener,
+        peers: FederationClient,
         agree: Callable[[], Awaitable[None]],
         cut_kept: Callable[[int], Awaitable[None]],
         trust_changed: Callable[[], None] = lambda: None,
@@ -135,6 +139,9 @@ class Follower:
             outbound=outbound,
             screener=screener,
         )
+        self.results = Results(
+            bank=bank, coordinator=self._coordinator, ledger=ledger, pool=pool, trust=trust, peers=peers
+        )
         # The event that each cycle being attested began with. The kept cursor stays before it until the cycle is
         # matched, so that a bank that is restarted meanwhile reads it again and attests, or answers a break.
         self._began: dict[str, int] = {}
@@ -151,15 +158,17 @@ class Follower:
         HEARD_AT.labels(self._bank).set(0)
         BEHIND.labels(self._bank).set(0)
         self.task.start()
+        self.results.task.start()
 
     async def stop(self) -> None:
         await self.task.stop()
+        await self.results.task.stop()
         await self._attesting.stop()
 
     @property
     def tasks(self) -> list[Supervised]:
         """All that goes on in the background here."""
-        return [self.task, *self._attesting.tasks]
+        return [self.task, self.results.task, *self._attesting.tasks]
 
     def silent_s(self) -> float:
         """Return for how long the coordinator hasn't answered, since the start where it never did."""
@@ -299,20 +308,35 @@ class Follower:
             await self._coordinator.submit("POST", "/instructions/acknowledgements", signed_receipt)
 
     async def _instructions(self, cycle: str) -> list[tuple[SettlementInstruction, Envelope]]:
-        """Return the instructions that follow from what this bank signed; the others are alarms."""
+        """Return the instructions that follow from what this bank signed and was shown; the others are alarms."""
         envelopes = await self._coordinator.get(f"/cycles/{cycle}/instructions", tuple[Envelope, ...])
         own = await reads.signed_statements(self._pool, cycle)
         keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
-        believed = []
-        for envelope in envelopes:
-            instruction = dsse.verify_submitted(envelope, SettlementInstruction, keys)
-            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
-            if reason is not None:
-                self.disagreements[instruction.id] = reason
-                log.error("instruction doesn't follow from our statements", instruction=instruction.id, reason=reason)
-                continue
-            believed.append((instruction, envelope))
+        signed = [(dsse.verify_submitted(envelope, SettlementInstruction, keys), envelope) for envelope in envelopes]
+        if not (signed or own):
+            return []  # This bank had no part in the cycle.
+        shown, unproven = await self.results.shown(cycle, signed[0][0].result if signed else None)
+        believed, doubted = [], unproven
+        for instruction, envelope in signed:
+            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own) or unproven
+            if reason is None and shown is not None:
+                reason = check_shown(instruction, shown, bank=self._bank, own=own)
+            if reason is None:
+                believed.append((instruction, envelope))
+            else:
+                doubted = doubted or reason
+                self._disbelieve(instruction.id, reason)
+        if shown is not None:
+            instructed = {instruction.currency for instruction, _ in signed}
+            for currency, reason in missing(shown, bank=self._bank, own=own.values(), instructed=instructed).items():
+                doubted = doubted or reason
+                self._disbelieve(instruction_id(cycle, self._bank, currency, shown.commitment.edition), reason)
+            await self.results.keep(shown, doubted)
         return believed
+
+    def _disbelieve(self, instruction: str, reason: InstructionReason) -> None:
+        self.disagreements[instruction] = reason
+        log.error("instruction doesn't follow from our statements", instruction=instruction, reason=reason)
 
     async def _settle(self, cycle: str) -> None:
         """Post the settlement leg of a final cycle, once."""
@@ -322,8 +346,10 @@ class Follower:
         own = await reads.signed_statements(self._pool, cycle)
         for instruction, instruction_envelope in await self._instructions(cycle):
             if instruction.result != finality.result or finality.cycle != cycle:
-                self.disagreements[instruction.id] = InstructionReason.RESULT_DIFFERS
-                log.error("finality is of another result", instruction=instruction.id)
+                self._disbelieve(instruction.id, InstructionReason.RESULT_DIFFERS)
+                continue
+            if await self.results.contradicted(cycle, finality.result):
+                self._disbelieve(instruction.id, InstructionReason.SHOWN_OTHERWISE)
                 continue
             if not await reads.exists(self._pool, instructed_subject(instruction.id)):
                 await self._ledger.submit(RecordInstruction(instruction, instruction_envelope))

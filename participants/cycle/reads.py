@@ -131,6 +131,11 @@ async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[
     return statements
 
 
+async def shown_results(connection: asyncpg.Connection, cycle: str) -> list[events.ResultShown]:
+    """Return what this bank and its counterparties were shown of a cycle's result, as far as it is kept."""
+    return [event.data for event in await events_of(connection, events.result_subject(cycle))]
+
+
 async def exists(connection: asyncpg.Connection, subject: str) -> bool:
     """Tell whether anything is recorded under a subject."""
     return bool(await events_of(connection, subject))

@@ -26,6 +26,19 @@ class InstructionReason(StrEnum):
     AMOUNTS_DIFFER = "instruction_amounts_differ"
     NET_DIFFERS = "instruction_net_differs"
     RESULT_DIFFERS = "instruction_result_differs"
+    """The finality, or what this bank was shown of the result, is of another one."""
+    RESULT_UNPROVEN = "result_unproven"
+    """The coordinator, which proved results before, doesn't prove this one."""
+    NOT_IN_RESULT = "instruction_not_in_result"
+    """The pairs that the result settles for this bank aren't the lines of its instruction."""
+    POSITION_DIFFERS = "result_position_differs"
+    """What the result says that this bank receives and pays isn't the sum of its pairs."""
+    PAIR_LEFT_OUT = "result_pair_left_out"
+    """A pair that this bank signed for is neither settled nor carried over."""
+    NOT_INSTRUCTED = "not_instructed"
+    """This bank has a position in the result, and no instruction."""
+    SHOWN_OTHERWISE = "result_shown_otherwise"
+    """A counterparty was shown another result of the same cycle, or another line about the pair."""
 
 
 class LanePoint(Struct, frozen=True):

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.commitment import ProvenLeaf
 from compliance.statements import (
     Bic,
     CurrencyCode,
@@ -181,6 +182,25 @@ class Instructed(Document, frozen=True, kw_only=True):
     instruction: Envelope
 
 
+class ResultShown(Document, frozen=True, kw_only=True):
+    """What the coordinator showed of a cycle's result: to this bank, or to a counterparty that shows it as well.
+
+    `reason` says why it isn't believed: it doesn't go together with what this bank signed, or with what it was shown.
+    """
+
+    cycle: CycleId
+    commitment: Envelope
+    leaves: tuple[ProvenLeaf, ...]
+    counterparty: Bic | None = None
+    reason: str | None = None
+
+
+class ProofsRequired(Document, frozen=True, kw_only=True):
+    """From this cycle on the coordinator proves its results: without a proof no instruction is believed."""
+
+    cycle: CycleId
+
+
 class CycleSettled(Document, frozen=True, kw_only=True):
     """A cycle became final; the postings of this event are the bank's settlement leg."""
 
@@ -212,6 +232,8 @@ TYPES: dict[str, type[Document]] = {
     "cycle.attested": CycleDocuments,
     "cycle.instructed": Instructed,
     "cycle.settled": CycleSettled,
+    "cycle.result_shown": ResultShown,
+    "cycle.proofs_required": ProofsRequired,
 }
 
 # The version of each form that is written today, 1 where nothing is said; `UPCASTERS` leads there from earlier ones.
@@ -367,3 +389,11 @@ def instructed_subject(instruction: str) -> str:
 
 def settled_subject(instruction: str) -> str:
     return subject_id("cycle.settled", instruction)
+
+
+def result_subject(cycle: str) -> str:
+    return subject_id("cycle.result", cycle)
+
+
+def proofs_subject() -> str:
+    return subject_id("cycle.proofs_required")

@@ -10,6 +10,7 @@ from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator, r
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from support import reading_as
 
 from compliance.event_log import ChainError
 from gateway.coordinator.log import events
@@ -125,7 +126,7 @@ async def test_a_waiting_reader_wakes_for_another_replicas_event(url: str, engin
     feed = EventFeed(engine, url)
     feed.start(asyncio.Event())
     try:
-        waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=20, viewer=ALPHA))
+        waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=20, reader=reading_as(ALPHA)))
         await append(engine, "cap.changed", bic=BRAVO)
         other = create_engine(url)
         started = time.monotonic()
@@ -142,8 +143,8 @@ async def test_a_waiting_reader_wakes_for_another_replicas_event(url: str, engin
 async def test_a_reader_goes_when_its_time_is_up_or_the_node_stops(url: str, engine: AsyncEngine) -> None:
     feed, stopping = EventFeed(engine, url), asyncio.Event()
     feed.start(stopping)
-    assert await feed.read(after=7, limit=10, wait_s=0.05, viewer=None) == Events(events=(), next=7)
-    waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=600, viewer=None))
+    assert await feed.read(after=7, limit=10, wait_s=0.05, reader=reading_as(None)) == Events(events=(), next=7)
+    waiting = asyncio.create_task(feed.read(after=0, limit=10, wait_s=600, reader=reading_as(None)))
     stopping.set()
     assert await asyncio.wait_for(waiting, 5) == Events(events=(), next=0)
     await feed.stop()
@@ -167,12 +168,12 @@ async def test_a_cursor_below_zero_counts_back_from_the_newest(
     for _ in range(events_stored):
         await append(engine, "cap.changed", bic=ALPHA)
     feed = EventFeed(engine, url)
-    page = await feed.read(after=after, limit=10, wait_s=0, viewer=viewer)
+    page = await feed.read(after=after, limit=10, wait_s=0, reader=reading_as(viewer))
     assert ([event.id for event in page.events], page.next) == (expected, next_)
     feed.start(asyncio.Event())
     try:
         # Once the feed listens, it answers from memory and waits from the same place.
-        waiting = asyncio.create_task(feed.read(after=-1, limit=10, wait_s=20, viewer=BRAVO))
+        waiting = asyncio.create_task(feed.read(after=-1, limit=10, wait_s=20, reader=reading_as(BRAVO)))
         await append(engine, "cap.changed", bic=BRAVO)
         assert [event.id for event in (await waiting).events] == [events_stored + 1]
     finally:
@@ -214,7 +215,7 @@ async def test_a_sink_that_fails_is_given_what_it_misses_and_holds_up_no_other(u
     following.task.start()
     try:
         await append(engine, "cap.changed", bic=ALPHA)
-        assert (await feed.read(after=5, limit=10, wait_s=20, viewer=None)).next == 6
+        assert (await feed.read(after=5, limit=10, wait_s=20, reader=reading_as(None))).next == 6
         await append(engine, "cap.changed", bic=ALPHA)
         await asyncio.wait_for(sink.all_here.wait(), 30)
         assert sink.ids == [1, 2, 3, 4, 5, 6, 7]

@@ -9,6 +9,7 @@ import pytest
 from running_coordinator import COORDINATOR
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from support import reading_as
 
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.cycles.failures import FailureReason
@@ -151,9 +152,9 @@ async def test_the_timer_fires_by_itself(replicas: list[Replica], clock: Clock) 
     timer = Schedule(replicas[0].cycles, RULEBOOK, now=clock, retry_s=0.05)
     timer.start()
     try:
-        before = await feed.read(after=0, limit=100, wait_s=0, viewer=None)
+        before = await feed.read(after=0, limit=100, wait_s=0, reader=reading_as(None))
         clock.set("2026-11-20T06:00")
-        news = await feed.read(after=before.next, limit=100, wait_s=10, viewer=None)
+        news = await feed.read(after=before.next, limit=100, wait_s=10, reader=reading_as(None))
         assert [(event.type, event.cycle) for event in news.events] == [("cycle.opened", "2026-11-20-01")]
     finally:
         await timer.stop()

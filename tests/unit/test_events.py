@@ -11,6 +11,7 @@ import pytest
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.commitment import ProvenLeaf
 from compliance.statements import CycleCut, Document, LaneCut
 from participants.ledger import events
 from participants.ledger.books import Books
@@ -61,6 +62,11 @@ GOLDEN_V1 = {
     "cycle.settled": (
         f'{{"currency":"EUR","cycle":"2026-10-02-01","finality":"{SHA}","instruction":"2026-10-02-01/ALFADEFF/EUR"}}'
     ),
+    "cycle.result_shown": (
+        f'{{"commitment":{ENVELOPE},"counterparty":"BETAFRPP","cycle":"2026-10-02-01",'
+        f'"leaves":[{{"index":3,"leaf":"{{}}","path":["{SHA}"]}}],"reason":"result_shown_otherwise"}}'
+    ),
+    "cycle.proofs_required": '{"cycle":"2026-10-02-01"}',
 }
 
 
@@ -150,6 +156,13 @@ UNREADABLE: list[tuple[str, Document]] = [
     ("cycle.attested", events.CycleDocuments(cycle=CYCLE, envelopes=[SIGNED])),  # type: ignore[arg-type]
     ("cycle.instructed", events.Instructed(cycle=CYCLE, instruction=None)),  # type: ignore[arg-type]
     ("cycle.settled", events.CycleSettled(cycle=CYCLE, currency="euro", instruction="i", finality=SHA)),
+    (
+        "cycle.result_shown",
+        events.ResultShown(
+            cycle=CYCLE, commitment=SIGNED, leaves=(ProvenLeaf(leaf="{}", index=-1, path=()),), counterparty="BETAFRPP"
+        ),
+    ),
+    ("cycle.proofs_required", events.ProofsRequired(cycle="today")),
     ("no.such.type", ORDER_FORM),
 ]
 

@@ -69,6 +69,11 @@ class Standing:
         if refusal is not None:
             raise refusal
 
+    async def status_of(self, name: str) -> Status | None:
+        """Return the present status of a subject; None if there is no such."""
+        subject = (await self._since(time.monotonic() - KEPT_SECONDS)).get(name)
+        return None if subject is None else subject.status
+
     def forget(self) -> None:
         """Ask the registry again at the next request: something has changed."""
         self._changes += 1

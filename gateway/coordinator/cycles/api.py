@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from litestar import Controller, Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
-from litestar.types import ControllerRouterHandler, Guard
+from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
-from compliance.cycle.audience import View, part_of, readers
+from compliance.cycle.audience import View, part_of
 from compliance.statements import CYCLE_PATTERN, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.sight import shows
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
@@ -36,6 +37,7 @@ from gateway.federation.messages.cycles import (
     InstructionView,
     OpenCycle,
     Positions,
+    ResultProof,
     RetryCycle,
 )
 from gateway.federation.messages.default import DefaultView
@@ -58,10 +60,6 @@ _PARTICIPANT = requires("participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def _reads(view: View) -> Guard:
-    return requires(*readers(view))
-
-
 async def _refuse_crowds(request: Caller) -> None:
     """Refuse a body of more JSON objects than a submission can have: counting takes a tenth of the time to make them.
 
@@ -76,16 +74,17 @@ class CycleController(Controller):
     path = "/cycles"
     tags = ["cycles"]  # noqa: RUF012 - Litestar's own attribute
 
-    @get("/", guards=[_reads(View.CYCLES)], operation_id="listCycles")
+    @get("/", **shows(View.CYCLES), operation_id="listCycles")
     async def page(
         self,
+        request: Caller,
         cycles: Cycles,
         page: NamedDependency[Page],
         value_date: Annotated[date | None, QueryParameter(description="Only cycles of this value date.")] = None,
     ) -> CyclePage:
-        """List the cycles, newest first."""
+        """List the cycles, newest first; a participant sees how many of its own pairs stand where, and no totals."""
         summaries = await cycles.views.summaries(
-            limit=page.limit + 1, before=_before(page.after), value_date=value_date
+            _part(View.CYCLES, request), limit=page.limit + 1, before=_before(page.after), value_date=value_date
         )
         items = summaries[: page.limit]
         last = items[-1].cycle if len(summaries) > page.limit else None
@@ -97,12 +96,12 @@ class CycleController(Controller):
         value_date = None if data.value_date is None else _date(data.value_date)
         return (await cycles.open_on_demand(value_date, by=request.auth.sub)).message()
 
-    @get("/current", guards=[_reads(View.CYCLES)], operation_id="getCurrentCycle")
+    @get("/current", **shows(View.CYCLES), operation_id="getCurrentCycle")
     async def current(self, cycles: Cycles) -> Cycle:
         """Show the open cycle."""
         return (await cycles.views.current()).message()
 
-    @get("/{cycle:str}", guards=[_reads(View.CYCLES)], operation_id="getCycle")
+    @get("/{cycle:str}", **shows(View.CYCLES), operation_id="getCycle")
     async def facts(self, cycle: CyclePath, cycles: Cycles) -> Cycle:
         """Show one cycle."""
         return (await cycles.views.cycle(cycle)).message()
@@ -129,7 +128,7 @@ class CycleController(Controller):
         """Deliver the caller's signed `CycleCut`; the same again is fine."""
         return (await cycles.attestation.submit_cut(request.auth.sub, cycle, data)).message()
 
-    @get("/{cycle:str}/cuts", guards=[_PARTICIPANT], operation_id="getCuts")
+    @get("/{cycle:str}/cuts", **shows(View.CUTS, only=["participant"]), operation_id="getCuts")
     async def cuts(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> SenderCuts:
         """Show what every receiver accepted from the caller."""
         return await cycles.attestation.cuts_for(request.auth.sub, cycle)
@@ -155,42 +154,50 @@ class CycleController(Controller):
 
     # --- what there is to see
 
-    @get("/{cycle:str}/breaks", guards=[_reads(View.BREAKS)], operation_id="listBreaks")
+    @get("/{cycle:str}/breaks", **shows(View.BREAKS), operation_id="listBreaks")
     async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
         """Show the breaks; a participant sees those of its own pairs."""
         return await cycles.views.breaks(cycle, _part(View.BREAKS, request))
 
-    @get("/{cycle:str}/progress", guards=[_reads(View.PROGRESS)], operation_id="getProgress")
+    @get("/{cycle:str}/progress", **shows(View.PROGRESS), operation_id="getProgress")
     async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
         """Show how far the cycle and each participant are."""
         return await cycles.views.progress(cycle)
 
-    @get("/{cycle:str}/positions", guards=[_reads(View.POSITIONS)], operation_id="getPositions")
+    @get("/{cycle:str}/positions", **shows(View.POSITIONS), operation_id="getPositions")
     async def positions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Positions:
         """Show the net positions; a participant sees its own."""
         return await cycles.views.positions(cycle, _part(View.POSITIONS, request))
 
-    @get("/{cycle:str}/checks", guards=[_reads(View.CHECKS)], operation_id="getChecks")
+    @get("/{cycle:str}/checks", **shows(View.CHECKS), operation_id="getChecks")
     async def checks(self, cycle: CyclePath, cycles: Cycles) -> Checks:
         """Show what the checks before settlement said."""
         return await cycles.views.checks(cycle)
 
-    @get("/{cycle:str}/result", guards=[_reads(View.RESULT)], operation_id="getResult")
+    @get("/{cycle:str}/result", **shows(View.RESULT), operation_id="getResult")
     async def result(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `NettingResult`."""
         return await cycles.views.result(cycle)
 
-    @get("/{cycle:str}/certificates", guards=[_reads(View.CERTIFICATES)], operation_id="getCertificates")
+    @get("/{cycle:str}/proof", **shows(View.PROOF), operation_id="getProof")
+    async def proof(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> ResultProof:
+        """Prove the result: a signed `ResultCommitment`, and the lines of the result with their ways up to its root.
+
+        A participant gets its own lines.
+        """
+        return await cycles.proofs.proof(cycle, _part(View.PROOF, request))
+
+    @get("/{cycle:str}/certificates", **shows(View.CERTIFICATES), operation_id="getCertificates")
     async def certificates(self, cycle: CyclePath, cycles: Cycles) -> Certificates:
         """Show what proves how much at most could have settled; the result names each certificate by its digest."""
         return await cycles.views.certificates(cycle)
 
-    @get("/{cycle:str}/finality", guards=[_reads(View.FINALITY)], opt=WHILE_INACTIVE, operation_id="getFinality")
+    @get("/{cycle:str}/finality", **shows(View.FINALITY), operation_id="getFinality")
     async def finality(self, cycle: CyclePath, cycles: Cycles) -> Envelope:
         """Show the signed `SettlementFinality`."""
         return await cycles.views.finality(cycle)
 
-    @get("/{cycle:str}/export", guards=[_reads(View.EXPORT)], media_type="application/zip", operation_id="exportCycle")
+    @get("/{cycle:str}/export", **shows(View.EXPORT), media_type="application/zip", operation_id="exportCycle")
     async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:
         """Export the cycle's evidence as one signed archive, for `concordat verify`."""
         disposition = {"Content-Disposition": f'attachment; filename="{cycle}.zip"'}
@@ -198,7 +205,7 @@ class CycleController(Controller):
 
     # --- four eyes and instructions
 
-    @get("/{cycle:str}/proposals", guards=[_reads(View.PROPOSALS)], operation_id="listProposals")
+    @get("/{cycle:str}/proposals", **shows(View.PROPOSALS), operation_id="listProposals")
     async def proposals(self, cycle: CyclePath, cycles: Cycles) -> Proposals:
         """Show what operators proposed and decided, newest first."""
         return await cycles.approvals.proposals(cycle)
@@ -210,7 +217,7 @@ class CycleController(Controller):
         """Propose to approve, hold, release or abandon the cycle, or to unwind it; another operator decides."""
         return await cycles.approvals.propose(cycle, data, maker=request.auth.sub)
 
-    @get("/{cycle:str}/default", guards=[_reads(View.DEFAULT)], operation_id="previewDefault")
+    @get("/{cycle:str}/default", **shows(View.DEFAULT), operation_id="previewDefault")
     async def default(
         self,
         cycle: CyclePath,
@@ -222,17 +229,12 @@ class CycleController(Controller):
         """Show what each way out of a default would mean; nothing is changed by it."""
         return await cycles.defaults.dry_run(cycle, participant)
 
-    @get(
-        "/{cycle:str}/instructions",
-        guards=[_reads(View.INSTRUCTIONS)],
-        opt=WHILE_INACTIVE,
-        operation_id="listCycleInstructions",
-    )
+    @get("/{cycle:str}/instructions", **shows(View.INSTRUCTIONS), operation_id="listCycleInstructions")
     async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
         """Deliver the signed instructions; a participant gets its own."""
         return await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
 
-    @get("/{cycle:str}/deliveries", guards=[_reads(View.DELIVERIES)], operation_id="listDeliveries")
+    @get("/{cycle:str}/deliveries", **shows(View.DELIVERIES), operation_id="listDeliveries")
     async def deliveries(
         self,
         cycle: CyclePath,

@@ -60,19 +60,23 @@ class ReadModels:
         return cycle
 
     async def summaries(
-        self, *, limit: int, before: tuple[date, int] | None, value_date: date | None
+        self, participant: str | None, *, limit: int, before: tuple[date, int] | None, value_date: date | None
     ) -> tuple[CycleSummary, ...]:
-        """Return cycles, newest first, older than `before` (value date, number)."""
+        """Return cycles, newest first, older than `before` (value date, number).
+
+        For a participant they count its own pairs, and say nothing of totals: where few take part, those tell of each.
+        """
         async with transaction(self._engine) as conn:
             cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
             ids = [cycle.id for cycle in cycles]
-            counts = await pairs.outcome_counts(conn, ids)
-            totals = await results.totals(conn, ids)
+            counts = await pairs.outcome_counts(conn, ids, participant)
+            totals = {} if participant is not None else await results.totals(conn, ids)
             summaries: list[CycleSummary] = []
             for cycle in cycles:
                 if cycle.state is State.ATTESTING:
                     standing = await _standing(conn, cycle)
-                    counted, total = _counts(standing.values()), _totals(await pairs.agreed_so_far(conn, cycle.id))
+                    counted = _counts(stands for key, stands in standing.items() if participant in (None, *key[1:]))
+                    total = () if participant is not None else _totals(await pairs.agreed_so_far(conn, cycle.id))
                 else:
                     agreed, carried = counts.get(cycle.id, (0, 0))
                     counted, total = PairCounts(agreed=agreed, carried_over=carried), totals.get(cycle.id, ())

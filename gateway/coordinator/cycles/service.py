@@ -1,7 +1,8 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
 `attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
-`steps` moves a cycle on, `read_models` shows it, `default` shows what a participant's default would mean.
+`steps` moves a cycle on, `read_models` shows it, `proofs` proves its result to each bank, `default` shows what a
+participant's default would mean.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
 from gateway.coordinator.cycles.kernels import Kernels
+from gateway.coordinator.cycles.proofs import Proofs
 from gateway.coordinator.cycles.read_models import ReadModels
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.settlement import SettlementClient
@@ -71,6 +73,7 @@ class CycleService:
         self.approvals = Approvals(engine, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, scheme=signer.scheme, now=now)
         self.views = ReadModels(engine)
+        self.proofs = Proofs(engine, signer=signer)
         self.defaults = Defaults(engine)
 
     # --- opening

@@ -9,10 +9,9 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from compliance.cycle.audience import View, part_of, readers
+from compliance.cycle.audience import View
 from gateway.coordinator.log.feed import EventFeed
-from gateway.federation.http.edge import WHILE_INACTIVE
-from gateway.federation.http.node import requires
+from gateway.coordinator.sight import reader_of, shows
 from gateway.federation.messages.events import Events
 
 WAIT_S_MAX = 25
@@ -21,8 +20,7 @@ LIMIT_MAX = 1_000
 
 @get(
     "/events",
-    guards=[requires(*readers(View.EVENTS))],
-    opt={"quiet": True, **WHILE_INACTIVE},
+    **shows(View.EVENTS, quiet=True),
     tags=["events"],
     operation_id="listEvents",
 )
@@ -41,10 +39,10 @@ async def feed(
     """Return the events after a cursor, waiting for the first if there is none yet.
 
     Who wants the newest only begins with a cursor below zero: -100 stands before the last hundred events.
-    A participant sees what concerns everybody and what concerns itself; operators and auditors see all.
+    A participant sees what concerns everybody and what concerns itself; operators and auditors see all, and operators
+    alone who has applied.
     """
-    viewer = part_of(View.EVENTS, role=request.auth.role, name=request.auth.sub)
-    return await events.read(after=after, limit=limit, wait_s=wait_s, viewer=viewer)
+    return await events.read(after=after, limit=limit, wait_s=wait_s, reader=lambda: reader_of(request))
 
 
 route_handlers: list[ControllerRouterHandler] = [feed]

@@ -7,14 +7,17 @@ there is nothing, the table is asked: so a lost notification costs time and neve
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from compliance.cycle.audience import Reader, View, part_of
 from gateway.coordinator.log import events
 from gateway.coordinator.log.following import Following
 from gateway.coordinator.log.sinks.newest import Newest
-from gateway.federation.messages.events import Events
+from gateway.federation.messages.events import Event, Events
 from gateway.federation.supervision import Supervised
 
 
@@ -44,11 +47,13 @@ class EventFeed:
             self._releasing.cancel()
             await asyncio.gather(self._releasing, return_exceptions=True)
 
-    async def read(self, *, after: int, limit: int, wait_s: float, viewer: str | None) -> Events:
-        """Return the events after a cursor, waiting up to `wait_s` for the first; `viewer` None sees all.
+    async def read(self, *, after: int, limit: int, wait_s: float, reader: Callable[[], Awaitable[Reader]]) -> Events:
+        """Return the events after a cursor, waiting up to `wait_s` for the first that its reader may see.
 
-        A cursor below zero counts back from the newest event.
+        Who reads is asked again whenever there is something to show: a member may be suspended while it waits. A cursor
+        below zero counts back from the newest event.
         """
+        viewer = part_of(View.EVENTS, role=(who := await reader()).role, name=who.name)
         if after < 0:
             async with self._engine.connect() as conn:
                 after = max(0, await events.last(conn) + after)
@@ -62,8 +67,12 @@ class EventFeed:
             if page is None or not (page or wait_left_s > 0):
                 async with self._engine.connect() as conn:
                     page = await events.read(conn, after=after, limit=limit, viewer=viewer)
-            if page or wait_left_s <= 0 or self._closing:
-                return Events(events=page, next=page[-1].id if page else after)
+            shown = () if not page else _shown(page, await reader())
+            after = page[-1].id if page else after
+            if shown or (not page and (wait_left_s <= 0 or self._closing)):
+                return Events(events=shown, next=after)
+            if page:
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_left_s):
                     await news.wait()
@@ -72,3 +81,9 @@ class EventFeed:
         await stopping.wait()
         self._closing = True
         self._newest.wake()
+
+
+def _shown(page: Iterable[Event], reader: Reader) -> tuple[Event, ...]:
+    """Return as much of a page as its reader is shown."""
+    read = ((event, reader.reads(event.type, event.data)) for event in page)
+    return tuple(msgspec.structs.replace(event, data=dict(data)) for event, data in read if data is not None)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Controller, Request, get, post, put
+from litestar import Controller, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
-from compliance.cycle.audience import View, part_of, readers
+from compliance.cycle.audience import Reader, View, part_of
 from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
+from gateway.coordinator.sight import Caller, reader_of, shows
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
@@ -37,30 +38,32 @@ StepPath = Annotated[Step, PathParameter(description="What happens to the partic
 _OPERATOR = requires("operator")
 _MEMBER = requires("participant", "agent", "coordinator")
 _LIMITING = requires("operator", "participant")
-_READER = requires(*readers(View.PARTICIPANTS))
+_READER = shows(View.PARTICIPANTS)
 
 
 class ParticipantController(Controller):
     path = "/participants"
     tags = ["participants"]  # noqa: RUF012 - Litestar's own attribute
 
-    @get("/", guards=[_READER], operation_id="listParticipants")
+    @get("/", **_READER, operation_id="listParticipants")
     async def page(
-        self, request: Request[Any, Any, Any], registry: NamedDependency[Registry], page: NamedDependency[Page]
+        self, request: Caller, registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
-        """List the participants by BIC. A participant sees limits and accounts of its own only."""
-        participants = await registry.page(after=page.text() or "", limit=page.limit + 1)
-        items = tuple(_seen_by(request, item) for item in participants[: page.limit])
+        """List the participants by BIC. A participant sees limits and accounts of its own only, and no applicants."""
+        found = await registry.page(after=page.text() or "", limit=page.limit + 1)
+        reader = await reader_of(request)
+        items = tuple(_part(reader, item) for item in found[: page.limit] if _is_shown(reader, item))
         return ParticipantPage(
-            items=items, next=encode_cursor(items[-1].bic) if len(participants) > page.limit else None
+            items=items, next=encode_cursor(found[page.limit - 1].bic) if len(found) > page.limit else None
         )
 
-    @get("/{bic:str}", guards=[_READER], operation_id="getParticipant")
-    async def facts(
-        self, request: Request[Any, Any, Any], bic: BicPath, registry: NamedDependency[Registry]
-    ) -> ParticipantView:
-        """Show one participant."""
-        return _seen_by(request, await registry.view(bic))
+    @get("/{bic:str}", **_READER, operation_id="getParticipant")
+    async def facts(self, request: Caller, bic: BicPath, registry: NamedDependency[Registry]) -> ParticipantView:
+        """Show one participant; an applicant is unknown to all but operators and itself."""
+        view, reader = await registry.view(bic), await reader_of(request)
+        if not _is_shown(reader, view):
+            raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
+        return _part(reader, view)
 
     @post("/", opt={"public": True}, operation_id="applyAsParticipant")
     async def apply(self, data: JSONBody[Envelope], registry: NamedDependency[Registry]) -> ParticipantView:
@@ -70,7 +73,7 @@ class ParticipantController(Controller):
     @post("/{bic:str}/invitation", guards=[_OPERATOR], status_code=200, operation_id="invite")
     async def invite(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         data: JSONBody[Invitation],
         registry: NamedDependency[Registry],
@@ -81,7 +84,7 @@ class ParticipantController(Controller):
     @post("/{bic:str}/keys", guards=[_MEMBER], opt=WHILE_INACTIVE, status_code=200, operation_id="changeKey")
     async def change_key(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         data: JSONBody[Envelope],
         registry: NamedDependency[Registry],
@@ -92,7 +95,7 @@ class ParticipantController(Controller):
     @post("/{bic:str}/{step:str}", guards=[_OPERATOR], status_code=200, operation_id="moveParticipant")
     async def step(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         step: StepPath,
         data: JSONBody[StatusChange],
@@ -104,7 +107,7 @@ class ParticipantController(Controller):
     @put("/{bic:str}/caps/{currency:str}", guards=[_OPERATOR], operation_id="setCap")
     async def set_cap(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         currency: CurrencyPath,
         data: JSONBody[CapChange],
@@ -116,7 +119,7 @@ class ParticipantController(Controller):
     @put("/{bic:str}/prefunding/{currency:str}", guards=[_OPERATOR], operation_id="setPrefunding")
     async def set_prefunding(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         currency: CurrencyPath,
         data: JSONBody[PrefundingChange],
@@ -138,7 +141,7 @@ class ParticipantController(Controller):
     )
     async def set_bilateral_limit(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         counterparty: BicPath,
         currency: CurrencyPath,
@@ -155,7 +158,7 @@ class ParticipantController(Controller):
     @put("/{bic:str}/settlement-account", guards=[_OPERATOR], operation_id="setSettlementAccount")
     async def set_settlement_account(
         self,
-        request: Request[Any, Any, Any],
+        request: Caller,
         bic: BicPath,
         data: JSONBody[SettlementAccountChange],
         registry: NamedDependency[Registry],
@@ -182,9 +185,19 @@ async def trust_list_confirmation(registry: NamedDependency[Registry]) -> Envelo
     return await registry.trust_list_confirmation()
 
 
-def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> ParticipantView:
-    """Return as much of a participant as the caller may know."""
-    if part_of(View.LIMITS, role=request.auth.role, name=request.auth.sub) in (None, view.bic):
+def _is_shown(reader: Reader, view: ParticipantView) -> bool:
+    """Tell whether a reader may know of a participant: of those that aren't in the trust list operators alone do."""
+    if view.status != "applied":
+        return True
+    return reader.sees(View.APPLICANTS) and part_of(View.APPLICANTS, role=reader.role, name=reader.name) in (
+        None,
+        view.bic,
+    )
+
+
+def _part(reader: Reader, view: ParticipantView) -> ParticipantView:
+    """Return as much of a participant as a reader may know."""
+    if part_of(View.LIMITS, role=reader.role, name=reader.name) in (None, view.bic):
         return view
     return msgspec.structs.replace(
         view, settlement_account=None, caps=(), prefunding=(), bilateral_limits=(), last_seen_at=None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from compliance.crypto.dsse import Envelope
 from compliance.cycle.certificate import Certificate
+from compliance.cycle.commitment import ProvenLeaf
 from compliance.cycle.states import State
 from compliance.statements import (
     Bic,
@@ -198,6 +200,14 @@ class Certificates(Answer, frozen=True, kw_only=True):
 
     cycle: CycleId
     certificates: tuple[Certificate, ...]
+
+
+class ResultProof(Answer, frozen=True, kw_only=True):
+    """`GET /cycles/{id}/proof`: a signed `ResultCommitment`, and lines of the result with their ways up to its root."""
+
+    cycle: CycleId
+    commitment: Envelope
+    leaves: tuple[ProvenLeaf, ...] = ()
 
 
 class InstructionView(Answer, frozen=True, kw_only=True):

@@ -154,13 +154,16 @@ async def pair_outcomes(conn: AsyncConnection, cycle: str) -> dict[PairKey, Carr
     return {(row[0], row[1], row[2]): None if row[3] is None else CarryReason(row[3]) for row in rows}
 
 
-async def outcome_counts(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return how many pairs of each cycle are included and carried over."""
+async def outcome_counts(
+    conn: AsyncConnection, cycles: Sequence[str], participant: str | None
+) -> dict[str, tuple[int, int]]:
+    """Return how many pairs of each cycle, or of one participant in it, are included and carried over."""
     rows = await conn.execute(
         text(
             "SELECT cycle, count(*) FILTER (WHERE carried IS NULL) AS agreed, count(carried) AS carried"
-            " FROM cycle_pairs WHERE cycle = ANY (:cycles) GROUP BY cycle"
+            " FROM cycle_pairs WHERE cycle = ANY (:cycles)"
+            " AND (CAST(:participant AS text) IS NULL OR :participant IN (pair_low, pair_high)) GROUP BY cycle"
         ),
-        {"cycles": list(cycles)},
+        {"cycles": list(cycles), "participant": participant},
     )
     return {row.cycle: (row.agreed, row.carried) for row in rows}

@@ -1,0 +1,331 @@
+"""A coordinator that lies about a result with its own real key, to running banks that find out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec.structs import replace
+from running_banks import RunningBank
+from running_coordinator import AGENT, ALPHA, BRAVO, CARLO
+from running_desk import Desk, pay, running_desk, settled, until
+from support import Live
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import Signer, SigningKey, unb64url
+from compliance.cycle.commitment import Leaf, ProvenLeaf, commit, is_proven
+from compliance.cycle.result import instructions
+from compliance.statements import (
+    CarryReason,
+    NettingResult,
+    PositionStatement,
+    ResultCommitment,
+    SettlementFinality,
+)
+from gateway.federation.http.client import RemoteProblem
+from gateway.federation.messages.results import SharedResult
+from gateway.federation.messages.settlement import Funding
+from participants.audit.fsck import fsck
+from participants.cycle import reads
+from participants.cycle.statements import InstructionReason
+from participants.ledger.events import ResultShown
+from tests.conftest import NewDatabase
+from tests.unit.result_lies import Lie, all_of, with_net, without
+
+
+@dataclass
+class Liar:
+    """A layer around a coordinator that answers each bank of another result, all of it signed with its real key.
+
+    Before `begin` it is honest. No bank is told of finality before `final` is set.
+    """
+
+    app: ASGIApp
+    signer: Signer | None = None
+    cycle: str = ""
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    final: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def begin(
+        self,
+        desk: Desk,
+        cycle: str,
+        lies: dict[str, Lie],
+        *,
+        instructed: dict[str, Lie] | None = None,
+        hide: dict[str, Callable[[Leaf], bool]] | None = None,
+        withheld: tuple[str, ...] = (),
+    ) -> None:
+        """Lie of a netted cycle: to each bank by its `lies`, or in its instruction by `instructed`, hiding lines."""
+        self.signer = signer = desk.town.coordinator.base.identity.sign
+        envelope = await desk.get(f"/cycles/{cycle}/result", Envelope)
+        honest = msgspec.json.decode(envelope.payload_bytes(), type=NettingResult)
+        statements: dict[str, PositionStatement] = {}
+        for bank in desk.town.banks.values():
+            statements |= await reads.signed_statements(bank.node.pool, cycle)
+        for bic, lie in lies.items():
+            result = lie(honest)
+            sha256 = canonical.digest(canonical.encode(result))
+            commitment = commit(dsse.sign(result, signer))
+            followed = (instructed or {}).get(bic, lie)(honest)
+            hidden = (hide or {}).get(bic, lambda _: False)
+            named = instructions(followed, statements.items(), sha256, AGENT)
+            self.told[bic] = {
+                f"/cycles/{cycle}/proof": {
+                    "cycle": cycle,
+                    "commitment": dsse.sign(commitment.document, signer),
+                    "leaves": [one for one in commitment.shown_to(bic) if not hidden(one.line)],
+                },
+                f"/cycles/{cycle}/instructions": [dsse.sign(one, signer) for one in named if one.participant == bic],
+                "result": sha256,
+            }
+        for bic in withheld:
+            self.told.setdefault(bic, {})[f"/cycles/{cycle}/proof"] = None
+        self.cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, bank = scope.get("path", ""), _bank(scope)
+        if path == f"/cycles/{self.cycle}/finality" and bank:
+            await self.final.wait()
+        told = self.told.get(bank, {})
+        if path in told:
+            await _answer(send, told[path])
+        elif path == f"/cycles/{self.cycle}/finality" and "result" in told:
+            assert self.signer is not None
+            finality = SettlementFinality(
+                cycle=self.cycle,
+                result=told["result"],
+                settlement_agent=AGENT,
+                agent_reference="LIE",
+                settled_at="2026-01-05T12:00:00Z",
+            )
+            await _answer(send, dsse.sign(finality, self.signer))
+        else:
+            await self.app(scope, receive, send)
+
+
+def _bank(scope: Any) -> str:
+    """Return which bank calls, if one does."""
+    for name, value in scope.get("headers", ()):
+        if name == b"authorization":
+            claims = json.loads(unb64url(value.decode().split(".")[1]))
+            return str(claims["sub"]) if claims.get("role") == "participant" else ""
+    return ""
+
+
+async def _answer(send: Send, document: Any) -> None:
+    status = 404 if document is None else 200
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(document), "more_body": False})
+
+
+@dataclass
+class Trial:
+    desk: Desk
+    liar: Liar
+    nostro: dict[str, int]
+
+    def bank(self, bic: str) -> RunningBank:
+        return self.desk.town.banks[bic]
+
+    async def paid(self) -> str:
+        """Let each bank pay another, and bring that to where two operators approve it."""
+        town = self.desk.town
+        for payer, payee, amount in (
+            (town.alpha, town.bravo, 500),
+            (town.bravo, town.carlo, 300),
+            (town.carlo, town.alpha, 100),
+        ):
+            await pay(payer, payee, amount)
+        return await self.desk.netted()
+
+    async def found(self, bic: str, *reasons: InstructionReason) -> None:
+        """Wait until a bank disbelieves its instruction for one of these reasons."""
+
+        async def disagreements() -> bool:
+            return any(reason in reasons for reason in self.bank(bic).node.follower.disagreements.values())
+
+        await until(disagreements, True)
+
+    async def evidence(self, bic: str) -> list[ResultShown]:
+        return await reads.shown_results(self.bank(bic).node.pool, self.liar.cycle)
+
+    async def contradicted(self, bic: str, by: str) -> ResultShown:
+        """Wait until a bank has kept what a counterparty was shown otherwise, and return that."""
+
+        async def kept() -> bool:
+            return by in {one.counterparty for one in await self.evidence(bic)}
+
+        await until(kept, True)
+        (one,) = (one for one in await self.evidence(bic) if one.counterparty == by)
+        return one
+
+    async def posted_nothing(self, *bics: str) -> None:
+        for bic in bics:
+            assert await self.bank(bic).balance(AGENT, kind="nostro") == self.nostro[bic], bic
+            report = await fsck(self.bank(bic).node.database_url, bic)
+            assert [(check.name, check.difference) for check in report.checks if not check.ok] == []
+
+
+@pytest.fixture
+async def trial(postgres_url: str, new_database: NewDatabase, tmp_path: Path, live: Live) -> AsyncIterator[Trial]:
+    liars: list[Liar] = []
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        liars.append(Liar(app))
+        return liars[-1]
+
+    async with running_desk(postgres_url, await new_database("gateway.agent"), tmp_path, live, wrap=wrap) as desk:
+        funding = Funding(id="f" * 8 + "-0000-4000-8000-000000000000", currency="EUR", amount_minor="1000")
+        await desk.at_agent(f"/accounts/{ALPHA}/funding", funding)
+        nostro = {bic: await bank.balance(AGENT, kind="nostro") for bic, bank in desk.town.banks.items()}
+        yield Trial(desk, liars[0], nostro)
+        liars[0].final.set()
+
+
+def is_proof_against_the_coordinator(first: ResultShown, second: ResultShown, keys: dict[str, Any]) -> bool:
+    """Tell whether two things that were shown are a lie by themselves: all it takes is the coordinator's key."""
+    ours, theirs = (dsse.verify(one.commitment, ResultCommitment, keys) for one in (first, second))
+    if (ours.cycle, ours.edition) != (theirs.cycle, theirs.edition):
+        return False
+    if ours != theirs:
+        return True
+
+    def lines(one: ResultShown, of: ResultCommitment) -> dict[Any, ProvenLeaf]:
+        return {leaf.line.lane: leaf for leaf in one.leaves if is_proven(leaf, of) and leaf.line.lane}
+
+    mine, other = lines(first, ours), lines(second, theirs)
+    return any(mine[lane].leaf != other[lane].leaf for lane in mine.keys() & other.keys())
+
+
+def house_keys(trial: Trial) -> dict[str, Any]:
+    key = trial.desk.town.coordinator.base.identity.sign
+    return {key.kid: key.verifying_key}
+
+
+BRAVO_WITHOUT_ALPHA = all_of(
+    without((ALPHA, BRAVO), say=CarryReason.BREAK),
+    with_net(BRAVO, receives_minor="0", pays_minor="300", net_minor="-300"),
+)
+
+
+async def test_a_pair_that_is_counted_for_one_bank_only_is_found_by_both(trial: Trial) -> None:
+    """ALPHA is told that its pair with BRAVO settles, BRAVO that it doesn't: two results, each right in itself."""
+    cycle = await trial.paid()
+    await trial.liar.begin(trial.desk, cycle, {BRAVO: BRAVO_WITHOUT_ALPHA})
+    await trial.desk.decide(cycle, "approve")
+    for bank, other in ((ALPHA, BRAVO), (BRAVO, ALPHA), (CARLO, BRAVO), (BRAVO, CARLO)):
+        contradiction = await trial.contradicted(bank, other)
+        ours = next(one for one in await trial.evidence(bank) if one.counterparty is None)
+        assert ours.reason is None, "by itself it holds"
+        assert contradiction.reason == InstructionReason.SHOWN_OTHERWISE
+        assert is_proof_against_the_coordinator(ours, contradiction, house_keys(trial))
+    trial.liar.final.set()
+    for bank in (ALPHA, BRAVO, CARLO):
+        await trial.found(bank, InstructionReason.SHOWN_OTHERWISE)
+    await trial.posted_nothing(ALPHA, BRAVO, CARLO)
+
+
+async def test_one_result_that_says_two_things_of_a_pair_is_found_by_both(trial: Trial) -> None:
+    """Everybody is given the same root, and each bank of the pair the line that was made for it."""
+    cycle = await trial.paid()
+
+    def both(result: NettingResult) -> NettingResult:
+        return replace(BRAVO_WITHOUT_ALPHA(result), statements=result.statements)
+
+    await trial.liar.begin(
+        trial.desk,
+        cycle,
+        dict.fromkeys((ALPHA, BRAVO, CARLO), both),
+        instructed={BRAVO: BRAVO_WITHOUT_ALPHA},
+        hide={
+            ALPHA: lambda line: line.lane == ("EUR", ALPHA, BRAVO) and line.carried_over is not None,
+            BRAVO: lambda line: line.lane == ("EUR", ALPHA, BRAVO) and line.settles is not None,
+        },
+    )
+    await trial.desk.decide(cycle, "approve")
+    for bank, other in ((ALPHA, BRAVO), (BRAVO, ALPHA)):
+        contradiction = await trial.contradicted(bank, other)
+        ours = next(one for one in await trial.evidence(bank) if one.counterparty is None)
+        assert ours.commitment == contradiction.commitment, "one root"
+        assert is_proof_against_the_coordinator(ours, contradiction, house_keys(trial))
+    trial.liar.final.set()
+    for bank in (ALPHA, BRAVO):
+        await trial.found(bank, InstructionReason.SHOWN_OTHERWISE)
+    await trial.posted_nothing(ALPHA, BRAVO)
+
+
+async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> None:
+    """An honest cycle first. Then each bank is lied to about what is its own, or isn't shown or told it at all."""
+    first = await trial.paid()
+    trial.liar.final.set()
+    await trial.desk.decide(first, "approve")
+    for bank, net in ((ALPHA, -400), (BRAVO, 200), (CARLO, 200)):
+        await settled(trial.bank(bank), trial.nostro[bank] + net)
+        (kept,) = await reads.shown_results(trial.bank(bank).node.pool, first)
+        assert (kept.counterparty, kept.reason) == (None, None)
+        trial.nostro[bank] += net
+    await nobody_believes_another_bank(trial, first)
+
+    second = await trial.paid()
+    await trial.liar.begin(
+        trial.desk,
+        second,
+        {BRAVO: with_net(BRAVO, net_minor="201"), CARLO: lambda honest: honest},
+        instructed={BRAVO: lambda honest: honest},
+        withheld=(ALPHA,),
+    )
+    trial.liar.told[CARLO][f"/cycles/{second}/instructions"] = []
+    await trial.desk.decide(second, "approve")
+    await trial.found(ALPHA, InstructionReason.RESULT_UNPROVEN)
+    await trial.found(BRAVO, InstructionReason.POSITION_DIFFERS)
+    await trial.found(CARLO, InstructionReason.NOT_INSTRUCTED)
+
+    async def kept_reasons(bic: str) -> bool:
+        return {one.reason for one in await trial.evidence(bic)} >= set(
+            trial.bank(bic).node.follower.disagreements.values()
+        )
+
+    for bank in (BRAVO, CARLO):
+        await until(lambda bank=bank: kept_reasons(bank), True)
+    await trial.posted_nothing(ALPHA, BRAVO, CARLO)
+
+
+async def nobody_believes_another_bank(trial: Trial, cycle: str) -> None:
+    """What a bank shows of a result is proof by the coordinator's signature, or it is nothing."""
+    town, bravo = trial.desk.town, trial.bank(BRAVO)
+    (shown_to_bravo,) = await reads.shown_results(bravo.node.pool, cycle)
+    document = canonical.decode(shown_to_bravo.commitment.payload_bytes(), ResultCommitment)
+    for signer in (town.alpha.sign, SigningKey.generate()):
+        forged = dsse.sign(replace(document, root="0" * 64), signer)
+        answer = await refused(trial, SharedResult(cycle=cycle, commitment=forged))
+        assert (answer.status, answer.code) == (422, "commitment_refused")
+    unknown = SharedResult(cycle="2026-01-05-99", commitment=shown_to_bravo.commitment)
+    answer = await refused(trial, unknown)
+    assert (answer.status, answer.code) == (404, "result_unknown")
+    # Of a pair that isn't its own a bank is shown nothing, whatever it names.
+    of_carlo = tuple(leaf for leaf in shown_to_bravo.leaves if CARLO in leaf.line.about)
+    seen = await bravo.node.follower.results.answer(
+        ALPHA, SharedResult(cycle=cycle, commitment=shown_to_bravo.commitment, leaves=of_carlo)
+    )
+    assert {bank for leaf in seen.leaves for bank in leaf.line.about} == {ALPHA, BRAVO}
+    assert len(await reads.shown_results(bravo.node.pool, cycle)) == 1
+
+
+async def refused(trial: Trial, shared: SharedResult) -> RemoteProblem:
+    """Return how BRAVO refuses what ALPHA shows it."""
+    bravo = trial.bank(BRAVO)
+    with pytest.raises(RemoteProblem) as problem:
+        await trial.bank(ALPHA).node.peers.request(
+            "POST", f"{bravo.settings.url}/federation/results", audience=BRAVO, json=shared, attempts_max=1
+        )
+    return problem.value
