@@ -61,6 +61,11 @@ GOLDEN_V1 = {
     "cycle.settled": (
         f'{{"currency":"EUR","cycle":"2026-10-02-01","finality":"{SHA}","instruction":"2026-10-02-01/ALFADEFF/EUR"}}'
     ),
+    "exposure.limits": (
+        '{"granted":[{"counterparty":"BETAFRPP","currency":"EUR","limit_minor":"9"}],'
+        '"scheme":[{"currency":"EUR","limit_minor":"5"}]}'
+    ),
+    "exposure.ceilings": '{"ceilings":[{"currency":"EUR","limit_minor":"0"}],"person":"dora","reason":"a rumour"}',
 }
 
 

@@ -32,6 +32,7 @@ from gateway.federation.membership.documents import (
     OfferedKey,
     SettlementAccount,
 )
+from gateway.federation.messages.limits import ExposureLimitsView, SchemeLimitView
 from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
@@ -100,6 +101,16 @@ class Registry:
             data = {"bic": bic, "change": "key", "use": change.use, "kid": kid, "replaces": change.replaces}
             await events.append(conn, "participant.changed", data)
             return await members.view(conn, bic)
+
+    async def exposure_limits(self, bic: str) -> ExposureLimitsView:
+        """Return what others may owe a participant before it is settled."""
+        defaults = sorted(self._rulebook.exposure.default_minor.items())
+        async with transaction(self._engine) as conn:
+            own = await limits.views(conn, [bic])
+        return ExposureLimitsView(
+            scheme=tuple(SchemeLimitView(currency=currency, limit_minor=minor) for currency, minor in defaults),
+            granted=tuple(own[bic].bilateral),
+        )
 
     # --- operators
 
