@@ -29,6 +29,7 @@ from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import Ledger
+from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
 from participants.payments.outbound import Outbound
@@ -53,6 +54,7 @@ class BankNode:
     continuity: Continuity
     follower: Follower
     screener: Screener
+    exposures: ExposureWatch
     agents: dict[str, OrderReason | None]
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
@@ -105,6 +107,7 @@ class BankNode:
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
+        self.exposures = ExposureWatch(self.bic, self.pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -154,11 +157,13 @@ class BankNode:
         self.clock_watch.start()
         self.outbound.start()
         self.follower.start()
+        self.exposures.start()
         self.trust_task.start()
 
     async def stop(self) -> None:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.trust_task.stop()
+        await self.exposures.stop()
         await self.follower.stop()
         await self.outbound.stop()
         await self.continuity.stop()
@@ -186,7 +191,7 @@ class BankNode:
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
-        tasks = (*self.follower.tasks, self.trust_task, self.clock_watch.task)
+        tasks = (*self.follower.tasks, self.trust_task, self.clock_watch.task, self.exposures.task)
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership = self._membership()
         degraded = behind or membership != "active" or any(task.failure for task in tasks)
@@ -197,6 +202,7 @@ class BankNode:
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
+            "exposure": self.exposures.condition(),
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
             "clocks": self.clocks.condition(),

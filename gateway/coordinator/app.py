@@ -23,6 +23,7 @@ from gateway.coordinator.cycles.settlement import HttpSettlementClient
 from gateway.coordinator.log import api as log_api
 from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.registry import api as registry_api
+from gateway.coordinator.registry import exposure as registry_exposure
 from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
@@ -160,6 +161,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         route_handlers=[
             *access_api.route_handlers,
             *registry_api.route_handlers,
+            *registry_exposure.route_handlers,
             *log_api.route_handlers,
             *cycles_api.route_handlers,
         ],

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.exposure import UNSTATED_MINOR
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.coordinator.default_rule import NOBODY, WaterfallRule
@@ -67,6 +68,12 @@ class SettlementRule(Rule, frozen=True, kw_only=True):
     attempts_max: Annotated[int, Meta(ge=1, le=100)]
 
 
+class ExposureRule(Rule, frozen=True, kw_only=True):
+    """What any bank may owe another before it is settled, where that one granted it no bilateral limit."""
+
+    default_minor: dict[CurrencyCode, TotalAmount]
+
+
 class CheckRule(Rule, frozen=True, kw_only=True):
     """How grave a failed check is: "warn" lets the cycle go on, "fail" holds it."""
 
@@ -92,6 +99,7 @@ class Rulebook(Rule, frozen=True, kw_only=True):
     liquidity: LiquidityRule
     settlement: SettlementRule
     default_waterfall: WaterfallRule
+    exposure: ExposureRule
     checks: CheckRule
 
     @property
@@ -127,9 +135,10 @@ def load(path: Path | None = None) -> Rulebook:
 
 
 def stored(document: str) -> Rulebook:
-    """Return a rulebook that was adopted, under its own digest. Those of release 0.1 lack what came later."""
+    """Return a rulebook that was adopted, under its own digest. Those of earlier releases lack what came later."""
     rules = msgspec.json.decode(document)
     if isinstance(rules, dict):
+        rules.setdefault("exposure", {"default_minor": dict.fromkeys(rules["currencies"], str(UNSTATED_MINOR))})
         rules.setdefault("default_waterfall", msgspec.to_builtins(NOBODY))
         rules.setdefault("liquidity", msgspec.to_builtins(load().liquidity))
     return msgspec.convert(rules, Rulebook)
@@ -146,8 +155,11 @@ def checked(rulebook: Rulebook) -> Rulebook:
         rulebook.currencies
     )
     foreign |= rulebook.default_waterfall.currencies - set(rulebook.currencies)
+    foreign |= rulebook.exposure.default_minor.keys() - set(rulebook.currencies)
     if foreign:
         raise RulebookError(f"an amount is set for {', '.join(sorted(foreign))}, which isn't cleared")
+    if unlimited := set(rulebook.currencies) - rulebook.exposure.default_minor.keys():
+        raise RulebookError(f"exposure.default_minor: nothing is set for {', '.join(sorted(unlimited))}")
     if len(set(rulebook.default_waterfall.layers)) != len(rulebook.default_waterfall.layers):
         raise RulebookError("default_waterfall.layers: one is named twice")
     if [slot.number for slot in rulebook.slots] != list(range(1, len(rulebook.slots) + 1)):

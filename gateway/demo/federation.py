@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from compliance.crypto.keys import SigningKey, VerifyingKey
+from compliance.cycle.exposure import UNSTATED_MINOR
 from compliance.trust import Anchor
 from gateway.coordinator import rulebook
 from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
@@ -262,10 +263,12 @@ class Federation:
 def write_rulebook(path: Path, currencies: tuple[str, ...], pace: Pace) -> None:
     """Write the scheme's rulebook for a day at a pace of its own: cycles on demand, short deadlines."""
     built_in = rulebook.load()
+    cleared = tuple(sorted({*built_in.currencies, *currencies}))
+    defaults = dict.fromkeys(cleared, str(UNSTATED_MINOR)) | built_in.exposure.default_minor
     rules = msgspec.structs.replace(
         built_in,
         version=f"{built_in.version}-demo",
-        currencies=tuple(sorted({*built_in.currencies, *currencies})),
+        currencies=cleared,
         calendar="every_day",
         slots=(),
         cut_deadline_s=pace.cut_deadline_s,
@@ -273,6 +276,7 @@ def write_rulebook(path: Path, currencies: tuple[str, ...], pace: Pace) -> None:
         settlement=msgspec.structs.replace(
             built_in.settlement, retry_interval_s=pace.settlement_retry_s, attempts_max=pace.settlement_attempts_max
         ),
+        exposure=rulebook.ExposureRule(default_minor=defaults),
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(rulebook.checked(rules))))
 

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
 from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.ledger.accounts import BOUNDS
 from participants.ledger.events import AccountOpening, PaymentOrder
+from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
 
@@ -144,6 +145,38 @@ class LaneView(Answer, frozen=True, kw_only=True):
     unsettled_minor: str
     undeliverable_since: Timestamp | None = None
     """Since when payments to the receiver can't be delivered; left out where they are."""
+
+
+class ExposureView(Answer, frozen=True, kw_only=True):
+    """What a counterparty owes before it is settled, and the most that it may: beyond it its payments are declined.
+
+    `set_by` says whose limit that is: `granted` is the bilateral limit of this bank at the coordinator, `scheme` the
+    rulebook's default where it granted none, `bank` a ceiling of this bank that is less than that.
+    """
+
+    counterparty: Bic
+    currency: CurrencyCode
+    unsettled_minor: TotalAmount
+    limit_minor: TotalAmount
+    set_by: Annotated[str, open_words(*Source)]
+    room_minor: TotalAmount
+    near: bool
+    """Whether it owes so much that somebody should look: four fifths of the limit."""
+
+
+class CeilingChange(Request, frozen=True, kw_only=True):
+    """The most that this bank lets others owe it in a currency, whatever it granted; null lifts the ceiling."""
+
+    limit_minor: TotalAmount | None
+    reason: Reason
+
+
+class CeilingView(Answer, frozen=True, kw_only=True):
+    """A ceiling of this bank; without a counterparty it is for all that have none of their own."""
+
+    currency: CurrencyCode
+    limit_minor: TotalAmount
+    counterparty: Bic | None = None
 
 
 class CycleView(Answer, frozen=True, kw_only=True):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import asyncpg
 
-from participants.api.messages import AccountView, LaneView, PaymentView, PostingView
+from participants.api.messages import AccountView, CeilingView, ExposureView, LaneView, PaymentView, PostingView
 from participants.ledger import store
+from participants.ledger.events import ExposureLimit
 from participants.ledger.payment import Payment
+from participants.payments.exposures import read_exposures
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -111,6 +113,29 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
             balance_minor=str(row[7]),
         )
         for row in await connection.fetch(POSTINGS, account, before, limit)
+    ]
+
+
+async def exposures(connection: asyncpg.Connection) -> list[ExposureView]:
+    """Return what every counterparty owes, and what it may."""
+    return [
+        ExposureView(
+            counterparty=exposure.counterparty,
+            currency=exposure.currency,
+            unsettled_minor=str(exposure.unsettled),
+            limit_minor=str(exposure.limit.minor),
+            set_by=exposure.limit.source.value,
+            room_minor=str(exposure.room),
+            near=exposure.near,
+        )
+        for exposure in await read_exposures(connection)
+    ]
+
+
+def ceilings(limits: Iterable[ExposureLimit]) -> list[CeilingView]:
+    return [
+        CeilingView(currency=limit.currency, limit_minor=limit.limit_minor, counterparty=limit.counterparty)
+        for limit in limits
     ]
 
 

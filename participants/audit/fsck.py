@@ -17,6 +17,7 @@ from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
 from participants.audit import sql_checks
+from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
 from participants.ledger import events
@@ -105,7 +106,10 @@ async def fsck(url: str, bank: str) -> Report:
                 )
                 for check in sql_checks.CHECKS
             ]
-            return Report((*checks, *await _Walk(connection, bank).run()))
+            walked = await _Walk(connection, bank).run()
+            exposure = Check("exposure", "no payment was accepted beyond what its sender might owe then")
+            exposure.examined, exposure.difference = await first_beyond(connection)
+            return Report((*checks, *walked, exposure))
     finally:
         await connection.close()
 

@@ -42,6 +42,7 @@ from participants.cycle import reads
 from participants.cycle.attesting import Attesting
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut
 from participants.cycle.coordinator import Coordinator, report
+from participants.cycle.limits import AgreedLimits
 from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
 from participants.cycle.results import Results
 from participants.cycle.shown_result import check_shown, missing
@@ -129,6 +130,7 @@ class Follower:
         self._client = client
         self._signer = signer
         self._trust_changed = trust_changed
+        self._limits = AgreedLimits(self._coordinator, ledger)
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
             bank=bank,
@@ -182,6 +184,7 @@ class Follower:
                 await self._agree()
                 if cursor is None:
                     cursor = await reads.read_cursor(self._pool)
+                await self._limits.take_up()
                 events, following = await self._page(cursor)
                 self._heard_at, self.heard = time.monotonic(), True
                 HEARD_AT.labels(self._bank).set_to_current_time()
@@ -252,6 +255,9 @@ class Follower:
         if event.type in ("trust_list.published", "participant.changed"):
             if await self._trust.refresh(self._client):
                 self._trust_changed()
+            return
+        if event.type in ("bilateral_limit.changed", "rulebook.adopted"):
+            self._limits.changed()
             return
         cycle = event.cycle
         if cycle is None:

@@ -14,6 +14,7 @@ from compliance.statements import Document
 from participants.ledger import events
 from participants.ledger.accounts import BOUNDS, Account, AccountKey
 from participants.ledger.events import Event, EventData, EventUnreadableError
+from participants.ledger.exposure import Limits
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import Evidence, Rows
@@ -31,6 +32,7 @@ class Books:
     def __init__(self, bank: str, agent: str) -> None:
         self.bank = bank
         self.agent = agent
+        self.limits = Limits()
         self.now = datetime.min.replace(tzinfo=UTC)
         self.clear(0, 0, 0)
 

@@ -210,6 +210,29 @@ class CycleSettled(Document, frozen=True, kw_only=True):
     finality: Sha256
 
 
+class ExposureLimit(Document, frozen=True, kw_only=True):
+    """The most that a counterparty may owe, unsettled; None is every counterparty that no other limit names."""
+
+    currency: CurrencyCode
+    limit_minor: TotalAmount
+    counterparty: Bic | None = None
+
+
+class ExposureLimits(Document, frozen=True, kw_only=True):
+    """All limits in force at the coordinator: the scheme's for everybody, and those that this bank granted."""
+
+    scheme: tuple[ExposureLimit, ...] = ()
+    granted: tuple[ExposureLimit, ...] = ()
+
+
+class ExposureCeilings(Document, frozen=True, kw_only=True):
+    """All ceilings of the bank's own, after somebody changed one."""
+
+    ceilings: tuple[ExposureLimit, ...]
+    person: str
+    reason: Reason
+
+
 # Type names are history: they are never reused for something else.
 TYPES: dict[str, type[Document]] = {
     "payment.reserved": PaymentOrder,
@@ -234,6 +257,8 @@ TYPES: dict[str, type[Document]] = {
     "cycle.settled": CycleSettled,
     "cycle.result_shown": ResultShown,
     "cycle.proofs_required": ProofsRequired,
+    "exposure.limits": ExposureLimits,
+    "exposure.ceilings": ExposureCeilings,
 }
 
 # The version of each form that is written today, 1 where nothing is said; `UPCASTERS` leads there from earlier ones.

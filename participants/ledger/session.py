@@ -84,10 +84,12 @@ class Session:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
         self._begin(*await store.read_head(self._connection))
+        self.books.limits = await store.read_limits(self._connection)
 
     async def lock(self) -> asyncpg.Connection:
         """Begin a transaction that keeps other writers waiting, and with empty books. Raises what `refresh` does."""
         self._begin(*await store.lock_head(self.connection))
+        self.books.limits = await store.read_limits(self.connection)
         return self.connection
 
     def _begin(self, head: int, last_account: int, last_lane: int) -> None:

@@ -13,6 +13,7 @@ from participants.ledger import events
 from participants.ledger.accounts import Account, AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
+from participants.ledger.exposure import SUBJECTS, Limits
 from participants.ledger.lanes import Lane, LaneKey
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
@@ -36,6 +37,10 @@ READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 
 READ_EVENTS = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
+"""
+READ_LIMITS = """
+SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM event
+WHERE subject = ANY($1::uuid[]) ORDER BY subject, version DESC
 """
 LATER_EVENT = """
 SELECT EXISTS (
@@ -125,6 +130,12 @@ async def lock_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
     await connection.execute("BEGIN; SELECT FROM ledger_head FOR UPDATE")
     # A statement of its own, since one that has waited for a lock still sees what was there before.
     return await read_head(connection)
+
+
+async def read_limits(connection: asyncpg.Connection) -> Limits:
+    """Return what counterparties may owe, as the newest events say."""
+    newest = [events.read(events.EventRow(*row)) for row in await connection.fetch(READ_LIMITS, list(SUBJECTS))]
+    return Limits({event.type: event for event in newest})
 
 
 async def try_writing(connection: asyncpg.Connection) -> None:

@@ -32,6 +32,8 @@ class HoldReason(RefusalReason):
     RETURN_OF_UNKNOWN = DeclineReason.RETURN_OF_UNKNOWN.value, 409
     """The payment that this one gives back was given back meanwhile: it can only be rejected."""
     BALANCE_OUT_OF_RANGE = DeclineReason.BALANCE_OUT_OF_RANGE.value, 409
+    EXPOSURE_LIMIT = DeclineReason.EXPOSURE_LIMIT.value, 409
+    """The sender's bank owes too much for it now: release it after a settlement, or reject it."""
 
 
 class HoldOutcome(Struct, frozen=True, omit_defaults=True):
@@ -105,6 +107,8 @@ def _obstacle(books: Books, payment: Payment) -> HoldReason | None:
     amount = payment.amount
     if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
         return HoldReason.BALANCE_OUT_OF_RANGE
+    if due_from.balance + amount > books.limits.of(payment.counterparty, terms.currency).minor:
+        return HoldReason.EXPOSURE_LIMIT
     return None
 
 

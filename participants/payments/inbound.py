@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import msgspec
+import structlog
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -29,6 +30,7 @@ from gateway.federation.sharing import beside_if_large, in_slices
 from gateway.federation.signers.signing import sign_document
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
+from participants.payments.exposures import DECLINED
 from participants.payments.incoming import (
     EVIDENCE_KIND,
     OTHERS_MAX,
@@ -39,6 +41,8 @@ from participants.payments.incoming import (
     read_outcomes,
 )
 from participants.payments.screening import Screener
+
+log = structlog.get_logger(__name__)
 
 WAITING_MAX = 4
 """Batches of a sender that wait for the one before. A bank sends one at a time, and so does each of its replicas."""
@@ -170,6 +174,11 @@ class Inbound:
         payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
         command = ReceivePayments(evidence, payments)
         outcomes = await self._ledger.submit(command)
+        if command.beyond_limit:
+            DECLINED.labels(self._bank).inc(command.beyond_limit)
+            log.warning(
+                "payments declined for what their bank owes", sender=batch.sender, payments=command.beyond_limit
+            )
         sender.count(len(payments) - command.others, command.others)
         return outcomes
 

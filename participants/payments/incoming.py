@@ -35,6 +35,8 @@ class DeclineReason(StrEnum):
     RETURN_OF_UNKNOWN = "return_of_unknown"
     RETURN_DIFFERS = "return_differs"
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
+    EXPOSURE_LIMIT = "exposure_limit"
+    """The sender's bank would owe more than it may before it is settled. Nothing of the payment is taken."""
     SCREENING_REJECTED = "screening_rejected"
 
 
@@ -66,6 +68,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         self.payments = payments
         self.others = 0
         """How many payments weren't new, once it is decided."""
+        self.beyond_limit = 0
+        """How many were declined for what the sender owes already, once it is decided."""
 
     def payment_ids(self) -> list[str]:
         return [p.terms.id for p in self.payments]
@@ -90,15 +94,18 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         self.others = len(outcomes) - new
         if _too_few(new, self.others):
             return TooFewNew(new, self.others)
+        self.beyond_limit = 0
+        limits = {c: books.limits.of(self.sender, c).minor for c in {p.terms.currency for p in self.payments}}
         decided = [
-            self._decide_new(books, payment) if outcome is None else outcome
+            self._decide_new(books, payment, limits[payment.terms.currency]) if outcome is None else outcome
             for payment, outcome in zip(self.payments, outcomes, strict=True)
         ]
         if new:
             books.keep(self.batch)
         return decided
 
-    def _decide_new(self, books: Books, payment: ReceivedPayment) -> PaymentOutcome:
+    def _decide_new(self, books: Books, payment: ReceivedPayment, limit: int) -> PaymentOutcome:
+        """Decide a payment; `limit` is the most that its sender may owe in its currency, unsettled."""
         terms = payment.terms
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
@@ -114,6 +121,9 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         due_from = books.chart(AccountKey("due_from", self.sender, terms.currency))
         if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
             return self._decline(books, terms, DeclineReason.BALANCE_OUT_OF_RANGE)
+        if due_from.balance + amount > limit:
+            self.beyond_limit += 1
+            return self._decline(books, terms, DeclineReason.EXPOSURE_LIMIT)
         if payment.hits:
             held = events.IncomingHeld(sender=self.sender, batch=self.batch.sha256, terms=terms, hits=payment.hits)
             books.advance(None, terms.id, "payment.held_in", held)

@@ -24,7 +24,8 @@ from participants.audit.fsck import fsck
 from participants.ledger import store
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
-from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.ledger.ceilings import RecordLimits, SetCeiling
+from participants.ledger.events import AccountOpening, ExposureLimit, ExposureLimits, Hit, PaymentOrder
 from participants.ledger.opening import OpenAccounts
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import POSTING_COLUMNS, Evidence
@@ -38,6 +39,7 @@ OPENING = 1_000
 PEOPLE = ("dora", "egon", "fritz")
 amounts = st.one_of(st.integers(1, 400), st.just(OPENING))
 choices = st.integers(0, 10**6)
+limits = st.one_of(st.none(), st.integers(0, 600))
 hits = st.sampled_from([(), (), (), (HIT,)])
 GONE = (Status.REFUSED, Status.DECLINED)
 KEPT_OUT = (*GONE, Status.HELD)
@@ -65,6 +67,7 @@ class PureBank:
         books = self.books
         books.begin(datetime(2026, 10, 2, tzinfo=UTC))
         books.payments = dict(self.payments)
+        before = self.owed()
         keys = set(command.account_keys(books))
         for known in self.payments.values():
             keys.update(store.accounts_of(known))
@@ -74,7 +77,15 @@ class PureBank:
         books.advance_lanes()
         self.payments = books.payments
         self._keep(books)
+        for (counterparty, currency), owed in self.owed().items():
+            # Under the limit of now, for no command both changes a limit and accepts a payment.
+            assert owed <= max(before[counterparty, currency], books.limits.of(counterparty, currency).minor)
         return answer
+
+    def owed(self) -> Counter[tuple[str, str]]:
+        """Return what other banks owe, unsettled."""
+        accounts = [a for a in self.books.accounts.values() if a is not None and a.key.kind == "due_from"]
+        return Counter({(a.key.code, a.key.currency): a.balance for a in accounts})
 
     @property
     def queue(self) -> list[str]:
@@ -193,6 +204,14 @@ class TwoBanks(RuleBasedStateMachine):
             kind = WithdrawDispute if withdraw else Dispute
             self.banks[at].run(kind(incoming[which % len(incoming)], "dora", "because"))
 
+    @rule(at=st.sampled_from([ALFA, BETA]), granted=limits, own=limits, everybody=st.booleans())
+    def limit(self, at: str, granted: int | None, own: int | None, everybody: bool) -> None:
+        bank, other = self.banks[at], BETA if at == ALFA else ALFA
+        terms = [ExposureLimit(currency="EUR", limit_minor=str(granted), counterparty=other)] if granted else []
+        bank.run(RecordLimits(ExposureLimits(granted=tuple(terms))))
+        who, minor = None if everybody else other, None if own is None else str(own)
+        bank.run(SetCeiling(counterparty=who, currency="EUR", limit_minor=minor, person="dora", reason="because"))
+
     def some_order(self, which: int) -> tuple[str, PaymentOrder, tuple[Hit, ...]]:
         every = [(sender, *order) for sender, orders in self.orders.items() for order in orders]
         return every[which % len(every)]
@@ -277,6 +296,7 @@ steps = st.lists(
                 "decide",
                 "contest",
                 "settle",
+                "limit",
             ]
         ),
         st.booleans(),
@@ -384,6 +404,10 @@ async def _step(
         if at != side:
             await mine.ledger.submit(Dispute(order.id, "dora", "because"))
             await mine.ledger.submit(WithdrawDispute(order.id, "dora", "because"))
+    elif action == "limit":
+        minor = str(choice % 1_500)
+        ceiling = SetCeiling(counterparty=None, currency="EUR", limit_minor=minor, person="dora", reason="because")
+        await mine.ledger.submit(ceiling)
     elif action == "settle":
         await mine.deliver(other)
         await other.deliver(mine)

@@ -67,6 +67,11 @@ GOLDEN_V1 = {
         f'"leaves":[{{"index":3,"leaf":"{{}}","path":["{SHA}"]}}],"reason":"result_shown_otherwise"}}'
     ),
     "cycle.proofs_required": '{"cycle":"2026-10-02-01"}',
+    "exposure.limits": (
+        '{"granted":[{"counterparty":"BETAFRPP","currency":"EUR","limit_minor":"9"}],'
+        '"scheme":[{"currency":"EUR","limit_minor":"5"}]}'
+    ),
+    "exposure.ceilings": '{"ceilings":[{"currency":"EUR","limit_minor":"0"}],"person":"dora","reason":"a rumour"}',
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import gateway.coordinator
 from compliance.crypto import canonical
+from compliance.cycle.exposure import UNSTATED_MINOR
 from compliance.cycle.limits import Cap, Limits
 from gateway.coordinator.default_rule import NOBODY
 from gateway.coordinator.rulebook import Rulebook, RulebookError, Slot, checked, load, stored
@@ -111,6 +112,14 @@ def test_slots_that_dont_fit_together(slots: tuple[Slot, ...]) -> None:
         ("[settlement]", "[settlement", "rulebook.toml"),
         ("capital_minor = {}", 'capital_minor = { XAU = "1" }', "XAU"),
         ("capital_minor = {}", 'capital_minor = { EUR = "-1" }', "capital_minor"),
+        (
+            'default_minor = { CHF = "100000000000", ',
+            "default_minor = { ",
+            "exposure.default_minor: nothing is set for CHF",
+        ),
+        ("default_minor = { ", 'default_minor = { XAU = "1", ', "an amount is set for XAU"),
+        ("default_minor = { ", 'default_minor = { KWD = "-1", ', "default_minor"),
+        ("[exposure]", "[extent]", "extent"),
         ('layers = ["defaulter_collateral"', 'layers = ["charity"', "layers"),
         ('layers = ["defaulter_collateral"', 'layers = ["scheme_capital"', "named twice"),
     ],
@@ -149,6 +158,13 @@ def test_a_rulebook_of_an_earlier_release_reads_under_its_own_digest() -> None:
     rules = msgspec.json.decode(canonical.encode(load()))
     del rules["default_waterfall"]
     assert stored(canonical.encode(rules).decode()).default_waterfall == NOBODY
+
+
+def test_a_rulebook_of_an_earlier_release_lets_nobody_owe_without_end() -> None:
+    rules = msgspec.json.decode(canonical.encode(load()))
+    del rules["exposure"]
+    defaults = stored(canonical.encode(rules).decode()).exposure.default_minor
+    assert defaults == dict.fromkeys(load().currencies, str(UNSTATED_MINOR))
 
 
 def test_a_file_that_isnt_there(tmp_path: Path) -> None:

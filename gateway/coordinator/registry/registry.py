@@ -26,6 +26,7 @@ from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step,
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook, stored
 from gateway.federation.membership.documents import Application, SettlementAccount
+from gateway.federation.messages.limits import ExposureLimitsView, SchemeLimitView
 from gateway.federation.messages.participants import InvitationView, ParticipantView
 from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import signing
@@ -112,6 +113,16 @@ class Registry:
             data = {"bic": bic, "change": "key", "use": change.use, "kid": kid, "replaces": change.replaces}
             await events.append(conn, "participant.changed", data)
             return await members.view(conn, bic)
+
+    async def exposure_limits(self, bic: str) -> ExposureLimitsView:
+        """Return what others may owe a participant before it is settled."""
+        defaults = sorted(self._rulebook.exposure.default_minor.items())
+        async with transaction(self._engine) as conn:
+            own = await limits.views(conn, [bic])
+        return ExposureLimitsView(
+            scheme=tuple(SchemeLimitView(currency=currency, limit_minor=minor) for currency, minor in defaults),
+            granted=tuple(own[bic].bilateral),
+        )
 
     # --- operators
 

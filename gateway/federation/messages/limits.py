@@ -49,3 +49,17 @@ class BilateralLimitView(Answer, frozen=True, kw_only=True):
     counterparty: Bic
     currency: CurrencyCode
     limit_minor: TotalAmount
+
+
+class SchemeLimitView(Answer, frozen=True, kw_only=True):
+    """The most that any bank may owe another, unsettled, where that one granted no limit."""
+
+    currency: CurrencyCode
+    limit_minor: TotalAmount
+
+
+class ExposureLimitsView(Answer, frozen=True, kw_only=True):
+    """`GET /exposure-limits`: what others may owe the bank that asks."""
+
+    scheme: tuple[SchemeLimitView, ...]
+    granted: tuple[BilateralLimitView, ...]

@@ -1,0 +1,68 @@
+"""HTTP: what others owe the bank and may owe it, for its own people, who set its ceilings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, get, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
+
+from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
+from gateway.federation.http.node import requires
+from participants.api import views
+from participants.api.messages import CeilingChange, CeilingView, ExposureView
+from participants.ledger import store
+from participants.ledger.ceilings import SetCeiling
+from participants.node import BankNode
+
+STAFF = [requires("staff")]
+Node = NamedDependency[BankNode]
+BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
+CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
+
+
+@get("/exposures", guards=STAFF, tags=["exposure"], operation_id="listExposures")
+async def list_exposures(node: Node) -> list[ExposureView]:
+    """List what each counterparty owes before it is settled, the most that it may, and who set that."""
+    async with node.pool.acquire() as connection:
+        return await views.exposures(connection)
+
+
+@get("/ceilings", guards=STAFF, tags=["exposure"], operation_id="listCeilings")
+async def list_ceilings(node: Node) -> list[CeilingView]:
+    """List this bank's own ceilings of what others may owe it."""
+    async with node.pool.acquire() as connection:
+        return views.ceilings((await store.read_limits(connection)).ceilings)
+
+
+@put("/ceilings/{currency:str}", guards=STAFF, tags=["exposure"], operation_id="setCeilingForAll")
+async def set_ceiling_for_all(
+    currency: CurrencyPath, data: JSONBody[CeilingChange], node: Node, request: Request[Any, Any, Any]
+) -> list[CeilingView]:
+    """Set the most that any counterparty may owe that has no ceiling of its own, and list all ceilings."""
+    return await _set_ceiling(node, None, currency, data, person=request.auth.sub)
+
+
+@put("/ceilings/{currency:str}/{counterparty:str}", guards=STAFF, tags=["exposure"], operation_id="setCeiling")
+async def set_ceiling(
+    currency: CurrencyPath,
+    counterparty: BicPath,
+    data: JSONBody[CeilingChange],
+    node: Node,
+    request: Request[Any, Any, Any],
+) -> list[CeilingView]:
+    """Set the most that a counterparty may owe, and list all ceilings. What it owes already stays."""
+    return await _set_ceiling(node, counterparty, currency, data, person=request.auth.sub)
+
+
+async def _set_ceiling(
+    node: BankNode, counterparty: str | None, currency: str, change: CeilingChange, *, person: str
+) -> list[CeilingView]:
+    limit, reason = change.limit_minor, change.reason
+    command = SetCeiling(counterparty=counterparty, currency=currency, limit_minor=limit, person=person, reason=reason)
+    ceilings = await node.ledger.submit(command)
+    return views.ceilings(ceilings)
+
+
+HANDLERS = [list_exposures, list_ceilings, set_ceiling_for_all, set_ceiling]
