@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from participants.api.messages import AccountView, LaneView, PaymentView, PostingView
+from participants import proposals
+from participants.api.messages import AccountView, LaneView, PaymentView, PostingView, WaitingView
 from participants.ledger import store
 from participants.ledger.payment import Payment
 
@@ -30,6 +31,7 @@ def payment_view(payment: Payment) -> PaymentView:
         sequence=payment.sequence,
         reason=payment.reason,
         returns=terms.returns,
+        ordered_by=payment.maker,
     )
 
 
@@ -111,6 +113,19 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
             balance_minor=str(row[7]),
         )
         for row in await connection.fetch(POSTINGS, account, before, limit)
+    ]
+
+
+async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingView]:
+    """Return what waits for a second person, newest first."""
+    return [
+        WaitingView(
+            kind=proposal.kind,
+            subject=proposal.subject,
+            person=proposal.person,
+            proposed_at=timestamp(proposal.proposed_at),
+        )
+        for proposal in await proposals.waiting(connection, limit)
     ]
 
 
