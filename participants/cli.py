@@ -11,6 +11,7 @@ import typer
 from gateway.federation.commands.group import group
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
+from participants.roles import Role, Scope
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
@@ -104,12 +105,23 @@ def serve() -> None:
 
 @app.command()
 def token(
-    subject: Annotated[str, typer.Option("--subject", help="Who of the bank's staff is asking.")] = "operations",
+    role: Annotated[Role, typer.Option(help="What the person is to do.", case_sensitive=False)],
+    subject: Annotated[str, typer.Option("--subject", help="Who it is: this name is recorded, and is one of two.")],
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="With `--role read`: the books that may be read, all of them if absent; repeat for several."),
+    ] = None,
 ) -> None:
-    """Print an access token for a member of the bank's own staff, good for five minutes."""
+    """Print an access token for one of the bank's own people, good for five minutes.
+
+    `orders` pays, returns and contests; `screening` decides on held payments; `lists` imports sanctions lists;
+    `accounts` opens accounts; `read` reads the books and changes nothing, for the bank's auditors and its regulator.
+    """
     from gateway.federation.membership.institution import staff_token
 
-    typer.echo(staff_token(_settings(), subject))
+    if scope and role is not Role.READ:
+        raise typer.BadParameter("only a token of the role read has a scope", param_hint="--scope")
+    typer.echo(staff_token(_settings(), subject, role, scope=" ".join(scope or ())))
 
 
 @app.command()

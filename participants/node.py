@@ -27,6 +27,9 @@ from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.ledger import MIGRATIONS
+from participants.ledger.accounts import AccountOutcome
+from participants.ledger.events import AccountOpening
+from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import Ledger
 from participants.payments.exposures import ExposureWatch
@@ -34,6 +37,8 @@ from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
+from participants.proposals import propose
+from participants.roles import Role
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
@@ -71,7 +76,9 @@ class BankNode:
         self.identity = MemberIdentity(settings.bic, settings.keys_dir, self.trust.anchor.scheme)
         self.coordinator = self.trust.anchor.bic
         self._staff_key = self.identity.token.verifying_key
-        self.verifier = TokenVerifier(settings.bic, self._token_key, staff_issuer=settings.url, members=self.trust)
+        self.verifier = TokenVerifier(
+            settings.bic, self._token_key, staff_issuer=settings.url, staff_roles=tuple(Role), members=self.trust
+        )
         auth, coordinator_url = self.identity.auth, settings.coordinator_url
         self.client = FederationClient(settings.bic, auth, coordinator_url)
         # Other banks are called without the coordinator's help, so it may be away.
@@ -84,10 +91,8 @@ class BankNode:
         self.agents = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
-        """The bank's own people have tokens of its own issuer, whoever is no member of the coordinator's."""
-        if issuer == self.settings.url:
-            return self._staff_key if kid == self._staff_key.kid else None
-        return self.trust.token_key(issuer, kid)
+        """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
+        return self._staff_key if (issuer, kid) == (self.settings.url, self._staff_key.kid) else None
 
     async def start(self) -> None:
         """Start every part. Waits for the first trust list if there is none yet."""
@@ -229,10 +234,24 @@ class BankNode:
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
 
-    async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
-        """Decide orders of the bank's own customers; return when that is durable."""
+    async def submit(self, orders: Sequence[ReadableOrder], *, maker: str) -> list[OrderOutcome]:
+        """Decide orders of the bank's own customers that `maker` asks for; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
-        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
+        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders), maker))
+
+    async def open_accounts(self, openings: Sequence[AccountOpening], person: str) -> list[AccountOutcome]:
+        """Open customer accounts that `person` asks for; those that hold money once somebody else has asked too."""
+        proposals = {opening: proposal(opening) for opening in openings if opening.opening_balance_minor != "0"}
+        others: dict[AccountOpening, str | None] = {}
+        if proposals:
+            async with self.pool.acquire() as connection, connection.transaction():
+                people = await propose(connection, "opening", list(proposals.values()), person)
+            others = dict(zip(proposals, people, strict=True))
+        asked = [
+            AskedOpening(opening, (person,) if (other := others.get(opening)) is None else (other, person))
+            for opening in openings
+        ]
+        return await self.ledger.submit(OpenAccounts(asked))
 
     def check(self, order: ReadableOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""

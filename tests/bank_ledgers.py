@@ -37,7 +37,7 @@ from participants.ledger.accounts import AccountOutcome
 from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.events import AccountOpening, Hit, PaymentOrder
 from participants.ledger.lanes import LaneKey
-from participants.ledger.opening import OpenAccounts
+from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
 from participants.payments.answers import ApplyAnswers, SentPayment
@@ -64,15 +64,19 @@ class Bank:
         return await self.ledger.submit(
             OpenAccounts(
                 [
-                    AccountOpening(code=a, currency=currency, name=a, opening_balance_minor=str(balance))
+                    AskedOpening(
+                        AccountOpening(code=a, currency=currency, name=a, opening_balance_minor=str(balance)),
+                        ("mona", "nora"),
+                    )
                     for a in accounts
                 ]
             )
         )
 
-    async def order(self, *orders: PaymentOrder, hits: Sequence[Hit] = ()) -> list[OrderOutcome]:
+    async def order(self, *orders: PaymentOrder, hits: Sequence[Hit] = (), maker: str = "mona") -> list[OrderOutcome]:
         """Submit orders as the API does."""
-        return await self.ledger.submit(SubmitOrders([CheckedOrder(readable(o), tuple(hits)) for o in orders]))
+        checked = [CheckedOrder(readable(o), tuple(hits)) for o in orders]
+        return await self.ledger.submit(SubmitOrders(checked, maker))
 
     async def receive(self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = ()) -> list[PaymentOutcome]:
         """Receive payments that another bank signs now."""

@@ -19,6 +19,7 @@ from compliance.crypto.keys import SigningKey
 from gateway.demo.plan import AccountPlan
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
+from gateway.federation.identity.tokens import STAFF_ROLE
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
@@ -39,6 +40,7 @@ from participants.api.messages import (
 from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
+from participants.roles import Role
 
 T = TypeVar("T")
 
@@ -103,15 +105,40 @@ class Person:
 class Staff(Person):
     """One of an institution's own people, who get their tokens at home."""
 
-    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str, *, timeout_s: float = 60) -> None:
-        tokens = staff_tokens(token_key, issuer=url, subject=subject)
+    def __init__(
+        self,
+        bic: str,
+        url: str,
+        token_key: SigningKey,
+        subject: str,
+        *,
+        role: str = STAFF_ROLE,
+        timeout_s: float = 60,
+    ) -> None:
+        tokens = staff_tokens(token_key, issuer=url, subject=subject, role=role)
         super().__init__(bic, url, FederationClient(subject, token_key, url, timeout_s=timeout_s, token_source=tokens))
 
 
 class BankDesk(Staff):
-    """A bank's back office."""
+    """A bank's people: one who orders payments, two who open accounts, and one who keeps the sanctions lists."""
+
+    def __init__(self, bic: str, url: str, token_key: SigningKey, subject: str, *, timeout_s: float = 60) -> None:
+        """`subject` orders the payments."""
+
+        def person(name: str, role: Role) -> Staff:
+            return Staff(bic, url, token_key, name, role=role, timeout_s=timeout_s)
+
+        super().__init__(bic, url, token_key, subject, role=Role.ORDERS, timeout_s=timeout_s)
+        self._openers = [person(name, Role.ACCOUNTS) for name in ("dora", "egon")]
+        self._lists = person("fritz", Role.LISTS)
+
+    async def close(self) -> None:
+        for person in (*self._openers, self._lists):
+            await person.close()
+        await super().close()
 
     async def open_accounts(self, accounts: Sequence[AccountPlan]) -> None:
+        """Open accounts: what one person proposes the other confirms, by asking for the same."""
         for start in range(0, len(accounts), BATCH_ACCOUNTS):
             part = [
                 {
@@ -122,10 +149,11 @@ class BankDesk(Staff):
                 }
                 for account in accounts[start : start + BATCH_ACCOUNTS]
             ]
-            outcomes = await self.ask("POST", "/accounts", list[AccountOutcome], json={"accounts": part})
-            refused = Counter(outcome.reason for outcome in outcomes if outcome.status == "refused")
-            if refused:
-                raise DayFailedError(f"{self.bic} refused to open accounts: {dict(refused)}")
+            for person in self._openers:
+                outcomes = await person.ask("POST", "/accounts", list[AccountOutcome], json={"accounts": part})
+            closed = Counter(outcome.reason for outcome in outcomes if outcome.status in ("refused", "proposed"))
+            if closed:
+                raise DayFailedError(f"{self.bic} refused to open accounts: {dict(closed)}")
 
     async def pay(self, payments: Sequence[PaymentRow], sent: Callable[[int], None]) -> None:
         """Order payments in batches; `sent` is told how many more are in. Raises DayFailedError for a refusal."""
@@ -140,7 +168,7 @@ class BankDesk(Staff):
     async def import_list(self, name: str, path: Path) -> None:
         """Screen against a sanctions list from now on."""
         content = await asyncio.to_thread(path.read_bytes)
-        await self.ask_raw("POST", "/screening/lists", json=ListImport(name=name, files={path.name: content}))
+        await self._lists.ask_raw("POST", "/screening/lists", json=ListImport(name=name, files={path.name: content}))
 
     async def give_back(self, payment: PaymentRow) -> None:
         """Return a payment that came in; the id of the return follows from the payment's."""
@@ -157,7 +185,7 @@ class BankDesk(Staff):
         return await self.ask("GET", f"/payments/{payment_id}", PaymentView)
 
     async def accounts(self, kind: str) -> tuple[AccountView, ...]:
-        page = await self.ask("GET", "/accounts", AccountPage, params={"kind": kind, "limit": 1000})
+        page = await self._openers[0].ask("GET", "/accounts", AccountPage, params={"kind": kind, "limit": 1000})
         return page.items
 
     async def lanes(self) -> list[LaneView]:

@@ -44,6 +44,8 @@ class ServiceReason(RefusalReason):
     FORBIDDEN = "forbidden", 403
     ROLE_NOT_ALLOWED = "role_not_allowed", 403
     """The token's role isn't one that the operation takes."""
+    SCOPE_NOT_ALLOWED = "scope_not_allowed", 403
+    """The token is good for other books than this one."""
     NOT_FOUND = "not_found", 404
     """No such path."""
     METHOD_NOT_ALLOWED = "method_not_allowed", 405

@@ -33,7 +33,7 @@ class EdgeLimits:
     address_requests_per_s: int = 100
     """Requests without a good token, by IPv4 address or IPv6 /64."""
     client_requests_per_s: int = 500
-    """Requests of one member, operator or auditor; a bank's own staff has no limit."""
+    """Requests of one member, operator or auditor; a bank's own people have no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

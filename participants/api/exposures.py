@@ -15,28 +15,30 @@ from participants.api.messages import CeilingChange, CeilingView, ExposureView
 from participants.ledger import store
 from participants.ledger.ceilings import SetCeiling
 from participants.node import BankNode
+from participants.roles import Role, Scope
 
-STAFF = [requires("staff")]
+SEES = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
+SETS = [requires(Role.ACCOUNTS)]
 Node = NamedDependency[BankNode]
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 
 
-@get("/exposures", guards=STAFF, tags=["exposure"], operation_id="listExposures")
+@get("/exposures", guards=SEES, tags=["exposure"], operation_id="listExposures")
 async def list_exposures(node: Node) -> list[ExposureView]:
     """List what each counterparty owes before it is settled, the most that it may, and who set that."""
     async with node.pool.acquire() as connection:
         return await views.exposures(connection)
 
 
-@get("/ceilings", guards=STAFF, tags=["exposure"], operation_id="listCeilings")
+@get("/ceilings", guards=SEES, tags=["exposure"], operation_id="listCeilings")
 async def list_ceilings(node: Node) -> list[CeilingView]:
     """List this bank's own ceilings of what others may owe it."""
     async with node.pool.acquire() as connection:
         return views.ceilings((await store.read_limits(connection)).ceilings)
 
 
-@put("/ceilings/{currency:str}", guards=STAFF, tags=["exposure"], operation_id="setCeilingForAll")
+@put("/ceilings/{currency:str}", guards=SETS, tags=["exposure"], operation_id="setCeilingForAll")
 async def set_ceiling_for_all(
     currency: CurrencyPath, data: JSONBody[CeilingChange], node: Node, request: Request[Any, Any, Any]
 ) -> list[CeilingView]:
@@ -44,7 +46,7 @@ async def set_ceiling_for_all(
     return await _set_ceiling(node, None, currency, data, person=request.auth.sub)
 
 
-@put("/ceilings/{currency:str}/{counterparty:str}", guards=STAFF, tags=["exposure"], operation_id="setCeiling")
+@put("/ceilings/{currency:str}/{counterparty:str}", guards=SETS, tags=["exposure"], operation_id="setCeiling")
 async def set_ceiling(
     currency: CurrencyPath,
     counterparty: BicPath,

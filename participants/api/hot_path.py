@@ -28,6 +28,7 @@ from participants.api.messages import BODY_BYTES_MAX, OrderResults
 from participants.ledger.events import EventData
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
+from participants.roles import Role
 
 
 class _RawBatch(Request, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ class HotPath:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
             return await self._app(scope, receive, send)
-        if claims.role != "staff":
+        if claims.role != Role.ORDERS or claims.scope:
             return await self._app(scope, receive, send)
         body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BODY_BYTES_MAX)
         if body is None:
@@ -70,7 +71,7 @@ class HotPath:
         if orders is None:
             return await self._app(scope, again, send)
         try:
-            outcomes = await self._node.submit(orders)
+            outcomes = await self._node.submit(orders, maker=claims.sub)
             if path == "/payments":
                 outcomes[0].or_refuse()
         except Refusal as refusal:
@@ -89,7 +90,7 @@ class HotPath:
 def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
     """Return the orders of a body, or None if anything about it isn't as it should be."""
     try:
-        orders: list[ReadableOrder] = EventData.parse("payment.reserved", *_bodies(path, body))
+        orders = EventData.orders(*_bodies(path, body))
         return orders if _says_nothing_besides(path, body, orders) else None
     except UNREADABLE:
         return None
@@ -109,8 +110,7 @@ def _bodies(path: str, body: bytes) -> Sequence[bytes | msgspec.Raw]:
 
 
 def _order(body: bytes | msgspec.Raw) -> ReadableOrder:
-    orders: list[ReadableOrder] = EventData.parse("payment.reserved", body)
-    return orders[0]
+    return EventData.orders(body)[0]
 
 
 def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder]) -> bool:

@@ -83,6 +83,8 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     sequence: Count | None = None
     reason: str | None = None
     returns: Uuid | None = None
+    ordered_by: str | None = None
+    """Who ordered it, of a payment that this bank sends."""
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):
@@ -177,6 +179,15 @@ class CeilingView(Answer, frozen=True, kw_only=True):
     currency: CurrencyCode
     limit_minor: TotalAmount
     counterparty: Bic | None = None
+
+
+class WaitingView(Answer, frozen=True, kw_only=True):
+    """What waits for a second person: an account to be opened with money, or a sanctions list that lost many names."""
+
+    kind: Annotated[str, open_words("opening", "list")]
+    subject: str
+    person: str
+    proposed_at: Timestamp
 
 
 class CycleView(Answer, frozen=True, kw_only=True):

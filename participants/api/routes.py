@@ -40,6 +40,7 @@ from participants.api.messages import (
     PostingPage,
     ReturnRequest,
     StatedReason,
+    WaitingView,
 )
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
@@ -47,14 +48,21 @@ from participants.cycle import reads
 from participants.ledger import store
 from participants.ledger.accounts import AccountOutcome, Kind
 from participants.ledger.events import PaymentOrder, settled_subject
-from participants.ledger.opening import OpenAccounts
 from participants.node import BankNode
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.holds import DecideHold
 from participants.payments.orders import OrderOutcome, readable
+from participants.roles import Role, Scope
 
-STAFF = [requires("staff")]
-READERS = [requires("staff", "auditor")]
+ORDERS = [requires(Role.ORDERS)]
+SEES_PAYMENTS = [requires(Role.READ, Role.ORDERS, Role.SCREENING, scope=Scope.PAYMENTS)]
+SEES_HOLDS = [requires(Role.READ, Role.SCREENING, scope=Scope.PAYMENTS)]
+SEES_LISTS = [requires(Role.READ, Role.SCREENING, Role.LISTS, scope=Scope.LISTS)]
+SEES_ACCOUNTS = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
+SEES_PROPOSALS = [requires(Role.READ, Role.ACCOUNTS, Role.LISTS, scope=Scope.ACCOUNTS)]
+SEES_CYCLES = [requires(Role.READ, Role.ORDERS, scope=Scope.CYCLES)]
+MEMBERS = [requires("participant")]
+"""Other banks, by what they say of themselves; what each may see is between it and this bank."""
 ConcordatRequest = Request[str, Claims, Any]
 """Who is asking is in `request.auth`."""
 Node = NamedDependency[BankNode]
@@ -72,14 +80,14 @@ class RequestReason(RefusalReason):
 # --- payments ------------------------------------------------------------------------------------------------
 
 
-@post("/payments", guards=STAFF, tags=["payments"], operation_id="submitPayment")
-async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[OrderOutcome]:
+@post("/payments", guards=ORDERS, tags=["payments"], operation_id="submitPayment")
+async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
     """Reserve the debtor's money and queue the payment; 201 once that is durable.
 
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.submit([readable(data)])
+    (outcome,) = await node.submit([readable(data)], maker=request.auth.sub)
     outcome.or_refuse()
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
     return Response(outcome.answer(), headers=headers)
@@ -87,19 +95,19 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node) -> Response[O
 
 @post(
     "/payments/batch",
-    guards=STAFF,
+    guards=ORDERS,
     status_code=HTTP_200_OK,
     request_max_body_size=BODY_BYTES_MAX,
     tags=["payments"],
     operation_id="submitPayments",
 )
-async def submit_payments(data: JSONBody[OrderBatch], node: Node) -> OrderResults:
+async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: ConcordatRequest) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit(await in_slices(readable, data.payments))
+    outcomes = await node.submit(await in_slices(readable, data.payments), maker=request.auth.sub)
     return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 
-@get("/payments", guards=READERS, tags=["payments"], operation_id="listPayments")
+@get("/payments", guards=SEES_PAYMENTS, tags=["payments"], operation_id="listPayments")
 async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
     """List payments, newest first."""
     before = page.number()
@@ -108,14 +116,16 @@ async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
     return PaymentPage(items=tuple(items), next=None if after is None else encode_cursor(after))
 
 
-@get("/payments/{payment_id:uuid}", guards=READERS, tags=["payments"], operation_id="getPayment")
+@get("/payments/{payment_id:uuid}", guards=SEES_PAYMENTS, tags=["payments"], operation_id="getPayment")
 async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
     """Show one payment as it stands."""
     return await _payment(node, str(payment_id))
 
 
-@post("/payments/{payment_id:uuid}/return", guards=STAFF, tags=["payments"], operation_id="returnPayment")
-async def return_payment(payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node) -> OrderOutcome:
+@post("/payments/{payment_id:uuid}/return", guards=ORDERS, tags=["payments"], operation_id="returnPayment")
+async def return_payment(
+    payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node, request: ConcordatRequest
+) -> OrderOutcome:
     """Pay an accepted incoming payment back in full, by a payment linked to it."""
     original = await _payment(node, str(payment_id))
     order = PaymentOrder(
@@ -130,12 +140,12 @@ async def return_payment(payment_id: FromPath[UUID], data: JSONBody[ReturnReques
         remittance=data.remittance,
         returns=original.id,
     )
-    (outcome,) = await node.submit([readable(order)])
+    (outcome,) = await node.submit([readable(order)], maker=request.auth.sub)
     outcome.or_refuse()
     return outcome.answer()
 
 
-@put("/payments/{payment_id:uuid}/dispute", guards=STAFF, tags=["payments"], operation_id="disputePayment")
+@put("/payments/{payment_id:uuid}/dispute", guards=ORDERS, tags=["payments"], operation_id="disputePayment")
 async def dispute_payment(
     payment_id: FromPath[UUID], data: JSONBody[StatedReason], node: Node, request: ConcordatRequest
 ) -> PaymentView:
@@ -147,7 +157,7 @@ async def dispute_payment(
 
 @delete(
     "/payments/{payment_id:uuid}/dispute",
-    guards=STAFF,
+    guards=ORDERS,
     status_code=HTTP_200_OK,
     tags=["payments"],
     operation_id="withdrawDispute",
@@ -175,14 +185,19 @@ async def _payment(node: BankNode, payment_id: str) -> PaymentView:
 # --- screening holds -----------------------------------------------------------------------------------------
 
 
-@get("/holds", guards=READERS, tags=["screening"], operation_id="listHolds")
+@get("/holds", guards=SEES_HOLDS, tags=["screening"], operation_id="listHolds")
 async def list_holds(node: Node, page: NamedDependency[Page]) -> list[PaymentView]:
     """List the payments that wait for two people's decision, oldest first."""
     async with node.pool.acquire() as connection:
         return await views.held_payments(connection, page.limit)
 
 
-@post("/holds/{payment_id:uuid}/decisions", guards=STAFF, tags=["screening"], operation_id="decideHold")
+@post(
+    "/holds/{payment_id:uuid}/decisions",
+    guards=[requires(Role.SCREENING)],
+    tags=["screening"],
+    operation_id="decideHold",
+)
 async def decide_hold(
     payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
 ) -> PaymentView:
@@ -193,20 +208,31 @@ async def decide_hold(
 
 @post(
     "/screening/lists",
-    guards=STAFF,
+    guards=[requires(Role.LISTS)],
     request_max_body_size=BODY_BYTES_MAX,
     tags=["screening"],
     operation_id="importList",
 )
 async def import_list(data: JSONBody[ListImport], node: Node, request: ConcordatRequest) -> ScreeningList:
-    """Import a sanctions list (OFAC's sdn.csv and alt.csv, its one-file CSV, the UN's XML); it is in force at once."""
+    """Import a sanctions list (OFAC's sdn.csv and alt.csv, its one-file CSV, the UN's XML); it is in force at once.
+
+    One that takes more than 5 % of the names out is refused with 409 `list_needs_second_person`, until another person
+    imports the very same within a week.
+    """
     return await node.screener.import_list(data.name, data.files, request.auth.sub)
 
 
-@get("/screening/lists", guards=READERS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
+@get("/screening/lists", guards=SEES_LISTS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
 def list_lists(node: Node) -> list[ScreeningList]:
     """List the sanctions lists in force."""
     return list(node.screener.lists)
+
+
+@get("/proposals", guards=SEES_PROPOSALS, tags=["books"], operation_id="listWaiting")
+async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingView]:
+    """List what one person proposed and a second one has to confirm by asking for the same, newest first."""
+    async with node.pool.acquire() as connection:
+        return await views.waiting(connection, page.limit)
 
 
 # --- books ---------------------------------------------------------------------------------------------------
@@ -214,18 +240,22 @@ def list_lists(node: Node) -> list[ScreeningList]:
 
 @post(
     "/accounts",
-    guards=STAFF,
+    guards=[requires(Role.ACCOUNTS)],
     status_code=HTTP_200_OK,
     request_max_body_size=BODY_BYTES_MAX,
     tags=["books"],
     operation_id="openAccounts",
 )
-async def open_accounts(data: JSONBody[AccountBatch], node: Node) -> list[AccountOutcome]:
-    """Open customer accounts; what they open with came in over the nostro."""
-    return await node.ledger.submit(OpenAccounts(data.accounts))
+async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: ConcordatRequest) -> list[AccountOutcome]:
+    """Open customer accounts; what they open with came in over the nostro.
+
+    One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
+    week. One that opens empty needs one person.
+    """
+    return await node.open_accounts(data.accounts, request.auth.sub)
 
 
-@get("/accounts", guards=READERS, tags=["books"], operation_id="listAccounts")
+@get("/accounts", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listAccounts")
 async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
@@ -240,7 +270,7 @@ async def list_accounts(
     return AccountPage(items=tuple(items), next=encode_cursor(items[-1].id) if len(items) == page.limit else None)
 
 
-@get("/accounts/{account_id:int}/postings", guards=READERS, tags=["books"], operation_id="listPostings")
+@get("/accounts/{account_id:int}/postings", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listPostings")
 async def list_postings(account_id: AccountPath, node: Node, page: NamedDependency[Page]) -> PostingPage:
     """List an account's postings, newest first, each with the balance before and after."""
     before = page.number()
@@ -249,7 +279,7 @@ async def list_postings(account_id: AccountPath, node: Node, page: NamedDependen
     return PostingPage(items=tuple(items), next=encode_cursor(items[-1].version) if len(items) == page.limit else None)
 
 
-@get("/balances", guards=READERS, tags=["books"], operation_id="balancesAt")
+@get("/balances", guards=SEES_ACCOUNTS, tags=["books"], operation_id="balancesAt")
 async def list_balances(
     node: Node, at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None
 ) -> list[dict[str, str]]:
@@ -262,14 +292,14 @@ async def list_balances(
 # --- cycles --------------------------------------------------------------------------------------------------
 
 
-@get("/lanes", guards=READERS, tags=["cycles"], operation_id="listLanes")
+@get("/lanes", guards=SEES_CYCLES, tags=["cycles"], operation_id="listLanes")
 async def list_lanes(node: Node) -> list[LaneView]:
     """List the lanes to and from other banks: accepted, settled, and what is between."""
     async with node.pool.acquire() as connection:
         return await views.lanes(connection, node.outbound.undeliverable())
 
 
-@get("/cycles/{cycle:str}", guards=READERS, tags=["cycles"], operation_id="getCycleMembership")
+@get("/cycles/{cycle:str}", guards=SEES_CYCLES, tags=["cycles"], operation_id="getCycleMembership")
 async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     """Show this bank's part in a cycle."""
     async with node.pool.acquire() as connection:
@@ -280,7 +310,7 @@ async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     return CycleView(cycle=cycle, cut=cut is not None, submissions=len(submissions), settled=tuple(posted))
 
 
-@get("/cycles/{cycle:str}/attestations", guards=READERS, tags=["cycles"], operation_id="listAttestations")
+@get("/cycles/{cycle:str}/attestations", guards=SEES_CYCLES, tags=["cycles"], operation_id="listAttestations")
 async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
     """Show every document that this bank signed in a cycle: cut, statements, screening."""
     async with node.pool.acquire() as connection:
@@ -290,7 +320,7 @@ async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
     return attested if cut is None else [cut, *attested]
 
 
-@get("/cycles/{cycle:str}/instructions", guards=READERS, tags=["cycles"], operation_id="listInstructions")
+@get("/cycles/{cycle:str}/instructions", guards=SEES_CYCLES, tags=["cycles"], operation_id="listInstructions")
 async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
     """Show the settlement instructions of a cycle that this bank verified."""
     async with node.pool.acquire() as connection:
@@ -311,7 +341,7 @@ class _EnvelopeOperation(Operation):
 
 @post(
     "/federation/payments",
-    guards=[requires("participant")],
+    guards=MEMBERS,
     status_code=HTTP_200_OK,
     request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
@@ -328,7 +358,7 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     return await node.inbound.receive(request.auth.sub, await request.body())
 
 
-@get("/federation/lanes", guards=[requires("participant")], tags=["federation"], operation_id="listSharedLanes")
+@get("/federation/lanes", guards=MEMBERS, tags=["federation"], operation_id="listSharedLanes")
 async def list_shared_lanes(request: ConcordatRequest, node: Node) -> SharedLanes:
     """Show the lanes between the caller and this bank, each with its newest payments."""
     node.outbound.heard_from(request.auth.sub)
@@ -338,7 +368,7 @@ async def list_shared_lanes(request: ConcordatRequest, node: Node) -> SharedLane
 
 @get(
     "/federation/payments/{payment_id:uuid}/evidence",
-    guards=[requires("participant")],
+    guards=MEMBERS,
     tags=["federation"],
     operation_id="getEvidence",
 )
@@ -376,7 +406,7 @@ def _instant(text: str) -> datetime:
 
 ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
-    list_holds, decide_hold, import_list, list_lists, open_accounts, list_accounts, list_postings, list_balances,
-    list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
+    list_holds, decide_hold, import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
+    list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
     get_evidence, compare_results, *exposures.HANDLERS,
 ]  # fmt: skip

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from participants.api.messages import AccountView, CeilingView, ExposureView, LaneView, PaymentView, PostingView
+from participants import proposals
+from participants.api.messages import (
+    AccountView,
+    CeilingView,
+    ExposureView,
+    LaneView,
+    PaymentView,
+    PostingView,
+    WaitingView,
+)
 from participants.ledger import store
 from participants.ledger.events import ExposureLimit
 from participants.ledger.payment import Payment
@@ -32,6 +41,7 @@ def payment_view(payment: Payment) -> PaymentView:
         sequence=payment.sequence,
         reason=payment.reason,
         returns=terms.returns,
+        ordered_by=payment.maker,
     )
 
 
@@ -136,6 +146,19 @@ def ceilings(limits: Iterable[ExposureLimit]) -> list[CeilingView]:
     return [
         CeilingView(currency=limit.currency, limit_minor=limit.limit_minor, counterparty=limit.counterparty)
         for limit in limits
+    ]
+
+
+async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingView]:
+    """Return what waits for a second person, newest first."""
+    return [
+        WaitingView(
+            kind=proposal.kind,
+            subject=proposal.subject,
+            person=proposal.person,
+            proposed_at=timestamp(proposal.proposed_at),
+        )
+        for proposal in await proposals.waiting(connection, limit)
     ]
 
 

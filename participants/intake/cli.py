@@ -30,12 +30,12 @@ def import_file(
     url: Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")],
     bank: Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")],
     data_dir: Annotated[Path, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are.")],
+    subject: Annotated[str, typer.Option(help="Who is importing: recorded with each order as who made it.")],
     currency: Annotated[str, typer.Option(help="The currency, where the file doesn't say.")] = "EUR",
     rounding: Annotated[bool, typer.Option(help="Round amounts with too many decimals, half to even.")] = False,
     banks: Annotated[int, typer.Option(help="How many banks accounts are spread over, where the file has none.")] = 6,
     batch: Annotated[int, typer.Option(min=1, max=BATCH_ITEMS_MAX, help="Payments a request.")] = 1_000,
     report: Annotated[Path | None, typer.Option(help="Where to write the refused rows, as CSV.")] = None,
-    subject: Annotated[str, typer.Option(help="Who is importing.")] = "import",
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a bank that doesn't answer.")] = 60,
 ) -> None:
     """Pay from a file. Run it again after an interruption: no payment is taken twice.

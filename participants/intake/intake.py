@@ -27,6 +27,7 @@ from participants.intake.files import (
 )
 from participants.ledger.events import PaymentOrder
 from participants.payments.orders import OrderOutcome
+from participants.roles import Role
 
 RETRY_SECONDS_MAX = 5.0
 # The request as a whole is refused: some order in it isn't even one, or it is too large.
@@ -160,10 +161,10 @@ class Intake:
 
 
 def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
-    """Return a client that shows the bank's own staff tokens, signed by the `token.pem` of its data directory."""
+    """Return a client that orders payments in a person's name, by the `token.pem` of the bank's data directory."""
     path = data_dir / "keys" / "token.pem"
     if not path.exists():
         raise IntakeError(f"{path} is missing: run this where the bank's keys are (concordat participant init)")
     key = SigningKey.load(path)
-    tokens = staff_tokens(key, issuer=url, subject=subject)
+    tokens = staff_tokens(key, issuer=url, subject=subject, role=Role.ORDERS)
     return FederationClient(subject, key, url, timeout_s=60, token_source=tokens)

@@ -52,11 +52,13 @@ class AccountReason(StrEnum):
     """Why an account isn't opened, in order of precedence."""
 
     ACCOUNT_EXISTS = "account_exists"
+    SECOND_PERSON_MISSING = "opening_needs_second_person"
+    """It opens with money: the account is proposed, and opened once another person asks for the same."""
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
 
 
 class AccountOutcome(Struct, frozen=True, omit_defaults=True):
-    """The answer on one account: opened, exists already, or refused with its reason."""
+    """The answer on one account: opened, exists already, proposed, or refused with its reason."""
 
     code: str
     currency: str

@@ -69,6 +69,8 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     sequence: int | None = None
     reason: str | None = None
     was_held: bool = False
+    maker: str | None = None
+    """Who ordered it, of one that this bank sends; read from the journal, which says so since release 0.2."""
     opinions: tuple[events.Opinion, ...] = ()
 
     @property
@@ -116,10 +118,12 @@ def _first(event: Event, status: Status) -> Payment:
     type_, data = event.type, event.data
     direction: Direction = "out"
     terms: PaymentTerms
+    maker: str | None = None
     if type_ == "payment.reserved":
         counterparty, terms = data.creditor_agent, data.terms()
+        maker = data.actor if type(data) is events.OrderTaken else None
     elif type_ == "payment.held_out":
-        counterparty, terms = data.order.creditor_agent, data.order.terms()
+        counterparty, terms, maker = data.order.creditor_agent, data.order.terms(), data.actor
     else:
         direction, counterparty, terms = "in", data.sender, data.terms
     if (event.subject, event.version) != (terms.id, 1):
@@ -135,4 +139,5 @@ def _first(event: Event, status: Status) -> Payment:
         sequence=data.sequence if type_ == "payment.accepted" else None,
         reason=data.reason if type_ == "payment.declined" else None,
         was_held=status is Status.HELD,
+        maker=maker,
     )

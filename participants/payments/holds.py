@@ -26,6 +26,8 @@ class HoldReason(RefusalReason):
     PAYMENT_UNKNOWN = "payment_unknown", 404
     NOT_HELD = "payment_not_held", 409
     ALREADY_DECIDED = HoldRefusal.ALREADY_DECIDED.value, 409
+    MAKER_IS_CHECKER = HoldRefusal.MAKER_IS_CHECKER.value, 409
+    """Whoever ordered the payment, or the return, has no word on it."""
     SAME_PERSON = HoldRefusal.SAME_PERSON.value, 409
     REASON_MISSING = HoldRefusal.REASON_MISSING.value, 409
     REASON_TOO_LONG = HoldRefusal.REASON_TOO_LONG.value, 409
@@ -73,7 +75,7 @@ class DecideHold(Command[HoldOutcome]):
             return self._refuse(HoldReason.NOT_HELD)
         if self.opinion in opinions:
             return HoldOutcome(self.payment_id, holds.state(opinions))
-        state = holds.decide(opinions, self.opinion)
+        state = holds.decide(opinions, self.opinion, maker=payment.maker)
         if isinstance(state, HoldRefusal):
             return self._refuse(HoldReason(state.value))
         if state is HoldState.RELEASED and (obstacle := _obstacle(books, payment)) is not None:

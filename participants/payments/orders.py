@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from compliance.crypto import canonical
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey
@@ -76,8 +77,11 @@ class CheckedOrder(Struct, frozen=True, gc=False):
 class SubmitOrders(Command[list[OrderOutcome]]):
     """Reserve the money of orders and queue them, in their order; each is accepted or refused for itself."""
 
-    def __init__(self, orders: Sequence[CheckedOrder]) -> None:
+    def __init__(self, orders: Sequence[CheckedOrder], maker: str) -> None:
+        """`maker` is who asks for them, by the token's subject; it is recorded with each."""
         self.orders = orders
+        self.maker = maker
+        self._maker_json = canonical.encode(maker).decode()
         self._ids = [checked.order.value.id for checked in orders]
         values = [checked.order.value for checked in orders]
         self._debtors = [AccountKey("customer", order.debtor_account, order.currency) for order in values]
@@ -95,50 +99,49 @@ class SubmitOrders(Command[list[OrderOutcome]]):
 
     def decide(self, books: Books) -> list[OrderOutcome]:
         return [
-            _decide_order(books, checked, debtor, reserved)
+            self._decide(books, checked, debtor, reserved)
             for checked, debtor, reserved in zip(self.orders, self._debtors, self._reserved, strict=True)
         ]
 
-
-def _decide_order(
-    books: Books, checked: CheckedOrder, debtor_key: AccountKey, reserved_key: AccountKey
-) -> OrderOutcome:
-    order = checked.order.value
-    earlier = books.payments.get(order.id)
-    if earlier is not None:
-        if _is_of(earlier, order):
-            return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
-        return _refuse(books, order, OrderReason.ID_REUSED)
-    if events.is_reserved(order.id):
-        return _refuse(books, order, OrderReason.ID_RESERVED)
-    if checked.agent_refusal is not None:
-        return _refuse(books, order, checked.agent_refusal)
-    debtor = books.accounts[debtor_key]
-    if debtor is None:
-        return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
-    original: Payment | None = None
-    if order.returns is not None:
-        original = books.payments.get(order.returns)
-        if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
-            return _refuse(books, order, OrderReason.RETURN_OF_UNKNOWN)
-        if not original.is_given_back_by(order, order.creditor_agent):
-            return _refuse(books, order, OrderReason.RETURN_DIFFERS)
-    amount = int(order.amount_minor)
-    if debtor.balance + amount > debtor.highest:
-        return _refuse(books, order, OrderReason.INSUFFICIENT_FUNDS)
-    reserved = books.chart(reserved_key)
-    if reserved.balance - amount < reserved.lowest:
-        return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
-    if checked.hits:
-        held = events.OutgoingHeld(order=order, hits=checked.hits)
-        sequence = books.advance(None, order.id, "payment.held_out", held)
-    else:
-        sequence = books.advance(None, order.id, "payment.reserved", checked.order)
-    books.post(sequence, debtor, reserved, amount)
-    books.wait(books.payments[order.id], "held" if checked.hits else "queued")
-    if original is not None:
-        books.advance(original, original.id, "payment.returned", events.Returned(by=order.id))
-    return OrderOutcome(order.id, "held" if checked.hits else "reserved")
+    def _decide(
+        self, books: Books, checked: CheckedOrder, debtor_key: AccountKey, reserved_key: AccountKey
+    ) -> OrderOutcome:
+        order = checked.order.value
+        earlier = books.payments.get(order.id)
+        if earlier is not None:
+            if _is_of(earlier, order):
+                return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
+            return _refuse(books, order, OrderReason.ID_REUSED)
+        if events.is_reserved(order.id):
+            return _refuse(books, order, OrderReason.ID_RESERVED)
+        if checked.agent_refusal is not None:
+            return _refuse(books, order, checked.agent_refusal)
+        debtor = books.accounts[debtor_key]
+        if debtor is None:
+            return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+        original: Payment | None = None
+        if order.returns is not None:
+            original = books.payments.get(order.returns)
+            if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
+                return _refuse(books, order, OrderReason.RETURN_OF_UNKNOWN)
+            if not original.is_given_back_by(order, order.creditor_agent):
+                return _refuse(books, order, OrderReason.RETURN_DIFFERS)
+        amount = int(order.amount_minor)
+        if debtor.balance + amount > debtor.highest:
+            return _refuse(books, order, OrderReason.INSUFFICIENT_FUNDS)
+        reserved = books.chart(reserved_key)
+        if reserved.balance - amount < reserved.lowest:
+            return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
+        if checked.hits:
+            held = events.OutgoingHeld(order=order, hits=checked.hits, actor=self.maker)
+            sequence = books.advance(None, order.id, "payment.held_out", held)
+        else:
+            sequence = books.advance(None, order.id, "payment.reserved", checked.order.made_by(self._maker_json))
+        books.post(sequence, debtor, reserved, amount)
+        books.wait(books.payments[order.id], "held" if checked.hits else "queued")
+        if original is not None:
+            books.advance(original, original.id, "payment.returned", events.Returned(by=order.id))
+        return OrderOutcome(order.id, "held" if checked.hits else "reserved")
 
 
 def _is_of(payment: Payment, order: PaymentOrder) -> bool:

@@ -21,10 +21,12 @@ from msgspec import Struct
 
 from compliance.screening.lists import ListError, SanctionsList, decompress, read_list
 from compliance.screening.matcher import Matcher, Verdict
+from compliance.screening.weakening import names_lost, weakens
 from compliance.statements import PositionStatement, ScreeningList, ScreeningStatement
 from gateway.federation.messages.payments import PaymentDetails
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger.events import Hit, cut_subject, earlier_subject
+from participants.proposals import Proposal, propose
 
 HITS_PER_PARTY_MAX = 10
 CLEAN_NAMES_MAX = 500_000
@@ -37,10 +39,21 @@ _OFAC_COLUMNS = {12: "sdn", 5: "alt", 6: "add"}
 IN_FORCE = """
 SELECT DISTINCT ON (name) name, imported_at, files, content FROM screening_list ORDER BY name, imported_at DESC
 """
+NEWEST = """
+SELECT name, imported_at, files, content FROM screening_list WHERE name = $1 ORDER BY imported_at DESC LIMIT 1
+"""
 VERSIONS_IN_FORCE = "SELECT name, max(imported_at) FROM screening_list GROUP BY name ORDER BY name"
 KEEP = """
-INSERT INTO screening_list (name, sha256, imported_at, imported_by, entries, files, content)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO screening_list (name, sha256, imported_at, imported_by, entries, files, content, names_lost, proposed_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+KEEP_OUT = "SELECT pg_advisory_xact_lock(hashtextextended('screening list ' || $1, 0))"
+VERSION_IN_FORCE = "SELECT max(imported_at) FROM screening_list WHERE name = $1"
+# Since two people last agreed on a version of the list, or since its first one.
+LOST_BEFORE = """
+SELECT coalesce(sum(names_lost), 0) FROM screening_list WHERE name = $1 AND imported_at > (
+    SELECT coalesce(max(imported_at), '-infinity') FROM screening_list WHERE name = $1 AND proposed_by IS NOT NULL
+)
 """
 # Decisions carry the number right after the word that made them, in the same transaction.
 DECISIONS = """
@@ -64,6 +77,8 @@ class ImportReason(RefusalReason):
     NAME_INVALID = "list_name_invalid", 422
     FILES_MISSING = "list_files_missing", 422
     FILES_DONT_BELONG = "list_files_dont_belong_together", 422
+    SECOND_PERSON_MISSING = "list_needs_second_person", 409
+    """Many names would go: it is proposed, and taken once another person imports the very same."""
 
 
 class ListFile(Struct, frozen=True):
@@ -141,18 +156,52 @@ class Screener:
         """
         now = datetime.now(UTC)
         read, content, described = await asyncio.to_thread(_read, name, files, now)
-        await self._pool.execute(
-            KEEP,
-            read.name,
-            bytes.fromhex(read.sha256),
-            now,
-            imported_by,
-            len(read.entries),
-            msgspec.json.encode(described).decode(),
-            content,
-        )
+        # Others import the same list before this or after, not in between; what is proposed stays, refused or not.
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(KEEP_OUT, name)
+            lost, many = await self._lost(connection, read)
+            proposed_by = await self._proposed_by(connection, read, imported_by) if many else None
+            if proposed_by is not None or not many:
+                await connection.execute(
+                    KEEP,
+                    read.name,
+                    bytes.fromhex(read.sha256),
+                    now,
+                    imported_by,
+                    len(read.entries),
+                    msgspec.json.encode(described).decode(),
+                    content,
+                    lost,
+                    proposed_by,
+                )
+        if many and proposed_by is None:
+            detail = f"{lost} names of the list in force aren't in this one: another person must import the very same"
+            raise Refusal(ImportReason.SECOND_PERSON_MISSING, detail)
         await self.refresh()
         return read.statement()
+
+    async def _lost(self, connection: asyncpg.Connection, read: SanctionsList) -> tuple[int, bool]:
+        """Return how many names a list loses by its next version, and whether that takes two people."""
+        before = self._in_force(read.name)
+        version = await connection.fetchval(VERSION_IN_FORCE, read.name)
+        if version is None:
+            return 0, False
+        if before is None or before.imported_at != _timestamp(version):
+            row = await connection.fetchrow(NEWEST, read.name)
+            before = await asyncio.to_thread(_stored, *row)
+        lost = await asyncio.to_thread(names_lost, before, read)
+        earlier = await connection.fetchval(LOST_BEFORE, read.name)
+        return lost, bool(lost) and weakens(before, lost + earlier)
+
+    async def _proposed_by(self, connection: asyncpg.Connection, read: SanctionsList, person: str) -> str | None:
+        """Return who proposed this very list to take the place of the one in force, before `person` did."""
+        version = await connection.fetchval(VERSION_IN_FORCE, read.name)
+        digest = sha256(f"{read.name}\n{read.sha256}\n{_timestamp(version)}".encode()).digest()
+        (other,) = await propose(connection, "list", [Proposal(read.name, digest)], person)
+        return other
+
+    def _in_force(self, name: str) -> SanctionsList | None:
+        return next((sanctions for sanctions in self._matcher.lists if sanctions.name == name), None)
 
     @property
     def lists(self) -> tuple[ScreeningList, ...]:
@@ -258,9 +307,12 @@ def _role(content: bytes) -> str:
 
 
 def _read_plain(name: str, plain: Mapping[str, bytes], imported_at: datetime) -> SanctionsList:
-    timestamp = imported_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     primary = plain["list"] if "list" in plain else plain["sdn"]
-    return read_list(name, primary, imported_at=timestamp, aliases=plain.get("alt"))
+    return read_list(name, primary, imported_at=_timestamp(imported_at), aliases=plain.get("alt"))
+
+
+def _timestamp(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _stored(name: str, imported_at: datetime, files: str, content: bytes) -> SanctionsList:

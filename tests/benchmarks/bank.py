@@ -29,11 +29,13 @@ from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database
+from participants.roles import Role
 from tests.benchmarks import load
 from tests.support import confirmation, free_port, uuid7
 
 BANK, OTHERS = "BENCDEFF", ("AAAADEFF", "CCCCDEFF", "DDDDDEFF", "EEEEDEFF")
 ACCOUNTS = 10_000
+PEOPLE = (("bench", Role.ORDERS), ("dora", Role.ACCOUNTS), ("egon", Role.ACCOUNTS))
 
 
 class BenchBank(Struct, frozen=True):
@@ -42,6 +44,8 @@ class BenchBank(Struct, frozen=True):
     port: int
     token: str
     pid: int
+    openers: tuple[str, ...] = ()
+    """The tokens of those who open accounts; of a bank before there were roles, `token` does that too."""
 
 
 @contextmanager
@@ -70,13 +74,15 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
         try:
             _wait_ready(url, process, directory / "bank.log")
             key = SigningKey.load(directory / "keys" / "token.pem")
-            token = issue_access_token(
-                key=key, issuer=url, subject="bench", audience=BANK, client_id="bench", role="staff"
-            )
-            yield BenchBank(port, token, process.pid)
+            orders, *openers = (_token(key, url, *person) for person in PEOPLE)
+            yield BenchBank(port, orders, process.pid, tuple(openers))
         finally:
             process.terminate()
             process.wait(timeout=20)
+
+
+def _token(key: SigningKey, issuer: str, subject: str, role: Role) -> str:
+    return issue_access_token(key=key, issuer=issuer, subject=subject, audience=BANK, client_id=subject, role=role)
 
 
 def _found_scheme(directory: Path) -> None:
@@ -122,8 +128,9 @@ async def open_accounts(bank: BenchBank) -> None:
     ]
     for at in range(0, ACCOUNTS, 5_000):
         body = msgspec.json.encode({"accounts": opening[at : at + 5_000]})
-        result = await load.run("127.0.0.1", bank.port, [load.request("/accounts", bank.token, body)], connections=1)
-        result.require_success("opening accounts")
+        for token in bank.openers or (bank.token,):
+            result = await load.run("127.0.0.1", bank.port, [load.request("/accounts", token, body)], connections=1)
+            result.require_success("opening accounts")
 
 
 def single_payments(bank: BenchBank, count: int, *, hot: bool = False) -> list[bytes]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE
+from participants.roles import Role
 from tests.contract.services import SERVICES, documents, snapshot, text_of
 
-ROLES = {"participant", "operator", "auditor", "staff", "agent", "coordinator"}
+ROLES = {"participant", "operator", "auditor", "staff", "agent", "coordinator"} | set(Role)
 
 
 CLOSED_ANSWERS = {"Envelope", "ScreeningList"}

@@ -24,9 +24,10 @@ from schemathesis.specs.openapi.checks import (
 
 from compliance.trust import Anchor
 from gateway.agent.app import build_app
-from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from gateway.federation.settings import NodeSettings
 from participants.api.app import bank_app
+from participants.roles import Role
 from tests.agent_harness import Desk, Scheme
 from tests.conftest import Live, NewDatabase
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, running_coordinator
@@ -102,14 +103,17 @@ async def test_a_bank(coordinator: Coordinator, new_database: NewDatabase, live:
         return bank_app(settings, database)
 
     url = await asyncio.to_thread(live, build)
-    staff = issue_access_token(
-        key=identity.token, issuer=url, subject="dora", audience=ALPHA, client_id="dora", role="staff"
-    )
-    tokens = {"staff": staff, **member_tokens(coordinator, ALPHA, auditor="carol", participant=BRAVO)}
+    tokens = {
+        role.value: issue_access_token(
+            key=identity.token, issuer=url, subject="dora", audience=ALPHA, client_id="dora", role=role
+        )
+        for role in Role
+    }
+    tokens["participant"] = member_assertion(key=coordinator.bank(BRAVO).identity.auth, member=BRAVO, audience=ALPHA)
     await asyncio.to_thread(examine, url, tokens)
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
         for target in UNLUCKY:
-            answer = await http.get(target, headers={"Authorization": f"Bearer {staff}"})
+            answer = await http.get(target, headers={"Authorization": f"Bearer {tokens['read']}"})
             assert answer.status_code == 400, (target, answer.text)
             assert answer.json()["instance"] == answer.headers["X-Correlation-ID"]
 

@@ -189,6 +189,65 @@ async def test_refused_words_change_nothing(banks: tuple[Bank, Bank]) -> None:
     assert (refused.value.reason, refused.value.status) == ("hold_already_decided", 409)
 
 
+@pytest.mark.parametrize("spelling", ["mona", " MONA ", "Ｍｏｎａ", "mo\u200bna"])
+async def test_who_ordered_a_payment_has_no_word_on_it(banks: tuple[Bank, Bank], spelling: str) -> None:
+    """Neither alone nor as one of two, to release or to reject; the other bank's people have nothing to do with it."""
+    alfa, beta = banks
+    order = payment(100)
+    await alfa.order(order, hits=[HIT], maker="mona")
+    assert (await say(alfa, order.id, spelling, "release")).reason is HoldReason.MAKER_IS_CHECKER
+    await say(alfa, order.id, "dora", "release")
+    assert (await say(alfa, order.id, spelling, "release")).reason is HoldReason.MAKER_IS_CHECKER
+    assert (await say(alfa, order.id, spelling, "reject")).reason is HoldReason.MAKER_IS_CHECKER
+    async with bank(alfa.url) as again:
+        assert (await say(again, order.id, spelling, "release")).reason is HoldReason.MAKER_IS_CHECKER
+    assert (await say(alfa, order.id, "egon", "release")).state is HoldState.RELEASED
+    await alfa.deliver(beta, hits=[HIT])
+    for person in (spelling, "egon"):
+        released = await say(beta, order.id, person, "release")
+    assert released.state is HoldState.RELEASED
+    await assert_sound(alfa, beta)
+
+
+async def test_who_ordered_a_return_has_no_word_on_it(banks: tuple[Bank, Bank]) -> None:
+    alfa, beta = banks
+    original = payment(100)
+    await alfa.order(original)
+    await alfa.deliver(beta)
+    back = giving_back(original)
+    await beta.order(back, hits=[HIT], maker="bert")
+    assert (await say(beta, back.id, "Bert", "release")).reason is HoldReason.MAKER_IS_CHECKER
+
+
+async def test_the_journal_says_who_made_each_order(banks: tuple[Bank, Bank]) -> None:
+    alfa, _ = banks
+    plain, held = payment(1), payment(2)
+    await alfa.order(plain, maker="mona")
+    await alfa.order(held, hits=[HIT], maker='N"ora')
+    (again,) = await alfa.order(plain, maker="nora")
+    assert again.replayed
+    found = await store.read_payments(alfa.connection, [plain.id, held.id])
+    assert (found[plain.id].maker, found[held.id].maker) == ("mona", 'N"ora')
+
+
+async def test_a_payment_that_was_held_before_makers_were_recorded_is_still_decided(banks: tuple[Bank, Bank]) -> None:
+    alfa, _ = banks
+    order = payment(100)
+    await alfa.order(order, hits=[HIT])
+    owner = await connect(alfa.url, role=None)
+    await owner.execute("ALTER TABLE event DISABLE TRIGGER event_append_only")
+    await owner.execute(
+        "UPDATE event SET schema_version = 1, data = (data::jsonb - 'actor')::json WHERE type = 'payment.held_out'"
+    )
+    await owner.execute("ALTER TABLE event ENABLE TRIGGER event_append_only")
+    await owner.close()
+    async with bank(alfa.url) as later:
+        for person in ("dora", "mona"):
+            outcome = await say(later, order.id, person, "release")
+        assert outcome.state is HoldState.RELEASED
+        await assert_sound(later)
+
+
 async def test_a_repeated_word_is_answered_and_counted_once(banks: tuple[Bank, Bank]) -> None:
     alfa, _ = banks
     order = payment(100)

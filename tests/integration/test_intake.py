@@ -175,7 +175,7 @@ async def command(bank: RunningBank, *arguments: str, data_dir: Path | None = No
     program = shutil.which("concordat", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert program is not None
     process = await asyncio.create_subprocess_exec(
-        program, "participant", "import", *arguments, env=environment,
+        program, "participant", "import", "--subject", "dora", *arguments, env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await process.communicate()

@@ -351,7 +351,7 @@ async def test_evidence_can_be_read_again(alfa: Bank, beta: Bank) -> None:
 
 APPEND_ONLY = (
     "event", "account", "posting", "lane", "lane_entry", "lane_head", "lane_settled", "evidence", "refusal",
-    "screening_list",
+    "screening_list", "proposal",
 )  # fmt: skip
 
 

@@ -49,7 +49,9 @@ async def test_assertions_that_do_not_count(town: Town) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "role_not_allowed")
 
 
-async def test_a_bank_of_the_release_before_still_pays(town: Town) -> None:
-    """It comes with an access token of the coordinator's."""
-    answer = await town.deliver(town.sealed(terms()), token=town.member_token(ALPHA, BRAVO))
-    assert town.acknowledged(answer).outcomes[0].status == "accepted"
+async def test_the_coordinator_can_not_say_that_somebody_is_a_bank(town: Town) -> None:
+    """It would read what is between two banks: their lanes, and the newest payments of each."""
+    token = town.member_token(ALPHA, BRAVO)
+    answers = [await town.deliver(town.sealed(terms()), token=token)]
+    answers.append(await town.bravo.send("GET", "/federation/lanes", token=token))
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(401, "token_key_unknown")] * 2

@@ -61,8 +61,9 @@ async def ask(coordinator: Coordinator, http: httpx.AsyncClient, form: Fields) -
 async def test_a_token_is_for_one_audience_and_verifies_by_the_published_keys(
     coordinator: Coordinator, http: httpx.AsyncClient
 ) -> None:
-    alpha, _ = await coordinator.admit(ALPHA, BRAVO)
-    answer = await ask(coordinator, http, fields(coordinator, ALPHA, alpha.identity.auth, BRAVO))
+    (alpha,) = await coordinator.admit(ALPHA)
+    await coordinator.admit_agent()
+    answer = await ask(coordinator, http, fields(coordinator, ALPHA, alpha.identity.auth, AGENT))
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/json"
@@ -71,10 +72,10 @@ async def test_a_token_is_for_one_audience_and_verifies_by_the_published_keys(
 
     jwks = (await http.get(f"{coordinator.url}/.well-known/jwks.json")).json()["keys"]
     published = {key["kid"]: VerifyingKey(key["x"]) for key in jwks}
-    verified = TokenVerifier(BRAVO, lambda iss, kid: published.get(kid) if iss == coordinator.url else None).verify(
+    verified = TokenVerifier(AGENT, lambda iss, kid: published.get(kid) if iss == coordinator.url else None).verify(
         body["access_token"]
     )
-    assert (verified.sub, verified.client_id, verified.aud, verified.role) == (ALPHA, ALPHA, BRAVO, "participant")
+    assert (verified.sub, verified.client_id, verified.aud, verified.role) == (ALPHA, ALPHA, AGENT, "participant")
     assert verified.exp - verified.iat <= 300
     with pytest.raises(TokenRefused, match="token_audience_wrong"):
         TokenVerifier(CARLO, lambda _, kid: published.get(kid)).verify(body["access_token"])
@@ -251,11 +252,11 @@ async def test_who_reaches_whom(coordinator: Coordinator, http: httpx.AsyncClien
         COORDINATOR: coordinator.base.identity.auth,
     }
     reach = {
-        ALPHA: {COORDINATOR, ALPHA, BRAVO, AGENT},
+        ALPHA: {COORDINATOR, AGENT},
         AGENT: {COORDINATOR},
         "alice": {COORDINATOR},
-        "rita": {COORDINATOR, ALPHA, BRAVO},
-        COORDINATOR: {ALPHA, BRAVO, AGENT},
+        "rita": {COORDINATOR},
+        COORDINATOR: {AGENT},
     }
     for client_id, key in keys.items():
         for audience in (COORDINATOR, ALPHA, BRAVO, AGENT):

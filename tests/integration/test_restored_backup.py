@@ -35,7 +35,7 @@ from gateway.federation.storage.postgres import create_database, drop_database, 
 from participants.continuity import reads
 from participants.continuity.findings import Finding, Loss
 from participants.ledger.events import AccountOpening
-from participants.ledger.opening import OpenAccounts
+from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.session import LedgerRestored
 from participants.ledger.writer import Ledger
 
@@ -410,14 +410,18 @@ async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_ur
     ledger = Ledger(lambda: connect(urls[-1]), bank=ALPHA, agent="AGNTXXC0")
     try:
         await ledger.start()
-        await ledger.submit(OpenAccounts([AccountOpening(code="a-1", currency="EUR", name="Ada")]))
+        await ledger.submit(
+            OpenAccounts([AskedOpening(AccountOpening(code="a-1", currency="EUR", name="Ada"), ("mona",))])
+        )
         urls.append(earlier)
         admin = await asyncpg.connect(dsn(postgres_url))
         await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", names[0])
         await admin.close()
         for _ in range(2):
             with pytest.raises(LedgerRestored):
-                await ledger.submit(OpenAccounts([AccountOpening(code="a-2", currency="EUR", name="Ada")]))
+                await ledger.submit(
+                    OpenAccounts([AskedOpening(AccountOpening(code="a-2", currency="EUR", name="Ada"), ("mona",))])
+                )
         assert ledger.restored is not None
         assert ledger.task.failure is None
         assert await journal(earlier) == []

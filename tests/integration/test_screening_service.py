@@ -97,7 +97,9 @@ async def test_the_newest_list_of_a_name_is_in_force_and_older_ones_stay(
     await screener.import_list("OFAC", {"sdn.csv": SDN}, "dora")
     order = pay("Quentin Sanctionable")
     assert screener.hits_for(order) == ()
-    await screener.import_list("OFAC", {"sdn.csv.xz": lzma.compress(ONE_FILE)}, "egon")
+    with pytest.raises(Refusal, match="list_needs_second_person"):
+        await screener.import_list("OFAC", {"sdn.csv.xz": lzma.compress(ONE_FILE)}, "egon")
+    await screener.import_list("OFAC", {"sdn.csv.xz": lzma.compress(ONE_FILE)}, "fritz")
     assert len(screener.hits_for(order)) == 1
     assert screener.hits_for(pay("Ivan Listovic")) == ()
     assert [one.entries for one in screener.lists] == [1]

@@ -113,7 +113,9 @@ async def test_a_balance_out_of_range(town: Town) -> None:
     huge = 9_000_000_000_000_000_000
     await town.alpha.open("a-rich-1", "a-rich-2", currency="JPY", balance=huge // 2 - 10**15)
     accounts = [{"code": "a-rich-3", "currency": "JPY", "name": "x", "opening_balance_minor": str(huge)}]
-    outcome = (await town.alpha.send("POST", "/accounts", {"accounts": accounts})).json()[0]
+    for person, status in (("sam", "proposed"), ("tom", "refused")):
+        outcome = (await town.alpha.send("POST", "/accounts", {"accounts": accounts}, subject=person)).json()[0]
+        assert outcome["status"] == status
     assert (outcome["status"], outcome["reason"]) == ("refused", "balance_out_of_range")
 
 
@@ -288,10 +290,13 @@ async def test_both_ways_take_the_same_tokens(town: Town, path: str) -> None:
         alpha.staff_token(now=1_700_000_000): (401, "token_expired"),
         alpha.staff_token(audience=BRAVO): (401, "token_audience_wrong"),
         bravo.staff_token(audience=ALPHA): (401, "token_key_unknown"),
-        alpha.staff_token(role="auditor"): (401, None),
-        town.member_token("sam", ALPHA, role="staff"): (401, None),
-        town.member_token(CARLO, ALPHA): (403, "role_not_allowed"),
-        town.member_token("carol", ALPHA, role="auditor"): (403, "role_not_allowed"),
+        alpha.staff_token(role="auditor"): (401, "token_claims_refused"),
+        alpha.staff_token(role="staff"): (401, "token_claims_refused"),
+        alpha.staff_token(role="read"): (403, "role_not_allowed"),
+        alpha.staff_token(scope="payments"): (403, "scope_not_allowed"),
+        town.member_token("sam", ALPHA, role="orders"): (401, "token_key_unknown"),
+        town.member_token(CARLO, ALPHA): (401, "token_key_unknown"),
+        town.member_token("carol", ALPHA, role="auditor"): (401, "token_key_unknown"),
     }
     for token, (status, code) in tokens.items():
         answers = [told(await alpha.send("POST", path, body, token=token, plain=plain)) for plain in (False, True)]

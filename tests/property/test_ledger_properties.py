@@ -26,7 +26,7 @@ from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
 from participants.ledger.ceilings import RecordLimits, SetCeiling
 from participants.ledger.events import AccountOpening, ExposureLimit, ExposureLimits, Hit, PaymentOrder
-from participants.ledger.opening import OpenAccounts
+from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import POSTING_COLUMNS, Evidence
 from participants.payments.answers import ApplyAnswers, SentPayment
@@ -59,7 +59,13 @@ class PureBank:
         self.open: dict[tuple[str, int], tuple[str, str]] = {}
         self.run(
             OpenAccounts(
-                [AccountOpening(code=c, currency="EUR", name=c, opening_balance_minor=str(OPENING)) for c in customers]
+                [
+                    AskedOpening(
+                        AccountOpening(code=c, currency="EUR", name=c, opening_balance_minor=str(OPENING)),
+                        ("mona", "nora"),
+                    )
+                    for c in customers
+                ]
             )
         )
 
@@ -125,7 +131,7 @@ class TwoBanks(RuleBasedStateMachine):
         return str(UUID(int=next(self.numbers) | (7 << 76) | (2 << 62)))
 
     def submit(self, sender: str, order: PaymentOrder, found: tuple[Hit, ...]) -> Any:
-        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(readable(order), found)]))
+        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(readable(order), found)], "mona"))
         return outcome
 
     @rule(sender=st.sampled_from([ALFA, BETA]), amount=amounts, pair=choices, found=hits)

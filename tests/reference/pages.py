@@ -60,8 +60,7 @@ MADE = "<!-- Made by `make reference`; don't edit. -->\n"
 SERVICES = {
     "participant": (
         "A bank's node",
-        "the bank's own issuer (staff) and the coordinator's (auditors); other members come with assertions of "
-        "their own ([trust](../concepts/trust.md))",
+        "the bank's own issuer; other members come with assertions of their own ([trust](../concepts/trust.md))",
     ),
     "coordinator": ("The coordinator", "the coordinator's own issuer"),
     "agent": ("The settlement agent", "the agent's own issuer (staff), the coordinator's (everybody else)"),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import ProvenLeaf
 from compliance.statements import CycleCut, Document, LaneCut
@@ -75,7 +75,12 @@ GOLDEN_V1 = {
 }
 
 
-GOLDEN_V2 = {"cycle.cut": f'{{"cut":{CUT},"cycle":"2026-10-02-01"}}'}
+GOLDEN_V2 = {
+    "payment.reserved": '{"actor":"mona",' + ORDER[1:],
+    "payment.held_out": '{"actor":"mona",' + HITS + ',"order":' + ORDER + "}",
+    "accounts.opened": GOLDEN_V1["accounts.opened"][:-1] + ',"people":["mona","nora"]}',
+    "cycle.cut": f'{{"cut":{CUT},"cycle":"2026-10-02-01"}}',
+}
 PRESENT = GOLDEN_V1 | GOLDEN_V2
 
 
@@ -193,10 +198,18 @@ def test_data_of_one_type_are_not_recorded_as_another() -> None:
 
 
 def test_an_order_from_outside_goes_through_the_same_decoder() -> None:
-    orders: list[EventData[events.PaymentOrder]] = EventData.parse("payment.reserved", ORDER.encode())
-    assert orders == [EventData.of("payment.reserved", ORDER_FORM)]
-    with pytest.raises(msgspec.ValidationError):
-        EventData.parse("payment.reserved", ORDER.replace("Anton", "An\\nton").encode())
+    assert EventData.orders(ORDER.encode()) == [EventData.of("payment.reserved", ORDER_FORM)]
+    for wrong in (ORDER.replace("Anton", "An\\nton"), '{"actor":"mona",' + ORDER[1:]):
+        with pytest.raises(msgspec.ValidationError):
+            EventData.orders(wrong.encode())
+
+
+@pytest.mark.parametrize("name", ["mona", 'M"o\\na', "Mönä 𝄞", "a\nb"])
+def test_who_made_an_order_stands_in_the_canonical_form_of_it(name: str) -> None:
+    made = EventData.of("payment.reserved", ORDER_FORM).made_by(canonical.encode(name).decode())
+    read = events.read(stored("payment.reserved", made.text, 2)).data
+    assert (read.actor, read.terms(), read.creditor_agent) == (name, TERMS_FORM, ORDER_FORM.creditor_agent)
+    assert canonical.encode(read).decode() == made.text
 
 
 def test_what_was_read_in_a_batch_is_written_as_if_it_were_read_once_more() -> None:

@@ -84,7 +84,7 @@ def test_it_loads_without(statement: str, forbidden: tuple[str, ...]) -> None:
         "coordinator serve --help",
         "participant --help",
         "participant import --help",
-        "participant token",
+        "participant token --role orders --subject dora",
         "agent --help",
         "agent token",
         "console --help",

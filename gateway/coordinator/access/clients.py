@@ -16,13 +16,14 @@ from gateway.coordinator.registry.lifecycle import Status
 # BICs, client names and assertion ids all look like this; nothing else ever gets near the database.
 NAME = re.compile(r"[A-Za-z0-9._:~+/=-]{1,200}")
 
-# Whom a role speaks to, by kind of member. Everybody else is out of reach, whatever a token request says.
+# Whom a role speaks to, by kind of member. Everybody else is out of reach, whatever a token request says; and a bank
+# is out of everybody's: it believes its own issuer, and what other members sign themselves.
 REACH: dict[str, frozenset[str]] = {
-    "participant": frozenset({"coordinator", "participant", "agent"}),
-    "coordinator": frozenset({"participant", "agent"}),
+    "participant": frozenset({"coordinator", "agent"}),
+    "coordinator": frozenset({"agent"}),
     "agent": frozenset({"coordinator"}),
     "operator": frozenset({"coordinator"}),
-    "auditor": frozenset({"coordinator", "participant"}),
+    "auditor": frozenset({"coordinator"}),
 }
 # In these states a member still settles its affairs with the coordinator; among each other only active ones talk.
 SPEAKS_TO_COORDINATOR = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})

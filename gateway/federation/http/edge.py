@@ -99,7 +99,7 @@ class Authentication(ASGIMiddleware):
             except TokenRefused:
                 self._count_stranger(scope)
                 raise
-            if claims.role != "staff":
+            if not self._verifier.is_own(claims):
                 refuse_too_many(self._clients.take(claims.sub))
             scope["auth"], scope["user"] = claims, claims.sub
         await next_app(scope, receive, send)

@@ -30,19 +30,26 @@ BODY_BYTES_MAX = 64 * 1024
 """Of a request; a route that takes more says so beside itself."""
 
 
-def requires(*roles: str) -> Guard:
-    """Return a guard that lets only these roles pass; everybody else gets 403 `role_not_allowed`."""
+def requires(*roles: str, scope: str | None = None) -> Guard:
+    """Return a guard that lets only these roles pass; everybody else gets 403 `role_not_allowed`.
 
-    return _Requires(roles)
+    A token with a scope of its own passes only where `scope` is part of it, else it gets 403 `scope_not_allowed`.
+    """
+
+    return _Requires(roles, scope)
 
 
 @dataclass(frozen=True)
 class _Requires:
     roles: tuple[str, ...]
+    scope: str | None = None
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if connection.auth.role not in self.roles:
+        claims = connection.auth
+        if claims.role not in self.roles:
             raise Refusal(ServiceReason.ROLE_NOT_ALLOWED, f"this takes the role {' or '.join(self.roles)}")
+        if claims.scope and self.scope not in claims.scope.split():
+            raise Refusal(ServiceReason.SCOPE_NOT_ALLOWED, f"the token is good for {claims.scope} only")
 
 
 def create_app(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, NamedTuple, NoReturn, Protocol, TypeVar
 from uuid import uuid4
 
@@ -215,17 +215,24 @@ def claimed_issuer(token: str) -> str:
 class TokenVerifier:
     """Verifies access tokens meant for one member. Verified ones are remembered for a minute at most.
 
-    Role `staff` is believed of `staff_issuer` only, the member's own, and nothing else is: so the coordinator can't
-    make itself a bank's staff, nor a bank's issuer make itself an operator.
+    The `staff_roles` are believed of `staff_issuer` only, the member's own, and nothing else is: so the coordinator
+    can't make itself a member's staff, nor a member's issuer make itself an operator.
 
     Where other `members` may call, an assertion of theirs does for an access token, and what they are is their role.
     """
 
     def __init__(
-        self, audience: str, keys: KeyLookup, *, staff_issuer: str | None = None, members: Members | None = None
+        self,
+        audience: str,
+        keys: KeyLookup,
+        *,
+        staff_issuer: str | None = None,
+        staff_roles: Collection[str] = (STAFF_ROLE,),
+        members: Members | None = None,
     ) -> None:
         self.audience = audience
         self.staff_issuer = staff_issuer
+        self._staff_roles = frozenset(staff_roles)
         self._keys = keys
         self._members = members
         self._verified: dict[bytes, tuple[Claims, float]] = {}
@@ -256,11 +263,15 @@ class TokenVerifier:
             keys=self._keys,
             now=now,
         )
-        if (claims.role == STAFF_ROLE) != (claims.iss == self.staff_issuer):
-            _refuse(
-                TokenReason.CLAIMS_REFUSED, "role staff comes from the member's own issuer, every other role doesn't"
-            )
+        if (claims.role in self._staff_roles) != (claims.iss == self.staff_issuer):
+            roles = ", ".join(sorted(self._staff_roles))
+            detail = f"the member's own issuer gives its people one of these roles, and nobody else does: {roles}"
+            _refuse(TokenReason.CLAIMS_REFUSED, detail)
         return claims
+
+    def is_own(self, claims: Claims) -> bool:
+        """Tell whether a token is of the member's own issuer: one of its own people or systems is asking."""
+        return claims.iss == self.staff_issuer
 
     def _verify_member(self, unverified: _Unverified, members: Members, now: float) -> Claims:
         assertion = _verify_assertion(

@@ -52,12 +52,12 @@ def offered(use: KeyUse, signer: Signer) -> OfferedKey:
     return OfferedKey(use=use, x=signer.verifying_key.x)
 
 
-def staff_tokens(key: Signer, *, issuer: str, subject: str) -> TokenSource:
+def staff_tokens(key: Signer, *, issuer: str, subject: str, role: str = STAFF_ROLE) -> TokenSource:
     """Return what issues access tokens for one of an institution's own people, signed by its `token` key."""
     from gateway.federation.http.client import AccessToken
 
     async def issue(audience: str) -> AccessToken:
-        token = await signing(lambda: _staff_token(key, issuer, subject, audience), key)
+        token = await signing(lambda: _staff_token(key, issuer, subject, audience, role), key)
         return AccessToken(token, TOKEN_LIFETIME_MAX_S)
 
     return issue
@@ -74,7 +74,7 @@ def member_assertions(key: Signer, member: str) -> TokenSource:
     return issue
 
 
-def staff_token(settings: NodeSettings, subject: str) -> str:
+def staff_token(settings: NodeSettings, subject: str, role: str = STAFF_ROLE, *, scope: str = "") -> str:
     """Return an access token for one of the institution's own people, for the institution itself.
 
     Raises SettingsError where there is no key: one that is made here nobody would know.
@@ -84,10 +84,10 @@ def staff_token(settings: NodeSettings, subject: str) -> str:
     if not keys.has("token"):
         raise SettingsError(f"CONCORDAT_DATA_DIR: no token key in {settings.keys_dir}; `init` makes it")
     key = keys.signer("token")
-    return _staff_token(key, settings.url, subject, settings.bic)
+    return _staff_token(key, settings.url, subject, settings.bic, role, scope)
 
 
-def _staff_token(key: Signer, issuer: str, subject: str, audience: str) -> str:
+def _staff_token(key: Signer, issuer: str, subject: str, audience: str, role: str, scope: str = "") -> str:
     return issue_access_token(
-        key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=STAFF_ROLE
+        key=key, issuer=issuer, subject=subject, audience=audience, client_id=subject, role=role, scope=scope
     )

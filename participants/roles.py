@@ -1,0 +1,33 @@
+"""What a bank's own people may do at its node: one role in a token, and none of them is all of them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What somebody does at the bank. The bank's own issuer says so in each token, and nobody else can."""
+
+    ORDERS = "orders"
+    """Orders, returns and contests payments."""
+    SCREENING = "screening"
+    """Decides on payments that screening holds."""
+    LISTS = "lists"
+    """Imports sanctions lists."""
+    ACCOUNTS = "accounts"
+    """Opens customer accounts, and sets ceilings of what others may owe."""
+    READ = "read"
+    """Reads the books, all of them or those of its scope: the bank's auditors and its regulator. It changes nothing."""
+
+
+class Scope(StrEnum):
+    """A part of the books that a `read` token may be narrowed to."""
+
+    PAYMENTS = "payments"
+    """Payments and holds."""
+    ACCOUNTS = "accounts"
+    """Accounts, postings and balances, and what others owe."""
+    CYCLES = "cycles"
+    """Lanes, and what the bank signed and verified in cycles."""
+    LISTS = "lists"
+    """Which sanctions lists are in force."""
