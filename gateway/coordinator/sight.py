@@ -14,13 +14,19 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from compliance.cycle.audience import Reader, View, readers
-from gateway.coordinator.access.standing import AccessReason
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
-from gateway.federation.problems import Refusal
+from gateway.federation.problems import Refusal, RefusalReason
 
 Caller = Request[Any, Any, Any]
 _Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class AccessReason(RefusalReason):
+    """Why a member with a good token is refused nevertheless."""
+
+    MEMBER_NOT_ACTIVE = "member_not_active", 403
+    """It is approved only, or suspended: it settles what it owes, and sees and does nothing else."""
 
 
 def shows(view: View, *, only: Sequence[str] | None = None, **opt: Any) -> dict[str, Any]:

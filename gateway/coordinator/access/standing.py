@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.coordinator.access.clients import SPEAKS_TO_COORDINATOR
 from gateway.coordinator.registry.lifecycle import Status
+from gateway.coordinator.sight import AccessReason
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.identity.tokens import Claims, TokenReason, TokenRefused, signed_in_by
-from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 KEPT_SECONDS = 1.0
@@ -31,13 +32,6 @@ _QUERY = text(
     " FROM members LEFT JOIN member_keys USING (bic) GROUP BY bic"
     " UNION ALL SELECT client_id, role, 'active', ARRAY[kid] FROM clients WHERE NOT disabled"
 )
-
-
-class AccessReason(RefusalReason):
-    """Why a member with a good token is refused nevertheless."""
-
-    MEMBER_NOT_ACTIVE = "member_not_active", 403
-    """It is approved only, or suspended: it settles what it owes, and sees and does nothing else."""
 
 
 @dataclass(frozen=True)
