@@ -342,6 +342,84 @@ class TrustListConfirmation(Document, frozen=True, kw_only=True):
     expires_at: Timestamp
 
 
+class ActKind(StrEnum):
+    """What two operators decide together."""
+
+    CYCLE_APPROVE = "cycle.approve"
+    CYCLE_HOLD = "cycle.hold"
+    CYCLE_RELEASE = "cycle.release"
+    CYCLE_ABANDON = "cycle.abandon"
+    CYCLE_UNWIND = "cycle.unwind"
+    MEMBER_APPROVE = "member.approve"
+    MEMBER_ACTIVATE = "member.activate"
+    MEMBER_SUSPEND = "member.suspend"
+    MEMBER_LEAVE = "member.leave"
+    KEY_REVOKE = "key.revoke"
+    KEY_ENROL = "key.enrol"
+    CAP = "cap"
+    PREFUNDING = "prefunding"
+    BILATERAL_LIMIT = "bilateral_limit"
+    SETTLEMENT_ACCOUNT = "settlement_account"
+    CLIENT_LET_IN = "client.let_in"
+    CLIENT_REMOVE = "client.remove"
+
+
+class Act(Document, frozen=True, kw_only=True):
+    """What is to be done: all that operators are shown of it, and sign by its digest.
+
+    `subject` is the cycle, the member's BIC or the client's name. `terms` says the rest in the words of the request:
+    the digest of the result that is approved, the currency and the cap that is set.
+    """
+
+    kind: ActKind
+    subject: Annotated[str, Meta(min_length=1, max_length=64)]
+    terms: Annotated[dict[str, Annotated[str, Meta(max_length=2_000)]], Meta(max_length=16)] = {}
+
+
+class OperatorDecision(Document, frozen=True, kw_only=True):
+    """One operator's word on an act, signed by the operator's own key.
+
+    Payload type `application/vnd.concordat.decision.v1+json`. `shown` is the SHA-256 of the canonical JSON of the
+    `Act`, whose kind and subject are repeated for whoever reads this alone. Who confirms or rejects names the decision
+    that proposed it by its digest (`proposal`), so that one word decides one proposal. `coordinator` is the clearing
+    house that it is for.
+    """
+
+    coordinator: Bic
+    operator: Annotated[str, Meta(min_length=1, max_length=64)]
+    action: Literal["propose", "confirm", "reject"]
+    kind: ActKind
+    subject: Annotated[str, Meta(min_length=1, max_length=64)]
+    shown: Sha256
+    proposal: Sha256 | None = None
+    reason: Reason | None = None
+    at: Timestamp
+
+
+class OperatorKey(Document, frozen=True, kw_only=True):
+    """A key by which an operator or auditor signs in, and an operator decides. A removed one decides nothing more."""
+
+    name: str
+    role: Literal["operator", "auditor"]
+    kid: str
+    alg: Literal["Ed25519"]
+    x: str
+    status: Literal["active", "removed"]
+
+
+class OperatorRegister(Document, frozen=True, kw_only=True):
+    """Who operates the clearing house, by which keys: one version after another.
+
+    Payload type `application/vnd.concordat.operators.v1+json`, signed by the coordinator's `sign` key. Keys are ordered
+    by (name, kid), removed ones included. `supersedes` is the digest of the version before: there is one history only.
+    """
+
+    coordinator: Bic
+    version: Count
+    supersedes: Sha256 | None = None
+    operators: tuple[OperatorKey, ...]
+
+
 PAYLOAD_TYPES: dict[type[Document], str] = {
     CycleCut: "application/vnd.concordat.cycle-cut.v1+json",
     PositionStatement: "application/vnd.concordat.position.v1+json",
@@ -352,4 +430,6 @@ PAYLOAD_TYPES: dict[type[Document], str] = {
     Receipt: "application/vnd.concordat.receipt.v1+json",
     TrustList: "application/vnd.concordat.trust-list.v1+json",
     TrustListConfirmation: "application/vnd.concordat.trust-list-confirmation.v1+json",
+    OperatorDecision: "application/vnd.concordat.decision.v1+json",
+    OperatorRegister: "application/vnd.concordat.operators.v1+json",
 }

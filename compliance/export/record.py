@@ -15,7 +15,8 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
     superseded.jsonl     the results that a default made void, each with all that rested on it
-    proposals.json       what operators proposed, and who decided
+    operators.jsonl      signed registers of operators in force during the cycle, oldest first; absent in format 2
+    proposals.json       what operators proposed, and who decided, each under the operator's signature
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
     finality.jsonl       the signed SettlementFinality, if the cycle is final
@@ -47,7 +48,10 @@ from compliance.export.archive import pack
 from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
-FORMAT = "concordat-audit-export/2"
+FORMAT = "concordat-audit-export/3"
+FORMAT_UNSIGNED = "concordat-audit-export/2"
+"""Of cycles that opened under a release that had no register of operators."""
+OPERATORS_FILE = "operators.jsonl"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
 FILES = (
@@ -69,7 +73,7 @@ FILES = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
-"""What the manifest names; every export holds each of them, if need be empty."""
+"""What the manifest names; every export holds each of them, if need be empty, and one of `FORMAT` the registers too."""
 
 T = TypeVar("T")
 
@@ -78,7 +82,7 @@ class Proposal(Document, frozen=True, kw_only=True):
     """What one operator proposed on the cycle and, once somebody else decided, the decision.
 
     `subject_sha256` is the digest of the NettingResult that the maker looked at, `participants` are those that an
-    unwinding leaves out.
+    unwinding leaves out. `proposed` and `answered` are the two `OperatorDecision`s, as they were signed.
     """
 
     id: str
@@ -92,6 +96,8 @@ class Proposal(Document, frozen=True, kw_only=True):
     decided_by: str | None = None
     decided_at: Timestamp | None = None
     decision_reason: Reason | None = None
+    proposed: Envelope | None = None
+    answered: Envelope | None = None
 
 
 class Equivocation(Document, frozen=True, kw_only=True):
@@ -118,7 +124,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
 
     `rulebook` is the canonical JSON of the rulebook. `events` is a stretch of the log without a gap, so it holds
     what happened in between to other cycles and members too. `trust_lists` holds every version in force from the
-    cycle's opening to its end.
+    cycle's opening to its end, and so does `operators`; it is empty for cycles of before there was a register.
     """
 
     cycle: CycleId
@@ -136,6 +142,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     superseded: tuple[Superseded, ...] = ()
+    operators: tuple[Envelope, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     instructions: tuple[Envelope, ...] = ()
     receipts: tuple[Envelope, ...] = ()
@@ -177,7 +184,8 @@ def build_export(record: CycleRecord, signer: Signer) -> bytes:
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(files.items())
     )
-    manifest = canonical.encode(Manifest(format=FORMAT, cycle=record.cycle, files=entries))
+    form = FORMAT if record.operators else FORMAT_UNSIGNED
+    manifest = canonical.encode(Manifest(format=form, cycle=record.cycle, files=entries))
     signed = canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, signer))
     return pack({**files, MANIFEST: manifest, MANIFEST_SIGNED: signed})
 
@@ -190,7 +198,9 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         state=record.state,
         rulebook=canonical.digest(record.rulebook),
     )
+    registers = {OPERATORS_FILE: _lines(record.operators, order=_version)} if record.operators else {}
     return {
+        **registers,
         "cycle.json": canonical.encode(facts),
         "rulebook.json": record.rulebook,
         "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
@@ -216,7 +226,7 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
     for name in FILES:
         if name not in files:
             raise FormatError(f"{name} is missing")
-    if added := files.keys() - set(FILES):
+    if added := files.keys() - {*FILES, OPERATORS_FILE}:
         raise FormatError(f"{min(added)} doesn't belong to the format {FORMAT}")
     facts: CycleFacts = _decode("cycle.json", files["cycle.json"], CycleFacts)
     results = _read_lines(files, "result.jsonl", Envelope)
@@ -239,13 +249,15 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
         superseded=_read_lines(files, "superseded.jsonl", Superseded),
+        operators=_read_lines(files, OPERATORS_FILE, Envelope) if OPERATORS_FILE in files else (),
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
         instructions=_read_lines(files, "instructions.jsonl", Envelope),
         receipts=_read_lines(files, "receipts.jsonl", Envelope),
         finality=finalities[0] if finalities else None,
     )
-    for name, content in to_files(record).items():
-        if files[name] != content:
+    written = to_files(record)
+    for name, content in files.items():
+        if written.get(name) != content:
             raise FormatError(f"{name}: out of order, something twice, or a digest that isn't its file's")
     return record
 

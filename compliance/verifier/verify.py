@@ -12,7 +12,8 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
  9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
-    confirmed. A failed check takes a release, and a release is no approval.
+    confirmed. A failed check takes a release, and a release is no approval. Each proposal and decision is signed by its
+    operator's own key, over what it decided.
 10. Finality refers to this result.
 """
 
@@ -33,6 +34,7 @@ from compliance.event_log import ChainError, check_chain
 from compliance.export.archive import ARCHIVE_BYTES_MAX, ArchiveError, unpack
 from compliance.export.record import (
     FORMAT,
+    FORMAT_UNSIGNED,
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
@@ -43,6 +45,7 @@ from compliance.export.record import (
 )
 from compliance.statements import TrustList
 from compliance.trust import Anchor, AnchorError, Signers, instant, read_trust_list
+from compliance.verifier.decisions import check_signatures
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import check_unwinding, read_editions
 from compliance.verifier.recomputation import (
@@ -153,7 +156,9 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         check_decisions(record)
         approved = [check_approval(edition.record, edition.documents) for edition in editions]
         unwound = check_unwinding(editions)
-        step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
+        signed = check_signatures(record, anchor, anchor_keys)
+        left_out = () if unwound is None else (f"left out for default: {unwound}",)
+        step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
         step_passed(check_finality(record, documents))
     return Report(
@@ -202,6 +207,8 @@ def _read_record(files: dict[str, bytes], anchor_keys: dict[str, VerifyingKey]) 
         if (named[name].bytes, named[name].sha256) != (len(content), canonical.digest(content)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {canonical.digest(content)}")
     record = from_files(contents)
+    if (manifest.format == FORMAT) != bool(record.operators):
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"operators.jsonl doesn't fit the format {manifest.format}")
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record
@@ -227,8 +234,9 @@ def _read_manifest(data: bytes, signed: bytes, anchor_keys: dict[str, VerifyingK
         manifest = canonical.decode(payload, Manifest)
     except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"{MANIFEST}: {error}") from error
-    if manifest.format != FORMAT:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"format {manifest.format!r}; this program reads {FORMAT}")
+    if manifest.format not in (FORMAT, FORMAT_UNSIGNED):
+        detail = f"format {manifest.format!r}; this program reads {FORMAT} and {FORMAT_UNSIGNED}"
+        raise RefutedError(Finding.FORMAT_VIOLATION, detail)
     return manifest
 
 

@@ -44,6 +44,7 @@ async def new_house(new_database: Any, tmp_path: Path) -> AsyncIterator[NewHouse
         registry = Registry(engine, signer=identity.sign, issuer=settings.url, rulebook=rules)
         await registry.initialise(own_application(settings, identity, "Clearing house"))
         house = House(engine, registry, Clock(), Books(Ledger(pool, AGENT)), identity, rules, tmp_path)
+        await house.let_in("alice", "bob", "carol")
         await house.admit_agent()
         for bank in BANKS:
             await house.admit(bank, caps_minor=(caps or {}).get(bank))

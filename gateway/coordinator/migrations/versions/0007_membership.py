@@ -5,8 +5,8 @@ An earlier list has no dated form: the first start after the upgrade publishes o
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 KEYS = """
 ALTER TABLE member_keys ADD COLUMN not_before timestamptz;
