@@ -15,7 +15,8 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
     superseded.jsonl     the results that a default made void, each with all that rested on it
-    proposals.json       what operators proposed, and who decided
+    operators.jsonl      signed registers of operators in force during the cycle, oldest first; absent in format 2
+    proposals.json       what operators proposed, and who decided, each under the operator's signature
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
     finality.jsonl       the signed SettlementFinality, if the cycle is final
@@ -52,6 +53,8 @@ from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, S
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
 FORMAT_2, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
+"""The first is of cycles that opened under a release that had no register of operators."""
+OPERATORS_FILE = "operators.jsonl"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
 FILES_2 = (
@@ -73,7 +76,7 @@ FILES_2 = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
-FILES = tuple(sorted((*FILES_2, "limit-events.jsonl", "participants.json", "settled.jsonl")))
+FILES = tuple(sorted((*FILES_2, "limit-events.jsonl", OPERATORS_FILE, "participants.json", "settled.jsonl")))
 """What the manifest names; every export holds each of them, if need be empty."""
 
 FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT_2: FILES_2, FORMAT: FILES}
@@ -86,7 +89,7 @@ class Proposal(Document, frozen=True, kw_only=True):
     """What one operator proposed on the cycle and, once somebody else decided, the decision.
 
     `subject_sha256` is the digest of the NettingResult that the maker looked at, `participants` are those that an
-    unwinding leaves out.
+    unwinding leaves out. `proposed` and `answered` are the two `OperatorDecision`s, as they were signed.
     """
 
     id: str
@@ -100,6 +103,8 @@ class Proposal(Document, frozen=True, kw_only=True):
     decided_by: str | None = None
     decided_at: Timestamp | None = None
     decision_reason: Reason | None = None
+    proposed: Envelope | None = None
+    answered: Envelope | None = None
 
 
 class Equivocation(Document, frozen=True, kw_only=True):
@@ -138,7 +143,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
 
     `rulebook` is the canonical JSON of the rulebook. `events` is a stretch of the log without a gap, so it holds
     what happened in between to other cycles and members too. `trust_lists` holds every version in force from the
-    cycle's opening to its end.
+    cycle's opening to its end, and so does `operators`; it is empty for cycles of before there was a register.
     """
 
     cycle: CycleId
@@ -156,6 +161,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     superseded: tuple[Superseded, ...] = ()
+    operators: tuple[Envelope, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     instructions: Sequence[Envelope] = ()
     receipts: Sequence[Envelope] = ()
@@ -215,6 +221,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         rulebook=canonical.digest(record.rulebook),
     )
     files = {
+        OPERATORS_FILE: _lines(record.operators, order=_version),
         "cycle.json": canonical.encode(facts),
         "rulebook.json": record.rulebook,
         "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
@@ -317,6 +324,7 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
     if format_ != FORMAT_2:
         record = msgspec.structs.replace(
             record,
+            operators=_read_lines(files, OPERATORS_FILE, Envelope),
             participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
             settled=signed("settled.jsonl"),
             limit_events=_read_lines(files, "limit-events.jsonl", LoggedEvent, order=attrgetter("id")),

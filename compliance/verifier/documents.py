@@ -61,6 +61,7 @@ class Finding(StrEnum):
     INSTRUCTIONS_DIFFER = "instructions_differ"
     RECEIPT_DIFFERS = "receipt_differs"
     MAKER_IS_CHECKER = "maker_is_checker"
+    DECISION_REFUSED = "decision_refused"
     APPROVAL_MISSING = "approval_missing"
     FINALITY_DIFFERS = "finality_differs"
     CHECKS_DIFFER = "checks_differ"

@@ -12,7 +12,8 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
  9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
-    confirmed. A failed check takes a release, and a release is no approval.
+    confirmed. A failed check takes a release, and a release is no approval. Each proposal and decision is signed by its
+    operator's own key, over what it decided.
 10. Finality refers to this result.
 11. The log tells of every file what is in it: participants, digests, counts, decisions, answers.
 12. The checks, run again, give the verdicts, and the limits are those that the log of their changes gives.
@@ -51,6 +52,7 @@ from compliance.export.record import (
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, instant, read_trust_list
 from compliance.verifier.account import check_account
+from compliance.verifier.decisions import check_signatures
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
 from compliance.verifier.log import read_log
@@ -181,7 +183,9 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         check_decisions(record)
         approved = [check_approval(edition.record, edition.documents, rules) for edition in editions]
         unwound = check_unwinding(editions)
-        step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
+        signed = check_signatures(record, anchor, anchor_keys)
+        left_out = () if unwound is None else (f"left out for default: {unwound}",)
+        step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
         step_passed(check_finality(record, documents))
     with _step(11):
@@ -267,6 +271,8 @@ def _read_record(archive: Archive, anchor_keys: dict[str, VerifyingKey]) -> Cycl
         if (named[name].bytes, named[name].sha256) != (archive.member_size(name), archive.digest(name)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {archive.digest(name)}")
     record = read_archive(archive, manifest.format)
+    if (manifest.format != FORMAT_2) != bool(record.operators):
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"operators.jsonl doesn't fit the format {manifest.format}")
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record

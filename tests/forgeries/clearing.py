@@ -24,9 +24,11 @@ from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
     FORMAT,
+    FORMAT_UNSIGNED,
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
+    OPERATORS_FILE,
     Attendance,
     CycleRecord,
     Equivocation,
@@ -483,7 +485,8 @@ def repacked(files: dict[str, bytes], signer: SigningKey | None = None) -> bytes
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(named.items())
     )
-    manifest = canonical.encode(Manifest(format=FORMAT, cycle=CYCLE, files=entries))
+    form = FORMAT if OPERATORS_FILE in named else FORMAT_UNSIGNED
+    manifest = canonical.encode(Manifest(format=form, cycle=CYCLE, files=entries))
     key = signer or scheme().keys[COORDINATOR]
     return pack(
         {**named, MANIFEST: manifest, MANIFEST_SIGNED: canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, key))}

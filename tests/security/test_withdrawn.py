@@ -11,6 +11,7 @@ import pytest
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
+from compliance.statements import ActKind
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteProblem
 from gateway.federation.membership.documents import KEY_CHANGE_TYPE, KeyChange
@@ -66,29 +67,24 @@ async def test_a_step_by_an_operator_counts_at_the_next_request(
     events, cycles = f"{coordinator.url}/events", f"{coordinator.url}/cycles"
     token = await kept_token(coordinator, coordinator.client(alpha))
     assert await ask(http, cycles, token) == (200, "")
-    async with await coordinator.operator() as alice:
-
-        async def step(name: str) -> None:
-            await alice.post(
-                f"{coordinator.url}/participants/{ALPHA}/{name}", dict, audience=COORDINATOR, json={"reason": "test"}
-            )
-
-        await step("suspend")
-        assert await ask(http, cycles, token) == (403, "member_not_active")
-        assert await ask(http, f"{coordinator.url}/participants", token) == (403, "member_not_active")
-        # What it needs to settle what it owes.
-        assert await ask(http, events, token) == (200, "")
-        assert await ask(http, f"{coordinator.url}/instructions", token) == (200, "")
-        await step("activate")
-        assert await ask(http, cycles, token) == (200, "")
-        await step("suspend")
-        await step("leave")
-        for url in (cycles, events, f"{coordinator.url}/instructions"):
-            assert await ask(http, url, token) == (401, "token_withdrawn")
+    await coordinator.decided(ActKind.MEMBER_SUSPEND, ALPHA)
+    assert await ask(http, cycles, token) == (403, "member_not_active")
+    assert await ask(http, f"{coordinator.url}/participants", token) == (403, "member_not_active")
+    # What it needs to settle what it owes.
+    assert await ask(http, events, token) == (200, "")
+    assert await ask(http, f"{coordinator.url}/instructions", token) == (200, "")
+    await coordinator.decided(ActKind.MEMBER_ACTIVATE, ALPHA)
+    assert await ask(http, cycles, token) == (200, "")
+    await coordinator.decided(ActKind.MEMBER_SUSPEND, ALPHA)
+    await coordinator.decided(ActKind.MEMBER_LEAVE, ALPHA)
+    for url in (cycles, events, f"{coordinator.url}/instructions"):
+        assert await ask(http, url, token) == (401, "token_withdrawn")
 
 
 @pytest.mark.parametrize("role", ["operator", "auditor"])
 async def test_an_operators_access_is_taken_away(coordinator: Coordinator, http: httpx.AsyncClient, role: str) -> None:
+    for colleague in ("alice", "bob"):
+        await coordinator.client_key(colleague, "operator")
     token = await kept_token(coordinator, await coordinator.operator("mallory", role))
     url = f"{coordinator.url}/participants"
     assert await ask(http, url, token) == (200, "")

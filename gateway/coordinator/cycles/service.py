@@ -32,6 +32,8 @@ from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import trust_list
+from gateway.coordinator.registry.acts import RegistryActs
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, Slot
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
@@ -60,6 +62,7 @@ class CycleService:
         signer: Signer,
         rulebook: Rulebook,
         agent: SettlementClient,
+        registry: Registry,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self.news = asyncio.Event()
@@ -70,7 +73,8 @@ class CycleService:
         self.kernels = Kernels()
         self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels)
         self.attestation = Attestation(engine, scheme=signer.scheme, now=now, wake=self.news.set)
-        self.approvals = Approvals(engine, now=now, wake=self.news.set)
+        acts = RegistryActs(registry)
+        self.approvals = Approvals(engine, coordinator=bic, acts=acts, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, scheme=signer.scheme, now=now)
         self.views = ReadModels(engine)
         self.proofs = Proofs(engine, signer=signer)

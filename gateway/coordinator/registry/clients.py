@@ -39,13 +39,3 @@ async def add(conn: AsyncConnection, client_id: str, role: Literal["operator", "
     if stored.one_or_none() is None:
         raise Refusal(RegistryReason.KEY_KNOWN, "the key is somebody else's: a key has one owner and one use")
     return kid
-
-
-async def remove(conn: AsyncConnection, client_id: str) -> None:
-    """Take access away; raises Refusal `client_unknown`. The name stays taken."""
-    removed = await conn.execute(
-        text("UPDATE clients SET disabled = true WHERE client_id = :client_id AND NOT disabled RETURNING client_id"),
-        {"client_id": client_id},
-    )
-    if removed.one_or_none() is None:
-        raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")

@@ -6,6 +6,7 @@ transaction of the change.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import clients, invitations, limits, members, trust_list
+from gateway.coordinator.registry import clients, invitations, limits, members, operators, trust_list
 from gateway.coordinator.registry.applications import read_application, read_key_change
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
@@ -51,22 +52,29 @@ class Registry:
         self._rulebook = rulebook
         self.changed: Callable[[], None] = lambda: None
         """Called when a change of who has access has been committed."""
+        self._conn: AsyncConnection | None = None
+
+    def within(self, conn: AsyncConnection) -> Registry:
+        """Return the registry at work in a transaction of the caller's."""
+        inner = copy.copy(self)
+        inner._conn = conn
+        return inner
 
     # --- reading
 
     async def page(self, *, after: str, limit: int) -> tuple[ParticipantView, ...]:
         """Return the participants after a BIC, ordered by BIC."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             return await members.page(conn, after=after, limit=limit)
 
     async def view(self, bic: str) -> ParticipantView:
         """Return one participant; raises Refusal `participant_unknown`."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             return await members.view(conn, bic)
 
     async def trust_list(self, *, dated: bool = True) -> Envelope:
         """Return the signed trust list in force, with the times of keys or as members of 0.2 read it."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             in_force = await trust_list.current(conn, dated=dated)
         if in_force is None:
             raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
@@ -79,7 +87,7 @@ class Registry:
 
     async def settlement_agent(self) -> SettlementAgent | None:
         """Return the settlement agent with its active `sign` keys, if one is active."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             agent = await members.settlement_agent(conn)
             if agent is None:
                 return None
@@ -90,7 +98,7 @@ class Registry:
     async def apply(self, envelope: Envelope) -> ParticipantView:
         """Take in an application, signed by the `sign` key that it offers, of a bank that was invited."""
         application = read_application(envelope, self._signer.scheme)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await invitations.use_up(conn, application.bic, application.invitation)
             await self._enrol(conn, application, kind="participant")
             await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
@@ -131,7 +139,7 @@ class Registry:
 
         An earlier code counts no more. The code isn't kept: whoever loses it is invited again.
         """
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             known = await members.find(conn, bic)
             if known is not None and (known.kind != "participant" or known.status is not Status.LEFT):
                 raise Refusal(RegistryReason.PARTICIPANT_EXISTS, f"{bic} is {known.status}")
@@ -187,7 +195,7 @@ class Registry:
     async def set_cap(self, bic: str, currency: str, cap_minor: int, *, by: str, reason: str) -> ParticipantView:
         """Set a net debit cap; it counts from the next netting on."""
         self._require_cleared(currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
             return await members.view(conn, bic)
@@ -196,7 +204,7 @@ class Registry:
         """Set what a participant prefunded; it counts from the next netting on."""
         bic = prefunding.participant
         self._require_cleared(prefunding.currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await limits.set_prefunding(conn, prefunding)
             terms = {
@@ -213,7 +221,7 @@ class Registry:
     ) -> ParticipantView:
         """Set the most that a counterparty may owe a participant net, or lift it; it counts from the next netting."""
         self._require_cleared(currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
                 detail = f"{counterparty} isn't another participant"
@@ -230,7 +238,7 @@ class Registry:
         self, bic: str, settlement: SettlementAccount, *, by: str, reason: str
     ) -> ParticipantView:
         """Set where a participant settles."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await members.set_settlement_account(conn, bic, settlement)
             account = f"{settlement.agent}/{settlement.account}"
@@ -245,7 +253,7 @@ class Registry:
         A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is
         every member's trust anchor.
         """
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             known = await members.find(conn, application.bic)
             registered = {use: await members.keys(conn, application.bic, use) for use in ("auth", "sign", "token")}
         if known is None:
@@ -262,17 +270,20 @@ class Registry:
                     await members.set_url(conn, known.bic, application.url)
                     data = {"bic": known.bic, "change": "url", "url": application.url}
                     await events.append(conn, "participant.changed", data)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             undated = await trust_list.current(conn, dated=True) is None
         if undated:
             async with self._publishing():
                 pass
         await self.adopt()
+        # A coordinator of before has operators whom no register names yet.
+        async with self._transaction() as conn:
+            await operators.publish(conn, self._signer)
 
     async def adopt(self) -> None:
         """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
         sha256 = self._rulebook.sha256
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             adopted = await _adopted(conn)
             if adopted is not None and adopted[0] == sha256:
                 return
@@ -305,27 +316,52 @@ class Registry:
                 await self._step(conn, application.bic, step, by=by, reason=reason)
             return await members.view(conn, application.bic)
 
-    async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
+    async def add_client(
+        self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str, reason: str = "let in by key"
+    ) -> str:
         """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             kid = await clients.add(conn, client_id, role, x)
-            await events.acted(conn, by, "client", client_id, "let in by key", role=role, kid=kid)
+            await events.acted(conn, by, "client", client_id, reason, role=role, kid=kid)
+            await operators.publish(conn, self._signer)
         self.changed()
         return kid
 
     async def remove_client(self, client_id: str, *, by: str, reason: str) -> None:
-        """Take an operator's or auditor's access away, at once; raises Refusal `client_unknown`."""
-        async with transaction(self._engine) as conn:
-            await clients.remove(conn, client_id)
+        """Take an operator's or auditor's access away, at once. Raises Refusal."""
+        async with self._transaction() as conn:
+            await operators.remove(conn, client_id)
             await events.acted(conn, by, "remove_client", client_id, reason)
+            await operators.publish(conn, self._signer)
         self.changed()
+
+    async def operators(self) -> Envelope:
+        """Return the signed register of operators in force."""
+        async with self._transaction() as conn:
+            in_force = await operators.current(conn)
+        if in_force is None:
+            raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
+        return in_force
+
+    async def require_founding(self) -> None:
+        """Refuse what the machine's own command does once operators run the house. Raises `four_eyes_needed`."""
+        async with self._transaction() as conn:
+            await operators.require_founding(conn)
 
     # --- parts of a transaction
 
     @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self._conn is not None:
+            yield self._conn
+            return
+        async with transaction(self._engine) as conn:
+            yield conn
+
+    @asynccontextmanager
     async def _publishing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that ends with a new version of the trust list."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             yield conn
             await trust_list.publish(conn, self._signer, self._issuer)
         self.changed()
@@ -360,7 +396,7 @@ class Registry:
 
     async def _refuse_applicant(self, bic: str, *, by: str, reason: str) -> ParticipantView | None:
         """Let an applicant go; None if it isn't one. One that was a member before is what it was."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             applicant = await members.require(conn, bic, lock=True)
             if applicant.status is not Status.APPLIED:
                 return None

@@ -59,9 +59,3 @@ class InvitationView(Answer, frozen=True, kw_only=True):
     bic: Bic
     code: str
     expires_at: Timestamp
-
-
-class StatusChange(Request, frozen=True, kw_only=True):
-    """`POST /participants/{bic}/{approve|activate|suspend|leave}`."""
-
-    reason: Reason
