@@ -18,6 +18,7 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     proposals.json       what operators proposed, and who decided
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
+    settlements.jsonl    what was asked of the settlement agent and what it answered, both signed; not in format 2
     finality.jsonl       the signed SettlementFinality, if the cycle is final
     manifest.json        name, SHA-256 and size of each file above
     manifest.dsse.json   the manifest under the coordinator's signature
@@ -30,10 +31,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
@@ -44,13 +45,13 @@ from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits, in_order
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
-from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
+from compliance.statements import EDITIONS_MAX, Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
-FORMAT = "concordat-audit-export/2"
+FORMAT_2, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
-FILES = (
+FILES_2 = (
     "certificates.json",
     "checks.json",
     "cuts.jsonl",
@@ -69,7 +70,11 @@ FILES = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
+FILES = tuple(sorted((*FILES_2, "settlements.jsonl")))
 """What the manifest names; every export holds each of them, if need be empty."""
+
+FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT_2: FILES_2, FORMAT: FILES}
+"""The formats that are read, and the files of each. The second holds cycles that were settled without signatures."""
 
 T = TypeVar("T")
 
@@ -113,6 +118,15 @@ class Superseded(Document, frozen=True, kw_only=True):
     receipts: tuple[Envelope, ...]
 
 
+class SignedSettlement(Document, frozen=True, kw_only=True):
+    """One request to the settlement agent (pacs.029) and, unless it couldn't be read, its answer (pacs.002)."""
+
+    attempt: Annotated[int, Meta(ge=1)]
+    edition: Annotated[int, Meta(ge=1, le=EDITIONS_MAX)] = 1
+    request: Envelope
+    answer: Envelope | None = None
+
+
 class CycleRecord(Struct, frozen=True, kw_only=True):
     """All that is to be said about a cycle. The order within the tuples doesn't matter.
 
@@ -140,6 +154,8 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     instructions: tuple[Envelope, ...] = ()
     receipts: tuple[Envelope, ...] = ()
     finality: Envelope | None = None
+    settlements: tuple[SignedSettlement, ...] = ()
+    format: str = FORMAT
 
 
 class CycleFacts(Document, frozen=True, kw_only=True):
@@ -177,7 +193,7 @@ def build_export(record: CycleRecord, signer: Signer) -> bytes:
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(files.items())
     )
-    manifest = canonical.encode(Manifest(format=FORMAT, cycle=record.cycle, files=entries))
+    manifest = canonical.encode(Manifest(format=record.format, cycle=record.cycle, files=entries))
     signed = canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, signer))
     return pack({**files, MANIFEST: manifest, MANIFEST_SIGNED: signed})
 
@@ -190,7 +206,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         state=record.state,
         rulebook=canonical.digest(record.rulebook),
     )
-    return {
+    files = {
         "cycle.json": canonical.encode(facts),
         "rulebook.json": record.rulebook,
         "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
@@ -208,16 +224,19 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
+        "settlements.jsonl": _lines(record.settlements, order=attrgetter("attempt")),
     }
+    return {name: files[name] for name in FORMATS[record.format]}
 
 
-def from_files(files: Mapping[str, bytes]) -> CycleRecord:
+def from_files(files: Mapping[str, bytes], format_: str = FORMAT) -> CycleRecord:
     """Return the record that `to_files` wrote. Raises FormatError for any other files or bytes."""
-    for name in FILES:
+    named = FORMATS[format_]
+    for name in named:
         if name not in files:
             raise FormatError(f"{name} is missing")
-    if added := files.keys() - set(FILES):
-        raise FormatError(f"{min(added)} doesn't belong to the format {FORMAT}")
+    if added := files.keys() - set(named):
+        raise FormatError(f"{min(added)} doesn't belong to the format {format_}")
     facts: CycleFacts = _decode("cycle.json", files["cycle.json"], CycleFacts)
     results = _read_lines(files, "result.jsonl", Envelope)
     finalities = _read_lines(files, "finality.jsonl", Envelope)
@@ -243,6 +262,8 @@ def from_files(files: Mapping[str, bytes]) -> CycleRecord:
         instructions=_read_lines(files, "instructions.jsonl", Envelope),
         receipts=_read_lines(files, "receipts.jsonl", Envelope),
         finality=finalities[0] if finalities else None,
+        settlements=() if format_ == FORMAT_2 else _read_lines(files, "settlements.jsonl", SignedSettlement),
+        format=format_,
     )
     for name, content in to_files(record).items():
         if files[name] != content:

@@ -54,6 +54,7 @@ class Finding(StrEnum):
     RECEIPT_DIFFERS = "receipt_differs"
     MAKER_IS_CHECKER = "maker_is_checker"
     APPROVAL_MISSING = "approval_missing"
+    SETTLEMENT_DIFFERS = "settlement_differs"
     FINALITY_DIFFERS = "finality_differs"
 
 

@@ -13,7 +13,7 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  8. The instructions follow from the result, and each receipt is for one of them.
  9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
     confirmed. A failed check takes a release, and a release is no approval.
-10. Finality refers to this result.
+10. Finality refers to this result, and the settlement agent's own signed answer says the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from compliance.cycle.states import IllegalStepError, State, event_type, replay
 from compliance.event_log import ChainError, check_chain
 from compliance.export.archive import ARCHIVE_BYTES_MAX, ArchiveError, unpack
 from compliance.export.record import (
-    FORMAT,
+    FORMATS,
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
@@ -53,6 +53,7 @@ from compliance.verifier.recomputation import (
     check_matching,
     check_netting,
 )
+from compliance.verifier.settlement import check_settlements
 
 STEPS = (
     "The archive is well formed",
@@ -155,7 +156,8 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         unwound = check_unwinding(editions)
         step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
     with _step(10):
-        step_passed(check_finality(record, documents))
+        final = check_finality(record, documents)
+        step_passed(f"{final}; {check_settlements(record, editions, signers, anchor.bic)}")
     return Report(
         cycle=record.cycle,
         state=record.state,
@@ -201,7 +203,7 @@ def _read_record(files: dict[str, bytes], anchor_keys: dict[str, VerifyingKey]) 
     for name, content in contents.items():
         if (named[name].bytes, named[name].sha256) != (len(content), canonical.digest(content)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {canonical.digest(content)}")
-    record = from_files(contents)
+    record = from_files(contents, manifest.format)
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record
@@ -227,8 +229,9 @@ def _read_manifest(data: bytes, signed: bytes, anchor_keys: dict[str, VerifyingK
         manifest = canonical.decode(payload, Manifest)
     except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"{MANIFEST}: {error}") from error
-    if manifest.format != FORMAT:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"format {manifest.format!r}; this program reads {FORMAT}")
+    if manifest.format not in FORMATS:
+        detail = f"format {manifest.format!r}; this program reads {' and '.join(FORMATS)}"
+        raise RefutedError(Finding.FORMAT_VIOLATION, detail)
     return manifest
 
 

@@ -6,8 +6,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import asyncpg
+import msgspec
 
-from participants.api.messages import AccountView, LaneView, PaymentView, PostingView
+from compliance.crypto.dsse import Envelope
+from participants.api.messages import (
+    AccountView,
+    LaneView,
+    MovementPage,
+    MovementView,
+    PaymentView,
+    PostingView,
+    SettlementAccountState,
+    SettlementFinding,
+)
+from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import store
 from participants.ledger.payment import Payment
 
@@ -112,6 +124,44 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
         )
         for row in await connection.fetch(POSTINGS, account, before, limit)
     ]
+
+
+MOVEMENTS = """
+SELECT m.id, m.currency, m.sequence, m.amount, m.cycle, m.reference, m.seen_at, e.reason, e.explained_by, m.signed
+FROM settlement_movement m LEFT JOIN movement_explanation e ON e.agent = m.agent AND e.id = m.id
+WHERE m.agent = $1 AND m.id > $2 ORDER BY m.id LIMIT $3
+"""
+
+
+def settlement_account(account: SettlementAccount) -> SettlementAccountState:
+    """Return how this bank's settlement account is."""
+    found = tuple(
+        SettlementFinding(
+            fault=one.fault.value, currency=one.currency, cycle=one.cycle, movement=one.movement, detail=one.detail
+        )
+        for one in account.findings
+    )
+    return SettlementAccountState(agent=account.agent, condition=account.condition(), findings=found)
+
+
+async def movements(connection: asyncpg.Connection, agent: str, after: int, limit: int) -> MovementPage:
+    """Return a page of what moved on this bank's account at an agent."""
+    listed = tuple(
+        MovementView(
+            id=row[0],
+            currency=row[1],
+            sequence=row[2],
+            amount_minor=str(row[3]),
+            cycle=row[4],
+            reference=row[5],
+            seen_at=timestamp(row[6]),
+            explanation=row[7],
+            explained_by=row[8],
+            signed=msgspec.json.decode(row[9], type=Envelope),
+        )
+        for row in await connection.fetch(MOVEMENTS, agent, after, limit)
+    )
+    return MovementPage(movements=listed, next=listed[-1].id if listed else after)
 
 
 async def lanes(connection: asyncpg.Connection, undeliverable: Mapping[str, datetime]) -> list[LaneView]:

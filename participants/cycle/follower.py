@@ -110,10 +110,12 @@ class Follower:
         agree: Callable[[], Awaitable[None]],
         cut_kept: Callable[[int], Awaitable[None]],
         trust_changed: Callable[[], None] = lambda: None,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         """`agree` makes sure that the coordinator has no cut of ours that the ledger lacks.
 
-        `cut_kept` is called with the number of the event that keeps a signed cut, before it is handed in.
+        `settled` is called when a settlement leg was posted, `cut_kept` with the number of the event that keeps a
+        signed cut, before it is handed in.
         """
         self._agree = agree
         self._cut_kept = cut_kept
@@ -125,6 +127,7 @@ class Follower:
         self._client = client
         self._signer = signer
         self._trust_changed = trust_changed
+        self._settled = settled
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
             bank=bank,
@@ -336,3 +339,4 @@ class Follower:
                         key = LaneKey(flow.sender, flow.receiver, instruction.currency)
                         totals[(key, flow.last_sequence)] = await reads.total_at(self._pool, key, flow.last_sequence)
             await self._ledger.submit(PostSettlement(instruction, finality, own, totals))
+        self._settled()

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
-from compliance.export.record import CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import FORMAT, FORMAT_2, CycleRecord, Equivocation, Proposal, Superseded
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
 from gateway.coordinator.cycles.tables.results import Result
@@ -44,6 +44,8 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         instructions=() if now is None else now.instructions,
         receipts=() if now is None else now.receipts,
         finality=await settlements.finality(conn, cycle_id),
+        settlements=await settlements.signed(conn, cycle_id),
+        format=FORMAT_2 if await settlements.settled_unsigned(conn, cycle_id) else FORMAT,
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.export.record import SignedSettlement
 from compliance.statements import SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.settlement import Rejected, Reply, Settled, Shortfall
@@ -217,6 +218,35 @@ async def record_answer(conn: AsyncConnection, attempt: Attempt, reply: Reply, a
             "answer": None if reply.signed is None else to_json(reply.signed),
         },
     )
+
+
+async def signed(conn: AsyncConnection, cycle: str) -> tuple[SignedSettlement, ...]:
+    """Return the signed requests of a cycle, each with the agent's signed answer once there is one."""
+    rows = await conn.execute(
+        text(
+            "SELECT attempt, edition, signed_request::text AS request, signed_answer::text AS answer"
+            " FROM settlement_attempts WHERE cycle = :cycle AND signed_request IS NOT NULL ORDER BY attempt"
+        ),
+        {"cycle": cycle},
+    )
+    return tuple(
+        SignedSettlement(
+            attempt=row.attempt,
+            edition=row.edition,
+            request=envelope_of(row.request),
+            answer=None if row.answer is None else envelope_of(row.answer),
+        )
+        for row in rows
+    )
+
+
+async def settled_unsigned(conn: AsyncConnection, cycle: str) -> bool:
+    """Tell whether a release that knew no signatures had the agent move something in a cycle."""
+    query = text(
+        "SELECT EXISTS (SELECT FROM settlement_attempts"
+        " WHERE cycle = :cycle AND request IS NOT NULL AND outcome = 'settled' AND signed_answer IS NULL)"
+    )
+    return bool((await conn.execute(query, {"cycle": cycle})).scalar_one())
 
 
 async def insert_finality(conn: AsyncConnection, cycle: str, envelope: Envelope) -> None:
