@@ -71,6 +71,16 @@ class ConsoleApi:
     async def proposals(self, cycle: str) -> Proposals:
         return await self._get(f"/cycles/{cycle}/proposals", Proposals)
 
+    async def registry_proposals(self) -> tuple[ProposalView, ...]:
+        """What waits for a second person and isn't about a cycle; nothing with a coordinator of before."""
+        try:
+            waiting = await self._get("/proposals", Proposals)
+        except RemoteProblem as problem:
+            if problem.status == 404:
+                return ()
+            raise
+        return tuple(proposal for proposal in waiting.proposals if proposal.cycle is None)
+
     async def participants(self) -> tuple[ParticipantView, ...]:
         """All participants, page after page."""
         members: list[ParticipantView] = []

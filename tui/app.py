@@ -19,6 +19,7 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from gateway.federation.http.client import RemoteError
+from gateway.federation.identity.deciding import DecidingKey
 from tui import export
 from tui.actions import ACTIONS, BY_ID, Action, applies, unlocked
 from tui.api import Caller, ConsoleApi, describe
@@ -85,9 +86,10 @@ class ConsoleApp(App[None]):
         Binding("escape", "clear_filter", show=False),
     ]
 
-    def __init__(self, api: ConsoleApi, journal: Journal, options: Options) -> None:
+    def __init__(self, api: ConsoleApi, deciding: DecidingKey, journal: Journal, options: Options) -> None:
         super().__init__()
         self.api = api
+        self.deciding = deciding
         self.journal = journal
         self.options = options
         self.caller: Caller | None = None
@@ -385,7 +387,7 @@ class ConsoleApp(App[None]):
                 return
         cycle = proposal.cycle if proposal is not None else self.view.selected
         view = self.view
-        if action.id != "open_cycle" and cycle is not None:
+        if action.id != "open_cycle" and cycle is not None:  # A proposal on the registry has no cycle.
             try:
                 view = replace(view, progress=await self.api.progress(cycle))
             except RemoteError as failure:
@@ -394,7 +396,13 @@ class ConsoleApp(App[None]):
         answer = await self.push_screen_wait(FormScreen(form_for(action, view, proposal)))
         if answer is None:
             return
-        order = Order(action, answer, cycle=None if action.id == "open_cycle" else cycle, proposal=proposal)
-        outcome = await execute(order, api=self.api, journal=self.journal, subject=self.subject)
+        order = Order(
+            action,
+            answer,
+            cycle=None if action.id == "open_cycle" else cycle,
+            proposal=proposal,
+            result=None if view.progress is None else view.progress.cycle.result,
+        )
+        outcome = await execute(order, api=self.api, deciding=self.deciding, journal=self.journal, subject=self.subject)
         self.show_outcome(outcome.text, outcome.tone)
         self.read_now.set()

@@ -35,6 +35,7 @@ async def read(api: ConsoleApi, chosen: str | None, events: tuple[Event, ...] = 
     undecided = [cycle.id for cycle in cycles if cycle.state not in ENDED or cycle.id == selected]
     answers = await asyncio.gather(*(api.proposals(cycle) for cycle in undecided))
     proposals = [proposal for answer in answers for proposal in answer.proposals]
+    proposals += await api.registry_proposals()
     proposals.sort(key=lambda proposal: (proposal.made_at, proposal.id), reverse=True)
     snapshot = Snapshot(
         cycles=page.items, participants=participants, proposals=tuple(proposals), selected=selected, events=events

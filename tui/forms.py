@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from compliance.cycle import approval
 from compliance.cycle.states import State
+from compliance.decisions import cycle_act, shown
+from compliance.statements import Act
+from gateway.federation.identity.deciding import NotShownError, act_of
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tui.actions import Action
@@ -67,15 +70,20 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
     if action.id == "open_cycle":
         effect = "A new cycle opens at once, for the value date below."
         return Form("Open a cycle", (effect,), "Open", ask_value_date=True)
+    if proposal is not None and proposal.cycle is None:
+        return _registry_form(action, proposal)
     progress = view.progress
     if progress is None:
         raise ValueError(f"{action.id} needs the progress of a cycle")
     if proposal is not None:
         title = f"{action.label} the proposal to {proposal.action} {proposal.cycle}"
         if action.id == "confirm":
-            lines = (*_words_of(proposal), consequence(proposal.action, progress), *_facts(view, progress))
+            effect = consequence(proposal.action, progress)
+            lines = (*_words_of(proposal), *_signs_of(proposal), effect, *_facts(view, progress))
             return Form(title, lines, "Confirm", typed_id=proposal.cycle, ask_reason=True)
-        return Form(title, _words_of(proposal), "Reject", ask_reason=True, reason_required=True)
+        return Form(
+            title, (*_words_of(proposal), *_signs_of(proposal)), "Reject", ask_reason=True, reason_required=True
+        )
     cycle = progress.cycle
     if action.id == "retry":
         effect = "Its next step is taken at once, and not only when it is tried again by itself."
@@ -85,14 +93,41 @@ def form_for(action: Action, view: Snapshot, proposal: ProposalView | None = Non
         effect = "Every bank fixes what this cycle takes in and attests. Later payments go to the next cycle."
         return Form(f"Cut off {cycle.id}", (effect, *_facts(view, progress)), "Cut off", typed_id=cycle.id)
     effect = consequence(action.proposes, progress)
+    act = cycle_act(action.proposes, cycle.id, result=cycle.result)
+    naming = action.proposes is approval.Action.UNWIND
     return Form(
         f"Propose to {action.proposes} {cycle.id}",
-        (effect, "Another operator has to confirm.", *_facts(view, progress)),
+        (effect, "Another operator has to confirm.", *_signs(act, naming=naming), *_facts(view, progress)),
         "Propose",
         ask_reason=True,
         reason_required=True,
-        ask_participants=action.proposes is approval.Action.UNWIND,
+        ask_participants=naming,
     )
+
+
+def _registry_form(action: Action, proposal: ProposalView) -> Form:
+    """Make the form of a decision on a change of the registry, whose act says all there is to say."""
+    title = f"{action.label} the proposal {proposal.action} of {proposal.subject}"
+    words = (f"{proposal.made_by} proposes {proposal.action} of {proposal.subject}:", f"“{proposal.reason}”")
+    lines = (*words, *_signs_of(proposal))
+    if action.id == "confirm":
+        return Form(title, (*lines, "Once confirmed it is done at once."), "Confirm", proposal.subject, ask_reason=True)
+    return Form(title, lines, "Reject", ask_reason=True, reason_required=True)
+
+
+def _signs_of(proposal: ProposalView) -> tuple[str, ...]:
+    """Say what a decision on a proposal signs."""
+    try:
+        return _signs(act_of(proposal))
+    except NotShownError as error:
+        return (f"This can't be confirmed: {error}.",)
+
+
+def _signs(act: Act, *, naming: bool = False) -> tuple[str, ...]:
+    """Say all of an act that an operator's key puts its name to, and the digest of it."""
+    terms = [f"  {name}: {value}" for name, value in sorted(act.terms.items())]
+    last = "  participants: those whom you name" if naming else f"  digest: {shown(act)}"
+    return (f"Your key signs: {act.kind} of {act.subject}", *terms, last)
 
 
 def _words_of(proposal: ProposalView) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import msgspec
 
 from gateway.federation import correlation
 from gateway.federation.http.client import RemoteError, RemoteProblem
+from gateway.federation.identity.deciding import DecidingKey, NotShownError
 from gateway.federation.messages.cycles import RetryCycle
-from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.proposals import ProposalView
 from tui.actions import Action
 from tui.api import ConsoleApi, describe
 from tui.forms import Answer
@@ -19,12 +20,16 @@ from tui.text import Tone
 
 @dataclass(frozen=True)
 class Order:
-    """An action with all that it needs. `cycle` is None only to open one."""
+    """An action with all that it needs. `cycle` is None to open one, and where the registry is decided on.
+
+    `result` is the one that the form showed.
+    """
 
     action: Action
     answer: Answer
     cycle: str | None = None
     proposal: ProposalView | None = None
+    result: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Outcome:
     tone: Tone
 
 
-async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: str) -> Outcome:
+async def execute(order: Order, *, api: ConsoleApi, deciding: DecidingKey, journal: Journal, subject: str) -> Outcome:
     """Carry out an order under one correlation id. An order that can't be logged isn't sent.
 
     Without an answer nobody knows whether it took effect: the outcome says so, and the next snapshot shows it.
@@ -59,7 +64,10 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
     except OSError as error:
         return Outcome(f"{label}: not sent, for the session log can't be written: {error}", Tone.BAD)
     try:
-        await _send(order, api)
+        await _send(order, api, deciding)
+    except NotShownError as error:
+        outcome = Outcome(f"{label}: not signed, for {error}", Tone.BAD)
+        after = _after(before, outcome="refused", detail=str(error))
     except RemoteProblem as problem:
         outcome = Outcome(f"{label} refused · {describe(problem)}", Tone.BAD)
         after = _after(before, outcome="refused", code=problem.code, detail=problem.detail)
@@ -68,7 +76,7 @@ async def execute(order: Order, *, api: ConsoleApi, journal: Journal, subject: s
         after = _after(before, outcome="unknown", detail=describe(failure))
     else:
         what_is = "done" if order.action.proposes is None else "proposed, waits for another operator"
-        cycle = order.cycle or "new cycle"
+        cycle = order.cycle or ("new cycle" if order.proposal is None else order.proposal.subject)
         outcome = Outcome(f"{label}: {what_is} · {cycle} · correlation id {correlation_id}", Tone.GOOD)
         after = _after(before, outcome="done")
     try:
@@ -82,7 +90,7 @@ def _after(before: Entry, *, outcome: str, code: str | None = None, detail: str 
     return msgspec.structs.replace(before, at=timestamp(), outcome=outcome, code=code, detail=detail, reason=None)
 
 
-async def _send(order: Order, api: ConsoleApi) -> None:
+async def _send(order: Order, api: ConsoleApi, deciding: DecidingKey) -> None:
     reason, cycle, proposal = order.answer.reason.strip(), order.cycle, order.proposal
     match order.action.id:
         case "open_cycle":
@@ -92,9 +100,11 @@ async def _send(order: Order, api: ConsoleApi) -> None:
         case "retry" if cycle is not None:
             await api.retry(cycle, RetryCycle(reason=reason))
         case "confirm" | "reject" as decision if proposal is not None:
-            await api.decide(proposal.id, Decision(decision=decision, reason=reason or None))
+            await api.decide(proposal.id, deciding.decision(proposal, decision, reason=reason or None))
         case _ if (proposes := order.action.proposes) is not None and cycle is not None:
-            banks = order.answer.banks
-            await api.propose(cycle, ProposalRequest(action=proposes.value, reason=reason, participants=banks))
+            request = deciding.proposal(
+                proposes.value, cycle, result=order.result, reason=reason, participants=order.answer.banks
+            )
+            await api.propose(cycle, request)
         case action:
             raise ValueError(f"{action} needs what the order lacks")

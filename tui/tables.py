@@ -305,7 +305,13 @@ def participants(members: Iterable[ParticipantView], now: datetime) -> Table:
 
 # --- proposals --------------------------------------------------------------------------------------------
 
-_PROPOSAL_TONES = {"pending": Tone.WARN, "confirmed": Tone.GOOD, "rejected": Tone.BAD, "expired": Tone.DIM}
+_PROPOSAL_TONES = {
+    "pending": Tone.WARN,
+    "confirmed": Tone.GOOD,
+    "rejected": Tone.BAD,
+    "expired": Tone.DIM,
+    "withdrawn": Tone.DIM,
+}
 
 
 def _maker(proposal: ProposalView, subject: str) -> Cell:
@@ -315,7 +321,7 @@ def _maker(proposal: ProposalView, subject: str) -> Cell:
 
 def _proposals(subject: str) -> Columns[ProposalView]:
     return (
-        Column("cycle", "Cycle", lambda proposal: Cell(proposal.cycle)),
+        Column("cycle", "Cycle", lambda proposal: Cell(proposal.cycle or plain(proposal.subject or "–"))),
         Column("action", "Action", lambda proposal: Cell(" ".join((proposal.action, *proposal.participants)))),
         Column(
             "status", "Status", lambda proposal: Cell(proposal.status, _PROPOSAL_TONES.get(proposal.status, Tone.PLAIN))

@@ -42,6 +42,8 @@ EVENTS: Mapping[str, Circle] = {
     STUCK_EVENT: Circle.OPERATORS,
     "proposal.made": Circle.OPERATORS,
     "proposal.decided": Circle.OPERATORS,
+    "proposal.withdrawn": Circle.OPERATORS,
+    "operators.published": Circle.EVERYBODY,
     "participant.changed": Circle.EVERYBODY,
     "cap.changed": Circle.PARTICIPANT,
     "prefunding.changed": Circle.PARTICIPANT,
@@ -99,6 +101,8 @@ class View(StrEnum):
     FINALITY = "finality"
     EXPORT = "export"
     PROPOSALS = "proposals"
+    OPERATORS = "operators"
+    """Who operates the clearing house, by which keys."""
     DEFAULT = "default"
     INSTRUCTIONS = "instructions"
     DELIVERIES = "deliveries"
@@ -119,6 +123,7 @@ PARTICIPANT_SEES: Mapping[View, Sight] = {
     View.FINALITY: Sight.ALL,
     View.EXPORT: Sight.NOTHING,
     View.PROPOSALS: Sight.NOTHING,
+    View.OPERATORS: Sight.NOTHING,
     View.DEFAULT: Sight.NOTHING,
     View.INSTRUCTIONS: Sight.OWN,
     View.DELIVERIES: Sight.NOTHING,

@@ -15,7 +15,8 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     checks.json          the named checks with their verdicts
     result.jsonl         the signed NettingResult, if the cycle came so far
     superseded.jsonl     the results that a default made void, each with all that rested on it
-    proposals.json       what operators proposed, and who decided
+    operators.jsonl      signed registers of operators in force during the cycle, oldest first; absent in format 2
+    proposals.json       what operators proposed, and who decided, each under the operator's signature
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
     settlements.jsonl    what was asked of the settlement agent and what it answered, both signed; not in format 2
@@ -48,10 +49,11 @@ from compliance.export.archive import pack
 from compliance.statements import EDITIONS_MAX, Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
-FORMAT_2, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
+FORMAT_UNSIGNED, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
+OPERATORS_FILE, SETTLEMENTS_FILE = "operators.jsonl", "settlements.jsonl"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
-FILES_2 = (
+FILES = (
     "certificates.json",
     "checks.json",
     "cuts.jsonl",
@@ -70,11 +72,13 @@ FILES_2 = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
-FILES = tuple(sorted((*FILES_2, "settlements.jsonl")))
 """What the manifest names; every export holds each of them, if need be empty."""
 
-FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT_2: FILES_2, FORMAT: FILES}
-"""The formats that are read, and the files of each. The second holds cycles that were settled without signatures."""
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    FORMAT_UNSIGNED: FILES,
+    FORMAT: (*FILES, OPERATORS_FILE, SETTLEMENTS_FILE),
+}
+"""The formats that are read, and the files of each."""
 
 T = TypeVar("T")
 
@@ -83,7 +87,7 @@ class Proposal(Document, frozen=True, kw_only=True):
     """What one operator proposed on the cycle and, once somebody else decided, the decision.
 
     `subject_sha256` is the digest of the NettingResult that the maker looked at, `participants` are those that an
-    unwinding leaves out.
+    unwinding leaves out. `proposed` and `answered` are the two `OperatorDecision`s, as they were signed.
     """
 
     id: str
@@ -97,6 +101,8 @@ class Proposal(Document, frozen=True, kw_only=True):
     decided_by: str | None = None
     decided_at: Timestamp | None = None
     decision_reason: Reason | None = None
+    proposed: Envelope | None = None
+    answered: Envelope | None = None
 
 
 class Equivocation(Document, frozen=True, kw_only=True):
@@ -132,7 +138,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
 
     `rulebook` is the canonical JSON of the rulebook. `events` is a stretch of the log without a gap, so it holds
     what happened in between to other cycles and members too. `trust_lists` holds every version in force from the
-    cycle's opening to its end.
+    cycle's opening to its end, and so does `operators`; it is empty for cycles of before there was a register.
     """
 
     cycle: CycleId
@@ -150,12 +156,12 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
     result: Envelope | None = None
     superseded: tuple[Superseded, ...] = ()
+    operators: tuple[Envelope, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     instructions: tuple[Envelope, ...] = ()
     receipts: tuple[Envelope, ...] = ()
     finality: Envelope | None = None
     settlements: tuple[SignedSettlement, ...] = ()
-    format: str = FORMAT
 
 
 class CycleFacts(Document, frozen=True, kw_only=True):
@@ -193,7 +199,7 @@ def build_export(record: CycleRecord, signer: Signer) -> bytes:
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(files.items())
     )
-    manifest = canonical.encode(Manifest(format=record.format, cycle=record.cycle, files=entries))
+    manifest = canonical.encode(Manifest(format=format_of(record), cycle=record.cycle, files=entries))
     signed = canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, signer))
     return pack({**files, MANIFEST: manifest, MANIFEST_SIGNED: signed})
 
@@ -207,6 +213,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         rulebook=canonical.digest(record.rulebook),
     )
     files = {
+        OPERATORS_FILE: _lines(record.operators, order=_version),
         "cycle.json": canonical.encode(facts),
         "rulebook.json": record.rulebook,
         "trust-lists.jsonl": _lines(record.trust_lists, order=_version),
@@ -224,9 +231,17 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
-        "settlements.jsonl": _lines(record.settlements, order=attrgetter("attempt")),
+        SETTLEMENTS_FILE: _lines(record.settlements, order=attrgetter("attempt")),
     }
-    return {name: files[name] for name in FORMATS[record.format]}
+    return {name: files[name] for name in FORMATS[format_of(record)]}
+
+
+def format_of(record: CycleRecord) -> str:
+    """Return the format of a record: the second is of cycles that opened before there was a register of operators.
+
+    What operators decided and what the settlement agent answered wasn't signed then.
+    """
+    return FORMAT if record.operators else FORMAT_UNSIGNED
 
 
 def from_files(files: Mapping[str, bytes], format_: str = FORMAT) -> CycleRecord:
@@ -258,15 +273,16 @@ def from_files(files: Mapping[str, bytes], format_: str = FORMAT) -> CycleRecord
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
         superseded=_read_lines(files, "superseded.jsonl", Superseded),
+        operators=() if format_ == FORMAT_UNSIGNED else _read_lines(files, OPERATORS_FILE, Envelope),
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
         instructions=_read_lines(files, "instructions.jsonl", Envelope),
         receipts=_read_lines(files, "receipts.jsonl", Envelope),
         finality=finalities[0] if finalities else None,
-        settlements=() if format_ == FORMAT_2 else _read_lines(files, "settlements.jsonl", SignedSettlement),
-        format=format_,
+        settlements=() if format_ == FORMAT_UNSIGNED else _read_lines(files, SETTLEMENTS_FILE, SignedSettlement),
     )
-    for name, content in to_files(record).items():
-        if files[name] != content:
+    written = to_files(record)
+    for name, content in files.items():
+        if written.get(name) != content:
             raise FormatError(f"{name}: out of order, something twice, or a digest that isn't its file's")
     return record
 

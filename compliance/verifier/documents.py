@@ -53,6 +53,7 @@ class Finding(StrEnum):
     INSTRUCTIONS_DIFFER = "instructions_differ"
     RECEIPT_DIFFERS = "receipt_differs"
     MAKER_IS_CHECKER = "maker_is_checker"
+    DECISION_REFUSED = "decision_refused"
     APPROVAL_MISSING = "approval_missing"
     SETTLEMENT_DIFFERS = "settlement_differs"
     FINALITY_DIFFERS = "finality_differs"

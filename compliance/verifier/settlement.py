@@ -11,7 +11,7 @@ from datetime import datetime
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.cycle.states import State
-from compliance.export.record import FORMAT_2, CycleRecord, SignedSettlement
+from compliance.export.record import FORMAT_UNSIGNED, CycleRecord, SignedSettlement, format_of
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
@@ -29,7 +29,7 @@ from compliance.verifier.editions import Edition
 
 def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers: Signers, coordinator: str) -> str:
     """Check every request and answer, and that the agent itself says of a final cycle that it is settled."""
-    if record.format == FORMAT_2:
+    if format_of(record) == FORMAT_UNSIGNED:
         return "settlement messages of before were not signed"
     settled: list[AnsweredSettlement] = []
     for settlement in record.settlements:

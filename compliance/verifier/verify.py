@@ -12,7 +12,8 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
  9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
-    confirmed. A failed check takes a release, and a release is no approval.
+    confirmed. A failed check takes a release, and a release is no approval. Each proposal and decision is signed by its
+    operator's own key, over what it decided.
 10. Finality refers to this result, and the settlement agent's own signed answer says the same.
 """
 
@@ -39,10 +40,12 @@ from compliance.export.record import (
     CycleRecord,
     FormatError,
     Manifest,
+    format_of,
     from_files,
 )
 from compliance.statements import TrustList
 from compliance.trust import Anchor, AnchorError, Signers, check_trust_list
+from compliance.verifier.decisions import check_signatures
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import check_unwinding, read_editions
 from compliance.verifier.recomputation import (
@@ -154,7 +157,9 @@ def verify_bytes(data: bytes, anchor: Anchor, *, on_step: OnStep | None = None) 
         check_decisions(record)
         approved = [check_approval(edition.record, edition.documents) for edition in editions]
         unwound = check_unwinding(editions)
-        step_passed(approved[-1] if unwound is None else f"{approved[-1]}; left out for default: {unwound}")
+        signed = check_signatures(record, anchor, anchor_keys)
+        left_out = () if unwound is None else (f"left out for default: {unwound}",)
+        step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
         final = check_finality(record, documents)
         step_passed(f"{final}; {check_settlements(record, editions, signers, anchor.bic)}")
@@ -204,6 +209,8 @@ def _read_record(files: dict[str, bytes], anchor_keys: dict[str, VerifyingKey]) 
         if (named[name].bytes, named[name].sha256) != (len(content), canonical.digest(content)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {canonical.digest(content)}")
     record = from_files(contents, manifest.format)
+    if format_of(record) != manifest.format:
+        raise RefutedError(Finding.FORMAT_VIOLATION, f"operators.jsonl doesn't fit the format {manifest.format}")
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")
     return record

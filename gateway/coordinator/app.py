@@ -115,6 +115,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         signer=core.identity.sign,
         rulebook=rulebook,
         agent=HttpSettlementClient(to_agent, core.registry.settlement_agent),
+        registry=core.registry,
     )
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)
 

@@ -86,8 +86,14 @@ def add_operator(
     key: Annotated[str | None, typer.Option(help="The public key, base64url as in a JWK.")] = None,
     create: Annotated[Path | None, typer.Option(help="Make a key in this directory instead (auth.pem).")] = None,
     role: Annotated[str, typer.Option(help="operator or auditor.")] = "operator",
+    recovery: Annotated[
+        str | None, typer.Option(help="Why the operators can't do it by themselves; the event log keeps it.")
+    ] = None,
 ) -> None:
-    """Let an operator or auditor in by a public key; a known one gets the new key."""
+    """Let an operator or auditor in by a public key, or give a known one a new key, until the house is founded.
+
+    After that one operator proposes it and another confirms; --recovery is for when their keys are lost.
+    """
     import re
 
     from compliance.crypto.keys import VerifyingKey
@@ -106,7 +112,14 @@ def add_operator(
     except ValueError as error:
         raise typer.BadParameter(f"not an Ed25519 public key: {error}", param_hint="--key") from error
     granted: Literal["operator", "auditor"] = "operator" if role == "operator" else "auditor"
-    kid = _with_core(lambda core: core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE))
+
+    async def let_in(core: CoordinatorCore) -> str:
+        if recovery is None:
+            await core.registry.require_founding()
+        reason = "let in by key" if recovery is None else f"recovery: {recovery}"
+        return await core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE, reason=reason)
+
+    kid = _with_core(let_in)
     typer.echo(f"{client_id} is {role} by key {kid}")
 
 
@@ -118,7 +131,7 @@ def add_participant(
     ] = None,
     reason: _Reason = "enrolled at the coordinator's machine",
 ) -> None:
-    """Take a bank in at once: approved, activated, with its caps."""
+    """Take a bank in at once, approved, activated, with its caps, until the house is founded."""
     caps_minor = dict(_cap(entry) for entry in cap or ())
     _admit(application, "participant", caps_minor, reason)
 
@@ -128,7 +141,7 @@ def add_agent(
     application: _Application,
     reason: _Reason = "enrolled at the coordinator's machine",
 ) -> None:
-    """Take the settlement agent in."""
+    """Take the settlement agent in, until the house is founded."""
     _admit(application, "agent", {}, reason)
 
 
@@ -172,6 +185,7 @@ def _admit(
     applicant = _application(path)
 
     async def admit(core: CoordinatorCore) -> None:
+        await core.registry.require_founding()
         await core.registry.admit(applicant, kind=kind, caps_minor=caps_minor, by=AT_THE_MACHINE, reason=reason)
 
     _with_core(admit)

@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.statements import Act, ActKind
 from gateway.demo.plan import AccountPlan
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
+from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
-from gateway.federation.messages.limits import CapChange
-from gateway.federation.messages.participants import StatusChange
 from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementAccountView
 from participants.api.messages import (
@@ -195,16 +195,15 @@ class Operator(Person):
     def __init__(self, coordinator: str, url: str, name: str, key: SigningKey) -> None:
         super().__init__(coordinator, url, FederationClient(name, key, url, timeout_s=30))
         self.name = name
+        self._deciding = DecidingKey(operator=name, coordinator=coordinator, key=key)
 
     async def enter(self, application: Envelope) -> None:
         await self.ask_raw("POST", "/participants", json=application)
 
-    async def move(self, bic: str, step: str, reason: str) -> None:
-        await self.ask_raw("POST", f"/participants/{bic}/{step}", json=StatusChange(reason=reason))
-
-    async def set_cap(self, bic: str, currency: str, cap_minor: int, reason: str) -> None:
-        change = CapChange(cap_minor=str(cap_minor), reason=reason)
-        await self.ask_raw("PUT", f"/participants/{bic}/caps/{currency}", json=change)
+    async def propose_act(self, kind: ActKind, subject: str, reason: str, **terms: str) -> str:
+        """Propose to change the registry; return the proposal's id."""
+        request = self._deciding.act(Act(kind=kind, subject=subject, terms=terms), reason=reason)
+        return (await self.ask("POST", "/proposals", ProposalView, json=request)).id
 
     async def open_cycle(self) -> str:
         """Return the id of the cycle that is open, and open one if there is none."""
@@ -229,10 +228,18 @@ class Operator(Person):
         return await self.ask("GET", f"/cycles/{cycle}/result", Envelope)
 
     async def propose(self, cycle: str, request: ProposalRequest) -> ProposalView:
-        return await self.ask("POST", f"/cycles/{cycle}/proposals", ProposalView, json=request)
+        """Sign what is to be proposed, over the result that the cycle has now, and propose it."""
+        now = await self.ask("GET", f"/cycles/{cycle}", Cycle)
+        signed = self._deciding.proposal(
+            request.action, cycle, result=now.result, reason=request.reason, participants=request.participants
+        )
+        return await self.ask("POST", f"/cycles/{cycle}/proposals", ProposalView, json=signed)
 
     async def decide(self, proposal: str, decision: Decision) -> None:
-        await self.ask_raw("POST", f"/proposals/{proposal}/decision", json=decision)
+        """Sign a decision over what the proposal shows, and send it."""
+        shown = await self.ask("GET", f"/proposals/{proposal}", ProposalView)
+        signed = self._deciding.decision(shown, decision.decision, reason=decision.reason)
+        await self.ask_raw("POST", f"/proposals/{proposal}/decision", json=signed)
 
     async def export(self, cycle: str) -> bytes:
         return await self.ask_raw("GET", f"/cycles/{cycle}/export")

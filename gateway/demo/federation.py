@@ -12,12 +12,14 @@ import msgspec
 
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey, VerifyingKey
+from compliance.statements import ActKind
 from compliance.trust import Anchor
 from gateway.coordinator import rulebook
 from gateway.demo.desks import AgentDesk, BankDesk, Operator, Person
 from gateway.demo.names import BANKS, LISTED
 from gateway.demo.plan import Plan
 from gateway.demo.processes import Node, Supervisor, free_ports, run
+from gateway.federation.messages.proposals import Decision
 from gateway.federation.storage.postgres import EmbeddedServer, create_database, dsn
 
 COORDINATOR_BIC = "CNCDXXC0"
@@ -154,7 +156,7 @@ class Federation:
         tell("keys are made, the trust anchor is handed out, the clearing house is founded")
         await self._start(self.coordinator)
         await self._register()
-        tell(f"{len(self.banks)} banks have applied; one operator approved them, another activated them")
+        tell(f"{len(self.banks)} banks have applied; one operator proposed to take them in, another confirmed")
         await self._start(self.agent, *self.banks.values())
         tell(f"{len(self.institutions)} processes are ready")
         await self._open_accounts()
@@ -197,7 +199,7 @@ class Federation:
         await asyncio.to_thread(self.supervisor.wait_ready, *nodes)
 
     async def _register(self) -> None:
-        """Let every bank apply over HTTP; one operator approves and sets caps, the other activates."""
+        """Let every bank apply over HTTP; one operator proposes to take it in, the other confirms each step."""
         self.alice, self.bob, self.carol = (
             Operator(self.coordinator.bic, self.coordinator.url, name, SigningKey.load(self._client_key(name)))
             for name in (*OPERATORS, AUDITOR)
@@ -206,10 +208,16 @@ class Federation:
         for bank in self.banks.values():
             envelope = msgspec.json.decode(_application(bank).read_bytes(), type=Envelope)
             await self.alice.enter(envelope)
-            await self.alice.move(bank.bic, "approve", "application checked")
+            await self._decided(ActKind.MEMBER_APPROVE, bank.bic, "application checked")
             for currency, liquidity in self.plan.liquidity(bank.bic).items():
-                await self.alice.set_cap(bank.bic, currency, max(liquidity, 1), "liquidity at the settlement agent")
-            await self.bob.move(bank.bic, "activate", "ready to clear")
+                cap = {"currency": currency, "cap_minor": str(max(liquidity, 1))}
+                await self._decided(ActKind.CAP, bank.bic, "liquidity at the settlement agent", **cap)
+            await self._decided(ActKind.MEMBER_ACTIVATE, bank.bic, "ready to clear")
+
+    async def _decided(self, kind: ActKind, subject: str, reason: str, **terms: str) -> None:
+        """Let one operator propose a change of the registry, and another confirm it."""
+        proposal = await self.alice.propose_act(kind, subject, reason, **terms)
+        await self.bob.decide(proposal, Decision(decision="confirm", reason="seen, too"))
 
     async def _open_accounts(self) -> None:
         self.desks = {

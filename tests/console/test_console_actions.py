@@ -7,8 +7,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from compliance.crypto import canonical
+from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action, possible_actions
 from compliance.cycle.states import State
+from compliance.decisions import cycle_act, propose, shown
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tests.console.examples import a_proposal, a_stuck_view, a_view
@@ -201,6 +204,23 @@ def test_names_of_those_who_cant_pay_are_read_leniently() -> None:
 
 def test_a_decision_shows_who_proposed_what_and_why() -> None:
     unwinding = msgspec.structs.replace(a_proposal("bob"), action="unwind", participants=("ALFADEFF", "BETAFRPP"))
+    unsigned = form_for(BY_ID["confirm"], a_view("deferred"), unwinding).lines
+    assert unsigned[2] == "This can't be confirmed: the proposal is signed by nobody."
+    act = cycle_act(Action.UNWIND, CYCLE, result="5" * 64, participants=unwinding.participants)
+    key = SigningKey.generate()
+    proposed = propose(act, key, operator="bob", coordinator="CNCDXXC0", reason="r", at="2026-03-02T10:00:00Z")
+    unwinding = msgspec.structs.replace(
+        unwinding, subject_sha256="5" * 64, shown=canonical.encode(act).decode(), proposed=proposed
+    )
     lines = form_for(BY_ID["confirm"], a_view("deferred"), unwinding).lines
     assert lines[:2] == (f"bob proposes to unwind cycle {CYCLE} without ALFADEFF, BETAFRPP:", "“all checks pass”")
-    assert form_for(BY_ID["reject"], a_view("deferred"), unwinding).lines == lines[:2]
+    assert form_for(BY_ID["reject"], a_view("deferred"), unwinding).lines == lines[:6]
+    assert lines[2:6] == (
+        f"Your key signs: cycle.unwind of {CYCLE}",
+        "  participants: ALFADEFF BETAFRPP",
+        f"  result: {'5' * 64}",
+        f"  digest: {shown(act)}",
+    )
+    # What is shown beside the act must be the act.
+    other = msgspec.structs.replace(unwinding, participants=("ALFADEFF",))
+    assert form_for(BY_ID["confirm"], a_view("deferred"), other).lines[2].startswith("This can't be confirmed: ")

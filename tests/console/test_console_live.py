@@ -57,7 +57,7 @@ async def console(
     )
     key = await coordinator.client_key(subject, role)
     async with FederationClient(subject, key, coordinator.url) as client:
-        app = assemble(settings, client)
+        app = assemble(settings, client, key)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: app.freshness.answered_at is not None)
             yield pilot

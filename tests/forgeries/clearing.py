@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -21,16 +23,20 @@ from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
     FORMAT,
+    FORMAT_UNSIGNED,
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
+    OPERATORS_FILE,
     CycleRecord,
     Equivocation,
     FileEntry,
     Manifest,
     Proposal,
+    SignedSettlement,
     build_export,
 )
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -38,6 +44,7 @@ from compliance.statements import (
     Flow,
     LaneCut,
     Member,
+    NettingResult,
     PositionStatement,
     Receipt,
     ScreeningList,
@@ -49,6 +56,8 @@ from compliance.statements import (
 )
 from compliance.trust import Anchor
 from compliance.verifier.verify import STEPS, VerificationError, verify_bytes
+from gateway.agent.authority import nets
+from gateway.federation.iso20022 import read_settlement_request, settlement_request, status_report
 
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"
@@ -217,6 +226,33 @@ class Scheme:
             ),
         )
 
+    def settlement(self, result: NettingResult, **changes: Any) -> SignedSettlement:
+        """Return what the coordinator asks of the agent, and what that one answers."""
+        at = datetime.fromisoformat(AT)
+        asked: dict[str, Any] = {
+            "message_id": "1",
+            "created_at": at,
+            "sender": COORDINATOR,
+            "receiver": AGENT,
+            "cycle": result.cycle,
+            "value_date": at.date(),
+            "movements": nets(result),
+        }
+        message = settlement_request(**{**asked, **changes})
+        answer = status_report(
+            message_id="A1",
+            created_at=at,
+            request=read_settlement_request(message),
+            status="ACSC",
+            reference="RTGS-1",
+            settled_at=at,
+        )
+        return SignedSettlement(
+            attempt=1,
+            request=dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self.keys[COORDINATOR]),
+            answer=dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.keys[AGENT]),
+        )
+
     def proposal(self, sha256: str) -> Proposal:
         return Proposal(
             id="0190",
@@ -291,7 +327,8 @@ def repacked(files: dict[str, bytes], signer: SigningKey | None = None) -> bytes
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(named.items())
     )
-    manifest = canonical.encode(Manifest(format=FORMAT, cycle=CYCLE, files=entries))
+    form = FORMAT if OPERATORS_FILE in named else FORMAT_UNSIGNED
+    manifest = canonical.encode(Manifest(format=form, cycle=CYCLE, files=entries))
     key = signer or scheme().keys[COORDINATOR]
     return pack(
         {**named, MANIFEST: manifest, MANIFEST_SIGNED: canonical.encode(dsse.seal(manifest, MANIFEST_TYPE, key))}

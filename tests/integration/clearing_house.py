@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.states import State
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
@@ -41,8 +42,10 @@ from gateway.coordinator.registry.members import SettlementAgent
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
 from gateway.federation.http.client import MemberIdentity
+from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
 from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
+from gateway.federation.messages.proposals import ProposalAction, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementOrder
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
@@ -139,10 +142,20 @@ class House:
     rules: Rulebook
     directory: Path
     lanes: dict[Lane, list[int]] = field(default_factory=lambda: defaultdict(list))
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+    """Of the operators."""
+    signed: int = 0
 
     def service(self, engine: AsyncEngine | None = None, **changes: Any) -> CycleService:
         """Return a new replica of the coordinator; `changes` are its parts that aren't the house's own."""
-        parts = {"signer": self.signer.sign, "rulebook": self.rules, "agent": self.books, "now": self.clock, **changes}
+        parts = {
+            "signer": self.signer.sign,
+            "rulebook": self.rules,
+            "agent": self.books,
+            "registry": self.registry,
+            "now": self.clock,
+            **changes,
+        }
         return CycleService(engine or self.engine, bic=COORDINATOR, **parts)
 
     def identity(self, bank: str) -> MemberIdentity:
@@ -167,6 +180,43 @@ class House:
             settlement=None if kind == "agent" else SettlementAccount(agent=AGENT, account=f"ACC-{bank}"),
         )
         await self.registry.admit(application, kind=kind, caps_minor=caps_minor or {}, by="test", reason="set up")
+
+    # --- what operators do
+
+    async def let_in(self, *names: str) -> None:
+        for name in names:
+            self.keys[name] = SigningKey.generate()
+            await self.registry.add_client(name, "operator", self.keys[name].x, by="test")
+
+    def deciding(self, name: str) -> DecidingKey:
+        return DecidingKey(operator=name, coordinator=COORDINATOR, key=self.keys[name], now=self._moment)
+
+    def _moment(self) -> datetime:
+        """No two decisions are signed at one moment, though the clock stands still."""
+        self.signed += 1
+        return self.clock() + timedelta(milliseconds=self.signed)
+
+    async def propose(
+        self, service: CycleService, cycle: str, action: ProposalAction, *banks: str, maker: str = "alice"
+    ) -> ProposalView:
+        result = (await service.views.cycle(cycle)).result
+        request = self.deciding(maker).proposal(action, cycle, result=result, reason="looked at", participants=banks)
+        return await service.approvals.propose(cycle, request, maker=maker)
+
+    async def answer(
+        self,
+        service: CycleService,
+        proposal: ProposalView,
+        decision: Literal["confirm", "reject"] = "confirm",
+        *,
+        checker: str = "bob",
+    ) -> ProposalView:
+        signed = self.deciding(checker).decision(proposal, decision, reason="seen, too")
+        return await service.approvals.decide(proposal.id, signed, checker=checker)
+
+    async def decide(self, service: CycleService, cycle: str, action: ProposalAction, *banks: str) -> None:
+        """Let alice propose and bob confirm."""
+        await self.answer(service, await self.propose(service, cycle, action, *banks))
 
     # --- what banks do
 

@@ -6,8 +6,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import msgspec
@@ -16,12 +17,15 @@ from litestar.types import ASGIApp
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.statements import Act, ActKind
 from gateway.coordinator.app import CoordinatorCore, build
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.http.serve import server
+from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
+from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.settings import NodeSettings
 
 COORDINATOR = "CNCDXXC0"
@@ -64,6 +68,8 @@ class Coordinator:
     base: CoordinatorCore
     database_url: str
     directory: Path
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+    """Of operators and auditors."""
 
     @property
     def url(self) -> str:
@@ -94,7 +100,32 @@ class Coordinator:
     async def client_key(self, client_id: str, role: str) -> SigningKey:
         key = SigningKey.generate()
         await self.registry.add_client(client_id, role, key.x, by="test")
+        self.keys[client_id] = key
         return key
+
+    def deciding(self, client_id: str) -> DecidingKey:
+        """Return an operator's key at work."""
+        return DecidingKey(operator=client_id, coordinator=COORDINATOR, key=self.keys[client_id])
+
+    async def decided(self, kind: ActKind, subject: str, **terms: str) -> None:
+        """Let alice propose a change of the registry, and bob confirm it."""
+        for name in {"alice", "bob"} - self.keys.keys():
+            await self.client_key(name, "operator")
+        made = await self.propose_act(kind, subject, **terms)
+        await self.answer(made)
+
+    async def propose_act(self, kind: ActKind, subject: str, *, maker: str = "alice", **terms: str) -> ProposalView:
+        request = self.deciding(maker).act(Act(kind=kind, subject=subject, terms=terms), reason="test")
+        async with FederationClient(maker, self.keys[maker], self.url) as client:
+            return await client.post(f"{self.url}/proposals", ProposalView, audience=COORDINATOR, json=request)
+
+    async def answer(
+        self, made: ProposalView, decision: Literal["confirm", "reject"] = "confirm", *, checker: str = "bob"
+    ) -> ProposalView:
+        signed = self.deciding(checker).decision(made, decision, reason="seen")
+        async with FederationClient(checker, self.keys[checker], self.url) as client:
+            url = f"{self.url}/proposals/{made.id}/decision"
+            return await client.post(url, ProposalView, audience=COORDINATOR, json=signed)
 
     async def operator(self, client_id: str = "alice", role: str = "operator") -> FederationClient:
         return FederationClient(client_id, await self.client_key(client_id, role), self.url)

@@ -22,7 +22,7 @@ from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.messages.cycles import Cycle, OpenCycle
-from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.messages.settlement import AccountOpening
 from gateway.federation.settings import NodeSettings
 
@@ -50,9 +50,11 @@ class Desk:
         await self.agent.request("POST", self.agent_url + path, audience=None, json=body, headers=headers)
 
     async def decide(self, cycle: str, action: Any, *participants: str) -> None:
-        request = ProposalRequest(action=action, reason="seen", participants=participants)
+        alice, bob = (self.town.coordinator.deciding(name) for name in ("alice", "bob"))
+        result = (await self.get(f"/cycles/{cycle}", Cycle)).result
+        request = alice.proposal(action, cycle, result=result, reason="seen", participants=participants)
         made = await self.post(f"/cycles/{cycle}/proposals", ProposalView, request)
-        await self.post(f"/proposals/{made.id}/decision", ProposalView, Decision(decision="confirm"), self.bob)
+        await self.post(f"/proposals/{made.id}/decision", ProposalView, bob.decision(made, "confirm"), self.bob)
 
     async def until(self, cycle: str, state: str) -> None:
         async def state_now() -> Any:

@@ -54,11 +54,13 @@ ALLOWED = {
         "bic text, name text, kind text, status text, status_since timestamp with time zone, url text, "
         "last_seen_at timestamp with time zone"
     ),
+    "operator_registers": "version bigint, envelope json, published_at timestamp with time zone",
     "prefunding": "bic text, currency text, prefunded_minor numeric(38,0), reserved_minor numeric(38,0)",
     "proposals": (
         "id uuid, cycle text, action text, reason text, subject_sha256 text, made_by text, made_at timestamp "
         "with time zone, expires_at timestamp with time zone, decision text, decided_by text, decided_at "
-        "timestamp with time zone, decision_reason text, participants text[]"
+        "timestamp with time zone, decision_reason text, participants text[], act json, proposed json, "
+        "answered json, proposed_sha256 text, withdrawn_at timestamp with time zone"
     ),
     "results": (
         "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, "

@@ -23,7 +23,7 @@ from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.states import State
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.rulebook import SettlementRule
-from gateway.federation.messages.proposals import Decision, ProposalRequest
+from gateway.federation.messages.proposals import Decision
 from gateway.federation.storage.database import transaction
 
 
@@ -34,32 +34,29 @@ async def test_the_maker_is_never_the_checker(new_house: NewHouse) -> None:
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.NETTED
-    propose, decide = service.approvals.propose, service.approvals.decide
+    decide, confirm = service.approvals.decide, Decision(decision="confirm")
 
-    first = await propose(cycle, ProposalRequest(action="approve", reason="as every day"), maker="alice")
-    confirm = Decision(decision="confirm")
+    first = await house.propose(service, cycle, "approve")
     for name in ("alice", "Alice", " ALICE ", "\uff41lice"):
         assert await refused(decide(first.id, confirm, checker=name)) == "maker_is_checker"
     assert await service.advance(cycle) is State.NETTED
     house.clock.pass_s(3_601)
-    assert await refused(decide(first.id, confirm, checker="bob")) == "proposal_expired"
+    assert await refused(house.answer(service, first)) == "proposal_expired"
 
-    second = await propose(cycle, ProposalRequest(action="hold", reason="a question is open"), maker="alice")
-    assert (await decide(second.id, confirm, checker="bob")).status == "confirmed"
-    assert (await decide(second.id, confirm, checker="bob")).status == "confirmed"
-    assert await refused(decide(second.id, confirm, checker="carol")) == "proposal_decided"
+    second = await house.propose(service, cycle, "hold")
+    assert (await house.answer(service, second)).status == "confirmed"
+    assert (await house.answer(service, second)).status == "confirmed"
+    assert await refused(house.answer(service, second, checker="carol")) == "proposal_decided"
     assert await service.advance(cycle) is State.HELD
-    approve = ProposalRequest(action="approve", reason="all fine")
-    assert await refused(propose(cycle, approve, maker="bob")) == "action_impossible"
-    third = await propose(cycle, ProposalRequest(action="release", reason="answered"), maker="bob")
-    assert (await decide(third.id, Decision(decision="reject", reason="not yet"), checker="carol")).status == "rejected"
-    fourth = await propose(cycle, ProposalRequest(action="release", reason="answered"), maker="bob")
-    await decide(fourth.id, confirm, checker="carol")
+    assert await refused(house.propose(service, cycle, "approve", maker="bob")) == "action_impossible"
+    third = await house.propose(service, cycle, "release", maker="bob")
+    assert (await house.answer(service, third, "reject", checker="carol")).status == "rejected"
+    fourth = await house.propose(service, cycle, "release", maker="bob")
+    await house.answer(service, fourth, checker="carol")
     # A release is no approval.
     assert await service.advance(cycle) is State.NETTED
     assert (await service.views.progress(cycle)).four_eyes == ("always",)
-    fifth = await propose(cycle, approve, maker="alice")
-    await decide(fifth.id, confirm, checker="bob")
+    await house.decide(service, cycle, "approve")
     assert await service.advance(cycle) is State.FINAL
     verify(await service.export(cycle), anchor_of(house))
 
@@ -70,7 +67,7 @@ async def test_the_database_refuses_a_maker_who_checks(new_house: NewHouse) -> N
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
     await service.advance(cycle)
-    await service.approvals.propose(cycle, ProposalRequest(action="approve", reason="x"), maker="alice")
+    await house.propose(service, cycle, "approve")
     with pytest.raises(Exception, match="maker_is_never_checker"):
         async with transaction(house.engine) as conn:
             await conn.execute(text("UPDATE proposals SET decision='confirm', decided_by=made_by, decided_at=now()"))
@@ -95,15 +92,12 @@ async def test_a_failed_check_holds_the_cycle_until_two_people_release_it(new_ho
         "screening_attested": "pass",
         "aggregate_flow": "pass",
     }
-    proposal = await service.approvals.propose(cycle, ProposalRequest(action="release", reason="known"), maker="alice")
-    await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+    await house.decide(service, cycle, "release")
     asked = {"never": (), "above": ("check_not_passed",), "always": ("always", "check_not_passed")}[mode]
     assert (await service.views.progress(cycle)).four_eyes == asked
     if mode != "never":
         assert await service.advance(cycle) is State.NETTED
-        approve = ProposalRequest(action="approve", reason="and so be it")
-        proposal = await service.approvals.propose(cycle, approve, maker="alice")
-        await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+        await house.decide(service, cycle, "approve")
     assert await service.advance(cycle) is State.FINAL
     verify(await service.export(cycle), anchor_of(house))
 
@@ -168,8 +162,5 @@ async def test_what_the_agent_rejects_is_for_people_to_decide(new_house: NewHous
     assert says is not None
     assert stranger in says
     await house.books.open([stranger], ["EUR"], 100)
-    proposal = await service.approvals.propose(
-        cycle, ProposalRequest(action="release", reason="the account is open now"), maker="alice"
-    )
-    await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+    await house.decide(service, cycle, "release")
     assert await service.advance(cycle) is State.FINAL

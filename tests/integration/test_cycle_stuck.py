@@ -35,7 +35,7 @@ from gateway.coordinator.cycles.settlement import HttpSettlementClient
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import FederationClient
 from gateway.federation.iso20022 import MessageRefused
-from gateway.federation.messages.proposals import Decision, ProposalRequest
+from gateway.federation.messages.proposals import Decision
 from gateway.federation.storage.database import create_engine, transaction
 from gateway.federation.telemetry import REGISTRY
 
@@ -160,11 +160,10 @@ async def test_two_operators_abandon_a_cycle_that_is_stuck(new_house: NewHouse) 
         await fail(service)
         await fail(service)
         assert (await service.views.cycle(cycle)).state is State.APPROVED
-        abandon = ProposalRequest(action="abandon", reason="the next one takes it in")
-        proposal = await service.approvals.propose(cycle, abandon, maker="alice")
+        proposal = await house.propose(service, cycle, "abandon")
         confirm = Decision(decision="confirm")
         assert await refused(service.approvals.decide(proposal.id, confirm, checker="Alice")) == "maker_is_checker"
-        await service.approvals.decide(proposal.id, confirm, checker="bob")
+        await house.answer(service, proposal)
     assert await service.advance_current() is None
     verify(await service.export(cycle), anchor_of(house))
     second = await house.cut_off(service)
@@ -180,8 +179,7 @@ async def test_what_was_instructed_is_never_abandoned(new_house: NewHouse) -> No
         await fail(service)
         await fail(service)
         assert (await service.views.cycle(cycle)).state is State.SETTLED
-        abandon = ProposalRequest(action="abandon", reason="no way on")
-        assert await refused(service.approvals.propose(cycle, abandon, maker="alice")) == "action_impossible"
+        assert await refused(house.propose(service, cycle, "abandon")) == "action_impossible"
         assert await refused(service.cut_off((await service.views.current()).id)) == "cycle_in_progress"
     house.clock.pass_s(3)
     assert await service.advance_current() is State.FINAL
@@ -345,8 +343,7 @@ async def test_a_cycle_abandoned_while_it_is_netted_stays_abandoned(new_house: N
     cycle = await matched(house)
     module, step = await computing(house, cycle)
     service = house.service()
-    proposal = await service.approvals.propose(cycle, ProposalRequest(action="abandon", reason="late"), maker="alice")
-    await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
+    await house.decide(service, cycle, "abandon")
     module.go_on.set()
     assert await step
     after = await service.views.cycle(cycle)

@@ -28,7 +28,7 @@ from gateway.federation.messages.cycles import (
     Positions,
 )
 from gateway.federation.messages.events import Events
-from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.messages.settlement import AccountOpening
 from gateway.federation.settings import NodeSettings
 from tests.conftest import NewDatabase
@@ -120,8 +120,10 @@ async def test_a_cycle_over_http_from_opening_to_finality(coordinator: Coordinat
         assert {check.verdict for check in (await get(f"{cycle}/checks", Checks)).checks} == {"pass"}
         assert (await get(f"{cycle}/breaks", Breaks, alpha)).breaks == ()
 
-        made = await post(f"{cycle}/proposals", ProposalView, ProposalRequest(action="approve", reason="as ever"))
-        decision = Decision(decision="confirm")
+        result = (await get(cycle, Cycle)).result
+        request = coordinator.deciding("alice").proposal("approve", opened.id, result=result, reason="as ever")
+        made = await post(f"{cycle}/proposals", ProposalView, request)
+        decision = coordinator.deciding("bob").decision(made, "confirm")
         with pytest.raises(RemoteProblem) as refused:
             await post(f"/proposals/{made.id}/decision", ProposalView, decision)
         assert (refused.value.status, refused.value.code) == (403, "maker_is_checker")

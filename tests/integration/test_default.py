@@ -37,7 +37,7 @@ from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.log import events
 from gateway.coordinator.rulebook import SettlementRule, load
-from gateway.federation.messages.proposals import Decision, ProposalRequest, ProposalView
+from gateway.federation.messages.proposals import Decision
 from gateway.federation.storage.database import transaction
 
 
@@ -64,18 +64,6 @@ async def deferred(house: House) -> tuple[CycleService, str]:
     return service, cycle
 
 
-def unwinding(*banks: str) -> ProposalRequest:
-    return ProposalRequest(action="unwind", reason="it can't pay", participants=banks)
-
-
-async def confirm(service: CycleService, proposal: ProposalView) -> None:
-    await service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
-
-
-async def unwind(service: CycleService, cycle: str, *banks: str) -> None:
-    await confirm(service, await service.approvals.propose(cycle, unwinding(*banks), maker="alice"))
-
-
 async def acknowledge(house: House, service: CycleService) -> None:
     for bank in BANKS:
         for instruction in await service.delivery.pending(bank):
@@ -94,7 +82,7 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
     service, cycle = await deferred(house)
     await acknowledge(house, service)
     first = (await service.views.cycle(cycle)).result
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     assert await service.advance(cycle) is State.FINAL
 
     result = await result_of(service, cycle)
@@ -126,7 +114,7 @@ async def test_after_an_unwinding_the_survivors_settle_and_the_rest_is_carried_o
 async def test_the_next_cycle_takes_in_what_was_carried_over(new_house: NewHouse) -> None:
     house = await new_house(funds=0)
     service, cycle = await deferred(house)
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     assert await service.advance(cycle) is State.FINAL
     await house.books.fund(ALFA, "EUR", 13_500)
     second = await house.cut_off(service)
@@ -147,15 +135,14 @@ async def test_the_new_result_needs_the_approval_that_the_rulebook_asks_for(new_
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.NETTED
-    approve = ProposalRequest(action="approve", reason="checked")
-    await confirm(service, await service.approvals.propose(cycle, approve, maker="alice"))
+    await house.decide(service, cycle, "approve")
     assert await service.advance(cycle) is State.DEFERRED
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     assert await service.advance(cycle) is State.NETTED
     # Half-way the export verifies too: netted again, not approved yet.
     assert verify(await service.export(cycle), anchor_of(house)).state == "netted"
     assert await service.delivery.instructions(cycle, None) == []
-    await confirm(service, await service.approvals.propose(cycle, approve, maker="alice"))
+    await house.decide(service, cycle, "approve")
     assert await service.advance(cycle) is State.FINAL
     verify(await service.export(cycle), anchor_of(house))
 
@@ -168,10 +155,10 @@ async def test_a_second_default_is_unwound_on_top_of_the_first(new_house: NewHou
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.DEFERRED
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     # Each edition has its own attempts.
     assert await service.advance(cycle) is State.DEFERRED
-    await unwind(service, cycle, BETA, DELT)
+    await house.decide(service, cycle, "unwind", BETA, DELT)
     assert await service.advance(cycle) is State.FINAL
     result = await result_of(service, cycle)
     assert (result.edition, result.defaulted, result.results) == (3, (ALFA, BETA, DELT), ())
@@ -181,7 +168,7 @@ async def test_a_second_default_is_unwound_on_top_of_the_first(new_house: NewHou
 async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(new_house: NewHouse) -> None:
     house = await new_house(funds=0)
     service, cycle = await deferred(house)
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     states: list[str] = []
     while True:
         # Each step by a replica that has never seen the cycle, and one that dies before it commits.
@@ -201,20 +188,17 @@ async def test_a_crash_between_any_two_steps_of_an_unwinding_changes_nothing(new
 async def test_what_is_refused(new_house: NewHouse) -> None:
     house = await new_house(funds=0)
     service, cycle = await deferred(house)
-    propose = service.approvals.propose
-    assert await refused(propose(cycle, unwinding(), maker="alice")) == "participants_refused"
-    assert await refused(propose(cycle, unwinding(AGENT), maker="alice")) == "participants_refused"
-    abandoning = ProposalRequest(action="abandon", reason="no", participants=(ALFA,))
-    assert await refused(propose(cycle, abandoning, maker="alice")) == "participants_refused"
-    proposal = await propose(cycle, unwinding(ALFA), maker="alice")
+    for action, banks in (("unwind", ()), ("unwind", (AGENT,)), ("abandon", (ALFA,))):
+        assert await refused(house.propose(service, cycle, action, *banks)) == "participants_refused"  # type: ignore[arg-type]
+    proposal = await house.propose(service, cycle, "unwind", ALFA)
     own = service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="alice")
     assert await refused(own) == "maker_is_checker"
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     # What was proposed on the first result can't be confirmed any more, in any state.
     late = service.approvals.decide(proposal.id, Decision(decision="confirm"), checker="bob")
     assert await refused(late) == "action_impossible"
     assert await service.advance(cycle) is State.FINAL
-    assert await refused(propose(cycle, unwinding(BETA), maker="alice")) == "action_impossible"
+    assert await refused(house.propose(service, cycle, "unwind", BETA)) == "action_impossible"
 
 
 async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(new_house: NewHouse) -> None:
@@ -256,7 +240,7 @@ async def test_the_dry_run_shows_all_alternatives_and_changes_nothing(new_house:
     assert await events_of(house, cycle) == before
     assert await refused(service.defaults.dry_run(cycle, [AGENT])) == "participants_refused"
     # What is shown of an unwinding is what comes of it.
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     assert await service.advance(cycle) is State.FINAL
     positions = [p for of in (await result_of(service, cycle)).results for p in of.positions if of.currency == "EUR"]
     assert {p.participant: p.net_minor for p in positions} == {
@@ -280,7 +264,7 @@ async def unwound(new_house: NewHouse) -> tuple[House, CycleRecord]:
     house = await new_house(funds=0)
     service, cycle = await deferred(house)
     await acknowledge(house, service)
-    await unwind(service, cycle, ALFA)
+    await house.decide(service, cycle, "unwind", ALFA)
     await service.advance(cycle)
     files = archive.unpack(await service.export(cycle))
     return house, from_files({name: files[name] for name in FILES})

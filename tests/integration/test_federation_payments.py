@@ -11,13 +11,13 @@ import httpx
 import msgspec
 import pytest
 from running_banks import Town, batch_of, envelope_bytes, order, terms
-from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
+from running_coordinator import ALPHA, BRAVO, CARLO
 from support import uuid7, with_junk
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from gateway.federation.messages.participants import StatusChange
+from compliance.statements import ActKind
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX, PAYMENT_BATCH_TYPE, PaymentBatch
 from participants.api.messages import BODY_BYTES_MAX
 
@@ -409,27 +409,25 @@ async def test_a_suspended_sender(town: Town) -> None:
     """A suspended bank's payments aren't taken in, nor are orders in its favour; active again, both are."""
     envelope = town.sealed(terms(), sender=CARLO)
     favour = order(creditor_agent=CARLO, creditor_account="c-1")
-    async with await town.coordinator.operator("alice") as alice:
 
-        async def move(step: str, expected: int) -> None:
-            url = f"{town.coordinator.url}/participants/{CARLO}/{step}"
-            await alice.request("POST", url, audience=COORDINATOR, json=StatusChange(reason="a test"))
-            async with asyncio.timeout(20):
+    async def move(kind: ActKind, expected: int) -> None:
+        await town.coordinator.decided(kind, CARLO)
+        async with asyncio.timeout(20):
+            answer = await town.deliver(envelope, sender=CARLO)
+            while answer.status_code != expected:
+                await asyncio.sleep(0.05)
                 answer = await town.deliver(envelope, sender=CARLO)
-                while answer.status_code != expected:
-                    await asyncio.sleep(0.05)
-                    answer = await town.deliver(envelope, sender=CARLO)
 
-        await move("suspend", 403)
-        try:
-            assert problem(await town.deliver(envelope, sender=CARLO)) == (403, "sender_not_active")
-            async with asyncio.timeout(20):
-                while (await town.alpha.send("POST", "/payments", favour)).status_code != 422:
-                    favour = {**favour, "id": uuid7()}
-                    await asyncio.sleep(0.05)
-            assert problem(await town.alpha.send("POST", "/payments", favour)) == (422, "creditor_agent_not_active")
-        finally:
-            await move("activate", 200)
+    await move(ActKind.MEMBER_SUSPEND, 403)
+    try:
+        assert problem(await town.deliver(envelope, sender=CARLO)) == (403, "sender_not_active")
+        async with asyncio.timeout(20):
+            while (await town.alpha.send("POST", "/payments", favour)).status_code != 422:
+                favour = {**favour, "id": uuid7()}
+                await asyncio.sleep(0.05)
+        assert problem(await town.alpha.send("POST", "/payments", favour)) == (422, "creditor_agent_not_active")
+    finally:
+        await move(ActKind.MEMBER_ACTIVATE, 200)
     assert town.acknowledged(await town.deliver(envelope, sender=CARLO)).outcomes[0].status == "accepted"
 
 

@@ -11,12 +11,12 @@ import httpx
 import pytest
 import pytest_asyncio
 from running_banks import LISTED, SANCTIONS, RunningBank, Town, order
-from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
+from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator
 from support import uuid7
 
 from gateway.federation.http.client import FederationClient
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
-from gateway.federation.messages.proposals import Decision, ProposalRequest
+from gateway.federation.messages.proposals import ProposalView
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -272,13 +272,15 @@ async def test_a_break_is_mended_during_attestation(town: Town) -> None:
         for bank in (town.alpha, town.bravo):
             signed = await bank.get(f"/cycles/{cycle.id}/attestations")
             assert len([e for e in signed if "position" in e["payloadType"]]) >= 2
-        await _abandon(alice, bob, url, cycle.id)
+        await _abandon(alice, bob, town.coordinator, cycle.id)
 
 
-async def _abandon(alice: FederationClient, bob: FederationClient, url: str, cycle: str) -> None:
+async def _abandon(alice: FederationClient, bob: FederationClient, coordinator: Coordinator, cycle: str) -> None:
     """End a cycle for which nobody settles."""
-    request = ProposalRequest(action="abandon", reason="no settlement agent here")
-    made = await alice.request("POST", f"{url}/cycles/{cycle}/proposals", audience=COORDINATOR, json=request)
-    decision = Decision(decision="confirm", reason="seen")
-    path = f"{url}/proposals/{made.json()['id']}/decision"
-    await bob.request("POST", path, audience=COORDINATOR, json=decision)
+    first, second = (coordinator.deciding(name) for name in ("alice", "bob"))
+    result = (await alice.get(f"{coordinator.url}/cycles/{cycle}", Cycle, audience=COORDINATOR)).result
+    request = first.proposal("abandon", cycle, result=result, reason="no settlement agent here")
+    url = f"{coordinator.url}/cycles/{cycle}/proposals"
+    made = await alice.post(url, ProposalView, audience=COORDINATOR, json=request)
+    path = f"{coordinator.url}/proposals/{made.id}/decision"
+    await bob.post(path, ProposalView, audience=COORDINATOR, json=second.decision(made, "confirm", reason="seen"))

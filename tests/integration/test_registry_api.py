@@ -14,6 +14,7 @@ from sqlalchemy import text
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.statements import Act, ActKind
 from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.log import events
@@ -60,6 +61,12 @@ async def refused(client: FederationClient, method: str, url: str, body: Any) ->
     return problem.value.status, problem.value.code
 
 
+async def refused_act(coordinator: Coordinator, kind: ActKind, subject: str, **terms: str) -> tuple[int, str]:
+    with pytest.raises(RemoteProblem) as problem:
+        await coordinator.propose_act(kind, subject, **terms)
+    return problem.value.status, problem.value.code
+
+
 async def apply(coordinator: Coordinator, envelope: Envelope) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False) as http:
         body = {
@@ -78,26 +85,27 @@ async def test_a_participants_whole_life(coordinator: Coordinator, operator: Fed
     assert store.member(ALPHA) is None
 
     for step, status in [
-        ("approve", "approved"),
-        ("activate", "active"),
-        ("suspend", "suspended"),
-        ("activate", "active"),
-        ("suspend", "suspended"),
-        ("leave", "left"),
+        (ActKind.MEMBER_APPROVE, "approved"),
+        (ActKind.MEMBER_ACTIVATE, "active"),
+        (ActKind.MEMBER_SUSPEND, "suspended"),
+        (ActKind.MEMBER_ACTIVATE, "active"),
+        (ActKind.MEMBER_SUSPEND, "suspended"),
+        (ActKind.MEMBER_LEAVE, "left"),
     ]:
         before = store.current.version
-        assert (await post(operator, f"{base}/{step}", {"reason": "test"})).status == status
+        await coordinator.decided(step, ALPHA)
+        assert (await operator.get(base, ParticipantView, audience=COORDINATOR)).status == status
         assert await store.refresh(operator)
         member = store.member(ALPHA)
         assert member is not None
         assert (member.status, store.current.version) == (status, before + 1)
-    assert await refused(operator, "POST", f"{base}/activate", {"reason": "test"}) == (409, "step_illegal")
+    assert await refused_act(coordinator, ActKind.MEMBER_ACTIVATE, ALPHA) == (409, "step_illegal")
 
     seen = await operator.get(f"{coordinator.url}/events", Events, audience=COORDINATOR, params={"limit": 1000})
     moves = [e.data["status"] for e in seen.events if e.type == "participant.changed" and e.data["bic"] == ALPHA]
     assert moves == ["applied", "approved", "active", "suspended", "active", "suspended", "left"]
     acts = [e.data for e in seen.events if e.type == "operator.acted" and e.data["subject"] == ALPHA]
-    assert [(act["by"], act["reason"]) for act in acts] == [("alice", "test")] * 6
+    assert [(act["by"], act["reason"]) for act in acts] == [("alice, bob", "test")] * 6
     async with transaction(coordinator.base.engine) as conn:
         assert await events.verify_chain(conn) == len(seen.events)
 
@@ -151,40 +159,37 @@ async def test_applications_that_prove_nothing(coordinator: Coordinator, operato
 async def test_activation_needs_a_settlement_account(coordinator: Coordinator, operator: FederationClient) -> None:
     base = f"{coordinator.url}/participants/{ALPHA}"
     await apply(coordinator, coordinator.bank(ALPHA).signed_application(account=None))
-    await post(operator, f"{base}/approve", {"reason": "test"})
-    assert await refused(operator, "POST", f"{base}/activate", {"reason": "r"}) == (409, "activation_incomplete")
-    account = {"settlement": {"agent": AGENT, "account": "ACC-1"}, "reason": "agreed"}
-    view = await operator.put(f"{base}/settlement-account", ParticipantView, audience=COORDINATOR, json=account)
+    await coordinator.decided(ActKind.MEMBER_APPROVE, ALPHA)
+    assert await refused_act(coordinator, ActKind.MEMBER_ACTIVATE, ALPHA) == (409, "activation_incomplete")
+    account = {"agent": AGENT, "account": "ACC-1"}
+    await coordinator.decided(ActKind.SETTLEMENT_ACCOUNT, ALPHA, **account)
+    view = await operator.get(base, ParticipantView, audience=COORDINATOR)
     assert view.settlement_account == f"{AGENT}/ACC-1"
-    assert (await post(operator, f"{base}/activate", {"reason": "r"})).status == "active"
+    await coordinator.decided(ActKind.MEMBER_ACTIVATE, ALPHA)
     await coordinator.admit(BRAVO)
-    other = f"{coordinator.url}/participants/{BRAVO}/settlement-account"
-    assert await refused(operator, "PUT", other, account) == (409, "account_taken")
+    assert await refused_act(coordinator, ActKind.SETTLEMENT_ACCOUNT, BRAVO, **account) == (409, "account_taken")
 
 
 async def test_caps(coordinator: Coordinator, operator: FederationClient) -> None:
     alpha, bravo = await coordinator.admit(ALPHA, BRAVO)
     base = f"{coordinator.url}/participants/{ALPHA}"
     for cap in ("0", "9" * 38):
-        view = await operator.put(
-            f"{base}/caps/EUR", ParticipantView, audience=COORDINATOR, json={"cap_minor": cap, "reason": "test"}
-        )
+        await coordinator.decided(ActKind.CAP, ALPHA, currency="EUR", cap_minor=cap)
+        view = await operator.get(base, ParticipantView, audience=COORDINATOR)
         assert [(item.currency, item.cap_minor) for item in view.caps] == [("EUR", cap)]
     for currency, cap, expected in [
         ("XAU", "1", (422, "currency_unknown")),
-        ("eur", "1", (400, "validation_failed")),
-        ("EUR", "-1", (400, "validation_failed")),
-        ("EUR", "1.5", (400, "validation_failed")),
-        ("EUR", "NaN", (400, "validation_failed")),
-        ("EUR", "1e5", (400, "validation_failed")),
-        ("EUR", 1, (400, "validation_failed")),
+        ("eur", "1", (422, "act_malformed")),
+        ("EUR", "-1", (422, "act_malformed")),
+        ("EUR", "1.5", (422, "act_malformed")),
+        ("EUR", "NaN", (422, "act_malformed")),
+        ("EUR", "1e5", (422, "act_malformed")),
     ]:
-        body = {"cap_minor": cap, "reason": "test"}
-        assert await refused(operator, "PUT", f"{base}/caps/{currency}", body) == expected, (currency, cap)
-    with pytest.raises(RemoteProblem) as problem:
-        await operator.request("PUT", f"{base}/caps/EUR", audience=COORDINATOR, json={"cap_minor": "x", "reason": "r"})
-    assert [error.pointer for error in problem.value.problem.errors] == ["/cap_minor"]
-    assert await refused(operator, "PUT", f"{base}/caps/EUR", {"cap_minor": "1"}) == (400, "validation_failed")
+        terms = {"currency": currency, "cap_minor": cap}
+        assert await refused_act(coordinator, ActKind.CAP, ALPHA, **terms) == expected, (currency, cap)
+    assert await refused_act(coordinator, ActKind.CAP, ALPHA, cap_minor="1") == (422, "act_malformed")
+    more = {"currency": "EUR", "cap_minor": "1", "x": "1"}
+    assert await refused_act(coordinator, ActKind.CAP, ALPHA, **more) == (422, "act_malformed")
 
     async with coordinator.client(alpha) as own, coordinator.client(bravo) as other:
         assert (await own.get(base, ParticipantView, audience=COORDINATOR)).caps
@@ -195,13 +200,15 @@ async def test_caps(coordinator: Coordinator, operator: FederationClient) -> Non
 async def test_prefunding(coordinator: Coordinator, operator: FederationClient) -> None:
     await coordinator.admit(ALPHA)
     base = f"{coordinator.url}/participants/{ALPHA}"
-    body = {"prefunded_minor": "500", "reserved_minor": "20", "reason": "deposited"}
-    view = await operator.put(f"{base}/prefunding/EUR", ParticipantView, audience=COORDINATOR, json=body)
+    terms = {"currency": "EUR", "prefunded_minor": "500", "reserved_minor": "20"}
+    await coordinator.decided(ActKind.PREFUNDING, ALPHA, **terms)
+    view = await operator.get(base, ParticipantView, audience=COORDINATOR)
     assert view.prefunding == (PrefundingView(currency="EUR", prefunded_minor="500", reserved_minor="20"),)
-    body = {"prefunded_minor": "0", "reason": "withdrawn"}
-    view = await operator.put(f"{base}/prefunding/EUR", ParticipantView, audience=COORDINATOR, json=body)
+    await coordinator.decided(ActKind.PREFUNDING, ALPHA, currency="EUR", prefunded_minor="0")
+    view = await operator.get(base, ParticipantView, audience=COORDINATOR)
     assert view.prefunding == (PrefundingView(currency="EUR", prefunded_minor="0", reserved_minor="0"),)
-    assert await refused(operator, "PUT", f"{base}/prefunding/XAU", body) == (422, "currency_unknown")
+    terms = {"currency": "XAU", "prefunded_minor": "0"}
+    assert await refused_act(coordinator, ActKind.PREFUNDING, ALPHA, **terms) == (422, "currency_unknown")
 
 
 async def test_a_participant_limits_what_others_may_owe_it(
@@ -216,9 +223,9 @@ async def test_a_participant_limits_what_others_may_owe_it(
         assert view.bilateral_limits == (BilateralLimitView(counterparty=BRAVO, currency="EUR", limit_minor="700"),)
         assert await refused(other, "PUT", of_bravo, body) == (403, "not_yours")
         assert (await other.get(base, ParticipantView, audience=COORDINATOR)).bilateral_limits == ()
-        lifted = {"limit_minor": None, "reason": "paid back"}
-        view = await operator.put(of_bravo, ParticipantView, audience=COORDINATOR, json=lifted)
-        assert view.bilateral_limits == ()
+        assert await refused(operator, "PUT", of_bravo, body) == (403, "role_not_allowed")
+        await coordinator.decided(ActKind.BILATERAL_LIMIT, ALPHA, counterparty=BRAVO, currency="EUR")
+        assert (await own.get(base, ParticipantView, audience=COORDINATOR)).bilateral_limits == ()
         for counterparty in (ALPHA, AGENT, "NOBODY00"):
             url = f"{base}/bilateral-limits/{counterparty}/EUR"
             assert await refused(own, "PUT", url, body) == (404, "participant_unknown"), counterparty
@@ -231,20 +238,22 @@ async def test_only_operators_operate(
     [alpha] = await coordinator.admit(ALPHA)
     base = f"{coordinator.url}/participants/{ALPHA}"
     async with coordinator.client(alpha) as bank, await coordinator.operator("rita", "auditor") as auditor:
+        suspension = coordinator.deciding("alice").act(Act(kind=ActKind.MEMBER_SUSPEND, subject=ALPHA), reason="r")
         for client in (bank, auditor):
-            assert await refused(client, "POST", f"{base}/suspend", {"reason": "r"}) == (403, "role_not_allowed")
-            cap = {"cap_minor": "1", "reason": "r"}
-            assert await refused(client, "PUT", f"{base}/caps/EUR", cap) == (403, "role_not_allowed")
+            assert await refused(client, "POST", f"{coordinator.url}/proposals", suspension) == (
+                403,
+                "role_not_allowed",
+            )
         assert (await auditor.get(base, ParticipantView, audience=COORDINATOR)).bic == ALPHA
     assert (await anyone.get(base)).json()["code"] == "token_missing"
-    assert (await anyone.post(f"{base}/suspend", json={"reason": "r"})).status_code == 401
-    assert await refused(operator, "POST", f"{base}/explode", {"reason": "r"}) == (400, "validation_failed")
-    assert await refused(operator, "POST", f"{base}/suspend", {}) == (400, "validation_failed")
-    assert await refused(operator, "POST", f"{base}/suspend", {"reason": "r", "x": 1}) == (400, "validation_failed")
-    unknown = f"{coordinator.url}/participants/{CARLO}/suspend"
-    assert await refused(operator, "POST", unknown, {"reason": "r"}) == (404, "participant_unknown")
-    no_participant = f"{coordinator.url}/participants/{COORDINATOR}/suspend"
-    assert await refused(operator, "POST", no_participant, {"reason": "r"}) == (409, "step_illegal")
+    assert (await anyone.post(f"{coordinator.url}/proposals", json={"reason": "r"})).status_code == 401
+    for body in ({}, {"act": {"kind": "explode", "subject": ALPHA}, "reason": "r"}):
+        assert await refused(operator, "POST", f"{coordinator.url}/proposals", body) == (400, "validation_failed")
+    assert await refused_act(coordinator, ActKind.MEMBER_SUSPEND, CARLO) == (404, "participant_unknown")
+    assert await refused_act(coordinator, ActKind.MEMBER_SUSPEND, COORDINATOR) == (409, "step_illegal")
+    # One operator alone moves nobody: what had been done by one call is gone.
+    for method, path in (("POST", "suspend"), ("PUT", "caps/EUR"), ("PUT", "settlement-account")):
+        assert (await refused(operator, method, f"{base}/{path}", {"reason": "r"}))[0] == 404
 
 
 async def test_changing_keys(coordinator: Coordinator) -> None:

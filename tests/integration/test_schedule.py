@@ -52,7 +52,13 @@ class Replica:
     def __init__(self, base: CoordinatorCore, clock: Clock) -> None:
         self.base = base
         self.cycles = CycleService(
-            base.engine, bic=COORDINATOR, signer=base.identity.sign, rulebook=RULEBOOK, agent=NoAgent(), now=clock
+            base.engine,
+            bic=COORDINATOR,
+            signer=base.identity.sign,
+            rulebook=RULEBOOK,
+            agent=NoAgent(),
+            registry=base.registry,
+            now=clock,
         )
         self.schedule = Schedule(self.cycles, RULEBOOK, now=clock)
 

@@ -38,7 +38,7 @@ from gateway.federation.messages.cycles import (
     RetryCycle,
 )
 from gateway.federation.messages.default import DefaultView
-from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
+from gateway.federation.messages.proposals import ActProposal, Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.problems import Refusal, ServiceReason
 
 CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
@@ -237,6 +237,36 @@ class CycleController(Controller):
         return await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
 
 
+@get("/proposals", guards=[_reads(View.PROPOSALS)], tags=["proposals"], operation_id="listPendingProposals")
+async def pending_proposals(cycles: Cycles) -> Proposals:
+    """Show all that waits for a second operator, on cycles and on the registry, newest first."""
+    return await cycles.approvals.pending()
+
+
+@get("/proposals/{proposal:str}", guards=[_reads(View.PROPOSALS)], tags=["proposals"], operation_id="getProposal")
+async def proposal_facts(proposal: ProposalPath, cycles: Cycles) -> ProposalView:
+    """Show one proposal, with what was signed."""
+    return await cycles.approvals.proposal(proposal)
+
+
+@post("/proposals", guards=[_OPERATOR], tags=["proposals"], operation_id="proposeAct")
+async def propose_act(request: Caller, data: JSONBody[ActProposal], cycles: Cycles) -> ProposalView:
+    """Propose to change the registry: a member's status, limits or account, or who operates; another one decides."""
+    return await cycles.approvals.propose_act(data, maker=request.auth.sub)
+
+
+@post(
+    "/proposals/{proposal:str}/withdrawal",
+    guards=[_OPERATOR],
+    status_code=200,
+    tags=["proposals"],
+    operation_id="withdrawProposal",
+)
+async def withdraw(request: Caller, proposal: ProposalPath, cycles: Cycles) -> ProposalView:
+    """Take one's own proposal back; the same again is fine."""
+    return await cycles.approvals.withdraw(proposal, maker=request.auth.sub)
+
+
 @post("/proposals/{proposal:str}/decision", guards=[_OPERATOR], status_code=200, tags=["cycles"], operation_id="decide")
 async def decide(request: Caller, proposal: ProposalPath, data: JSONBody[Decision], cycles: Cycles) -> ProposalView:
     """Confirm or reject another operator's proposal. The maker is never the checker."""
@@ -290,5 +320,6 @@ def _date(day: str) -> date:
 
 
 route_handlers: list[ControllerRouterHandler] = [
-    CycleController, decide, latest_submission, pending_instructions, acknowledge,
+    CycleController, pending_proposals, proposal_facts, propose_act, withdraw, decide, latest_submission,
+    pending_instructions, acknowledge,
 ]  # fmt: skip

@@ -1,15 +1,17 @@
-"""Proposals and decisions: the maker is never the checker, in code and in the database."""
+"""Proposals and decisions: two operators' signatures over one act, the maker never the checker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import (
     PROPOSAL_LIFETIME_S,
     TRIGGERS,
@@ -19,22 +21,46 @@ from compliance.cycle.approval import (
     possible_states,
     refusal_of_decision,
 )
-from compliance.statements import NettingResult
+from compliance.decisions import (
+    DecisionError,
+    DecisionFault,
+    SignedDecision,
+    cycle_act,
+    require_other_eyes,
+    valid_decision,
+)
+from compliance.statements import Act, NettingResult
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.proposals import Proposal
 from gateway.coordinator.log import events
-from gateway.federation.messages.proposals import Decision, ProposalRequest, Proposals, ProposalView
+from gateway.coordinator.registry import operators
+from gateway.coordinator.registry.acts import RegistryActs, Warrant
+from gateway.federation.messages.proposals import ActProposal, Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
+DECISION_AGE_S_MAX = 600
+"""Between signing a decision and its arrival, either way: clocks differ, and people look again before they send."""
+
 
 class Approvals:
-    """Keeps what operators propose and decide, and moves the cycle when a proposal is confirmed."""
+    """Keeps what operators propose and decide, and does it when a proposal is confirmed."""
 
-    def __init__(self, engine: AsyncEngine, *, now: Callable[[], datetime], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        coordinator: str,
+        acts: RegistryActs,
+        now: Callable[[], datetime],
+        wake: Callable[[], None],
+    ) -> None:
+        """`acts` does what isn't about a cycle."""
         self._engine = engine
+        self._coordinator = coordinator
+        self._acts = acts
         self._now = now
         self._wake = wake
 
@@ -45,8 +71,25 @@ class Approvals:
             listed = await proposals.of_cycle(conn, cycle_id)
         return Proposals(proposals=tuple(proposal.view(self._now()) for proposal in listed))
 
+    async def pending(self) -> Proposals:
+        """Return all that wait for a second person, newest first."""
+        now = self._now()
+        async with transaction(self._engine) as conn:
+            listed = await proposals.pending(conn, now)
+        return Proposals(proposals=tuple(proposal.view(now) for proposal in listed))
+
+    async def proposal(self, proposal_id: str) -> ProposalView:
+        """Return one proposal. Raises Refusal `proposal_unknown`."""
+        async with transaction(self._engine) as conn:
+            found = await proposals.find(conn, proposal_id)
+        if found is None:
+            raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
+        return found.view(self._now())
+
+    # --- the maker
+
     async def propose(self, cycle_id: str, request: ProposalRequest, *, maker: str) -> ProposalView:
-        """Keep a proposal for somebody else to decide. Raises Refusal."""
+        """Keep a proposal on a cycle for somebody else to decide. Raises Refusal."""
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             action = Action(request.action)
@@ -54,75 +97,198 @@ class Approvals:
             participants = tuple(sorted(set(request.participants)))
             result = await results.find(conn, cycle_id) if participants else None
             require_participants(action, participants, None if result is None else result.document)
-            now = self._now()
-            proposal = Proposal(
-                id=str(uuid4()),
-                cycle=cycle_id,
-                action=action,
-                reason=request.reason,
-                participants=participants,
-                subject_sha256=cycle.result,
-                made_by=maker,
-                made_at=now,
-                expires_at=now + timedelta(seconds=PROPOSAL_LIFETIME_S),
+            act = cycle_act(action, cycle_id, result=cycle.result, participants=participants)
+            proposal = await self._made(conn, act, request.signed, maker=maker, reason=request.reason)
+            proposal = replace(
+                proposal, cycle=cycle_id, action=action, participants=participants, subject_sha256=cycle.result
             )
-            await proposals.insert(conn, proposal)
-            data: dict[str, Any] = {
-                "proposal": proposal.id,
-                "action": action,
-                "by": maker,
-                "reason": request.reason,
-                "subject_sha256": cycle.result,
-            }
-            if participants:
-                data["participants"] = participants
-            await events.append(conn, "proposal.made", data, cycle=cycle_id)
-        return proposal.view(now)
+            return await _keep(conn, proposal)
+
+    async def propose_act(self, request: ActProposal, *, maker: str) -> ProposalView:
+        """Keep a proposal to change the registry, once it has been tried. Raises Refusal."""
+        async with transaction(self._engine) as conn:
+            await self._acts.require_possible(conn, request.act)
+            proposal = await self._made(conn, request.act, request.signed, maker=maker, reason=request.reason)
+            return await _keep(conn, proposal)
+
+    async def withdraw(self, proposal_id: str, *, maker: str) -> ProposalView:
+        """Take a proposal back that nobody has decided; the same again is fine. Raises Refusal."""
+        async with transaction(self._engine) as conn:
+            proposal, _ = await _locked(conn, proposal_id)
+            now = self._now()
+            if proposal.made_by != maker:
+                raise Refusal(CycleReason.NOT_THE_MAKER, f"{proposal.made_by} made the proposal")
+            if proposal.withdrawn_at is not None:
+                return proposal.view(now)
+            if proposal.decision is not None:
+                raise Refusal(CycleReason.PROPOSAL_DECIDED, f"{proposal.decided_by} decided: {proposal.decision}")
+            await proposals.withdraw(conn, proposal_id, now)
+            await events.append(
+                conn, "proposal.withdrawn", {"proposal": proposal_id, "by": maker}, cycle=proposal.cycle
+            )
+            return replace(proposal, withdrawn_at=now).view(now)
+
+    # --- the checker
 
     async def decide(self, proposal_id: str, decision: Decision, *, checker: str) -> ProposalView:
-        """Confirm or reject another operator's proposal; confirming moves the cycle. Raises Refusal.
+        """Confirm or reject another operator's proposal; what is confirmed is done. Raises Refusal.
 
         The same decision again by the same person is answered again.
         """
         async with transaction(self._engine) as conn:
-            named = await proposals.find(conn, proposal_id)
-            if named is None:
-                raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
-            # The cycle first, as everywhere, so that nobody waits for each other.
-            cycle = await cycles.find(conn, named.cycle, lock=True)
-            proposal = await proposals.find(conn, proposal_id, lock=True) or named
+            proposal, cycle = await _locked(conn, proposal_id)
             now = self._now()
             if (proposal.decision, proposal.decided_by) == (decision.decision, checker):
                 return proposal.view(now)
             _require_decidable(proposal, cycle, checker=checker, now=now)
             confirmed = decision.decision == "confirm"
-            if confirmed:
+            if confirmed and cycle is not None and proposal.action is not None:
                 _require_possible(proposal.action, cycle)
+            answered = await self._answered(conn, proposal, decision, checker=checker)
             decided = replace(
                 proposal,
                 decision=decision.decision,
                 decided_by=checker,
                 decided_at=now,
                 decision_reason=decision.reason,
+                answered=decision.signed,
             )
             await proposals.decide(conn, decided)
             data = {
                 "proposal": proposal.id,
-                "action": proposal.action,
+                "action": proposal.action or proposal.kind,
                 "decision": decision.decision,
                 "by": checker,
                 "reason": decision.reason,
+                "signed": answered.sha256,
             }
-            await events.append(conn, "proposal.decided", data, cycle=cycle.id)
+            await events.append(conn, "proposal.decided", data, cycle=proposal.cycle)
             if confirmed:
-                moved = {"proposal": proposal.id} if cycle.result is None else {
-                    "proposal": proposal.id,
-                    "result": cycle.result,
-                }  # fmt: skip
-                await cycles.move(conn, cycle, TRIGGERS[proposal.action], data=moved)
+                await self._carry_out(conn, decided, cycle)
         if confirmed:
             self._wake()
         return decided.view(now)
+
+    async def _carry_out(self, conn: AsyncConnection, proposal: Proposal, cycle: Cycle | None) -> None:
+        if cycle is not None and proposal.action is not None:
+            moved = {"proposal": proposal.id}
+            if cycle.result is not None:
+                moved["result"] = cycle.result
+            await cycles.move(conn, cycle, TRIGGERS[proposal.action], data=moved)
+        elif proposal.act is not None:
+            by = Warrant(maker=proposal.made_by, checker=str(proposal.decided_by), reason=proposal.reason)
+            await self._acts.carry_out(conn, proposal.act, by)
+
+    # --- signatures
+
+    async def _made(
+        self, conn: AsyncConnection, act: Act, signed: Envelope | None, *, maker: str, reason: str
+    ) -> Proposal:
+        """Return the proposal that a maker's signature makes. Raises Refusal."""
+        decision = await self._verified(conn, act, signed, operator=maker, action="propose", reason=reason)
+        if await proposals.is_known(conn, decision.sha256):
+            raise Refusal(CycleReason.DECISION_KNOWN, "this signature has proposed something before: sign a new one")
+        now = self._now()
+        return Proposal(
+            id=str(uuid4()),
+            reason=reason,
+            subject_sha256=None,
+            made_by=maker,
+            made_at=now,
+            expires_at=now + timedelta(seconds=PROPOSAL_LIFETIME_S),
+            act=act,
+            proposed=signed,
+            proposed_sha256=decision.sha256,
+        )
+
+    async def _answered(
+        self, conn: AsyncConnection, proposal: Proposal, decision: Decision, *, checker: str
+    ) -> SignedDecision:
+        """Return the checker's verified answer to a proposal, whose maker still operates. Raises Refusal."""
+        if proposal.act is None or proposal.proposed is None:
+            raise Refusal(CycleReason.DECISION_UNSIGNED, "the proposal is of a release before, and unsigned: renew it")
+        answered = await self._verified(
+            conn, proposal.act, decision.signed, operator=checker, action=decision.decision, reason=decision.reason
+        )
+        keys = await operators.keys(conn)
+        try:
+            proposed = valid_decision(
+                proposal.proposed,
+                keys,
+                proposal.act,
+                operator=proposal.made_by,
+                action="propose",
+                coordinator=self._coordinator,
+            )
+            require_other_eyes(proposed, answered)
+        except DecisionError as error:
+            raise _refused(error) from error
+        return answered
+
+    async def _verified(
+        self,
+        conn: AsyncConnection,
+        act: Act,
+        signed: Envelope | None,
+        *,
+        operator: str,
+        action: str,
+        reason: str | None,
+    ) -> SignedDecision:
+        """Return an operator's own, fresh word on an act. Raises Refusal."""
+        if signed is None:
+            raise Refusal(CycleReason.DECISION_UNSIGNED, "sign the decision by your own key", pointer="/signed")
+        keys = await operators.keys(conn)
+        try:
+            decision = valid_decision(
+                signed, keys, act, operator=operator, action=action, coordinator=self._coordinator
+            )
+        except DecisionError as error:
+            raise _refused(error) from error
+        if decision.document.reason != reason:
+            raise Refusal(CycleReason.DECISION_REFUSED, "another reason was signed", pointer="/reason")
+        try:
+            age_s = (self._now() - datetime.fromisoformat(decision.document.at)).total_seconds()
+        except ValueError:  # of the form of a time, and none: 2026-13-45
+            age_s = inf
+        if abs(age_s) > DECISION_AGE_S_MAX:
+            raise Refusal(CycleReason.DECISION_TOO_OLD, f"signed at {decision.document.at}: sign it anew")
+        return decision
+
+
+async def _locked(conn: AsyncConnection, proposal_id: str) -> tuple[Proposal, Cycle | None]:
+    """Return a proposal that nobody else decides meanwhile, and its cycle. Raises Refusal `proposal_unknown`."""
+    named = await proposals.find(conn, proposal_id)
+    if named is None:
+        raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
+    # The cycle first, as everywhere, so that nobody waits for each other.
+    cycle = None if named.cycle is None else await cycles.find(conn, named.cycle, lock=True)
+    return await proposals.find(conn, proposal_id, lock=True) or named, cycle
+
+
+async def _keep(conn: AsyncConnection, proposal: Proposal) -> ProposalView:
+    """Store a proposal and tell of it."""
+    await proposals.insert(conn, proposal)
+    data: dict[str, Any] = {
+        "proposal": proposal.id,
+        "action": proposal.action or proposal.kind,
+        "by": proposal.made_by,
+        "reason": proposal.reason,
+        "subject_sha256": proposal.subject_sha256,
+        "signed": proposal.proposed_sha256,
+    }
+    if proposal.participants:
+        data["participants"] = proposal.participants
+    if proposal.cycle is None and proposal.act is not None:
+        data |= {"subject": proposal.act.subject, "terms": proposal.act.terms}
+    await events.append(conn, "proposal.made", data, cycle=proposal.cycle)
+    return proposal.view(proposal.made_at)
+
+
+def _refused(error: DecisionError) -> Refusal:
+    if error.fault is DecisionFault.MAKER_IS_CHECKER:
+        return Refusal(CycleReason.MAKER_IS_CHECKER, str(error))
+    return Refusal(CycleReason.DECISION_REFUSED, f"{error.fault}: {error}", pointer="/signed")
 
 
 def require_participants(action: Action, participants: Collection[str], result: NettingResult | None) -> None:
@@ -150,8 +316,10 @@ def _require_possible(action: Action, cycle: Cycle) -> None:
         raise Refusal(CycleReason.ACTION_IMPOSSIBLE, detail)
 
 
-def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: datetime) -> None:
+def _require_decidable(proposal: Proposal, cycle: Cycle | None, *, checker: str, now: datetime) -> None:
     """Refuse a decision that comes too late, or from the maker. Raises Refusal."""
+    if proposal.withdrawn_at is not None:
+        raise Refusal(CycleReason.PROPOSAL_DECIDED, f"{proposal.made_by} took the proposal back")
     why = refusal_of_decision(
         decided=proposal.decision is not None,
         expires_at=proposal.expires_at,
@@ -159,7 +327,7 @@ def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: d
         maker=proposal.made_by,
         checker=checker,
         subject_sha256=proposal.subject_sha256,
-        result_sha256=cycle.result,
+        result_sha256=None if cycle is None else cycle.result,
     )
     match why:
         case None:
@@ -171,5 +339,5 @@ def _require_decidable(proposal: Proposal, cycle: Cycle, *, checker: str, now: d
         case DecisionRefusal.MAKER_IS_CHECKER:
             detail = f"{checker} made the proposal; somebody else decides"
         case DecisionRefusal.PROPOSAL_STALE:
-            detail = f"cycle {cycle.id} has another result than when this was proposed"
+            detail = f"cycle {proposal.cycle} has another result than when this was proposed"
     raise Refusal(CycleReason[why.name], detail)

@@ -50,6 +50,16 @@ class CycleReason(RefusalReason):
     INSTRUCTION_UNKNOWN = "instruction_unknown", 404
     RECEIPT_MISMATCH = "receipt_mismatch", 422
     PROPOSAL_UNKNOWN = "proposal_unknown", 404
+    DECISION_UNSIGNED = "decision_unsigned", 422
+    """An operator's decision is a signature by the operator's own key; none came with it, or none with its proposal."""
+    DECISION_REFUSED = "decision_refused", 422
+    """The signed decision isn't the caller's, or isn't over this very act and proposal."""
+    DECISION_TOO_OLD = "decision_too_old", 409
+    """It was signed more than ten minutes ago, or in the future."""
+    DECISION_KNOWN = "decision_known", 409
+    """It has proposed something before: one signature decides once."""
+    NOT_THE_MAKER = "not_the_maker", 403
+    """Whoever made a proposal takes it back."""
     PROPOSAL_DECIDED = "proposal_decided", 409
     PROPOSAL_EXPIRED = "proposal_expired", 409
     MAKER_IS_CHECKER = "maker_is_checker", 403

@@ -30,6 +30,8 @@ from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
 from gateway.coordinator.registry import trust_list
+from gateway.coordinator.registry.acts import RegistryActs
+from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, Slot
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
@@ -58,6 +60,7 @@ class CycleService:
         signer: Signer,
         rulebook: Rulebook,
         agent: SettlementClient,
+        registry: Registry,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
         self.news = asyncio.Event()
@@ -68,7 +71,8 @@ class CycleService:
         self.kernels = Kernels()
         self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels)
         self.attestation = Attestation(engine, now=now, wake=self.news.set)
-        self.approvals = Approvals(engine, now=now, wake=self.news.set)
+        acts = RegistryActs(registry)
+        self.approvals = Approvals(engine, coordinator=bic, acts=acts, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, now=now)
         self.views = ReadModels(engine)
         self.defaults = Defaults(engine)

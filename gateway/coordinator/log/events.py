@@ -50,7 +50,7 @@ async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cyc
     `compliance.cycle.audience` says who sees it. Other writers wait until the transaction ends, so do it last. `data`
     holds no floating-point number.
     """
-    await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    await lock(conn)
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
     head = (await conn.execute(_HEAD)).one_or_none()
     at = now()
@@ -77,6 +77,11 @@ async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cyc
         },
     )
     return _event(entry)
+
+
+async def lock(conn: AsyncConnection) -> None:
+    """Keep other writers waiting until the caller's transaction ends."""
+    await conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
 
 
 async def acted(conn: AsyncConnection, by: str, action: str, subject: str, reason: str, **more: Any) -> Event:

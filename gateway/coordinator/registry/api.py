@@ -1,4 +1,7 @@
-"""HTTP: participants, their life cycle, limits, settlement accounts and keys; the trust list."""
+"""HTTP: participants, the limits that they grant and their keys; the trust list and the register of operators.
+
+What operators change they propose, and another one confirms: `gateway.coordinator.cycles.api`.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,21 @@ from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import View, part_of, readers
-from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
-from gateway.coordinator.registry.lifecycle import RegistryReason, Step
+from gateway.coordinator.registry.lifecycle import RegistryReason
 from gateway.coordinator.registry.registry import Registry
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.membership.documents import SettlementAccountChange
-from gateway.federation.messages.limits import BilateralLimitChange, CapChange, PrefundingChange
-from gateway.federation.messages.participants import ParticipantPage, ParticipantView, StatusChange
+from gateway.federation.messages.limits import BilateralLimitChange
+from gateway.federation.messages.participants import ParticipantPage, ParticipantView
 from gateway.federation.problems import Refusal
 
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
-StepPath = Annotated[Step, PathParameter(description="What happens to the participant.")]
 
-_OPERATOR = requires("operator")
 _MEMBER = requires("participant", "agent", "coordinator")
-_LIMITING = requires("operator", "participant")
+_PARTICIPANT = requires("participant")
+_OVERSEER = requires(*readers(View.OPERATORS), "agent")
 _READER = requires(*readers(View.PARTICIPANTS))
 
 
@@ -71,51 +71,9 @@ class ParticipantController(Controller):
         """Add or replace a key: a `KeyChange`, signed by an active sign key of the member and by the new key."""
         return await registry.change_key(bic, data, caller=request.auth.sub)
 
-    @post("/{bic:str}/{step:str}", guards=[_OPERATOR], status_code=200, operation_id="moveParticipant")
-    async def step(
-        self,
-        request: Request[Any, Any, Any],
-        bic: BicPath,
-        step: StepPath,
-        data: JSONBody[StatusChange],
-        registry: NamedDependency[Registry],
-    ) -> ParticipantView:
-        """Approve, activate, suspend a participant, or let it leave."""
-        return await registry.step(bic, step, by=request.auth.sub, reason=data.reason)
-
-    @put("/{bic:str}/caps/{currency:str}", guards=[_OPERATOR], operation_id="setCap")
-    async def set_cap(
-        self,
-        request: Request[Any, Any, Any],
-        bic: BicPath,
-        currency: CurrencyPath,
-        data: JSONBody[CapChange],
-        registry: NamedDependency[Registry],
-    ) -> ParticipantView:
-        """Set a net debit cap; it counts from the next netting on."""
-        return await registry.set_cap(bic, currency, int(data.cap_minor), by=request.auth.sub, reason=data.reason)
-
-    @put("/{bic:str}/prefunding/{currency:str}", guards=[_OPERATOR], operation_id="setPrefunding")
-    async def set_prefunding(
-        self,
-        request: Request[Any, Any, Any],
-        bic: BicPath,
-        currency: CurrencyPath,
-        data: JSONBody[PrefundingChange],
-        registry: NamedDependency[Registry],
-    ) -> ParticipantView:
-        """Set what a participant prefunded beside its cap; it counts from the next netting on."""
-        prefunding = Prefunding(
-            participant=bic,
-            currency=currency,
-            prefunded_minor=data.prefunded_minor,
-            reserved_minor=data.reserved_minor,
-        )
-        return await registry.set_prefunding(prefunding, by=request.auth.sub, reason=data.reason)
-
     @put(
         "/{bic:str}/bilateral-limits/{counterparty:str}/{currency:str}",
-        guards=[_LIMITING],
+        guards=[_PARTICIPANT],
         operation_id="setBilateralLimit",
     )
     async def set_bilateral_limit(
@@ -127,29 +85,24 @@ class ParticipantController(Controller):
         data: JSONBody[BilateralLimitChange],
         registry: NamedDependency[Registry],
     ) -> ParticipantView:
-        """Set the most that a counterparty may owe a participant net; a participant sets its own limits."""
+        """Set the most that a counterparty may owe a participant net. Operators propose it, as they do every limit."""
         caller = request.auth
-        if caller.role == "participant" and caller.sub != bic:
+        if caller.sub != bic:
             raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only")
         limit = None if data.limit_minor is None else int(data.limit_minor)
         return await registry.set_bilateral_limit(bic, counterparty, currency, limit, by=caller.sub, reason=data.reason)
-
-    @put("/{bic:str}/settlement-account", guards=[_OPERATOR], operation_id="setSettlementAccount")
-    async def set_settlement_account(
-        self,
-        request: Request[Any, Any, Any],
-        bic: BicPath,
-        data: JSONBody[SettlementAccountChange],
-        registry: NamedDependency[Registry],
-    ) -> ParticipantView:
-        """Set where a participant settles."""
-        return await registry.set_settlement_account(bic, data.settlement, by=request.auth.sub, reason=data.reason)
 
 
 @get("/trust-list", opt={"public": True}, tags=["trust"], operation_id="getTrustList")
 async def trust_list(registry: NamedDependency[Registry]) -> Envelope:
     """Show the trust list in force, signed by the coordinator."""
     return await registry.trust_list()
+
+
+@get("/operators", guards=[_OVERSEER], tags=["trust"], operation_id="getOperators")
+async def operators(registry: NamedDependency[Registry]) -> Envelope:
+    """Show who operates the clearing house, by which keys: the register in force, signed by the coordinator."""
+    return await registry.operators()
 
 
 def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> ParticipantView:
@@ -161,4 +114,4 @@ def _seen_by(request: Request[Any, Any, Any], view: ParticipantView) -> Particip
     )
 
 
-route_handlers: list[ControllerRouterHandler] = [ParticipantController, trust_list]
+route_handlers: list[ControllerRouterHandler] = [ParticipantController, trust_list, operators]

@@ -52,6 +52,14 @@ class RegistryReason(RefusalReason):
     KEY_UNKNOWN = "key_unknown", 409
     NAME_TAKEN = "name_taken", 409
     """An operator or auditor is known by another spelling of the same name."""
+    CLIENT_UNKNOWN = "client_unknown", 404
+    """No operator or auditor of that name has access."""
+    OPERATORS_TOO_FEW = "operators_too_few", 409
+    """Two operators must remain, or nobody could decide anything."""
+    FOUR_EYES_NEEDED = "four_eyes_needed", 403
+    """Two operators decide this: one proposes it, another confirms."""
+    ACT_MALFORMED = "act_malformed", 422
+    """The terms of what is proposed aren't those of its kind."""
     ACCOUNT_TAKEN = "account_taken", 409
     CURRENCY_UNKNOWN = "currency_unknown", 422
     STEP_ILLEGAL = "step_illegal", 409

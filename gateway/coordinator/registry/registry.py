@@ -6,6 +6,7 @@ transaction of the change.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
 from compliance.person import same_person
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import limits, members, trust_list
+from gateway.coordinator.registry import limits, members, operators, trust_list
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook, stored
@@ -36,6 +37,8 @@ from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
+OPERATORS_MIN = 2
+"""As many as it takes to decide anything."""
 # Who left keeps its place in the trust list, but changes nothing any more.
 KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
 
@@ -48,22 +51,29 @@ class Registry:
         self._signer = signer
         self._issuer = issuer
         self._rulebook = rulebook
+        self._conn: AsyncConnection | None = None
+
+    def within(self, conn: AsyncConnection) -> Registry:
+        """Return the registry at work in a transaction of the caller's."""
+        inner = copy.copy(self)
+        inner._conn = conn
+        return inner
 
     # --- reading
 
     async def page(self, *, after: str, limit: int) -> tuple[ParticipantView, ...]:
         """Return the participants after a BIC, ordered by BIC."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             return await members.page(conn, after=after, limit=limit)
 
     async def view(self, bic: str) -> ParticipantView:
         """Return one participant; raises Refusal `participant_unknown`."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             return await members.view(conn, bic)
 
     async def trust_list(self) -> Envelope:
         """Return the signed trust list in force."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             in_force = await trust_list.current(conn)
         if in_force is None:
             raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
@@ -71,7 +81,7 @@ class Registry:
 
     async def settlement_agent(self) -> SettlementAgent | None:
         """Return the settlement agent with its active `sign` keys, if one is active."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             agent = await members.settlement_agent(conn)
             if agent is None:
                 return None
@@ -82,7 +92,7 @@ class Registry:
     async def apply(self, envelope: Envelope) -> ParticipantView:
         """Take in an application, signed by the `sign` key that it offers."""
         application = read_application(envelope)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._enrol(conn, application, kind="participant")
             await events.append(conn, "participant.changed", _change(application.bic, None, Status.APPLIED))
             return await members.view(conn, application.bic)
@@ -114,7 +124,7 @@ class Registry:
     async def set_cap(self, bic: str, currency: str, cap_minor: int, *, by: str, reason: str) -> ParticipantView:
         """Set a net debit cap; it counts from the next netting on."""
         self._require_cleared(currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
             return await members.view(conn, bic)
@@ -123,7 +133,7 @@ class Registry:
         """Set what a participant prefunded; it counts from the next netting on."""
         bic = prefunding.participant
         self._require_cleared(prefunding.currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await limits.set_prefunding(conn, prefunding)
             terms = {
@@ -140,7 +150,7 @@ class Registry:
     ) -> ParticipantView:
         """Set the most that a counterparty may owe a participant net, or lift it; it counts from the next netting."""
         self._require_cleared(currency)
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
                 detail = f"{counterparty} isn't another participant"
@@ -157,7 +167,7 @@ class Registry:
         self, bic: str, settlement: SettlementAccount, *, by: str, reason: str
     ) -> ParticipantView:
         """Set where a participant settles."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             await self._require_member(conn, bic)
             await members.set_settlement_account(conn, bic, settlement)
             account = f"{settlement.agent}/{settlement.account}"
@@ -172,7 +182,7 @@ class Registry:
         A new URL is published. Raises Refusal `key_unknown` for other keys than it was founded with: the sign key is
         every member's trust anchor.
         """
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             known = await members.find(conn, application.bic)
             registered = {use: await members.keys(conn, application.bic, use) for use in ("auth", "sign", "token")}
         if known is None:
@@ -190,11 +200,14 @@ class Registry:
                     data = {"bic": known.bic, "change": "url", "url": application.url}
                     await events.append(conn, "participant.changed", data)
         await self.adopt()
+        # A coordinator of before has operators whom no register names yet.
+        async with self._transaction() as conn:
+            await operators.publish(conn, self._signer)
 
     async def adopt(self) -> None:
         """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
         sha256 = self._rulebook.sha256
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             adopted = await _adopted(conn)
             if adopted is not None and adopted[0] == sha256:
                 return
@@ -227,13 +240,15 @@ class Registry:
                 await self._step(conn, application.bic, step, by=by, reason=reason)
             return await members.view(conn, application.bic)
 
-    async def add_client(self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str) -> str:
+    async def add_client(
+        self, client_id: str, role: Literal["operator", "auditor"], x: str, *, by: str, reason: str = "let in by key"
+    ) -> str:
         """Let an operator or auditor in by a public key, or give a known one a new key; return the key's id.
 
         Raises Refusal `name_taken` for another spelling of a name that is known: two names must be two persons.
         """
         kid = VerifyingKey(x).kid
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             # Nobody adds another one meanwhile.
             await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
             for known in (await conn.execute(text("SELECT client_id FROM clients"))).scalars():
@@ -253,15 +268,63 @@ class Registry:
             )
             if stored.one_or_none() is None:
                 raise Refusal(RegistryReason.KEY_KNOWN, "the key is somebody else's: a key has one owner and one use")
-            await events.acted(conn, by, "client", client_id, "let in by key", role=role, kid=kid)
+            await events.acted(conn, by, "client", client_id, reason, role=role, kid=kid)
+            await operators.publish(conn, self._signer)
         return kid
+
+    async def remove_client(self, client_id: str, *, by: str, reason: str) -> None:
+        """Take an operator's or auditor's access away, at once. Raises Refusal."""
+        async with self._transaction() as conn:
+            await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
+            others = "SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled AND client_id <> :it"
+            if (await conn.execute(text(others), {"it": client_id})).scalar_one() < OPERATORS_MIN:
+                detail = f"{OPERATORS_MIN} other operators must remain: let somebody else in first"
+                raise Refusal(RegistryReason.OPERATORS_TOO_FEW, detail)
+            removed = await conn.execute(
+                text("UPDATE clients SET disabled = true WHERE client_id = :it AND NOT disabled RETURNING role"),
+                {"it": client_id},
+            )
+            if removed.one_or_none() is None:
+                raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")
+            await events.acted(conn, by, "client_removed", client_id, reason)
+            await operators.publish(conn, self._signer)
+
+    async def operators(self) -> Envelope:
+        """Return the signed register of operators in force."""
+        async with self._transaction() as conn:
+            in_force = await operators.current(conn)
+        if in_force is None:
+            raise Refusal(RegistryReason.TRUST_LIST_MISSING, "the coordinator isn't initialised")
+        return in_force
+
+    async def require_founding(self) -> None:
+        """Refuse what the machine's own command does once two operators run the house. Raises `four_eyes_needed`.
+
+        It is founded when a cycle was cut off and two operators are there to decide.
+        """
+        query = text(
+            "SELECT (SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled) >= :needed"
+            " AND EXISTS (SELECT FROM cycles WHERE state <> 'open')"
+        )
+        async with self._transaction() as conn:
+            if (await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one():
+                detail = "the house is founded: one operator proposes this (POST /proposals), another confirms it"
+                raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
 
     # --- parts of a transaction
 
     @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self._conn is not None:
+            yield self._conn
+            return
+        async with transaction(self._engine) as conn:
+            yield conn
+
+    @asynccontextmanager
     async def _publishing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that ends with a new version of the trust list."""
-        async with transaction(self._engine) as conn:
+        async with self._transaction() as conn:
             yield conn
             await trust_list.publish(conn, self._signer, self._issuer)
 

@@ -9,8 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Document, KeyUse, Reason, whole
-from gateway.federation.messages.base import Request
+from compliance.statements import Bic, Document, KeyUse, whole
 
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
 PublicKey = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
@@ -35,13 +34,6 @@ class SettlementAccount(Document, frozen=True, kw_only=True):
 
     agent: Bic
     account: AccountId
-
-
-class SettlementAccountChange(Request, frozen=True, kw_only=True):
-    """`PUT /participants/{bic}/settlement-account`: where a participant settles from now on."""
-
-    settlement: SettlementAccount
-    reason: Reason
 
 
 class Application(Document, frozen=True, kw_only=True):

@@ -6,21 +6,6 @@ from compliance.statements import Bic, CurrencyCode, Reason, TotalAmount
 from gateway.federation.messages.base import Answer, Request
 
 
-class CapChange(Request, frozen=True, kw_only=True):
-    """A net debit cap in one currency."""
-
-    cap_minor: TotalAmount
-    reason: Reason
-
-
-class PrefundingChange(Request, frozen=True, kw_only=True):
-    """What a participant prefunded in one currency, and how much of it no cycle may use."""
-
-    prefunded_minor: TotalAmount
-    reserved_minor: TotalAmount = "0"
-    reason: Reason
-
-
 class BilateralLimitChange(Request, frozen=True, kw_only=True):
     """The most that a counterparty may owe a participant net in one currency; null lifts the limit."""
 

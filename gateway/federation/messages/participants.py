@@ -6,8 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Reason, Timestamp
-from gateway.federation.messages.base import Answer, Request, open_words
+from compliance.statements import Bic, Timestamp
+from gateway.federation.messages.base import Answer, open_words
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 
 ParticipantStatus = Annotated[str, open_words("applied", "approved", "active", "suspended", "left")]
@@ -45,9 +45,3 @@ class ParticipantPage(Answer, frozen=True, kw_only=True):
 
     items: tuple[ParticipantView, ...]
     next: str | None = None
-
-
-class StatusChange(Request, frozen=True, kw_only=True):
-    """`POST /participants/{bic}/{approve|activate|suspend|leave}`."""
-
-    reason: Reason

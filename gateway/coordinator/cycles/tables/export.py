@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT, FORMAT_2, CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import CycleRecord, Equivocation, Proposal, Superseded
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.submissions import envelope_of
+from gateway.coordinator.registry import operators
 
 
 async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
@@ -24,6 +25,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     events = await _events(conn, cycle_id)
     editions = [await _edition(conn, cycle_id, result) for result in await results.editions(conn, cycle_id)]
     now = editions[-1] if editions else None
+    registers = await operators.during(conn, events[0].id, events[-1].id)
     return CycleRecord(
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
@@ -40,12 +42,12 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         checks=() if now is None else now.checks,
         result=None if now is None else now.result,
         superseded=tuple(editions[:-1]),
-        proposals=await _proposals(conn, cycle_id),
+        operators=registers,
+        proposals=await _proposals(conn, cycle_id, signed=bool(registers)),
         instructions=() if now is None else now.instructions,
         receipts=() if now is None else now.receipts,
         finality=await settlements.finality(conn, cycle_id),
-        settlements=await settlements.signed(conn, cycle_id),
-        format=FORMAT_2 if await settlements.settled_unsigned(conn, cycle_id) else FORMAT,
+        settlements=await settlements.signed(conn, cycle_id) if registers else (),
     )
 
 
@@ -124,7 +126,8 @@ async def _equivocations(conn: AsyncConnection, cycle: str) -> tuple[Equivocatio
     )
 
 
-async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
+async def _proposals(conn: AsyncConnection, cycle: str, *, signed: bool) -> tuple[Proposal, ...]:
+    """Return what was proposed and decided; `signed` with the signatures, of which a record of before knows nothing."""
     return tuple(
         Proposal(
             id=proposal.id,
@@ -138,6 +141,9 @@ async def _proposals(conn: AsyncConnection, cycle: str) -> tuple[Proposal, ...]:
             decided_by=proposal.decided_by,
             decided_at=None if proposal.decided_at is None else timestamp(proposal.decided_at),
             decision_reason=proposal.decision_reason,
+            proposed=proposal.proposed if signed else None,
+            answered=proposal.answered if signed else None,
         )
         for proposal in await proposals.of_cycle(conn, cycle)
+        if proposal.action is not None
     )

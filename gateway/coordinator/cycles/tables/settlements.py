@@ -240,15 +240,6 @@ async def signed(conn: AsyncConnection, cycle: str) -> tuple[SignedSettlement, .
     )
 
 
-async def settled_unsigned(conn: AsyncConnection, cycle: str) -> bool:
-    """Tell whether a release that knew no signatures had the agent move something in a cycle."""
-    query = text(
-        "SELECT EXISTS (SELECT FROM settlement_attempts"
-        " WHERE cycle = :cycle AND request IS NOT NULL AND outcome = 'settled' AND signed_answer IS NULL)"
-    )
-    return bool((await conn.execute(query, {"cycle": cycle})).scalar_one())
-
-
 async def insert_finality(conn: AsyncConnection, cycle: str, envelope: Envelope) -> None:
     """Keep a cycle's finality: once."""
     await conn.execute(

@@ -1,0 +1,159 @@
+"""What two operators change in the registry: each kind of act with its terms, and how it is carried out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.limits import Prefunding
+from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, TotalAmount
+from gateway.coordinator.registry.lifecycle import RegistryReason, Step
+from gateway.coordinator.registry.registry import Registry
+from gateway.federation.membership.documents import SettlementAccount
+from gateway.federation.problems import Refusal
+
+CLIENT_PATTERN = r"[a-z][a-z0-9._-]{0,63}"
+"""Small Latin letters only: no name can be spelled in two ways or two scripts."""
+
+
+class _Terms(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an act says besides its subject."""
+
+
+class _Nothing(_Terms, frozen=True):
+    pass
+
+
+class _Cap(_Terms, frozen=True):
+    currency: CurrencyCode
+    cap_minor: TotalAmount
+
+
+class _Prefunding(_Terms, frozen=True):
+    currency: CurrencyCode
+    prefunded_minor: TotalAmount
+    reserved_minor: TotalAmount = "0"
+
+
+class _BilateralLimit(_Terms, frozen=True):
+    """Without a limit, the one that there is is lifted."""
+
+    counterparty: Bic
+    currency: CurrencyCode
+    limit_minor: TotalAmount | None = None
+
+
+class _Client(_Terms, frozen=True):
+    role: Literal["operator", "auditor"]
+    x: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warrant:
+    """By whom and why something is done: who proposed and who confirmed it."""
+
+    maker: str
+    checker: str
+    reason: str
+
+    @property
+    def by(self) -> str:
+        return f"{self.maker}, {self.checker}"
+
+
+_Carry = Callable[[Registry, str, Any, Warrant], Awaitable[Any]]
+
+
+def _step(step: Step) -> _Carry:
+    return lambda registry, bic, _, by: registry.step(bic, step, by=by.by, reason=by.reason)
+
+
+async def _cap(registry: Registry, bic: str, terms: _Cap, by: Warrant) -> None:
+    await registry.set_cap(bic, terms.currency, int(terms.cap_minor), by=by.by, reason=by.reason)
+
+
+async def _prefunding(registry: Registry, bic: str, terms: _Prefunding, by: Warrant) -> None:
+    prefunding = Prefunding(
+        participant=bic,
+        currency=terms.currency,
+        prefunded_minor=terms.prefunded_minor,
+        reserved_minor=terms.reserved_minor,
+    )
+    await registry.set_prefunding(prefunding, by=by.by, reason=by.reason)
+
+
+async def _bilateral_limit(registry: Registry, bic: str, terms: _BilateralLimit, by: Warrant) -> None:
+    limit = None if terms.limit_minor is None else int(terms.limit_minor)
+    await registry.set_bilateral_limit(bic, terms.counterparty, terms.currency, limit, by=by.by, reason=by.reason)
+
+
+async def _settlement_account(registry: Registry, bic: str, terms: SettlementAccount, by: Warrant) -> None:
+    await registry.set_settlement_account(bic, terms, by=by.by, reason=by.reason)
+
+
+async def _let_in(registry: Registry, name: str, terms: _Client, by: Warrant) -> None:
+    await registry.add_client(name, terms.role, terms.x, by=by.by, reason=by.reason)
+
+
+async def _remove(registry: Registry, name: str, _: _Nothing, by: Warrant) -> None:
+    await registry.remove_client(name, by=by.by, reason=by.reason)
+
+
+_ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
+    ActKind.MEMBER_APPROVE: (_Nothing, _step(Step.APPROVE)),
+    ActKind.MEMBER_ACTIVATE: (_Nothing, _step(Step.ACTIVATE)),
+    ActKind.MEMBER_SUSPEND: (_Nothing, _step(Step.SUSPEND)),
+    ActKind.MEMBER_LEAVE: (_Nothing, _step(Step.LEAVE)),
+    ActKind.CAP: (_Cap, _cap),
+    ActKind.PREFUNDING: (_Prefunding, _prefunding),
+    ActKind.BILATERAL_LIMIT: (_BilateralLimit, _bilateral_limit),
+    ActKind.SETTLEMENT_ACCOUNT: (SettlementAccount, _settlement_account),
+    ActKind.CLIENT_LET_IN: (_Client, _let_in),
+    ActKind.CLIENT_REMOVE: (_Nothing, _remove),
+}
+"""Another kind of change is a line here and a member of `ActKind`."""
+_OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
+
+
+class RegistryActs:
+    """Tries and does what operators decide, in the transaction of their decision."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def require_possible(self, conn: AsyncConnection, act: Act) -> None:
+        """Refuse what couldn't be done now: it is tried, and undone. Raises Refusal."""
+        trial = await conn.begin_nested()
+        try:
+            await self.carry_out(conn, act, Warrant(maker="nobody", checker="nobody", reason="a trial"))
+        finally:
+            await trial.rollback()
+
+    async def carry_out(self, conn: AsyncConnection, act: Act, by: Warrant) -> None:
+        """Do it. Raises Refusal."""
+        terms, carry = _terms_of(act)
+        await carry(self._registry.within(conn), act.subject, terms, by)
+
+
+def _terms_of(act: Act) -> tuple[Any, _Carry]:
+    """Return what an act says and how it is done. Raises Refusal `act_malformed`."""
+    if act.kind not in _ACTS:
+        raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} isn't proposed here", pointer="/act/kind")
+    pattern = CLIENT_PATTERN if act.kind in _OF_CLIENTS else BIC_PATTERN
+    if re.fullmatch(pattern, act.subject) is None:
+        raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} of {act.subject!r}", pointer="/act/subject")
+    kind, carry = _ACTS[act.kind]
+    try:
+        terms = msgspec.convert(act.terms, kind)
+        if isinstance(terms, _Client):
+            VerifyingKey(terms.x)
+    except ValueError as error:
+        raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind}: {error}", pointer="/act/terms") from error
+    return terms, carry

@@ -1,0 +1,93 @@
+"""The register of operators: who they are and by which keys they decide, one signed version after another.
+
+Each version names the digest of the one before, and the event log names each version: whoever has seen one knows when
+another history is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import Signer
+from compliance.decisions import OperatorKeys, operator_keys
+from compliance.statements import OperatorKey, OperatorRegister
+from gateway.coordinator.log import events
+
+
+async def publish(conn: AsyncConnection, signer: Signer) -> None:
+    """Sign the register as it stands as the next version, in the caller's transaction; nothing if nothing has changed.
+
+    The event log's lock makes versions follow each other.
+    """
+    await events.lock(conn)
+    newest = await current(conn)
+    before = None if newest is None else _read(newest)
+    operators = await _operators(conn, () if before is None else before.operators)
+    if before is not None and operators == before.operators:
+        return
+    bic = (await conn.execute(text("SELECT bic FROM members WHERE kind = 'coordinator'"))).scalar_one()
+    document = OperatorRegister(
+        coordinator=bic,
+        version=1 if before is None else before.version + 1,
+        supersedes=None if newest is None else canonical.digest(newest.payload_bytes()),
+        operators=operators,
+    )
+    envelope = dsse.sign(document, signer)
+    await conn.execute(
+        text("INSERT INTO operator_registers (version, envelope) VALUES (:version, CAST(:envelope AS json))"),
+        {"version": document.version, "envelope": msgspec.json.encode(envelope).decode()},
+    )
+    digest = canonical.digest(envelope.payload_bytes())
+    await events.append(conn, "operators.published", {"version": document.version, "sha256": digest})
+
+
+async def current(conn: AsyncConnection) -> Envelope | None:
+    """Return the newest register, signed."""
+    row = await conn.execute(text("SELECT envelope::text FROM operator_registers ORDER BY version DESC LIMIT 1"))
+    document = row.scalar_one_or_none()
+    return None if document is None else msgspec.json.decode(document, type=Envelope)
+
+
+async def keys(conn: AsyncConnection) -> OperatorKeys:
+    """Return the keys by which operators decide now."""
+    newest = await current(conn)
+    return {} if newest is None else operator_keys((_read(newest),))
+
+
+async def during(conn: AsyncConnection, first: int, last: int) -> tuple[Envelope, ...]:
+    """Return the registers in force from one event of the log to another, oldest first.
+
+    None if there was none at the first: of that time nobody can say who the operators were.
+    """
+    query = text(
+        "SELECT envelope::text FROM operator_registers WHERE version BETWEEN"
+        " (SELECT max((data->>'version')::bigint) FROM events WHERE type = :type AND id < :first)"
+        " AND (SELECT max((data->>'version')::bigint) FROM events WHERE type = :type AND id <= :last) ORDER BY version"
+    )
+    rows = await conn.execute(query, {"type": "operators.published", "first": first, "last": last})
+    return tuple(msgspec.json.decode(document, type=Envelope) for document in rows.scalars())
+
+
+async def _operators(conn: AsyncConnection, before: Iterable[OperatorKey]) -> tuple[OperatorKey, ...]:
+    """Return who operates now, and by which keys nobody does any more."""
+    listed = {key.kid: msgspec.structs.replace(key, status="removed") for key in before}
+    for row in await conn.execute(text("SELECT client_id, role, kid, x, disabled FROM clients")):
+        listed[row.kid] = OperatorKey(
+            name=row.client_id,
+            role=row.role,
+            kid=row.kid,
+            alg="Ed25519",
+            x=row.x,
+            status="removed" if row.disabled else "active",
+        )
+    return tuple(sorted(listed.values(), key=lambda key: (key.name, key.kid)))
+
+
+def _read(envelope: Envelope) -> OperatorRegister:
+    return canonical.decode(envelope.payload_bytes(), OperatorRegister)
