@@ -26,6 +26,7 @@ from gateway.federation.supervision import Supervised, conditions
 from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
+from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import MIGRATIONS
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.events import AccountOpening
@@ -58,6 +59,7 @@ class BankNode:
     inbound: Inbound
     continuity: Continuity
     follower: Follower
+    settlement_account: SettlementAccount
     screener: Screener
     exposures: ExposureWatch
     agents: dict[str, OrderReason | None]
@@ -143,6 +145,15 @@ class BankNode:
             signer=self.identity.sign,
             agree_with=self.continuity.agree_with,
         )
+        self.settlement_account = SettlementAccount(
+            bank=self.bic,
+            agent=self._agent(),
+            pool=self.pool,
+            trust=self.trust,
+            client=self.client,
+            peers=self.peers,
+            trust_changed=self._trust_changed,
+        )
         self.follower = Follower(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -157,18 +168,21 @@ class BankNode:
             agree=self.continuity.agree_with_coordinator,
             cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,
+            settled=self.settlement_account.wake,
         )
         self._trust_changed()
         self.clock_watch.start()
         self.outbound.start()
         self.follower.start()
         self.exposures.start()
+        self.settlement_account.start()
         self.trust_task.start()
 
     async def stop(self) -> None:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.trust_task.stop()
         await self.exposures.stop()
+        await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.outbound.stop()
         await self.continuity.stop()
@@ -181,7 +195,8 @@ class BankNode:
     async def ready(self) -> dict[str, str]:
         """Name what the node depends on. Raises Refusal where it can't pay or be paid.
 
-        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and payments go on.
+        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so does a settlement
+        account on which something moved that this bank wasn't instructed with; payments go on.
         """
         if (finding := self.continuity.finding) is not None:
             raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
@@ -196,10 +211,17 @@ class BankNode:
             f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
             for counterparty, since in self.outbound.undeliverable().items()
         )
-        tasks = (*self.follower.tasks, self.trust_task, self.clock_watch.task, self.exposures.task)
+        tasks = (
+            *self.follower.tasks,
+            self.settlement_account.task,
+            self.trust_task,
+            self.clock_watch.task,
+            self.exposures.task,
+        )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership = self._membership()
-        degraded = behind or membership != "active" or any(task.failure for task in tasks)
+        differs = bool(self.settlement_account.findings)
+        degraded = behind or differs or membership != "active" or any(task.failure for task in tasks)
         return {
             "status": "degraded" if degraded else "ready",
             "membership": membership,
@@ -210,6 +232,7 @@ class BankNode:
             "exposure": self.exposures.condition(),
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
+            "settlement_account": self.settlement_account.condition(),
             "clocks": self.clocks.condition(),
             **needed,
             **{task.name: task.condition() for task in tasks},

@@ -19,6 +19,7 @@ The archive (see `compliance.export.archive`) holds a fixed set of files, whatev
     proposals.json       what operators proposed, and who decided, each under the operator's signature
     instructions.jsonl   signed SettlementInstructions
     receipts.jsonl       the banks' signed receipts for them
+    settlements.jsonl    what was asked of the settlement agent and what it answered, both signed; not in format 2
     finality.jsonl       the signed SettlementFinality, if the cycle is final
     participants.json    who took part, when its cut and its last statement came, and the screening of its that counts
     settled.jsonl        statements of earlier cycles, signed by both banks, of pairs with no new payment in this one
@@ -35,10 +36,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal, TypeVar, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
@@ -49,12 +50,15 @@ from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits, in_order
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import Archive, pack
-from compliance.statements import Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
+from compliance.statements import EDITIONS_MAX, Bic, Count, CycleId, Date, Document, Reason, Sha256, Timestamp
 
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
 FORMAT_2, FORMAT = "concordat-audit-export/2", "concordat-audit-export/3"
-"""The first is of cycles that opened under a release that had no register of operators."""
-OPERATORS_FILE = "operators.jsonl"
+"""The first is of cycles that opened before there was a register of operators.
+
+What operators decided and what the settlement agent answered wasn't signed then.
+"""
+OPERATORS_FILE, SETTLEMENTS_FILE = "operators.jsonl", "settlements.jsonl"
 MANIFEST, MANIFEST_SIGNED = "manifest.json", "manifest.dsse.json"
 
 FILES_2 = (
@@ -76,7 +80,8 @@ FILES_2 = (
     "superseded.jsonl",
     "trust-lists.jsonl",
 )
-FILES = tuple(sorted((*FILES_2, "limit-events.jsonl", OPERATORS_FILE, "participants.json", "settled.jsonl")))
+_SINCE_3 = ("limit-events.jsonl", OPERATORS_FILE, "participants.json", "settled.jsonl", SETTLEMENTS_FILE)
+FILES = tuple(sorted((*FILES_2, *_SINCE_3)))
 """What the manifest names; every export holds each of them, if need be empty."""
 
 FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT_2: FILES_2, FORMAT: FILES}
@@ -138,6 +143,15 @@ class Attendance(Document, frozen=True, kw_only=True):
     screening: Sha256 | None = None
 
 
+class SignedSettlement(Document, frozen=True, kw_only=True):
+    """One request to the settlement agent (pacs.029) and, unless it couldn't be read, its answer (pacs.002)."""
+
+    attempt: Annotated[int, Meta(ge=1)]
+    edition: Annotated[int, Meta(ge=1, le=EDITIONS_MAX)] = 1
+    request: Envelope
+    answer: Envelope | None = None
+
+
 class CycleRecord(Struct, frozen=True, kw_only=True):
     """All that is to be said about a cycle. The order within the sequences doesn't matter.
 
@@ -170,6 +184,7 @@ class CycleRecord(Struct, frozen=True, kw_only=True):
     participants: tuple[Attendance, ...] = ()
     settled: Sequence[Envelope] = ()
     limit_events: tuple[LoggedEvent, ...] = ()
+    settlements: tuple[SignedSettlement, ...] = ()
 
 
 class CycleFacts(Document, frozen=True, kw_only=True):
@@ -239,6 +254,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "instructions.jsonl": _lines(record.instructions),
         "receipts.jsonl": _lines(record.receipts),
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
+        SETTLEMENTS_FILE: _lines(record.settlements, order=attrgetter("attempt")),
         "participants.json": canonical.encode(sorted(record.participants, key=attrgetter("participant"))),
         "settled.jsonl": _lines(record.settled),
         "limit-events.jsonl": _lines(record.limit_events, order=lambda event: event.id),
@@ -325,6 +341,7 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
         record = msgspec.structs.replace(
             record,
             operators=_read_lines(files, OPERATORS_FILE, Envelope),
+            settlements=_read_lines(files, SETTLEMENTS_FILE, SignedSettlement),
             participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
             settled=signed("settled.jsonl"),
             limit_events=_read_lines(files, "limit-events.jsonl", LoggedEvent, order=attrgetter("id")),

@@ -63,6 +63,7 @@ class Finding(StrEnum):
     MAKER_IS_CHECKER = "maker_is_checker"
     DECISION_REFUSED = "decision_refused"
     APPROVAL_MISSING = "approval_missing"
+    SETTLEMENT_DIFFERS = "settlement_differs"
     FINALITY_DIFFERS = "finality_differs"
     CHECKS_DIFFER = "checks_differ"
     LIMITS_DIFFER = "limits_differ"

@@ -14,7 +14,7 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  9. Four eyes: no maker was the checker, no step of two persons was taken without, and what the rulebook asks for was
     confirmed. A failed check takes a release, and a release is no approval. Each proposal and decision is signed by its
     operator's own key, over what it decided.
-10. Finality refers to this result.
+10. Finality refers to this result, and the settlement agent's own signed answer says the same.
 11. The log tells of every file what is in it: participants, digests, counts, decisions, answers.
 12. The checks, run again, give the verdicts, and the limits are those that the log of their changes gives.
 
@@ -65,6 +65,7 @@ from compliance.verifier.recomputation import (
     check_netting,
 )
 from compliance.verifier.rules import read_rules
+from compliance.verifier.settlement import check_settlements
 from compliance.verifier.summaries import AGGREGATE_FLOW, check_checks, check_limits
 
 STEPS = (
@@ -187,7 +188,8 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         left_out = () if unwound is None else (f"left out for default: {unwound}",)
         step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
-        step_passed(check_finality(record, documents))
+        final = check_finality(record, documents)
+        step_passed(f"{final}; {check_settlements(record, editions, signers, anchor.bic)}")
     with _step(11):
         step_passed(check_account(editions, matched, log, rules))
     with _step(12):

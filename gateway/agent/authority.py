@@ -163,7 +163,7 @@ def _require_approval(
     if not needed:
         return None
     if order.operators is None:
-        return None  # until coordinators send what operators signed
+        _refuse(AuthorityReason.APPROVAL_MISSING, "no register of operators")
     try:
         register = dsse.verify_submitted(order.operators, OperatorRegister, coordinator.active)
         keys = operator_keys([register])

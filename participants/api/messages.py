@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from compliance.crypto.dsse import Envelope
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
 from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.cycle.movements import MovementFault
 from participants.ledger.accounts import BOUNDS
 from participants.ledger.events import AccountOpening, PaymentOrder
 from participants.ledger.exposure import Source
@@ -56,6 +58,46 @@ class ListImport(Request, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     files: Annotated[dict[str, bytes], Meta(min_length=1, max_length=8)]
+
+
+class SettlementFinding(Answer, frozen=True, kw_only=True):
+    """Something that doesn't agree between the agent's entries and this bank's instructions."""
+
+    fault: Annotated[str, open_words(*MovementFault)]
+    currency: str
+    cycle: CycleId | None = None
+    movement: Count | None = None
+    detail: str
+
+
+class SettlementAccountState(Answer, frozen=True, kw_only=True):
+    """This bank's account at the settlement agent: how it is, and all that doesn't agree."""
+
+    agent: Bic
+    condition: str
+    findings: tuple[SettlementFinding, ...]
+
+
+class MovementView(Answer, frozen=True, kw_only=True):
+    """One entry on this bank's settlement account, as the agent signed it; why it is known, where people said so."""
+
+    id: Count
+    currency: CurrencyCode
+    sequence: Count
+    amount_minor: NetAmount
+    cycle: CycleId | None = None
+    reference: str
+    seen_at: Timestamp
+    explanation: str | None = None
+    explained_by: str | None = None
+    signed: Envelope
+
+
+class MovementPage(Answer, frozen=True, kw_only=True):
+    """Movements, oldest first; `next` is the cursor to ask with."""
+
+    movements: tuple[MovementView, ...]
+    next: Count
 
 
 class ReturnRequest(Request, frozen=True, kw_only=True):

@@ -6,17 +6,24 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import asyncpg
+import msgspec
 
+from compliance.crypto.dsse import Envelope
 from participants import proposals
 from participants.api.messages import (
     AccountView,
     CeilingView,
     ExposureView,
     LaneView,
+    MovementPage,
+    MovementView,
     PaymentView,
     PostingView,
+    SettlementAccountState,
+    SettlementFinding,
     WaitingView,
 )
+from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import store
 from participants.ledger.events import ExposureLimit
 from participants.ledger.payment import Payment
@@ -160,6 +167,44 @@ async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingVie
         )
         for proposal in await proposals.waiting(connection, limit)
     ]
+
+
+MOVEMENTS = """
+SELECT m.id, m.currency, m.sequence, m.amount, m.cycle, m.reference, m.seen_at, e.reason, e.explained_by, m.signed
+FROM settlement_movement m LEFT JOIN movement_explanation e ON e.agent = m.agent AND e.id = m.id
+WHERE m.agent = $1 AND m.id > $2 ORDER BY m.id LIMIT $3
+"""
+
+
+def settlement_account(account: SettlementAccount) -> SettlementAccountState:
+    """Return how this bank's settlement account is."""
+    found = tuple(
+        SettlementFinding(
+            fault=one.fault.value, currency=one.currency, cycle=one.cycle, movement=one.movement, detail=one.detail
+        )
+        for one in account.findings
+    )
+    return SettlementAccountState(agent=account.agent, condition=account.condition(), findings=found)
+
+
+async def movements(connection: asyncpg.Connection, agent: str, after: int, limit: int) -> MovementPage:
+    """Return a page of what moved on this bank's account at an agent."""
+    listed = tuple(
+        MovementView(
+            id=row[0],
+            currency=row[1],
+            sequence=row[2],
+            amount_minor=str(row[3]),
+            cycle=row[4],
+            reference=row[5],
+            seen_at=timestamp(row[6]),
+            explanation=row[7],
+            explained_by=row[8],
+            signed=msgspec.json.decode(row[9], type=Envelope),
+        )
+        for row in await connection.fetch(MOVEMENTS, agent, after, limit)
+    )
+    return MovementPage(movements=listed, next=listed[-1].id if listed else after)
 
 
 async def lanes(connection: asyncpg.Connection, undeliverable: Mapping[str, datetime]) -> list[LaneView]:

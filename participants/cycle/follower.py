@@ -115,10 +115,12 @@ class Follower:
         agree: Callable[[], Awaitable[None]],
         cut_kept: Callable[[int], Awaitable[None]],
         trust_changed: Callable[[], None] = lambda: None,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         """`agree` makes sure that the coordinator has no cut of ours that the ledger lacks.
 
-        `cut_kept` is called with the number of the event that keeps a signed cut, before it is handed in.
+        `settled` is called when a settlement leg was posted, `cut_kept` with the number of the event that keeps a
+        signed cut, before it is handed in.
         """
         self._agree = agree
         self._cut_kept = cut_kept
@@ -131,6 +133,7 @@ class Follower:
         self._signer = signer
         self._trust_changed = trust_changed
         self._limits = AgreedLimits(self._coordinator, ledger)
+        self._settled = settled
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
             bank=bank,
@@ -368,3 +371,4 @@ class Follower:
                         key = LaneKey(flow.sender, flow.receiver, instruction.currency)
                         totals[(key, flow.last_sequence)] = await reads.total_at(self._pool, key, flow.last_sequence)
             await self._ledger.submit(PostSettlement(instruction, finality, own, totals))
+        self._settled()

@@ -35,8 +35,10 @@ from compliance.export.record import (
     FileEntry,
     Manifest,
     Proposal,
+    SignedSettlement,
     build_export,
 )
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -56,7 +58,9 @@ from compliance.statements import (
 )
 from compliance.trust import Anchor
 from compliance.verifier.verify import STEPS, VerificationError, verify_bytes
+from gateway.agent.authority import nets
 from gateway.coordinator.cycles.figures import liquidity_figures
+from gateway.federation.iso20022 import read_settlement_request, settlement_request, status_report
 
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"
@@ -298,6 +302,33 @@ class Scheme:
                 floor_minor={},
                 severity="warn",
             ),
+        )
+
+    def settlement(self, result: NettingResult, **changes: Any) -> SignedSettlement:
+        """Return what the coordinator asks of the agent, and what that one answers."""
+        at = datetime.fromisoformat(AT)
+        asked: dict[str, Any] = {
+            "message_id": "1",
+            "created_at": at,
+            "sender": COORDINATOR,
+            "receiver": AGENT,
+            "cycle": result.cycle,
+            "value_date": at.date(),
+            "movements": nets(result),
+        }
+        message = settlement_request(**{**asked, **changes})
+        answer = status_report(
+            message_id="A1",
+            created_at=at,
+            request=read_settlement_request(message),
+            status="ACSC",
+            reference="RTGS-1",
+            settled_at=at,
+        )
+        return SignedSettlement(
+            attempt=1,
+            request=dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self.keys[COORDINATOR]),
+            answer=dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.keys[AGENT]),
         )
 
     def proposal(self, sha256: str) -> Proposal:

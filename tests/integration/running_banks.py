@@ -59,6 +59,7 @@ def role_for(method: str, path: str) -> Role:
     for start, role in (
         ("/accounts", Role.ACCOUNTS),
         ("/ceilings", Role.ACCOUNTS),
+        ("/settlement-account", Role.ACCOUNTS),
         ("/screening", Role.LISTS),
         ("/holds", Role.SCREENING),
     ):

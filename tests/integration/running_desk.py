@@ -25,7 +25,6 @@ from gateway.federation.messages.cycles import Cycle, OpenCycle
 from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.messages.settlement import AccountOpening
 from gateway.federation.settings import NodeSettings
-from gateway.federation.storage.database import transaction
 
 
 @dataclass
@@ -102,7 +101,8 @@ async def running_desk(
             return build_app(settings, agent_database)
 
         url: str = live(build)
-        async with transaction(coordinator.base.engine) as conn:
+        # Published, for the banks call the agent too.
+        async with coordinator.registry._publishing() as conn:
             await members.set_url(conn, AGENT, url)
         identity = MemberIdentity(AGENT, directory / "agent" / "keys")
         token = issue_access_token(

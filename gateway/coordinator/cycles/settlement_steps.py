@@ -32,10 +32,11 @@ from gateway.coordinator.cycles.settlement import (
     SettlementClient,
     Shortfall,
 )
-from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements, submissions
+from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.settlements import Attempt
+from gateway.coordinator.registry import operators
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.signers.signing import sign_document, signing
 from gateway.federation.storage.database import transaction
@@ -83,13 +84,20 @@ class SettlementSteps:
             rulebook = await cycles.rulebook_of(conn, cycle)
             result = await _result(conn, cycle)
             rules = await cycles.rulebook_text(conn, cycle)
+            decided = await proposals.signed(conn, cycle.id, result.sha256)
+            register = await operators.current(conn)
         if attempt.request is None and attempt.unsigned is not None:
             attempt = replace(attempt, request=await self._sign_request(attempt.unsigned.encode()))
         if attempt.request is None:
             reply = Reply(Settled(NO_MOVEMENT, self._now()), None)
         else:
             order = SettlementOrder(
-                request=attempt.request, result=result.envelope, rulebook=rules, checks=worst(result.checks)
+                request=attempt.request,
+                result=result.envelope,
+                rulebook=rules,
+                checks=worst(result.checks),
+                operators=register,
+                decisions=decided,
             )
             reply = await self._agent.settle(attempt.agent, attempt.message_id, order)
         async with transaction(self._engine) as conn:

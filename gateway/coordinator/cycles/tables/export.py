@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
-from compliance.export.record import Attendance, CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Equivocation, Proposal, Superseded
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
 from gateway.coordinator.cycles.tables.cycles import Cycle
@@ -28,6 +28,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     now = editions[-1] if editions else None
     registers = await operators.during(conn, events[0].id, events[-1].id)
     return CycleRecord(
+        format=FORMAT if registers else FORMAT_2,
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
         state=cycle.state.value,
@@ -51,6 +52,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         participants=await _participants(conn, cycle_id),
         settled=() if now is None else await _settled(conn, cycle),
         limit_events=await _limit_events(conn, events),
+        settlements=await settlements.signed(conn, cycle_id) if registers else (),
     )
 
 

@@ -125,6 +125,18 @@ async def of_cycle(conn: AsyncConnection, cycle: str) -> list[Proposal]:
     return [_proposal(row) for row in await conn.execute(query, {"cycle": cycle})]
 
 
+async def signed(conn: AsyncConnection, cycle: str, result: str) -> tuple[Envelope, ...]:
+    """Return what operators signed to approve a result, and to release it where a check held it: the newest of each."""
+    query = text(
+        "SELECT DISTINCT ON (action) proposed::text AS proposed, answered::text AS answered FROM proposals"
+        " WHERE cycle = :cycle AND subject_sha256 = :result AND decision = 'confirm'"
+        " AND action IN ('approve', 'release') AND proposed IS NOT NULL AND answered IS NOT NULL"
+        " ORDER BY action, decided_at DESC"
+    )
+    rows = await conn.execute(query, {"cycle": cycle, "result": result})
+    return tuple(envelope_of(one) for row in rows for one in (row.proposed, row.answered))
+
+
 async def pending(conn: AsyncConnection, now: datetime) -> list[Proposal]:
     """Return all that wait for a second person, newest first."""
     query = text(

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.export.record import SignedSettlement
 from compliance.statements import SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.settlement import Rejected, Reply, Settled, Shortfall
@@ -216,6 +217,26 @@ async def record_answer(conn: AsyncConnection, attempt: Attempt, reply: Reply, a
             "request": None if attempt.request is None else to_json(attempt.request),
             "answer": None if reply.signed is None else to_json(reply.signed),
         },
+    )
+
+
+async def signed(conn: AsyncConnection, cycle: str) -> tuple[SignedSettlement, ...]:
+    """Return the signed requests of a cycle, each with the agent's signed answer once there is one."""
+    rows = await conn.execute(
+        text(
+            "SELECT attempt, edition, signed_request::text AS request, signed_answer::text AS answer"
+            " FROM settlement_attempts WHERE cycle = :cycle AND signed_request IS NOT NULL ORDER BY attempt"
+        ),
+        {"cycle": cycle},
+    )
+    return tuple(
+        SignedSettlement(
+            attempt=row.attempt,
+            edition=row.edition,
+            request=envelope_of(row.request),
+            answer=None if row.answer is None else envelope_of(row.answer),
+        )
+        for row in rows
     )
 
 

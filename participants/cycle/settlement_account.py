@@ -1,0 +1,260 @@
+"""A bank's account at the settlement agent, watched: every entry is pulled, kept with its signature, and compared."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+import structlog
+from prometheus_client import Gauge
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import EvidenceError
+from compliance.iso20022 import NOTIFICATION_TYPE
+from compliance.statements import SettlementInstruction
+from gateway.federation.http.client import FederationClient
+from gateway.federation.iso20022 import MessageRefused, Notification, read_notification
+from gateway.federation.membership.trust import TrustStore
+from gateway.federation.messages.settlement import SettlementNotification, SettlementNotifications
+from gateway.federation.supervision import Supervised
+from gateway.federation.telemetry import REGISTRY
+from participants.cycle.coordinator import report
+from participants.cycle.movements import LATE_SECONDS, Finding, Movement, MovementFault, Settlement, findings
+from participants.ledger import events
+
+LOOK_SECONDS = 10.0
+PAGE = 100
+FINDINGS_NAMED = 3
+MILESTONES = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event
+WHERE type IN ('cycle.instructed', 'cycle.settled') AND sequence > $1 ORDER BY sequence
+"""
+RECORDED_AT = "SELECT recorded_at FROM event WHERE sequence = $1"
+KEPT = """
+SELECT id, currency, sequence, amount, cycle, seen_at FROM settlement_movement WHERE agent = $1 AND id > $2 ORDER BY id
+"""
+KEEP = """
+INSERT INTO settlement_movement (agent, id, currency, sequence, amount, cycle, reference, signed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+"""
+EXPLAINED = "SELECT id FROM movement_explanation WHERE agent = $1"
+EXPLAIN = """
+INSERT INTO movement_explanation (agent, id, reason, explained_by)
+SELECT agent, id, $3, $4 FROM settlement_movement WHERE agent = $1 AND id = $2 ON CONFLICT DO NOTHING
+"""
+
+FINDINGS = Gauge(
+    "concordat_settlement_account_findings",
+    "What doesn't agree between the settlement agent's entries and this bank's instructions.",
+    ("bank",),
+    registry=REGISTRY,
+)
+READ_AT = Gauge(
+    "concordat_settlement_account_read_timestamp_seconds",
+    "When the settlement agent's entries were last read to their end; 0 if they weren't since the start.",
+    ("bank",),
+    registry=REGISTRY,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class SettlementAccount:
+    """Watches what the settlement agent does with this bank's money. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        bank: str,
+        agent: str,
+        pool: asyncpg.Pool,
+        trust: TrustStore,
+        client: FederationClient,
+        peers: FederationClient,
+        trust_changed: Callable[[], None],
+        late_s: float = LATE_SECONDS,
+    ) -> None:
+        """`client` asks the coordinator, `peers` asks other members by this bank's own word."""
+        self.agent = agent
+        self.late_s = late_s
+        self.findings: tuple[Finding, ...] = ()
+        self.read_at: float | None = None
+        """In monotonic time: when the agent's entries were last read to their end."""
+        self.task = Supervised("settlement-account", self._watch)
+        self._bank = bank
+        self._pool = pool
+        self._trust = trust
+        self._client = client
+        self._peers = peers
+        self._trust_changed = trust_changed
+        self._movements: list[Movement] = []
+        self._settlements: dict[tuple[str, str], Settlement] = {}
+        self._event = 0
+        self._unbelieved: Finding | None = None
+        self._failing = False
+        self._news = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to watch."""
+        FINDINGS.labels(self._bank).set(0)
+        READ_AT.labels(self._bank).set(0)
+        self.task.start()
+
+    def wake(self) -> None:
+        """Look at once: something was settled."""
+        self._news.set()
+
+    def condition(self) -> str:
+        """Tell how the account is, for the node's readiness."""
+        read = "not read yet" if self.read_at is None else f"read {time.monotonic() - self.read_at:.0f} s ago"
+        if not self.findings:
+            return f"{read}, agrees"
+        named = "; ".join(
+            f"{one.fault} {one.currency} {one.cycle or ''}".rstrip() for one in self.findings[:FINDINGS_NAMED]
+        )
+        return f"{read}, {len(self.findings)} findings: {named}"
+
+    async def explain(self, movement: int, *, reason: str, by: str) -> bool:
+        """Keep why this bank knows of a movement, once; False where there is no such movement."""
+        async with self._pool.acquire() as connection:
+            await connection.execute(EXPLAIN, self.agent, movement, reason, by)
+            query = "SELECT true FROM movement_explanation WHERE agent = $1 AND id = $2"
+            known = bool(await connection.fetchval(query, self.agent, movement))
+        await self._compare(complete=False)
+        return known
+
+    async def _watch(self) -> None:
+        while True:
+            self._news.clear()
+            complete = False
+            try:
+                await self._read_events()
+                complete = await self._read_notifications()
+                self._failing = False
+            except Exception as error:  # whatever went wrong, the bank must go on watching
+                if not self._failing:
+                    report(error, "settlement account not read")
+                self._failing = True
+            await self._compare(complete=complete)
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    async def _read_events(self) -> None:
+        """Take up what this bank was instructed with and what became final since."""
+        for row in await self._pool.fetch(MILESTONES, self._event):
+            event = events.read(events.EventRow(*row))
+            if isinstance(event.data, events.Instructed):
+                payload = event.data.instruction.payload_bytes()
+                instruction = canonical.decode(payload, SettlementInstruction)
+                if instruction.settlement_agent == self.agent:
+                    key = (instruction.cycle, instruction.currency)
+                    known = self._settlements.get(key, Settlement({}))
+                    nets = {**known.nets, instruction.id: int(instruction.net_minor)}
+                    self._settlements[key] = replace(known, nets=nets)
+            elif isinstance(event.data, events.CycleSettled):
+                key = (event.data.cycle, event.data.currency)
+                if key in self._settlements:
+                    at = await self._pool.fetchval(RECORDED_AT, row[0])
+                    self._settlements[key] = replace(self._settlements[key], final=event.data.instruction, final_at=at)
+            self._event = row[0]
+
+    async def _read_notifications(self) -> bool:
+        """Pull and keep what the agent says; True once all of it is read and believed. Raises RemoteError."""
+        await self._take_up()
+        url = self._agent_url()
+        self._unbelieved = None
+        while True:
+            after = self._movements[-1].id if self._movements else 0
+            page = await self._peers.get(
+                f"{url}/notifications",
+                SettlementNotifications,
+                audience=self.agent,
+                params={"after": after, "limit": PAGE},
+            )
+            for one in page.notifications:
+                try:
+                    notification = await self._believed(one)
+                except (EvidenceError, MessageRefused) as error:
+                    self._unbelieved = Finding(MovementFault.NOT_SIGNED, "", None, one.id, str(error)[:200])
+                    return False
+                await self._pool.execute(
+                    KEEP,
+                    *(self.agent, one.id, notification.currency, notification.sequence, notification.amount),
+                    *(notification.cycle, notification.reference, msgspec.json.encode(one.signed).decode()),
+                )
+            await self._take_up()
+            if not page.notifications or page.next <= after:
+                self.read_at = time.monotonic()
+                READ_AT.labels(self._bank).set_to_current_time()
+                return True
+
+    async def _take_up(self) -> None:
+        """Take up what is kept: what this node stored, or another one of this bank."""
+        after = self._movements[-1].id if self._movements else 0
+        self._movements += [Movement(*row) for row in await self._pool.fetch(KEPT, self.agent, after)]
+
+    async def _believed(self, one: SettlementNotification) -> Notification:
+        """Return what the agent signed about this bank's account. Raises EvidenceError, MessageRefused."""
+        try:
+            return self._verified(one)
+        except EvidenceError:
+            # Signed with a key, perhaps, that came with a trust list we haven't seen.
+            if not await self._trust.refresh(self._client):
+                raise
+            self._trust_changed()
+            return self._verified(one)
+
+    def _verified(self, one: SettlementNotification) -> Notification:
+        if one.signed is None:
+            raise EvidenceError(dsse.EvidenceReason.TOO_FEW_SIGNATURES, "the agent doesn't sign what it says")
+        dsse.require_nothing_free(one.signed)
+        keys = self._trust.signing_keys(self.agent, retired=True)
+        notification = read_notification(dsse.open_(one.signed, keys, payload_type=NOTIFICATION_TYPE))
+        if (notification.sender, notification.participant) != (self.agent, self._bank):
+            detail = f"from {notification.sender} to {notification.participant}"
+            raise EvidenceError(dsse.EvidenceReason.SCHEMA_VIOLATION, detail)
+        return notification
+
+    def _agent_url(self) -> str:
+        member = self._trust.member(self.agent)
+        return "" if member is None else member.url.rstrip("/")
+
+    async def _compare(self, *, complete: bool) -> None:
+        """Compare what moved with what was to move; say what is new, once."""
+        explained = {row[0] for row in await self._pool.fetch(EXPLAINED, self.agent)}
+        found = findings(
+            self._movements,
+            self._settlements,
+            now=datetime.now(UTC),
+            complete=complete,
+            explained=explained,
+            late_s=self.late_s,
+        )
+        if not complete:
+            # What was missing is still, as far as anybody knows.
+            moved = {(movement.cycle, movement.currency) for movement in self._movements}
+            kept = (one for one in self.findings if one.fault is MovementFault.MISSING)
+            found += tuple(one for one in kept if one not in found and (one.cycle, one.currency) not in moved)
+        if self._unbelieved is not None:
+            found = (self._unbelieved, *found)
+        for one in found:
+            if one not in self.findings:
+                log.error(
+                    "settlement account differs",
+                    fault=one.fault,
+                    currency=one.currency,
+                    cycle=one.cycle,
+                    movement=one.movement,
+                )
+        if self.findings and not found:
+            log.info("settlement account agrees again")
+        self.findings = found
+        FINDINGS.labels(self._bank).set(len(found))

@@ -1,0 +1,138 @@
+"""Lies about the settlement in an export: what the agent was asked and what it answered, against the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from clearing import AGENT, COORDINATOR, CYCLE, A, B, C, Scheme, honest, scheme
+from msgspec.structs import replace
+
+from compliance.crypto import dsse
+from compliance.export.record import CycleRecord, SignedSettlement
+from compliance.iso20022 import (
+    SETTLEMENT_ANSWER_TYPE,
+    SETTLEMENT_REQUEST_TYPE,
+    MessageError,
+    read_answer,
+    read_request,
+)
+from compliance.statements import NettingResult, OperatorRegister, SettlementFinality, TrustList
+from compliance.trust import Signers
+from compliance.verifier.documents import Finding, RefutedError, read_documents
+from compliance.verifier.editions import read_editions
+from compliance.verifier.settlement import check_settlements
+from gateway.federation.iso20022 import Movement
+
+
+def checked(record: CycleRecord) -> str:
+    """Check the settlement of a record as the verifier does once it has read all documents."""
+    lists = [dsse.verify(one, TrustList, scheme().anchor.verifying_keys()) for one in record.trust_lists]
+    signers = Signers(lists)
+    documents = read_documents(record, signers, COORDINATOR)
+    editions = read_editions(record, documents, signers, COORDINATOR)
+    return check_settlements(record, editions, signers, COORDINATOR)
+
+
+def signed() -> CycleRecord:
+    """Return the honest record with a register of operators, so that it is of the newest format."""
+    register = OperatorRegister(coordinator=COORDINATOR, version=1, operators=())
+    registers = (scheme().sign(COORDINATOR, register),)
+    return replace(honest(), operators=registers, settlements=(settlement(),))
+
+
+def result() -> NettingResult:
+    envelope = honest().result
+    assert envelope is not None
+    return dsse.verify(envelope, NettingResult, scheme().anchor.verifying_keys())
+
+
+def settlement(**changes: Any) -> SignedSettlement:
+    return scheme().settlement(result(), **changes)
+
+
+def by(signer: str, what: str) -> SignedSettlement:
+    """Sign the request or the answer by another member's key."""
+    genuine, key = settlement(), scheme().keys[signer]
+    kind = SETTLEMENT_REQUEST_TYPE if what == "request" else SETTLEMENT_ANSWER_TYPE
+    payload = getattr(genuine, what).payload_bytes()
+    return replace(genuine, **{what: dsse.seal(payload, kind, key)})
+
+
+def other_answer(old: bytes, new: bytes) -> SignedSettlement:
+    genuine = settlement()
+    assert genuine.answer is not None
+    payload = genuine.answer.payload_bytes()
+    assert old in payload
+    return replace(genuine, answer=dsse.seal(payload.replace(old, new), SETTLEMENT_ANSWER_TYPE, scheme().keys[AGENT]))
+
+
+def test_an_honest_settlement_is_believed() -> None:
+    assert checked(signed()) == f"1 requests to the agent, its answer signed by {AGENT}"
+    assert checked(honest()) == "settlement messages of before were not signed"
+
+
+@dataclass
+class Lie:
+    settlements: Callable[[], tuple[SignedSettlement, ...]]
+    finding: Finding
+
+
+MORE = (Movement(A, "EUR", -1), Movement(B, "EUR", 1))
+LIES = {
+    "no answer of the agent": Lie(lambda: (replace(settlement(), answer=None),), Finding.SETTLEMENT_DIFFERS),
+    "nothing at all": Lie(lambda: (), Finding.SETTLEMENT_DIFFERS),
+    "the answer signed by the coordinator": Lie(lambda: (by(COORDINATOR, "answer"),), Finding.SIGNATURE_REFUSED),
+    "the answer signed by a bank": Lie(lambda: (by(C, "answer"),), Finding.SIGNATURE_REFUSED),
+    "the request signed by the agent": Lie(lambda: (by(AGENT, "request"),), Finding.SIGNATURE_REFUSED),
+    "other movements": Lie(lambda: (settlement(movements=MORE),), Finding.SETTLEMENT_DIFFERS),
+    "another cycle": Lie(lambda: (settlement(cycle="2026-03-02-07"),), Finding.SETTLEMENT_DIFFERS),
+    "another agent": Lie(lambda: (settlement(receiver=C),), Finding.SETTLEMENT_DIFFERS),
+    "another edition": Lie(lambda: (replace(settlement(), edition=2),), Finding.SETTLEMENT_DIFFERS),
+    "an answer to another request": Lie(
+        lambda: (other_answer(b"<OrgnlMsgId>1<", b"<OrgnlMsgId>2<"),), Finding.SETTLEMENT_DIFFERS
+    ),
+    "another reference": Lie(lambda: (other_answer(b"RTGS-1", b"RTGS-2"),), Finding.FINALITY_DIFFERS),
+    "settled twice": Lie(
+        lambda: (settlement(), replace(settlement(message_id="2"), attempt=2)), Finding.SETTLEMENT_DIFFERS
+    ),
+    "no message": Lie(lambda: (other_answer(b"<Document", b"<!DOCTYPE x><Document"),), Finding.SETTLEMENT_DIFFERS),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_about_the_settlement_is_found(lie: str) -> None:
+    with pytest.raises(RefutedError) as refuted:
+        checked(replace(signed(), settlements=LIES[lie].settlements()))
+    assert refuted.value.finding is LIES[lie].finding, str(refuted.value)
+
+
+def test_finality_is_what_the_agent_said() -> None:
+    at = "2026-03-02T10:00:00.000000Z"
+    finality = SettlementFinality(
+        cycle=CYCLE, result=_digest(), settlement_agent=AGENT, agent_reference="RTGS-1", settled_at=at
+    )
+    with pytest.raises(RefutedError) as refuted:
+        checked(replace(signed(), finality=scheme().sign(COORDINATOR, finality)))
+    assert refuted.value.finding is Finding.FINALITY_DIFFERS
+
+
+def _digest() -> str:
+    envelope = honest().finality
+    assert envelope is not None
+    return dsse.verify(envelope, SettlementFinality, scheme().anchor.verifying_keys()).result
+
+
+@pytest.mark.parametrize("data", [b"", b"<x/>", b"\xff", b"<!DOCTYPE x><x/>", b"<x>" * 300, b" " * 5_000_000])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    for read in (read_request, read_answer):
+        with pytest.raises(MessageError):
+            read(data)
+
+
+def test_the_schemes_of_two_tests_differ() -> None:
+    """A signature counts by the trust list of this scheme only."""
+    with pytest.raises(RefutedError):
+        checked(replace(signed(), settlements=(Scheme().settlement(result()),)))
