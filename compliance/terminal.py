@@ -11,7 +11,10 @@ def shown(text: object, *, mark: str | None = None) -> str:
     Control characters, line ends, escapes, characters of direction, invisible ones and halves of pairs are written as
     in `\\\\x1b` or `\\\\u202e`; or each as `mark`, where a text must keep its width.
     """
-    return "".join(letter if _is_plain(letter) else mark or _escaped(letter) for letter in str(text))
+    whole = str(text)
+    if whole.isascii() and whole.isprintable():
+        return whole
+    return "".join(letter if _is_plain(letter) else mark or _escaped(letter) for letter in whole)
 
 
 def _is_plain(letter: str) -> bool:

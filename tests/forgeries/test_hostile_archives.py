@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clearing import COORDINATOR, export, honest, refused, repacked, scheme
+import typer
+from clearing import COORDINATOR, TO_FINAL, approved, export, honest, refused, repacked, scheme
+from lying import finality
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from compliance.crypto import canonical, dsse
+from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
 from compliance.export.record import MANIFEST, MANIFEST_SIGNED, MANIFEST_TYPE
 from compliance.verifier.documents import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
+from gateway.federation.commands import audit
 
 FUZZ_S = 6
 """How long each loop of mutations runs at most; a slow machine tries fewer."""
@@ -217,6 +222,31 @@ def test_more_files_than_an_archive_holds() -> None:
 
 def _stored(name: str) -> bytes:
     return pack({name: b""})[: 30 + len(name)]
+
+
+# --- a terminal -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_names_that_steer_a_terminal(tmp_path: Path, as_json: bool) -> None:
+    """All is as it should be in this archive, but for what the operator and the agent's reference are called."""
+    evil = "\x1b]0;owned\x07\u202eVERIFIED\r\n"
+    record = finality(agent_reference=evil)
+    record = replace(record, proposals=(replace(record.proposals[0], made_by=evil, reason="checked"),))
+    assert record.result is not None
+    steps = approved(canonical.digest(record.result.payload_bytes()))
+    said = {"reference": evil}
+    after = tuple((trigger, said if trigger is not Trigger.INSTRUCTIONS_SIGNED else {}) for trigger, _ in TO_FINAL)
+    (tmp_path / "a.zip").write_bytes(scheme().export(replace(record, events=scheme().events(record, steps, after))))
+    scheme().anchor.write(tmp_path / "anchor.json")
+    app = typer.Typer()
+    audit.register(app)
+    options = ["verify", str(tmp_path / "a.zip"), "--trust", str(tmp_path / "anchor.json")]
+    printed = CliRunner().invoke(app, [*options, "--json"] if as_json else options)
+    assert printed.exit_code == 0, printed.output
+    assert all(letter.isprintable() for letter in printed.output.replace("\n", ""))
+    assert "owned" in printed.output
+    assert len(printed.output.splitlines()) == (1 if as_json else 15)
 
 
 # --- memory ---------------------------------------------------------------------------------------------------
