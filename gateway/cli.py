@@ -89,12 +89,13 @@ for _name, _source in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; a wrong setting ends with one line on standard error and code 2."""
+    from compliance.terminal import shown
     from gateway.federation.settings import ConfigurationError
 
     try:
         app()
     except ConfigurationError as error:
-        print(f"concordat: {error}", file=sys.stderr)
+        print(f"concordat: {shown(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from compliance.terminal import shown
 from gateway.federation.money import format_minor
 
 
@@ -20,8 +20,8 @@ class Tone(StrEnum):
 
 
 def plain(text: str) -> str:
-    """Return text of another's making fit for a terminal: control and direction characters become a dot."""
-    return "".join("·" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else char for char in text)
+    """Return text of another's making fit for a terminal: what would steer it, or can't be seen, becomes a dot."""
+    return shown(text, mark="·")
 
 
 def age(seconds: float) -> str:

@@ -101,6 +101,8 @@ def _check_attendance(record: CycleRecord, documents: Documents, log: Log, rules
 
 
 def _check_times(record: CycleRecord, documents: Documents, log: Log, rules: Rules) -> None:
+    # What waited for a lock is stored late, but never after the step that closes.
+    closed_at = {"cut": log.cuts_closed_at(rules), "attestation": log.attestation_closed_at}
     deadlines = {
         "cut": None if log.cut_off is None else instant(log.cut_off.deadline_at, "the deadline for cuts"),
         "attestation": None if log.cuts_closed is None else instant(log.cuts_closed.deadline_at, "the deadline"),
@@ -123,7 +125,8 @@ def _check_times(record: CycleRecord, documents: Documents, log: Log, rules: Rul
             if text is None:
                 continue
             at, deadline, opening = instant(text, f"the {what} of {of.participant}"), deadlines[what], opens_at[what]
-            if deadline is None or opening is None or at > deadline + CLOCK_SLACK:
+            closed = closed_at[what]
+            if deadline is None or opening is None or at > max(deadline, closed or deadline) + CLOCK_SLACK:
                 detail = f"the {what} of {of.participant} came at {text}, and the deadline was {deadline}"
                 raise RefutedError(Finding.SUBMITTED_LATE, detail)
             if at < opening - CLOCK_SLACK:

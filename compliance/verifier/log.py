@@ -190,6 +190,12 @@ class Log:
         return None if event is None else told(event, AttestationClosed)
 
     @property
+    def attestation_closed_at(self) -> datetime | None:
+        """Return when no statement was taken in any more. Cycles of earlier releases tell it by their event alone."""
+        event, said = self.first(Trigger.ATTESTATION_CLOSED), self.attestation_closed
+        return None if event is None or said is None else instant(said.closed_at or event.at, f"event {event.id}")
+
+    @property
     def participants(self) -> frozenset[str]:
         """Who takes part; nobody before the cut-off."""
         return frozenset(() if self.cut_off is None else self.cut_off.participants)

@@ -227,12 +227,10 @@ def check_closing(record: CycleRecord, reasons: Collection[CarryReason], log: Lo
 
     `reasons` are those of the pairs that the result carries over.
     """
-    closing, told = log.first(Trigger.ATTESTATION_CLOSED), log.attestation_closed
-    if closing is None or told is None or log.cuts_closed is None:
+    closing, closed_at = log.first(Trigger.ATTESTATION_CLOSED), log.attestation_closed_at
+    if closing is None or closed_at is None or log.cuts_closed is None:
         return
     deadline = instant(log.cuts_closed.deadline_at, "the deadline to attest")
-    # Cycles of earlier releases don't tell; the event comes after the moment.
-    closed_at = instant(told.closed_at or closing.at, "the end of attestation")
     attested = {of.participant for of in record.participants if of.attested_at is not None}
     missing = {of.participant for of in record.participants if of.cut_at is not None} - attested
     missing &= frozenset.intersection(*map(active_in, log.in_force(closing)))

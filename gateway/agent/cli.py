@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def fsck() -> None:
     for result in checks:
         typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.name}")
         for finding in result.findings:
-            typer.echo(f"        {finding}")
+            typer.echo(f"        {shown(finding)}")
     if not all(result.passed for result in checks):
         raise typer.Exit(1)
 
@@ -171,7 +172,7 @@ def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient],
     try:
         return asyncio.run(answer())
     except RemoteError as error:
-        typer.echo(f"concordat: {error}", err=True)
+        typer.echo(f"concordat: {shown(error)}", err=True)
         raise typer.Exit(1) from None
 
 

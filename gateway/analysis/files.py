@@ -20,6 +20,8 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from compliance.terminal import shown
+
 STANDARD_INPUT = "-"
 _DIGITS_MAX = 1_000
 _WHOLE = re.compile(rf"-?(0|[1-9][0-9]{{0,{_DIGITS_MAX - 1}}})", re.ASCII)
@@ -60,17 +62,10 @@ class InputRefusedError(ValueError):
 
     def __init__(self, reason: StrEnum, file: str, *, place: str = "", at: str = "", detail: str = "") -> None:
         parts = (reason.value, "standard input" if file == STANDARD_INPUT else file, place, at, detail)
-        super().__init__(_one_line(": ".join(part for part in parts if part)))
+        super().__init__(shown(": ".join(part for part in parts if part)))
         self.reason = reason
         self.place = place
         self.field = at
-
-
-def _one_line(text: str) -> str:
-    """Return a text in which line ends, and what else a terminal would obey, are escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 class Form(StrEnum):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def add_operator(
         return await core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE, reason=reason)
 
     kid = _with_core(let_in)
-    typer.echo(f"{client_id} is {role} by key {kid}")
+    typer.echo(f"{shown(client_id)} is {role} by key {kid}")
 
 
 @app.command()
@@ -193,9 +194,9 @@ def status() -> None:
             ]
 
     try:
-        typer.echo("\n".join(_with_core(look)))
+        typer.echo("\n".join(map(shown, _with_core(look))))
     except ChainError as error:
-        typer.echo(f"the event log was tampered with: {error}", err=True)
+        typer.echo(f"the event log was tampered with: {shown(error)}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -212,7 +213,7 @@ def _admit(
         await core.registry.admit(applicant, kind=kind, caps_minor=caps_minor, by=AT_THE_MACHINE, reason=reason)
 
     _with_core(admit)
-    typer.echo(f"{applicant.bic} ({applicant.name}) is an active {kind}")
+    typer.echo(f"{applicant.bic} ({shown(applicant.name)}) is an active {kind}")
 
 
 def _application(path: Path) -> Application:
@@ -228,7 +229,7 @@ def _application(path: Path) -> Application:
         scheme = MemberIdentity.of_coordinator(settings.bic, settings.keys_dir).scheme
         return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope), scheme)
     except (OSError, msgspec.MsgspecError, Refusal) as error:
-        raise typer.BadParameter(f"{path}: {error}", param_hint="APPLICATION") from error
+        raise typer.BadParameter(shown(f"{path}: {error}"), param_hint="APPLICATION") from error
 
 
 def _cap(entry: str) -> tuple[str, int]:
@@ -293,5 +294,5 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
             task: Coroutine[None, None, T] = run(url)
             return asyncio.run(task)
         except Refusal as refusal:
-            typer.echo(f"refused: {refusal.reason}: {refusal.detail}", err=True)
+            typer.echo(f"refused: {refusal.reason}: {shown(refusal.detail)}", err=True)
             raise typer.Exit(1) from refusal

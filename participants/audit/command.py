@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 
+from compliance.terminal import shown
 from gateway.federation.settings import NodeSettings
 from participants.audit.fsck import fsck
 from participants.ledger import DATABASE
@@ -14,6 +15,7 @@ from participants.ledger import DATABASE
 def run_fsck(settings: NodeSettings) -> int:
     """Check a node's ledger, print a table of the checks, and return the exit code: 0 if all is proved, else 1."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from gateway.federation.storage.postgres import database
@@ -30,6 +32,6 @@ def run_fsck(settings: NodeSettings) -> int:
         table.add_column(heading, justify="right" if heading == "examined" else "left")
     for check in report.checks:
         verdict = "[green]ok[/]" if check.ok else "[red bold]FAILED[/]"
-        table.add_row(check.name, verdict, f"{check.examined:,}", check.difference or check.proves)
+        table.add_row(check.name, verdict, f"{check.examined:,}", escape(shown(check.difference or check.proves)))
     console.print(table)
     return 0 if report.ok else 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
 
@@ -44,6 +45,7 @@ def import_file(
     """
     # Imported here, so that the other commands don't wait for an HTTP client.
     from rich.console import Console
+    from rich.markup import escape
 
     from participants.intake.intake import Intake, IntakeError, staff_client
 
@@ -53,7 +55,7 @@ def import_file(
         payments = inspect_file(file)
         options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
     except (FileRefused, ValueError) as error:
-        console.print(f"[red]{error}[/]", highlight=False)
+        console.print(f"[red]{escape(shown(error))}[/]", highlight=False)
         raise typer.Exit(2) from None
 
     async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
@@ -75,10 +77,10 @@ def import_file(
             on_refusal = stack.enter_context(_refusal_report(report))
             summary = asyncio.run(run(on_progress, on_refusal))
     except IntakeError as error:
-        console.print(f"[red]{error}[/]\nRun the same command again to go on.", highlight=False)
+        console.print(f"[red]{escape(shown(error))}[/]\nRun the same command again to go on.", highlight=False)
         raise typer.Exit(1) from None
     except FileRefused as error:
-        console.print(f"[red]{error}[/]", highlight=False)
+        console.print(f"[red]{escape(shown(error))}[/]", highlight=False)
         raise typer.Exit(2) from None
     _show(summary, report)
 
@@ -88,9 +90,9 @@ def _progress_bar(file: PaymentFile) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(file.path.name, total=file.lines)
+        task = progress.add_task(shown(file.path.name), total=file.lines)
         yield lambda line: progress.update(task, completed=line)
 
 
@@ -112,9 +114,9 @@ def _show(summary: Summary, report: Path | None) -> None:
         f" {len(summary.refusals):,} rows refused, {summary.of_other_banks:,} of other banks"
     )
     if report is not None:
-        typer.echo(f"refused rows: {report}")
+        typer.echo(f"refused rows: {shown(report)}")
         return
     for row in summary.refusals[:SHOWN_REFUSALS_MAX]:
-        typer.echo(f"line {row.line}: {row.reason}: {row.detail}")
+        typer.echo(f"line {row.line}: {row.reason}: {shown(row.detail)}")
     if len(summary.refusals) > SHOWN_REFUSALS_MAX:
         typer.echo(f"… and {len(summary.refusals) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")

@@ -17,6 +17,7 @@ from compliance.event_log import LoggedEvent
 from compliance.export.record import CycleRecord, build_export
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
+from gateway.coordinator.rulebook import load
 from gateway.federation.commands import audit
 
 CYCLE, COORDINATOR = "2026-03-02-01", "CNCDXXC0"
@@ -49,15 +50,19 @@ def archive(tmp_path: Path) -> Path:
         keys=(TrustKey(kid=KEY.kid, alg="Ed25519", x=KEY.x, use="sign", status="active"),),
     )
     opened = LoggedEvent(
-        id=3, type="cycle.opened", at="2026-03-02T06:00:00Z", cycle=CYCLE, data={}, audience=None, prev_hash="0" * 64
+        id=3,
+        type="cycle.opened",
+        at="2026-03-02T06:00:00Z",
+        cycle=CYCLE,
+        data={"value_date": "2026-03-02", "currencies": list(load().currencies)},
+        audience=None,
+        prev_hash="0" * 64,
     )
     record = CycleRecord(
         cycle=CYCLE,
         value_date="2026-03-02",
         state="open",
-        rulebook=canonical.encode(
-            {"approval": {"mode": "never", "thresholds_minor": {}}, "liquidity": {"mode": "optimal", "work": 1}}
-        ),
+        rulebook=canonical.encode(load()),
         trust_lists=(dsse.sign(TrustList(version=1, issuer="http://localhost", members=(member,)), KEY),),
         events=(opened,),
     )
@@ -70,7 +75,7 @@ def test_verified(app: typer.Typer, anchor: Path, archive: Path) -> None:
     result = CliRunner().invoke(app, ["verify", str(archive), "--trust", str(anchor)])
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert [line.split()[:2] for line in lines[:10]] == [["✓", str(number)] for number in range(1, 11)]
+    assert [line.split()[:2] for line in lines[:12]] == [["✓", str(number)] for number in range(1, 13)]
     assert lines[-1].startswith("VERIFIED: ")
 
 

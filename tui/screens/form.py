@@ -64,7 +64,7 @@ class FormScreen(ModalScreen[Answer | None]):
     @on(Input.Changed)
     def _check(self) -> None:
         objection = self.form.objection(self.answer)
-        self.query_one("#objection", Static).update(Text(objection or ""))
+        self.query_one("#objection", Static).update(Text(plain(objection or "")))
         self.query_one("#go", Button).disabled = objection is not None
 
     @on(Input.Submitted)

@@ -9,6 +9,7 @@ from textual.binding import Binding
 from textual.widgets import DataTable
 
 from tui.table import Row, Table
+from tui.text import plain
 from tui.themes import Styles
 
 
@@ -94,8 +95,10 @@ class LiveTable(DataTable[Text]):
     def _drawn(self, table: Table, row: Row, index: int) -> Text:
         cell = row.cells[index]
         justify: Literal["left", "right"] = "right" if table.columns[index].numeric else "left"
+        # A newer coordinator may use a word where this one knows none: whatever it says is shown, not sent.
+        shown = plain(cell.text)
         if index:
-            return Text(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
-        first = _Drawn(cell.text, style=self._styles[cell.tone], justify=justify, no_wrap=True)
+            return Text(shown, style=self._styles[cell.tone], justify=justify, no_wrap=True)
+        first = _Drawn(shown, style=self._styles[cell.tone], justify=justify, no_wrap=True)
         first.row_key = row.key
         return first

@@ -7,11 +7,14 @@ regulator's machine, from nothing but the file and the trust anchor.
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
+import msgspec
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
 from gateway.federation.storage.whole_file import whole_file
 
@@ -48,9 +51,9 @@ def export(
         with whole_file(target) as file:
             asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key, file))
     except (RemoteError, OSError) as error:
-        typer.echo(f"concordat: {error}", err=True)
+        typer.echo(f"concordat: {shown(error)}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{target}: {target.stat().st_size:,} bytes")
+    typer.echo(f"{shown(target)}: {target.stat().st_size:,} bytes")
 
 
 def verify(
@@ -61,8 +64,9 @@ def verify(
             envvar="CONCORDAT_ANCHOR", help="The trust anchor: the coordinator's pinned keys.", show_default=False
         ),
     ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Check an export offline: every signature, and the netting computed again.
+    """Check an export offline: every signature, and everything that follows from what was signed computed again.
 
     Exit code 0: verified; 1: not verified; 2: a file can't be read.
     """
@@ -70,24 +74,40 @@ def verify(
     from compliance.verifier.verify import STEPS, StepReport, VerificationError, verify_export
 
     def show(step: StepReport) -> None:
-        typer.echo(f"✓ {step.number:>2} {step.title}: {step.detail}")
+        if not as_json:
+            typer.echo(f"✓ {step.number:>2} {step.title}: {shown(step.detail)}")
 
     try:
         report = verify_export(file, Anchor.read(trust), on_step=show)
     except VerificationError as error:
-        typer.echo(f"✗ {error.step:>2} {STEPS[error.step - 1]}: {error.detail} ({error.finding})")
-        typer.echo(f"NOT VERIFIED: {file}")
+        if as_json:
+            refuted = {"step": error.step, "finding": error.finding, "detail": error.detail}
+            typer.echo(_json({"verified": False, **refuted}))
+        else:
+            typer.echo(f"✗ {error.step:>2} {STEPS[error.step - 1]}: {shown(error.detail)} ({error.finding})")
+            typer.echo(f"NOT VERIFIED: {shown(file)}")
         raise typer.Exit(NOT_VERIFIED) from error
     except (OSError, AnchorError) as error:
-        typer.echo(f"concordat: can't read: {error}", err=True)
+        typer.echo(f"concordat: can't read: {shown(error)}", err=True)
         raise typer.Exit(NOT_READABLE) from error
-    typer.echo(f"VERIFIED: {file} (cycle {report.cycle}, {report.state}, sha256 {report.sha256})")
+    if as_json:
+        typer.echo(_json({"verified": True, **msgspec.structs.asdict(report)}))
+        return
+    for sentence in report.unproven:
+        typer.echo(f"·    Not proven by this archive: {shown(sentence)}")
+    said = f"cycle {shown(report.cycle)}, {shown(report.state)}, sha256 {report.sha256}"
+    typer.echo(f"VERIFIED: {shown(file)} ({said})")
 
 
 def register(app: typer.Typer) -> None:
     """Add both commands to the application."""
     app.command()(export)
     app.command()(verify)
+
+
+def _json(value: dict[str, Any]) -> str:
+    """Return JSON in ASCII, in which whatever a terminal might obey is escaped."""
+    return json.dumps(msgspec.to_builtins(value))
 
 
 async def _download(cycle: str, url: str, bic: str, client_id: str, key: SigningKey, file: BinaryIO) -> None:

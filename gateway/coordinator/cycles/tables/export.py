@@ -14,7 +14,6 @@ from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Equivocation, Proposal, Superseded
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
-from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 from gateway.coordinator.registry import operators
@@ -50,7 +49,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         receipts=() if now is None else now.receipts,
         finality=await settlements.finality(conn, cycle_id),
         participants=await _participants(conn, cycle_id),
-        settled=() if now is None else await _settled(conn, cycle),
+        settled=() if now is None else await _settled(conn, cycle_id),
         limit_events=await _limit_events(conn, events),
         settlements=await settlements.signed(conn, cycle_id) if registers else (),
     )
@@ -160,30 +159,26 @@ _IDLE = """
 """
 """The pairs that a cycle's cuts name and that had nothing new in it."""
 
-# A lane tells which cycle settled it last. Where that is a later one, the one before this is looked for.
+# Cycles settle one after another, in the order of the log.
 _SETTLED = text(f"""
     WITH idle AS MATERIALIZED ({_IDLE}),
-    known AS (
-        SELECT idle.*, (SELECT max(s.cycle) FROM lane_settlements s JOIN cycles c ON c.id = s.cycle
-            WHERE s.currency = idle.currency AND c.cut_off_at < :cut_off_at
-            AND (s.sender, s.receiver) IN ((idle.low, idle.high), (idle.high, idle.low))) AS cycle FROM idle),
-    dated AS (
-        SELECT currency, low, high, coalesce(cycle, (SELECT p.cycle FROM cycles c JOIN cycle_pairs p ON p.cycle = c.id
-            WHERE c.state = 'final' AND c.cut_off_at < :cut_off_at AND p.carried IS NULL
-            AND (p.currency, p.pair_low, p.pair_high) = (known.currency, low, high)
-            ORDER BY c.cut_off_at DESC LIMIT 1)) AS cycle FROM known)
-    SELECT s.envelope::text FROM dated d
-    JOIN cycle_pairs p ON (p.cycle, p.currency, p.pair_low, p.pair_high) = (d.cycle, d.currency, d.low, d.high)
-    JOIN statements s ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.sha256)
-        = (p.cycle, p.currency, p.pair_low, p.pair_high, p.sha256)
+    ended AS MATERIALIZED (
+        SELECT c.id, e.id AS at FROM cycles c JOIN events e ON e.cycle = c.id AND e.type = 'cycle.final'
+        WHERE c.state = 'final' AND e.id < (
+            SELECT min(id) FROM events WHERE cycle = :cycle AND type = 'cycle.cut_off')),
+    last AS (
+        SELECT DISTINCT ON (currency, low, high) currency, low, high, p.cycle, p.sha256
+        FROM idle JOIN cycle_pairs p USING (currency) JOIN ended ON ended.id = p.cycle
+        WHERE (p.pair_low, p.pair_high) = (low, high) AND p.carried IS NULL
+        ORDER BY currency, low, high, ended.at DESC)
+    SELECT s.envelope::text FROM last JOIN statements s
+    ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.sha256) = (last.cycle, last.currency, low, high, last.sha256)
 """)  # noqa: S608 - made of constants
 
 
-async def _settled(conn: AsyncConnection, cycle: Cycle) -> tuple[Envelope, ...]:
+async def _settled(conn: AsyncConnection, cycle: str) -> tuple[Envelope, ...]:
     """Return what both banks signed last of each pair that had nothing new in a cycle."""
-    if cycle.cut_off_at is None:
-        return ()
-    rows = await conn.execute(_SETTLED, {"cycle": cycle.id, "cut_off_at": cycle.cut_off_at})
+    rows = await conn.execute(_SETTLED, {"cycle": cycle})
     return tuple(envelope_of(document) for document in rows.scalars())
 
 

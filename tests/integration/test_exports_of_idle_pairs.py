@@ -1,0 +1,92 @@
+"""Exports of cycles in which pairs had nothing new: what both banks signed before proves it, also much later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from clearing_house import ALFA, BANKS, BETA, GAMA, House, Lane, NewHouse, anchor_of
+
+from compliance.crypto.dsse import Envelope
+from compliance.cycle.states import State
+from compliance.event_log import LoggedEvent
+from compliance.export import archive
+from compliance.statements import PositionStatement
+from compliance.verifier.verify import verify_bytes
+from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.rulebook import Rulebook, load
+
+
+def unattended() -> Rulebook:
+    """Return rules by which no person has to approve."""
+    rules = load()
+    return msgspec.structs.replace(rules, approval=msgspec.structs.replace(rules.approval, mode="never"))
+
+
+def count(house: House) -> dict[Lane, int]:
+    return {lane: len(payments) for lane, payments in house.lanes.items()}
+
+
+async def settle(house: House, service: CycleService, settled: Mapping[Lane, int]) -> str:
+    """Clear what is new since `settled`; banks state nothing for a pair with nothing new."""
+    cycle = await house.cut_off(service)
+    new = {frozenset(lane[:2]) for lane, payments in house.lanes.items() if len(payments) > settled.get(lane, 0)}
+    for bank in BANKS:
+        submission = house.submission(cycle, bank, settled=dict(settled))
+        kept = tuple(
+            envelope
+            for envelope in submission.statements
+            if frozenset(msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement).pair) in new
+        )
+        submission = msgspec.structs.replace(submission, statements=kept)
+        await service.attestation.submit_statements(bank, cycle, submission)
+    assert await service.advance(cycle) is State.FINAL
+    return cycle
+
+
+async def proven(house: House, service: CycleService, cycle: str) -> tuple[list[tuple[str, tuple[str, str]]], str]:
+    """Verify a cycle's export; return the cycles and pairs of what it holds from before, and what stays unproven."""
+    data = await service.export(cycle)
+    lines = archive.unpack(data)["settled.jsonl"].splitlines()
+    report = verify_bytes(data, anchor_of(house))
+    envelopes = [msgspec.json.decode(line, type=Envelope) for line in lines]
+    statements = [msgspec.json.decode(one.payload_bytes(), type=PositionStatement) for one in envelopes]
+    return sorted({(one.cycle, one.pair) for one in statements}), " ".join(report.unproven)
+
+
+async def test_pairs_with_nothing_new(new_house: NewHouse) -> None:
+    house = await new_house(rules=unattended())
+    service = house.service()
+    house.pay(ALFA, BETA, "EUR", 100)
+    house.pay(BETA, GAMA, "EUR", 200)
+    first = await settle(house, service, {})
+    before = count(house)
+    house.pay(BETA, GAMA, "EUR", 300)
+    second = await settle(house, service, before)
+    before = count(house)
+    house.pay(ALFA, BETA, "EUR", 400)
+    third = await settle(house, service, before)
+
+    assert (await proven(house, service, first))[0] == []
+    # By now the pair has settled again; what was the last before the second cycle is still found.
+    statements, unproven = await proven(house, service, second)
+    assert statements == [(first, (ALFA, BETA))]
+    assert "pairs without new payments: 1" in unproven
+    statements, _ = await proven(house, service, third)
+    assert statements == [(second, (BETA, GAMA))]
+
+
+async def test_limits_come_with_the_last_change_of_each(new_house: NewHouse) -> None:
+    house = await new_house(rules=unattended())
+    service = house.service()
+    for minor in (5_000, 70_000):
+        await house.registry.set_cap(ALFA, "EUR", minor, by="alice", reason="as agreed")
+    house.pay(ALFA, BETA, "EUR", 100)
+    cycle = await settle(house, service, {})
+    # What is changed afterwards isn't what the cycle kept.
+    await house.registry.set_cap(ALFA, "EUR", 1, by="alice", reason="as agreed")
+    data = await service.export(cycle)
+    assert verify_bytes(data, anchor_of(house)).state == "final"
+    changes = archive.unpack(data)["limit-events.jsonl"].splitlines()
+    caps = [msgspec.json.decode(line, type=LoggedEvent).data for line in changes]
+    assert [cap["cap_minor"] for cap in caps if cap["bic"] == ALFA] == ["70000"]
