@@ -202,7 +202,8 @@ def test_the_token_they_are_forged_from_is_good() -> None:
 
 
 def test_forgeries_cover_every_reason() -> None:
-    assert {forgery.reason for forgery in FORGERIES} == set(TokenReason) - {TokenReason.MISSING}
+    # A withdrawn token is no forgery: `tests/security/test_withdrawn.py`.
+    assert {forgery.reason for forgery in FORGERIES} == set(TokenReason) - {TokenReason.MISSING, TokenReason.WITHDRAWN}
 
 
 def test_reasons_keep_their_precedence() -> None:
