@@ -16,6 +16,7 @@ from compliance.cycle.approval import TRIGGERS, Action, ApprovalRule, four_eyes_
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
+from compliance.cycle.commitment import commit
 from compliance.cycle.contests import contested_pairs, contests_in
 from compliance.cycle.cuts import bounds_of, misfit
 from compliance.cycle.liquidity import LiquidityRule, check_certificate
@@ -114,7 +115,7 @@ def _pair(key: PairKey) -> str:
 
 def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
-    if documents.result is None:
+    if documents.result is None or record.result is None:
         if record.state in RESULT_STATES:
             raise RefutedError(Finding.RESULT_DIFFERS, f"a cycle in state {record.state} has a result")
         if record.certificates:
@@ -147,7 +148,8 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed) -> 
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
-        f" proven to be the most that could settle, result {documents.result.sha256}"
+        f" proven to be the most that could settle, result {documents.result.sha256},"
+        f" root that its banks were shown {commit(record.result).document.root}"
     )
 
 
