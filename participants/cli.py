@@ -132,6 +132,14 @@ def fsck() -> None:
     raise typer.Exit(run_fsck(_settings()))
 
 
+@app.command()
+def proof(cycle: Annotated[str, typer.Argument(help="The cycle's id.")]) -> None:
+    """Print what the coordinator showed this bank of a cycle's result, as signed; exit code 1 if it isn't believed."""
+    from participants.audit.proof import run_proof
+
+    raise typer.Exit(run_proof(_settings(), cycle))
+
+
 def _application(name: str, agent: str | None, account: str | None, invitation: str | None = None) -> str:
     from gateway.federation.membership.documents import SettlementAccount
     from gateway.federation.membership.institution import application

@@ -14,6 +14,7 @@ from compliance.cycle.approval import TRIGGERS, Action, four_eyes_causes, needed
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
+from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
 from compliance.cycle.result import (
     InconsistentInputError,
@@ -42,7 +43,7 @@ RESULT_STATES = INSTRUCTED_STATES | {State.NETTED, State.APPROVED}
 
 def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rules: Rules) -> str:
     """Compute the result again and compare it byte for byte; return what was done."""
-    if documents.result is None:
+    if documents.result is None or record.result is None:
         if record.state in RESULT_STATES:
             raise RefutedError(Finding.RESULT_DIFFERS, f"a cycle in state {record.state} has a result")
         if record.certificates:
@@ -75,7 +76,8 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
-        f" proven to be the most that could settle, result {documents.result.sha256}"
+        f" proven to be the most that could settle, result {documents.result.sha256},"
+        f" root that its banks were shown {commit(record.result).document.root}"
     )
 
 

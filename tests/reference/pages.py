@@ -39,6 +39,7 @@ from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
 from participants.api.routes import RequestReason
+from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
@@ -80,7 +81,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, FailureReason),
+    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, SharedResultReason, FailureReason),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,

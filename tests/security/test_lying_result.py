@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,6 +277,8 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
         assert (kept.counterparty, kept.reason) == (None, None)
         trial.nostro[bank] += net
     await nobody_believes_another_bank(trial, first)
+    root = commit(await trial.desk.get(f"/cycles/{first}/result", Envelope)).document.root
+    assert await printed_proof(trial.bank(ALPHA), first) == (0, f"{ALPHA}: edition 1, root {root}: believed")
 
     second = await trial.paid()
     await trial.liar.begin(
@@ -298,6 +302,30 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
     for bank in (BRAVO, CARLO):
         await until(lambda bank=bank: kept_reasons(bank), True)
     await trial.posted_nothing(ALPHA, BRAVO, CARLO)
+
+
+async def printed_proof(bank: RunningBank, cycle: str) -> tuple[int, str]:
+    """Return the exit code of `concordat participant proof`, and what it says of what it prints."""
+    environment = {
+        **os.environ,
+        "CONCORDAT_BIC": bank.bic,
+        "CONCORDAT_DATA_DIR": str(bank.settings.data_dir),
+        "CONCORDAT_ANCHOR": str(bank.settings.anchor),
+        "CONCORDAT_COORDINATOR_URL": str(bank.settings.coordinator_url),
+        "DATABASE_URL": bank.node.database_url,
+    }
+    command = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("concordat"),
+        "participant",
+        "proof",
+        cycle,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    shown, said = await command.communicate()
+    assert [msgspec.json.decode(line, type=ResultShown).cycle for line in shown.splitlines()] == [cycle]
+    return command.returncode or 0, said.decode().strip()
 
 
 async def nobody_believes_another_bank(trial: Trial, cycle: str) -> None:
