@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
 from gateway.federation import correlation
+from gateway.federation.printable import printable
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Every metric of the process is registered here and served at /metrics on the private port."""
@@ -73,7 +74,8 @@ def configure_logging(level: str = "info") -> None:
             structlog.processors.JSONRenderer(serializer=_encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # Each line in one write, so that no other comes between it and its end.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
@@ -115,4 +117,9 @@ def _frames(exc_info: structlog.typing.ExcInfo) -> str:
 
 
 def _encode(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    """Return a record as one line, whatever it holds: what a stranger wrote can neither end it nor lose it."""
+    shown = {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+    try:
+        return msgspec.json.encode(shown, enc_hook=str).decode()
+    except Exception:  # something inside that can't be encoded
+        return msgspec.json.encode({name: printable(str(value)) for name, value in event.items()}).decode()

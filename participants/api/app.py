@@ -14,6 +14,9 @@ from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
 from participants.node import BankNode
 
+TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
+"""Payments: the journal has each of them, with who ordered or sent it."""
+
 
 def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     """Return a bank's application; the node starts and stops with it."""
@@ -33,6 +36,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
         limits=settings.limits,
         wrap=wrap,
+        traffic=TRAFFIC,
     )
     app.state.node = node
     return app

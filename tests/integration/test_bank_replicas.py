@@ -68,14 +68,16 @@ async def begun(bank: RunningBank) -> Replica:
     """Begin to run a second node of a bank; `bank.send(…, plain=True)` of its `bank` asks this one."""
     url, port, login = f"http://127.0.0.1:{(port := free_port())}", port, f"replica_{uuid4().hex[:8]}"
     database = await asyncpg.connect(dsn(bank.node.database_url))
-    await database.execute(f"CREATE ROLE {login} SUPERUSER LOGIN; ALTER ROLE {login} SET synchronous_commit = on")
+    await database.execute(
+        f"CREATE ROLE {login} SUPERUSER LOGIN PASSWORD '{login}'; ALTER ROLE {login} SET synchronous_commit = on"
+    )
     settings, (_, _, rest) = bank.settings, dsn(bank.node.database_url).partition("@")
     environment = {
         "CONCORDAT_BIC": bank.bic,
         "CONCORDAT_URL": settings.url,
         "CONCORDAT_PORT": str(port),
         "CONCORDAT_DATA_DIR": str(settings.data_dir),
-        "CONCORDAT_DATABASE_URL": f"postgresql://{login}@{rest}",
+        "CONCORDAT_DATABASE_URL": f"postgresql://{login}:{login}@{rest}",
         "CONCORDAT_ANCHOR": str(settings.anchor),
         "CONCORDAT_COORDINATOR_URL": str(settings.coordinator_url),
     }

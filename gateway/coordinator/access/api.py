@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from gateway.coordinator.access.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
+from gateway.federation import security_log
 from gateway.federation.http.edge import client_address, refuse_too_many
 from gateway.federation.http.rates import network_of
 from gateway.federation.identity.tokens import claimed_issuer
@@ -78,6 +79,7 @@ async def token(request: Request[Any, Any, Any], tokens: NamedDependency[TokenSe
     OAuth 2.0 client credentials with `private_key_jwt`: grant_type, client_assertion_type, client_assertion, resource.
     """
     answer = await _answer(request, tokens)
+    security_log.note(request.scope, refused=answer.facts.get("reason"), **answer.facts)
     return Response(
         dict(answer.body),
         status_code=answer.status,
@@ -104,6 +106,7 @@ async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answ
         # Only who fails is told to wait: a good assertion passes, however many a stranger forged in the client's name.
         # How many are verified at all is bounded by the rate of an address, as every public route is.
         client = claimed_issuer(dict(form).get("client_assertion", ""))[:200]
+        security_log.note(request.scope, claimed=client)
         refuse_too_many(tokens.failures.take((network_of(client_address(request.scope)), client)))
     return answer
 

@@ -42,6 +42,7 @@ from gateway.federation.identity.tokens import (
     claimed_issuer,
     issue_access_token,
     named_key,
+    token_id,
     verify_client_assertion,
 )
 from gateway.federation.signers.signing import signing
@@ -71,6 +72,8 @@ class Answer:
     status: int
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=lambda: {"Cache-Control": "no-store", "Pragma": "no-cache"})
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the security log says of it: to whom which token was given, or why not."""
 
 
 class TokenService:
@@ -94,13 +97,18 @@ class TokenService:
             async with transaction(self._engine) as conn:
                 client = await self._authenticate(conn, fields)
                 audience = await load_audience(conn, fields.get("resource", ""))
-            token = await self._issue(
-                client, _audience(fields, client, audience), named_key(fields["client_assertion"])
-            )
+            receiver = _audience(fields, client, audience)
+            token = await self._issue(client, receiver, named_key(fields["client_assertion"]))
         except OAuth2Error as error:
             return refusal(error)
         body = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_MAX_S}
-        return Answer(status=200, body=body)
+        facts = {
+            "client": client.client_id,
+            "role": client.role,
+            "audience": receiver.bic,
+            "token": token_id(token),
+        }
+        return Answer(status=200, body=body, facts=facts)
 
     async def _authenticate(self, conn: AsyncConnection, fields: Fields) -> Client:
         """Return who signed the request's assertion, and use the assertion up. Raises InvalidClientError."""
@@ -238,4 +246,9 @@ def malformed(description: str) -> Answer:
 def refusal(error: OAuth2Error) -> Answer:
     """Return an error as the answer that RFC 6749, section 5.2, describes."""
     status, body, headers = error()
-    return Answer(status=status, body=body, headers={n: v for n, v in headers if n.lower() != "content-type"})
+    return Answer(
+        status=status,
+        body=body,
+        headers={n: v for n, v in headers if n.lower() != "content-type"},
+        facts={"reason": f"{error.error}: {error.description}"},
+    )

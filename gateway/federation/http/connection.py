@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.federation import security_log
 from gateway.federation.http.rates import network_of
 from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import REGISTRY
@@ -170,6 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
         ENDED.labels(reason).inc()
         address = "" if self.client is None else network_of(self.client[0])
         _log.info("connection_ended", reason=reason, address=address)
+        if reason == ConnectionEnd.TOO_MANY_CONNECTIONS:
+            security_log.write("refused", reason=str(reason), address=address)
         if status is None or (self._begun and not self.cycle.response_complete):
             self.transport.abort()
         else:

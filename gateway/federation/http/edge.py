@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import structlog
@@ -11,7 +11,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.federation import correlation
+from gateway.federation import correlation, security_log
 from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import Claims, TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
@@ -28,8 +28,10 @@ _CORRELATION_HEADER = correlation.HEADER.lower().encode()
 class Edge:
     """The outermost layer of a node, around routing, so that it sees requests that match no route too."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, traffic: Collection[str] = ()) -> None:
+        """`traffic` names the operations that leave no line in the security log when they succeed."""
         self._app = app
+        self._traffic = frozenset(traffic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -50,15 +52,18 @@ class Edge:
         try:
             await self._app(scope, receive, send_named)
         finally:
-            _record(scope, status, time.perf_counter() - started)
+            _record(scope, status, time.perf_counter() - started, self._traffic)
 
 
-def _record(scope: Any, status: int, seconds: float) -> None:
+def _record(scope: Any, status: int, seconds: float, traffic: frozenset[str]) -> None:
     # The template, never the path: paths hold identifiers, and would make one time series each.
     route, method = scope.get("path_template", "unmatched"), scope["method"]
     REQUESTS.labels(method, route, str(status)).inc()
     REQUEST_SECONDS.labels(method, route).observe(seconds)
     handler = scope.get("route_handler")
+    operation = getattr(handler, "operation_id", None)
+    if security_log.is_worth_a_record(scope, status, traffic=operation in traffic):
+        security_log.record(scope, address=client_address(scope), route=route, status=status)
     if status < 400 and handler is not None and handler.opt.get("quiet"):
         return
     _log.info(
@@ -99,9 +104,9 @@ class Authentication(ASGIMiddleware):
             except TokenRefused:
                 self._count_stranger(scope)
                 raise
+            scope["auth"], scope["user"] = claims, claims.sub
             if not self._verifier.is_own(claims):
                 refuse_too_many(self._clients.take(claims.sub))
-            scope["auth"], scope["user"] = claims, claims.sub
         await next_app(scope, receive, send)
 
     def _count_stranger(self, scope: Scope) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ def create_app(
     dependencies: Mapping[str, Provide] | None = None,
     limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    traffic: Collection[str] = (),
 ) -> Litestar:
     """Return a node's application.
 
@@ -72,7 +73,8 @@ def create_app(
     route that verifies tokens itself, `opt={"raw": True}`. `admission` is asked about whoever has a good token. `ready`
     names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
     application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything.
-    While the server drains, the event `app.state.stopping` is set: whoever waits for news should then answer.
+    `traffic` names the operations that are no changes to keep a security record of. While the server drains, the event
+    `app.state.stopping` is set: whoever waits for news should then answer.
     """
     limits = limits or EdgeLimits()
     operations: Operations = {}
@@ -97,7 +99,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
     app.state.private = private_app(readiness)
-    handler: ASGIApp = Edge(app.asgi_handler)
+    handler: ASGIApp = Edge(app.asgi_handler, traffic=traffic)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app
 

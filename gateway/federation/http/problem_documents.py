@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from compliance.crypto.dsse import EvidenceError
-from gateway.federation import correlation
+from gateway.federation import correlation, security_log
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
 from gateway.federation.problems import (
     PROBLEM_MEDIA_TYPE,
@@ -60,7 +60,8 @@ def refusal_response(refusal: Refusal) -> Response[Problem]:
     return respond(problem_of(refusal, instance=correlation.current()), headers=headers)
 
 
-def _on_refusal(_: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
+def _on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[Problem]:
+    security_log.note(request.scope, reason=refusal.reason)
     return refusal_response(refusal)
 
 
@@ -71,6 +72,7 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     code = ServiceReason.VALIDATION_FAILED if errors else _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
     # Litestar's own text repeats the address with its query, which may hold what nobody should log.
     detail = "the request doesn't have the documented form" if errors else error.detail
+    security_log.note(request.scope, reason=str(code))
     document = problem(code, error.status_code, detail, instance=correlation.current(), errors=errors)
     return respond(document, headers=dict(error.headers or {}))
 

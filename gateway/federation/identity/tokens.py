@@ -212,6 +212,11 @@ def claimed_issuer(token: str) -> str:
     return issuer if isinstance(issuer, str) else ""
 
 
+def token_id(token: str) -> str:
+    """Return the `jti` of a token that we have just issued."""
+    return str(_parse(token.encode()).payload["jti"])
+
+
 class TokenVerifier:
     """Verifies access tokens meant for one member. Verified ones are remembered for a minute at most.
 
