@@ -70,7 +70,7 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     was_held: bool = False
     maker: str | None = None
-    """Who ordered it, of one that this bank sends; read from the journal, which says so since release 0.2."""
+    """Who ordered it, of one that this bank sends. Events of version 1 don't say."""
     opinions: tuple[events.Opinion, ...] = ()
 
     @property
