@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
 from gateway.federation.http.client import RemoteError, RemoteProblem
@@ -13,6 +15,8 @@ from participants.ledger.writer import Ledger
 
 PATH = "/exposure-limits"
 NOT_FOUND = 404
+TIMEOUT_SECONDS = 5.0
+RETRY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -24,22 +28,24 @@ class AgreedLimits:
         self._coordinator = coordinator
         self._ledger = ledger
         self._known = False
+        self._ask_at = 0.0
 
     def changed(self) -> None:
         """Note that they are others than before."""
-        self._known = False
+        self._known, self._ask_at = False, 0.0
 
     async def take_up(self) -> None:
-        """Ask for them and keep them, unless they are known. What the coordinator doesn't answer is asked for again.
+        """Ask for them and keep them, unless they are known. What the coordinator doesn't answer is asked for later.
 
-        It keeps nobody from following a cycle meanwhile. Raises what the ledger does.
+        Cycles are followed meanwhile. Raises what the ledger does.
         """
-        if self._known:
+        if self._known or time.monotonic() < self._ask_at:
             return
         try:
-            view = await self._coordinator.get(PATH, ExposureLimitsView)
+            view = await self._coordinator.get(PATH, ExposureLimitsView, timeout_s=TIMEOUT_SECONDS)
         except RemoteError as error:
             # A coordinator of an earlier release has nothing to say of it, now or later.
+            self._ask_at = time.monotonic() + RETRY_SECONDS
             self._known = isinstance(error, RemoteProblem) and error.status == NOT_FOUND
             log.warning("limits not heard, the ledger keeps those that it has", error=str(error)[:200])
             return

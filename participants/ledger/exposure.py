@@ -57,7 +57,6 @@ class Limits:
         self._scheme = _by_pair(self.scheme_and_granted.scheme)
         self._granted = _by_pair(self.scheme_and_granted.granted)
         self._own = _by_pair(self.ceilings)
-        self._known: dict[tuple[str, str], Limit] = {}
 
     def after(self, event: Event) -> Limits:
         """Return the limits after one more event."""
@@ -70,17 +69,12 @@ class Limits:
     def of(self, counterparty: str, currency: str) -> Limit:
         """Return the limit that binds: the bilateral one or the scheme's, or a ceiling of the bank that is less."""
         pair, everybody = (counterparty, currency), (None, currency)
-        limit = self._known.get(pair)
-        if limit is None:
-            if pair in self._granted:
-                limit = Limit(self._granted[pair], Source.GRANTED)
-            else:
-                limit = Limit(self._scheme.get(everybody, UNSTATED_MINOR), Source.SCHEME)
-            ceiling = self._own.get(pair, self._own.get(everybody, limit.minor))
-            if ceiling < limit.minor:
-                limit = Limit(ceiling, Source.BANK)
-            self._known[pair] = limit
-        return limit
+        if pair in self._granted:
+            limit = Limit(self._granted[pair], Source.GRANTED)
+        else:
+            limit = Limit(self._scheme.get(everybody, UNSTATED_MINOR), Source.SCHEME)
+        ceiling = self._own.get(pair, self._own.get(everybody, limit.minor))
+        return Limit(ceiling, Source.BANK) if ceiling < limit.minor else limit
 
     @property
     def pairs(self) -> set[tuple[str, str]]:
