@@ -17,6 +17,7 @@ from compliance.screening.lists import ListRefusal
 from compliance.statements import CarryReason
 from compliance.verifier.documents import Finding
 from gateway import cli
+from gateway.agent.authority import AuthorityReason
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
@@ -37,6 +38,7 @@ from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
 from participants.api.routes import RequestReason
+from participants.cycle.movements import MovementFault
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
@@ -90,7 +92,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         AdviceReason,
     ),
     "Registry and trust": (lifecycle.RegistryReason, TrustReason, FreshnessReason),
-    "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
+    "Settlement agent": (AuthorityReason, LedgerReason, MessageReason, RejectionCode),
+    "A bank's settlement account": (MovementFault,),
     "Exports": (Finding, EvidenceReason),
 }
 
