@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from enum import StrEnum
 
 # Drawn as nothing at all, whatever their category: Default_Ignorable_Code_Point of Unicode, and the Braille blank.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0") | frozenset(
@@ -31,3 +32,39 @@ def _is_unseen(letter: str) -> bool:
 def same_person(name: str, other: str) -> bool:
     """Tell whether two names mean the same person, however they are written."""
     return person_key(name) == person_key(other)
+
+
+# --- what may be anybody's name -------------------------------------------------------------------------------
+
+
+class NameFault(StrEnum):
+    """Why nobody is let in by a name, in order of precedence."""
+
+    EMPTY = "empty"
+    """Nothing of it can be seen."""
+    UNSEEN = "unseen"
+    """It holds a character that is drawn as nothing, or turns the direction of writing."""
+    MIXED_SCRIPTS = "mixed_scripts"
+    """Its letters are of several scripts: a Cyrillic а among Latin letters looks like another's name."""
+
+
+def name_fault(name: str) -> NameFault | None:
+    """Return why a name may be nobody's, or None. Asked when somebody is let in; `same_person` compares whoever is."""
+    key = person_key(name)
+    if not key:
+        return NameFault.EMPTY
+    if any(_is_unseen(letter) for letter in name):
+        return NameFault.UNSEEN
+    return NameFault.MIXED_SCRIPTS if len(scripts(key)) > 1 else None
+
+
+def scripts(name: str) -> frozenset[str]:
+    """Return the scripts of a name's letters, each by the word that the Unicode names of its letters begin with.
+
+    What Japanese is written in counts as one.
+    """
+    found = {unicodedata.name(letter, "UNKNOWN").partition(" ")[0] for letter in name if letter.isalpha()}
+    return frozenset("JAPANESE" if script in _JAPANESE else script for script in found)
+
+
+_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Source] = {
     "participant": Source("participants.cli", "Run a bank's node."),
     "agent": Source("gateway.agent.cli", "Run the settlement agent."),
     "console": Source("tui.cli", "Watch the clearing house live and, with --operate, run it."),
+    "decide": Source("gateway.federation.commands.decide", "Propose, confirm and reject as an operator."),
     "export": Source("gateway.federation.commands.audit", "Write the signed archive of a cycle."),
     "verify": Source(
         "gateway.federation.commands.audit", "Check an export offline: every signature, and the netting again."

@@ -38,6 +38,7 @@ from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
 from participants.api.routes import RequestReason
+from participants.api.settlement import MovementReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
@@ -93,7 +94,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     ),
     "Registry and trust": (lifecycle.RegistryReason, TrustReason, FreshnessReason),
     "Settlement agent": (AuthorityReason, LedgerReason, MessageReason, RejectionCode),
-    "A bank's settlement account": (MovementFault,),
+    "A bank's settlement account": (MovementFault, MovementReason),
     "Exports": (Finding, EvidenceReason),
 }
 

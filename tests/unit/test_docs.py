@@ -150,7 +150,7 @@ def test_the_events_page_has_every_event() -> None:
     coordinator = "\n".join(p.read_text("utf-8") for p in SOURCES if "coordinator" in p.parts)
     appended = set(
         re.findall(
-            r'"((?:participant|trust_list|cap|prefunding|bilateral_limit|proposal|rulebook|operator)\.[a-z_]+)"',
+            r'"((?:participant|trust_list|cap|prefunding|bilateral_limit|proposal|rulebook|operators?)\.[a-z_]+)"',
             coordinator,
         )
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.person import person_key, same_person
+from compliance.person import NameFault, name_fault, person_key, same_person
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,25 @@ def test_other_people(other: str) -> None:
 @given(st.text())
 def test_a_key_is_its_own_key(name: str) -> None:
     assert person_key(person_key(name)) == person_key(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("alice", None),
+        ("Élodie Müller-Lüdenscheidt 2", None),
+        ("Иван Петров", None),
+        ("山田 たろう", None),
+        ("", NameFault.EMPTY),
+        ("\u200b ", NameFault.EMPTY),
+        ("ali\u200bce", NameFault.UNSEEN),
+        ("\u202eecila", NameFault.UNSEEN),
+        ("\u0430lice", NameFault.MIXED_SCRIPTS),
+        ("alic\u03b5", NameFault.MIXED_SCRIPTS),
+        ("山田 taro", NameFault.MIXED_SCRIPTS),
+        # One letter in another width is of the same script, and the same person.
+        ("\uff41lice", None),
+    ],
+)
+def test_whose_name_may_be_anybodys(name: str, fault: NameFault | None) -> None:
+    assert name_fault(name) is fault

@@ -18,6 +18,11 @@ from compliance.crypto.keys import Signer
 from compliance.decisions import OperatorKeys, operator_keys
 from compliance.statements import OperatorKey, OperatorRegister
 from gateway.coordinator.log import events
+from gateway.coordinator.registry.lifecycle import RegistryReason
+from gateway.federation.problems import Refusal
+
+OPERATORS_MIN = 2
+"""As many as it takes to decide anything."""
 
 
 async def publish(conn: AsyncConnection, signer: Signer) -> None:
@@ -58,6 +63,35 @@ async def keys(conn: AsyncConnection) -> OperatorKeys:
     """Return the keys by which operators decide now."""
     newest = await current(conn)
     return {} if newest is None else operator_keys((_read(newest),))
+
+
+async def remove(conn: AsyncConnection, client_id: str) -> None:
+    """Take an operator's or auditor's access away. Raises Refusal; who remains can still decide."""
+    await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
+    others = "SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled AND client_id <> :it"
+    if (await conn.execute(text(others), {"it": client_id})).scalar_one() < OPERATORS_MIN:
+        detail = f"{OPERATORS_MIN} other operators must remain: let somebody else in first"
+        raise Refusal(RegistryReason.OPERATORS_TOO_FEW, detail)
+    removed = await conn.execute(
+        text("UPDATE clients SET disabled = true WHERE client_id = :it AND NOT disabled RETURNING role"),
+        {"it": client_id},
+    )
+    if removed.one_or_none() is None:
+        raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")
+
+
+async def require_founding(conn: AsyncConnection) -> None:
+    """Refuse what one person does at the machine, once a cycle was cut off and operators are there to decide.
+
+    Raises Refusal `four_eyes_needed`.
+    """
+    query = text(
+        "SELECT (SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled) >= :needed"
+        " AND EXISTS (SELECT FROM cycles WHERE state <> 'open')"
+    )
+    if (await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one():
+        detail = "the house is founded: one operator proposes this (POST /proposals), another confirms it"
+        raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
 
 
 async def during(conn: AsyncConnection, first: int, last: int) -> tuple[Envelope, ...]:

@@ -37,8 +37,6 @@ from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
-OPERATORS_MIN = 2
-"""As many as it takes to decide anything."""
 # Who left keeps its place in the trust list, but changes nothing any more.
 KEYS_CHANGE_IN = frozenset({Status.APPROVED, Status.ACTIVE, Status.SUSPENDED})
 
@@ -275,18 +273,8 @@ class Registry:
     async def remove_client(self, client_id: str, *, by: str, reason: str) -> None:
         """Take an operator's or auditor's access away, at once. Raises Refusal."""
         async with self._transaction() as conn:
-            await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
-            others = "SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled AND client_id <> :it"
-            if (await conn.execute(text(others), {"it": client_id})).scalar_one() < OPERATORS_MIN:
-                detail = f"{OPERATORS_MIN} other operators must remain: let somebody else in first"
-                raise Refusal(RegistryReason.OPERATORS_TOO_FEW, detail)
-            removed = await conn.execute(
-                text("UPDATE clients SET disabled = true WHERE client_id = :it AND NOT disabled RETURNING role"),
-                {"it": client_id},
-            )
-            if removed.one_or_none() is None:
-                raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")
-            await events.acted(conn, by, "client_removed", client_id, reason)
+            await operators.remove(conn, client_id)
+            await events.acted(conn, by, "remove_client", client_id, reason)
             await operators.publish(conn, self._signer)
 
     async def operators(self) -> Envelope:
@@ -298,18 +286,9 @@ class Registry:
         return in_force
 
     async def require_founding(self) -> None:
-        """Refuse what the machine's own command does once two operators run the house. Raises `four_eyes_needed`.
-
-        It is founded when a cycle was cut off and two operators are there to decide.
-        """
-        query = text(
-            "SELECT (SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled) >= :needed"
-            " AND EXISTS (SELECT FROM cycles WHERE state <> 'open')"
-        )
+        """Refuse what the machine's own command does once operators run the house. Raises `four_eyes_needed`."""
         async with self._transaction() as conn:
-            if (await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one():
-                detail = "the house is founded: one operator proposes this (POST /proposals), another confirms it"
-                raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
+            await operators.require_founding(conn)
 
     # --- parts of a transaction
 

@@ -30,6 +30,8 @@ EventType = Annotated[
         "cycle.abandoned",
         "proposal.made",
         "proposal.decided",
+        "proposal.withdrawn",
+        "operators.published",
         "participant.changed",
         "cap.changed",
         "prefunding.changed",

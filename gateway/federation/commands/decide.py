@@ -1,0 +1,173 @@
+"""`concordat decide …`: an operator's decisions on the command line, each signed by the operator's own key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
+from gateway.federation.commands.group import group
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.federation.http.client import FederationClient
+    from gateway.federation.identity.deciding import DecidingKey
+    from gateway.federation.messages.proposals import ProposalView
+
+app = group("decide", "Propose changes of the registry, and confirm or reject what others propose.")
+
+_Proposal = Annotated[str, typer.Argument(help="The proposal's id, as `list` shows it.")]
+_Reason = Annotated[str, typer.Option(help="Why. It is signed, and the event log keeps it.", show_default=False)]
+
+
+@app.command("list")
+def list_(coordinator: CoordinatorUrl, coordinator_bic: CoordinatorBic, client: ClientName, key: ClientKey) -> None:
+    """Show all that waits for a second operator, with what confirming it would sign."""
+    from gateway.federation.messages.proposals import Proposals
+
+    async def ask(http: FederationClient, deciding: DecidingKey, url: str) -> Any:
+        return await http.get(f"{url}/proposals", Proposals, audience=deciding.coordinator)
+
+    waiting = _as_operator(ask, coordinator, coordinator_bic, client, key)
+    for proposal in waiting.proposals:
+        _show(proposal)
+
+
+@app.command()
+def propose(
+    kind: Annotated[str, typer.Argument(help="What: member.suspend, cap, client.let_in and so on")],
+    subject: Annotated[str, typer.Argument(help="The member's BIC, or the client's name.")],
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+    reason: _Reason,
+    term: Annotated[list[str] | None, typer.Option(help="A term, as in currency=EUR; once for each.")] = None,
+) -> None:
+    """Propose a change of the registry; another operator confirms it within the hour."""
+    from compliance.statements import Act, ActKind
+    from gateway.federation.messages.proposals import ProposalView
+
+    try:
+        act = Act(kind=ActKind(kind), subject=subject, terms=dict(_term(one) for one in term or ()))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="KIND") from error
+
+    async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
+        request = deciding.act(act, reason=reason)
+        return await http.post(f"{url}/proposals", ProposalView, audience=deciding.coordinator, json=request)
+
+    _show(_as_operator(send, coordinator, coordinator_bic, client, key))
+
+
+@app.command()
+def confirm(
+    proposal: _Proposal,
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+    reason: _Reason,
+) -> None:
+    """Show a proposal, and confirm it once its subject is typed: it is done at once."""
+    _answer(proposal, "confirm", reason, coordinator, coordinator_bic, client, key)
+
+
+@app.command()
+def reject(
+    proposal: _Proposal,
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+    reason: _Reason,
+) -> None:
+    """Reject somebody else's proposal."""
+    _answer(proposal, "reject", reason, coordinator, coordinator_bic, client, key)
+
+
+@app.command()
+def withdraw(
+    proposal: _Proposal,
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+) -> None:
+    """Take your own proposal back."""
+    from gateway.federation.messages.proposals import ProposalView
+
+    async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
+        return await http.post(
+            f"{url}/proposals/{proposal}/withdrawal", ProposalView, audience=deciding.coordinator, json=None
+        )
+
+    _show(_as_operator(send, coordinator, coordinator_bic, client, key))
+
+
+def _answer(
+    proposal: str,
+    decision: Literal["confirm", "reject"],
+    reason: str,
+    coordinator: str,
+    coordinator_bic: str,
+    client: str,
+    key: Path,
+) -> None:
+    from gateway.federation.identity.deciding import NotShownError
+    from gateway.federation.messages.proposals import ProposalView
+
+    async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
+        found = await http.get(f"{url}/proposals/{proposal}", ProposalView, audience=deciding.coordinator)
+        _show(found)
+        if decision == "confirm" and typer.prompt("Type its subject to confirm") != found.subject:
+            typer.echo("not confirmed", err=True)
+            raise typer.Exit(1)
+        try:
+            signed = deciding.decision(found, decision, reason=reason)
+        except NotShownError as error:
+            typer.echo(f"not signed: {error}", err=True)
+            raise typer.Exit(1) from error
+        path = f"{url}/proposals/{proposal}/decision"
+        return await http.post(path, ProposalView, audience=deciding.coordinator, json=signed)
+
+    _show(_as_operator(send, coordinator, coordinator_bic, client, key))
+
+
+def _show(proposal: ProposalView) -> None:
+    """Print a proposal: what it is, and the act that is signed, as it is signed."""
+    typer.echo(f"{proposal.id} {proposal.status}: {proposal.made_by!a}: {proposal.reason!a}")
+    typer.echo(f"  {proposal.shown or 'signed by nobody'!a}")
+
+
+def _term(entry: str) -> tuple[str, str]:
+    name, equals, value = entry.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{entry}: as in currency=EUR", param_hint="--term")
+    return name, value
+
+
+def _as_operator(work: Callable[..., Awaitable[Any]], coordinator: str, bic: str, client: str, key: Path) -> Any:
+    from compliance.crypto.keys import SigningKey
+    from gateway.federation.http.client import FederationClient, RemoteError
+    from gateway.federation.identity.deciding import DecidingKey
+
+    try:
+        own = SigningKey.load(key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
+
+    async def run() -> Any:
+        url = coordinator.rstrip("/")
+        async with FederationClient(client, own, url) as http:
+            return await work(http, DecidingKey(operator=client, coordinator=bic, key=own), url)
+
+    try:
+        return asyncio.run(run())
+    except RemoteError as error:
+        typer.echo(f"concordat: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,61 @@
+"""`concordat decide`: two operators change the registry from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from running_coordinator import ALPHA, COORDINATOR, Coordinator, running_coordinator
+from typer.testing import CliRunner
+
+from gateway.coordinator.registry import members
+from gateway.federation.commands.decide import app
+from gateway.federation.storage.database import transaction
+from tests.conftest import NewDatabase
+
+
+async def decide(coordinator: Coordinator, name: str, *arguments: str, typed: str = "", code: int = 0) -> str:
+    path = coordinator.directory / f"{name}.pem"
+    if not path.exists():
+        (await coordinator.client_key(name, "operator")).save(path)
+    environment = {
+        "CONCORDAT_COORDINATOR_URL": coordinator.url,
+        "CONCORDAT_COORDINATOR_BIC": COORDINATOR,
+        "CONCORDAT_CLIENT": name,
+        "CONCORDAT_CLIENT_KEY": str(path),
+    }
+    result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments), env=environment, input=typed)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def id_of(output: str) -> str:
+    """Return the proposal's id; the coordinator in this process logs to the same output."""
+    found = re.search(r"^([0-9a-f-]{36}) pending", output, re.MULTILINE)
+    assert found is not None, output
+    return found[1]
+
+
+async def test_two_operators_suspend_a_bank(new_database: NewDatabase, tmp_path: Path) -> None:
+    async with running_coordinator(await new_database("gateway.coordinator"), tmp_path) as coordinator:
+        await coordinator.admit(ALPHA)
+        made = await decide(coordinator, "alice", "propose", "member.suspend", ALPHA, "--reason", "its key is stolen")
+        proposal = id_of(made)
+        assert f'{{"kind":"member.suspend","subject":"{ALPHA}"}}' in made
+        await decide(coordinator, "alice", "confirm", proposal, "--reason", "r", typed=f"{ALPHA}\n", code=1)
+        assert proposal in await decide(coordinator, "bob", "list")
+        # Whoever confirms types what it is about, having read it.
+        await decide(coordinator, "bob", "confirm", proposal, "--reason", "seen", typed="BRAVFRP0\n", code=1)
+        assert "confirmed" in await decide(
+            coordinator, "bob", "confirm", proposal, "--reason", "seen", typed=f"{ALPHA}\n"
+        )
+        async with transaction(coordinator.base.engine) as conn:
+            assert (await members.require(conn, ALPHA)).status == "suspended"
+        again = await decide(coordinator, "alice", "propose", "member.activate", ALPHA, "--reason", "it has new keys")
+        assert "withdrawn" in await decide(coordinator, "alice", "withdraw", id_of(again))
+        cap = ("propose", "cap", ALPHA, "--term", "currency=EUR", "--term", "cap_minor=5", "--reason", "its rating")
+        lowered = id_of(await decide(coordinator, "bob", *cap))
+        assert "rejected" in await decide(coordinator, "alice", "reject", lowered, "--reason", "too low")
+        for wrong in (("explode", ALPHA), ("cap", ALPHA, "--term", "currency")):
+            await decide(coordinator, "bob", "propose", *wrong, "--reason", "r", code=2)
