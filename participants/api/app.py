@@ -12,6 +12,7 @@ from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
 from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
+from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.node import BankNode
 
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
@@ -28,7 +29,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     app = create_app(
         title="Concordat participant",
         version=version("concordat"),
-        route_handlers=ROUTE_HANDLERS,
+        route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
         on_startup=[node.start],

@@ -33,14 +33,12 @@ from participants.api.messages import (
     HoldOpinion,
     LaneView,
     ListImport,
-    MovementPage,
     OrderBatch,
     OrderResults,
     PaymentPage,
     PaymentView,
     PostingPage,
     ReturnRequest,
-    SettlementAccountState,
     StatedReason,
     WaitingView,
 )
@@ -76,7 +74,6 @@ class RequestReason(RefusalReason):
     """Why a bank's node refuses a request of its own people, in order of precedence."""
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
-    MOVEMENT_UNKNOWN = "movement_unknown", 404
     INSTANT_MALFORMED = "instant_malformed", 400
 
 
@@ -330,41 +327,6 @@ async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
         return await reads.instructions(connection, cycle, node.bic)
 
 
-# --- the settlement account ----------------------------------------------------------------------------------
-
-
-@get("/settlement-account", guards=SEES_ACCOUNTS, tags=["settlement"], operation_id="getSettlementAccount")
-async def get_settlement_account(node: Node) -> SettlementAccountState:
-    """Show whether what moved on this bank's account at the settlement agent is what it was instructed with."""
-    return views.settlement_account(node.settlement_account)
-
-
-@get("/settlement-account/movements", guards=SEES_ACCOUNTS, tags=["settlement"], operation_id="listMovements")
-async def list_movements(
-    node: Node,
-    after: Annotated[int, QueryParameter(ge=0, le=2**62, description="`next` of the page before.")] = 0,
-    limit: Annotated[int, QueryParameter(ge=1, le=500)] = 100,
-) -> MovementPage:
-    """List what moved on this bank's settlement account, oldest first, as the agent signed it."""
-    async with node.pool.acquire() as connection:
-        return await views.movements(connection, node.settlement_account.agent, after, limit)
-
-
-@put(
-    "/settlement-account/movements/{movement:int}/explanation",
-    guards=[requires(Role.ACCOUNTS)],
-    tags=["settlement"],
-    operation_id="explainMovement",
-)
-async def explain_movement(
-    request: ConcordatRequest, movement: AccountPath, data: JSONBody[StatedReason], node: Node
-) -> SettlementAccountState:
-    """Say why this bank knows of a movement that no instruction explains; the first word stands, with who gave it."""
-    if not await node.settlement_account.explain(movement, reason=data.reason, by=request.auth.sub):
-        raise Refusal(RequestReason.MOVEMENT_UNKNOWN, f"no movement {movement}")
-    return views.settlement_account(node.settlement_account)
-
-
 # --- federation ----------------------------------------------------------------------------------------------
 
 
@@ -445,6 +407,6 @@ def _instant(text: str) -> datetime:
 ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
     list_holds, decide_hold, import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
-    list_balances, list_lanes, get_settlement_account, list_movements, explain_movement, get_cycle, list_attestations,
-    list_instructions, receive_payments, list_shared_lanes, get_evidence, compare_results, *exposures.HANDLERS,
+    list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
+    get_evidence, compare_results, *exposures.HANDLERS,
 ]  # fmt: skip

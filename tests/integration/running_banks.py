@@ -40,6 +40,7 @@ from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants.api.app import bank_app
 from participants.api.routes import ROUTE_HANDLERS
+from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.node import BankNode
 from participants.roles import Role
 
@@ -348,7 +349,7 @@ def _plain(node: BankNode) -> Litestar:
     return create_app(
         title="without the hot path",
         version="1",
-        route_handlers=ROUTE_HANDLERS,
+        route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},

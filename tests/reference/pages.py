@@ -18,6 +18,7 @@ from compliance.screening.lists import ListRefusal
 from compliance.statements import CarryReason
 from compliance.verifier.documents import Finding
 from gateway import cli
+from gateway.agent.authority import AuthorityReason
 from gateway.agent.ledger import LedgerReason
 from gateway.agent.settlement import RejectionCode
 from gateway.analysis.files import InputReason
@@ -39,6 +40,8 @@ from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
 from participants.api.routes import RequestReason
+from participants.api.settlement import MovementReason
+from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
@@ -92,7 +95,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         AdviceReason,
     ),
     "Registry and trust": (lifecycle.RegistryReason, PointReason, TrustReason, FreshnessReason),
-    "Settlement agent": (LedgerReason, MessageReason, RejectionCode),
+    "Settlement agent": (AuthorityReason, LedgerReason, MessageReason, RejectionCode),
+    "A bank's settlement account": (MovementFault, MovementReason),
     "Exports": (Finding, EvidenceReason),
 }
 
