@@ -61,7 +61,7 @@ def read_request(data: bytes) -> RequestedSettlement:
     movements: dict[tuple[str, str], int] = {}
     for record in root.iter(f"{_REQUEST}MvmntRcrd"):
         participant = _text(record, *_path(_REQUEST, "Ptcpt/Id/OrgId/AnyBIC"))
-        amount = _one(record, *_path(_REQUEST, "Amt/Amt"))
+        amount = _only(record, *_path(_REQUEST, "Amt/Amt"))
         key = (participant, str(amount.get("Ccy")))
         if key in movements:
             raise MessageError(f"{' '.join(key)} moves twice")
@@ -83,7 +83,7 @@ def read_request(data: bytes) -> RequestedSettlement:
 def read_answer(data: bytes) -> AnsweredSettlement:
     """Read the answer to a settlement request. Raises MessageError."""
     root = _root(data)
-    report = _one(root, *_path(_ANSWER, "Document/FIToFIPmtStsRpt"))
+    report = _only(root, *_path(_ANSWER, "Document/FIToFIPmtStsRpt"))
     settled = _text(report, *_path(_ANSWER, "OrgnlGrpInfAndSts/GrpSts")) == "ACSC"
     reference, at = None, None
     if settled:
@@ -116,7 +116,7 @@ def _root(data: bytes) -> Any:
 
 def _parties(root: Any) -> tuple[str, str]:
     """Return sender and receiver."""
-    header = _one(root, f"{_HEAD}AppHdr")
+    header = _only(root, f"{_HEAD}AppHdr")
     sender, receiver = (_text(header, *_path(_HEAD, f"{name}/FIId/FinInstnId/BICFI")) for name in ("Fr", "To"))
     return sender, receiver
 
@@ -125,15 +125,15 @@ def _path(namespace: str, names: str) -> list[str]:
     return [namespace + name for name in names.split("/")]
 
 
-def _one(element: Any, *names: str) -> Any:
+def _only(element: Any, *names: str) -> Any:
     """Return the element at a path, which is there once at every step."""
     for name in names:
-        found = element.findall(name)
-        if len(found) != 1:
-            raise MessageError(f"{len(found)} times {name.rpartition('}')[2]} instead of once")
-        element = found[0]
+        matching = element.findall(name)
+        if len(matching) != 1:
+            raise MessageError(f"{len(matching)} times {name.rpartition('}')[2]} instead of once")
+        element = matching[0]
     return element
 
 
 def _text(element: Any, *names: str) -> str:
-    return str(_one(element, *names).text or "")
+    return str(_only(element, *names).text or "")

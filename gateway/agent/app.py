@@ -131,8 +131,8 @@ class Agent:
 
         def sign() -> SettlementNotifications:
             signed = tuple(
-                replace(one, signed=dsse.seal(one.document.encode(), NOTIFICATION_TYPE, signer))
-                for one in page.notifications
+                replace(notification, signed=dsse.seal(notification.document.encode(), NOTIFICATION_TYPE, signer))
+                for notification in page.notifications
             )
             return replace(page, notifications=signed)
 

@@ -188,8 +188,8 @@ def _require_two(
             faults.append(error.fault)
         else:
             return
-    found = ", ".join(sorted(set(faults))) or "nothing signed"
-    _refuse(AuthorityReason.APPROVAL_MISSING, f"two operators must have signed to {action} result {result}: {found}")
+    why = ", ".join(sorted(set(faults))) or "nothing signed"
+    _refuse(AuthorityReason.APPROVAL_MISSING, f"two operators must have signed to {action} result {result}: {why}")
 
 
 def _refuse(reason: AuthorityReason, detail: str) -> NoReturn:

@@ -178,13 +178,17 @@ WHERE m.agent = $1 AND m.id > $2 ORDER BY m.id LIMIT $3
 
 def settlement_account(account: SettlementAccount) -> SettlementAccountState:
     """Return how this bank's settlement account is."""
-    found = tuple(
+    listed = tuple(
         SettlementFinding(
-            fault=one.fault.value, currency=one.currency, cycle=one.cycle, movement=one.movement, detail=one.detail
+            fault=finding.fault.value,
+            currency=finding.currency,
+            cycle=finding.cycle,
+            movement=finding.movement,
+            detail=finding.detail,
         )
-        for one in account.findings
+        for finding in account.findings
     )
-    return SettlementAccountState(agent=account.agent, condition=account.condition(), findings=found)
+    return SettlementAccountState(agent=account.agent, condition=account.condition(), findings=listed)
 
 
 async def movements(connection: asyncpg.Connection, agent: str, after: int, limit: int) -> MovementPage:

@@ -104,17 +104,17 @@ def findings(
     `complete` says that the agent's entries were read to their end after the settlements were; `explained` are the
     movements for which this bank's people know the reason.
     """
-    found: list[Finding] = []
+    listed: list[Finding] = []
     moved: set[tuple[str, str]] = set()
     sequences: defaultdict[str, int] = defaultdict(int)
     for movement in movements:
         sequences[movement.currency] += 1
         if movement.sequence != sequences[movement.currency]:
             detail = f"entry {movement.sequence} of the account came as number {sequences[movement.currency]}"
-            found.append(_finding(MovementFault.LEFT_OUT, movement, detail))
+            listed.append(_finding(MovementFault.LEFT_OUT, movement, detail))
             sequences[movement.currency] = movement.sequence
         if movement.id not in explained and (what := _wrong(movement, settlements, moved, now, late_s)) is not None:
-            found.append(what)
+            listed.append(what)
         if movement.cycle is not None:
             moved.add((movement.cycle, movement.currency))
     for (cycle, currency), settlement in settlements.items():
@@ -125,8 +125,8 @@ def findings(
         )
         if complete or overdue:
             detail = f"{settlement.net} is final and didn't move"
-            found.append(Finding(MovementFault.MISSING, currency, cycle, None, detail))
-    return tuple(found)
+            listed.append(Finding(MovementFault.MISSING, currency, cycle, None, detail))
+    return tuple(listed)
 
 
 def _wrong(

@@ -115,7 +115,8 @@ class SettlementAccount:
         if not self.findings:
             return f"{read}, agrees"
         named = "; ".join(
-            f"{one.fault} {one.currency} {one.cycle or ''}".rstrip() for one in self.findings[:FINDINGS_NAMED]
+            f"{finding.fault} {finding.currency} {finding.cycle or ''}".rstrip()
+            for finding in self.findings[:FINDINGS_NAMED]
         )
         return f"{read}, {len(self.findings)} findings: {named}"
 
@@ -179,16 +180,16 @@ class SettlementAccount:
                 audience=self.agent,
                 params={"after": after, "limit": PAGE},
             )
-            for one in page.notifications:
+            for sent in page.notifications:
                 try:
-                    notification = await self._believed(one)
+                    notification = await self._believed(sent)
                 except (EvidenceError, MessageRefused) as error:
-                    self._unbelieved = Finding(MovementFault.NOT_SIGNED, "", None, one.id, str(error)[:200])
+                    self._unbelieved = Finding(MovementFault.NOT_SIGNED, "", None, sent.id, str(error)[:200])
                     return False
                 await self._pool.execute(
                     KEEP,
-                    *(self.agent, one.id, notification.currency, notification.sequence, notification.amount),
-                    *(notification.cycle, notification.reference, msgspec.json.encode(one.signed).decode()),
+                    *(self.agent, sent.id, notification.currency, notification.sequence, notification.amount),
+                    *(notification.cycle, notification.reference, msgspec.json.encode(sent.signed).decode()),
                 )
             await self._take_up()
             if not page.notifications or page.next <= after:
@@ -201,23 +202,23 @@ class SettlementAccount:
         after = self._movements[-1].id if self._movements else 0
         self._movements += [Movement(*row) for row in await self._pool.fetch(KEPT, self.agent, after)]
 
-    async def _believed(self, one: SettlementNotification) -> Notification:
+    async def _believed(self, sent: SettlementNotification) -> Notification:
         """Return what the agent signed about this bank's account. Raises EvidenceError, MessageRefused."""
         try:
-            return self._verified(one)
+            return self._verified(sent)
         except EvidenceError:
             # Signed with a key, perhaps, that came with a trust list we haven't seen.
             if not await self._trust.refresh(self._client):
                 raise
             self._trust_changed()
-            return self._verified(one)
+            return self._verified(sent)
 
-    def _verified(self, one: SettlementNotification) -> Notification:
-        if one.signed is None:
+    def _verified(self, sent: SettlementNotification) -> Notification:
+        if sent.signed is None:
             raise EvidenceError(dsse.EvidenceReason.TOO_FEW_SIGNATURES, "the agent doesn't sign what it says")
-        dsse.require_nothing_free(one.signed)
+        dsse.require_nothing_free(sent.signed)
         keys = self._trust.signing_keys(self.agent, retired=True)
-        notification = read_notification(dsse.open_(one.signed, keys, payload_type=NOTIFICATION_TYPE))
+        notification = read_notification(dsse.open_(sent.signed, keys, payload_type=NOTIFICATION_TYPE))
         if (notification.sender, notification.participant) != (self.agent, self._bank):
             detail = f"from {notification.sender} to {notification.participant}"
             raise EvidenceError(dsse.EvidenceReason.SCHEMA_VIOLATION, detail)
@@ -230,7 +231,7 @@ class SettlementAccount:
     async def _compare(self, *, complete: bool) -> None:
         """Compare what moved with what was to move; say what is new, once."""
         explained = {row[0] for row in await self._pool.fetch(EXPLAINED, self.agent)}
-        found = findings(
+        listed = findings(
             self._movements,
             self._settlements,
             now=datetime.now(UTC),
@@ -241,20 +242,22 @@ class SettlementAccount:
         if not complete:
             # What was missing is still, as far as anybody knows.
             moved = {(movement.cycle, movement.currency) for movement in self._movements}
-            kept = (one for one in self.findings if one.fault is MovementFault.MISSING)
-            found += tuple(one for one in kept if one not in found and (one.cycle, one.currency) not in moved)
+            kept = (finding for finding in self.findings if finding.fault is MovementFault.MISSING)
+            listed += tuple(
+                finding for finding in kept if finding not in listed and (finding.cycle, finding.currency) not in moved
+            )
         if self._unbelieved is not None:
-            found = (self._unbelieved, *found)
-        for one in found:
-            if one not in self.findings:
+            listed = (self._unbelieved, *listed)
+        for finding in listed:
+            if finding not in self.findings:
                 log.error(
                     "settlement account differs",
-                    fault=one.fault,
-                    currency=one.currency,
-                    cycle=one.cycle,
-                    movement=one.movement,
+                    fault=finding.fault,
+                    currency=finding.currency,
+                    cycle=finding.cycle,
+                    movement=finding.movement,
                 )
-        if self.findings and not found:
+        if self.findings and not listed:
             log.info("settlement account agrees again")
-        self.findings = found
-        FINDINGS.labels(self._bank).set(len(found))
+        self.findings = listed
+        FINDINGS.labels(self._bank).set(len(listed))
