@@ -20,11 +20,12 @@ from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.cycle.result import instructions, net_cycle
 from compliance.cycle.states import State, Trigger, follow
+from compliance.decisions import answer, cycle_act, propose
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
 from compliance.export.record import (
     FORMAT,
-    FORMAT_UNSIGNED,
+    FORMAT_2,
     MANIFEST,
     MANIFEST_SIGNED,
     MANIFEST_TYPE,
@@ -47,6 +48,8 @@ from compliance.statements import (
     LaneCut,
     Member,
     NettingResult,
+    OperatorKey,
+    OperatorRegister,
     PositionStatement,
     Receipt,
     ScreeningList,
@@ -65,6 +68,7 @@ from gateway.federation.iso20022 import read_settlement_request, settlement_requ
 CYCLE, OTHER_CYCLE = "2026-03-02-01", "2026-03-02-02"
 COORDINATOR, AGENT = "CNCDXXC0", "RTGSXXA0"
 BANKS = A, B, C, D = "AAAADEFF", "BBBBFRPP", "CCCCNL2A", "DDDDGB2L"
+OPERATORS = {name: SigningKey.generate() for name in ("alice", "bob", "carol")}
 LIQUIDITY = LiquidityRule(mode="optimal", work=10_000)
 
 
@@ -227,7 +231,9 @@ class Scheme:
             certificates=netting.certificates,
             checks=self.checks(result, [statement for _, statement in pairs], screenings),
             result=self.sign(COORDINATOR, result),
-            proposals=(self.proposal(sha256),),
+            operators=(self.sign(COORDINATOR, self.operators()),),
+            proposals=(self.proposal(sha256, cycle),),
+            settlements=(self.settlement(result),),
             instructions=tuple(self.sign(COORDINATOR, one) for one in instructed),
             receipts=tuple(self.receipt(one) for one in instructed),
             finality=self.sign(
@@ -322,8 +328,8 @@ class Scheme:
             created_at=at,
             request=read_settlement_request(message),
             status="ACSC",
-            reference="RTGS-1",
-            settled_at=at,
+            reference=REFERENCE,
+            settled_at=datetime.fromisoformat(SETTLED_AT),
         )
         return SignedSettlement(
             attempt=1,
@@ -331,17 +337,30 @@ class Scheme:
             answer=dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.keys[AGENT]),
         )
 
-    def proposal(self, sha256: str) -> Proposal:
-        return Proposal(
-            id="0190",
-            action="approve",
-            reason="checked",
-            made_by="alice",
-            made_at=AT,
-            subject_sha256=sha256,
-            decision="confirm",
-            decided_by="bob",
-            decided_at=AT,
+    def operators(self) -> OperatorRegister:
+        return OperatorRegister(
+            coordinator=COORDINATOR,
+            version=1,
+            operators=tuple(
+                OperatorKey(name=name, role="operator", kid=key.kid, alg="Ed25519", x=key.x, status="active")
+                for name, key in OPERATORS.items()
+            ),
+        )
+
+    def proposal(self, sha256: str, cycle: str = CYCLE) -> Proposal:
+        return signed_by_operators(
+            Proposal(
+                id="0190",
+                action="approve",
+                reason="checked",
+                made_by="alice",
+                made_at=AT,
+                subject_sha256=sha256,
+                decision="confirm",
+                decided_by="bob",
+                decided_at=AT,
+            ),
+            cycle,
         )
 
     def receipt(self, instruction: SettlementInstruction) -> Envelope:
@@ -408,6 +427,7 @@ class Scheme:
             "by": proposal.made_by,
             "reason": proposal.reason,
             "subject_sha256": proposal.subject_sha256,
+            **_digest_of(proposal.proposed),
         }
         decided = {
             "proposal": proposal.id,
@@ -415,6 +435,7 @@ class Scheme:
             "decision": proposal.decision,
             "by": proposal.decided_by,
             "reason": proposal.decision_reason,
+            **_digest_of(proposal.answered),
         }
         told: list[tuple[str, str | None, dict[str, Any]]] = [("proposal.made", cycle, made)]
         return [*told, ("proposal.decided", cycle, decided)] if proposal.decision else told
@@ -487,6 +508,29 @@ class Scheme:
         return build_export(record, self.keys[COORDINATOR])
 
 
+def signed_by_operators(proposal: Proposal, cycle: str = CYCLE) -> Proposal:
+    """Return a proposal with the signatures of the operators whom it names."""
+    act = cycle_act(proposal.action, cycle, result=proposal.subject_sha256, participants=proposal.participants)
+    by: dict[str, Any] = {"coordinator": COORDINATOR, "at": AT}
+    maker = proposal.made_by
+    proposed = propose(act, _operator(maker), operator=maker, reason=proposal.reason, **by)
+    answered = None
+    if proposal.decision is not None and proposal.decided_by is not None:
+        checker, confirm = proposal.decided_by, proposal.decision == "confirm"
+        answered = answer(
+            act, proposed, _operator(checker), operator=checker, confirm=confirm, reason=proposal.decision_reason, **by
+        )
+    return replace(proposal, proposed=proposed, answered=answered)
+
+
+def _digest_of(decision: Envelope | None) -> dict[str, str]:
+    return {} if decision is None else {"signed": canonical.digest(decision.payload_bytes())}
+
+
+def _operator(name: str) -> SigningKey:
+    return OPERATORS.get(name) or SigningKey.generate()
+
+
 @cache
 def scheme() -> Scheme:
     return Scheme()
@@ -516,7 +560,7 @@ def repacked(files: dict[str, bytes], signer: SigningKey | None = None) -> bytes
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(named.items())
     )
-    form = FORMAT if OPERATORS_FILE in named else FORMAT_UNSIGNED
+    form = FORMAT if OPERATORS_FILE in named else FORMAT_2
     manifest = canonical.encode(Manifest(format=form, cycle=CYCLE, files=entries))
     key = signer or scheme().keys[COORDINATOR]
     return pack(

@@ -19,7 +19,7 @@ from compliance.iso20022 import (
     read_answer,
     read_request,
 )
-from compliance.statements import NettingResult, OperatorRegister, SettlementFinality, TrustList
+from compliance.statements import NettingResult, SettlementFinality, TrustList
 from compliance.trust import Signers
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import read_editions
@@ -30,17 +30,14 @@ from gateway.federation.iso20022 import Movement
 def checked(record: CycleRecord) -> str:
     """Check the settlement of a record as the verifier does once it has read all documents."""
     lists = [dsse.verify(one, TrustList, scheme().anchor.verifying_keys()) for one in record.trust_lists]
-    signers = Signers(lists)
+    signers = Signers(lists, scheme=scheme().anchor.scheme)
     documents = read_documents(record, signers, COORDINATOR)
     editions = read_editions(record, documents, signers, COORDINATOR)
     return check_settlements(record, editions, signers, COORDINATOR)
 
 
 def signed() -> CycleRecord:
-    """Return the honest record with a register of operators, so that it is of the newest format."""
-    register = OperatorRegister(coordinator=COORDINATOR, version=1, operators=())
-    registers = (scheme().sign(COORDINATOR, register),)
-    return replace(honest(), operators=registers, settlements=(settlement(),))
+    return replace(honest(), settlements=(settlement(),))
 
 
 def result() -> NettingResult:

@@ -207,5 +207,5 @@ def test_a_key_verifies_only_what_was_signed_while_it_counted(status: str, times
     )
     bank = Member(bic=ALPHA, name="A", kind="participant", status="active", url="https://a", keys=(entry,))
     trust_list = TrustList(version=1, issuer="https://house", members=(bank,))
-    signers = Signers([trust_list], since=DAY.format(3), until=DAY.format(5))
+    signers = Signers([trust_list], scheme="CNCDXXC0.test", since=DAY.format(3), until=DAY.format(5))
     assert (KEY.kid in signers.of(ALPHA)) is counts

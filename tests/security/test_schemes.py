@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from clearing_house import ALFA, BANKS, BETA, COORDINATOR, NewHouse
 from msgspec.structs import replace
+from running_banks import Town, batch_of, terms
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -18,8 +20,6 @@ from gateway.federation.membership.documents import APPLICATION_TYPE, Applicatio
 from gateway.federation.messages.attestation import StatementSubmission
 from gateway.federation.messages.payments import PAYMENT_BATCH_TYPE
 from gateway.federation.problems import Refusal
-from tests.integration.clearing_house import ALFA, BANKS, BETA, COORDINATOR, NewHouse
-from tests.integration.running_banks import Town, batch_of, terms
 
 HOUSE, TEST_HOUSE = SigningKey.generate(), SigningKey.generate()
 SCHEME, TEST_SCHEME = (scheme_name(COORDINATOR, key.verifying_key) for key in (HOUSE, TEST_HOUSE))
@@ -50,6 +50,7 @@ def test_a_document_names_its_scheme_by_the_coordinator_and_the_anchors_digest()
         # The name is signed: neither put there nor taken away afterwards.
         ("application/vnd.concordat.receipt.v1+json", "bad_signature"),
     ],
+    ids=["another scheme", "a name cut off", "two names", "no name", "a space", "another document", "taken away"],
 )
 def test_another_name_is_refused(payload_type: str, reason: str) -> None:
     envelope = replace(dsse.sign(RECEIPT, BANK.within(TEST_SCHEME)), payloadType=payload_type)
