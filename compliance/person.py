@@ -63,8 +63,8 @@ def scripts(name: str) -> frozenset[str]:
 
     What Japanese is written in counts as one.
     """
-    found = {unicodedata.name(letter, "UNKNOWN").partition(" ")[0] for letter in name if letter.isalpha()}
-    return frozenset("JAPANESE" if script in _JAPANESE else script for script in found)
+    alphabets = {unicodedata.name(letter, "UNKNOWN").partition(" ")[0] for letter in name if letter.isalpha()}
+    return frozenset("JAPANESE" if script in _JAPANESE else script for script in alphabets)
 
 
 _JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})

@@ -160,7 +160,7 @@ def commit(signed: Envelope) -> Commitment:
         leaves=size,
         root=_levels(hashes)[-1][0].hex(),
     )
-    return Commitment(document, {at: by_hash[one] for at, one in enumerate(hashes) if one in by_hash}, hashes)
+    return Commitment(document, {at: by_hash[hashed] for at, hashed in enumerate(hashes) if hashed in by_hash}, hashes)
 
 
 def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:

@@ -182,10 +182,10 @@ class Archive(Mapping[str, bytes]):
         """Check that what follows the files is their central directory, and nothing else."""
         expected, seen = expected_and_seen
         begin = self._source.tell() - len(seen)
-        found = seen + self._take(len(expected) - len(seen) + 1)
-        if found != expected:
-            at = next((i for i, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]), None)
-            at = begin + (min(len(expected), len(found)) if at is None else at)
+        available = seen + self._take(len(expected) - len(seen) + 1)
+        if available != expected:
+            at = next((i for i, pair in enumerate(zip(expected, available, strict=False)) if pair[0] != pair[1]), None)
+            at = begin + (min(len(expected), len(available)) if at is None else at)
             should = begin + len(expected)
             raise ArchiveError(f"byte {at} isn't what the files in the archive make it: {self.size} bytes, {should}")
 

@@ -341,7 +341,7 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
         record = msgspec.structs.replace(
             record,
             operators=_read_lines(files, OPERATORS_FILE, Envelope),
-            settlements=_read_lines(files, SETTLEMENTS_FILE, SignedSettlement),
+            settlements=_read_lines(files, SETTLEMENTS_FILE, SignedSettlement, order=attrgetter("attempt")),
             participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
             settled=signed("settled.jsonl"),
             limit_events=_read_lines(files, "limit-events.jsonl", LoggedEvent, order=attrgetter("id")),
@@ -359,8 +359,8 @@ def _require_order(record: CycleRecord) -> None:
         ("limits.json", (record.limits,), [in_order(record.limits)]),
         ("superseded.jsonl", record.superseded, [_in_order(superseded) for superseded in record.superseded]),
     ]
-    for name, found, ordered in orders:
-        if list(found) != ordered:
+    for name, actual, ordered in orders:
+        if list(actual) != ordered:
             raise FormatError(f"{name}: out of order")
 
 

@@ -33,10 +33,10 @@ from compliance.verifier.log import (
     Approved,
     Asked,
     AttestationClosed,
-    BreakTold,
+    BreakNoticed,
     CutsClosed,
     Decided,
-    EquivocationTold,
+    EquivocationNoticed,
     Final,
     Instructed,
     Log,
@@ -45,7 +45,7 @@ from compliance.verifier.log import (
     ProposalMade,
     Settled,
     UsedUp,
-    told,
+    facts_of,
     trigger_of,
 )
 from compliance.verifier.matching import Matched
@@ -139,7 +139,7 @@ def _check_breaks(log: Log, matches: Mapping[PairKey, Match]) -> None:
     for event in log.own:
         if event.type != "cycle.break":
             continue
-        notice = told(event, BreakTold)
+        notice = facts_of(event, BreakNoticed)
         key = (notice.currency, *notice.pair)
         of_pair = matches.get(key)
         if of_pair is None or notice.revision > of_pair.revision:
@@ -154,11 +154,11 @@ def _check_breaks(log: Log, matches: Mapping[PairKey, Match]) -> None:
 
 
 def _check_equivocations(log: Log, documents: Documents) -> None:
-    events = [told(event, EquivocationTold) for event in log.own if event.type == "cycle.equivocation"]
-    said = {(one.participant, one.first, one.second) for one in events}
-    proven = {tuple(one) for one in documents.equivocations}
+    events = [facts_of(event, EquivocationNoticed) for event in log.own if event.type == "cycle.equivocation"]
+    said = {(notice.participant, notice.first, notice.second) for notice in events}
+    proven = {tuple(proof) for proof in documents.equivocations}
     if said != proven or len(events) != len(documents.equivocations):
-        who = ", ".join(sorted({one[0] for one in said ^ proven})) or "one, twice"
+        who = ", ".join(sorted({accusation[0] for accusation in said ^ proven})) or "one, twice"
         raise RefutedError(Finding.EQUIVOCATION_DIFFERS, f"log and archive tell of different equivocations: {who}")
 
 
@@ -247,7 +247,7 @@ class _Account:
     # --- decisions
 
     def _proposal_made(self, event: LoggedEvent) -> None:
-        said = told(event, ProposalMade)
+        said = facts_of(event, ProposalMade)
         proposal = self._proposals.get(said.proposal)
         if proposal is None or said.proposal in self._made:
             detail = f"event {event.id}: proposal {said.proposal} isn't in proposals.json, or was made twice"
@@ -260,7 +260,7 @@ class _Account:
         self._made[proposal.id] = event
 
     def _proposal_decided(self, event: LoggedEvent) -> None:
-        said = told(event, ProposalDecided)
+        said = facts_of(event, ProposalDecided)
         proposal, made = self._proposals.get(said.proposal), self._made.get(said.proposal)
         if proposal is None or made is None or said.proposal in self._decided:
             detail = f"event {event.id}: proposal {said.proposal} was never made, or is decided twice"
@@ -306,12 +306,12 @@ class _Account:
         if confirmed is None or action is not confirmed.action:
             detail = f"event {event.id}, {event.type}, doesn't follow from the proposal decided before it"
             raise RefutedError(Finding.PROPOSAL_DIFFERS, detail)
-        said = told(event, Decided)
+        said = facts_of(event, Decided)
         if (said.proposal, said.result) != (confirmed.id, self._result):
             raise _contradicted(event, f"names the proposal {said.proposal} and the result {said.result}")
 
     def _approved_by_rulebook(self, event: LoggedEvent) -> None:
-        said, result = told(event, Approved), self._current(event)
+        said, result = facts_of(event, Approved), self._current(event)
         passed = worst(self._edition.record.checks) == "pass"
         causes = four_eyes_causes(self._rules.approval, settling_minor(result), checks_passed=passed)
         if said.by is None or causes or said.result != self._result:
@@ -327,12 +327,12 @@ class _Account:
     # --- steps
 
     def _cuts_closed(self, event: LoggedEvent) -> None:
-        absent = told(event, CutsClosed).absent
+        absent = facts_of(event, CutsClosed).absent
         if list(absent) != sorted(set(absent)):
             raise _contradicted(event, "names somebody twice, or out of order")
 
     def _attestation_closed(self, event: LoggedEvent) -> None:
-        said = told(event, AttestationClosed)
+        said = facts_of(event, AttestationClosed)
         if not self._results:
             if said.agreed > len(self._matched.agreed):
                 raise _contradicted(event, f"tells of {said.agreed} pairs that agree")
@@ -345,7 +345,7 @@ class _Account:
             raise _contradicted(event, detail)
 
     def _net(self, event: LoggedEvent) -> None:
-        said = told(event, Netted)
+        said = facts_of(event, Netted)
         if self._netted == len(self._results):
             raise _contradicted(event, f"tells of the result {said.result}, which isn't in the archive")
         self._netted += 1
@@ -375,13 +375,13 @@ class _Account:
             raise _contradicted(event, "tells of other amounts than the result")
 
     def _instructed(self, event: LoggedEvent) -> None:
-        said, count = told(event, Instructed), len(self._edition.documents.instructions)
+        said, count = facts_of(event, Instructed), len(self._edition.documents.instructions)
         if (said.result, said.instructions) != (self._result, count):
             raise _contradicted(event, f"tells of {said.instructions} instructions for {said.result}; they are {count}")
         self._next_attempt(event, said.attempt)
 
     def _asked_again(self, event: LoggedEvent) -> None:
-        self._next_attempt(event, told(event, Asked).attempt)
+        self._next_attempt(event, facts_of(event, Asked).attempt)
 
     def _next_attempt(self, event: LoggedEvent, attempt: int) -> None:
         self._asked += 1
@@ -390,11 +390,11 @@ class _Account:
             raise _contradicted(event, f"tells of attempt {attempt}, which is number {self._attempt}")
 
     def _answered(self, event: LoggedEvent) -> None:
-        if told(event, Asked).attempt != self._attempt:
+        if facts_of(event, Asked).attempt != self._attempt:
             raise _contradicted(event, f"answers another attempt than {self._attempt}")
 
     def _agent_settled(self, event: LoggedEvent) -> None:
-        self._settled = told(event, Settled)
+        self._settled = facts_of(event, Settled)
         if self._settled.attempt != self._attempt:
             raise _contradicted(event, f"answers another attempt than {self._attempt}")
         settled_at = instant(self._settled.settled_at, f"event {event.id}")
@@ -403,12 +403,12 @@ class _Account:
             raise RefutedError(Finding.TIME_REVERSED, detail)
 
     def _used_up(self, event: LoggedEvent) -> None:
-        attempts = told(event, UsedUp).attempts
+        attempts = facts_of(event, UsedUp).attempts
         if attempts != self._asked or attempts < self._rules.settlement.attempts_max:
             raise _contradicted(event, f"gives up after {attempts} attempts; they were {self._asked}")
 
     def _final(self, event: LoggedEvent) -> None:
-        said, finality = told(event, Final), None if self._finality is None else self._finality.document
+        said, finality = facts_of(event, Final), None if self._finality is None else self._finality.document
         if finality is None or self._settled is None or said.result != self._result:
             raise RefutedError(Finding.FINALITY_DIFFERS, f"event {event.id}: final, and the archive doesn't say so")
         settled = (self._settled.reference, self._settled.settled_at)

@@ -74,22 +74,22 @@ def _registers(
     record: CycleRecord, anchor: Anchor, anchor_keys: Mapping[str, VerifyingKey]
 ) -> dict[int, tuple[str, OperatorKeys]]:
     """Return digest and keys of each register by its version; the first was in force before the cycle opened."""
-    found: dict[int, tuple[str, OperatorKeys]] = {}
+    known: dict[int, tuple[str, OperatorKeys]] = {}
     previous: str | None = None
     for number, envelope in enumerate(record.operators, 1):
         where = f"operators.jsonl line {number}"
         try:
-            register = dsse.verify(envelope, OperatorRegister, anchor_keys)
+            register = dsse.verify_submitted(envelope, OperatorRegister, anchor_keys)
             keys = operator_keys((register,))
         except (EvidenceError, ValueError) as error:
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: {error}") from error
         if register.coordinator != anchor.bic:
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: the register of {register.coordinator}")
-        if found and (register.version != max(found) + 1 or register.supersedes != previous):
+        if known and (register.version != max(known) + 1 or register.supersedes != previous):
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: doesn't follow the register before")
         previous = canonical.digest(envelope.payload_bytes())
-        found[register.version] = previous, keys
-    return found
+        known[register.version] = previous, keys
+    return known
 
 
 def _published(registers: dict[int, tuple[str, OperatorKeys]], event: LoggedEvent) -> OperatorKeys:

@@ -29,35 +29,35 @@ CLOCK_SLACK = timedelta(seconds=60)
 D = TypeVar("D")
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class EventFacts(Struct, frozen=True, kw_only=True):
     """What the data of an event says. Members that aren't named here are passed over."""
 
 
-class Opened(Told, frozen=True, kw_only=True):
+class Opened(EventFacts, frozen=True, kw_only=True):
     value_date: Date
     currencies: tuple[CurrencyCode, ...]
     rulebook: Sha256 | None = None
     trust_list_version: Count | None = None
 
 
-class CutOff(Told, frozen=True, kw_only=True):
+class CutOff(EventFacts, frozen=True, kw_only=True):
     participants: tuple[Bic, ...]
     deadline_at: Timestamp
     trust_list_version: Count | None = None
 
 
-class CutsClosed(Told, frozen=True, kw_only=True):
+class CutsClosed(EventFacts, frozen=True, kw_only=True):
     absent: tuple[Bic, ...]
     deadline_at: Timestamp
 
 
-class AttestationClosed(Told, frozen=True, kw_only=True):
+class AttestationClosed(EventFacts, frozen=True, kw_only=True):
     agreed: Count
     carried_over: Count
     closed_at: Timestamp | None = None
 
 
-class Netted(Told, frozen=True, kw_only=True):
+class Netted(EventFacts, frozen=True, kw_only=True):
     result: Sha256
     failed: tuple[str, ...]
     warned: tuple[str, ...]
@@ -65,46 +65,46 @@ class Netted(Told, frozen=True, kw_only=True):
     limits_as_of: Count | None = None
 
 
-class Decided(Told, frozen=True, kw_only=True):
+class Decided(EventFacts, frozen=True, kw_only=True):
     """A step that two persons decided."""
 
     proposal: str
     result: Sha256 | None = None
 
 
-class Approved(Told, frozen=True, kw_only=True):
+class Approved(EventFacts, frozen=True, kw_only=True):
     result: Sha256
     by: Literal["rulebook"] | None = None
 
 
-class Instructed(Told, frozen=True, kw_only=True):
+class Instructed(EventFacts, frozen=True, kw_only=True):
     attempt: Count
     instructions: Count
     result: Sha256
 
 
-class Asked(Told, frozen=True, kw_only=True):
+class Asked(EventFacts, frozen=True, kw_only=True):
     """The settlement agent was asked again, or it answered without settling."""
 
     attempt: Count
 
 
-class Settled(Told, frozen=True, kw_only=True):
+class Settled(EventFacts, frozen=True, kw_only=True):
     attempt: Count
     reference: str
     settled_at: Timestamp
 
 
-class Final(Told, frozen=True, kw_only=True):
+class Final(EventFacts, frozen=True, kw_only=True):
     result: Sha256
     reference: str
 
 
-class UsedUp(Told, frozen=True, kw_only=True):
+class UsedUp(EventFacts, frozen=True, kw_only=True):
     attempts: Count
 
 
-class ProposalMade(Told, frozen=True, kw_only=True):
+class ProposalMade(EventFacts, frozen=True, kw_only=True):
     proposal: str
     action: Action
     by: str
@@ -113,7 +113,7 @@ class ProposalMade(Told, frozen=True, kw_only=True):
     participants: tuple[Bic, ...] = ()
 
 
-class ProposalDecided(Told, frozen=True, kw_only=True):
+class ProposalDecided(EventFacts, frozen=True, kw_only=True):
     proposal: str
     action: Action
     decision: Literal["confirm", "reject"]
@@ -121,7 +121,7 @@ class ProposalDecided(Told, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class BreakTold(Told, frozen=True, kw_only=True):
+class BreakNoticed(EventFacts, frozen=True, kw_only=True):
     pair: tuple[Bic, Bic]
     currency: CurrencyCode
     revision: Count
@@ -130,13 +130,13 @@ class BreakTold(Told, frozen=True, kw_only=True):
     resolved: bool = False
 
 
-class EquivocationTold(Told, frozen=True, kw_only=True):
+class EquivocationNoticed(EventFacts, frozen=True, kw_only=True):
     participant: Bic
     first: Sha256
     second: Sha256
 
 
-class Published(Told, frozen=True, kw_only=True):
+class Published(EventFacts, frozen=True, kw_only=True):
     version: Count
     sha256: Sha256
 
@@ -144,7 +144,7 @@ class Published(Told, frozen=True, kw_only=True):
 _STEPS = frozenset(event_type(state) for state in State)
 
 
-def told(event: LoggedEvent, kind: type[D]) -> D:
+def facts_of(event: LoggedEvent, kind: type[D]) -> D:
     """Read what an event says. Raises RefutedError where that isn't what such an event says."""
     try:
         return msgspec.convert(event.data, kind)
@@ -177,17 +177,17 @@ class Log:
     def cut_off(self) -> CutOff | None:
         """What was said when the cycle was cut off."""
         event = self.first(Trigger.CUT_OFF_REACHED)
-        return None if event is None else told(event, CutOff)
+        return None if event is None else facts_of(event, CutOff)
 
     @cached_property
     def cuts_closed(self) -> CutsClosed | None:
         event = self.first(Trigger.CUTS_CLOSED)
-        return None if event is None else told(event, CutsClosed)
+        return None if event is None else facts_of(event, CutsClosed)
 
     @cached_property
     def attestation_closed(self) -> AttestationClosed | None:
         event = self.first(Trigger.ATTESTATION_CLOSED)
-        return None if event is None else told(event, AttestationClosed)
+        return None if event is None else facts_of(event, AttestationClosed)
 
     @property
     def attestation_closed_at(self) -> datetime | None:
@@ -268,10 +268,10 @@ def _check_times(events: Sequence[LoggedEvent]) -> None:
 def _publications(record: CycleRecord, lists: Sequence[tuple[TrustList, str]]) -> tuple[LoggedEvent, ...]:
     """Check that the trust lists are those of the log, all of them; return where each but the first was published."""
     events = tuple(event for event in record.events if event.type == "trust_list.published")
-    published = [told(event, Published) for event in events]
-    if [(one.version, one.sha256) for one in published] != [(of.version, sha256) for of, sha256 in lists[1:]]:
+    published = [facts_of(event, Published) for event in events]
+    if [(entry.version, entry.sha256) for entry in published] != [(of.version, sha256) for of, sha256 in lists[1:]]:
         versions = ", ".join(str(of.version) for of, _ in lists)
-        said = ", ".join(str(one.version) for one in published) or "none"
+        said = ", ".join(str(entry.version) for entry in published) or "none"
         detail = f"the archive holds versions {versions}, of which the log says that it published {said} meanwhile"
         raise RefutedError(Finding.TRUST_LIST_REFUSED, detail)
     if [of.version for of, _ in lists] != list(range(lists[0][0].version, lists[0][0].version + len(lists))):
@@ -280,7 +280,7 @@ def _publications(record: CycleRecord, lists: Sequence[tuple[TrustList, str]]) -
 
 
 def _check_opening(record: CycleRecord, log: Log, rules: Rules) -> None:
-    opened = told(log.own[0], Opened)
+    opened = facts_of(log.own[0], Opened)
     if not record.cycle.startswith(record.value_date + "-") or opened.value_date != record.value_date:
         detail = f"cycle {record.cycle} of {record.value_date}, opened for {opened.value_date}"
         raise RefutedError(Finding.VALUE_DATE_DIFFERS, detail)

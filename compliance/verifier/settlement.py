@@ -6,7 +6,6 @@ Part of step 10 of `compliance.verifier.verify`. Raises `RefutedError` at the fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -23,7 +22,7 @@ from compliance.iso20022 import (
 )
 from compliance.statements import NettingResult
 from compliance.trust import Signers
-from compliance.verifier.documents import Finding, RefutedError
+from compliance.verifier.documents import Finding, RefutedError, instant
 from compliance.verifier.editions import Edition
 
 
@@ -103,6 +102,7 @@ def _read_answer(where: str, envelope: Envelope, signers: Signers, agent: str) -
 
 def _opened(where: str, envelope: Envelope, signers: Signers, signer: str, payload_type: str) -> bytes:
     try:
+        dsse.require_nothing_free(envelope)
         return dsse.open_(envelope, signers.of(signer), payload_type=payload_type)
     except EvidenceError as error:
         detail = f"{where} must be signed by {signer}: {error} ({error.reason})"
@@ -116,5 +116,5 @@ def _check_finality(edition: Edition, answer: AnsweredSettlement) -> None:
     said = (finality.document.settlement_agent, finality.document.agent_reference)
     if said != (answer.sender, answer.reference):
         raise RefutedError(Finding.FINALITY_DIFFERS, f"the agent's own reference is {answer.reference}")
-    if datetime.fromisoformat(finality.document.settled_at) != answer.settled_at:
+    if instant(finality.document.settled_at, "finality") != answer.settled_at:
         raise RefutedError(Finding.FINALITY_DIFFERS, f"the agent settled at {answer.settled_at}")

@@ -19,7 +19,7 @@ from compliance.export.record import FORMAT_2, CycleRecord
 from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
 from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
 from compliance.verifier.editions import Edition
-from compliance.verifier.log import Log, Netted, told, trigger_of
+from compliance.verifier.log import Log, Netted, facts_of, trigger_of
 from compliance.verifier.matching import Matched
 from compliance.verifier.rules import Rules
 
@@ -119,7 +119,7 @@ def _counted(record: CycleRecord, documents: Documents, said: Check | None) -> d
 
 
 _PASSED = re.compile(r"No total stands out; (\d+) of (\d+) pairs have enough history\.")
-_FOUND = re.compile(r"([A-Z]{3}) (\w+) (\w+): (\d+), above (\d+) % of the median of (\d+) cycles")
+_OUTLIER = re.compile(r"([A-Z]{3}) (\w+) (\w+): (\d+), above (\d+) % of the median of (\d+) cycles")
 
 
 def _check_aggregate_flow(check: Check, included: Sequence[PositionStatement], rules: Rules) -> None:
@@ -130,16 +130,16 @@ def _check_aggregate_flow(check: Check, included: Sequence[PositionStatement], r
         said = _PASSED.fullmatch(check.detail)
         sound = said is not None and int(said[1]) <= int(said[2]) == len(totals) and not check.evidence
     else:
-        found = [_FOUND.fullmatch(line) for line in check.evidence]
+        outliers = [_OUTLIER.fullmatch(line) for line in check.evidence]
         sound = (
-            bool(found)
+            bool(outliers)
             and check.verdict == rules.checks.aggregate_flow
             and all(
                 line is not None
                 and totals.get((line[1], line[2], line[3])) == int(line[4])
                 and int(line[5]) == rule.factor_percent
                 and int(line[6]) >= rule.cycles_min
-                for line in found
+                for line in outliers
             )
         )
     if not sound:
@@ -168,7 +168,7 @@ def check_limits(editions: Sequence[Edition], log: Log) -> str:
     netted = [event for event in log.own if trigger_of(event) in (Trigger.NETTED, Trigger.CHECK_FAILED)]
     with_result = [edition for edition in editions if edition.documents.result is not None]
     for edition, since, event in zip(with_result, begun, netted, strict=False):
-        as_of = told(event, Netted).limits_as_of
+        as_of = facts_of(event, Netted).limits_as_of
         if as_of is not None and not since.id <= as_of < event.id:
             raise RefutedError(Finding.LIMITS_DIFFER, f"event {event.id}: limits as of event {as_of}")
         # Where the log doesn't say when limits were read, it was between these two events.

@@ -50,10 +50,10 @@ from compliance.export.record import (
     read_archive,
 )
 from compliance.statements import CarryReason, TrustList
-from compliance.trust import Anchor, AnchorError, Signers, instant, read_trust_list
+from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
 from compliance.verifier.decisions import check_signatures
-from compliance.verifier.documents import Finding, RefutedError, read_documents
+from compliance.verifier.documents import Finding, RefutedError, instant, read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
 from compliance.verifier.log import read_log
 from compliance.verifier.matching import Matched, check_closing, check_matching, match_documents
@@ -153,7 +153,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         step_passed(f"cycle {record.cycle}, state {record.state}")
     with _step(3):
         lists = _read_trust_lists(record, anchor, anchor_keys)
-        times = sorted((event.at for event in record.events), key=instant)
+        times = sorted((event.at for event in record.events), key=lambda at: instant(at, "the log"))
         signers = Signers(
             (trust_list for trust_list, _ in lists),
             scheme=anchor.scheme,

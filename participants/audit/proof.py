@@ -27,14 +27,14 @@ def run_proof(settings: NodeSettings, cycle: str) -> int:
 
     with database(settings, DATABASE) as url:
         shown = asyncio.run(_kept(url, cycle))
-    for one in shown:
-        commitment = canonical.decode(one.commitment.payload_bytes(), ResultCommitment)
-        to = one.counterparty or settings.bic
-        typer.echo(f"{to}: edition {commitment.edition}, root {commitment.root}: {one.reason or 'believed'}", err=True)
-        typer.echo(msgspec.json.encode(one).decode())
+    for proof in shown:
+        commitment = canonical.decode(proof.commitment.payload_bytes(), ResultCommitment)
+        to = proof.counterparty or settings.bic
+        typer.echo(f"{to}: edition {commitment.edition}, root {commitment.root}: {proof.reason or 'believed'}", err=True)
+        typer.echo(msgspec.json.encode(proof).decode())
     if not shown:
         typer.echo(f"{settings.bic} was shown nothing of the result of {cycle}", err=True)
-    return 0 if shown and all(one.reason is None for one in shown) else 1
+    return 0 if shown and all(proof.reason is None for proof in shown) else 1
 
 
 async def _kept(url: str, cycle: str) -> list[ResultShown]:

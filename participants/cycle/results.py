@@ -117,8 +117,8 @@ class Results:
     async def contradicted(self, cycle: str, result: str) -> bool:
         """Tell whether a counterparty was shown what contradicts what this bank was shown of a result."""
         kept = await self._kept(cycle)
-        ours = [one for one in kept if one.counterparty is None and self._names(one, result)]
-        return bool(ours) and any(one.counterparty is not None for one in kept)
+        ours = [entry for entry in kept if entry.counterparty is None and self._names(entry, result)]
+        return bool(ours) and any(entry.counterparty is not None for entry in kept)
 
     def _names(self, kept: ResultShown, result: str) -> bool:
         return self._read(kept.commitment, ()).commitment.result == result
@@ -220,7 +220,7 @@ class Results:
         """Return what this bank was shown of a cycle last."""
         if self._newest is not None and self._newest.commitment.cycle == cycle:
             return self._newest
-        ours = [one for one in await self._kept(cycle) if one.counterparty is None]
+        ours = [entry for entry in await self._kept(cycle) if entry.counterparty is None]
         return self._read(ours[-1].commitment, ours[-1].leaves) if ours else None
 
     def _shared(self, ours: ShownResult, counterparty: str) -> ResultProof:

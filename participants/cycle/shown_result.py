@@ -31,25 +31,25 @@ class ShownResult(Struct, frozen=True):
 
     def of_pair(self, pair: Collection[str]) -> tuple[ProvenLeaf, ...]:
         """Return the lines of one pair of banks."""
-        wanted = set(pair)
-        return tuple(one for one in self.leaves if (lane := one.line.lane) is not None and set(lane[1:]) == wanted)
+        members = set(pair)
+        return tuple(leaf for leaf in self.leaves if (lane := leaf.line.lane) is not None and set(lane[1:]) == members)
 
     def counterparties(self, bank: str) -> set[str]:
         """Return with whom a bank has lines."""
-        return {other for one in self.leaves if one.line.lane is not None for other in one.line.about} - {bank}
+        return {other for leaf in self.leaves if leaf.line.lane is not None for other in leaf.line.about} - {bank}
 
 
 def read(envelope: Envelope, leaves: Iterable[ProvenLeaf], keys: Mapping[str, VerifyingKey]) -> ShownResult:
     """Verify what somebody was shown; the keys are the coordinator's. Raises EvidenceError."""
     commitment = dsse.verify_submitted(envelope, ResultCommitment, keys)
     lines = tuple(leaves)
-    for one in lines:
+    for leaf in lines:
         try:
-            stands = is_proven(one, commitment) and one.line.whole
+            stands = is_proven(leaf, commitment) and leaf.line.whole
         except (msgspec.MsgspecError, canonical.NotCanonicalError) as error:
-            raise EvidenceError(EvidenceReason.SCHEMA_VIOLATION, f"line {one.index}: {error}") from error
+            raise EvidenceError(EvidenceReason.SCHEMA_VIOLATION, f"line {leaf.index}: {error}") from error
         if not stands:
-            detail = f"line {one.index} doesn't stand in the result's tree"
+            detail = f"line {leaf.index} doesn't stand in the result's tree"
             raise EvidenceError(EvidenceReason.SCHEMA_VIOLATION, detail)
     return ShownResult(commitment, envelope, lines)
 
@@ -65,7 +65,7 @@ def check_shown(
     if (shown.commitment.cycle, shown.commitment.result) != (instruction.cycle, instruction.result):
         return InstructionReason.RESULT_DIFFERS
     currency = instruction.currency
-    leaves = [line for one in shown.leaves if bank in (line := one.line).about]
+    leaves = [line for leaf in shown.leaves if bank in (line := leaf.line).about]
     lanes = by_lane(leaf for leaf in leaves if leaf.lane is not None and leaf.lane[0] == currency)
     settles = {lane: leaf.settles.sha256 for lane, leaf in lanes.items() if leaf.settles is not None}
     lines = {(currency, *sorted((bank, line.counterparty))): line.statement for line in instruction.lines}
@@ -87,7 +87,7 @@ def check_shown(
 
 def left_out(shown: ShownResult, own: Iterable[PositionStatement]) -> set[PairKey]:
     """Return the pairs and currencies that a bank signed for and that are neither settled nor carried over."""
-    shown_lanes = by_lane(one.line for one in shown.leaves)
+    shown_lanes = by_lane(leaf.line for leaf in shown.leaves)
     return {(statement.currency, *statement.pair) for statement in own} - shown_lanes.keys()
 
 
@@ -95,9 +95,9 @@ def missing(
     shown: ShownResult, *, bank: str, own: Iterable[PositionStatement], instructed: Collection[str]
 ) -> dict[str, InstructionReason]:
     """Return, by currency without an instruction, why there should be one, or a word of the pairs in it."""
-    positions = (position for one in shown.leaves if (position := one.line.position) is not None)
+    positions = (position for leaf in shown.leaves if (position := leaf.line.position) is not None)
     reasons = {lane[0]: InstructionReason.PAIR_LEFT_OUT for lane in left_out(shown, own)}
-    reasons |= {one.currency: InstructionReason.NOT_INSTRUCTED for one in positions if one.participant == bank}
+    reasons |= {leaf.currency: InstructionReason.NOT_INSTRUCTED for leaf in positions if leaf.participant == bank}
     return {currency: reason for currency, reason in reasons.items() if currency not in instructed}
 
 
@@ -120,10 +120,10 @@ def compare(ours: ShownResult, theirs: ShownResult, pair: Sequence[str]) -> Comp
         return Comparison.UNRELATED
     if mine != other:
         return Comparison.CONTRADICTORY
-    together = [one.line for one in (*ours.of_pair(pair), *theirs.of_pair(pair))]
-    if any(len(same) > 1 for same in _same_lane(together)):
+    both = [leaf.line for leaf in (*ours.of_pair(pair), *theirs.of_pair(pair))]
+    if any(len(same) > 1 for same in _same_lane(both)):
         return Comparison.CONTRADICTORY
-    alike = {one.line for one in ours.of_pair(pair)} == {one.line for one in theirs.of_pair(pair)}
+    alike = {leaf.line for leaf in ours.of_pair(pair)} == {leaf.line for leaf in theirs.of_pair(pair)}
     return Comparison.ALIKE if alike else Comparison.LACKING
 
 

@@ -81,10 +81,10 @@ class Approvals:
     async def proposal(self, proposal_id: str) -> ProposalView:
         """Return one proposal. Raises Refusal `proposal_unknown`."""
         async with transaction(self._engine) as conn:
-            found = await proposals.find(conn, proposal_id)
-        if found is None:
+            stored = await proposals.find(conn, proposal_id)
+        if stored is None:
             raise Refusal(CycleReason.PROPOSAL_UNKNOWN, f"no proposal {proposal_id}")
-        return found.view(self._now())
+        return stored.view(self._now())
 
     # --- the maker
 

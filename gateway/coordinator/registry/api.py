@@ -45,11 +45,11 @@ class ParticipantController(Controller):
         self, request: Caller, registry: NamedDependency[Registry], page: NamedDependency[Page]
     ) -> ParticipantPage:
         """List the participants by BIC. A participant sees limits and accounts of its own only, and no applicants."""
-        found = await registry.page(after=page.text() or "", limit=page.limit + 1)
+        views = await registry.page(after=page.text() or "", limit=page.limit + 1)
         reader = await reader_of(request)
-        items = tuple(_part(reader, item) for item in found[: page.limit] if _is_shown(reader, item))
+        items = tuple(_part(reader, item) for item in views[: page.limit] if _is_shown(reader, item))
         return ParticipantPage(
-            items=items, next=encode_cursor(found[page.limit - 1].bic) if len(found) > page.limit else None
+            items=items, next=encode_cursor(views[page.limit - 1].bic) if len(views) > page.limit else None
         )
 
     @get("/{bic:str}", **_READER, operation_id="getParticipant")

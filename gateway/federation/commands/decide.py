@@ -53,7 +53,7 @@ def propose(
     from gateway.federation.messages.proposals import ProposalView
 
     try:
-        act = Act(kind=ActKind(kind), subject=subject, terms=dict(_term(one) for one in term or ()))
+        act = Act(kind=ActKind(kind), subject=subject, terms=dict(_term(entry) for entry in term or ()))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="KIND") from error
 
@@ -122,13 +122,13 @@ def _answer(
     from gateway.federation.messages.proposals import ProposalView
 
     async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
-        found = await http.get(f"{url}/proposals/{proposal}", ProposalView, audience=deciding.coordinator)
-        _show(found)
-        if decision == "confirm" and typer.prompt("Type its subject to confirm") != found.subject:
+        view = await http.get(f"{url}/proposals/{proposal}", ProposalView, audience=deciding.coordinator)
+        _show(view)
+        if decision == "confirm" and typer.prompt("Type its subject to confirm") != view.subject:
             typer.echo("not confirmed", err=True)
             raise typer.Exit(1)
         try:
-            signed = deciding.decision(found, decision, reason=reason)
+            signed = deciding.decision(view, decision, reason=reason)
         except NotShownError as error:
             typer.echo(f"not signed: {error}", err=True)
             raise typer.Exit(1) from error

@@ -134,7 +134,7 @@ async def signed(conn: AsyncConnection, cycle: str, result: str) -> tuple[Envelo
         " ORDER BY action, decided_at DESC"
     )
     rows = await conn.execute(query, {"cycle": cycle, "result": result})
-    return tuple(envelope_of(one) for row in rows for one in (row.proposed, row.answered))
+    return tuple(envelope_of(envelope) for row in rows for envelope in (row.proposed, row.answered))
 
 
 async def pending(conn: AsyncConnection, now: datetime) -> list[Proposal]:
