@@ -310,8 +310,10 @@ class Scheme:
             ),
         )
 
-    def settlement(self, result: NettingResult, **changes: Any) -> SignedSettlement:
-        """Return what the coordinator asks of the agent, and what that one answers."""
+    def settlement(
+        self, result: NettingResult, *, answered: dict[str, Any] | None = None, **changes: Any
+    ) -> SignedSettlement:
+        """Return what the coordinator asks of the agent, and what that one answers: `answered` instead of its yes."""
         at = datetime.fromisoformat(AT)
         asked: dict[str, Any] = {
             "message_id": "1",
@@ -327,9 +329,9 @@ class Scheme:
             message_id="A1",
             created_at=at,
             request=read_settlement_request(message),
-            status="ACSC",
-            reference=REFERENCE,
-            settled_at=datetime.fromisoformat(SETTLED_AT),
+            **(
+                answered or {"status": "ACSC", "reference": REFERENCE, "settled_at": datetime.fromisoformat(SETTLED_AT)}
+            ),
         )
         return SignedSettlement(
             attempt=1,
@@ -539,6 +541,16 @@ def scheme() -> Scheme:
 @cache
 def honest() -> CycleRecord:
     return scheme().record()
+
+
+def in_format_2(record: CycleRecord) -> CycleRecord:
+    """Return a record as the release before wrote it: operators and agent signed nothing, nor does the log say so."""
+    unsigned = tuple(replace(proposal, proposed=None, answered=None) for proposal in record.proposals)
+    events = chained(
+        replace(event, data={name: value for name, value in event.data.items() if name != "signed"})
+        for event in record.events
+    )
+    return replace(record, format=FORMAT_2, proposals=unsigned, operators=(), settlements=(), events=events)
 
 
 @cache

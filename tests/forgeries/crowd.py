@@ -54,7 +54,9 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         certificates=netting.certificates,
         checks=_checks(crowd, names, netting.result, statements, screenings),
         result=crowd.sign(COORDINATOR, result),
+        operators=(crowd.sign(COORDINATOR, crowd.operators()),),
         proposals=(crowd.proposal(sha256),),
+        settlements=(crowd.settlement(result),),
         instructions=tuple(crowd.sign(COORDINATOR, one) for one in instructed),
         receipts=tuple(crowd.receipt(one) for one in instructed),
         finality=crowd.sign(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from clearing import (
+    AGENT,
     AT,
     BANKS,
     COORDINATOR,
     CYCLE,
     LIMITS,
     OTHER_CYCLE,
+    REFERENCE,
     ROOT,
     TO_FINAL,
     A,
@@ -23,15 +26,17 @@ from clearing import (
     honest,
     rulebook,
     scheme,
+    signed_by_operators,
 )
 from msgspec.structs import replace
 
-from compliance.crypto import canonical
+from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.states import Trigger
 from compliance.event_log import LoggedEvent
-from compliance.export.record import Attendance, CycleRecord, Equivocation
+from compliance.export.record import Attendance, CycleRecord, Equivocation, SignedSettlement
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
 from compliance.statements import (
     CarriedOver,
     CarryReason,
@@ -111,7 +116,8 @@ def other_result(record: CycleRecord | None = None, /, **changes: Any) -> CycleR
     document = replace(decoded(record.result, NettingResult), **changes)
     lied = replace(record, result=signed_by(COORDINATOR, document))
     sha256 = canonical.digest(canonical.encode(document))
-    lied = replace(lied, proposals=tuple(replace(one, subject_sha256=sha256) for one in record.proposals))
+    proposals = (replace(one, subject_sha256=sha256) for one in record.proposals)
+    lied = replace(lied, proposals=tuple(signed_by_operators(one) for one in proposals))
     return replace(lied, events=scheme().events(lied, approved(sha256)))
 
 
@@ -150,8 +156,25 @@ def proposal(**changes: Any) -> CycleRecord:
 
 
 def approval(**changes: Any) -> CycleRecord:
-    """Return the record with another proposal, of which the log tells too."""
-    return retold(proposal(**changes))
+    """Return the record with another proposal, which its operators signed, and of which the log tells too."""
+    record = proposal(**changes)
+    return retold(replace(record, proposals=tuple(map(signed_by_operators, record.proposals))))
+
+
+def proposed_of_another_result() -> CycleRecord:
+    """An operator proposes to approve what the cycle didn't come to; log and archive tell of it."""
+    undecided = {"decision": None, "decided_by": None, "decided_at": None, "answered": None}
+    added = signed_by_operators(replace(honest().proposals[0], id="0199", subject_sha256=ROOT, **undecided))
+    assert added.proposed is not None
+    said = {
+        "proposal": "0199",
+        "action": added.action,
+        "by": added.made_by,
+        "reason": added.reason,
+        "subject_sha256": ROOT,
+        "signed": canonical.digest(added.proposed.payload_bytes()),
+    }
+    return replace(with_event("proposal.made", said, at=12), proposals=(*honest().proposals, added))
 
 
 def finality(**changes: Any) -> CycleRecord:
@@ -297,7 +320,8 @@ def instructed_twice() -> CycleRecord:
 def retries() -> CycleRecord:
     """A cycle given up after one attempt, where the rulebook asks for two."""
     sha256 = canonical.digest(honest().result.payload_bytes())  # type: ignore[union-attr]
-    record = replace(honest(), state="abandoned", finality=None)
+    short = scheme().settlement(decoded(honest().result, NettingResult), answered={"status": "PDNG"})
+    record = replace(honest(), state="abandoned", finality=None, settlements=(short,))
     after = (TO_FINAL[0], (Trigger.AGENT_SHORT_OF_FUNDS, {}), (Trigger.RETRIES_USED_UP, {"attempts": 1}))
     return replace(record, events=scheme().events(record, approved(sha256), after))
 
@@ -311,8 +335,20 @@ def index_of(kind: str) -> int:
 
 
 def retold_settled(at: str) -> CycleRecord:
-    """Say everywhere that the agent settled at some time."""
+    """Say everywhere that the agent settled at some time; the agent says so too."""
     events = [
         replace(e, data={**e.data, "settled_at": at}) if e.type == "cycle.settled" else e for e in honest().events
     ]
-    return replace(finality(settled_at=at), events=chained(events))
+    answered = {"status": "ACSC", "reference": REFERENCE, "settled_at": datetime.fromisoformat(at)}
+    settlement = scheme().settlement(decoded(honest().result, NettingResult), answered=answered)
+    return replace(finality(settled_at=at), events=chained(events), settlements=(settlement,))
+
+
+def other_answer(old: str, new: str) -> SignedSettlement:
+    """Return the settlement with another text in the agent's answer, which the agent signed."""
+    genuine = honest().settlements[0]
+    assert genuine.answer is not None
+    payload = genuine.answer.payload_bytes()
+    assert old.encode() in payload
+    changed = payload.replace(old.encode(), new.encode())
+    return replace(genuine, answer=dsse.seal(changed, SETTLEMENT_ANSWER_TYPE, scheme().keys[AGENT]))

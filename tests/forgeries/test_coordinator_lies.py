@@ -21,6 +21,7 @@ from clearing import (
     chained,
     export,
     honest,
+    in_format_2,
     refused,
     scheme,
 )
@@ -47,6 +48,7 @@ from lying import (
     numbered,
     of_a_stranger,
     other_result,
+    proposed_of_another_result,
     retold,
     retold_settled,
     retries,
@@ -248,8 +250,8 @@ LIES: dict[str, tuple[Lie, Finding]] = {
     ),
     "who screened again is called an equivocator": (screened_twice, Finding.FALSE_ACCUSATION),
     # Proposals and decisions.
-    "a proposal that the log doesn't tell of": (lambda: without_event("proposal.made"), Finding.PROPOSAL_DIFFERS),
-    "a decision that the log doesn't tell of": (lambda: without_event("proposal.decided"), Finding.PROPOSAL_DIFFERS),
+    "a proposal that the log doesn't tell of": (lambda: without_event("proposal.made"), Finding.DECISION_REFUSED),
+    "a decision that the log doesn't tell of": (lambda: without_event("proposal.decided"), Finding.DECISION_REFUSED),
     "another maker in the log": (lambda: told("proposal.made", by="mallory"), Finding.PROPOSAL_DIFFERS),
     "another checker in the log": (lambda: told("proposal.decided", by="mallory"), Finding.PROPOSAL_DIFFERS),
     "another reason in the log": (lambda: told("proposal.made", reason="none"), Finding.PROPOSAL_DIFFERS),
@@ -269,13 +271,10 @@ LIES: dict[str, tuple[Lie, Finding]] = {
         ),
         Finding.PROPOSAL_EXPIRED,
     ),
-    "a proposal of another result": (
-        lambda: with_event(
-            "proposal.made",
-            {"proposal": "0199", "action": "approve", "by": "alice", "reason": "x", "subject_sha256": ROOT},
-            at=12,
-        ),
-        Finding.PROPOSAL_DIFFERS,
+    "a proposal of another result": (proposed_of_another_result, Finding.PROPOSAL_DIFFERS),
+    "a proposal that only the log knows": (
+        lambda: replace(proposed_of_another_result(), proposals=honest().proposals),
+        Finding.DECISION_REFUSED,
     ),
     "a proposal that only the archive knows": (
         lambda: replace(
@@ -285,7 +284,7 @@ LIES: dict[str, tuple[Lie, Finding]] = {
                 replace(honest().proposals[0], id="0199", decision=None, decided_by=None, decided_at=None),
             ),
         ),
-        Finding.PROPOSAL_DIFFERS,
+        Finding.DECISION_REFUSED,
     ),
     "the maker is the checker": (lambda: approval(decided_by="ALICE"), Finding.MAKER_IS_CHECKER),
     "an approval that was a hold": (lambda: approval(action=Action.HOLD), Finding.APPROVAL_MISSING),
@@ -448,11 +447,11 @@ IN_THE_THIRD_FORMAT_ONLY = {
 def test_a_lie_in_the_format_before_is_refused_too(name: str) -> None:
     """Nobody gets away with a lie by writing the older format."""
     lie, _ = LIES[name]
-    refused(scheme().export(replace(lie(), format=FORMAT_2)))
+    refused(scheme().export(in_format_2(lie())))
 
 
 def test_the_format_before_verifies_and_says_what_it_cannot_prove() -> None:
-    report = verify_bytes(scheme().export(replace(honest(), format=FORMAT_2)), scheme().anchor)
+    report = verify_bytes(scheme().export(in_format_2(honest())), scheme().anchor)
     assert (report.format, len(report.unproven)) == (FORMAT_2, 3)
     assert f"as EUR/{A}/{D}" in report.unproven[-1]
     newer = verify_bytes(export(), scheme().anchor)

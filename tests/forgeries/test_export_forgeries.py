@@ -23,6 +23,7 @@ from clearing import (
     refused,
     repacked,
     scheme,
+    signed_by_operators,
 )
 from msgspec.structs import replace
 
@@ -77,7 +78,7 @@ def test_any_zip_program_opens_it() -> None:
 )
 def test_a_cycle_that_came_less_far_verifies(state: str, trigger: Trigger, cuts: int) -> None:
     record = honest()
-    abandoned = replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None)
+    abandoned = signed_by_operators(replace(record.proposals[0], action=Action.ABANDON, subject_sha256=None))
     early = replace(
         record,
         state=state,
@@ -94,6 +95,7 @@ def test_a_cycle_that_came_less_far_verifies(state: str, trigger: Trigger, cuts:
         result=None,
         instructions=(),
         receipts=(),
+        settlements=(),
         finality=None,
         checks=(),
         certificates=(),

@@ -23,6 +23,7 @@ from clearing import (
     repacked,
     rulebook,
     scheme,
+    signed_by_operators,
 )
 from msgspec.structs import replace
 
@@ -414,12 +415,14 @@ def test_one_confirmation_moves_a_cycle_once() -> None:
     twice = (*approved(result), *TO_FINAL[:1], (Trigger.AGENT_REJECTED, {}))
     release = {"proposal": "0192", "result": result}
     steps = (*twice, (Trigger.RELEASED, release), approved(result)[1])
-    proposals = (*honest().proposals, replace(honest().proposals[0], id="0192", action=Action.RELEASE))
+    released = replace(honest().proposals[0], id="0192", action=Action.RELEASE)
+    proposals = (*honest().proposals, signed_by_operators(released))
     record = replace(honest(), proposals=proposals)
     error = refused(scheme().export(replace(record, events=scheme().events(record, steps))))
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
     again = (*steps[:-1], approved(result, "0193")[1])
-    record = replace(record, proposals=(*proposals, replace(honest().proposals[0], id="0193")))
+    approved_again = signed_by_operators(replace(honest().proposals[0], id="0193", reason="checked again"))
+    record = replace(record, proposals=(*proposals, approved_again))
     data = scheme().export(replace(record, events=scheme().events(record, again)))
     assert verify_bytes(data, scheme().anchor).state == "final"
 
@@ -443,7 +446,7 @@ def test_a_failed_check_needs_a_release_and_a_release_is_no_approval(
     record = scheme().record(rulebook=rulebook(mode, {"EUR": "7500", "USD": "40"}), screened=0)
     assert worst(record.checks) == "fail"
     proposal = record.proposals[0]
-    proposals = tuple(replace(proposal, id=action, action=Action(action)) for action in confirmed)
+    proposals = tuple(signed_by_operators(replace(proposal, id=action, action=Action(action))) for action in confirmed)
 
     def decision(trigger: Trigger, action: str) -> tuple[Trigger, dict[str, str]]:
         return trigger, {"proposal": action, "result": proposal.subject_sha256 or ""}

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from clearing import AGENT, COORDINATOR, CYCLE, A, B, C, Scheme, honest, scheme
+from clearing import AGENT, COORDINATOR, CYCLE, A, B, C, Scheme, honest, in_format_2, refused, scheme
+from lying import finality, other_answer
 from msgspec.structs import replace
 
 from compliance.crypto import dsse
-from compliance.export.record import CycleRecord, SignedSettlement
+from compliance.export.record import CycleRecord, SignedSettlement, from_files, to_files
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
@@ -58,17 +59,35 @@ def by(signer: str, what: str) -> SignedSettlement:
     return replace(genuine, **{what: dsse.seal(payload, kind, key)})
 
 
-def other_answer(old: bytes, new: bytes) -> SignedSettlement:
-    genuine = settlement()
-    assert genuine.answer is not None
-    payload = genuine.answer.payload_bytes()
-    assert old in payload
-    return replace(genuine, answer=dsse.seal(payload.replace(old, new), SETTLEMENT_ANSWER_TYPE, scheme().keys[AGENT]))
-
-
 def test_an_honest_settlement_is_believed() -> None:
     assert checked(signed()) == f"1 requests to the agent, its answer signed by {AGENT}"
-    assert checked(honest()) == "settlement messages of before were not signed"
+    assert checked(in_format_2(honest())) == "settlement messages of before were not signed"
+
+
+def test_an_agent_that_was_asked_again_is_believed() -> None:
+    """The archive holds the requests in the order of their attempts, whatever the answers begin with."""
+    for answered in ({"status": "PDNG"}, {"status": "RJCT", "reason_code": "AM04"}):
+        first = settlement(answered=answered)
+        second = replace(settlement(message_id="2"), attempt=2)
+        files = to_files(replace(honest(), settlements=(second, first)))
+        assert from_files(files).settlements == (first, second)
+        assert checked(replace(honest(), settlements=(first, second))).startswith("2 requests")
+
+
+def test_no_signature_beside_the_one_that_counts() -> None:
+    genuine = settlement()
+    assert genuine.answer is not None
+    noisy = replace(genuine.answer, signatures=genuine.answer.signatures * 2)
+    with pytest.raises(RefutedError) as refuted:
+        checked(replace(honest(), settlements=(replace(genuine, answer=noisy),)))
+    assert refuted.value.finding is Finding.SIGNATURE_REFUSED
+
+
+def test_a_settlement_at_no_time() -> None:
+    """A time that looks like one is refused with its reason, whoever signs it."""
+    error = refused(scheme().export(finality(settled_at="2026-13-99T25:00:00Z")))
+    assert (error.step, error.finding) == (10, Finding.FORMAT_VIOLATION)
+    assert "isn't a time" in error.detail
 
 
 @dataclass
@@ -89,13 +108,13 @@ LIES = {
     "another agent": Lie(lambda: (settlement(receiver=C),), Finding.SETTLEMENT_DIFFERS),
     "another edition": Lie(lambda: (replace(settlement(), edition=2),), Finding.SETTLEMENT_DIFFERS),
     "an answer to another request": Lie(
-        lambda: (other_answer(b"<OrgnlMsgId>1<", b"<OrgnlMsgId>2<"),), Finding.SETTLEMENT_DIFFERS
+        lambda: (other_answer("<OrgnlMsgId>1<", "<OrgnlMsgId>2<"),), Finding.SETTLEMENT_DIFFERS
     ),
-    "another reference": Lie(lambda: (other_answer(b"RTGS-1", b"RTGS-2"),), Finding.FINALITY_DIFFERS),
+    "another reference": Lie(lambda: (other_answer("RTGS-1", "RTGS-2"),), Finding.FINALITY_DIFFERS),
     "settled twice": Lie(
         lambda: (settlement(), replace(settlement(message_id="2"), attempt=2)), Finding.SETTLEMENT_DIFFERS
     ),
-    "no message": Lie(lambda: (other_answer(b"<Document", b"<!DOCTYPE x><Document"),), Finding.SETTLEMENT_DIFFERS),
+    "no message": Lie(lambda: (other_answer("<Document", "<!DOCTYPE x><Document"),), Finding.SETTLEMENT_DIFFERS),
 }
 
 
@@ -108,11 +127,11 @@ def test_a_lie_about_the_settlement_is_found(lie: str) -> None:
 
 def test_finality_is_what_the_agent_said() -> None:
     at = "2026-03-02T10:00:00.000000Z"
-    finality = SettlementFinality(
+    other = SettlementFinality(
         cycle=CYCLE, result=_digest(), settlement_agent=AGENT, agent_reference="RTGS-1", settled_at=at
     )
     with pytest.raises(RefutedError) as refuted:
-        checked(replace(signed(), finality=scheme().sign(COORDINATOR, finality)))
+        checked(replace(signed(), finality=scheme().sign(COORDINATOR, other)))
     assert refuted.value.finding is Finding.FINALITY_DIFFERS
 
 
