@@ -172,14 +172,12 @@ class Federation:
         """Found the clearing house, and enter in its registry what doesn't come over HTTP."""
         for name in (*OPERATORS, AUDITOR):
             SigningKey.load_or_create(self._client_key(name))
+        await self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name)
+        # First the anchor: it names the scheme that an application is signed for.
+        await self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor))
+        application = str(_application(self.agent))
+        await self.command(self.agent, "agent", "init", "--name", self.agent.name, "--out", application)
         await asyncio.gather(
-            self.command(self.coordinator, "coordinator", "init", "--name", self.coordinator.name),
-            self.command(
-                self.agent, "agent", "init", "--name", self.agent.name, "--out", str(_application(self.agent))
-            ),
-        )
-        await asyncio.gather(
-            self.command(self.coordinator, "coordinator", "anchor", "--out", str(self.anchor)),
             self.command(self.coordinator, "coordinator", "add-agent", str(_application(self.agent))),
             *(self._let_in(name, "operator") for name in OPERATORS),
             self._let_in(AUDITOR, "auditor"),
