@@ -142,13 +142,15 @@ class Banks:
         """Make banks with new keys, and with tokens of the coordinator at `url`."""
 
         def bank(name: str) -> Bank:
+            sign, auth = SigningKey.generate(), SigningKey.generate()
+
             def token() -> str:
                 return issue_access_token(
-                    key=token_key, issuer=url, subject=name, audience=coordinator, client_id=name, role="participant"
-                )
+                    key=token_key, issuer=url, subject=name, audience=coordinator, client_id=name, role="participant",
+                    signed_in_by=auth.kid,
+                )  # fmt: skip
 
-            keys = SigningKey.generate(), SigningKey.generate()
-            return Bank(bic=name, sign=keys[0], auth=keys[1], connection=Connection(url, token))
+            return Bank(bic=name, sign=sign, auth=auth, connection=Connection(url, token))
 
         return cls(
             banks=[bank(bic(number)) for number in range(count)],

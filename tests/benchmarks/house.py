@@ -177,10 +177,12 @@ async def running_house(
             coordinator_key=base.identity.sign.verifying_key,
         )
         await _admit(base, banks, agent, currencies)
+        key = SigningKey.generate()
+        await base.registry.add_client("alice", "operator", key.x, by="bench", reason="set up")
     finally:
         await base.engine.dispose()
     Anchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
-    operator = Connection(settings.url, partial(_token, base.identity.token, settings, "alice", "operator"))
+    operator = Connection(settings.url, partial(_token, base.identity.token, settings, "alice", "operator", key.kid))
     more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
     with ExitStack() as stack:
@@ -239,9 +241,15 @@ async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[st
     staff.close()
 
 
-def _token(key: SigningKey, node: NodeSettings, subject: str, role: str) -> str:
+def _token(key: SigningKey, node: NodeSettings, subject: str, role: str, signed_in_by: str = "") -> str:
     return issue_access_token(
-        key=key, issuer=node.url, subject=subject, audience=node.bic, client_id=subject, role=role
+        key=key,
+        issuer=node.url,
+        subject=subject,
+        audience=node.bic,
+        client_id=subject,
+        role=role,
+        signed_in_by=signed_in_by,
     )
 
 

@@ -62,6 +62,8 @@ async def coordinator(new_database: NewDatabase, tmp_path: Path) -> AsyncIterato
     async with running_coordinator(await new_database("gateway.coordinator"), tmp_path) as running:
         await running.admit(ALPHA, BRAVO, caps_minor={"EUR": 1_000_000})
         await running.admit_agent()
+        for name, role in (("alice", "operator"), ("carol", "auditor")):
+            await running.client_key(name, role)
         yield running
 
 
@@ -165,7 +167,7 @@ def fuzz(operation: Any, token: str | None) -> None:
 def guarded(operation: Any, tokens: Tokens, roles: list[str]) -> None:
     """Without a token it is 401, with that of another role 403; what is asked for doesn't matter."""
     path = operation.path
-    for name in ("cycle", "proposal", "bic", "currency", "payment_id", "account_id", "step"):
+    for name in ("cycle", "proposal", "bic", "currency", "payment_id", "account_id", "step", "movement"):
         path = path.replace(f"{{{name}}}", EXAMPLES[name])
     target = f"{operation.base_url}{path}"
     with httpx.Client(trust_env=False) as http:
@@ -184,4 +186,5 @@ EXAMPLES = {
     "currency": "EUR",
     "account_id": "1",
     "step": "approve",
+    "movement": "1",
 }

@@ -296,6 +296,10 @@ class Module:
         return self.key.kid
 
     @property
+    def scheme(self) -> str | None:
+        return self.key.scheme
+
+    @property
     def algorithm(self) -> Algorithm:
         return self.key.algorithm
 

@@ -53,6 +53,7 @@ async def gate(server: EmbeddedServer) -> AsyncIterator[tuple[Gate, str]]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(gate: tuple[Gate, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     async with running_town(gate[1], tmp_path_factory.mktemp("failing"), (ALPHA, BRAVO)) as town:
+        await town.coordinator.client_key("olga", "operator")
         yield town
 
 

@@ -139,6 +139,7 @@ class SlowKey:
 
     def __init__(self, key: SigningKey) -> None:
         self.kid, self.algorithm, self.verifying_key = key.kid, key.algorithm, key.verifying_key
+        self.scheme = key.scheme
         self.asked, self.let = threading.Event(), threading.Event()
         self._key = key
 
