@@ -11,6 +11,7 @@ from running_coordinator import AGENT, ALPHA, BRAVO, COORDINATOR
 
 from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from participants.api.routes import ROUTE_HANDLERS
+from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.roles import Role, Scope
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,9 +21,11 @@ ID = "00000000-0000-4000-8000-000000000000"
 # Every operation of a bank, with the roles that it takes. Why each yes is a yes:
 # - orders: who pays sees what became of it, and how far the lanes to other banks are; so do returns and disputes.
 # - screening: who decides on a hold sees the payment and the lists.
-# - lists, accounts: who makes them sees them, and what waits for a second person.
+# - lists, accounts: who makes them sees them, and what waits for a second person. Who keeps the accounts also says how
+#   much others may owe, and why money moved at the settlement agent that no instruction explains.
 # - read: sees everything that is the bank's own, and changes nothing.
-# - participant: another bank delivers, compares its own lanes with this bank, and fetches what it signed itself.
+# - participant: another bank delivers, compares its own lanes with this bank, and fetches what it signed itself;
+#   what the coordinator showed both of a result, the two compare.
 MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/payments"): {"orders"},
     ("POST", "/payments/batch"): {"orders"},
@@ -40,6 +43,13 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/accounts"): {"accounts", "read"},
     ("GET", "/accounts/{account_id:int}/postings"): {"accounts", "read"},
     ("GET", "/balances"): {"accounts", "read"},
+    ("GET", "/exposures"): {"accounts", "read"},
+    ("GET", "/ceilings"): {"accounts", "read"},
+    ("PUT", "/ceilings/{currency:str}"): {"accounts"},
+    ("PUT", "/ceilings/{currency:str}/{counterparty:str}"): {"accounts"},
+    ("GET", "/settlement-account"): {"accounts", "read"},
+    ("GET", "/settlement-account/movements"): {"accounts", "read"},
+    ("PUT", "/settlement-account/movements/{movement:int}/explanation"): {"accounts"},
     ("GET", "/lanes"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/attestations"): {"orders", "read"},
@@ -47,10 +57,20 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/federation/payments"): {"participant"},
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
+    ("POST", "/federation/results"): {"participant"},
 }
 SCOPES: dict[str, set[str]] = {
     Scope.PAYMENTS: {"/payments", "/payments/{payment_id:uuid}", "/holds"},
-    Scope.ACCOUNTS: {"/accounts", "/accounts/{account_id:int}/postings", "/balances", "/proposals"},
+    Scope.ACCOUNTS: {
+        "/accounts",
+        "/accounts/{account_id:int}/postings",
+        "/balances",
+        "/proposals",
+        "/exposures",
+        "/ceilings",
+        "/settlement-account",
+        "/settlement-account/movements",
+    },
     Scope.CYCLES: {
         "/lanes",
         "/cycles/{cycle:str}",
@@ -62,7 +82,14 @@ SCOPES: dict[str, set[str]] = {
 
 
 def path_of(template: str) -> str:
-    for part, value in (("{payment_id:uuid}", ID), ("{account_id:int}", "1"), ("{cycle:str}", "2026-01-05-01")):
+    for part, value in (
+        ("{payment_id:uuid}", ID),
+        ("{account_id:int}", "1"),
+        ("{cycle:str}", "2026-01-05-01"),
+        ("{currency:str}", "EUR"),
+        ("{counterparty:str}", BRAVO),
+        ("{movement:int}", "1"),
+    ):
         template = template.replace(part, value)
     return template
 
@@ -74,7 +101,7 @@ async def code(bank: RunningBank, method: str, template: str, token: str | None)
 
 async def test_the_matrix_names_every_operation(town: Town) -> None:
     served = {
-        (str(method), path) for handler in ROUTE_HANDLERS for method in handler.http_methods for path in handler.paths
+        (str(method), path) for handler in [*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS] for method in handler.http_methods for path in handler.paths
     }
     assert served == MATRIX.keys()
     assert all(set(Role) - roles for roles in MATRIX.values()), "no role may be all of them"

@@ -145,7 +145,7 @@ def test_no_subject_forges_or_loses_a_line(agent: AgentProcess, desk: Desk, kind
         key=desk.staff_key, issuer=agent.url, subject=subject, audience=AGENT, client_id=subject, role="staff"
     )
     answer = httpx.post(
-        f"{agent.url}/messages", content=b"<x/>", headers={"Authorization": f"Bearer {token}"}, trust_env=False
+        f"{agent.url}/settlements", content=b"{}", headers={"Authorization": f"Bearer {token}"}, trust_env=False
     )
     assert answer.status_code == 403
     record = agent.record(audit_id(answer))

@@ -33,7 +33,7 @@ from msgspec.structs import replace
 from running_coordinator import AGENT as TOWNS_AGENT
 from running_desk import Desk as House
 from running_desk import pay, running_desk
-from support import Live
+from support import Live, confirmation
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
@@ -257,9 +257,9 @@ async def test_a_suspension_counts_once_the_list_says_so(
     tmp_path: Path, new_database: NewDatabase, live: Live, suspended: str, path: str, expected: str
 ) -> None:
     scheme, database = Scheme(tmp_path), await new_database("gateway.agent")
-    TrustStore.open(tmp_path / "anchor.json", path=tmp_path / "trust-list.json").update(
-        scheme.publish(2, **{suspended: "suspended"})
-    )
+    store, published = TrustStore.open(tmp_path / "anchor.json", path=tmp_path / "trust-list.json"), scheme.publish(2, **{suspended: "suspended"})
+    store.update(published)
+    store.confirm(confirmation(published, scheme.sign))
     desk = Desk(scheme, live(lambda url: build_app(scheme.settings(url, database), database)))
     who = desk.member(suspended) if path == "/notifications" else desk.coordinator
     answer = await (who.http.get(path) if path == "/notifications" else who.post(MESSAGE))

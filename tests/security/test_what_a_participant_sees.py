@@ -28,7 +28,6 @@ from compliance.cycle.commitment import commit, is_proven
 from compliance.statements import ResultCommitment
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import FederationClient, RemoteProblem
-from gateway.federation.membership.documents import APPLICATION_TYPE
 from gateway.federation.messages.cycles import Cycle, CyclePage, OpenCycle, Positions, ResultProof
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
@@ -86,9 +85,8 @@ async def _set(stack: AsyncExitStack, url: str, directory: Path) -> Scene:
     for client in clients.values():
         await stack.enter_async_context(client)
     for bic in (APPROVED, APPLIED):
-        bank = coordinator.bank(bic)
-        signed = dsse.sign(bank.application(), bank.identity.sign, payload_type=APPLICATION_TYPE)
-        await coordinator.registry.apply(signed)
+        invitation = await coordinator.invite(bic)
+        await coordinator.registry.apply(coordinator.bank(bic).signed_application(invitation=invitation))
     await coordinator.registry.step(APPROVED, Step.APPROVE, by="alice", reason="known")
     await coordinator.registry.step(CARLO, Step.SUSPEND, by="alice", reason="late")
     scene = Scene(coordinator, clients, "")
@@ -130,7 +128,12 @@ MATRIX: dict[str, tuple[int, int, int, int, int]] = {
     # Its own, whatever its standing: by this a bank finds out that it runs on an old backup.
     "/submissions/latest": (403, 403, 200, 200, 200),
     "/instructions": (403, 403, 200, 200, 200),
+    "/exposure-limits": (403, 403, 200, 403, 403),
+    "/proposals": (200, 200, 403, 403, 403),
+    "/operators": (200, 200, 403, 403, 403),
     "/trust-list": (200, 200, 200, 200, 200),
+    "/v2/trust-list": (200, 200, 200, 200, 200),
+    "/trust-list/confirmation": (200, 200, 200, 200, 200),
 }
 
 

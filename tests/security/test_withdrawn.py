@@ -69,8 +69,9 @@ async def test_a_step_by_an_operator_counts_at_the_next_request(
     assert await ask(http, cycles, token) == (200, "")
     await coordinator.decided(ActKind.MEMBER_SUSPEND, ALPHA)
     assert await ask(http, cycles, token) == (403, "member_not_active")
-    assert await ask(http, f"{coordinator.url}/participants", token) == (403, "member_not_active")
-    # What it needs to settle what it owes.
+    assert await ask(http, f"{coordinator.url}/exposure-limits", token) == (403, "member_not_active")
+    # What it needs to settle what it owes, and what the trust list tells everybody.
+    assert await ask(http, f"{coordinator.url}/participants", token) == (200, "")
     assert await ask(http, events, token) == (200, "")
     assert await ask(http, f"{coordinator.url}/instructions", token) == (200, "")
     await coordinator.decided(ActKind.MEMBER_ACTIVATE, ALPHA)
