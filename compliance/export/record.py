@@ -362,6 +362,12 @@ def _require_order(record: CycleRecord) -> None:
     for name, actual, ordered in orders:
         if list(actual) != ordered:
             raise FormatError(f"{name}: out of order")
+    for name, ids in (
+        ("proposals.json", [proposal.id for proposal in record.proposals]),
+        ("participants.json", [of.participant for of in record.participants]),
+    ):
+        if len(set(ids)) != len(ids):
+            raise FormatError(f"{name}: something twice")
 
 
 def _in_order(superseded: Superseded) -> Superseded:

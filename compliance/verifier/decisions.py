@@ -83,6 +83,8 @@ def _registers(
             keys = operator_keys((register,))
         except (EvidenceError, ValueError) as error:
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: {error}") from error
+        if len({(entry.name, entry.kid) for entry in register.operators}) != len(register.operators):
+            raise RefutedError(Finding.DECISION_REFUSED, f"{where}: a key is listed twice")
         if register.coordinator != anchor.bic:
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: the register of {register.coordinator}")
         if known and (register.version != max(known) + 1 or register.supersedes != previous):

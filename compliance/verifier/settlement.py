@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.cycle.states import State
+from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger
 from compliance.export.record import FORMAT_2, CycleRecord, SignedSettlement
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
@@ -31,10 +31,16 @@ def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers:
     if record.format == FORMAT_2:
         return "settlement messages of before were not signed"
     settled: list[AnsweredSettlement] = []
+    asked = _attempts(record, Trigger.INSTRUCTIONS_SIGNED, Trigger.REQUEST_REPEATED)
+    answered = _attempts(record, Trigger.AGENT_SETTLED)
     for settlement in record.settlements:
         answer = _check(settlement, record.cycle, editions, signers, coordinator)
         if answer is not None and answer.settled:
             settled.append(answer)
+        known = answered if answer is not None and answer.settled and answered else asked
+        if settlement.attempt not in known:
+            detail = f"settlements.jsonl attempt {settlement.attempt}: the log tells of no such attempt"
+            raise RefutedError(Finding.SETTLEMENT_DIFFERS, detail)
     if len(settled) > 1:
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"the agent settled the cycle {len(settled)} times")
     if record.state not in (State.SETTLED, State.FINAL):
@@ -50,6 +56,15 @@ def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers:
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, "no answer of the agent says that the cycle is settled")
     _check_finality(editions[-1], settled[0])
     return f"{len(record.settlements)} requests to the agent, its answer signed by {settled[0].sender}"
+
+
+def _attempts(record: CycleRecord, *triggers: Trigger) -> set[object]:
+    """Return the numbers of the attempts that the log tells of by some steps; step 11 checks that they count up."""
+    return {
+        event.data.get("attempt")
+        for event in record.events
+        if event.cycle == record.cycle and event.data.get(TRIGGER_MEMBER) in triggers
+    }
 
 
 def nets(result: NettingResult) -> dict[tuple[str, str], int]:

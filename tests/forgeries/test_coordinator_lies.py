@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 from clearing import (
     BANKS,
+    COORDINATOR,
     CYCLE,
     LIMITS,
     OTHER_CYCLE,
@@ -180,7 +181,7 @@ LIES: dict[str, tuple[Lie, Finding]] = {
     "fewer instructions in the log": (lambda: told("cycle.instructed", instructions=4), Finding.LOG_CONTRADICTED),
     "instructions for another result": (lambda: told("cycle.instructed", result=ROOT), Finding.LOG_CONTRADICTED),
     "an attempt is skipped": (instructed_twice, Finding.LOG_CONTRADICTED),
-    "an answer to another attempt": (lambda: told("cycle.settled", attempt=2), Finding.LOG_CONTRADICTED),
+    "an answer to another attempt": (lambda: told("cycle.settled", attempt=2), Finding.SETTLEMENT_DIFFERS),
     "given up before all attempts were made": (retries, Finding.LOG_CONTRADICTED),
     # What banks signed, hidden or out of place.
     "both statements of a pair and its lane are hidden": (hidden_lane, Finding.PAIR_LEFT_OUT),
@@ -282,6 +283,23 @@ LIES: dict[str, tuple[Lie, Finding]] = {
             proposals=(
                 *honest().proposals,
                 replace(honest().proposals[0], id="0199", decision=None, decided_by=None, decided_at=None),
+            ),
+        ),
+        Finding.DECISION_REFUSED,
+    ),
+    "a proposal twice": (lambda: replace(honest(), proposals=honest().proposals * 2), Finding.FORMAT_VIOLATION),
+    "a participant twice": (
+        lambda: replace(honest(), participants=(*honest().participants, honest().participants[0])),
+        Finding.FORMAT_VIOLATION,
+    ),
+    "an operator's key twice": (
+        lambda: replace(
+            honest(),
+            operators=(
+                signed_by(
+                    COORDINATOR,
+                    replace(scheme().operators(), operators=scheme().operators().operators * 2),
+                ),
             ),
         ),
         Finding.DECISION_REFUSED,
@@ -421,6 +439,8 @@ def test_a_lie_is_refused(name: str) -> None:
 
 
 IN_THE_THIRD_FORMAT_ONLY = {
+    "a participant twice",
+    "an operator's key twice",
     "participants.json leaves a bank out",
     "participants.json holds no cut of a bank",
     "a late cut",

@@ -422,7 +422,8 @@ def test_one_confirmation_moves_a_cycle_once() -> None:
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
     again = (*steps[:-1], approved(result, "0193")[1])
     approved_again = signed_by_operators(replace(honest().proposals[0], id="0193", reason="checked again"))
-    record = replace(record, proposals=(*proposals, approved_again))
+    settlements = (replace(honest().settlements[0], attempt=2),)
+    record = replace(record, proposals=(*proposals, approved_again), settlements=settlements)
     data = scheme().export(replace(record, events=scheme().events(record, again)))
     assert verify_bytes(data, scheme().anchor).state == "final"
 

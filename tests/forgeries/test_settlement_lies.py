@@ -7,11 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from clearing import AGENT, COORDINATOR, CYCLE, A, B, C, Scheme, honest, in_format_2, refused, scheme
+from clearing import (
+    AGENT,
+    COORDINATOR,
+    CYCLE,
+    TO_FINAL,
+    A,
+    B,
+    C,
+    Scheme,
+    approved,
+    honest,
+    in_format_2,
+    refused,
+    scheme,
+)
 from lying import finality, other_answer
 from msgspec.structs import replace
 
 from compliance.crypto import dsse
+from compliance.cycle.states import Trigger
 from compliance.export.record import CycleRecord, SignedSettlement, from_files, to_files
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
@@ -25,6 +40,7 @@ from compliance.trust import Signers
 from compliance.verifier.documents import Finding, RefutedError, read_documents
 from compliance.verifier.editions import read_editions
 from compliance.verifier.settlement import check_settlements
+from compliance.verifier.verify import verify_bytes
 from gateway.federation.iso20022 import Movement
 
 
@@ -66,12 +82,17 @@ def test_an_honest_settlement_is_believed() -> None:
 
 def test_an_agent_that_was_asked_again_is_believed() -> None:
     """The archive holds the requests in the order of their attempts, whatever the answers begin with."""
-    for answered in ({"status": "PDNG"}, {"status": "RJCT", "reason_code": "AM04"}):
-        first = settlement(answered=answered)
-        second = replace(settlement(message_id="2"), attempt=2)
-        files = to_files(replace(honest(), settlements=(second, first)))
-        assert from_files(files).settlements == (first, second)
-        assert checked(replace(honest(), settlements=(first, second))).startswith("2 requests")
+    short = settlement(answered={"status": "PDNG"})
+    second = replace(settlement(message_id="2"), attempt=2)
+    record = replace(honest(), settlements=(second, short))
+    assert from_files(to_files(record)).settlements == (short, second)
+    again = (TO_FINAL[0], (Trigger.AGENT_SHORT_OF_FUNDS, {}), (Trigger.REQUEST_REPEATED, {}), *TO_FINAL[1:])
+    record = replace(record, events=scheme().events(record, approved(_digest()), again))
+    report = verify_bytes(scheme().export(record), scheme().anchor)
+    assert "2 requests to the agent" in report.steps[9].detail
+    # Which attempt it was that settled, the log says too.
+    error = refused(scheme().export(replace(record, settlements=(settlement(),))))
+    assert (error.step, error.finding) == (10, Finding.SETTLEMENT_DIFFERS)
 
 
 def test_no_signature_beside_the_one_that_counts() -> None:
@@ -113,6 +134,9 @@ LIES = {
     "another reference": Lie(lambda: (other_answer("RTGS-1", "RTGS-2"),), Finding.FINALITY_DIFFERS),
     "settled twice": Lie(
         lambda: (settlement(), replace(settlement(message_id="2"), attempt=2)), Finding.SETTLEMENT_DIFFERS
+    ),
+    "an attempt that the log doesn't know": Lie(
+        lambda: (replace(settlement(), attempt=7),), Finding.SETTLEMENT_DIFFERS
     ),
     "no message": Lie(lambda: (other_answer("<Document", "<!DOCTYPE x><Document"),), Finding.SETTLEMENT_DIFFERS),
 }
