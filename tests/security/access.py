@@ -15,9 +15,15 @@ _HOUSE = {
 }
 _SHARED = {**_HOUSE, "participant": "takes part in it"}
 _OPERATOR = {"operator": "decides it for the clearing house"}
+_TWO_OPERATORS = {"operator": "one of the two who decide it"}
 _OWN_SUBMISSION = {"participant": "states its own, signed by itself"}
 _STAFF = {"staff": "the institution's own people, by its own issuer"}
-_BOOKS = {**_STAFF, "auditor": "checks the bank's books, and changes nothing"}
+_READ = {"read": "sees everything that is the bank's own, and changes nothing"}
+_PAYER = {"orders": "pays, returns and contests for the bank's customers"}
+_PAYMENTS = {**_READ, "orders": "sees what became of what it ordered", "screening": "sees the payment that it decides on"}
+_CYCLES = {**_READ, "orders": "sees how far the lanes to other banks are"}
+_BOOKKEEPER = {"accounts": "keeps the bank's accounts, and says how much others may owe"}
+_BOOKS = {**_READ, "accounts": "sees what it keeps"}
 _PEER = {"participant": "the other bank of a payment"}
 
 COORDINATOR: dict[str, Row] = {
@@ -25,7 +31,9 @@ COORDINATOR: dict[str, Row] = {
     "getMetadata": {ANYBODY: "where tokens are asked for; nobody has one before"},
     "requestToken": {ANYBODY: "proves who it is by the request itself"},
     "getTrustList": {ANYBODY: "signed, and nobody is a member before it is read"},
-    "applyAsParticipant": {ANYBODY: "nobody is a member before he applied; signed by the keys that it offers"},
+    "getDatedTrustList": {ANYBODY: "the same in its present format"},
+    "confirmTrustList": {ANYBODY: "says which trust list is the newest; who reads a list has to know"},
+    "applyAsParticipant": {ANYBODY: "nobody is a member before he applied; invited, and signed by the keys it offers"},
     "isLive": _HEALTH,
     "isReady": _HEALTH,
     "isStarted": _HEALTH,
@@ -36,10 +44,11 @@ COORDINATOR: dict[str, Row] = {
     "getFinality": _SHARED,
     "listCycleInstructions": _SHARED,
     "getPositions": _SHARED,
-    "getResult": _SHARED,
+    "getProof": _SHARED,
     "listEvents": _SHARED,
     "listParticipants": _SHARED,
     "getParticipant": _SHARED,
+    "getResult": _HOUSE,
     "getCertificates": _HOUSE,
     "getChecks": _HOUSE,
     "previewDefault": _HOUSE,
@@ -47,16 +56,19 @@ COORDINATOR: dict[str, Row] = {
     "exportCycle": _HOUSE,
     "getProgress": _HOUSE,
     "listProposals": _HOUSE,
+    "listPendingProposals": _HOUSE,
+    "getProposal": _HOUSE,
+    "getOperators": {**_HOUSE, "agent": "moves money by what they signed, and verifies that by their keys"},
     "openCycle": _OPERATOR,
     "cutOffCycle": _OPERATOR,
-    "propose": _OPERATOR,
-    "decide": _OPERATOR,
     "retryCycle": _OPERATOR,
-    "setCap": _OPERATOR,
-    "setPrefunding": _OPERATOR,
-    "setSettlementAccount": _OPERATOR,
-    "moveParticipant": _OPERATOR,
-    "setBilateralLimit": {**_OPERATOR, "participant": "grants what it is willing to be owed"},
+    "invite": {"operator": "lets a bank apply, and nothing more"},
+    "propose": _TWO_OPERATORS,
+    "proposeAct": _TWO_OPERATORS,
+    "decide": _TWO_OPERATORS,
+    "withdrawProposal": {"operator": "takes its own back"},
+    "setBilateralLimit": {"participant": "grants what it is willing to be owed"},
+    "getExposureLimits": {"participant": "what it granted, and the default where it granted nothing"},
     "changeKey": {
         "participant": "changes its own key, by its old one",
         "agent": "changes its own key, by its old one",
@@ -73,28 +85,37 @@ PARTICIPANT: dict[str, Row] = {
     "isLive": _HEALTH,
     "isReady": _HEALTH,
     "isStarted": _HEALTH,
+    "submitPayment": _PAYER,
+    "submitPayments": _PAYER,
+    "returnPayment": _PAYER,
+    "disputePayment": _PAYER,
+    "withdrawDispute": _PAYER,
+    "listPayments": _PAYMENTS,
+    "getPayment": _PAYMENTS,
+    "listHolds": {**_READ, "screening": "sees what waits for its decision"},
+    "decideHold": {"screening": "decides on it, with a second person"},
+    "importList": {"lists": "keeps the lists that payments are screened by"},
+    "listLists": {**_READ, "lists": "sees what it imported", "screening": "sees what a payment was held by"},
+    "listWaiting": {**_READ, "lists": "sees what waits for a second person", "accounts": "sees the same"},
+    "openAccounts": _BOOKKEEPER,
+    "setCeiling": _BOOKKEEPER,
+    "setCeilingForAll": _BOOKKEEPER,
+    "explainMovement": _BOOKKEEPER,
     "listAccounts": _BOOKS,
     "listPostings": _BOOKS,
     "balancesAt": _BOOKS,
-    "getCycleMembership": _BOOKS,
-    "listAttestations": _BOOKS,
-    "listInstructions": _BOOKS,
-    "listHolds": _BOOKS,
-    "listLanes": _BOOKS,
-    "listPayments": _BOOKS,
-    "getPayment": _BOOKS,
-    "listLists": _BOOKS,
-    "openAccounts": _STAFF,
-    "decideHold": _STAFF,
-    "submitPayment": _STAFF,
-    "submitPayments": _STAFF,
-    "withdrawDispute": _STAFF,
-    "disputePayment": _STAFF,
-    "returnPayment": _STAFF,
-    "importList": _STAFF,
+    "listCeilings": _BOOKS,
+    "listExposures": _BOOKS,
+    "getSettlementAccount": _BOOKS,
+    "listMovements": _BOOKS,
+    "listLanes": _CYCLES,
+    "getCycleMembership": _CYCLES,
+    "listAttestations": _CYCLES,
+    "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,
     "getEvidence": _PEER,
+    "compareResults": {"participant": "compares what the coordinator showed both of a pair"},
 }
 AGENT: dict[str, Row] = {
     "isLive": _HEALTH,

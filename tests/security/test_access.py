@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -12,17 +12,19 @@ import pytest
 import pytest_asyncio
 from agent_harness import ALFA, ISSUER, Desk, Scheme
 from running_banks import ALPHA, BRAVO, Town, running_town
-from running_coordinator import COORDINATOR
+from running_coordinator import AGENT, CARLO, COORDINATOR
 from support import Live, NewDatabase
 
 from compliance.crypto.keys import SigningKey
 from gateway.agent.app import build_app
+from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.storage.database import migrate
+from participants.roles import Role
 from tests.contract.services import documents
 from tests.security.access import ACCESS, ANYBODY
 
-ROLES = ("operator", "auditor", "participant", "agent", "coordinator", "staff")
+ROLES = ("operator", "auditor", "participant", "agent", "coordinator", "staff", *Role)
 VALUES = {
     "cycle": "2026-01-01-01",
     "currency": "EUR",
@@ -32,6 +34,7 @@ VALUES = {
     "account_id": "1",
     "bic": ALPHA,
     "counterparty": BRAVO,
+    "movement": "1",
 }
 Operations = dict[str, tuple[str, str]]
 
@@ -66,14 +69,21 @@ async def wrong(
     document: dict[str, Any],
     url: str,
     token_of: Callable[..., str],
+    *,
+    known: str = "operator",
+    withdrawn: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Ask for everything as everybody, and return what was answered otherwise than the table says."""
-    bad = {
+    """Ask for everything as everybody, and return what was answered otherwise than the table says.
+
+    `known` is a role whose tokens count here; `withdrawn` are tokens of those who have no access any more.
+    """
+    bad: dict[str, tuple[str | None, str]] = {
         "nobody": (None, "token_missing"),
         "no token": ("a.b.c", "token_malformed"),
-        "ended": (token_of("operator", now=time.time() - 3_600), "token_expired"),
-        "for another member": (token_of("operator", audience="OTHRXXA0"), "token_audience_wrong"),
-        "a replaced key": (token_of("operator", key=SigningKey.generate()), "token_key_unknown"),
+        "ended": (token_of(known, now=time.time() - 3_600), "token_expired"),
+        "for another member": (token_of(known, audience="OTHRXXA0"), "token_audience_wrong"),
+        "a replaced key": (token_of(known, key=SigningKey.generate()), "token_key_unknown"),
+        **{name: (token, "token_withdrawn") for name, token in (withdrawn or {}).items()},
     }
     answered = []
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
@@ -113,20 +123,47 @@ async def town(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> A
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_coordinator_lets_in_whom_the_table_names(town: Town, described: dict[str, dict[str, Any]]) -> None:
-    def token_of(role: str, audience: str = COORDINATOR, **options: Any) -> str:
-        return of_coordinator(town, ALPHA, audience=audience, role=role, **options)
+    house = town.coordinator
+    for name, role in (("alice", "operator"), ("bob", "operator"), ("otto", "auditor"), ("removed", "operator")):
+        await house.client_key(name, role)
+    await house.registry.remove_client("removed", by="test", reason="left")
+    await house.admit(CARLO)
+    await house.registry.step(CARLO, Step.SUSPEND, by="alice", reason="leaves")
+    await house.registry.step(CARLO, Step.LEAVE, by="alice", reason="leaves")
+    applied = house.bank("ECHOGB20")
+    await house.registry.apply(applied.signed_application(invitation=await house.invite(applied.bic)))
+    subjects = {"operator": "alice", "auditor": "otto", "agent": AGENT, "coordinator": COORDINATOR}
 
-    assert await wrong("coordinator", described["coordinator"], town.coordinator.url, token_of) == []
+    def token_of(role: str, audience: str = COORDINATOR, *, subject: str | None = None, **options: Any) -> str:
+        return of_coordinator(town, subject or subjects.get(role, ALPHA), audience=audience, role=role, **options)
+
+    withdrawn = {
+        "a removed operator": token_of("operator", subject="removed"),
+        "an operator who never was": token_of("operator", subject="mallory"),
+        "an operator in another role": token_of("auditor", subject="alice"),
+        "a participant in another role": token_of("operator", subject=ALPHA),
+        "who has left": token_of("participant", subject=CARLO),
+        "who has applied": token_of("participant", subject=applied.bic),
+        "who isn't known": token_of("participant", subject="OTHRXXA0"),
+    }
+    document = described["coordinator"]
+    assert await wrong("coordinator", document, house.url, token_of, withdrawn=withdrawn) == []
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_bank_lets_in_whom_the_table_names(town: Town, described: dict[str, dict[str, Any]]) -> None:
+    """Its own people by its own issuer, another bank by its own word; the coordinator's tokens are none here."""
+    alpha = town.alpha
+
     def token_of(role: str, audience: str = ALPHA, **options: Any) -> str:
-        if role == "staff":
-            return town.alpha.staff_token()
+        if role in list(Role):
+            claims = {"key": alpha.node.identity.token, "issuer": alpha.settings.url, "role": role, **options}
+            return issue_access_token(subject="sam", client_id="sam", audience=audience, **claims)
+        if role == "participant":
+            return town.assertion(BRAVO, audience, **options)
         return of_coordinator(town, BRAVO, audience=audience, role=role, **options)
 
-    assert await wrong("participant", described["participant"], town.alpha.settings.url, token_of) == []
+    assert await wrong("participant", described["participant"], alpha.settings.url, token_of, known="read") == []
 
 
 async def test_the_agent_lets_in_whom_the_table_names(
