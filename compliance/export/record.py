@@ -340,7 +340,7 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
     if format_ != FORMAT_2:
         record = msgspec.structs.replace(
             record,
-            operators=_read_lines(files, OPERATORS_FILE, Envelope),
+            operators=_read_lines(files, OPERATORS_FILE, Envelope, order=_version),
             settlements=_read_lines(files, SETTLEMENTS_FILE, SignedSettlement, order=attrgetter("attempt")),
             participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
             settled=signed("settled.jsonl"),

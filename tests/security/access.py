@@ -20,7 +20,11 @@ _OWN_SUBMISSION = {"participant": "states its own, signed by itself"}
 _STAFF = {"staff": "the institution's own people, by its own issuer"}
 _READ = {"read": "sees everything that is the bank's own, and changes nothing"}
 _PAYER = {"orders": "pays, returns and contests for the bank's customers"}
-_PAYMENTS = {**_READ, "orders": "sees what became of what it ordered", "screening": "sees the payment that it decides on"}
+_PAYMENTS = {
+    **_READ,
+    "orders": "sees what became of what it ordered",
+    "screening": "sees the payment that it decides on",
+}
 _CYCLES = {**_READ, "orders": "sees how far the lanes to other banks are"}
 _BOOKKEEPER = {"accounts": "keeps the bank's accounts, and says how much others may owe"}
 _BOOKS = {**_READ, "accounts": "sees what it keeps"}

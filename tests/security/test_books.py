@@ -101,7 +101,10 @@ async def code(bank: RunningBank, method: str, template: str, token: str | None)
 
 async def test_the_matrix_names_every_operation(town: Town) -> None:
     served = {
-        (str(method), path) for handler in [*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS] for method in handler.http_methods for path in handler.paths
+        (str(method), path)
+        for handler in [*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS]
+        for method in handler.http_methods
+        for path in handler.paths
     }
     assert served == MATRIX.keys()
     assert all(set(Role) - roles for roles in MATRIX.values()), "no role may be all of them"

@@ -257,7 +257,8 @@ async def test_a_suspension_counts_once_the_list_says_so(
     tmp_path: Path, new_database: NewDatabase, live: Live, suspended: str, path: str, expected: str
 ) -> None:
     scheme, database = Scheme(tmp_path), await new_database("gateway.agent")
-    store, published = TrustStore.open(tmp_path / "anchor.json", path=tmp_path / "trust-list.json"), scheme.publish(2, **{suspended: "suspended"})
+    store = TrustStore.open(tmp_path / "anchor.json", path=tmp_path / "trust-list.json")
+    published = scheme.publish(2, **{suspended: "suspended"})
     store.update(published)
     store.confirm(confirmation(published, scheme.sign))
     desk = Desk(scheme, live(lambda url: build_app(scheme.settings(url, database), database)))
