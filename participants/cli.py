@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.commands.group import group
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
@@ -74,7 +75,7 @@ def apply(
     try:
         view = asyncio.run(send())
     except RemoteError as error:
-        typer.echo(f"refused: {error}", err=True)
+        typer.echo(f"refused: {shown(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{view.bic} ({view.name}) has applied with these keys:")
     for key in view.keys:

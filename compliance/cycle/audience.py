@@ -109,6 +109,7 @@ PARTICIPANT_READS: Mapping[str, Collection[str] | None] = {
     "bilateral_limit.changed": None,
     "trust_list.published": None,
     "rulebook.adopted": None,
+    "operators.published": None,
 }
 """The members of each event's data that a participant is shown; None is all of them."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from compliance.crypto.keys import SigningKey, VerifyingKey
-from compliance.cycle.exposure import UNSTATED_MINOR
 from compliance.statements import ActKind
 from compliance.trust import Anchor
 from gateway.coordinator import rulebook
@@ -27,6 +26,7 @@ AGENT_BIC = "CNCDXXS0"
 # All institutions share one server here, and have a database each; every pool fits in with room to spare.
 POSTGRES = {"max_connections": "400", "shared_buffers": "256MB", "max_wal_size": "4GB"}
 COMMANDS_AT_ONCE = 3
+NO_LIMIT_MINOR = "9" * 18
 OPERATORS = ("alice", "bob")
 AUDITOR = "carol"
 
@@ -270,7 +270,8 @@ def write_rulebook(path: Path, currencies: tuple[str, ...], pace: Pace) -> None:
     """Write the scheme's rulebook for a day at a pace of its own: cycles on demand, short deadlines."""
     built_in = rulebook.load()
     cleared = tuple(sorted({*built_in.currencies, *currencies}))
-    defaults = dict.fromkeys(cleared, str(UNSTATED_MINOR)) | built_in.exposure.default_minor
+    # The day is planned, and its payments are to be taken: however large, no default limit declines any.
+    defaults = dict.fromkeys(cleared, NO_LIMIT_MINOR)
     rules = msgspec.structs.replace(
         built_in,
         version=f"{built_in.version}-demo",

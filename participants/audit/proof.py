@@ -10,6 +10,7 @@ import typer
 
 from compliance.crypto import canonical
 from compliance.statements import ResultCommitment
+from compliance.terminal import shown
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.postgres import dsn
 from participants.cycle import reads
@@ -26,15 +27,16 @@ def run_proof(settings: NodeSettings, cycle: str) -> int:
     from gateway.federation.storage.postgres import database
 
     with database(settings, DATABASE) as url:
-        shown = asyncio.run(_kept(url, cycle))
-    for proof in shown:
+        results = asyncio.run(_kept(url, cycle))
+    for proof in results:
         commitment = canonical.decode(proof.commitment.payload_bytes(), ResultCommitment)
         to = proof.counterparty or settings.bic
-        typer.echo(f"{to}: edition {commitment.edition}, root {commitment.root}: {proof.reason or 'believed'}", err=True)
-        typer.echo(msgspec.json.encode(proof).decode())
-    if not shown:
-        typer.echo(f"{settings.bic} was shown nothing of the result of {cycle}", err=True)
-    return 0 if shown and all(proof.reason is None for proof in shown) else 1
+        judgement = proof.reason or "believed"
+        typer.echo(shown(f"{to}: edition {commitment.edition}, root {commitment.root}: {judgement}"), err=True)
+        typer.echo(shown(msgspec.json.encode(proof).decode()))
+    if not results:
+        typer.echo(shown(f"{settings.bic} was shown nothing of the result of {cycle}"), err=True)
+    return 0 if results and all(proof.reason is None for proof in results) else 1
 
 
 async def _kept(url: str, cycle: str) -> list[ResultShown]:

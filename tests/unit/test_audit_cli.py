@@ -15,7 +15,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.event_log import LoggedEvent
 from compliance.export.record import CycleRecord, build_export
-from compliance.statements import Member, TrustKey, TrustList
+from compliance.statements import Member, OperatorRegister, TrustKey, TrustList
 from compliance.trust import Anchor
 from gateway.coordinator.rulebook import load
 from gateway.federation.commands import audit
@@ -65,6 +65,7 @@ def archive(tmp_path: Path) -> Path:
         rulebook=canonical.encode(load()),
         trust_lists=(dsse.sign(TrustList(version=1, issuer="http://localhost", members=(member,)), KEY),),
         events=(opened,),
+        operators=(dsse.sign(OperatorRegister(coordinator=COORDINATOR, version=1, operators=()), KEY),),
     )
     path = tmp_path / "export.zip"
     path.write_bytes(build_export(record, KEY))

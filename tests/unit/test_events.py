@@ -147,6 +147,8 @@ UNREADABLE: list[tuple[str, Document]] = [
     ("payment.disputed", events.Disputed(person="dora", reason="a\x07b")),
     ("payment.dispute_withdrawn", events.Disputed(person="dora", reason="x" * 501)),
     ("payment.returned", events.Returned(by="no uuid")),
+    ("exposure.limits", events.ExposureLimits(granted=[], scheme=())),  # type: ignore[arg-type]
+    ("exposure.ceilings", events.ExposureCeilings(ceilings=(), person="dora", reason="a\x07b")),
     ("payment.return_failed", events.Returned(by=ID.upper())),
     ("accounts.opened", events.AccountsOpened(chart="nostro/x/EUR")),  # type: ignore[arg-type]
     (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from compliance.terminal import shown
 from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
 from gateway.federation.commands.group import group
 
@@ -130,7 +131,7 @@ def _answer(
         try:
             signed = deciding.decision(view, decision, reason=reason)
         except NotShownError as error:
-            typer.echo(f"not signed: {error}", err=True)
+            typer.echo(f"not signed: {shown(error)}", err=True)
             raise typer.Exit(1) from error
         path = f"{url}/proposals/{proposal}/decision"
         return await http.post(path, ProposalView, audience=deciding.coordinator, json=signed)
@@ -140,8 +141,8 @@ def _answer(
 
 def _show(proposal: ProposalView) -> None:
     """Print a proposal: what it is, and the act that is signed, as it is signed."""
-    typer.echo(f"{proposal.id} {proposal.status}: {proposal.made_by!a}: {proposal.reason!a}")
-    typer.echo(f"  {proposal.shown or 'signed by nobody'!a}")
+    typer.echo(shown(f"{proposal.id} {proposal.status}: {proposal.made_by}: {proposal.reason}"))
+    typer.echo(shown(f"  {proposal.shown or 'signed by nobody'}"))
 
 
 def _term(entry: str) -> tuple[str, str]:
@@ -169,5 +170,5 @@ def _as_operator(work: Callable[..., Awaitable[Any]], coordinator: str, bic: str
     try:
         return asyncio.run(run())
     except RemoteError as error:
-        typer.echo(f"concordat: {error}", err=True)
+        typer.echo(f"concordat: {shown(error)}", err=True)
         raise typer.Exit(1) from error
