@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+import psutil
 import uvloop
 
 from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks import load
 from tests.benchmarks.bank import BenchBank, batches, open_accounts, single_payments
-from tests.benchmarks.house import Timing
+from tests.benchmarks.house import Timing, cpu_seconds
 from tests.benchmarks.rows import Row, skipped
 
 HERE = Path(__file__).parents[2]
@@ -38,7 +39,6 @@ LOADS = {
     "batches of 100, 16 clients": (16, 100, False),
     "batches of 1,000, 4 clients": (4, 1_000, False),
 }
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 Pipes = tuple[IO[bytes], IO[bytes]]
 """A program's standard input, and its output."""
@@ -170,14 +170,10 @@ async def _round(bank: BenchBank, what: str, clients: int, size: int, hot: bool,
         requests = single_payments(bank, payments, hot=hot)
     else:
         requests = batches(bank, max(3 * payments // size, 2 * clients), size)
-    before = _cpu_seconds(bank.pid)
+    process = psutil.Process(bank.pid)
+    before = cpu_seconds(process)
     result = await load.run("127.0.0.1", bank.port, requests, connections=clients)
-    cpu_seconds = _cpu_seconds(bank.pid) - before
+    used = cpu_seconds(process) - before
     result.require_success(what)
     count = len(requests) * size
-    return count / result.seconds, cpu_seconds / count * 1e6
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+    return count / result.seconds, used / count * 1e6

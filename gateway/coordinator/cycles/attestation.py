@@ -64,7 +64,7 @@ class Attestation:
         self._now = now
         self._wake = wake
         self._cuts = Batcher(self._take_cuts)
-        self._asked = Batcher(self._cuts_for_all)
+        self._cut_answers = Batcher(self._cuts_for_all)
         self._unread: Batcher[tuple[str, StatementSubmission], Submitted | StatementVerdicts] = Batcher(
             self._read_statements, batch_max=READ_BATCH_MAX
         )
@@ -130,23 +130,24 @@ class Attestation:
 
     async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
         """Return what every receiver accepted from a bank. Raises Refusal."""
-        return await self._asked.add(cycle_id, bank)
+        return await self._cut_answers.add(cycle_id, bank)
 
     async def _cuts_for_all(self, cycle_id: str, banks: Sequence[str]) -> list[SenderCuts]:
         """Return it for each of some banks: once all cuts are in, all ask at the same moment."""
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id)
-            delivered = (await cycles.roster(conn, cycle_id)).delivered
+            delivered = tuple(sorted((await cycles.roster(conn, cycle_id)).delivered))
             lanes = await submissions.cut_lanes(conn, cycle_id, banks)
-        accepted: defaultdict[str, list[ReceiverCut]] = defaultdict(list)
+        accepted: dict[str, list[ReceiverCut]] = {bank: [] for bank in banks}
         for (sender, receiver, currency), last in sorted(lanes.items()):
-            accepted[sender].append(ReceiverCut(receiver=receiver, currency=currency, last_sequence=last))
+            if sender in accepted:
+                accepted[sender].append(ReceiverCut(receiver=receiver, currency=currency, last_sequence=last))
         return [
             SenderCuts(
                 cycle=cycle_id,
                 complete=cycle.state not in (State.OPEN, State.CUT_OFF),
                 lanes=tuple(accepted[bank]),
-                delivered=tuple(sorted(delivered)),
+                delivered=delivered,
             )
             for bank in banks
         ]

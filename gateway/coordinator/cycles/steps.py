@@ -140,7 +140,7 @@ class Steps:
                 await self._settlement.repeat(cycle)
             case State.SETTLED:
                 await self._settlement.finalise(cycle)
-            case _:
+            case _:  # those of DECIDED_LOCKED don't come here, and in all others a cycle waits for people or has ended
                 return False
         return True
 
