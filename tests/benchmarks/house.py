@@ -29,10 +29,11 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.exposure import UNSTATED_MINOR
 from compliance.statements import PAYLOAD_TYPES, PositionStatement
 from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
-from gateway.coordinator.rulebook import Rulebook, load
+from gateway.coordinator.rulebook import ExposureRule, Rulebook, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.membership.documents import Application, OfferedKey
@@ -209,6 +210,7 @@ def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
         calendar="every_day",
         approval=ApprovalRule(mode="never", thresholds_minor={}),
         aggregate_flow=msgspec.structs.replace(rules.aggregate_flow, floor_minor={}),
+        exposure=ExposureRule(default_minor=dict.fromkeys(currencies, str(UNSTATED_MINOR))),
     )
 
 
