@@ -108,10 +108,11 @@ class Scheme:
         approved_by: Sequence[str] = (),
         actions: Sequence[Action] = (Action.APPROVE,),
         register: int = 1,
+        rulebook: bytes | None = None,
         **result: Any,
     ) -> SettlementOrder:
         """Return a settlement order around a request, over a result that comes to its movements, or to `moving`."""
-        rulebook = canonical.encode({"approval": msgspec.to_builtins(rule), "version": "test"})
+        rulebook = rulebook or canonical.encode({"approval": msgspec.to_builtins(rule), "version": "test"})
         named: dict[str, Any] = {"rulebook": canonical.digest(rulebook), **result}
         document = result_of(message, moving, **named)
         sha256 = canonical.digest(canonical.encode(document))

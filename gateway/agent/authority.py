@@ -182,6 +182,9 @@ def _rules(rulebook: str, result: NettingResult) -> _Rules:
     if canonical.digest(data) != result.rulebook:
         _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't the one that the result names")
     try:
+        # In the one form that says everything once: of two members of one name, another reader may take the other.
+        if canonical.encode(msgspec.json.decode(data)) != data:
+            _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't canonical JSON")
         return msgspec.json.decode(data, type=_Rules)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refusal(AuthorityReason.RULEBOOK_DIFFERS, f"the rulebook can't be read: {error}") from error

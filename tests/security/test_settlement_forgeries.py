@@ -95,6 +95,10 @@ def with_signature_of(sent: Callable[[bytes], bytes]) -> Forge:
     return order
 
 
+def of_mode(mode: str) -> bytes:
+    return b'{"mode":"%b","thresholds_minor":{}}' % mode.encode()
+
+
 def decisions_of(result: str, *people: str) -> Forge:
     def order(scheme: Scheme, message: bytes) -> SettlementOrder:
         made = approved(approved_by=("alice", "bob"))(scheme, message)
@@ -150,6 +154,10 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "the result of another day": (lambda s, m: s.order(m, value_date="2026-01-03"), "cycle_differs"),
     "another rulebook": (
         lambda s, m: replace(s.order(m, rule=ALWAYS), rulebook=s.order(m).rulebook),
+        "rulebook_differs",
+    ),
+    "a rulebook that says two things": (
+        lambda s, m: s.order(m, rulebook=b'{"approval":%b,"approval":%b}' % (of_mode("always"), of_mode("never"))),
         "rulebook_differs",
     ),
     "no rulebook": (lambda s, m: replace(s.order(m), rulebook=""), "rulebook_differs"),
@@ -321,11 +329,12 @@ class FalseAgent:
 
     def __init__(self) -> None:
         self.answer: bytes = b""
+        self.status = 200
 
     def app(self) -> Litestar:
         @post("/settlements", status_code=200, opt={"public": True})
         async def settle() -> Response[bytes]:
-            return Response(self.answer, media_type=MediaType.JSON)
+            return Response(self.answer, media_type=MediaType.JSON, status_code=self.status)
 
         return create_app(
             title="false agent",
@@ -394,7 +403,13 @@ async def test_no_answer_is_believed_that_the_agent_did_not_sign(tmp_path: Path,
             with pytest.raises(NoAnswerError) as refused:
                 await asking.settle(AGENT, "1", order)
             assert refused.value.failure.reason is reason, answer
-        agent.answer = msgspec.json.encode(genuine)
+        # Nor any refusal: the agent may have settled the message when it came first.
+        agent.answer = msgspec.json.encode({"code": "approval_missing", "status": 422, "title": "no", "detail": "no"})
+        for agent.status in (400, 403, 404, 409, 413, 415, 422):
+            with pytest.raises(NoAnswerError) as refused:
+                await asking.settle(AGENT, "1", order)
+            assert refused.value.failure.reason is undecided, agent.status
+        agent.answer, agent.status = msgspec.json.encode(genuine), 200
         reply = await asking.settle(AGENT, "1", order)
     assert isinstance(reply.answer, Settled)
     assert reply.signed == genuine
