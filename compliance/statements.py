@@ -37,6 +37,8 @@ Sha256 = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{64}"))]
 PaymentAmount = Annotated[str, Meta(pattern=whole(r"[1-9][0-9]{0,14}"))]
 # A total: zero or more, up to 38 digits.
 TotalAmount = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,37})"))]
+KeyId = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
+"""The JWK thumbprint of a public key (RFC 7638), base64url."""
 # A net: signed, up to 38 digits; positive is owed to the participant, negative is owed by it.
 NetAmount = Annotated[str, Meta(pattern=whole(r"(0|-?[1-9][0-9]{0,37})"))]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]

@@ -16,7 +16,7 @@ from enum import StrEnum
 LATE_SECONDS = 60.0
 """How long an entry may wait for its instruction: the agent may be quicker than the coordinator's feed."""
 UNCONFIRMED_SECONDS_MAX = 900.0
-"""How long after finality an entry may be missing while the agent can't be read."""
+"""How long after finality an entry may be missing while the agent can't be read, and finality after an entry."""
 
 
 class MovementFault(StrEnum):
@@ -34,6 +34,8 @@ class MovementFault(StrEnum):
     """The cycle moved this account before."""
     DEBIT_UNASKED = "movement_debit_unasked"
     """Money was taken outside of any cycle; a credit outside of cycles is a funding, and no fault."""
+    NOT_FINAL = "movement_not_final"
+    """It moved for a cycle that doesn't become final: what it settled may be settled once more."""
     MISSING = "movement_missing"
     """A cycle is final, and its net didn't move."""
 
@@ -151,6 +153,8 @@ def _wrong(
     if not settlement.allows(movement.amount):
         expected = " or ".join(str(net) for net in sorted(set(settlement.nets.values())))
         return _finding(MovementFault.AMOUNT_DIFFERS, movement, f"{movement.amount} instead of {expected}")
+    if settlement.final is None and now - movement.seen_at > timedelta(seconds=UNCONFIRMED_SECONDS_MAX):
+        return _finding(MovementFault.NOT_FINAL, movement, f"{movement.amount} moved, and the cycle isn't final")
     return None
 
 

@@ -235,10 +235,28 @@ async def test_a_participant_limits_what_others_may_owe_it(
         assert await refused(operator, "PUT", of_bravo, body) == (403, "role_not_allowed")
         await coordinator.decided(ActKind.BILATERAL_LIMIT, ALPHA, counterparty=BRAVO, currency="EUR")
         assert (await own.get(base, ParticipantView, audience=COORDINATOR)).bilateral_limits == ()
-        for counterparty in (ALPHA, AGENT, "NOBODY00"):
+        # Who has applied is known to operators alone: the answer is that of one who hasn't.
+        code = await coordinator.invite("CHARDEFF")
+        await apply(coordinator, coordinator.bank("CHARDEFF").signed_application(invitation=code))
+        for counterparty in (ALPHA, AGENT, "NOBODY00", "CHARDEFF"):
             url = f"{base}/bilateral-limits/{counterparty}/EUR"
             assert await refused(own, "PUT", url, body) == (404, "participant_unknown"), counterparty
         assert await refused(own, "PUT", f"{base}/bilateral-limits/{BRAVO}/XAU", body) == (422, "currency_unknown")
+
+
+@pytest.mark.parametrize("bic", [AGENT, COORDINATOR])
+@pytest.mark.usefixtures("operator")
+async def test_what_is_a_participants_is_set_for_nobody_else(coordinator: Coordinator, bic: str) -> None:
+    await coordinator.admit(ALPHA)
+    unknown, eur = (404, "participant_unknown"), {"currency": "EUR"}
+    assert await refused_act(coordinator, ActKind.CAP, bic, **eur, cap_minor="1") == unknown
+    assert await refused_act(coordinator, ActKind.PREFUNDING, bic, **eur, prefunded_minor="1") == unknown
+    limit = {**eur, "counterparty": ALPHA, "limit_minor": "1"}
+    assert await refused_act(coordinator, ActKind.BILATERAL_LIMIT, bic, **limit) == unknown
+    account = {"agent": AGENT, "account": "ACC-9"}
+    assert await refused_act(coordinator, ActKind.SETTLEMENT_ACCOUNT, bic, **account) == unknown
+    key = await refused_act(coordinator, ActKind.KEY_REVOKE, ALPHA, kid="\x00")
+    assert key == (422, "act_malformed")
 
 
 async def test_only_operators_operate(
@@ -280,7 +298,14 @@ async def test_changing_keys(coordinator: Coordinator) -> None:
             (signed(rotation, new), (422, "signature_refused")),
             (signed(rotation, new, alpha.identity.auth), (422, "signature_refused")),
             (signed(KeyChange(member=BRAVO, use="sign", x=new.x), old, new), (403, "not_yours")),
-            (signed(KeyChange(member=ALPHA, use="sign", x=new.x, replaces="x"), old, new), (409, "key_unknown")),
+            (
+                signed(KeyChange(member=ALPHA, use="sign", x=new.x, replaces="x" * 43), old, new),
+                (409, "key_unknown"),
+            ),
+            (
+                signed(KeyChange(member=ALPHA, use="sign", x=new.x, replaces="\x00"), old, new),
+                (422, "signature_refused"),
+            ),
             (
                 signed(KeyChange(member=ALPHA, use="auth", x=bravo.identity.auth.x), old, bravo.identity.auth),
                 (409, "key_known"),

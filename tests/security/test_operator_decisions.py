@@ -218,6 +218,19 @@ async def test_nobody_is_let_in_as_two_people(coordinator: Coordinator) -> None:
     with pytest.raises(RemoteProblem) as problem:
         await coordinator.propose_act(ActKind.CLIENT_LET_IN, "dora", role="operator", x=coordinator.keys["bob"].x)
     assert problem.value.code == "key_known"
+    # Nor by a key that somebody had: the register names it as his for ever.
+    old = coordinator.keys["carol"]
+    await coordinator.decided(ActKind.CLIENT_LET_IN, "carol", role="operator", x=SigningKey.generate().x)
+    with pytest.raises(RemoteProblem) as problem:
+        await coordinator.propose_act(ActKind.CLIENT_LET_IN, "dora", role="operator", x=old.x)
+    assert problem.value.code == "key_known"
+
+
+async def test_nobody_stops_being_an_operator_by_being_let_in_as_something_else(coordinator: Coordinator) -> None:
+    """Or else fewer than two might remain, and whoever has the machine could act alone as if the house were new."""
+    with pytest.raises(RemoteProblem) as problem:
+        await coordinator.propose_act(ActKind.CLIENT_LET_IN, "bob", role="auditor", x=SigningKey.generate().x)
+    assert problem.value.code == "name_taken"
 
 
 # --- the coordinator itself: exports that it signs anew -------------------------------------------------------

@@ -93,6 +93,16 @@ def test_what_is_missing_is_known_once_the_agent_was_read_or_has_been_silent_for
     assert faults(findings((), settlements, now=later, complete=False)) == [(MovementFault.MISSING, ONE, "EUR")]
 
 
+def test_what_moved_and_never_becomes_final_is_found() -> None:
+    """The coordinator may take a settled cycle for rejected, and have its payments settled once more."""
+    late = NOW - timedelta(seconds=UNCONFIRMED_SECONDS_MAX + 1)
+    moved = (entry(-5, seen_at=late),)
+    assert faults(findings(moved, {EUR: instructed(-5)}, now=NOW, complete=True)) == [
+        (MovementFault.NOT_FINAL, ONE, "EUR")
+    ]
+    assert findings(moved, {EUR: instructed(-5, final=0)}, now=NOW, complete=True) == ()
+
+
 def test_people_explain_a_movement_and_no_gap() -> None:
     taken = entry(-1, None, number=7, sequence=1)
     assert findings((taken,), {}, now=NOW, complete=True, explained={7}) == ()

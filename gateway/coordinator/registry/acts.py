@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.limits import Prefunding
-from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, TotalAmount
+from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, TotalAmount
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
 from gateway.federation.membership.documents import SettlementAccount
@@ -52,7 +52,7 @@ class _BilateralLimit(_Terms, frozen=True):
 
 
 class _RevokedKey(_Terms, frozen=True):
-    kid: str
+    kid: KeyId
 
 
 class _Enrolment(_Terms, frozen=True):

@@ -113,7 +113,8 @@ async def set_status(conn: AsyncConnection, bic: str, status: Status) -> None:
 
 
 async def forget(conn: AsyncConnection, bic: str) -> None:
-    """Remove an applicant that was never a member, with all that it brought."""
+    """Remove an applicant that was never a member, with all that it brought and all that was set towards it."""
+    await conn.execute(text("DELETE FROM bilateral_limits WHERE counterparty = :bic"), {"bic": bic})
     for table in ("bilateral_limits", "prefunding", "caps", "settlement_accounts", "member_keys", "members"):
         await conn.execute(text(f"DELETE FROM {table} WHERE bic = :bic"), {"bic": bic})  # noqa: S608 - constants only
 

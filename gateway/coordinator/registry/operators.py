@@ -59,6 +59,12 @@ async def current(conn: AsyncConnection) -> Envelope | None:
     return None if document is None else msgspec.json.decode(document, type=Envelope)
 
 
+async def listed(conn: AsyncConnection) -> tuple[OperatorKey, ...]:
+    """Return all keys that an operator or auditor has or had."""
+    newest = await current(conn)
+    return () if newest is None else _read(newest).operators
+
+
 async def keys(conn: AsyncConnection) -> OperatorKeys:
     """Return the keys by which operators decide now."""
     newest = await current(conn)

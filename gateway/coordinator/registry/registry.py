@@ -196,7 +196,7 @@ class Registry:
         """Set a net debit cap; it counts from the next netting on."""
         self._require_cleared(currency)
         async with self._transaction() as conn:
-            await self._require_member(conn, bic)
+            await self._require_participant(conn, bic)
             await self._set_cap(conn, bic, currency, cap_minor, by=by, reason=reason)
             return await members.view(conn, bic)
 
@@ -205,7 +205,7 @@ class Registry:
         bic = prefunding.participant
         self._require_cleared(prefunding.currency)
         async with self._transaction() as conn:
-            await self._require_member(conn, bic)
+            await self._require_participant(conn, bic)
             await limits.set_prefunding(conn, prefunding)
             terms = {
                 "currency": prefunding.currency,
@@ -222,8 +222,10 @@ class Registry:
         """Set the most that a counterparty may owe a participant net, or lift it; it counts from the next netting."""
         self._require_cleared(currency)
         async with self._transaction() as conn:
-            await self._require_member(conn, bic)
-            if (await members.require(conn, counterparty)).kind != "participant" or counterparty == bic:
+            await self._require_participant(conn, bic)
+            other = await members.find(conn, counterparty)
+            # Who has applied is known to nobody but operators, so the answer is that of one who hasn't.
+            if counterparty == bic or other is None or other.kind != "participant" or other.status is Status.APPLIED:
                 detail = f"{counterparty} isn't another participant"
                 raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, detail)
             await limits.set_bilateral_limit(conn, bic, counterparty, currency, limit_minor)
@@ -239,7 +241,7 @@ class Registry:
     ) -> ParticipantView:
         """Set where a participant settles."""
         async with self._transaction() as conn:
-            await self._require_member(conn, bic)
+            await self._require_participant(conn, bic)
             await members.set_settlement_account(conn, bic, settlement)
             account = f"{settlement.agent}/{settlement.account}"
             await events.acted(conn, by, "settlement_account", bic, reason, account=account)
@@ -420,8 +422,10 @@ class Registry:
         await members.set_status(conn, bic, status)
         await events.append(conn, "participant.changed", _change(bic, previous, status))
 
-    async def _require_member(self, conn: AsyncConnection, bic: str) -> None:
+    async def _require_participant(self, conn: AsyncConnection, bic: str) -> None:
         member = await members.require(conn, bic, lock=True)
+        if member.kind != "participant":
+            raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"{bic} is no participant")
         if member.status is Status.LEFT:
             raise Refusal(RegistryReason.MEMBER_INACTIVE, f"{bic} has left")
 

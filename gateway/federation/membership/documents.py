@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Document, KeyUse, whole
+from compliance.statements import Bic, Document, KeyId, KeyUse, whole
 
 # An Ed25519 public key as in a JWK: 32 bytes, base64url without padding.
 PublicKey = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
@@ -60,4 +60,4 @@ class KeyChange(Document, frozen=True, kw_only=True):
     member: Bic
     use: KeyUse
     x: PublicKey
-    replaces: str | None = None
+    replaces: KeyId | None = None
