@@ -361,6 +361,7 @@ class ActKind(StrEnum):
     PREFUNDING = "prefunding"
     BILATERAL_LIMIT = "bilateral_limit"
     SETTLEMENT_ACCOUNT = "settlement_account"
+    RULEBOOK_ADOPT = "rulebook.adopt"
     CLIENT_LET_IN = "client.let_in"
     CLIENT_REMOVE = "client.remove"
 

@@ -56,9 +56,10 @@ def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     from gateway.federation.storage.database import migrate
     from gateway.federation.storage.postgres import database
 
-    settings, rules = _settings(), _rules(rulebook)
+    settings, given = _settings(), _rules(rulebook)
     with database(settings, DATABASE) as url:
         asyncio.run(migrate(url, PACKAGE))
+        rules = asyncio.run(_to_go_by(url, given))
         application = build(settings, url, rules, name=name)
         run(
             application,
@@ -67,6 +68,19 @@ def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
             private=settings.private,
             log_level=settings.log_level,
         )
+
+
+@app.command("rulebook")
+def rulebook_(rulebook: _Rulebook = None) -> None:
+    """Check a rulebook, and print its version and the digest by which operators agree on it."""
+    from gateway.federation.settings import ConfigurationError
+
+    try:
+        rules = _rules(rulebook)
+    except ConfigurationError as error:
+        typer.echo(f"concordat: {shown(error)}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"version={shown(rules.version)} sha256={rules.sha256}")
 
 
 @app.command()
@@ -254,13 +268,34 @@ def _rules(path: Path | None) -> Rulebook:
     return rulebook.load(path)
 
 
+async def _to_go_by(url: str, given: Rulebook) -> Rulebook:
+    """Return the rulebook to run by: the file's, or the one in force while nobody has agreed on the file's."""
+    from gateway.coordinator.registry import rulebooks
+    from gateway.federation.storage.database import create_engine, transaction
+
+    engine = create_engine(url)
+    try:
+        async with transaction(engine) as conn:
+            rules = await rulebooks.to_go_by(conn, given)
+    finally:
+        await engine.dispose()
+    if rules != given:
+        typer.echo(
+            f"concordat: the rulebook in force is {shown(rules.version)} {rules.sha256}; the file's"
+            f" {shown(given.version)} {given.sha256} waits for two operators to agree on it"
+            " (concordat decide propose rulebook.adopt) and for the next start",
+            err=True,
+        )
+    return rules
+
+
 def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[Rulebook, str] | None = None) -> T:
     """Do something with the coordinator's registry and database, whether or not the coordinator runs meanwhile.
 
     `first` is the rulebook and the name to found it with; without, it has to be founded already.
     """
     from gateway.coordinator.app import PACKAGE, CoordinatorCore
-    from gateway.coordinator.registry.registry import rulebook_in_force
+    from gateway.coordinator.registry import rulebooks
     from gateway.federation.problems import Refusal
     from gateway.federation.settings import ConfigurationError
     from gateway.federation.storage.database import create_engine, migrate, transaction
@@ -272,7 +307,7 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
         engine = create_engine(url)
         try:
             async with transaction(engine) as conn:
-                rules = await rulebook_in_force(conn)
+                rules = await rulebooks.in_force(conn)
         finally:
             await engine.dispose()
         if rules is None:

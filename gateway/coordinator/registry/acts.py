@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.limits import Prefunding
-from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, TotalAmount
+from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, Sha256, TotalAmount
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
 from gateway.federation.membership.documents import SettlementAccount
@@ -64,6 +64,13 @@ class _Enrolment(_Terms, frozen=True):
 class _Client(_Terms, frozen=True):
     role: Literal["operator", "auditor"]
     x: str
+
+
+class _NewRulebook(_Terms, frozen=True):
+    """Its digest, which `concordat coordinator rulebook` prints of a file, so that each operator reads his own copy."""
+
+    sha256: Sha256
+    version: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +128,10 @@ async def _enrol(registry: Registry, bic: str, terms: _Enrolment, by: Warrant) -
     await registry.enrol_key(bic, application, by=by.by, reason=by.reason)
 
 
+async def _rulebook(registry: Registry, bic: str, terms: _NewRulebook, by: Warrant) -> None:
+    await registry.agree_on_rulebook(bic, terms.sha256, terms.version, by=by.by, reason=by.reason)
+
+
 async def _let_in(registry: Registry, name: str, terms: _Client, by: Warrant) -> None:
     await registry.add_client(name, terms.role, terms.x, by=by.by, reason=by.reason)
 
@@ -140,6 +151,7 @@ _ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
     ActKind.PREFUNDING: (_Prefunding, _prefunding),
     ActKind.BILATERAL_LIMIT: (_BilateralLimit, _bilateral_limit),
     ActKind.SETTLEMENT_ACCOUNT: (SettlementAccount, _settlement_account),
+    ActKind.RULEBOOK_ADOPT: (_NewRulebook, _rulebook),
     ActKind.CLIENT_LET_IN: (_Client, _let_in),
     ActKind.CLIENT_REMOVE: (_Nothing, _remove),
 }

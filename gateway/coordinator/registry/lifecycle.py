@@ -64,6 +64,8 @@ class RegistryReason(RefusalReason):
     """Two operators decide this: one proposes it, another confirms."""
     ACT_MALFORMED = "act_malformed", 422
     """The terms of what is proposed aren't those of its kind."""
+    RULEBOOK_IN_FORCE = "rulebook_in_force", 409
+    """There is nothing to agree on: this rulebook is the one that cycles go by."""
     ACCOUNT_TAKEN = "account_taken", 409
     CURRENCY_UNKNOWN = "currency_unknown", 422
     STEP_ILLEGAL = "step_illegal", 409

@@ -86,16 +86,18 @@ async def remove(conn: AsyncConnection, client_id: str) -> None:
         raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")
 
 
-async def require_founding(conn: AsyncConnection) -> None:
-    """Refuse what one person does at the machine, once a cycle was cut off and operators are there to decide.
-
-    Raises Refusal `four_eyes_needed`.
-    """
+async def founded(conn: AsyncConnection) -> bool:
+    """Tell whether the house is at work: a cycle was cut off, and operators are there to decide."""
     query = text(
         "SELECT (SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled) >= :needed"
         " AND EXISTS (SELECT FROM cycles WHERE state <> 'open')"
     )
-    if (await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one():
+    return bool((await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one())
+
+
+async def require_founding(conn: AsyncConnection) -> None:
+    """Refuse what one person does at the machine once the house is founded. Raises Refusal `four_eyes_needed`."""
+    if await founded(conn):
         detail = "the house is founded: one operator proposes this (POST /proposals), another confirms it"
         raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
 

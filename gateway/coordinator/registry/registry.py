@@ -12,20 +12,18 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import clients, invitations, limits, members, operators, trust_list
+from gateway.coordinator.registry import clients, invitations, limits, members, operators, rulebooks, trust_list
 from gateway.coordinator.registry.applications import read_application, read_key_change
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
-from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.membership.documents import Application, SettlementAccount
 from gateway.federation.messages.limits import ExposureLimitsView, SchemeLimitView
 from gateway.federation.messages.participants import InvitationView, ParticipantView
@@ -277,26 +275,19 @@ class Registry:
         if undated:
             async with self._publishing():
                 pass
-        await self.adopt()
+        async with self._transaction() as conn:
+            await rulebooks.adopt(conn, self._rulebook)
         # A coordinator of before has operators whom no register names yet.
         async with self._transaction() as conn:
             await operators.publish(conn, self._signer)
 
-    async def adopt(self) -> None:
-        """Put the rulebook in force, so that cycles can name it; does nothing if it is in force."""
-        sha256 = self._rulebook.sha256
+    async def agree_on_rulebook(self, bic: str, sha256: str, version: str, *, by: str, reason: str) -> None:
+        """Let a rulebook be adopted when the coordinator is next started with it. Raises Refusal."""
         async with self._transaction() as conn:
-            adopted = await _adopted(conn)
-            if adopted is not None and adopted[0] == sha256:
-                return
-            await conn.execute(
-                text(
-                    "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json))"
-                    " ON CONFLICT DO NOTHING"
-                ),
-                {"sha256": sha256, "document": canonical.encode(self._rulebook).decode()},
-            )
-            await events.append(conn, "rulebook.adopted", {"sha256": sha256, "version": self._rulebook.version})
+            if (await members.require(conn, bic)).kind != "coordinator":
+                raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"{bic} isn't this coordinator")
+            await rulebooks.require_other(conn, sha256)
+            await events.acted(conn, by, rulebooks.AGREED, bic, reason, sha256=sha256, version=version)
 
     async def admit(
         self,
@@ -440,24 +431,6 @@ class Registry:
     def _require_cleared(self, currency: str) -> None:
         if currency not in self._rulebook.currencies:
             raise Refusal(RegistryReason.CURRENCY_UNKNOWN, f"{currency} isn't cleared under this rulebook")
-
-
-async def rulebook_in_force(conn: AsyncConnection) -> Rulebook | None:
-    """Return the rulebook adopted last; None before the coordinator is founded."""
-    adopted = await _adopted(conn)
-    return None if adopted is None else stored(adopted[1])
-
-
-async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
-    """Return digest and text of the rulebook adopted last."""
-    rows = await conn.execute(
-        text(
-            "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
-            " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
-        )
-    )
-    row = rows.one_or_none()
-    return None if row is None else (row.sha256, row.document)
 
 
 def _change(bic: str, previous: Status | None, status: Status) -> dict[str, Any]:

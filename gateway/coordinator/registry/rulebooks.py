@@ -1,0 +1,80 @@
+"""Which rulebook is in force: the one of the founding, until two operators agree on another.
+
+Whoever starts the coordinator gives it a file, and changes no rules by that: a file that nobody agreed on
+waits, and the coordinator goes on by the rulebook in force. Each function works in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compliance.crypto import canonical
+from gateway.coordinator.log import events
+from gateway.coordinator.registry import operators
+from gateway.coordinator.registry.lifecycle import RegistryReason
+from gateway.coordinator.rulebook import Rulebook, stored
+from gateway.federation.problems import Refusal
+
+AGREED = "rulebook"
+"""The action of the event by which two operators agree on a rulebook."""
+
+
+async def in_force(conn: AsyncConnection) -> Rulebook | None:
+    """Return the rulebook adopted last; None before the coordinator is founded."""
+    adopted = await _adopted(conn)
+    return None if adopted is None else stored(adopted[1])
+
+
+async def to_go_by(conn: AsyncConnection, given: Rulebook) -> Rulebook:
+    """Return the rulebook that a coordinator starts with, given a file: the file's, or the one in force meanwhile."""
+    adopted = await _adopted(conn)
+    if adopted is None or adopted[0] == given.sha256 or await _may_be_adopted(conn, given.sha256):
+        return given
+    return stored(adopted[1])
+
+
+async def require_other(conn: AsyncConnection, sha256: str) -> None:
+    """Refuse what needn't be agreed on: the rulebook in force. Raises Refusal `rulebook_in_force`."""
+    adopted = await _adopted(conn)
+    if adopted is not None and adopted[0] == sha256:
+        raise Refusal(RegistryReason.RULEBOOK_IN_FORCE, "this rulebook is in force", pointer="/act/terms")
+
+
+async def adopt(conn: AsyncConnection, rulebook: Rulebook) -> None:
+    """Put a rulebook in force, so that cycles can name it; nothing if it is. Raises Refusal `four_eyes_needed`."""
+    adopted = await _adopted(conn)
+    if adopted is not None and adopted[0] == rulebook.sha256:
+        return
+    if adopted is not None and not await _may_be_adopted(conn, rulebook.sha256):
+        detail = f"another rulebook is in force: two operators agree on {rulebook.sha256} first (rulebook.adopt)"
+        raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
+    await conn.execute(
+        text(
+            "INSERT INTO rulebooks (sha256, document) VALUES (:sha256, CAST(:document AS json)) ON CONFLICT DO NOTHING"
+        ),
+        {"sha256": rulebook.sha256, "document": canonical.encode(rulebook).decode()},
+    )
+    await events.append(conn, "rulebook.adopted", {"sha256": rulebook.sha256, "version": rulebook.version})
+
+
+async def _may_be_adopted(conn: AsyncConnection, sha256: str) -> bool:
+    """Tell whether two operators agreed on it since another one was adopted, or the house is still being founded."""
+    query = (
+        "SELECT data->>'sha256' FROM events WHERE type = 'operator.acted' AND data->>'action' = :action"
+        " AND id > (SELECT max(id) FROM events WHERE type = 'rulebook.adopted') ORDER BY id DESC LIMIT 1"
+    )
+    agreed = (await conn.execute(text(query), {"action": AGREED})).scalar_one_or_none()
+    return agreed == sha256 or not await operators.founded(conn)
+
+
+async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
+    """Return digest and text of the rulebook adopted last."""
+    rows = await conn.execute(
+        text(
+            "SELECT sha256, document::text AS document FROM rulebooks WHERE sha256 ="
+            " (SELECT data->>'sha256' FROM events WHERE type = 'rulebook.adopted' ORDER BY id DESC LIMIT 1)"
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else (row.sha256, row.document)
