@@ -78,7 +78,7 @@ ORDER BY p.version DESC LIMIT $3
 """
 LANES = """
 SELECT l.sender, l.receiver, l.currency, coalesce(h.sequence, 0), coalesce(s.sequence, 0),
-       coalesce(h.total, 0) - coalesce(s.total, 0)
+       (coalesce(h.total, 0) - coalesce(s.total, 0))::text
 FROM lane l
 LEFT JOIN LATERAL (SELECT sequence, total FROM lane_head WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1) h ON true
 LEFT JOIN LATERAL (SELECT sequence, total FROM lane_settled WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1) s
@@ -220,7 +220,7 @@ async def lanes(connection: asyncpg.Connection, undeliverable: Mapping[str, date
             currency=row[2],
             last_sequence=row[3],
             settled_sequence=row[4],
-            unsettled_minor=str(row[5]),
+            unsettled_minor=row[5],
             undeliverable_since=None if (since := undeliverable.get(row[1])) is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
         )
         for row in await connection.fetch(LANES)

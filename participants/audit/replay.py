@@ -20,7 +20,7 @@ FROM account a LEFT JOIN LATERAL (
 WHERE a.opened_by <= $1
 """
 BALANCES_AT = f"""
-SELECT kind, CASE kind WHEN 'customer' THEN '' ELSE code END, currency, count(*), sum(balance)
+SELECT kind, CASE kind WHEN 'customer' THEN '' ELSE code END, currency, count(*), sum(balance)::text
 FROM ({ACCOUNTS_AT}) a (kind, code, currency, balance) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 - a constant
 REPLAY = """

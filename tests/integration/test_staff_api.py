@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -365,3 +366,15 @@ async def test_opening_balance_is_conserved(town: Town) -> None:
     await town.alpha.open("a-last", balance=OPENING)
     items = (await town.alpha.get("/accounts", limit=1000))["items"]
     assert sum(int(account["balance_minor"]) for account in items if account["currency"] == "EUR") == 0
+
+
+async def test_amounts_are_digits_however_round(town: Town) -> None:
+    """PostgreSQL's sums are decimals, and a round one gets an exponent from whoever isn't careful."""
+    await town.alpha.open("a-round", balance=500_000)
+    one = order(10_000, creditor_agent=CARLO, creditor_account="c-1", debtor_account="a-round")
+    assert (await town.alpha.send("POST", "/payments", one)).status_code == 201
+    await town.alpha.until(one["id"], "posted")
+    lanes, balances = await town.alpha.get("/lanes"), await town.alpha.get("/balances")
+    amounts = [lane["unsettled_minor"] for lane in lanes] + [balance["balance_minor"] for balance in balances]
+    assert len(lanes) >= 1
+    assert [amount for amount in amounts if re.fullmatch(r"-?(0|[1-9][0-9]*)", amount) is None] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 import stamina
+import structlog
 from msgspec import Struct
 
 from compliance.crypto.keys import Signer, scheme_name
@@ -29,6 +31,10 @@ from gateway.federation.signers.key_store import KeyStore, open_keys
 from gateway.federation.signers.signing import signing
 
 T = TypeVar("T")
+
+if not structlog.is_configured():
+    # In a command, which prints what was asked for; a node says itself where its log goes.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ANSWER_MALFORMED = "answer_malformed"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import Action
-from compliance.statements import Act, Bic, CycleId, Reason, Sha256, Timestamp
+from compliance.statements import Act, ActKind, Bic, CycleId, Reason, Sha256, Timestamp
 from gateway.federation.messages.base import Answer, Request, Uuid, open_words
 
 ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
@@ -60,7 +60,7 @@ class ProposalView(Answer, frozen=True, kw_only=True):
     id: Uuid
     cycle: CycleId | None = None
     """None if the proposal isn't about a cycle."""
-    action: Annotated[str, open_words(*get_args(ProposalAction))]
+    action: Annotated[str, open_words(*get_args(ProposalAction), *ActKind)]
     """Of a cycle; else the kind of the act."""
     subject: str | None = None
     """The cycle, the member or the client."""
