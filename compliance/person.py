@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from enum import StrEnum
 
 # Drawn as nothing at all, whatever their category: Default_Ignorable_Code_Point of Unicode, and the Braille blank.
@@ -32,6 +33,11 @@ def _is_unseen(letter: str) -> bool:
 def same_person(name: str, other: str) -> bool:
     """Tell whether two names mean the same person, however they are written."""
     return person_key(name) == person_key(other)
+
+
+def one_person(names: Iterable[str]) -> bool:
+    """Tell whether names don't mean two people or more, however they are written."""
+    return len({person_key(name) for name in names}) < 2
 
 
 # --- what may be anybody's name -------------------------------------------------------------------------------
