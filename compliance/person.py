@@ -10,7 +10,7 @@ from enum import StrEnum
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
-_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
 def person_key(name: str) -> str:
@@ -49,7 +49,7 @@ class NameFault(StrEnum):
     EMPTY = "empty"
     """Nothing of it can be seen."""
     UNSEEN = "unseen"
-    """It holds a character that is drawn as nothing, or turns the direction of writing."""
+    """It holds a character that is drawn as nothing, ends the line, or turns the direction of writing."""
     MIXED_SCRIPTS = "mixed_scripts"
     """Its letters are of several scripts: a Cyrillic а among Latin letters looks like another's name."""
 
