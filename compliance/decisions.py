@@ -77,6 +77,18 @@ def shown(act: Act) -> str:
     return canonical.digest(canonical.encode(act))
 
 
+def lines(act: Act) -> tuple[str, ...]:
+    """Return what an act says besides its subject, for people: each value from what it was to what it will be."""
+    said = []
+    for name in sorted(act.terms.keys() | act.before.keys()):
+        before, after = act.before.get(name), act.terms.get(name)
+        if before is None:
+            said.append(f"{name}: {after}")
+        else:
+            said.append(f"{name}: {before} now" if after is None else f"{name}: from {before} to {after}")
+    return tuple(said)
+
+
 def propose(act: Act, signer: Signer, *, operator: str, coordinator: str, reason: str, at: str) -> Envelope:
     """Sign a proposal to do something."""
     document = OperatorDecision(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from enum import StrEnum
 
 # Drawn as nothing at all, whatever their category: Default_Ignorable_Code_Point of Unicode, and the Braille blank.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
-_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
 def person_key(name: str) -> str:
@@ -34,6 +35,11 @@ def same_person(name: str, other: str) -> bool:
     return person_key(name) == person_key(other)
 
 
+def one_person(names: Iterable[str]) -> bool:
+    """Tell whether names don't mean two people or more, however they are written."""
+    return len({person_key(name) for name in names}) < 2
+
+
 # --- what may be anybody's name -------------------------------------------------------------------------------
 
 
@@ -43,7 +49,7 @@ class NameFault(StrEnum):
     EMPTY = "empty"
     """Nothing of it can be seen."""
     UNSEEN = "unseen"
-    """It holds a character that is drawn as nothing, or turns the direction of writing."""
+    """It holds a character that is drawn as nothing, ends the line, or turns the direction of writing."""
     MIXED_SCRIPTS = "mixed_scripts"
     """Its letters are of several scripts: a Cyrillic а among Latin letters looks like another's name."""
 

@@ -370,12 +370,15 @@ class Act(Document, frozen=True, kw_only=True):
     """What is to be done: all that operators are shown of it, and sign by its digest.
 
     `subject` is the cycle, the member's BIC or the client's name. `terms` says the rest in the words of the request:
-    the digest of the result that is approved, the currency and the cap that is set.
+    the digest of the result that is approved, the currency and the cap that is set. `before` says what stands in the
+    registry in the place of what is to come, in the same words: the cap that there is. What nothing stands for says
+    nothing, and neither do acts of releases before.
     """
 
     kind: ActKind
     subject: Annotated[str, Meta(min_length=1, max_length=64)]
     terms: Annotated[dict[str, Annotated[str, Meta(max_length=2_000)]], Meta(max_length=16)] = {}
+    before: Annotated[dict[str, Annotated[str, Meta(max_length=2_000)]], Meta(max_length=16)] = {}
 
 
 class OperatorDecision(Document, frozen=True, kw_only=True):

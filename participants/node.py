@@ -29,9 +29,12 @@ from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import MIGRATIONS
 from participants.ledger.accounts import AccountOutcome
-from participants.ledger.events import AccountOpening
+from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
+from participants.ledger.events import AccountOpening, ExposureLimit
+from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason
+from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
@@ -275,6 +278,23 @@ class BankNode:
             for opening in openings
         ]
         return await self.ledger.submit(OpenAccounts(asked))
+
+    async def set_ceiling(self, ceiling: Ceiling, *, person: str, reason: str) -> tuple[ExposureLimit, ...]:
+        """Set a ceiling that `person` asks for, one that lets others owe more once somebody else has asked too.
+
+        Raises Refusal `ceiling_needs_second_person` before.
+        """
+        other = None
+        async with self.pool.acquire() as connection, connection.transaction():
+            limits = await read_limits(connection)
+            if raised(limits.ceilings, ceiling.among(limits.ceilings)):
+                (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
+        people = (person,) if other is None else (other, person)
+        command = SetCeiling(ceiling, people=people, reason=reason, seen=limits.version(CEILINGS))
+        outcome = await self.ledger.submit(command)
+        if isinstance(outcome, CeilingReason):
+            raise Refusal(outcome, "it lets others owe more: another person must ask for the very same within a week")
+        return outcome
 
     def check(self, order: ReadableOrder) -> CheckedOrder:
         """Screen an order and look up the bank it goes to: all that is decided before the books."""

@@ -1,6 +1,7 @@
 """What one person of the bank proposes and another one confirms: by asking for the very same thing.
 
-An opening that holds money, and a sanctions list that takes names out, come about when two people have asked for them.
+An opening that holds money, a sanctions list that takes names out, and a ceiling that lets others owe more come about
+when two people have asked for them.
 Who asks second sees what he confirms, for he brings it himself. What was proposed is kept in the database, so it
 outlives a restart and counts for every node of the bank; after a week it counts no more.
 """
@@ -31,6 +32,8 @@ WHERE recorded_at > now() - interval '{DAYS_MAX} days' AND NOT EXISTS (
     SELECT FROM account a WHERE p.kind = 'opening' AND a.kind = 'customer' AND p.subject = a.code || ' ' || a.currency
 ) AND NOT EXISTS (
     SELECT FROM screening_list l WHERE p.kind = 'list' AND l.name = p.subject AND l.imported_at > p.recorded_at
+) AND NOT EXISTS (
+    SELECT FROM event e WHERE p.kind = 'ceiling' AND e.subject = $2::uuid AND e.recorded_at > p.recorded_at
 ) ORDER BY id DESC LIMIT $1
 """  # noqa: S608 - a number of ours
 
@@ -72,7 +75,7 @@ async def propose(
     return others
 
 
-async def waiting(connection: asyncpg.Connection, limit: int) -> list[Waiting]:
-    """Return what was proposed and not confirmed yet, the newest first."""
-    rows = await connection.fetch(WAITING, limit)
+async def waiting(connection: asyncpg.Connection, limit: int, *, ceilings: str) -> list[Waiting]:
+    """Return what was proposed and not confirmed yet, the newest first; `ceilings` is the subject of their events."""
+    rows = await connection.fetch(WAITING, limit, ceilings)
     return [Waiting(row[0], row[1], row[2], row[3].astimezone(UTC)) for row in rows]

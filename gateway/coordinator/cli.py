@@ -129,15 +129,19 @@ def add_operator(
     if (key is None) == (create is None):
         raise typer.BadParameter("give either --key or --create")
     try:
-        public = VerifyingKey(key) if key else MemberIdentity(client_id, create or Path()).auth.verifying_key
+        given = VerifyingKey(key) if key else None
     except ValueError as error:
         raise typer.BadParameter(f"not an Ed25519 public key: {error}", param_hint="--key") from error
+    if recovery is not None and not recovery.strip():
+        raise typer.BadParameter("say why the operators can't do it by themselves", param_hint="--recovery")
     granted: Literal["operator", "auditor"] = "operator" if role == "operator" else "auditor"
 
     async def let_in(core: CoordinatorCore) -> str:
         if recovery is None:
             await core.registry.require_founding()
         reason = "let in by key" if recovery is None else f"recovery: {recovery}"
+        # Who is refused leaves no key behind.
+        public = given or MemberIdentity(client_id, create or Path()).auth.verifying_key
         return await core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE, reason=reason)
 
     kid = _with_core(let_in)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, Query, RemoteProblem, RemoteUnavailable
 from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.identity.tokens import STAFF_ROLE
+from gateway.federation.membership.before import with_before
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.attestation import Breaks
 from gateway.federation.messages.cycles import Cycle, CycleProgress, OpenCycle
@@ -233,7 +235,8 @@ class Operator(Person):
 
     async def propose_act(self, kind: ActKind, subject: str, reason: str, **terms: str) -> str:
         """Propose to change the registry; return the proposal's id."""
-        request = self._deciding.act(Act(kind=kind, subject=subject, terms=terms), reason=reason)
+        act = await with_before(Act(kind=kind, subject=subject, terms=terms), partial(self.ask, "GET"))
+        request = self._deciding.act(act, reason=reason)
         return (await self.ask("POST", "/proposals", ProposalView, json=request)).id
 
     async def open_cycle(self) -> str:

@@ -13,7 +13,7 @@ from gateway.federation.http.node import requires
 from participants.api import views
 from participants.api.messages import CeilingChange, CeilingView, ExposureView
 from participants.ledger import store
-from participants.ledger.ceilings import SetCeiling
+from participants.ledger.ceilings import Ceiling
 from participants.node import BankNode
 from participants.roles import Role, Scope
 
@@ -42,7 +42,11 @@ async def list_ceilings(node: Node) -> list[CeilingView]:
 async def set_ceiling_for_all(
     currency: CurrencyPath, data: JSONBody[CeilingChange], node: Node, request: Request[Any, Any, Any]
 ) -> list[CeilingView]:
-    """Set the most that any counterparty may owe that has no ceiling of its own, and list all ceilings."""
+    """Set the most that any counterparty may owe that has no ceiling of its own, and list all ceilings.
+
+    What lets others owe more is refused with 409 `ceiling_needs_second_person`, until another person asks for the very
+    same within a week, and no ceiling has changed meanwhile.
+    """
     return await _set_ceiling(node, None, currency, data, person=request.auth.sub)
 
 
@@ -54,17 +58,19 @@ async def set_ceiling(
     node: Node,
     request: Request[Any, Any, Any],
 ) -> list[CeilingView]:
-    """Set the most that a counterparty may owe, and list all ceilings. What it owes already stays."""
+    """Set the most that a counterparty may owe, and list all ceilings. What it owes already stays.
+
+    What lets it owe more is refused with 409 `ceiling_needs_second_person`, until another person asks for the very same
+    within a week, and no ceiling has changed meanwhile.
+    """
     return await _set_ceiling(node, counterparty, currency, data, person=request.auth.sub)
 
 
 async def _set_ceiling(
     node: BankNode, counterparty: str | None, currency: str, change: CeilingChange, *, person: str
 ) -> list[CeilingView]:
-    limit, reason = change.limit_minor, change.reason
-    command = SetCeiling(counterparty=counterparty, currency=currency, limit_minor=limit, person=person, reason=reason)
-    ceilings = await node.ledger.submit(command)
-    return views.ceilings(ceilings)
+    ceiling = Ceiling(counterparty, currency, change.limit_minor)
+    return views.ceilings(await node.set_ceiling(ceiling, person=person, reason=change.reason))
 
 
 HANDLERS = [list_exposures, list_ceilings, set_ceiling_for_all, set_ceiling]

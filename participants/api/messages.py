@@ -224,9 +224,9 @@ class CeilingView(Answer, frozen=True, kw_only=True):
 
 
 class WaitingView(Answer, frozen=True, kw_only=True):
-    """What waits for a second person: an account to be opened with money, or a sanctions list that lost many names."""
+    """What waits for a second person: an account that opens with money, a list that lost names, a ceiling raised."""
 
-    kind: Annotated[str, open_words("opening", "list")]
+    kind: Annotated[str, open_words("opening", "list", "ceiling")]
     subject: str
     person: str
     proposed_at: Timestamp

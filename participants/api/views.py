@@ -25,7 +25,8 @@ from participants.api.messages import (
 )
 from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import store
-from participants.ledger.events import ExposureLimit
+from participants.ledger.events import ExposureLimit, subject_id
+from participants.ledger.exposure import CEILINGS
 from participants.ledger.payment import Payment
 from participants.payments.exposures import read_exposures
 
@@ -165,7 +166,7 @@ async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingVie
             person=proposal.person,
             proposed_at=timestamp(proposal.proposed_at),
         )
-        for proposal in await proposals.waiting(connection, limit)
+        for proposal in await proposals.waiting(connection, limit, ceilings=subject_id(CEILINGS))
     ]
 
 

@@ -16,7 +16,7 @@ from compliance.statements import PositionStatement
 from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
-from participants.audit import sql_checks
+from participants.audit import people, sql_checks
 from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
@@ -152,6 +152,10 @@ class _Walk:
         self.disputes = Check("disputes", "the disputed payments are what the events say")
         self.settlements = Check("settlements", "settlement legs and settled lanes follow from the signed documents")
         self.reserved = Check("reserved_accounts", "reserved money is the sum of the outgoing payments not yet ended")
+        self.four_eyes = Check(
+            "four_eyes",
+            "two people opened what opens with money, raised ceilings, weakened lists and released holds",
+        )
         self.due = Check("due_accounts", "what is due between banks is the sum of the lanes, less what was settled")
         self._lane_ids: dict[int, LaneKey] = {}
         self._expected: defaultdict[ChartKey, int] = defaultdict(int)
@@ -162,9 +166,11 @@ class _Walk:
         await self._walk_lanes()
         await self._walk_settlements()
         await self._compare_chart()
+        async for fault in people.faults(self._connection):
+            self._note_people(fault)
         return [
             self.histories, self.postings, self.entries, self.trees, self.open, self.disputes, self.settlements,
-            self.reserved, self.due,
+            self.reserved, self.due, self.four_eyes,
         ]  # fmt: skip
 
     async def _read_lanes(self) -> None:
@@ -203,10 +209,17 @@ class _Walk:
             stored = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await disputed.take(payment.id)]
             contested = payment.status is Status.DISPUTED
             self.disputes.expect(stored, [(lane, payment.sequence, amount)] if contested else [], place)
+            if payment.was_held:
+                self._note_people(people.hold_fault(payment))
             if payment.direction == "out" and state is not None:
                 self._expected["reserved", payment.counterparty, payment.terms.currency] -= amount
         for rows in (entries, waiting, disputed):
             await rows.take(None)
+
+    def _note_people(self, fault: str | None) -> None:
+        self.four_eyes.examined += 1
+        if fault is not None:
+            self.four_eyes.fail(fault)
 
     def _lane_of(self, payment: Payment) -> LaneKey:
         ends = (self._bank, payment.counterparty)

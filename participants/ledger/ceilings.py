@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 
+from msgspec import Struct
+
+from compliance.person import one_person
 from compliance.statements import Document
+from gateway.federation.problems import RefusalReason
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import ExposureCeilings, ExposureLimit, ExposureLimits, subject_id
-from participants.ledger.exposure import CEILINGS, LIMITS
+from participants.ledger.exposure import CEILINGS, LIMITS, Limits, raised
+from participants.proposals import Proposal
 
 
 class RecordLimits(Command[bool]):
@@ -24,31 +30,59 @@ class RecordLimits(Command[bool]):
         return True
 
 
-class SetCeiling(Command[tuple[ExposureLimit, ...]]):
-    """Set the bank's own ceiling for a counterparty, or for all others (None), and return all that stand then.
+class CeilingReason(RefusalReason):
+    """Why a ceiling isn't set."""
 
-    A limit of None lifts it.
+    SECOND_PERSON_MISSING = "ceiling_needs_second_person"
+    """It lets others owe more: it is proposed, and set once another person asks for the very same."""
+
+
+class Ceiling(Struct, frozen=True):
+    """The most that a counterparty may owe, or all others may (None), as somebody asks for it; no limit lifts it."""
+
+    counterparty: str | None
+    currency: str
+    limit_minor: str | None
+
+    def among(self, ceilings: tuple[ExposureLimit, ...]) -> tuple[ExposureLimit, ...]:
+        """Return all ceilings with this one in its place."""
+        others = [c for c in ceilings if (c.counterparty, c.currency) != self._place]
+        if self.limit_minor is not None:
+            limit = ExposureLimit(currency=self.currency, limit_minor=self.limit_minor, counterparty=self.counterparty)
+            others.append(limit)
+        return in_order(others)
+
+    def proposal(self, limits: Limits) -> Proposal:
+        """Return what somebody proposes who wants it set in the place of what stands now; another change ends that."""
+        before = next((c.limit_minor for c in limits.ceilings if (c.counterparty, c.currency) == self._place), "none")
+        subject = f"{self.currency} of {self.counterparty or 'all'}: from {before} to {self.limit_minor or 'none'}"
+        return Proposal(subject, sha256(f"{subject}, after {limits.version(CEILINGS)}".encode()).digest())
+
+    @property
+    def _place(self) -> tuple[str | None, str]:
+        return self.counterparty, self.currency
+
+
+class SetCeiling(Command[tuple[ExposureLimit, ...] | CeilingReason]):
+    """Set a ceiling of the bank's own, and return all that stand then.
+
+    One that lets others owe more takes two `people`, who agreed on it when the ceilings were at version `seen`.
     """
 
-    def __init__(
-        self, *, counterparty: str | None, currency: str, limit_minor: str | None, person: str, reason: str
-    ) -> None:
-        self.counterparty = counterparty
-        self.currency = currency
-        self.limit_minor = limit_minor
-        self.person = person
+    def __init__(self, ceiling: Ceiling, *, people: tuple[str, ...], reason: str, seen: int | None = None) -> None:
+        self.ceiling = ceiling
+        self.people = people
         self.reason = reason
+        self.seen = seen
 
-    def decide(self, books: Books) -> tuple[ExposureLimit, ...]:
+    def decide(self, books: Books) -> tuple[ExposureLimit, ...] | CeilingReason:
         before = books.limits.ceilings
-        others = [c for c in before if (c.counterparty, c.currency) != (self.counterparty, self.currency)]
-        if self.limit_minor is not None:
-            others.append(
-                ExposureLimit(currency=self.currency, limit_minor=self.limit_minor, counterparty=self.counterparty)
-            )
-        ceilings = in_order(others)
-        if ceilings != before:
-            _record(books, CEILINGS, ExposureCeilings(ceilings=ceilings, person=self.person, reason=self.reason))
+        ceilings = self.ceiling.among(before)
+        if ceilings == before:
+            return ceilings
+        if raised(before, ceilings) and (one_person(self.people) or self.seen != books.limits.version(CEILINGS)):
+            return CeilingReason.SECOND_PERSON_MISSING
+        _record(books, CEILINGS, ExposureCeilings(ceilings=ceilings, people=self.people, reason=self.reason))
         return ceilings
 
 

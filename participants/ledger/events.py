@@ -239,7 +239,8 @@ class ExposureCeilings(Document, frozen=True, kw_only=True):
     """All ceilings of the bank's own, after somebody changed one."""
 
     ceilings: tuple[ExposureLimit, ...]
-    person: str
+    people: tuple[str, ...]
+    """Who changed it; two where it lets others owe more. In version 1 one person may have done so."""
     reason: Reason
 
 
@@ -277,6 +278,7 @@ VERSIONS = dict.fromkeys(TYPES, 1) | {
     "payment.held_out": 2,
     "accounts.opened": 2,
     "cycle.cut": 2,
+    "exposure.ceilings": 2,
 }
 
 
@@ -287,9 +289,15 @@ def _cut_with_its_document(data: dict[str, Any]) -> dict[str, Any]:
     return {"cycle": data["cycle"], "cut": cut, "envelope": envelope}
 
 
+def _ceilings_of_people(data: dict[str, Any]) -> dict[str, Any]:
+    """Name the one person of version 1 as the only one of several."""
+    return {"ceilings": data["ceilings"], "people": [data["person"]], "reason": data["reason"]}
+
+
 # (type, schema version) -> the same data one version later.
 UPCASTERS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
     ("cycle.cut", 1): _cut_with_its_document,
+    ("exposure.ceilings", 1): _ceilings_of_people,
 }
 
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {type_: msgspec.json.Decoder(form) for type_, form in TYPES.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 from compliance.cycle.exposure import UNSTATED_MINOR
@@ -80,6 +81,19 @@ class Limits:
     def pairs(self) -> set[tuple[str, str]]:
         """The counterparties and currencies that a limit names."""
         return {(bank, currency) for bank, currency in (*self._granted, *self._own) if bank is not None}
+
+
+def raised(before: Iterable[ExposureLimit], after: Iterable[ExposureLimit]) -> bool:
+    """Tell whether the bank's own ceilings let any counterparty owe more than those before, which takes two people.
+
+    A counterparty's own ceiling takes the place of the one for all, so a new one may raise, and lifting one may lower.
+    """
+    old, new = _by_pair(before), _by_pair(after)
+    return any(_ceiling(new, *pair) > _ceiling(old, *pair) for pair in old.keys() | new.keys())
+
+
+def _ceiling(own: Mapping[tuple[str | None, str], int], counterparty: str | None, currency: str) -> float:
+    return own.get((counterparty, currency), own.get((None, currency), inf))
 
 
 def _by_pair(limits: Iterable[ExposureLimit]) -> dict[tuple[str | None, str], int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from compliance.crypto import canonical
-from compliance.person import same_person
+from compliance.person import one_person
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountOutcome, AccountReason
 from participants.ledger.books import Books
@@ -25,8 +25,7 @@ class AskedOpening(Struct, frozen=True):
     @property
     def needs_second_person(self) -> bool:
         """Tell whether it opens with money, and one person alone wants that."""
-        first = self.people[0]
-        return self.opening.opening_balance_minor != "0" and all(same_person(p, first) for p in self.people)
+        return self.opening.opening_balance_minor != "0" and one_person(self.people)
 
 
 class OpenAccounts(Command[list[AccountOutcome]]):

@@ -143,7 +143,7 @@ class Screener:
                 return False
             rows = [tuple(row) for row in await self._pool.fetch(IN_FORCE)]
             # Reading and normalising tens of thousands of names takes about a second: payments go on meanwhile.
-            self._matcher = await asyncio.to_thread(lambda: Matcher([_stored(*row) for row in rows]))
+            self._matcher = await asyncio.to_thread(lambda: Matcher([stored(*row) for row in rows]))
             self._versions = [(row[0], row[1]) for row in rows]
             self._clean = set()
             return True
@@ -188,7 +188,7 @@ class Screener:
             return 0, False
         if before is None or before.imported_at != _timestamp(version):
             row = await connection.fetchrow(NEWEST, read.name)
-            before = await asyncio.to_thread(_stored, *row)
+            before = await asyncio.to_thread(stored, *row)
         lost = await asyncio.to_thread(names_lost, before, read)
         earlier = await connection.fetchval(LOST_BEFORE, read.name)
         return lost, bool(lost) and weakens(before, lost + earlier)
@@ -315,7 +315,7 @@ def _timestamp(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _stored(name: str, imported_at: datetime, files: str, content: bytes) -> SanctionsList:
+def stored(name: str, imported_at: datetime, files: str, content: bytes) -> SanctionsList:
     """Read a list again from its row."""
     data = lzma.decompress(content)
     plain: dict[str, bytes] = {}

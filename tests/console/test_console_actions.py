@@ -12,6 +12,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action, possible_actions
 from compliance.cycle.states import State
 from compliance.decisions import cycle_act, propose, shown
+from compliance.statements import Act, ActKind
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tests.console.examples import a_proposal, a_stuck_view, a_view
@@ -224,3 +225,26 @@ def test_a_decision_shows_who_proposed_what_and_why() -> None:
     # What is shown beside the act must be the act.
     other = msgspec.structs.replace(unwinding, participants=("ALFADEFF",))
     assert form_for(BY_ID["confirm"], a_view("deferred"), other).lines[2].startswith("This can't be confirmed: ")
+
+
+def test_a_decision_on_the_registry_shows_from_what_to_what() -> None:
+    terms, before = {"currency": "EUR", "cap_minor": "9"}, {"cap_minor": "5"}
+    act = Act(kind=ActKind.CAP, subject="ALFADEFF", terms=terms, before=before)
+    proposed = propose(
+        act, SigningKey.generate(), operator="bob", coordinator="CNCDXXC0", reason="r", at="2026-03-02T10:00:00Z"
+    )
+    made = msgspec.structs.replace(
+        a_proposal("bob"),
+        cycle=None,
+        action="cap",
+        subject="ALFADEFF",
+        shown=canonical.encode(act).decode(),
+        proposed=proposed,
+    )
+    lines = form_for(BY_ID["confirm"], a_view("deferred"), made).lines
+    assert lines[2:6] == (
+        "Your key signs: cap of ALFADEFF",
+        "  cap_minor: from 5 to 9",
+        "  currency: EUR",
+        f"  digest: {shown(act)}",
+    )

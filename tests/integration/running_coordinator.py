@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -25,6 +25,7 @@ from gateway.coordinator.rulebook import Rulebook, load
 from gateway.federation.http.client import FederationClient, MemberIdentity
 from gateway.federation.http.serve import server
 from gateway.federation.identity.deciding import DecidingKey
+from gateway.federation.membership.before import with_before
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey, SettlementAccount
 from gateway.federation.messages.proposals import ProposalView
 from gateway.federation.settings import NodeSettings
@@ -120,8 +121,13 @@ class Coordinator:
         await self.answer(made)
 
     async def propose_act(self, kind: ActKind, subject: str, *, maker: str = "alice", **terms: str) -> ProposalView:
-        request = self.deciding(maker).act(Act(kind=kind, subject=subject, terms=terms), reason="test")
         async with FederationClient(maker, self.keys[maker], self.url) as client:
+
+            async def get(path: str, form: type[Any]) -> Any:
+                return await client.get(self.url + path, form, audience=COORDINATOR)
+
+            act = await with_before(Act(kind=kind, subject=subject, terms=terms), get)
+            request = self.deciding(maker).act(act, reason="test")
             return await client.post(f"{self.url}/proposals", ProposalView, audience=COORDINATOR, json=request)
 
     async def answer(

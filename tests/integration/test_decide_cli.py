@@ -42,7 +42,8 @@ async def test_two_operators_suspend_a_bank(new_database: NewDatabase, tmp_path:
         await coordinator.admit(ALPHA)
         made = await decide(coordinator, "alice", "propose", "member.suspend", ALPHA, "--reason", "its key is stolen")
         proposal = id_of(made)
-        assert f'{{"kind":"member.suspend","subject":"{ALPHA}"}}' in made
+        assert f'{{"before":{{"status":"active"}},"kind":"member.suspend","subject":"{ALPHA}"}}' in made
+        assert "  status: active now\n" in made
         await decide(coordinator, "alice", "confirm", proposal, "--reason", "r", typed=f"{ALPHA}\n", code=1)
         assert proposal in await decide(coordinator, "bob", "list")
         # Whoever confirms types what it is about, having read it.
@@ -54,8 +55,11 @@ async def test_two_operators_suspend_a_bank(new_database: NewDatabase, tmp_path:
             assert (await members.require(conn, ALPHA)).status == "suspended"
         again = await decide(coordinator, "alice", "propose", "member.activate", ALPHA, "--reason", "it has new keys")
         assert "withdrawn" in await decide(coordinator, "alice", "withdraw", id_of(again))
+        await coordinator.registry.set_cap(ALPHA, "EUR", 9, by="test", reason="set up")
         cap = ("propose", "cap", ALPHA, "--term", "currency=EUR", "--term", "cap_minor=5", "--reason", "its rating")
-        lowered = id_of(await decide(coordinator, "bob", *cap))
+        shown = await decide(coordinator, "bob", *cap)
+        assert "  cap_minor: from 9 to 5\n" in shown
+        lowered = id_of(shown)
         assert "rejected" in await decide(coordinator, "alice", "reject", lowered, "--reason", "too low")
         for wrong in (("explode", ALPHA), ("cap", ALPHA, "--term", "currency")):
             await decide(coordinator, "bob", "propose", *wrong, "--reason", "r", code=2)

@@ -12,9 +12,9 @@ from bank_ledgers import ALFA, BETA, HIT, Bank, bank, connect, giving_back, paym
 
 from compliance.cycle.exposure import UNSTATED_MINOR
 from participants.audit.fsck import fsck
-from participants.ledger.ceilings import RecordLimits, SetCeiling
+from participants.ledger.ceilings import Ceiling, RecordLimits, SetCeiling
 from participants.ledger.events import ExposureLimit, ExposureLimits
-from participants.ledger.exposure import Limit, Source
+from participants.ledger.exposure import CEILINGS, Limit, Source
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.holds import DecideHold
 
@@ -39,7 +39,9 @@ async def grant(one: Bank, limit: int | None, *, scheme: int | None = None) -> b
 
 async def ceiling(one: Bank, limit: int | None, counterparty: str | None = ALFA) -> tuple[ExposureLimit, ...]:
     text = None if limit is None else str(limit)
-    command = SetCeiling(counterparty=counterparty, currency="EUR", limit_minor=text, person="dora", reason="because")
+    ceiling = Ceiling(counterparty, "EUR", text)
+    seen = one.ledger.books.limits.version(CEILINGS)
+    command = SetCeiling(ceiling, people=("dora", "egon"), reason="because", seen=seen)
     return await one.ledger.submit(command)
 
 
@@ -208,7 +210,7 @@ async def test_a_return_makes_no_room_and_one_that_fails_takes_none(banks: tuple
     original = payment(1_000)
     await alfa.order(original)
     await alfa.deliver(beta)
-    await alfa.ledger.submit(SetCeiling(counterparty=BETA, currency="EUR", limit_minor="0", person="d", reason="r"))
+    await alfa.ledger.submit(SetCeiling(Ceiling(BETA, "EUR", "0"), people=("d",), reason="r"))
     await beta.order(giving_back(original))
     assert await pay(alfa, beta, 1) == ["exposure_limit"]
     await beta.deliver(alfa)

@@ -24,8 +24,9 @@ from participants.audit.fsck import fsck
 from participants.ledger import store
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
-from participants.ledger.ceilings import RecordLimits, SetCeiling
+from participants.ledger.ceilings import Ceiling, RecordLimits, SetCeiling
 from participants.ledger.events import AccountOpening, ExposureLimit, ExposureLimits, Hit, PaymentOrder
+from participants.ledger.exposure import CEILINGS
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import POSTING_COLUMNS, Evidence
@@ -216,7 +217,8 @@ class TwoBanks(RuleBasedStateMachine):
         terms = [ExposureLimit(currency="EUR", limit_minor=str(granted), counterparty=other)] if granted else []
         bank.run(RecordLimits(ExposureLimits(granted=tuple(terms))))
         who, minor = None if everybody else other, None if own is None else str(own)
-        bank.run(SetCeiling(counterparty=who, currency="EUR", limit_minor=minor, person="dora", reason="because"))
+        seen = bank.books.limits.version(CEILINGS)
+        bank.run(SetCeiling(Ceiling(who, "EUR", minor), people=("dora", "egon"), reason="because", seen=seen))
 
     def some_order(self, which: int) -> tuple[str, PaymentOrder, tuple[Hit, ...]]:
         every = [(sender, *order) for sender, orders in self.orders.items() for order in orders]
@@ -412,7 +414,8 @@ async def _step(
             await mine.ledger.submit(WithdrawDispute(order.id, "dora", "because"))
     elif action == "limit":
         minor = str(choice % 1_500)
-        ceiling = SetCeiling(counterparty=None, currency="EUR", limit_minor=minor, person="dora", reason="because")
+        seen = mine.ledger.books.limits.version(CEILINGS)
+        ceiling = SetCeiling(Ceiling(None, "EUR", minor), people=("dora", "egon"), reason="because", seen=seen)
         await mine.ledger.submit(ceiling)
     elif action == "settle":
         await mine.deliver(other)

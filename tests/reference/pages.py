@@ -47,6 +47,7 @@ from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.accounts import AccountReason
+from participants.ledger.ceilings import CeilingReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
@@ -78,6 +79,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         BatchReason,
         DisputeReason,
         AccountReason,
+        CeilingReason,
         RequestReason,
         RestoredReason,
         WriterReason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from typing import Any
 
@@ -12,6 +13,8 @@ from running_coordinator import AGENT, ALPHA, BRAVO, COORDINATOR
 from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
+from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
+from participants.ledger.exposure import CEILINGS
 from participants.roles import Role, Scope
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -170,7 +173,7 @@ async def test_a_reader_s_scope_is_a_limit(town: Town, scope: Scope) -> None:
 
 # --- four eyes ---------------------------------------------------------------------------------------------------
 
-SPELLINGS = ("dora", " Dora", "DORA ", "ｄｏｒａ", "do\u200bra")
+SPELLINGS = ("dora", " Dora", "DORA ", "ｄｏｒａ")
 
 
 def opening(code_: str, amount: int = 900) -> dict[str, Any]:
@@ -235,6 +238,58 @@ async def test_nobody_weakens_a_list_alone(town: Town) -> None:
     assert await imported(bravo, listed(*names), "egon") == (201, None)
     assert await imported(bravo, small, "dora") == missing
     assert await entries(bravo) == 100
+
+
+async def ceiling_set(bank: RunningBank, path: str, limit: int | None, subject: str) -> tuple[int, str | None]:
+    body = {"limit_minor": None if limit is None else str(limit), "reason": "because"}
+    answer = await bank.send("PUT", f"/ceilings/{path}", body, subject=subject)
+    return answer.status_code, None if answer.is_success else answer.json()["code"]
+
+
+async def test_nobody_raises_a_ceiling_alone(town: Town) -> None:
+    """Neither for all, nor for one by a ceiling of its own, nor by lifting; lowering takes one person."""
+    alpha, missing, done = town.alpha, (409, "ceiling_needs_second_person"), (200, None)
+    assert await ceiling_set(alpha, "JPY", 100, "dora") == done
+    for path, limit in (("JPY", 101), ("JPY", None), (f"JPY/{BRAVO}", 101)):
+        for spelling in SPELLINGS:
+            assert await ceiling_set(alpha, path, limit, spelling) == missing
+    assert alpha.node.ledger.books.limits.of(BRAVO, "JPY") == (100, "bank")
+    assert await ceiling_set(alpha, "JPY", 102, "egon") == missing, "another amount is another proposal"
+    waiting = [(one["kind"], one["subject"], one["person"]) for one in await alpha.get("/proposals")][:4]
+    assert waiting == [
+        ("ceiling", "JPY of all: from 100 to 102", "egon"),
+        ("ceiling", f"JPY of {BRAVO}: from none to 101", "dora"),
+        ("ceiling", "JPY of all: from 100 to none", "dora"),
+        ("ceiling", "JPY of all: from 100 to 101", "dora"),
+    ]
+    assert await ceiling_set(alpha, "JPY", 101, "egon") == done
+    assert [one for one in await alpha.get("/proposals") if one["kind"] == "ceiling"] == []
+    # What was proposed or confirmed before the last change is proposed anew.
+    assert await ceiling_set(alpha, "JPY", 100, "egon") == done
+    for person in ("egon", "EGON"):
+        assert await ceiling_set(alpha, "JPY", 101, person) == missing
+    assert await ceiling_set(alpha, f"JPY/{BRAVO}", 5, "egon") == done
+    assert await ceiling_set(alpha, "JPY", 101, "dora") == missing
+    assert await ceiling_set(alpha, f"JPY/{BRAVO}", None, "dora") == missing
+    assert await ceiling_set(alpha, f"JPY/{BRAVO}", None, "egon") == done
+    journal = "SELECT data->>'people' FROM event WHERE type = 'exposure.ceilings' ORDER BY sequence"
+    people = [row[0] for row in await alpha.node.pool.fetch(journal)]
+    assert people == ['["dora"]', '["dora","egon"]', '["egon"]', '["egon"]', '["dora","egon"]']
+
+
+async def test_two_who_ask_at_once_raise_a_ceiling_once(town: Town) -> None:
+    """And what two agreed on counts for the ceilings that they saw, not for those that came between."""
+    bravo = town.bravo
+    assert await ceiling_set(bravo, "GBP", 100, "dora") == (200, None)
+    answers = await asyncio.gather(*(ceiling_set(bravo, "GBP", 200, person) for person in ("dora", "egon")))
+    assert sorted(answers) == [(200, None), (409, "ceiling_needs_second_person")]
+    agreed = SetCeiling(
+        Ceiling(None, "GBP", "300"),
+        people=("dora", "egon"),
+        reason="because",
+        seen=bravo.node.ledger.books.limits.version(CEILINGS) - 1,
+    )
+    assert await bravo.node.ledger.submit(agreed) is CeilingReason.SECOND_PERSON_MISSING
 
 
 async def test_who_ordered_a_payment_does_not_release_it(town: Town) -> None:

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
 
-from running_coordinator import ALPHA, COORDINATOR, Coordinator, on_demand, running_coordinator
+from running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, on_demand, running_coordinator
 
 from compliance.crypto import canonical, dsse
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.cycle.approval import Action
 from compliance.decisions import cycle_act
 from compliance.export.archive import unpack
@@ -27,7 +27,7 @@ from compliance.statements import Act, ActKind, OperatorRegister
 from compliance.trust import Anchor
 from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.federation.http.client import FederationClient, RemoteProblem
-from gateway.federation.identity.deciding import DecidingKey
+from gateway.federation.identity.deciding import DecidingKey, act_of
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.messages.proposals import ActProposal, Decision, Proposals, ProposalView
@@ -102,7 +102,9 @@ async def test_a_token_alone_decides_nothing(coordinator: Coordinator) -> None:
     for pen in (bob.pen("alice"), bob.pen("bob")):
         forged = pen.proposal("abandon", cycle, result=None, reason="mine now")
         assert await bob.refused("POST", path, forged) == "decision_refused"
-    suspension = thief.pen().act(Act(kind=ActKind.MEMBER_SUSPEND, subject=ALPHA), reason="mine now")
+    suspension = thief.pen().act(
+        Act(kind=ActKind.MEMBER_SUSPEND, subject=ALPHA, before={"status": "active"}), reason="mine now"
+    )
     assert await thief.refused("POST", "/proposals", suspension) == "decision_refused"
     made = await operator(coordinator, "bob").propose(cycle)
     confirming = thief.pen().decision(made, "confirm")
@@ -182,6 +184,52 @@ async def test_nobody_changes_the_registry_alone(coordinator: Coordinator) -> No
     late = bob.pen().decision(second, "confirm")
     assert await bob.refused("POST", f"/proposals/{second.id}/decision", late) == "proposal_decided"
     assert await status() == "suspended"
+
+
+async def test_both_sign_what_is_changed_from(coordinator: Coordinator) -> None:
+    """Each value that there is before, in the act that both sign; nothing where there is none."""
+    await coordinator.admit(ALPHA)
+    await coordinator.admit(BRAVO)
+    view = await coordinator.registry.view(ALPHA)
+    agent, _, number = str(view.settlement_account).partition("/")
+    keys = {key.use: key.kid for key in view.keys}
+    cap = {"currency": "JPY", "cap_minor": "7"}
+    prefunding = {"currency": "JPY", "prefunded_minor": "9", "reserved_minor": "2"}
+    limit = {"counterparty": BRAVO, "currency": "JPY", "limit_minor": "5"}
+    client = {"role": "auditor", "x": SigningKey.generate().x}
+    rows: list[tuple[ActKind, str, dict[str, str], dict[str, str]]] = [
+        (ActKind.CAP, ALPHA, cap, {}),
+        (ActKind.CAP, ALPHA, {**cap, "cap_minor": "8"}, {"cap_minor": "7"}),
+        (ActKind.PREFUNDING, ALPHA, prefunding, {}),
+        (ActKind.PREFUNDING, ALPHA, prefunding, {"prefunded_minor": "9", "reserved_minor": "2"}),
+        (ActKind.BILATERAL_LIMIT, ALPHA, limit, {}),
+        (ActKind.BILATERAL_LIMIT, ALPHA, {"counterparty": BRAVO, "currency": "JPY"}, {"limit_minor": "5"}),
+        (ActKind.SETTLEMENT_ACCOUNT, ALPHA, {"agent": agent, "account": "else"}, {"agent": agent, "account": number}),
+        (ActKind.KEY_REVOKE, ALPHA, {"kid": keys["auth"]}, {"status": "active"}),
+        (ActKind.CLIENT_LET_IN, "otto", client, {}),
+        (ActKind.CLIENT_REMOVE, "otto", {}, {"role": "auditor", "kid": VerifyingKey(client["x"]).kid}),
+        (ActKind.MEMBER_SUSPEND, ALPHA, {}, {"status": "active"}),
+    ]
+    for kind, subject, terms, before in rows:
+        made = await coordinator.propose_act(kind, subject, **terms)
+        assert act_of(made).before == before, kind
+        await coordinator.answer(made)
+
+
+async def test_what_is_not_changed_from_there_is_not_carried_out(coordinator: Coordinator) -> None:
+    """A proposer can't say that there was another value, or leave it out; nor does it count once it has changed."""
+    await coordinator.admit(ALPHA)
+    alice, bob = operator(coordinator, "alice"), operator(coordinator, "bob")
+    await coordinator.decided(ActKind.CAP, ALPHA, currency="JPY", cap_minor="700")
+    for before in ({}, {"cap_minor": "7"}, {"cap_minor": "700", "status": "active"}):
+        act = Act(kind=ActKind.CAP, subject=ALPHA, terms={"currency": "JPY", "cap_minor": "701"}, before=before)
+        assert await alice.refused("POST", "/proposals", alice.pen().act(act, reason="r")) == "act_before_differs"
+    raised = await coordinator.propose_act(ActKind.CAP, ALPHA, currency="JPY", cap_minor="701")
+    await coordinator.decided(ActKind.CAP, ALPHA, currency="JPY", cap_minor="0")
+    confirming = bob.pen().decision(raised, "confirm")
+    assert await bob.refused("POST", f"/proposals/{raised.id}/decision", confirming) == "act_before_differs"
+    (cap,) = (cap for cap in (await coordinator.registry.view(ALPHA)).caps if cap.currency == "JPY")
+    assert cap.cap_minor == "0"
 
 
 async def test_who_was_removed_decides_nothing_more(coordinator: Coordinator) -> None:

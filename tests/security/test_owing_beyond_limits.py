@@ -171,8 +171,9 @@ async def test_a_ceiling_is_the_banks_own_whatever_is_granted(town: Town) -> Non
         await town.deliver(town.sealed(*payments, receiver=CARLO), receiver=CARLO), receiver=CARLO
     )
     assert [o.reason or o.status for o in answer.outcomes] == ["exposure_limit", "accepted"]
-    for path in ("/ceilings/EUR", f"/ceilings/EUR/{BRAVO}"):
-        lifted = await carlo.send("PUT", path, {"limit_minor": None, "reason": "it was only a rumour"})
+    for path in (f"/ceilings/EUR/{BRAVO}", "/ceilings/EUR"):
+        for person in ("sam", "tom"):
+            lifted = await carlo.send("PUT", path, {"limit_minor": None, "reason": "only a rumour"}, subject=person)
     assert lifted.json() == await carlo.get("/ceilings") == []
     assert carlo.node.ledger.books.limits.of(ALPHA, "EUR") == (10**12, "granted")
     assert carlo.node.ledger.books.limits.of(BRAVO, "EUR") == (UNSTATED_MINOR, "scheme")

@@ -34,6 +34,7 @@ ODD = {
     "escape": "x\x1b[2Jforged",
     "nothing": "x\x00forged",
     "right to left": "x\u202eforged",
+    "two scripts": "d\u043era",
 }
 
 
@@ -144,13 +145,13 @@ def test_no_subject_forges_or_loses_a_line(agent: AgentProcess, desk: Desk, kind
     token = issue_access_token(
         key=desk.staff_key, issuer=agent.url, subject=subject, audience=AGENT, client_id=subject, role="staff"
     )
+    account = {"participant": ALFA, "currency": "GBP", "overdraft_limit_minor": "0"}
     answer = httpx.post(
-        f"{agent.url}/settlements", content=b"{}", headers={"Authorization": f"Bearer {token}"}, trust_env=False
+        f"{agent.url}/accounts", json=account, headers={"Authorization": f"Bearer {token}"}, trust_env=False
     )
-    assert answer.status_code == 403
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_subject_refused")
     record = agent.record(audit_id(answer))
-    assert record["subject"].isprintable()
-    assert record["subject"].encode("ascii").decode("unicode_escape") == subject
+    assert (record["event"], record["reason"]) == ("refused", "token_subject_refused")
     assert not [one for one in agent.records() if one["event"] not in ("refused", "changed")]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import Action
@@ -18,6 +18,7 @@ from compliance.decisions import (
     answer,
     cycle_act,
     four_eyes_met,
+    lines,
     operator_keys,
     propose,
     shown,
@@ -120,3 +121,19 @@ def test_whose_keys_decide() -> None:
         assert fault(PROPOSED, said(BOB), keys=keys) is DecisionFault.OPERATOR_UNKNOWN
     with pytest.raises(ValueError, match="thumbprint"):
         keys_of(entry("bob", BOB, kid=ALICE.kid))
+
+
+def test_an_act_is_shown_from_what_to_what() -> None:
+    act = Act(
+        kind=ActKind.CAP,
+        subject="ALFADEFF",
+        terms={"currency": "EUR", "cap_minor": "9", "reserved_minor": "0"},
+        before={"cap_minor": "5", "status": "active"},
+    )
+    assert lines(act) == ("cap_minor: from 5 to 9", "currency: EUR", "reserved_minor: 0", "status: active now")
+
+
+def test_an_act_without_a_value_before_is_what_it_was() -> None:
+    """What operators signed under earlier releases has the digest that it had."""
+    act = Act(kind=ActKind.MEMBER_SUSPEND, subject="ALFADEFF")
+    assert canonical.encode(act) == b'{"kind":"member.suspend","subject":"ALFADEFF"}'

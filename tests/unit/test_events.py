@@ -80,6 +80,9 @@ GOLDEN_V2 = {
     "payment.held_out": '{"actor":"mona",' + HITS + ',"order":' + ORDER + "}",
     "accounts.opened": GOLDEN_V1["accounts.opened"][:-1] + ',"people":["mona","nora"]}',
     "cycle.cut": f'{{"cut":{CUT},"cycle":"2026-10-02-01"}}',
+    "exposure.ceilings": (
+        '{"ceilings":[{"currency":"EUR","limit_minor":"9"}],"people":["dora","egon"],"reason":"it was a rumour"}'
+    ),
 }
 PRESENT = GOLDEN_V1 | GOLDEN_V2
 
@@ -148,7 +151,7 @@ UNREADABLE: list[tuple[str, Document]] = [
     ("payment.dispute_withdrawn", events.Disputed(person="dora", reason="x" * 501)),
     ("payment.returned", events.Returned(by="no uuid")),
     ("exposure.limits", events.ExposureLimits(granted=[], scheme=())),  # type: ignore[arg-type]
-    ("exposure.ceilings", events.ExposureCeilings(ceilings=(), person="dora", reason="a\x07b")),
+    ("exposure.ceilings", events.ExposureCeilings(ceilings=(), people=("dora",), reason="a\x07b")),
     ("payment.return_failed", events.Returned(by=ID.upper())),
     ("accounts.opened", events.AccountsOpened(chart="nostro/x/EUR")),  # type: ignore[arg-type]
     (

@@ -105,4 +105,6 @@ def test_a_token_is_made_with_the_institution_s_own_key_or_not_at_all(tmp_path: 
     )
     with pytest.raises(SettingsError, match="no token key"):
         staff_token(settings, "dora")
+    with pytest.raises(SettingsError, match="may be nobody's name: mixed_scripts"):
+        staff_token(settings, "d\u043era")
     assert list(tmp_path.iterdir()) == []

@@ -282,6 +282,8 @@ async def _keep(conn: AsyncConnection, proposal: Proposal) -> ProposalView:
         data["participants"] = proposal.participants
     if proposal.cycle is None and proposal.act is not None:
         data |= {"subject": proposal.act.subject, "terms": proposal.act.terms}
+        if proposal.act.before:
+            data["before"] = proposal.act.before
     await events.append(conn, "proposal.made", data, cycle=proposal.cycle)
     return proposal.view(proposal.made_at)
 

@@ -15,8 +15,10 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, Sha256, TotalAmount
+from gateway.coordinator.registry import members, operators
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
+from gateway.federation.membership.before import OF_CLIENTS, of_client, of_member
 from gateway.federation.membership.documents import SettlementAccount
 from gateway.federation.problems import Refusal
 
@@ -156,7 +158,6 @@ _ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
     ActKind.CLIENT_REMOVE: (_Nothing, _remove),
 }
 """Another kind of change is a line here and a member of `ActKind`."""
-_OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
 
 
 class RegistryActs:
@@ -174,20 +175,33 @@ class RegistryActs:
             await trial.rollback()
 
     async def carry_out(self, conn: AsyncConnection, act: Act, by: Warrant) -> None:
-        """Do it. Raises Refusal."""
+        """Do it, from what it says that it changes from. Raises Refusal."""
         terms, carry = _terms_of(act)
+        stood = await _before(conn, act)
         await carry(self._registry.within(conn), act.subject, terms, by)
+        if act.before != stood:
+            detail = f"it is signed as a change from {act.before or 'nothing'}, and there is {stood or 'nothing'}"
+            raise Refusal(RegistryReason.BEFORE_DIFFERS, detail, pointer="/act/before")
 
     def done(self) -> None:
         """Let it be known that what was carried out has been committed."""
         self._registry.changed()
 
 
+async def _before(conn: AsyncConnection, act: Act) -> dict[str, str]:
+    """Return what stands in the place of what an act sets; nobody changes a member meanwhile."""
+    if act.kind in OF_CLIENTS:
+        return of_client(act, await operators.listed(conn))
+    if await members.find(conn, act.subject, lock=True) is None:
+        return {}
+    return of_member(act, await members.view(conn, act.subject))
+
+
 def _terms_of(act: Act) -> tuple[Any, _Carry]:
     """Return what an act says and how it is done. Raises Refusal `act_malformed`."""
     if act.kind not in _ACTS:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} isn't proposed here", pointer="/act/kind")
-    pattern = CLIENT_PATTERN if act.kind in _OF_CLIENTS else BIC_PATTERN
+    pattern = CLIENT_PATTERN if act.kind in OF_CLIENTS else BIC_PATTERN
     if re.fullmatch(pattern, act.subject) is None:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} of {act.subject!r}", pointer="/act/subject")
     kind, carry = _ACTS[act.kind]

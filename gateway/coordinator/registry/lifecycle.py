@@ -73,6 +73,8 @@ class RegistryReason(RefusalReason):
     SETTLEMENT_UNDER_WAY = "settlement_under_way", 409
     """The settlement agent was asked to settle a cycle, and nobody else can say whether it did."""
     MEMBER_INACTIVE = "member_inactive", 409
+    BEFORE_DIFFERS = "act_before_differs"
+    """What the act says that it changes from isn't what stands: look again, and propose it anew."""
     TRUST_LIST_MISSING = "trust_list_missing", 503
     """The coordinator isn't set up yet."""
 

@@ -71,6 +71,12 @@ async def keys(conn: AsyncConnection) -> OperatorKeys:
     return {} if newest is None else operator_keys((_read(newest),))
 
 
+async def listed(conn: AsyncConnection) -> tuple[OperatorKey, ...]:
+    """Return the keys of the newest register."""
+    newest = await current(conn)
+    return () if newest is None else _read(newest).operators
+
+
 async def remove(conn: AsyncConnection, client_id: str) -> None:
     """Take an operator's or auditor's access away. Raises Refusal; who remains can still decide."""
     await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))

@@ -51,6 +51,7 @@ def propose(
 ) -> None:
     """Propose a change of the registry; another operator confirms it within the hour."""
     from compliance.statements import Act, ActKind
+    from gateway.federation.membership.before import with_before
     from gateway.federation.messages.proposals import ProposalView
 
     try:
@@ -59,7 +60,10 @@ def propose(
         raise typer.BadParameter(str(error), param_hint="KIND") from error
 
     async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
-        request = deciding.act(act, reason=reason)
+        async def get(path: str, kind: type[Any]) -> Any:
+            return await http.get(f"{url}{path}", kind, audience=deciding.coordinator)
+
+        request = deciding.act(await with_before(act, get), reason=reason)
         return await http.post(f"{url}/proposals", ProposalView, audience=deciding.coordinator, json=request)
 
     _show(_as_operator(send, coordinator, coordinator_bic, client, key))
@@ -140,8 +144,18 @@ def _answer(
 
 
 def _show(proposal: ProposalView) -> None:
-    """Print a proposal: what it is, and the act that is signed, as it is signed."""
+    """Print a proposal: what it is, what it changes from and to, and the act that is signed, as it is signed."""
+    from compliance.decisions import lines
+    from gateway.federation.identity.deciding import NotShownError, act_of
+
     typer.echo(shown(f"{proposal.id} {proposal.status}: {proposal.made_by}: {proposal.reason}"))
+    try:
+        act = act_of(proposal)
+    except NotShownError as error:
+        typer.echo(shown(f"  not to be signed: {error}"))
+    else:
+        for line in (f"{act.kind} of {act.subject}", *lines(act)):
+            typer.echo(shown(f"  {line}"))
     typer.echo(shown(f"  {proposal.shown or 'signed by nobody'}"))
 
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from compliance.crypto.keys import Signer, VerifyingKey, b64url, unb64url
+from compliance.person import name_fault
 from compliance.statements import Member
 from gateway.federation.identity.jws import sign, verifies
 from gateway.federation.problems import Refusal, RefusalReason
@@ -59,6 +60,8 @@ class TokenReason(RefusalReason):
     ALGORITHM_REFUSED = "token_algorithm_refused", 401
     SIGNATURE_BAD = "token_signature_bad", 401
     CLAIMS_REFUSED = "token_claims_refused", 401
+    SUBJECT_REFUSED = "token_subject_refused", 401
+    """Its subject may be nobody's name: it holds what can't be seen, or letters of several scripts."""
     EXPIRED = "token_expired", 401
     NOT_YET_VALID = "token_not_yet_valid", 401
     AUDIENCE_WRONG = "token_audience_wrong", 401
@@ -361,7 +364,10 @@ def _verify(
         claims = msgspec.convert(payload, kind, strict=True)
     except msgspec.ValidationError as error:
         _refuse(TokenReason.CLAIMS_REFUSED, str(error))
-    # 6. Now, for us, and not for long.
+    # 6. A name that people can tell from others: journals keep it, and four eyes compare it.
+    if (fault := name_fault(claims.sub)) is not None:
+        _refuse(TokenReason.SUBJECT_REFUSED, f"the subject {claims.sub!a} may be nobody's name: {fault}")
+    # 7. Now, for us, and not for long.
     if claims.exp <= now:
         detail = f"the token expired at {_instant(claims.exp)}, and here it is {_instant(now)}"
         raise TokenRefused(TokenReason.EXPIRED, detail, issued_at=claims.iat)

@@ -8,6 +8,7 @@ import msgspec
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import Signer
+from compliance.person import name_fault
 from compliance.statements import KeyUse
 from compliance.trust import Anchor
 from gateway.federation.identity.tokens import (
@@ -77,8 +78,11 @@ def member_assertions(key: Signer, member: str) -> TokenSource:
 def staff_token(settings: NodeSettings, subject: str, role: str = STAFF_ROLE, *, scope: str = "") -> str:
     """Return an access token for one of the institution's own people, for the institution itself.
 
-    Raises SettingsError where there is no key: one that is made here nobody would know.
+    Raises SettingsError where there is no key, for one that is made here nobody would know, and for a subject that may
+    be nobody's name, whose token no node takes.
     """
+    if (fault := name_fault(subject)) is not None:
+        raise SettingsError(f"subject: {subject!a} may be nobody's name: {fault}")
     # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
     keys = open_keys(settings.keys_dir)
     if not keys.has("token"):

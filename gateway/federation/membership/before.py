@@ -1,0 +1,63 @@
+"""What an act of operators changes from: the values that stand in the registry, for whoever signs "from … to …".
+
+One function says it to the coordinator, which carries out nothing else than what was signed, and to whoever proposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from compliance.crypto import canonical
+from compliance.crypto.dsse import Envelope
+from compliance.statements import Act, ActKind, OperatorKey, OperatorRegister
+from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
+from gateway.federation.messages.participants import ParticipantView
+
+OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
+_STEPS = frozenset({ActKind.MEMBER_APPROVE, ActKind.MEMBER_ACTIVATE, ActKind.MEMBER_SUSPEND, ActKind.MEMBER_LEAVE})
+
+
+def of_client(act: Act, register: Sequence[OperatorKey]) -> dict[str, str]:
+    """Return by which role and key an operator or auditor has access now; nothing if he has none."""
+    active = (key for key in register if key.name == act.subject and key.status == "active")
+    return next(({"role": key.role, "kid": key.kid} for key in active), {})
+
+
+def of_member(act: Act, member: ParticipantView) -> dict[str, str]:
+    """Return the values of a member that an act changes, in the words of its terms; nothing where there are none."""
+    if act.kind in _STEPS:
+        return {"status": member.status}
+    match act.kind:
+        case ActKind.KEY_REVOKE:
+            return next(({"status": key.status} for key in member.keys if key.kid == act.terms.get("kid")), {})
+        case ActKind.KEY_ENROL:
+            active = [key for key in member.keys if key.status == "active"]
+            return {use: " ".join(k.kid for k in active if k.use == use) for use in sorted({k.use for k in active})}
+        case ActKind.CAP:
+            return _at(act, member.caps, "cap_minor")
+        case ActKind.PREFUNDING:
+            return _at(act, member.prefunding, "prefunded_minor", "reserved_minor")
+        case ActKind.BILATERAL_LIMIT:
+            counterparty = act.terms.get("counterparty")
+            return _at(act, [it for it in member.bilateral_limits if it.counterparty == counterparty], "limit_minor")
+        case ActKind.SETTLEMENT_ACCOUNT if member.settlement_account is not None:
+            agent, _, account = member.settlement_account.partition("/")
+            return {"agent": agent, "account": account}
+    return {}
+
+
+def _at(act: Act, limits: Sequence[CapView | PrefundingView | BilateralLimitView], *names: str) -> dict[str, str]:
+    """Return these members of the limit in the currency of an act."""
+    of_currency = (limit for limit in limits if limit.currency == act.terms.get("currency"))
+    return next(({name: str(getattr(limit, name)) for name in names} for limit in of_currency), {})
+
+
+async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]]) -> Act:
+    """Return an act with what it changes from, as the coordinator tells it; `get` fetches a path from there."""
+    if act.kind in OF_CLIENTS:
+        register = canonical.decode((await get("/operators", Envelope)).payload_bytes(), OperatorRegister)
+        return replace(act, before=of_client(act, register.operators))
+    return replace(act, before=of_member(act, await get(f"/participants/{act.subject}", ParticipantView)))
