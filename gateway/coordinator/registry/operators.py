@@ -60,18 +60,6 @@ async def current(conn: AsyncConnection) -> Envelope | None:
 
 
 async def listed(conn: AsyncConnection) -> tuple[OperatorKey, ...]:
-    """Return all keys that an operator or auditor has or had."""
-    newest = await current(conn)
-    return () if newest is None else _read(newest).operators
-
-
-async def keys(conn: AsyncConnection) -> OperatorKeys:
-    """Return the keys by which operators decide now."""
-    newest = await current(conn)
-    return {} if newest is None else operator_keys((_read(newest),))
-
-
-async def listed(conn: AsyncConnection) -> tuple[OperatorKey, ...]:
     """Return the keys of the newest register."""
     newest = await current(conn)
     return () if newest is None else _read(newest).operators
