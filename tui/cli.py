@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,9 @@ def console(
     from compliance.crypto.keys import SigningKey
     from tui.run import Settings, run
 
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        typer.echo("concordat: the console needs a terminal; `concordat decide` works without one", err=True)
+        raise typer.Exit(2)
     try:
         signing_key = SigningKey.load(key)
     except ValueError as error:

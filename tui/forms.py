@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from compliance.cycle import approval
 from compliance.cycle.states import State
-from compliance.decisions import cycle_act, lines, shown
+from compliance.decisions import cycle_act, shown
 from compliance.statements import Act
 from gateway.federation.identity.deciding import NotShownError, act_of
+from gateway.federation.membership.before import described
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import ProposalView
 from tui.actions import Action
@@ -125,7 +126,7 @@ def _signs_of(proposal: ProposalView) -> tuple[str, ...]:
 
 def _signs(act: Act, *, naming: bool = False) -> tuple[str, ...]:
     """Say all of an act that an operator's key puts its name to, and the digest of it."""
-    terms = [f"  {line}" for line in lines(act)]
+    terms = [f"  {line}" for line in described(act)]
     last = "  participants: those whom you name" if naming else f"  digest: {shown(act)}"
     return (f"Your key signs: {act.kind} of {act.subject}", *terms, last)
 

@@ -33,6 +33,7 @@ _Rulebook = Annotated[
         "--rulebook", help="A rulebook in TOML or JSON; without it, the built-in one.", envvar="CONCORDAT_RULEBOOK"
     ),
 ]
+APPLICATION_BYTES_MAX = 64 * 1024
 _Application = Annotated[Path, typer.Argument(help="The application that the institution's `init` wrote.")]
 _Reason = Annotated[str, typer.Option(help="Why, for the event log.")]
 
@@ -245,8 +246,12 @@ def _application(path: Path) -> Application:
     settings = _settings()
     try:
         scheme = MemberIdentity.of_coordinator(settings.bic, settings.keys_dir).scheme
-        return read_application(msgspec.json.decode(path.read_bytes(), type=Envelope), scheme)
-    except (OSError, msgspec.MsgspecError, Refusal) as error:
+        with path.open("rb") as file:
+            document = file.read(APPLICATION_BYTES_MAX + 1)
+        if len(document) > APPLICATION_BYTES_MAX:
+            raise ValueError("too large for an application")
+        return read_application(msgspec.json.decode(document, type=Envelope), scheme)
+    except (OSError, ValueError, Refusal) as error:
         raise typer.BadParameter(shown(f"{path}: {error}"), param_hint="APPLICATION") from error
 
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from compliance.crypto.dsse import EvidenceReason
 from compliance.crypto.points import PointReason
 from compliance.cycle import states as cycle_states
@@ -26,6 +28,7 @@ from gateway.coordinator.access.standing import AccessReason
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.registry import lifecycle
+from gateway.coordinator.registry.acts import ACTS
 from gateway.federation.identity.tokens import TokenReason
 from gateway.federation.iso20022.reasons import MessageReason
 from gateway.federation.membership.trust import FreshnessReason, TrustReason
@@ -60,6 +63,14 @@ from participants.payments.screening import ImportReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
+DECISIONS = """
+`concordat decide propose KIND SUBJECT --reason WHY --term NAME=VALUE …` proposes it, and another operator confirms what is
+shown with `concordat decide confirm ID`. The subject is the member's BIC, of `client.…` the operator's or auditor's name, of
+`rulebook.adopt` the coordinator's BIC. Amounts are minor units: `--term currency=EUR --term cap_minor=250000000` caps a
+bank's net debit at EUR 2,500,000.00. What concerns a cycle is proposed and confirmed in
+[the console](../operating/console.md).
+
+"""
 MADE = "<!-- Made by `make reference`; don't edit. -->\n"
 
 SERVICES = {
@@ -111,6 +122,7 @@ def pages(documents: Mapping[str, dict[str, Any]]) -> dict[Path, str]:
         REFERENCE / "reasons.md": reasons(),
         REFERENCE / "payment-states.md": payment_states(),
         REFERENCE / "cycle-states.md": cycle_and_member_states(),
+        REFERENCE / "decisions.md": decisions(),
     }
 
 
@@ -284,6 +296,16 @@ def cycle_and_member_states() -> str:
         + "\n## A participant\n\nEach step is an operator's, and needs a reason.\n\n"
         + _transitions(lifecycle.TRANSITIONS, "step")
     )
+
+
+def decisions() -> str:
+    """One row for each kind of act that operators propose of the registry."""
+    rows = []
+    for kind, (terms, _) in ACTS.items():
+        fields = msgspec.structs.fields(terms)
+        named = (f"`{field.name}`" + ("" if field.required else " (may be left out)") for field in fields)
+        rows.append((f"`{kind}`", ", ".join(named), _paragraphs(inspect.getdoc(terms)) if fields else ""))
+    return "# What operators decide together\n\n" + MADE + DECISIONS + table(("kind", "terms", "which are"), rows)
 
 
 def _transitions(transitions: Mapping[Any, StrEnum], what: str) -> str:

@@ -35,11 +35,15 @@ class _Nothing(_Terms, frozen=True):
 
 
 class _Cap(_Terms, frozen=True):
+    """The most that a participant may owe net in a currency."""
+
     currency: CurrencyCode
     cap_minor: TotalAmount
 
 
 class _Prefunding(_Terms, frozen=True):
+    """What a participant prefunded, and how much of that is kept back."""
+
     currency: CurrencyCode
     prefunded_minor: TotalAmount
     reserved_minor: TotalAmount = "0"
@@ -54,6 +58,8 @@ class _BilateralLimit(_Terms, frozen=True):
 
 
 class _RevokedKey(_Terms, frozen=True):
+    """The id of a key that verifies nothing from now on."""
+
     kid: KeyId
 
 
@@ -64,6 +70,8 @@ class _Enrolment(_Terms, frozen=True):
 
 
 class _Client(_Terms, frozen=True):
+    """`operator` or `auditor`, and the public key, as `concordat decide key` prints it."""
+
     role: Literal["operator", "auditor"]
     x: str
 
@@ -142,7 +150,7 @@ async def _remove(registry: Registry, name: str, _: _Nothing, by: Warrant) -> No
     await registry.remove_client(name, by=by.by, reason=by.reason)
 
 
-_ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
+ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
     ActKind.MEMBER_APPROVE: (_Nothing, _step(Step.APPROVE)),
     ActKind.MEMBER_ACTIVATE: (_Nothing, _step(Step.ACTIVATE)),
     ActKind.MEMBER_SUSPEND: (_Nothing, _step(Step.SUSPEND)),
@@ -199,12 +207,12 @@ async def _before(conn: AsyncConnection, act: Act) -> dict[str, str]:
 
 def _terms_of(act: Act) -> tuple[Any, _Carry]:
     """Return what an act says and how it is done. Raises Refusal `act_malformed`."""
-    if act.kind not in _ACTS:
+    if act.kind not in ACTS:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} isn't proposed here", pointer="/act/kind")
     pattern = CLIENT_PATTERN if act.kind in OF_CLIENTS else BIC_PATTERN
     if re.fullmatch(pattern, act.subject) is None:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} of {act.subject!r}", pointer="/act/subject")
-    kind, carry = _ACTS[act.kind]
+    kind, carry = ACTS[act.kind]
     try:
         terms = msgspec.convert(act.terms, kind)
         if isinstance(terms, _Client):

@@ -65,6 +65,12 @@ async def listed(conn: AsyncConnection) -> tuple[OperatorKey, ...]:
     return () if newest is None else _read(newest).operators
 
 
+async def keys(conn: AsyncConnection) -> OperatorKeys:
+    """Return the keys by which operators decide now."""
+    newest = await current(conn)
+    return {} if newest is None else operator_keys((_read(newest),))
+
+
 async def remove(conn: AsyncConnection, client_id: str) -> None:
     """Take an operator's or auditor's access away. Raises Refusal; who remains can still decide."""
     await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))

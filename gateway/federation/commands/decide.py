@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,8 +14,6 @@ from gateway.federation.commands.client_options import ClientKey, ClientName, Co
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gateway.federation.http.client import FederationClient
     from gateway.federation.identity.deciding import DecidingKey
     from gateway.federation.messages.proposals import ProposalView
@@ -23,6 +22,20 @@ app = group("decide", "Propose changes of the registry, and confirm or reject wh
 
 _Proposal = Annotated[str, typer.Argument(help="The proposal's id, as `list` shows it.")]
 _Reason = Annotated[str, typer.Option(help="Why. It is signed, and the event log keeps it.", show_default=False)]
+
+
+@app.command()
+def key(
+    path: Annotated[Path, typer.Argument(help="Where to write it; a file that is there is never written over.")],
+) -> None:
+    """Make an operator's or auditor's own key at home, and print its public half and its id."""
+    from compliance.crypto.keys import SigningKey
+
+    if path.exists():
+        raise typer.BadParameter(shown(f"{path} is there already"), param_hint="PATH")
+    own = SigningKey.load_or_create(path)
+    typer.echo(f"x={own.x}")
+    typer.echo(f"kid={own.kid}")
 
 
 @app.command("list")
@@ -40,7 +53,9 @@ def list_(coordinator: CoordinatorUrl, coordinator_bic: CoordinatorBic, client: 
 
 @app.command()
 def propose(
-    kind: Annotated[str, typer.Argument(help="What: member.suspend, cap, client.let_in and so on")],
+    kind: Annotated[
+        str, typer.Argument(help="What: member.suspend, cap, client.let_in … (docs/reference/decisions.md has all).")
+    ],
     subject: Annotated[str, typer.Argument(help="The member's BIC, or the client's name.")],
     coordinator: CoordinatorUrl,
     coordinator_bic: CoordinatorBic,
@@ -145,8 +160,8 @@ def _answer(
 
 def _show(proposal: ProposalView) -> None:
     """Print a proposal: what it is, what it changes from and to, and the act that is signed, as it is signed."""
-    from compliance.decisions import lines
     from gateway.federation.identity.deciding import NotShownError, act_of
+    from gateway.federation.membership.before import described
 
     typer.echo(shown(f"{proposal.id} {proposal.status}: {proposal.made_by}: {proposal.reason}"))
     try:
@@ -154,7 +169,7 @@ def _show(proposal: ProposalView) -> None:
     except NotShownError as error:
         typer.echo(shown(f"  not to be signed: {error}"))
     else:
-        for line in (f"{act.kind} of {act.subject}", *lines(act)):
+        for line in (f"{act.kind} of {act.subject}", *described(act)):
             typer.echo(shown(f"  {line}"))
     typer.echo(shown(f"  {proposal.shown or 'signed by nobody'}"))
 

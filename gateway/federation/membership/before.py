@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import VerifyingKey
+from compliance.decisions import lines
 from compliance.statements import Act, ActKind, OperatorKey, OperatorRegister
+from gateway.federation.membership.documents import Application
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 from gateway.federation.messages.participants import ParticipantView
 
@@ -53,6 +57,20 @@ def _at(act: Act, limits: Sequence[CapView | PrefundingView | BilateralLimitView
     """Return these members of the limit in the currency of an act."""
     of_currency = (limit for limit in limits if limit.currency == act.terms.get("currency"))
     return next(({name: str(getattr(limit, name)) for name in names} for limit in of_currency), {})
+
+
+def described(act: Act) -> tuple[str, ...]:
+    """Return what an act says, for people: of an application the ids of its keys, to be compared by another way."""
+    if act.kind is not ActKind.KEY_ENROL:
+        return lines(act)
+    try:
+        envelope = msgspec.json.decode(act.terms.get("application", ""), type=Envelope)
+        application = msgspec.json.decode(envelope.payload_bytes(), type=Application)
+        offered = {f"{key.use} key": VerifyingKey(key.x).kid for key in application.keys}
+    except ValueError:
+        return lines(act)
+    now = {f"{use} key": kid for use, kid in act.before.items()}
+    return lines(replace(act, terms=offered, before=now))
 
 
 async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]]) -> Act:
