@@ -56,6 +56,7 @@ from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
+from participants.roles import PeerReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -75,6 +76,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (
         OrderReason,
         DeclineReason,
+        PeerReason,
         BatchReason,
         DisputeReason,
         AccountReason,
