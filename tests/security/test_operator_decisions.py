@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from compliance.trust import Anchor
 from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.identity.deciding import DecidingKey
-from gateway.federation.messages.cycles import Cycle
+from gateway.federation.messages.cycles import Cycle, OpenCycle
+from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantView
 from gateway.federation.messages.proposals import ActProposal, Decision, Proposals, ProposalView
 from tests.conftest import NewDatabase
@@ -182,6 +185,52 @@ async def test_nobody_changes_the_registry_alone(coordinator: Coordinator) -> No
     late = bob.pen().decision(second, "confirm")
     assert await bob.refused("POST", f"/proposals/{second.id}/decision", late) == "proposal_decided"
     assert await status() == "suspended"
+
+
+async def test_the_machine_lets_nobody_in_once_the_house_is_founded(coordinator: Coordinator, tmp_path: Path) -> None:
+    """One person at the coordinator's machine founds it; from then on two operators decide, and a recovery shows."""
+    settings = coordinator.settings
+    environment = {
+        **os.environ,
+        "CONCORDAT_BIC": COORDINATOR,
+        "CONCORDAT_DATA_DIR": str(settings.data_dir),
+        "CONCORDAT_URL": coordinator.url,
+        "DATABASE_URL": coordinator.database_url,
+    }
+
+    async def at_the_machine(command: str, *arguments: str) -> tuple[int, str]:
+        done = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("concordat"), "coordinator", command, *arguments,
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await done.communicate()
+        return done.returncode or 0, said.decode()
+
+    async def let_in(name: str, *more: str) -> tuple[int, str]:
+        return await at_the_machine("add-operator", name, "--create", str(tmp_path / name), *more)
+
+    assert (await let_in("erin"))[0] == 0
+    await coordinator.admit(ALPHA)
+    async with await coordinator.operator("alice") as alice:
+        cycle = await alice.post(f"{coordinator.url}/cycles", Cycle, audience=COORDINATOR, json=OpenCycle())
+        await alice.request("POST", f"{coordinator.url}/cycles/{cycle.id}/cut-off", audience=COORDINATOR)
+        code, said = await let_in("mallory")
+        assert (code, "four_eyes_needed" in said) == (1, True), said
+        application = tmp_path / "application.json"
+        bank = coordinator.bank("BRAVFRP0")
+        application.write_bytes(msgspec.json.encode(bank.signed_application()))
+        for command in ("add-participant", "add-agent"):
+            code, said = await at_the_machine(command, str(application))
+            assert (code, "four_eyes_needed" in said) == (1, True), said
+        code, said = await let_in("frank", "--recovery", "all keys were lost")
+        assert code == 0, said
+        register = await alice.get(f"{coordinator.url}/operators", dsse.Envelope, audience=COORDINATOR)
+        key = coordinator.base.identity.sign.verifying_key
+        known = {one.name for one in dsse.verify(register, OperatorRegister, {key.kid: key}).operators}
+        assert "frank" in known
+        assert "mallory" not in known
+        events = await alice.get(f"{coordinator.url}/events", Events, audience=COORDINATOR, params={"limit": 1000})
+        assert any("recovery: all keys were lost" in str(event.data) for event in events.events)
 
 
 async def test_who_was_removed_decides_nothing_more(coordinator: Coordinator) -> None:
