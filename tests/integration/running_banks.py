@@ -173,7 +173,8 @@ class Town:
 
     def assertion(self, sender: str, audience: str, **options: Any) -> str:
         """Return what a bank says to another of who it is."""
-        key = self.banks[sender].node.identity.auth
+        node = self.banks[sender].node
+        key = options.pop("key", node.identity.auth).within(node.trust.scheme)
         return member_assertion(**{"key": key, "member": sender, "audience": audience, **options})
 
     def member_token(self, sender: str, audience: str, **options: Any) -> str:

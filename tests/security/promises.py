@@ -94,6 +94,9 @@ TRUST_MODEL: Promises = {
     + "test_a_bank_takes_no_batch_of_another_scheme "
     + _EXPORTED
     + "test_another_scheme_altogether",
+    "| made for another scheme, or for none |": _ASSERTIONS,
+    "| what a member says of who it is": _SCHEMES
+    + "test_an_assertion_for_another_scheme_opens_no_bank_and_no_token_endpoint",
     "| the scheme's name is changed, or taken away |": _SCHEMES + "test_another_name_is_refused",
     "| a coordinator's key founds two schemes": _SCHEMES + "test_an_anchor_believes_no_trust_list_of_another_scheme",
     # A bank's books

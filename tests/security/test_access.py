@@ -71,9 +71,13 @@ class Federation:
     tokens_got: dict[str, str]
     """What members were given by the coordinator before their standing changed."""
 
+    @property
+    def scheme(self) -> str:
+        return self.town.alpha.node.trust.scheme
+
     def assertion(self, caller: str, audience: str) -> str:
         member = MEMBERS[caller]
-        return member_assertion(key=self.auth[member], member=member, audience=audience)
+        return member_assertion(key=self.auth[member].within(self.scheme), member=member, audience=audience)
 
     def by_coordinator(self, role: str, subject: str, audience: str, **options: Any) -> str:
         """Return an access token that the coordinator signed, or that only looks like it."""
