@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import asyncpg
 import structlog
@@ -12,7 +13,8 @@ from compliance.crypto.keys import VerifyingKey
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
-from gateway.federation.identity.tokens import TokenVerifier
+from gateway.federation.http.edge import WHILE_INACTIVE
+from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.institution import member_assertions
 from gateway.federation.membership.trust import TrustError, TrustStore
@@ -42,7 +44,7 @@ from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 from participants.proposals import propose
-from participants.roles import Role
+from participants.roles import PeerReason, Role
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
@@ -98,6 +100,15 @@ class BankNode:
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
         return self._staff_key if (issuer, kid) == (self.settings.url, self._staff_key.kid) else None
+
+    async def admit(self, claims: Claims, opt: Mapping[str, Any]) -> None:
+        """Refuse another bank that isn't active, but where a route takes it even so. Raises Refusal."""
+        if claims.role != "participant":
+            return
+        member = self.trust.member(claims.sub)
+        status = "unknown" if member is None else member.status
+        if status != "active" and not (status == "suspended" and WHILE_INACTIVE.items() <= opt.items()):
+            raise Refusal(PeerReason.SENDER_NOT_ACTIVE, f"{claims.sub} is {status}")
 
     async def start(self) -> None:
         """Start every part. Waits for the first trust list if there is none yet."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from gateway.federation.problems import RefusalReason
+
 
 class Role(StrEnum):
     """What somebody does at the bank. The bank's own issuer says so in each token, and nobody else can."""
@@ -31,3 +33,10 @@ class Scope(StrEnum):
     """Lanes, and what the bank signed and verified in cycles."""
     LISTS = "lists"
     """Which sanctions lists are in force."""
+
+
+class PeerReason(RefusalReason):
+    """Why another bank that says who it is isn't heard."""
+
+    SENDER_NOT_ACTIVE = "sender_not_active", 403
+    """It is approved only, suspended, or has left. Suspended, it compares results nevertheless: it settles by them."""

@@ -15,7 +15,7 @@ import msgspec
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
-from compliance.crypto.keys import SigningKey
+from compliance.crypto.keys import SigningKey, scheme_name
 from compliance.cycle.approval import Action, ApprovalRule
 from compliance.decisions import answer, cycle_act, propose
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE
@@ -223,7 +223,8 @@ class Desk:
 
     def member(self, bic: str) -> Caller:
         """Return a participant, who says itself who it is."""
-        token = member_assertion(key=self.scheme.key(bic, "auth"), member=bic, audience=AGENT)
+        key = self.scheme.key(bic, "auth").within(scheme_name(COORDINATOR, self.scheme.sign.verifying_key))
+        token = member_assertion(key=key, member=bic, audience=AGENT)
         return Caller(self.url, self.scheme, token)
 
     async def open(self, participant: str, currency: str = "EUR", *, amount: int = 0, overdraft: int = 0) -> None:

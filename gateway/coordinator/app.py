@@ -103,7 +103,9 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     """Return the coordinator's application on a migrated database."""
     core = CoordinatorCore.open(settings, database_url, rulebook)
     clocks = Clocks(settings.bic)
-    tokens = TokenService(core.engine, issuer=settings.url, key=core.identity.token, clocks=clocks)
+    tokens = TokenService(
+        core.engine, issuer=settings.url, scheme=core.identity.scheme, key=core.identity.token, clocks=clocks
+    )
     # Members sign in here every few minutes, and say what time it is by that; so nobody has to be asked.
     clock_watch = ClockWatch(clocks, tuple)
     feed = EventFeed(core.engine, database_url)

@@ -32,6 +32,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
+        admission=node.admit,
         on_startup=[node.start],
         on_shutdown=[node.stop],
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},

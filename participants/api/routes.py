@@ -15,6 +15,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, REASON_PATTERN, ScreeningList
+from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
@@ -383,7 +384,8 @@ async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, no
 
 @post(
     "/federation/results",
-    guards=[requires("participant")],
+    guards=MEMBERS,
+    opt=WHILE_INACTIVE,
     status_code=HTTP_200_OK,
     tags=["federation"],
     operation_id="compareResults",

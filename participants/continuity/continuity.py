@@ -52,6 +52,7 @@ from participants.ledger.lanes import LaneKey
 from participants.ledger.session import LedgerRestored
 from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
+from participants.roles import PeerReason
 
 ANSWER_SECONDS = 5.0
 ASK_SECONDS = 15.0
@@ -313,7 +314,8 @@ class Continuity:
             reason = str(error)
         except RemoteProblem as problem:
             useless = isinstance(problem, RemoteAnswerRefused) or problem.status in FINAL_ANSWERS
-            if isinstance(problem, TokenNotGranted) or not useless:
+            # Who hears nothing of us, because we are suspended, tells when we are active again.
+            if isinstance(problem, TokenNotGranted) or problem.code == PeerReason.SENDER_NOT_ACTIVE or not useless:
                 raise
             reason = str(problem)
         log.warning("a member doesn't tell what it has of us", member=member, url=url, reason=reason[:200])

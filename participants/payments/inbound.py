@@ -54,7 +54,6 @@ class BatchReason(RefusalReason):
     TOO_MANY_BATCHES = "too_many_batches", 503
     """One at a time of each sender is decided, and as many of this one wait already as may; with `Retry-After`."""
     BODY_MALFORMED = "body_malformed", 400
-    SENDER_NOT_ACTIVE = "sender_not_active", 403
     WRONG_SENDER = "wrong_sender", 403
     WRONG_RECEIVER = "wrong_receiver", 400
     DUPLICATE_IN_BATCH = "duplicate_in_batch", 400
@@ -117,9 +116,6 @@ class Inbound:
             envelope = msgspec.json.decode(body, type=Envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Refusal(BatchReason.BODY_MALFORMED, str(error)) from error
-        member = self._trust.member(caller)
-        if member is None or member.kind != "participant" or member.status != "active":
-            raise Refusal(BatchReason.SENDER_NOT_ACTIVE, f"{caller} is no active participant")
         keys = self._trust.signing_keys(caller)
         batch, leaves, evidence = await beside_if_large(len(body), lambda: self._read(caller, envelope, keys))
         try:

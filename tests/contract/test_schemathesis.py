@@ -111,7 +111,8 @@ async def test_a_bank(coordinator: Coordinator, new_database: NewDatabase, live:
         )
         for role in Role
     }
-    tokens["participant"] = member_assertion(key=coordinator.bank(BRAVO).identity.auth, member=BRAVO, audience=ALPHA)
+    bravo = coordinator.bank(BRAVO).identity.auth.within(Anchor.read(anchor).scheme)
+    tokens["participant"] = member_assertion(key=bravo, member=BRAVO, audience=ALPHA)
     await asyncio.to_thread(examine, url, tokens)
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
         for target in UNLUCKY:

@@ -35,9 +35,19 @@ HOUSE, AGENT, BANK, PEER, OTHER, SUSPENDED, LEFT = (
 KEYS = {bic: SigningKey.generate() for bic in (HOUSE, AGENT, BANK, PEER, OTHER, SUSPENDED, LEFT)}
 ANCHOR, TOKEN, RETIRED, REVOKED, SIGN, STAFF, UNLISTED = (SigningKey.generate() for _ in range(7))
 KEY = KEYS[PEER]
+SAID = "scheme"
+SCHEME = Anchor.of(HOUSE, ANCHOR.verifying_key).scheme
 
 HEADER: dict[str, Any] = {"alg": "EdDSA", "kid": KEY.kid, "typ": "concordat-member+jwt"}
-CLAIMS: dict[str, Any] = {"iss": PEER, "sub": PEER, "aud": BANK, "iat": NOW, "exp": NOW + 300, "jti": "0d4f3d5c"}
+CLAIMS: dict[str, Any] = {
+    "iss": PEER,
+    "sub": PEER,
+    "aud": BANK,
+    "iat": NOW,
+    "exp": NOW + 300,
+    "jti": "0d4f3d5c",
+    "scheme": SCHEME,
+}
 
 
 def listed(key: SigningKey, use: Literal["auth", "sign", "token"] = "auth", status: Any = "active") -> TrustKey:
@@ -149,10 +159,12 @@ FORGERIES = (
         client_assertion(key=KEY, client_id=PEER, audience=BANK, now=NOW).encode(),
         R.HEADER_REFUSED,
     ),
+    Forgery("of a test house's scheme", assertion(claims={"scheme": f"{HOUSE}.{STAFF.kid}"}), R.SCHEME_WRONG),
+    Forgery("of no scheme", assertion(without="scheme"), R.SCHEME_WRONG),
     Forgery("giving itself a role", assertion(claims={"role": "staff"}), R.CLAIMS_REFUSED),
     Forgery("an access token of a member's own making", access(KEY, PEER, "participant"), R.KEY_UNKNOWN),
     Forgery("a staff token of a participant", access(STAFF, "https://bank.example", "participant"), R.CLAIMS_REFUSED),
-    *(Forgery(f"no {name}", assertion(without=name), R.CLAIMS_REFUSED) for name in CLAIMS if name != "iss"),
+    *(Forgery(f"no {name}", assertion(without=name), R.CLAIMS_REFUSED) for name in CLAIMS if name not in ("iss", SAID)),
 )  # fmt: skip
 
 
@@ -166,7 +178,7 @@ def test_forgery_is_refused_for_its_reason(forgery: Forgery) -> None:
 def test_the_assertion_they_are_forged_from_is_good() -> None:
     claims = verifier().verify(assertion(), now=NOW)
     assert (claims.sub, claims.client_id, claims.role) == (PEER, PEER, "participant")
-    made = member_assertion(key=KEY, member=PEER, audience=BANK, now=NOW)
+    made = member_assertion(key=KEY.within(SCHEME), member=PEER, audience=BANK, now=NOW)
     claims = verifier().verify(made, now=NOW)
     assert (claims.iss, claims.sub, claims.aud, claims.exp - claims.iat) == (PEER, PEER, BANK, 300)
 
@@ -189,7 +201,7 @@ def test_a_member_s_role_is_what_the_list_says_that_it_is(bic: str, role: str) -
 def test_an_assertion_opens_neither_the_coordinator_nor_its_token_endpoint() -> None:
     trust = trusting(*MEMBERS)
     for audience in (HOUSE, ISSUER):
-        made = member_assertion(key=KEY, member=PEER, audience=audience, now=NOW)
+        made = member_assertion(key=KEY.within(SCHEME), member=PEER, audience=audience, now=NOW)
         with pytest.raises(TokenRefused) as refused:
             TokenVerifier(audience, trust.token_key).verify(made, now=NOW)
         assert refused.value.reason == R.HEADER_REFUSED

@@ -173,7 +173,8 @@ class Town:
 
     def assertion(self, sender: str, audience: str, **options: Any) -> str:
         """Return what a bank says to another of who it is."""
-        key = self.banks[sender].node.identity.auth
+        node = self.banks[sender].node
+        key = options.pop("key", node.identity.auth).within(node.trust.scheme)
         return member_assertion(**{"key": key, "member": sender, "audience": audience, **options})
 
     def member_token(self, sender: str, audience: str, **options: Any) -> str:
@@ -338,9 +339,9 @@ async def running_bank(
     settings: NodeSettings, database_url: str, http: httpx.AsyncClient
 ) -> AsyncIterator[RunningBank]:
     app = bank_app(settings, database_url)
-    async with _served(app, settings.port):
+    async with served(app, settings.port):
         port = free_port()
-        async with _served(_plain(app.state.node), port):
+        async with served(_plain(app.state.node), port):
             yield RunningBank(settings, app, http, f"http://127.0.0.1:{port}")
 
 
@@ -352,12 +353,13 @@ def _plain(node: BankNode) -> Litestar:
         route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
+        admission=node.admit,
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
     )
 
 
 @asynccontextmanager
-async def _served(app: Litestar, port: int) -> AsyncIterator[None]:
+async def served(app: Litestar, port: int) -> AsyncIterator[None]:
     node = server(app, host="127.0.0.1", port=port, private=ANY_PRIVATE_PORT)
     serving = asyncio.create_task(node.serve())
     try:

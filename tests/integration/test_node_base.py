@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import IO, Annotated, Any
 
@@ -260,6 +261,27 @@ async def test_whatever_is_wrong_a_node_says_that_it_isn_t_ready(live: Live) -> 
         inside = private(str(client.base_url).rstrip("/"))
         assert check_problem(await client.get(f"{inside}/health/ready"), 503, "not_ready")["detail"] == "KeyError"
         assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_strangers_who_ask_at_once_cost_one_look_a_second(live: Live) -> None:
+    looks: list[float] = []
+
+    async def looked_at() -> dict[str, str]:
+        looks.append(time.monotonic())
+        if len(looks) == 1:
+            raise KeyError("not yet")
+        return {}
+
+    async with httpx.AsyncClient(base_url=live(node(looked_at)), trust_env=False) as client:
+        began = time.monotonic()
+        answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(100)))
+        seconds = time.monotonic() - began
+        assert len(looks) <= 2 + seconds
+        # Nor does it answer by the first look for good.
+        async with asyncio.timeout(20):
+            while not (await client.get("/health/ready")).is_success:  # noqa: ASYNC110 - a second passes
+                await asyncio.sleep(0.1)
+    assert {answer.status_code for answer in answers} <= {200, 503}
 
 
 async def test_metrics_count_by_route_and_never_by_path(http: httpx.AsyncClient) -> None:

@@ -400,6 +400,23 @@ async def test_a_slow_liar_delays_nobody_else(town: Town, member: Member) -> Non
         assert len(asked) == 1
 
 
+async def test_who_is_suspended_meanwhile_is_told_once_it_is_active_again(town: Town, member: Member) -> None:
+    """Other banks don't hear it in its suspension: that isn't to be taken for an answer that nothing is missing."""
+    backup, alpha, registry = await member.backup(), town.alpha, town.coordinator.registry
+    async with member.running() as bank:
+        await bank.until(await pay(bank, ALPHA, creditor="a-1", debtor="m-1"), "posted")
+    await registry.step(member.bic, "suspend", by="test", reason="away")
+    await until(lambda: (known := alpha.node.trust.member(member.bic)) and known.status == "suspended")
+    (member.settings.data_dir / "ledger-seen.json").unlink()
+    async with member.running(backup) as bank:
+        with pytest.raises(RemoteError, match="sender_not_active"):
+            await bank.node.continuity.agree_with(ALPHA)
+        await registry.step(member.bic, "activate", by="test", reason="back")
+        await until(lambda: (known := alpha.node.trust.member(member.bic)) and known.status == "active")
+        with pytest.raises(LedgerRestored):
+            await bank.node.continuity.agree_with(ALPHA)
+
+
 async def test_a_writer_notices_that_the_database_went_back_under_it(postgres_url: str) -> None:
     """As after a fail-over to a standby that hadn't everything: a new connection, an earlier end."""
     names = [f"went_back_{free_port()}_{number}" for number in range(2)]

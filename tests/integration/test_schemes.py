@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from clearing_house import ALFA, BANKS, BETA, COORDINATOR, NewHouse
 from msgspec.structs import replace
-from running_banks import Town, batch_of, terms
+from running_banks import ALPHA, BRAVO, Town, batch_of, terms
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -15,7 +15,8 @@ from compliance.cycle.states import State
 from compliance.statements import Receipt, SettlementInstruction, TrustList
 from compliance.trust import Anchor
 from gateway.coordinator.registry.registry import read_application
-from gateway.federation.http.client import MemberIdentity
+from gateway.federation.http.client import ASSERTION_GRANT, MemberIdentity
+from gateway.federation.identity.tokens import client_assertion, member_assertion
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey
 from gateway.federation.messages.attestation import StatementSubmission
 from gateway.federation.messages.payments import PAYMENT_BATCH_TYPE
@@ -131,3 +132,28 @@ async def test_a_bank_takes_no_batch_of_another_scheme(town: Town) -> None:
     assert msgspec.json.decode(answer.content, type=Envelope).payloadType.endswith(
         f";scheme={town.bravo.node.trust.anchor.scheme}"
     )
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_assertion_for_another_scheme_opens_no_bank_and_no_token_endpoint(town: Town) -> None:
+    """A bank that has the same keys in a test house and in the real one says which of them it speaks in."""
+    auth = town.bravo.node.identity.auth
+    for scheme, reason in ((town.alpha.node.trust.scheme, None), (TEST_SCHEME, "token_scheme_wrong")):
+        made = member_assertion(key=auth.within(scheme), member=BRAVO, audience=ALPHA)
+        answer = await town.alpha.send("GET", "/federation/lanes", token=made)
+        assert answer.json().get("code") == reason
+        made = client_assertion(key=auth.within(scheme), client_id=BRAVO, audience=town.coordinator.url)
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_GRANT,
+            "client_assertion": made,
+            "resource": town.coordinator.settings.bic,
+        }
+        said = (await town.alpha.http.post(f"{town.coordinator.url}/oauth/token", data=form)).json()
+        assert ("access_token" in said) is (reason is None)
+        assert reason is None or reason in said["error_description"]
+    silent = SigningKey.load(town.bravo.settings.keys_dir / "auth.pem")
+    answer = await town.alpha.send(
+        "GET", "/federation/lanes", token=member_assertion(key=silent, member=BRAVO, audience=ALPHA)
+    )
+    assert answer.json()["code"] == "token_scheme_wrong"

@@ -60,15 +60,16 @@ from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
+from participants.roles import PeerReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
 DECISIONS = """
-`concordat decide propose KIND SUBJECT --reason WHY --term NAME=VALUE …` proposes it, and another operator confirms what is
-shown with `concordat decide confirm ID`. The subject is the member's BIC, of `client.…` the operator's or auditor's name, of
-`rulebook.adopt` the coordinator's BIC. Amounts are minor units: `--term currency=EUR --term cap_minor=250000000` caps a
-bank's net debit at EUR 2,500,000.00. What concerns a cycle is proposed and confirmed in
-[the console](../operating/console.md).
+`concordat decide propose KIND SUBJECT --reason WHY --term NAME=VALUE …` proposes it, and another operator confirms
+what is shown with `concordat decide confirm ID`. The subject is the member's BIC, of `client.…` the operator's or
+auditor's name, of `rulebook.adopt` the coordinator's BIC. Amounts are minor units:
+`--term currency=EUR --term cap_minor=250000000` caps a bank's net debit at EUR 2,500,000.00. What concerns a cycle is
+proposed and confirmed in [the console](../operating/console.md).
 
 """
 MADE = "<!-- Made by `make reference`; don't edit. -->\n"
@@ -87,6 +88,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Payments at a bank": (
         OrderReason,
         DeclineReason,
+        PeerReason,
         BatchReason,
         DisputeReason,
         AccountReason,

@@ -1,6 +1,8 @@
 """Who may do what, and why: every operation of all three APIs, each yes with its reason. Whoever isn't named may not.
 
-`ANYBODY` needs no token. Within a yes an operation may still look at whom it concerns (`own`): a bank sees its own.
+What whoever isn't named is told stands below, in `REFUSED`. A `participant` is an active one, here another bank than
+that whose node is asked; `suspended` and `approved` are participants too. Within a yes an operation may still look at
+whom it concerns (`OWN`): a bank sees its own.
 """
 
 from __future__ import annotations
@@ -14,9 +16,18 @@ _HOUSE = {
     "auditor": "checks it, and changes nothing",
 }
 _SHARED = {**_HOUSE, "participant": "takes part in it"}
+_SETTLES = {"suspended": "settles what it owes by it, and sees no more"}
+_SETTLING = {**_SHARED, **_SETTLES}
+_LISTED = {**_SHARED, "suspended": "the trust list tells everybody", "approved": "the trust list tells everybody"}
+_FEED = {
+    **_SHARED,
+    "suspended": "hears what it settles by, and when it is active again",
+    "approved": "hears when it is active",
+}
 _OPERATOR = {"operator": "decides it for the clearing house"}
 _TWO_OPERATORS = {"operator": "one of the two who decide it"}
 _OWN_SUBMISSION = {"participant": "states its own, signed by itself"}
+_OWN_INSTRUCTIONS = {"participant": "its own, to post them", **_SETTLES}
 _STAFF = {"staff": "the institution's own people, by its own issuer"}
 _READ = {"read": "sees everything that is the bank's own, and changes nothing"}
 _PAYER = {"orders": "pays, returns and contests for the bank's customers"}
@@ -45,13 +56,13 @@ COORDINATOR: dict[str, Row] = {
     "getCurrentCycle": _SHARED,
     "getCycle": _SHARED,
     "listBreaks": _SHARED,
-    "getFinality": _SHARED,
-    "listCycleInstructions": _SHARED,
-    "getPositions": _SHARED,
-    "getProof": _SHARED,
-    "listEvents": _SHARED,
-    "listParticipants": _SHARED,
-    "getParticipant": _SHARED,
+    "getFinality": _SETTLING,
+    "listCycleInstructions": _SETTLING,
+    "getPositions": _SETTLING,
+    "getProof": _SETTLING,
+    "listEvents": _FEED,
+    "listParticipants": _LISTED,
+    "getParticipant": _LISTED,
     "getResult": _HOUSE,
     "getCertificates": _HOUSE,
     "getChecks": _HOUSE,
@@ -75,15 +86,20 @@ COORDINATOR: dict[str, Row] = {
     "getExposureLimits": {"participant": "what it granted, and the default where it granted nothing"},
     "changeKey": {
         "participant": "changes its own key, by its old one",
+        "approved": "changes its own key, by its old one",
         "agent": "changes its own key, by its old one",
         "coordinator": "changes its own key, by its old one",
     },
     "getCuts": {"participant": "needs the cuts that name its lanes, to attest"},
     "submitCut": _OWN_SUBMISSION,
     "submitStatements": _OWN_SUBMISSION,
-    "getLatestSubmission": _OWN_SUBMISSION,
-    "listPendingInstructions": {"participant": "its own, to post them"},
-    "acknowledgeInstruction": {"participant": "its own, posted"},
+    "getLatestSubmission": {
+        "participant": "finds out by it that it runs on an old backup",
+        "suspended": "the same, before it settles",
+        "approved": "the same, before it is active again",
+    },
+    "listPendingInstructions": _OWN_INSTRUCTIONS,
+    "acknowledgeInstruction": _OWN_INSTRUCTIONS,
 }
 PARTICIPANT: dict[str, Row] = {
     "isLive": _HEALTH,
@@ -119,7 +135,10 @@ PARTICIPANT: dict[str, Row] = {
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,
     "getEvidence": _PEER,
-    "compareResults": {"participant": "compares what the coordinator showed both of a pair"},
+    "compareResults": {
+        "participant": "compares what the coordinator showed both of a pair",
+        "suspended": "the same: it settles by it, and a suspension mustn't hide a lie",
+    },
 }
 AGENT: dict[str, Row] = {
     "isLive": _HEALTH,
@@ -133,3 +152,72 @@ AGENT: dict[str, Row] = {
     "listNotifications": {"participant": "what moved on its own accounts"},
 }
 ACCESS = {"coordinator": COORDINATOR, "participant": PARTICIPANT, "agent": AGENT}
+
+OWN = {"changeKey": "not_yours", "setBilateralLimit": "not_yours", "getAccounts": "not_yours"}
+"""What names whom it concerns in its path: what another active participant is told."""
+
+# Whoever is named in no row has no access at all. Who is named in some is told, elsewhere, the first of these that
+# applies: what is wrong with the one who asks, then with what it asks for. In order of precedence.
+_NO_ONE = {
+    "nobody": "token_missing",
+    "somebody with no token": "token_malformed",
+    "somebody whose token expired": "token_expired",
+    "somebody with a token for another member": "token_audience_wrong",
+    "somebody who signed the token himself": "token_key_unknown",
+}
+REFUSED: dict[str, dict[str, str]] = {
+    "coordinator": {
+        **_NO_ONE,
+        "applied": "token_withdrawn",
+        "left": "token_withdrawn",
+        "replaced": "token_withdrawn",
+        "unknown": "token_withdrawn",
+        "a removed operator": "token_withdrawn",
+        "an operator in another role": "token_withdrawn",
+        "a participant in another role": "token_withdrawn",
+        "a participant by an assertion for another bank": "token_header_refused",
+        **dict.fromkeys(("staff", "orders", "screening", "lists", "accounts", "read"), "token_key_unknown"),
+        **dict.fromkeys(("operator", "auditor", "participant", "another", "agent", "coordinator"), "role_not_allowed"),
+        **dict.fromkeys(("suspended", "approved"), "member_not_active"),
+    },
+    "participant": {
+        **_NO_ONE,
+        # By the coordinator's word nobody gets in, and by his own only who is on the trust list.
+        **dict.fromkeys(("operator", "auditor", "a participant by the coordinator's word"), "token_key_unknown"),
+        **dict.fromkeys(("applied", "left", "replaced", "unknown"), "token_key_unknown"),
+        "people of another bank": "token_key_unknown",
+        "staff": "token_claims_refused",
+        **dict.fromkeys(("orders", "screening", "lists", "accounts", "read"), "role_not_allowed"),
+        **dict.fromkeys(("agent", "coordinator", "participant"), "role_not_allowed"),
+        **dict.fromkeys(("suspended", "approved"), "sender_not_active"),
+    },
+    "agent": {
+        **_NO_ONE,
+        **dict.fromkeys(("applied", "left", "replaced", "unknown"), "token_key_unknown"),
+        **dict.fromkeys(("orders", "screening", "lists", "accounts", "read"), "token_key_unknown"),
+        **dict.fromkeys(("operator", "auditor", "coordinator", "staff", "agent"), "role_not_allowed"),
+        **dict.fromkeys(("participant", "another"), "role_not_allowed"),
+        "a participant by the coordinator's word": "assertion_needed",
+        **dict.fromkeys(("suspended", "approved"), "member_not_active"),
+    },
+}
+"""Every kind of caller there is, by service, and what it is told where no row names it."""
+
+OTHERWISE: dict[tuple[str, str], str] = {
+    # Keys don't change in a suspension, whoever asks: they may be the reason for it.
+    ("changeKey", "suspended"): "member_inactive",
+}
+"""By operation and caller: what is told there instead."""
+
+
+def answers(service: str, operation: str, caller: str) -> set[str]:
+    """Return the codes by which a caller is refused; empty if the table lets it in."""
+    row = ACCESS[service][operation]
+    if ANYBODY in row or caller in row:
+        return set()
+    if caller == "another" and "participant" in row:
+        return {OWN[operation]} if operation in OWN else set()
+    code = OTHERWISE.get((operation, caller)) or REFUSED[service][caller]
+    # A participant that isn't active is told so, or that no participant may: which is looked at first is no secret.
+    inactive = caller in ("suspended", "approved", "a participant by the coordinator's word")
+    return {code, "role_not_allowed"} if inactive and "participant" not in row else {code}

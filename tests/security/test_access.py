@@ -2,41 +2,161 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from agent_harness import ALFA, ISSUER, Desk, Scheme
-from running_banks import ALPHA, BRAVO, Town, running_town
+from running_banks import ALPHA, BRAVO, Town, running_town, served
 from running_coordinator import AGENT, CARLO, COORDINATOR
-from support import Live, NewDatabase
+from support import free_port
 
-from compliance.crypto.keys import SigningKey
+from compliance.crypto import dsse
+from compliance.crypto.keys import Signer, SigningKey
 from gateway.agent.app import build_app
 from gateway.coordinator.registry.lifecycle import Step
-from gateway.federation.identity.tokens import issue_access_token
+from gateway.federation.http.client import MemberIdentity
+from gateway.federation.identity.tokens import issue_access_token, member_assertion
+from gateway.federation.membership.documents import KEY_CHANGE_TYPE, KeyChange
+from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
 from participants.roles import Role
 from tests.contract.services import documents
-from tests.security.access import ACCESS, ANYBODY
+from tests.security.access import ACCESS, ANYBODY, REFUSED, answers
 
-ROLES = ("operator", "auditor", "participant", "agent", "coordinator", "staff", *Role)
+DELTA, ECHO, FOXTROT, GOLF, NOBODY = "DELTESM0", "ECHOGB20", "FOXTSES0", "GOLFNLA0", "OTHRXXA0"
 VALUES = {
     "cycle": "2026-01-01-01",
     "currency": "EUR",
-    "step": "approve",
     "payment_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "proposal": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "account_id": "1",
-    "bic": ALPHA,
-    "counterparty": BRAVO,
+    "counterparty": CARLO,
     "movement": "1",
 }
-Operations = dict[str, tuple[str, str]]
+BODIES = {
+    "changeKey": {"payload": "", "payloadType": "x", "signatures": []},
+    "setBilateralLimit": {"limit_minor": "1", "reason": "asked"},
+}
+"""Where whom it concerns is looked at only once the body has its form."""
+MEMBERS = {
+    "participant": ALPHA,
+    "another": BRAVO,
+    "suspended": CARLO,
+    "approved": DELTA,
+    "applied": ECHO,
+    "left": FOXTROT,
+    "replaced": GOLF,
+    "unknown": NOBODY,
+    "agent": AGENT,
+    "coordinator": COORDINATOR,
+}
+Tokens = dict[str, str | None]
+
+
+@dataclass
+class Federation:
+    """A coordinator, a bank (ALPHA) and a settlement agent that serve, and members of every standing."""
+
+    town: Town
+    agent: NodeSettings
+    auth: dict[str, SigningKey]
+    tokens_got: dict[str, str]
+    """What members were given by the coordinator before their standing changed."""
+
+    @property
+    def scheme(self) -> str:
+        return self.town.alpha.node.trust.scheme
+
+    def assertion(self, caller: str, audience: str) -> str:
+        member = MEMBERS[caller]
+        return member_assertion(key=self.auth[member].within(self.scheme), member=member, audience=audience)
+
+    def by_coordinator(self, role: str, subject: str, audience: str, **options: Any) -> str:
+        """Return an access token that the coordinator signed, or that only looks like it."""
+        house = self.town.coordinator
+        claims = {"key": house.base.identity.token, "issuer": house.url, **options}
+        return issue_access_token(subject=subject, client_id=subject, audience=audience, role=role, **claims)
+
+    def of_bank(self, role: str, audience: str, *, issuer: str | None = None, **options: Any) -> str:
+        """Return a token of ALPHA's own issuer."""
+        alpha = self.town.alpha
+        claims = {"key": alpha.node.identity.token, "issuer": issuer or alpha.settings.url, **options}
+        return issue_access_token(subject="sam", client_id="sam", audience=audience, role=role, **claims)
+
+    def of_agent(self, audience: str, **options: Any) -> str:
+        claims = {"key": MemberIdentity(AGENT, self.agent.keys_dir).token, "issuer": self.agent.url, **options}
+        return issue_access_token(subject="dora", client_id="dora", audience=audience, role="staff", **claims)
+
+
+async def _members(stack: AsyncExitStack, town: Town) -> dict[str, str]:
+    """Let members and operators get into every standing; return the tokens that they had before."""
+    house = town.coordinator
+    for name, role in (("alice", "operator"), ("bob", "operator"), ("otto", "auditor")):
+        await house.client_key(name, role)
+    removed = await stack.enter_async_context(await house.operator("removed"))
+    tokens = {"a removed operator": await removed.token(COORDINATOR)}
+    await house.registry.remove_client("removed", by="test", reason="left")
+    banks = {bank.bic: bank for bank in await house.admit(BRAVO, CARLO, FOXTROT, GOLF)}
+    for caller in ("suspended", "left", "replaced"):
+        client = await stack.enter_async_context(house.client(banks[MEMBERS[caller]]))
+        tokens[caller] = await client.token(COORDINATOR)
+    for bic in (DELTA, ECHO):
+        await house.registry.apply(house.bank(bic).signed_application(invitation=await house.invite(bic)))
+    for bic, step in ((DELTA, Step.APPROVE), (CARLO, Step.SUSPEND), (FOXTROT, Step.SUSPEND), (FOXTROT, Step.LEAVE)):
+        await house.registry.step(bic, step, by="alice", reason="test")
+    golf = banks[GOLF].identity
+    new = SigningKey.generate()
+    change = KeyChange(member=GOLF, use="auth", x=new.x, replaces=golf.auth.kid)
+    signers: tuple[Signer, ...] = (golf.sign, new)
+    await house.registry.change_key(GOLF, dsse.sign(change, *signers, payload_type=KEY_CHANGE_TYPE), caller=GOLF)
+    return tokens
+
+
+async def _agent(stack: AsyncExitStack, town: Town, server_url: str) -> NodeSettings:
+    house, port = town.coordinator, free_port()
+    settings = NodeSettings(
+        bic=AGENT,
+        url=f"http://127.0.0.1:{port}",
+        port=port,
+        data_dir=house.directory / "agent",
+        anchor=house.directory / "anchor.json",
+        coordinator_url=house.url,
+    )
+    name = "access_agent"
+    database = await create_database(server_url, name)
+    stack.push_async_callback(drop_database, server_url, name)
+    await migrate(database, "gateway.agent")
+    await stack.enter_async_context(served(build_app(settings, database), port))
+    return settings
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def federation(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federation]:
+    async with AsyncExitStack() as stack:
+        town = await stack.enter_async_context(
+            running_town(postgres_url, tmp_path_factory.mktemp("federation"), (ALPHA,))
+        )
+        tokens = await _members(stack, town)
+        agent = await _agent(stack, town, postgres_url)
+        house = town.coordinator
+        auth = {bic: house.bank(bic).identity.auth for bic in MEMBERS.values()}
+        auth |= {ALPHA: town.alpha.node.identity.auth, COORDINATOR: house.base.identity.auth}
+        newest = town.alpha.node.trust
+        async with asyncio.timeout(60):
+            while (golf := newest.member(GOLF)) is None or len(golf.keys) < 3:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.05)
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(60):
+            while not (await http.get(f"{agent.url}/health/ready")).is_success:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        yield Federation(town, agent, auth, tokens)
 
 
 @pytest.fixture(scope="module")
@@ -44,140 +164,125 @@ def described() -> dict[str, dict[str, Any]]:
     return documents()
 
 
-def operations(document: dict[str, Any]) -> Operations:
+def no_ones(good: Callable[..., str]) -> Tokens:
+    """Return what nobody gets in by, made of a token that would do."""
     return {
-        operation["operationId"]: (method.upper(), path)
-        for path, item in document["paths"].items()
-        for method, operation in item.items()
+        "nobody": None,
+        "somebody with no token": "a.b.c",
+        "somebody whose token expired": good(now=time.time() - 3_600),
+        "somebody with a token for another member": good(audience=NOBODY),
+        "somebody who signed the token himself": good(key=SigningKey.generate()),
     }
 
 
+def at_coordinator(of: Federation) -> Tokens:
+    def good(audience: str = COORDINATOR, **options: Any) -> str:
+        return of.by_coordinator("operator", "alice", audience, **options)
+
+    participants = {
+        caller: of.by_coordinator("participant", MEMBERS[caller], COORDINATOR)
+        for caller in ("participant", "another", "approved", "applied", "unknown")
+    }
+    return {
+        **no_ones(good),
+        **participants,
+        **of.tokens_got,
+        "operator": good(),
+        "auditor": of.by_coordinator("auditor", "otto", COORDINATOR),
+        "agent": of.by_coordinator("agent", AGENT, COORDINATOR),
+        "coordinator": of.by_coordinator("coordinator", COORDINATOR, COORDINATOR),
+        "an operator in another role": of.by_coordinator("auditor", "alice", COORDINATOR),
+        "a participant in another role": of.by_coordinator("operator", ALPHA, COORDINATOR),
+        "a participant by an assertion for another bank": of.assertion("another", COORDINATOR),
+        "staff": of.of_agent(COORDINATOR),
+        **{role: of.of_bank(role, COORDINATOR) for role in Role},
+    }
+
+
+def at_bank(of: Federation) -> Tokens:
+    def good(audience: str = ALPHA, **options: Any) -> str:
+        return of.of_bank(Role.READ, audience, **options)
+
+    stranger = SigningKey.generate()
+    standings = ("suspended", "approved", "applied", "left", "replaced", "unknown", "agent", "coordinator")
+    return {
+        **no_ones(good),
+        **{caller: of.assertion(caller, ALPHA) for caller in standings},
+        "participant": of.assertion("another", ALPHA),
+        "operator": of.by_coordinator("operator", "alice", ALPHA),
+        "auditor": of.by_coordinator("auditor", "otto", ALPHA),
+        "a participant by the coordinator's word": of.by_coordinator("participant", BRAVO, ALPHA),
+        "people of another bank": of.of_bank(Role.READ, ALPHA, issuer="http://127.0.0.1:9", key=stranger),
+        "staff": of.of_bank("staff", ALPHA),
+        **{role: of.of_bank(role, ALPHA) for role in Role},
+    }
+
+
+def at_agent(of: Federation) -> Tokens:
+    def good(audience: str = AGENT, **options: Any) -> str:
+        return of.by_coordinator("coordinator", COORDINATOR, audience, **options)
+
+    standings = ("participant", "another", "suspended", "approved", "applied", "left", "replaced", "unknown", "agent")
+    return {
+        **no_ones(good),
+        **{caller: of.assertion(caller, AGENT) for caller in standings},
+        "coordinator": good(),
+        "operator": of.by_coordinator("operator", "alice", AGENT),
+        "auditor": of.by_coordinator("auditor", "otto", AGENT),
+        "a participant by the coordinator's word": of.by_coordinator("participant", ALPHA, AGENT),
+        "staff": of.of_agent(AGENT),
+        **{role: of.of_bank(role, AGENT) for role in Role},
+    }
+
+
+def test_each_operation_has_its_row_and_lets_in_whom_the_row_names(described: dict[str, dict[str, Any]]) -> None:
+    standings = {"suspended", "approved"}
+    for service, rows in ACCESS.items():
+        found = {
+            operation["operationId"]: {role for way in operation["security"] for role in way["bearer"]} or {ANYBODY}
+            for item in described[service]["paths"].values()
+            for operation in item.values()
+        }
+        assert found == {name: set(row) - standings for name, row in rows.items()}
+        assert all(set(Role) - set(row) for row in rows.values()), "no role may be all of them"
+        assert all(reason for row in rows.values() for reason in row.values())
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("service", ACCESS)
-def test_each_operation_has_its_row_and_lets_in_whom_the_row_names(
-    described: dict[str, dict[str, Any]], service: str
+async def test_everybody_gets_what_the_table_says(
+    federation: Federation, described: dict[str, dict[str, Any]], service: str
 ) -> None:
-    found = {
-        operation["operationId"]: {role for way in operation["security"] for role in way["bearer"]} or {ANYBODY}
-        for item in described[service]["paths"].values()
-        for operation in item.values()
-    }
-    assert found == {name: set(row) for name, row in ACCESS[service].items()}
-
-
-async def wrong(
-    service: str,
-    document: dict[str, Any],
-    url: str,
-    token_of: Callable[..., str],
-    *,
-    known: str = "operator",
-    withdrawn: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Ask for everything as everybody, and return what was answered otherwise than the table says.
-
-    `known` is a role whose tokens count here; `withdrawn` are tokens of those who have no access any more.
-    """
-    bad: dict[str, tuple[str | None, str]] = {
-        "nobody": (None, "token_missing"),
-        "no token": ("a.b.c", "token_malformed"),
-        "ended": (token_of(known, now=time.time() - 3_600), "token_expired"),
-        "for another member": (token_of(known, audience="OTHRXXA0"), "token_audience_wrong"),
-        "a replaced key": (token_of(known, key=SigningKey.generate()), "token_key_unknown"),
-        **{name: (token, "token_withdrawn") for name, token in (withdrawn or {}).items()},
-    }
-    answered = []
+    url, tokens = {
+        "coordinator": (federation.town.coordinator.url, at_coordinator),
+        "participant": (federation.town.alpha.settings.url, at_bank),
+        "agent": (federation.agent.url, at_agent),
+    }[service]
+    callers = tokens(federation)
+    assert callers.keys() == REFUSED[service].keys()
+    otherwise = []
+    codes = {*REFUSED[service].values(), "token_missing", "not_yours", "role_not_allowed", "scope_not_allowed"}
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
-        for name, (method, template) in operations(document).items():
-            row = ACCESS[service][name]
-            path = re.sub(r"\{(\w+)\}", lambda match: VALUES[match[1]], template)
-
-            async def ask(token: str | None, method: str = method, path: str = path) -> tuple[int, str]:
-                headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-                answer = await http.request(method, path, headers=headers, content=b"" if method == "GET" else b"{")
-                kind = answer.headers.get("Content-Type", "")
-                return answer.status_code, answer.json().get("code", "") if "problem" in kind else ""
-
-            for caller, (token, reason) in bad.items():
-                status, code = await ask(token)
-                if (code == reason and status == 401) == (ANYBODY in row) or status == 500:
-                    answered.append(f"{name} by {caller}: {status} {code}")
-            for role in ROLES:
-                status, code = await ask(token_of(role))
-                refused = status == 401 or code == "role_not_allowed"
-                if refused == (role in row or ANYBODY in row) or status == 500:
-                    answered.append(f"{name} by {role}: {status} {code}")
-    return answered
+        for path, item in described[service]["paths"].items():
+            for method, operation in item.items():
+                name = operation["operationId"]
+                for caller, token in callers.items():
+                    status, code = await _ask(http, method.upper(), path, name, caller, token)
+                    expected = answers(service, name, caller)
+                    let_in = status not in (401, 403, 500) or code not in codes | {"unauthorized", "forbidden", ""}
+                    if status == 500 or (code not in expected if expected else not let_in):
+                        otherwise.append(f"{name} by {caller}: {status} {code}, not {expected or 'let in'}")
+    assert otherwise == []
 
 
-def of_coordinator(town: Town, subject: str, **options: Any) -> str:
-    """Return an access token of the coordinator's, or one that only looks like it."""
-    claims = {"key": town.coordinator.base.identity.token, "issuer": town.coordinator.url, **options}
-    return issue_access_token(subject=subject, client_id=subject, **claims)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def town(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    async with running_town(postgres_url, tmp_path_factory.mktemp("town"), (ALPHA, BRAVO)) as running:
-        yield running
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_the_coordinator_lets_in_whom_the_table_names(town: Town, described: dict[str, dict[str, Any]]) -> None:
-    house = town.coordinator
-    for name, role in (("alice", "operator"), ("bob", "operator"), ("otto", "auditor"), ("removed", "operator")):
-        await house.client_key(name, role)
-    await house.registry.remove_client("removed", by="test", reason="left")
-    await house.admit(CARLO)
-    await house.registry.step(CARLO, Step.SUSPEND, by="alice", reason="leaves")
-    await house.registry.step(CARLO, Step.LEAVE, by="alice", reason="leaves")
-    applied = house.bank("ECHOGB20")
-    await house.registry.apply(applied.signed_application(invitation=await house.invite(applied.bic)))
-    subjects = {"operator": "alice", "auditor": "otto", "agent": AGENT, "coordinator": COORDINATOR}
-
-    def token_of(role: str, audience: str = COORDINATOR, *, subject: str | None = None, **options: Any) -> str:
-        return of_coordinator(town, subject or subjects.get(role, ALPHA), audience=audience, role=role, **options)
-
-    withdrawn = {
-        "a removed operator": token_of("operator", subject="removed"),
-        "an operator who never was": token_of("operator", subject="mallory"),
-        "an operator in another role": token_of("auditor", subject="alice"),
-        "a participant in another role": token_of("operator", subject=ALPHA),
-        "who has left": token_of("participant", subject=CARLO),
-        "who has applied": token_of("participant", subject=applied.bic),
-        "who isn't known": token_of("participant", subject="OTHRXXA0"),
-    }
-    document = described["coordinator"]
-    assert await wrong("coordinator", document, house.url, token_of, withdrawn=withdrawn) == []
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_a_bank_lets_in_whom_the_table_names(town: Town, described: dict[str, dict[str, Any]]) -> None:
-    """Its own people by its own issuer, another bank by its own word; the coordinator's tokens are none here."""
-    alpha = town.alpha
-
-    def token_of(role: str, audience: str = ALPHA, **options: Any) -> str:
-        if role in list(Role):
-            claims = {"key": alpha.node.identity.token, "issuer": alpha.settings.url, "role": role, **options}
-            return issue_access_token(subject="sam", client_id="sam", audience=audience, **claims)
-        if role == "participant":
-            return town.assertion(BRAVO, audience, **options)
-        return of_coordinator(town, BRAVO, audience=audience, role=role, **options)
-
-    assert await wrong("participant", described["participant"], alpha.settings.url, token_of, known="read") == []
-
-
-async def test_the_agent_lets_in_whom_the_table_names(
-    live: Live, new_database: NewDatabase, tmp_path: Any, described: dict[str, dict[str, Any]]
-) -> None:
-    database = await new_database()
-    await migrate(database, "gateway.agent")
-    scheme = Scheme(tmp_path)
-    desk = Desk(scheme, live(lambda url: build_app(scheme.settings(url, database), database)))
-
-    def token_of(role: str, audience: str = "", **options: Any) -> str:
-        key, issuer = (desk.staff_key, desk.url) if role == "staff" else (scheme.token, ISSUER)
-        audience = audience or scheme.settings(desk.url, database).bic
-        claims = {"key": key, "issuer": issuer, "audience": audience, "role": role, **options}
-        return issue_access_token(subject=ALFA, client_id=ALFA, **claims)
-
-    assert await wrong("agent", described["agent"], desk.url, token_of) == []
+async def _ask(
+    http: httpx.AsyncClient, method: str, template: str, name: str, caller: str, token: str | None
+) -> tuple[int, str]:
+    """Ask for what is the caller's own; another participant, and who is none, for ALPHA's."""
+    own = MEMBERS.get(caller, ALPHA) if caller != "another" else ALPHA
+    path = re.sub(r"\{(\w+)\}", lambda match: {**VALUES, "bic": own}[match[1]], template)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    body: dict[str, Any] = {} if method == "GET" else {"json": BODIES[name]} if name in BODIES else {"content": b"{"}
+    answer = await http.request(method, path, headers=headers, **body)
+    problem = "problem" in answer.headers.get("Content-Type", "")
+    return answer.status_code, answer.json().get("code", "") if problem else ""

@@ -138,7 +138,7 @@ async def test_no_word_of_the_coordinator_opens_anything(town: Town) -> None:
         for token in tokens:
             assert await code(alpha, method, template, token) == (401, "token_key_unknown"), (method, template)
     for member, key in ((COORDINATOR, house.base.identity.auth), (AGENT, house.bank(AGENT).identity.auth)):
-        token = member_assertion(key=key, member=member, audience=ALPHA)
+        token = member_assertion(key=key.within(alpha.node.trust.scheme), member=member, audience=ALPHA)
         for method, template in MATRIX:
             assert await code(alpha, method, template, token) == (403, "role_not_allowed"), (method, template)
 

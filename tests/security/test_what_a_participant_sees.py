@@ -127,7 +127,7 @@ MATRIX: dict[str, tuple[int, int, int, int, int]] = {
     "/events": (200, 200, 200, 200, 200),
     # Its own, whatever its standing: by this a bank finds out that it runs on an old backup.
     "/submissions/latest": (403, 403, 200, 200, 200),
-    "/instructions": (403, 403, 200, 200, 200),
+    "/instructions": (403, 403, 200, 200, 403),
     "/exposure-limits": (403, 403, 200, 403, 403),
     "/proposals": (200, 200, 403, 403, 403),
     "/operators": (200, 200, 403, 403, 403),

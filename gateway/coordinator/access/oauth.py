@@ -79,11 +79,12 @@ class Answer:
 class TokenService:
     """The token endpoint of the coordinator."""
 
-    def __init__(self, engine: AsyncEngine, *, issuer: str, key: Signer, clocks: Clocks) -> None:
+    def __init__(self, engine: AsyncEngine, *, issuer: str, scheme: str | None, key: Signer, clocks: Clocks) -> None:
         """`clocks` hears what time it is at members that sign in."""
         self._clocks = clocks
         self._engine = engine
         self._issuer = issuer
+        self._scheme = scheme
         self._key = key
         self.failures = Rates(FAILURES_PER_S, burst=FAILURES_AT_ONCE)
 
@@ -121,7 +122,7 @@ class TokenService:
             return None if client is None else client.keys.get(kid)
 
         try:
-            claims = verify_client_assertion(assertion, audience=self._issuer, key_for=key_for)
+            claims = verify_client_assertion(assertion, audience=self._issuer, key_for=key_for, scheme=self._scheme)
         except TokenRefused as refused:
             why = f"Client assertion refused: {refused.reason}"
             if refused.issued_at is not None:

@@ -294,7 +294,10 @@ async def latest_submission(request: Caller, cycles: Cycles) -> HandedIn:
 
 
 @get(
-    "/instructions", guards=[_PARTICIPANT], opt=WHILE_INACTIVE, tags=["cycles"], operation_id="listPendingInstructions"
+    "/instructions",
+    **shows(View.INSTRUCTIONS, only=["participant"]),
+    tags=["cycles"],
+    operation_id="listPendingInstructions",
 )
 async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
     """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
@@ -303,8 +306,7 @@ async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope
 
 @post(
     "/instructions/acknowledgements",
-    guards=[_PARTICIPANT],
-    opt=WHILE_INACTIVE,
+    **shows(View.INSTRUCTIONS, only=["participant"]),
     status_code=204,
     tags=["cycles"],
     operation_id="acknowledgeInstruction",

@@ -22,6 +22,7 @@ import structlog
 from msgspec import Struct
 
 from compliance.crypto.keys import Signer, scheme_name
+from compliance.statements import KeyUse
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.peers import ANSWER_BYTES_MAX, AnswerRefused, Peers, Sink
@@ -59,7 +60,7 @@ class MemberIdentity:
     client_id: str
     keys_dir: Path
     scheme: str | None = None
-    """The scheme that its documents are for."""
+    """The scheme that its documents and assertions are for."""
 
     @classmethod
     def of_coordinator(cls, bic: str, keys_dir: Path) -> MemberIdentity:
@@ -77,13 +78,16 @@ class MemberIdentity:
 
     @cached_property
     def auth(self) -> Signer:
-        """Signs client assertions."""
-        return self.keys.signer("auth")
+        """Signs assertions."""
+        return self._within("auth")
 
     @cached_property
     def sign(self) -> Signer:
         """Signs documents."""
-        signer = self.keys.signer("sign")
+        return self._within("sign")
+
+    def _within(self, use: KeyUse) -> Signer:
+        signer = self.keys.signer(use)
         return signer if self.scheme is None else signer.within(self.scheme)
 
     @cached_property

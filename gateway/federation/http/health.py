@@ -7,6 +7,8 @@ depends on, and its metrics, are asked of the private port.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,6 +24,8 @@ from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.telemetry import REGISTRY
 
 READY_TIMEOUT_S = 5
+KEPT_SECONDS = 1.0
+"""How long the public port answers by one look, however many strangers ask: a look asks the database."""
 _UNATTENDED: dict[str, Any] = {"public": True, "quiet": True}
 _log = structlog.get_logger()
 
@@ -34,7 +38,23 @@ class Readiness:
     def __init__(self, ready: Ready) -> None:
         self._ready = ready
         self._told: tuple[str, str] | None = None
+        self._looking = asyncio.Lock()
+        self._looked_at = -math.inf
+        self._refusal: Refusal | None = None
         self.started = False
+
+    async def refusal(self) -> Refusal | None:
+        """Return why the node can't serve, if it can't, by a look that was taken within the last second."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at >= KEPT_SECONDS:
+                try:
+                    await self.details()
+                    self._refusal = None
+                except Refusal as refusal:
+                    self._refusal = refusal
+                # That it is starting is known without a look, and is news at once when it has started.
+                self._looked_at = time.monotonic() if self.started else -math.inf
+            return self._refusal
 
     async def details(self) -> dict[str, str]:
         """Name what the node depends on and the state of each; raises Refusal if it can't serve.
@@ -98,15 +118,14 @@ def public_readiness(readiness: Readiness) -> HTTPRouteHandler:
     @get("/health/ready", opt=_UNATTENDED, tags=["health"], operation_id="isReady")
     async def ready() -> dict[str, str]:
         """The node can serve, or not; the private port says why."""
-        try:
-            await readiness.details()
-        except Refusal as refusal:
+        refusal = await readiness.refusal()
+        if refusal is not None:
             raise Refusal(
                 refusal.reason,
                 "the node isn't ready",
                 status=refusal.status,
                 retry_after_s=refusal.retry_after_s,
-            ) from None
+            )
         return {"status": "ready"}
 
     return ready

@@ -42,7 +42,10 @@ KeyLookup = Callable[[str, str], VerifyingKey | None]
 
 
 class Members(Protocol):
-    """Who is who among members, and by which keys each says so: a trust list."""
+    """Who is who among members of a scheme, and by which keys each says so: a trust list."""
+
+    @property
+    def scheme(self) -> str: ...
 
     def member(self, bic: str) -> Member | None: ...
 
@@ -66,6 +69,8 @@ class TokenReason(RefusalReason):
     NOT_YET_VALID = "token_not_yet_valid", 401
     AUDIENCE_WRONG = "token_audience_wrong", 401
     LIFETIME_TOO_LONG = "token_lifetime_too_long", 401
+    SCHEME_WRONG = "token_scheme_wrong", 401
+    """An assertion of another scheme than the one that its signer is known in here."""
     WITHDRAWN = "token_withdrawn", 401
     """Whoever it was issued to, or the key that it was got by, has lost access since."""
 
@@ -101,7 +106,7 @@ class AssertionClaims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What an assertion says to `aud`: I am `sub`.
 
     At the token endpoint `jti` may be used once, and whoever verifies remembers it until `exp`. What a member says to
-    another one is a bearer token until `exp`.
+    another one is a bearer token until `exp`. `scheme` names the one that the signer's key is for.
     """
 
     iss: Name
@@ -110,6 +115,7 @@ class AssertionClaims(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     iat: Seconds
     exp: Seconds
     jti: Name
+    scheme: str = ""
 
 
 AnyClaims = TypeVar("AnyClaims", Claims, AssertionClaims)
@@ -177,14 +183,19 @@ def _assertion(token_type: str, key: Signer, issuer: str, audience: str, lifetim
         "exp": issued_at + lifetime_s,
         "jti": str(uuid4()),
     }
+    if key.scheme is not None:
+        payload["scheme"] = key.scheme
     return sign(payload, token_type=token_type, key=key)
 
 
 def verify_client_assertion(
-    assertion: str, *, audience: str, key_for: KeyLookup, now: float | None = None
+    assertion: str, *, audience: str, key_for: KeyLookup, scheme: str | None = None, now: float | None = None
 ) -> AssertionClaims:
-    """Verify a client assertion and return its claims; raises TokenRefused. Replay is the caller's to refuse."""
-    return _verify_assertion(
+    """Verify a client assertion and return its claims; raises TokenRefused. Replay is the caller's to refuse.
+
+    Of a `scheme` it names no other. It may name none: operators sign in by a key alone, at this one audience.
+    """
+    claims = _verify_assertion(
         _parse(assertion.encode(errors="replace")),
         token_type=ASSERTION_TYPE,
         audience=audience,
@@ -192,6 +203,14 @@ def verify_client_assertion(
         keys=key_for,
         now=time.time() if now is None else now,
     )
+    if claims.scheme:
+        _require_scheme(claims, scheme)
+    return claims
+
+
+def _require_scheme(claims: AssertionClaims, scheme: str | None) -> None:
+    if scheme is not None and claims.scheme != scheme:
+        _refuse(TokenReason.SCHEME_WRONG, f"the assertion isn't of {scheme}")
 
 
 def _verify_assertion(unverified: _Unverified, **expected: Any) -> AssertionClaims:
@@ -290,6 +309,7 @@ class TokenVerifier:
             keys=members.auth_key,
             now=now,
         )
+        _require_scheme(assertion, members.scheme)
         member = members.member(assertion.sub)
         if member is None:
             _refuse(TokenReason.KEY_UNKNOWN, "no such member")

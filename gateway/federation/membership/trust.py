@@ -75,7 +75,7 @@ class TrustStore:
         self._confirmed_monotonic = time.monotonic()
         self._path = path
         try:
-            self._scheme, self._anchor_keys = anchor.scheme, anchor.verifying_keys()
+            self.scheme, self._anchor_keys = anchor.scheme, anchor.verifying_keys()
         except AnchorError as error:
             raise TrustError(TrustReason.ANCHOR_MALFORMED, str(error)) from error
         self._current: TrustList | None = None
@@ -257,7 +257,7 @@ class TrustStore:
 
     def _keys(self, member: Member, use: KeyUse, statuses: tuple[str, ...]) -> dict[str, VerifyingKey]:
         return {
-            key.kid: VerifyingKey(key.x).within(self._scheme)
+            key.kid: VerifyingKey(key.x).within(self.scheme)
             for key in member.keys
             if key.use == use and key.status in statuses
         }
