@@ -28,9 +28,11 @@ from compliance.verifier.verify import verify_bytes
 from gateway.agent import fsck as agent_fsck
 from gateway.demo.desks import BankDesk, Operator, Staff
 from gateway.demo.processes import Node, ProcessError, Supervisor, free_ports, run
+from gateway.federation.http.client import FederationClient
+from gateway.federation.membership.trust import TrustError, TrustStore
 from gateway.federation.messages.proposals import Decision, ProposalRequest
 from gateway.federation.storage.database import migrate
-from gateway.federation.storage.postgres import dsn
+from gateway.federation.storage.postgres import PostgresError, dsn
 from participants.api.messages import PaymentView
 from participants.audit.fsck import fsck
 from participants.roles import Role
@@ -202,6 +204,34 @@ async def test_a_rulebook_of_before_is_refused_by_what_it_lacks(house: House) ->
         await asyncio.to_thread(
             run, "coordinator", "serve", environ=coordinator.environment, log=house.directory / "commands.log"
         )
+
+
+async def test_a_database_of_a_later_release_is_left_alone(new_database: NewDatabase) -> None:
+    for package in PACKAGES.values():
+        url = await new_database(package)
+        connection = await asyncpg.connect(dsn(url))
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(PostgresError, match="revision 9999, made by a later release"):
+            await migrate(url, package)
+        assert await connection.fetchval("SELECT version_num FROM alembic_version") == "9999"
+        await connection.close()
+
+
+async def test_a_coordinator_of_before_is_named_as_what_it_is() -> None:
+    """It has no operation that confirms a trust list."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    key = SigningKey.generate()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with FederationClient("ALDRXXA0", key, url) as client:
+            trust = TrustStore(Anchor.of(COORDINATOR, key.verifying_key))
+            with pytest.raises(TrustError, match="of an earlier release, and is to be upgraded first"):
+                await trust.refresh(client)
 
 
 async def test_everything_goes_on_where_it_was(house: House) -> None:
