@@ -23,10 +23,12 @@ Lane = tuple[str, str, str]
 async def read_books(federation: Federation, plan: Plan, report: DayReport, returned: Mapping[str, int]) -> None:
     """Ask every bank and the agent where they stand; add the banks and what follows to the report."""
     lanes: dict[str, dict[Lane, LaneView]] = {}
+    all_explained = True
     for bic, bank in federation.banks.items():
         desk = federation.desks[bic]
         own_lanes = await desk.lanes()
         lanes[bic] = {(lane.sender, lane.receiver, lane.currency): lane for lane in own_lanes}
+        all_explained = all_explained and not await desk.settlement_findings()
         nostro = {account.currency: int(account.balance_minor) for account in await desk.accounts("nostro")}
         report.banks.append(
             BankReport(
@@ -51,6 +53,7 @@ async def read_books(federation: Federation, plan: Plan, report: DayReport, retu
         lane.last_sequence == lane.settled_sequence for own_lanes in lanes.values() for lane in own_lanes.values()
     )
     report.proofs.append(("every accepted payment is settled", nothing_open))
+    report.proofs.append(("what moved at the agent was instructed, or the bank has explained it", all_explained))
 
 
 def _same_on_both_sides(lanes: Mapping[str, Mapping[Lane, LaneView]]) -> bool:

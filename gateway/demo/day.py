@@ -25,6 +25,7 @@ from gateway.demo.report import BreakReport, CurrencyLine, CycleReport, DayRepor
 from gateway.federation.messages.cycles import CycleProgress
 from gateway.federation.messages.proposals import Decision, ProposalRequest
 from gateway.federation.money import format_minor
+from participants.cycle.movements import MovementFault
 from participants.intake.rows import PaymentRow
 
 STEP_TIMEOUT_S = 120
@@ -107,6 +108,8 @@ class Day:
             await self._top_up(cycle, *withdrawal)
         progress = await self._until(cycle, ENDED)
         await self._record(progress, result)
+        if withdrawal is not None:
+            await self._explain(*withdrawal)
         if number == self.incidents.broken:
             await self._withdraw_dispute()
 
@@ -260,6 +263,27 @@ class Day:
         self.tell("[yellow]shortfall[/]: the agent settles nothing at all, the cycle is deferred and tried again")
         await self.federation.agent_desk.fund(bank, currency, amount)
         self.tell(f"[green]{bank} brings the {format_minor(amount, currency)} {currency} back[/]")
+
+    async def _explain(self, bank: str, currency: str, amount: int) -> None:
+        """Let the bank's people say why money left its settlement account outside of a cycle."""
+        desk = self.federation.desks[bank]
+        unasked: list[int] = []
+
+        async def is_noticed() -> bool:
+            unasked[:] = [
+                finding.movement
+                for finding in await desk.settlement_findings()
+                if finding.movement is not None and finding.fault == MovementFault.DEBIT_UNASKED
+            ]
+            return bool(unasked)
+
+        await self._wait(is_noticed, lambda: f"{bank} notices nothing on its settlement account")
+        for movement in unasked:
+            await desk.explain(movement, "our treasury took it and brought it back")
+        self.tell(
+            f"{bank} noticed that {format_minor(amount, currency)} {currency} left its settlement account without an "
+            "instruction; its treasury explains it"
+        )
 
     # --- what came of it ---------------------------------------------------------------------------------
 

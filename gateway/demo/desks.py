@@ -39,6 +39,8 @@ from participants.api.messages import (
     OrderBatch,
     OrderResults,
     PaymentView,
+    SettlementAccountState,
+    SettlementFinding,
 )
 from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
@@ -196,6 +198,15 @@ class BankDesk(Staff):
 
     async def cycle(self, cycle: str) -> CycleView:
         return await self.ask("GET", f"/cycles/{cycle}", CycleView)
+
+    async def settlement_findings(self) -> tuple[SettlementFinding, ...]:
+        """Return what doesn't agree on the bank's settlement account."""
+        return (await self._openers[0].ask("GET", "/settlement-account", SettlementAccountState)).findings
+
+    async def explain(self, movement: int, reason: str) -> None:
+        """Say why the bank knows of a movement on its settlement account."""
+        path = f"/settlement-account/movements/{movement}/explanation"
+        await self._openers[0].ask_raw("PUT", path, json={"reason": reason})
 
 
 class AgentDesk(Staff):

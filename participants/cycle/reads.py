@@ -36,6 +36,12 @@ WHERE o.counterparty = $1 AND o.state = 'queued'
 AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = $2
 ORDER BY o.event_sequence LIMIT $3
 """
+NEWEST_ATTESTED = """
+SELECT cycle FROM (
+    SELECT sequence, data->>'cycle' AS cycle FROM event WHERE type = 'cycle.attested' ORDER BY sequence DESC LIMIT 100
+) AS newest
+GROUP BY cycle ORDER BY max(sequence) DESC LIMIT $1
+"""
 EVENTS_OF = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
@@ -134,6 +140,11 @@ async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[
 async def shown_results(connection: asyncpg.Connection, cycle: str) -> list[events.ResultShown]:
     """Return what this bank and its counterparties were shown of a cycle's result, as far as it is kept."""
     return [event.data for event in await events_of(connection, events.result_subject(cycle))]
+
+
+async def newest_attested(connection: asyncpg.Connection, count: int) -> list[str]:
+    """Return the cycles that this bank signed for last, the newest first."""
+    return [row[0] for row in await connection.fetch(NEWEST_ATTESTED, count)]
 
 
 async def exists(connection: asyncpg.Connection, subject: str) -> bool:

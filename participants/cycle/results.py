@@ -1,13 +1,15 @@
 """Asking the coordinator to prove a result, keeping what it shows, and comparing that with the counterparties.
 
 Both banks of a pair compare: whoever is told second finds the other told, so both learn of it if the coordinator told
-them different things. A counterparty that is away or doesn't know of this holds nothing up.
+them different things. A counterparty that is away or doesn't know of this holds nothing up, and what a bank hadn't
+compared when it was killed it compares when it runs again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 
 import asyncpg
 import structlog
@@ -34,6 +36,8 @@ AGAIN_SECONDS_MIN = 0.5
 AGAIN_SECONDS_MAX = 60.0
 COMPARED_SECONDS_MAX = 3600.0
 """After that a counterparty that hasn't answered isn't asked any more; it may still ask."""
+TAKEN_UP_CYCLES = 4
+"""Of so many a restart compares the results again. The journal doesn't say which counterparties have answered."""
 
 log = structlog.get_logger(__name__)
 
@@ -109,10 +113,7 @@ class Results:
             ResultShown(cycle=cycle, commitment=shown.envelope, leaves=shown.leaves, reason=reason),
             require=reason is None,
         )
-        until = time.monotonic() + COMPARED_SECONDS_MAX
-        for counterparty in shown.counterparties(self._bank):
-            self._due.setdefault((cycle, counterparty), until)
-        self._news.set()
+        self._compare_with(cycle, shown.counterparties(self._bank))
 
     async def contradicted(self, cycle: str, result: str) -> bool:
         """Tell whether a counterparty was shown what contradicts what this bank was shown of a result."""
@@ -137,8 +138,27 @@ class Results:
         await self._judge(counterparty, ours, other)
         return self._shared(ours, counterparty)
 
+    def _compare_with(self, cycle: str, counterparties: Collection[str]) -> None:
+        until = time.monotonic() + COMPARED_SECONDS_MAX
+        for counterparty in counterparties:
+            self._due.setdefault((cycle, counterparty), until)
+        self._news.set()
+
+    async def _take_up(self) -> None:
+        """Let the newest results be compared that this bank was shown before it was started."""
+        for cycle in await reads.newest_attested(self._pool, TAKEN_UP_CYCLES):
+            found = {entry.counterparty for entry in await self._kept(cycle)}
+            try:
+                shown = await self._ours(cycle)
+            except EvidenceError as error:  # signed by a key that counts no more
+                log.warning("result not compared", cycle=cycle, error=str(error)[:200])
+                continue
+            if shown is not None:
+                self._compare_with(cycle, shown.counterparties(self._bank) - found)
+
     async def _compare(self) -> None:
         """Compare with one counterparty after another whatever is due, and again until it has answered."""
+        await self._take_up()
         delay = AGAIN_SECONDS_MIN
         while True:
             if not self._due:

@@ -78,6 +78,8 @@ class RunningBank:
     http: httpx.AsyncClient
     plain_url: str
     """Where the same node answers without the hot path."""
+    serving: AsyncExitStack
+    """Closed by whoever stops it before the town does, to let a process take its place."""
 
     @property
     def bic(self) -> str:
@@ -339,10 +341,11 @@ async def running_bank(
     settings: NodeSettings, database_url: str, http: httpx.AsyncClient
 ) -> AsyncIterator[RunningBank]:
     app = bank_app(settings, database_url)
-    async with served(app, settings.port):
+    async with AsyncExitStack() as serving:
+        await serving.enter_async_context(served(app, settings.port))
         port = free_port()
-        async with served(_plain(app.state.node), port):
-            yield RunningBank(settings, app, http, f"http://127.0.0.1:{port}")
+        await serving.enter_async_context(served(_plain(app.state.node), port))
+        yield RunningBank(settings, app, http, f"http://127.0.0.1:{port}", serving)
 
 
 def _plain(node: BankNode) -> Litestar:

@@ -12,15 +12,12 @@ from typing import Any
 
 import asyncpg
 import pytest
-from alembic import command
 from bank_ledgers import ALFA, BETA, bank, connect, payment, settle
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
+from earlier_databases import lay_down
 
 from compliance.crypto import canonical
 from compliance.statements import CycleCut
 from gateway.federation.storage import database
-from gateway.federation.storage.postgres import async_url
 from participants.audit.fsck import fsck
 from participants.cycle import reads
 from participants.ledger import MIGRATIONS
@@ -31,37 +28,13 @@ CYCLE = "2026-10-02-01"
 BANKS = {"alfa": ALFA, "beta": BETA}
 
 
-async def lay_down(url: str, tables: dict[str, list[Any]]) -> None:
-    """Make the tables of revision 0001 and put the rows into them as they were."""
-    engine = create_async_engine(async_url(url))
-    async with engine.connect() as connection:
-        await database._prepare_role(connection)
-        config = database._alembic(MIGRATIONS)
-
-        def upgrade(sync: Connection) -> None:
-            config.attributes["connection"] = sync
-            command.upgrade(config, "0001")
-
-        await connection.run_sync(upgrade)
-        await connection.commit()
-    await engine.dispose()
-    owner = await connect(url, role=None)
-    await owner.execute("SET session_replication_role = replica; DELETE FROM ledger_head")
-    for table, rows in tables.items():
-        await owner.execute(
-            f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM json_populate_recordset(NULL::{table}, $1)",
-            json.dumps(rows, separators=(",", ":"), ensure_ascii=False),
-        )
-    await owner.close()
-
-
 @pytest.fixture
 async def urls(new_database: Any) -> dict[str, str]:
     """The two banks' databases after the migration."""
     urls = {}
     for name, tables in JOURNALS.items():
         urls[name] = await new_database()
-        await lay_down(urls[name], tables)
+        await lay_down(urls[name], MIGRATIONS, "0001", tables)
         await database.migrate(urls[name], MIGRATIONS)
     return urls
 

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.limits import Prefunding
 from compliance.trust import Anchor
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import MemberIdentity
@@ -179,6 +180,32 @@ async def test_a_bank_that_left_returns_with_new_keys(
         assert await bank.token(COORDINATOR)
         with pytest.raises(Exception, match="invalid_client"):
             await former.token(COORDINATOR)
+
+
+async def test_a_bank_that_returns_may_owe_nothing_until_operators_say_so(
+    coordinator: Coordinator, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Whoever approved its old caps approved another bank's: what it may owe is set anew, and the log tells of it."""
+    await coordinator.admit(ALPHA)
+    registry = coordinator.registry
+    await registry.set_cap(ALPHA, "EUR", 500, by="alice", reason="its liquidity then")
+    prefunding = Prefunding(participant=ALPHA, currency="EUR", prefunded_minor="900", reserved_minor="100")
+    await registry.set_prefunding(prefunding, by="alice", reason="paid in")
+    for step in (Step.SUSPEND, Step.LEAVE):
+        await registry.step(ALPHA, step, by="alice", reason="merged")
+
+    new = Bank(MemberIdentity(ALPHA, tmp_path / "new"))
+    code = await coordinator.invite(ALPHA)
+    assert (await apply(coordinator, http, new.signed_application(invitation=code))).is_success
+    for step in (Step.APPROVE, Step.ACTIVATE):
+        await registry.step(ALPHA, step, by="alice", reason="is back")
+    back = await registry.view(ALPHA)
+    assert [(cap.currency, cap.cap_minor) for cap in back.caps] == [("EUR", "0")]
+    assert [(one.prefunded_minor, one.reserved_minor) for one in back.prefunding] == [("0", "0")]
+    async with registry._transaction() as conn:
+        query = "SELECT data->>'cap_minor' FROM events WHERE type = 'cap.changed' AND data->>'bic' = :bic ORDER BY id"
+        told = (await conn.execute(text(query), {"bic": ALPHA})).scalars().all()
+    assert told == ["500", "0"]
 
 
 async def test_an_application_is_whose_key_signed_it(coordinator: Coordinator, http: httpx.AsyncClient) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -33,8 +36,10 @@ from compliance.statements import (
     SettlementFinality,
 )
 from gateway.federation.http.client import RemoteProblem
+from gateway.federation.messages.events import Events
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.messages.settlement import Funding
+from gateway.federation.storage.database import asyncpg_pool
 from participants.audit.fsck import fsck
 from participants.cycle import reads
 from participants.cycle.statements import InstructionReason
@@ -237,6 +242,90 @@ async def test_a_pair_that_is_counted_for_one_bank_only_is_found_by_both(trial: 
     await trial.posted_nothing(ALPHA, BRAVO, CARLO)
 
 
+async def test_it_is_found_though_both_banks_are_killed_before_they_compare(trial: Trial) -> None:
+    """Each runs only while the other doesn't, and has dealt with the whole cycle when it is killed. Then both run."""
+    cycle = await trial.paid()
+    await trial.liar.begin(trial.desk, cycle, {BRAVO: BRAVO_WITHOUT_ALPHA})
+    trial.liar.final.set()
+    for bank in (ALPHA, BRAVO):
+        await trial.bank(bank).serving.aclose()
+    await trial.desk.decide(cycle, "approve")
+    async with AsyncExitStack() as stack:
+        alpha = await stack.enter_async_context(killable(trial.bank(ALPHA)))
+        bravo = await stack.enter_async_context(killable(trial.bank(BRAVO)))
+        final = await number_of(trial, cycle, "cycle.final")
+        for bank in (alpha, bravo):
+            bank.start()
+            await bank.deals_with(final)
+            bank.kill()
+        for bank, other in ((alpha, BRAVO), (bravo, ALPHA)):
+            assert other not in await bank.contradicted_by(cycle), "nobody has compared"
+        alpha.start()
+        bravo.start()
+        for bank, other in ((alpha, BRAVO), (bravo, ALPHA)):
+
+            async def contradicted(bank: KillableBank = bank, other: str = other) -> bool:
+                return other in await bank.contradicted_by(cycle)
+
+            await until(contradicted, True)
+
+
+@dataclass
+class KillableBank:
+    """A bank's node as a process, in the place of one that was stopped."""
+
+    environment: dict[str, str]
+    pool: asyncpg.Pool
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        concordat = Path(sys.executable).with_name("concordat")
+        self.process = subprocess.Popen([concordat, "participant", "serve"], env=self.environment)
+
+    def kill(self) -> None:
+        """SIGKILL: no clean-up, as in a power cut."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    async def deals_with(self, event: int) -> None:
+        """Wait until it won't read an event of the feed again."""
+
+        async def is_past() -> bool:
+            return await reads.read_cursor(self.pool) >= event
+
+        await until(is_past, True)
+
+    async def contradicted_by(self, cycle: str) -> set[str | None]:
+        return {one.counterparty for one in await reads.shown_results(self.pool, cycle)}
+
+
+@asynccontextmanager
+async def killable(bank: RunningBank) -> AsyncIterator[KillableBank]:
+    settings = {"HOST": "127.0.0.1", "PORT": str(bank.settings.port), "URL": bank.settings.url, "LOG_LEVEL": "error"}
+    named = {f"CONCORDAT_{name}": value for name, value in settings.items()}
+    pool = await asyncpg_pool(bank.node.database_url)
+    one = KillableBank({**environment_of(bank), **named}, pool)
+    try:
+        yield one
+    finally:
+        one.kill()
+        await pool.close()
+
+
+async def number_of(trial: Trial, cycle: str, kind: str) -> int:
+    """Wait until the coordinator's feed tells of a step of a cycle, and return the event's number."""
+    numbers: list[int] = []
+
+    async def told() -> bool:
+        feed = await trial.desk.get("/events", Events, after=0)
+        numbers.extend(event.id for event in feed.events if (event.cycle, event.type) == (cycle, kind))
+        return bool(numbers)
+
+    await until(told, True)
+    return numbers[0]
+
+
 async def test_one_result_that_says_two_things_of_a_pair_is_found_by_both(trial: Trial) -> None:
     """Everybody is given the same root, and each bank of the pair the line that was made for it."""
     cycle = await trial.paid()
@@ -304,9 +393,9 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
     await trial.posted_nothing(ALPHA, BRAVO, CARLO)
 
 
-async def printed_proof(bank: RunningBank, cycle: str) -> tuple[int, str]:
-    """Return the exit code of `concordat participant proof`, and what it says of what it prints."""
-    environment = {
+def environment_of(bank: RunningBank) -> dict[str, str]:
+    """Return what tells a command in which bank's name it runs."""
+    return {
         **os.environ,
         "CONCORDAT_BIC": bank.bic,
         "CONCORDAT_DATA_DIR": str(bank.settings.data_dir),
@@ -314,12 +403,16 @@ async def printed_proof(bank: RunningBank, cycle: str) -> tuple[int, str]:
         "CONCORDAT_COORDINATOR_URL": str(bank.settings.coordinator_url),
         "DATABASE_URL": bank.node.database_url,
     }
+
+
+async def printed_proof(bank: RunningBank, cycle: str) -> tuple[int, str]:
+    """Return the exit code of `concordat participant proof`, and what it says of what it prints."""
     command = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("concordat"),
         "participant",
         "proof",
         cycle,
-        env=environment,
+        env=environment_of(bank),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
@@ -152,6 +153,8 @@ class HttpSettlementClient:
         except RemoteProblem as problem:
             # Whatever it says, it isn't signed: this very message may have been settled.
             detail = f"the settlement agent answers {problem.status} {problem.code}"
+            if problem.status == HTTPStatus.NOT_FOUND:
+                detail += ": it takes no signed orders, as one of an earlier release"
             raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from problem
         signed = _envelope(response.content)
         return Reply(answer_in(message_id, signed, active, coordinator=self._client.client_id), signed)

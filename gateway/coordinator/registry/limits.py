@@ -64,6 +64,22 @@ async def set_bilateral_limit(
     )
 
 
+async def take_back(conn: AsyncConnection, bic: str) -> list[tuple[str, dict[str, str]]]:
+    """Set what operators granted a participant, caps and prefunding, to 0; return the events that tell of it.
+
+    Bilateral limits stay: each is the word of the bank that grants it.
+    """
+    had, changes = (await views(conn, [bic]))[bic], []
+    for cap in had.caps:
+        await set_cap(conn, bic, cap.currency, 0)
+        changes.append(("cap.changed", {"bic": bic, "currency": cap.currency, "cap_minor": "0"}))
+    for one in had.prefunding:
+        nothing = {"currency": one.currency, "prefunded_minor": "0", "reserved_minor": "0"}
+        await set_prefunding(conn, Prefunding(participant=bic, **nothing))
+        changes.append(("prefunding.changed", {"bic": bic, **nothing}))
+    return changes
+
+
 _CAPS = "SELECT bic, currency, cap_minor::text FROM caps"
 _PREFUNDING = "SELECT bic, currency, prefunded_minor::text, reserved_minor::text FROM prefunding"
 _BILATERAL = "SELECT bic, counterparty, currency, limit_minor::text FROM bilateral_limits"

@@ -364,8 +364,10 @@ class Registry:
             bic=application.bic, name=application.name, kind=kind, status=Status.APPLIED, url=application.url
         )
         await members.insert(conn, record)
-        # A bank that comes back does so with new keys.
+        # A bank that comes back does so with new keys, and may owe nothing until operators have set anew what it may.
         await members.retire_all(conn, application.bic, USES)
+        for change, data in await limits.take_back(conn, application.bic):
+            await events.append(conn, change, data)
         for key in application.keys:
             await members.add_key(conn, application.bic, key.use, key.x)
         if application.settlement is not None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import time
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -23,12 +23,10 @@ from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import KeyUse, Member, TrustList, TrustListConfirmation
 from compliance.trust import Anchor, AnchorError, instant, read_trust_list, undated
+from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.settings import ConfigurationError
 from gateway.federation.storage.whole_file import write_whole
-
-if TYPE_CHECKING:
-    from gateway.federation.http.client import FederationClient
 
 STALE_RETRY_SECONDS = 5
 CLOCK_SKEW_MAX_S = 60
@@ -176,7 +174,7 @@ class TrustStore:
     async def refresh(self, client: FederationClient) -> bool:
         """Have the trust list confirmed by the coordinator, and fetch a newer one; tell whether there was one."""
         newer = False
-        while not self.confirm(await client.get(f"{client.issuer}/trust-list/confirmation", Envelope, audience=None)):
+        while not self.confirm(await _confirmation(client)):
             newest = await client.get(f"{client.issuer}/v2/trust-list", Envelope, audience=None)
             if not self.update(newest):
                 # What is confirmed isn't what is given out.
@@ -279,6 +277,17 @@ class TrustStore:
                 write_whole(_beside(self._path), msgspec.json.encode(confirmation))
         except OSError as error:
             log.warning("trust list not kept on disk", error=str(error)[:200])
+
+
+async def _confirmation(client: FederationClient) -> Envelope:
+    """Return the coordinator's word which list is the newest."""
+    try:
+        return await client.get(f"{client.issuer}/trust-list/confirmation", Envelope, audience=None)
+    except RemoteProblem as problem:
+        if problem.status != HTTPStatus.NOT_FOUND:
+            raise
+        detail = "the coordinator confirms no trust list: it is of an earlier release, and is to be upgraded first"
+        raise TrustError(TrustReason.UNCONFIRMED, detail) from problem
 
 
 def _beside(path: Path) -> Path:

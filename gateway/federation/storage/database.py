@@ -158,18 +158,33 @@ def head_revision(package: str) -> str | None:
 async def current_revision(engine: AsyncEngine) -> str | None:
     """Return the revision a database's schema is at, None before the first migration."""
     async with engine.connect() as connection:
-        if await connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
-            return None
-        revision = await connection.scalar(text("SELECT version_num FROM public.alembic_version"))
-        return None if revision is None else str(revision)
+        return await _revision(connection)
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    if await connection.scalar(text("SELECT to_regclass('public.alembic_version')")) is None:
+        return None
+    revision = await connection.scalar(text("SELECT version_num FROM public.alembic_version"))
+    return None if revision is None else str(revision)
 
 
 async def check_schema(engine: AsyncEngine, package: str) -> str:
     """Return the schema's revision; raises PostgresError unless it is the one the code was written for."""
     current, head = await current_revision(engine), head_revision(package)
+    _require_known(package, current)
     if current is None or current != head:
         raise PostgresError(f"schema at revision {current}, the code expects {head}: run the migrations")
     return current
+
+
+def _require_known(package: str, revision: str | None) -> None:
+    """Raise PostgresError for a schema that a later release made."""
+    script = ScriptDirectory.from_config(_alembic(package))
+    if revision is not None and revision not in {known.revision for known in script.walk_revisions()}:
+        raise PostgresError(
+            f"schema at revision {revision}, made by a later release: this one knows them up to"
+            f" {script.get_current_head()}; run that release, or this one on a backup from before"
+        )
 
 
 async def migrate(url: str, package: str) -> str | None:
@@ -177,7 +192,8 @@ async def migrate(url: str, package: str) -> str | None:
 
     Each revision is `<package>/migrations/versions/NNNN_*.py` in Alembic's form; `op.execute` takes whole SQL
     scripts. Each runs in its own transaction with lock and statement timeouts; replicas that start together wait
-    for each other. Creates the role `concordat_app` if absent.
+    for each other. Creates the role `concordat_app` if absent. Raises PostgresError, for a database of a later release
+    before anything in it is changed.
     """
     options = session_options(
         role=None, application_name=f"concordat migrate {package}", statement_seconds=MIGRATION_STATEMENT_SECONDS_MAX
@@ -192,6 +208,7 @@ async def migrate(url: str, package: str) -> str | None:
             await connection.execute(text("SET lock_timeout = '60s'"))
             await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
             await connection.execute(text("SET lock_timeout = '4s'"))
+            _require_known(package, await _revision(connection))
             await _prepare_role(connection)
             await connection.commit()
             config = _alembic(package)
