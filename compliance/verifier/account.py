@@ -26,8 +26,9 @@ from compliance.cycle.states import State, Trigger, follow
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord, Proposal
 from compliance.statements import NettingResult
-from compliance.verifier.documents import Documents, Finding, RefutedError, instant
+from compliance.verifier.documents import Documents
 from compliance.verifier.editions import Edition
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import (
     CLOCK_SLACK,
     Approved,

@@ -25,7 +25,7 @@ from compliance.event_log import LoggedEvent
 from compliance.export.record import CycleRecord, Proposal
 from compliance.statements import OperatorRegister
 from compliance.trust import Anchor
-from compliance.verifier.documents import Finding, RefutedError
+from compliance.verifier.findings import Finding, RefutedError
 
 UNSIGNED = "decisions unsigned: the cycle is of a release that had no signatures of operators"
 

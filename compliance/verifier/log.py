@@ -20,7 +20,7 @@ from compliance.cycle.states import TRIGGER_MEMBER, IllegalStepError, State, Tri
 from compliance.event_log import LoggedEvent, check_chain
 from compliance.export.record import CycleRecord
 from compliance.statements import Bic, Count, CurrencyCode, Date, Sha256, Timestamp, TrustList
-from compliance.verifier.documents import Finding, RefutedError, instant
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.rules import Rules
 
 CLOCK_SLACK = timedelta(seconds=60)
@@ -211,6 +211,11 @@ class Log:
         if self.cuts_closed is None:
             return None
         return instant(self.cuts_closed.deadline_at, "cuts") - timedelta(seconds=rules.attestation_deadline_s)
+
+    def lists_between(self, first: LoggedEvent, last: LoggedEvent) -> range:
+        """Return the places of the trust lists that were in force from one event to another, by the log's order."""
+        begin, end = (sum(published.id < event.id for published in self.since) for event in (first, last))
+        return range(begin, end + 1)
 
     def in_force(self, event: LoggedEvent) -> tuple[TrustList, ...]:
         """Return the trust list in force at an event, and those that were until shortly before.

@@ -20,7 +20,8 @@ from compliance.cycle.states import Trigger
 from compliance.export.record import FORMAT_2, CycleRecord
 from compliance.statements import CarryReason, PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
+from compliance.verifier.documents import Documents, SignedDocument
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import Log, active_in
 from compliance.verifier.rules import Rules
 

@@ -27,7 +27,8 @@ from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
 from compliance.statements import PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError
+from compliance.verifier.documents import Documents
+from compliance.verifier.findings import Finding, RefutedError
 from compliance.verifier.matching import Agreed
 from compliance.verifier.rules import Rules
 from netting.liquidity.certificate import CertificateError

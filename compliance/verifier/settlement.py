@@ -22,11 +22,12 @@ from compliance.iso20022 import (
 )
 from compliance.statements import NettingResult
 from compliance.trust import Signers
-from compliance.verifier.documents import Finding, RefutedError, instant
 from compliance.verifier.editions import Edition
+from compliance.verifier.findings import Finding, RefutedError, instant
+from compliance.verifier.moments import Moments
 
 
-def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers: Signers, coordinator: str) -> str:
+def check_settlements(record: CycleRecord, editions: Sequence[Edition], moments: Moments, coordinator: str) -> str:
     """Check every request and answer, and that the agent itself says of a final cycle that it is settled."""
     if record.format == FORMAT_2:
         return "settlement messages of before were not signed"
@@ -34,7 +35,7 @@ def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers:
     asked = _attempts(record, Trigger.INSTRUCTIONS_SIGNED, Trigger.REQUEST_REPEATED)
     answered = _attempts(record, Trigger.AGENT_SETTLED)
     for settlement in record.settlements:
-        answer = _check(settlement, record.cycle, editions, signers, coordinator)
+        answer = _check(settlement, record.cycle, editions, moments, coordinator)
         if answer is not None and answer.settled:
             settled.append(answer)
         known = answered if answer is not None and answer.settled and answered else asked
@@ -78,14 +79,14 @@ def nets(result: NettingResult) -> dict[tuple[str, str], int]:
 
 
 def _check(
-    settlement: SignedSettlement, cycle: str, editions: Sequence[Edition], signers: Signers, coordinator: str
+    settlement: SignedSettlement, cycle: str, editions: Sequence[Edition], moments: Moments, coordinator: str
 ) -> AnsweredSettlement | None:
     """Check one request against the edition of the result that it is for, and its answer; return the answer."""
     where = f"settlements.jsonl attempt {settlement.attempt}"
     if settlement.edition > len(editions):
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: no edition {settlement.edition} of the result")
     documents = editions[settlement.edition - 1].documents
-    request = _read_request(where, settlement.request, signers, coordinator)
+    request = _read_request(where, settlement.request, moments.members, coordinator)
     agents = {instruction.settlement_agent for instruction in documents.instructions}
     if (request.sender, request.cycle) != (coordinator, cycle) or agents != {request.receiver}:
         detail = f"{where}: from {request.sender} to {request.receiver} about {request.cycle}"
@@ -94,7 +95,7 @@ def _check(
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: asks for something else than the result comes to")
     if settlement.answer is None:
         return None
-    answer = _read_answer(where, settlement.answer, signers, request.receiver)
+    answer = _read_answer(where, settlement.answer, moments.answer(settlement.attempt), request.receiver)
     expected = (request.receiver, request.sender, request.message_id)
     if (answer.sender, answer.receiver, answer.message_id) != expected:
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the answer is to another request")

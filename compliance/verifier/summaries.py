@@ -17,8 +17,9 @@ from compliance.cycle.states import State, Trigger, event_type
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord
 from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
+from compliance.verifier.documents import Documents, SignedDocument
 from compliance.verifier.editions import Edition
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import Log, Netted, facts_of, trigger_of
 from compliance.verifier.matching import Matched
 from compliance.verifier.rules import Rules

@@ -78,7 +78,7 @@ from compliance.statements import (
     PositionStatement,
     Receipt,
 )
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import verify_bytes
 
 LIES: dict[str, tuple[Lie, Finding]] = {

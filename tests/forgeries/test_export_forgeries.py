@@ -36,7 +36,7 @@ from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
 from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, Attendance, to_files
 from compliance.trust import Anchor, AnchorError
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import STEPS, StepReport, verify_bytes, verify_export
 
 # --- the honest export --------------------------------------------------------------------------------------

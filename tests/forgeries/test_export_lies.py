@@ -49,7 +49,7 @@ from compliance.statements import (
     SettlementFinality,
     SettlementInstruction,
 )
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
 
 

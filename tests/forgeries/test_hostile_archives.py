@@ -36,7 +36,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
 from compliance.export.record import MANIFEST, MANIFEST_SIGNED, MANIFEST_TYPE
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.federation.commands import audit
 

@@ -25,7 +25,7 @@ from clearing import (
 from lying import finality, other_answer
 from msgspec.structs import replace
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.cycle.states import Trigger
 from compliance.export.record import CycleRecord, SignedSettlement, from_files, to_files
 from compliance.iso20022 import (
@@ -37,8 +37,12 @@ from compliance.iso20022 import (
 )
 from compliance.statements import NettingResult, SettlementFinality, TrustList
 from compliance.trust import Signers
-from compliance.verifier.documents import Finding, RefutedError, read_documents
+from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import read_editions
+from compliance.verifier.findings import Finding, RefutedError
+from compliance.verifier.log import read_log
+from compliance.verifier.moments import Moments
+from compliance.verifier.rules import read_rules
 from compliance.verifier.settlement import check_settlements
 from compliance.verifier.verify import verify_bytes
 from gateway.federation.iso20022 import Movement
@@ -46,11 +50,12 @@ from gateway.federation.iso20022 import Movement
 
 def checked(record: CycleRecord) -> str:
     """Check the settlement of a record as the verifier does once it has read all documents."""
-    lists = [dsse.verify(one, TrustList, scheme().anchor.verifying_keys()) for one in record.trust_lists]
-    signers = Signers(lists, scheme=scheme().anchor.scheme)
-    documents = read_documents(record, signers, COORDINATOR)
-    editions = read_editions(record, documents, signers, COORDINATOR)
-    return check_settlements(record, editions, signers, COORDINATOR)
+    keys = scheme().anchor.verifying_keys()
+    lists = [(dsse.verify(one, TrustList, keys), canonical.digest(one.payload_bytes())) for one in record.trust_lists]
+    members = Signers((of for of, _ in lists), scheme=scheme().anchor.scheme)
+    moments = Moments(record, read_log(record, lists, read_rules(record)), members, scheme=scheme().anchor.scheme)
+    documents = read_documents(record, moments, COORDINATOR)
+    return check_settlements(record, read_editions(record, documents, moments, COORDINATOR), moments, COORDINATOR)
 
 
 def signed() -> CycleRecord:
