@@ -52,7 +52,7 @@ from compliance.export.record import (
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
-from compliance.verifier.decisions import check_signatures
+from compliance.verifier.decisions import check_signatures, unproven_registers
 from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
 from compliance.verifier.findings import Finding, RefutedError
@@ -181,11 +181,11 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         check_decisions(record)
         approved = [check_approval(edition.record, edition.documents, rules) for edition in editions]
         unwound = check_unwinding(editions)
-        signed = check_signatures(record, anchor, anchor_keys)
+        signed = check_signatures(record, anchor, anchor_keys, members)
         left_out = () if unwound is None else (f"left out for default: {unwound}",)
         step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
-        final = check_finality(record, documents)
+        final = check_finality(record, documents, members)
         step_passed(f"{final}; {check_settlements(record, editions, moments, anchor.bic)}")
     with _step(11):
         step_passed(check_account(editions, matched, log, rules))
@@ -216,8 +216,9 @@ def unproven(record: CycleRecord, matched: Matched, *, checks: Sequence[str], id
     if matched.settled:
         yield (
             f"pairs without new payments: {len(matched.settled)}; what their cuts name both banks signed in an earlier"
-            " cycle, whose own export shows whether it settled"
+            f" cycle, whose own export shows whether it settled ({', '.join(matched.settled_in)})"
         )
+    yield from unproven_registers(record)
     if record.format == FORMAT_2:
         yield "the second format holds no limits from before the cycle's opening, and not who attested in time"
         if idle:

@@ -88,7 +88,7 @@ def test_an_honest_settlement_is_believed() -> None:
 def test_an_agent_that_was_asked_again_is_believed() -> None:
     """The archive holds the requests in the order of their attempts, whatever the answers begin with."""
     short = settlement(answered={"status": "PDNG"})
-    second = replace(settlement(message_id="2"), attempt=2)
+    second = settlement(attempt=2)
     record = replace(honest(), settlements=(second, short))
     assert from_files(to_files(record)).settlements == (short, second)
     again = (TO_FINAL[0], (Trigger.AGENT_SHORT_OF_FUNDS, {}), (Trigger.REQUEST_REPEATED, {}), *TO_FINAL[1:])
@@ -134,12 +134,10 @@ LIES = {
     "another agent": Lie(lambda: (settlement(receiver=C),), Finding.SETTLEMENT_DIFFERS),
     "another edition": Lie(lambda: (replace(settlement(), edition=2),), Finding.SETTLEMENT_DIFFERS),
     "an answer to another request": Lie(
-        lambda: (other_answer("<OrgnlMsgId>1<", "<OrgnlMsgId>2<"),), Finding.SETTLEMENT_DIFFERS
+        lambda: (other_answer(f"<OrgnlMsgId>{CYCLE}-1<", f"<OrgnlMsgId>{CYCLE}-2<"),), Finding.SETTLEMENT_DIFFERS
     ),
     "another reference": Lie(lambda: (other_answer("RTGS-1", "RTGS-2"),), Finding.FINALITY_DIFFERS),
-    "settled twice": Lie(
-        lambda: (settlement(), replace(settlement(message_id="2"), attempt=2)), Finding.SETTLEMENT_DIFFERS
-    ),
+    "settled twice": Lie(lambda: (settlement(), settlement(attempt=2)), Finding.SETTLEMENT_DIFFERS),
     "an attempt that the log doesn't know": Lie(
         lambda: (replace(settlement(), attempt=7),), Finding.SETTLEMENT_DIFFERS
     ),
