@@ -15,6 +15,7 @@ from compliance.export.record import CycleRecord
 from compliance.trust import Signers
 from compliance.verifier.findings import instant
 from compliance.verifier.log import CLOCK_SLACK, EquivocationNoticed, Log, facts_of, trigger_of
+from compliance.verifier.rules import Rules
 
 ASKED = frozenset({Trigger.INSTRUCTIONS_SIGNED, Trigger.REQUEST_REPEATED})
 ANSWERED = frozenset({Trigger.AGENT_SETTLED, Trigger.AGENT_SHORT_OF_FUNDS, Trigger.AGENT_REJECTED})
@@ -23,10 +24,11 @@ ANSWERED = frozenset({Trigger.AGENT_SETTLED, Trigger.AGENT_SHORT_OF_FUNDS, Trigg
 class Moments:
     """Tells who may have signed each kind of a cycle's documents. `members` are all whom a list of the record names."""
 
-    def __init__(self, record: CycleRecord, log: Log, members: Signers, *, scheme: str) -> None:
+    def __init__(self, record: CycleRecord, log: Log, rules: Rules, members: Signers, *, scheme: str) -> None:
         self.members = members
         self._log = log
         self._scheme = scheme
+        self._clocks_apart = log.clocks_apart(rules)
         self._opened, self._ended = log.own[0], log.own[-1]
         self._cut_at = {of.participant: of.cut_at for of in record.participants}
         self._known: dict[tuple[range, int, int], Signers] = {}
@@ -36,7 +38,7 @@ class Moments:
         first, last = self._stage(Trigger.CUT_OFF_REACHED, Trigger.CUTS_CLOSED)
         if (said := self._cut_at.get(bank)) is None:
             return self._between(first, last)
-        return self._between(first, last, at=instant(said, f"the cut of {bank}"))
+        return self._between(first, last, at=instant(said, f"the cut of {bank}") - self._clocks_apart)
 
     def statements(self) -> Signers:
         """Statements and screenings came while the cycle attested."""

@@ -38,17 +38,9 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.matching import PairKey
 from compliance.event_log import ChainError
 from compliance.export.archive import Archive, ArchiveError
-from compliance.export.record import (
-    FORMAT_2,
-    FORMATS,
-    MANIFEST,
-    MANIFEST_SIGNED,
-    MANIFEST_TYPE,
-    CycleRecord,
-    FormatError,
-    Manifest,
-    read_archive,
-)
+from compliance.export.files import FormatError, read_archive
+from compliance.export.manifest import MANIFEST_TYPE, Manifest
+from compliance.export.record import FORMAT_2, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
@@ -161,7 +153,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         log = read_log(record, lists, rules)
         step_passed(f"events {record.events[0].id} to {record.events[-1].id}")
     with _step(5):
-        moments = Moments(record, log, members, scheme=anchor.scheme)
+        moments = Moments(record, log, rules, members, scheme=anchor.scheme)
         documents = read_documents(record, moments, anchor.bic)
         editions = read_editions(record, documents, moments, anchor.bic)
         step_passed(documents.summary)

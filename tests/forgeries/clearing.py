@@ -23,21 +23,18 @@ from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import answer, cycle_act, propose
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
+from compliance.export.manifest import MANIFEST_TYPE, FileEntry, Manifest, build_export
 from compliance.export.record import (
     FORMAT,
     FORMAT_2,
     MANIFEST,
     MANIFEST_SIGNED,
-    MANIFEST_TYPE,
     OPERATORS_FILE,
     Attendance,
     CycleRecord,
     Equivocation,
-    FileEntry,
-    Manifest,
     Proposal,
     SignedSettlement,
-    build_export,
 )
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE, request_id
 from compliance.statements import (

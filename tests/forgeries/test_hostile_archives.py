@@ -35,7 +35,8 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
-from compliance.export.record import MANIFEST, MANIFEST_SIGNED, MANIFEST_TYPE
+from compliance.export.manifest import MANIFEST_TYPE
+from compliance.export.record import MANIFEST, MANIFEST_SIGNED
 from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.federation.commands import audit

@@ -27,7 +27,8 @@ from msgspec.structs import replace
 
 from compliance.crypto import canonical, dsse
 from compliance.cycle.states import Trigger
-from compliance.export.record import CycleRecord, SignedSettlement, from_files, to_files
+from compliance.export.files import from_files, to_files
+from compliance.export.record import CycleRecord, SignedSettlement
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
@@ -53,7 +54,8 @@ def checked(record: CycleRecord) -> str:
     keys = scheme().anchor.verifying_keys()
     lists = [(dsse.verify(one, TrustList, keys), canonical.digest(one.payload_bytes())) for one in record.trust_lists]
     members = Signers((of for of, _ in lists), scheme=scheme().anchor.scheme)
-    moments = Moments(record, read_log(record, lists, read_rules(record)), members, scheme=scheme().anchor.scheme)
+    rules = read_rules(record)
+    moments = Moments(record, read_log(record, lists, rules), rules, members, scheme=scheme().anchor.scheme)
     documents = read_documents(record, moments, COORDINATOR)
     return check_settlements(record, read_editions(record, documents, moments, COORDINATOR), moments, COORDINATOR)
 

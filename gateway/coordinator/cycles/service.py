@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import Signer
 from compliance.cycle.states import ENDED, TRANSITIONS, State, Trigger
-from compliance.export.record import build_export
+from compliance.export.manifest import build_export
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
