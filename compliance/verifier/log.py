@@ -217,6 +217,22 @@ class Log:
         event, cut_off_at = self.first(Trigger.CUT_OFF_REACHED), self.cut_off_at(rules)
         return timedelta() if event is None or cut_off_at is None else cut_off_at - instant(event.at, "the cut-off")
 
+    def deadlines_apart(self, rules: Rules) -> timedelta:
+        """Return how far the clock that deadlines go by was from the log's at most, where somebody was shut out."""
+        moments = (
+            (Trigger.CUT_OFF_REACHED, self.cut_off_at(rules)),
+            (Trigger.CUTS_CLOSED, self.cuts_closed_at(rules)),
+            (Trigger.ATTESTATION_CLOSED, self.attestation_closed_at),
+        )
+        return max(
+            (
+                abs(at - instant(event.at, f"event {event.id}"))
+                for trigger, at in moments
+                if at is not None and (event := self.first(trigger)) is not None
+            ),
+            default=timedelta(),
+        )
+
     def cuts_closed_at(self, rules: Rules) -> datetime | None:
         """Return when no cut was taken in any more, by the clock that deadlines go by."""
         if self.cuts_closed is None:

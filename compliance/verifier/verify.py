@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -48,7 +49,7 @@ from compliance.verifier.decisions import check_signatures, unproven_registers
 from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
 from compliance.verifier.findings import Finding, RefutedError
-from compliance.verifier.log import read_log
+from compliance.verifier.log import CLOCK_SLACK, read_log
 from compliance.verifier.matching import Matched, check_closing, check_matching, match_documents
 from compliance.verifier.moments import Moments
 from compliance.verifier.recomputation import (
@@ -192,7 +193,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         sha256=archive.sha256,
         result=None if documents.result is None else documents.result.sha256,
         steps=tuple(passed),
-        unproven=tuple(unproven(record, matched, checks=by_word[-1], idle=idle[-1])),
+        unproven=tuple(unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1])),
     )
 
 
@@ -201,8 +202,15 @@ def _carried(editions: Sequence[Edition]) -> list[CarryReason]:
     return [] if result is None else [carried.reason for carried in result.document.carried_over]
 
 
-def unproven(record: CycleRecord, matched: Matched, *, checks: Sequence[str], idle: Sequence[PairKey]) -> Iterator[str]:
+def unproven(
+    record: CycleRecord, matched: Matched, *, apart: timedelta, checks: Sequence[str], idle: Sequence[PairKey]
+) -> Iterator[str]:
     """Say what an export tells and can't prove by itself."""
+    if apart > CLOCK_SLACK:
+        yield (
+            f"deadlines went by a clock that differs from the log's by {apart.total_seconds():.0f} s: by the log's,"
+            " banks may have been shut out early"
+        )
     if AGGREGATE_FLOW in checks:
         yield "the check aggregate_flow compares with earlier cycles, which aren't in the archive"
     if matched.settled:

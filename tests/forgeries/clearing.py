@@ -405,9 +405,18 @@ class Scheme:
         told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
         place = min(4, len(told) - 1)
         told[place:place] = [*self._published(record), *self._breaks(record)]
+        closed = next((place for place, (kind, of, _) in enumerate(told) if (kind, of) == ("cycle.matched", cycle)), 99)
         return chained(
-            LoggedEvent(id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT)
-            for number, (kind, of, data) in enumerate(told, 17)
+            LoggedEvent(
+                id=17 + number,
+                type=kind,
+                at=AT if number < closed else CLOSED_AT,
+                cycle=of,
+                data=data,
+                audience=None,
+                prev_hash=ROOT,
+            )
+            for number, (kind, of, data) in enumerate(told)
         )
 
     def _opened(self, record: CycleRecord) -> dict[str, Any]:

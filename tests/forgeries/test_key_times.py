@@ -69,7 +69,7 @@ def published_before(record: CycleRecord, place: str, *lists: Envelope) -> Cycle
         LoggedEvent(
             id=0,
             type="trust_list.published",
-            at=AT,
+            at=kept[at].at,
             cycle=None,
             data={
                 "version": decoded(envelope, TrustList).version,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from clearing import (
@@ -345,3 +345,23 @@ def test_a_cycle_that_was_under_way_when_operators_began_to_sign() -> None:
     )
     report = verify_bytes(scheme().export(replace(plain, events=events)), scheme().anchor)
     assert (report.format, report.state) == (FORMAT_2, "final")
+
+
+def test_deadlines_by_another_clock_than_the_log_s_are_named() -> None:
+    """Banks are shut out early: every deadline is told as if it had been four minutes before."""
+
+    def earlier(event: LoggedEvent) -> LoggedEvent:
+        moved = {
+            name: (datetime.fromisoformat(at) - timedelta(minutes=4)).isoformat().replace("+00:00", "Z")
+            for name, at in event.data.items()
+            if name in ("deadline_at", "closed_at")
+        }
+        return replace(event, data={**event.data, **moved})
+
+    times = {"cut_at": "2026-03-02T08:56:30Z", "attested_at": "2026-03-02T09:00:00Z"}
+    attended = tuple(replace(of, **times) for of in honest().participants)
+    record = replace(honest(), participants=attended, events=chained(map(earlier, honest().events)))
+    report = verify_bytes(scheme().export(record), scheme().anchor)
+    assert any("a clock that differs from the log's by 240 s" in sentence for sentence in report.unproven)
+    as_it_is = verify_bytes(scheme().export(honest()), scheme().anchor)
+    assert not any("clock" in sentence for sentence in as_it_is.unproven)
