@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from compliance.crypto import canonical, dsse
@@ -20,6 +21,9 @@ from compliance.person import same_person
 from compliance.statements import Act, ActKind, OperatorDecision, OperatorRegister
 
 CYCLE_KINDS: Mapping[Action, ActKind] = {action: ActKind(f"cycle.{action}") for action in Action}
+
+DECISION_AGE_MAX = timedelta(minutes=10)
+"""Between signing a decision and its arrival, either way: clocks differ, and people look again before they send."""
 
 OperatorKeys = Mapping[str, Mapping[str, VerifyingKey]]
 """The keys of each operator, by the operator's name and the key's id."""
@@ -175,6 +179,15 @@ def valid_decision(
         raise DecisionError(DecisionFault.OTHER_ACT, detail)
     sha256 = canonical.digest(envelope.payload_bytes())
     return SignedDecision(document, sha256, envelope.signatures[0].keyid)
+
+
+def is_fresh(decision: OperatorDecision, taken_in_at: datetime, *, slack: timedelta = timedelta()) -> bool:
+    """Tell whether a decision was signed about when it was taken in. `slack` is for clocks that aren't the same."""
+    try:
+        signed_at = datetime.fromisoformat(decision.at)
+    except ValueError:  # of the form of a time, and none: 2026-13-45
+        return False
+    return abs(taken_in_at - signed_at) <= DECISION_AGE_MAX + slack
 
 
 def require_other_eyes(proposed: SignedDecision, answered: SignedDecision) -> None:

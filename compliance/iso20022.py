@@ -22,6 +22,9 @@ SETTLEMENT_ANSWER_TYPE = "application/vnd.concordat.pacs.002.001.10+xml"
 NOTIFICATION_TYPE = "application/vnd.concordat.camt.054.001.08+xml"
 """From the settlement agent to a participant."""
 
+NO_MOVEMENT = "NO-MOVEMENT"
+"""The reference of a settlement in which every net is zero: there is nothing to ask the agent for."""
+
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _HEAD = "{urn:iso:std:iso:20022:tech:xsd:head.001.001.02}"
 _REQUEST = "{urn:iso:std:iso:20022:tech:xsd:pacs.029.001.02}"
@@ -40,6 +43,7 @@ class RequestedSettlement:
     receiver: str
     message_id: str
     cycle: str
+    value_date: str
     movements: dict[tuple[str, str], int]
 
 
@@ -53,6 +57,11 @@ class AnsweredSettlement:
     settled: bool
     reference: str | None
     settled_at: datetime | None
+
+
+def request_id(cycle: str, attempt: int) -> str:
+    """Return the id by which the agent knows a request: one for each attempt of each cycle."""
+    return f"{cycle}-{attempt}"
 
 
 def read_request(data: bytes) -> RequestedSettlement:
@@ -76,6 +85,8 @@ def read_request(data: bytes) -> RequestedSettlement:
         *_parties(root),
         message_id=_text(root, *request, *_path(_REQUEST, "GrpHdr/MsgId")),
         cycle=_text(root, *request, *_path(_REQUEST, "SttlmReq/SttlmCycl")),
+        # The header's business processing date, at midnight.
+        value_date=_text(root, *_path(_HEAD, "AppHdr/BizPrcgDt"))[:10],
         movements=movements,
     )
 

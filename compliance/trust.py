@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -66,18 +67,26 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signers:
-    """Who may have signed a document of a cycle: the `sign` keys of members over one or more trust lists.
+    """Who may sign a document: the `sign` keys of members over the trust lists in force when it was taken in.
 
-    A key counts that counted at some time from `since` to `until`, as any of the lists says. Where a list doesn't tell
-    the times of a key, it counts if it is active or retired; one that every list calls revoked never does.
+    A key counts that one of the lists calls active, unless its times, where they are told, are all before `since` or
+    after `until`. With `former` each key counts that did at any time until then, for documents of long ago: a retired
+    one, and a revoked one of which the list says since when.
     """
 
     def __init__(
-        self, trust_lists: Iterable[TrustList], *, scheme: str, since: str | None = None, until: str | None = None
+        self,
+        trust_lists: Iterable[TrustList],
+        *,
+        scheme: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        former: bool = False,
     ) -> None:
         self._scheme = scheme
-        self._since = None if since is None else instant(since)
-        self._until = None if until is None else instant(until)
+        self._since = since
+        self._until = until
+        self._former = former
         self._owners: dict[str, str] = {}
         self._keys: dict[str, dict[str, VerifyingKey]] = {}
         self._kinds: dict[str, str] = {}
@@ -92,11 +101,18 @@ class Signers:
         if member.status != "active":
             self._inactive.add(member.bic)
         for entry in member.keys:
-            key = _key(entry.kid, entry.x)
-            if self._owners.setdefault(key.kid, member.bic) != member.bic:
-                raise AnchorError(f"key {key.kid} is of {self._owners[key.kid]} and of {member.bic}")
-            if entry.use == "sign" and _counts(entry, self._since, self._until):
-                self._keys.setdefault(member.bic, {})[key.kid] = key.within(self._scheme)
+            if self._owners.setdefault(entry.kid, member.bic) != member.bic:
+                raise AnchorError(f"key {entry.kid} is of {self._owners[entry.kid]} and of {member.bic}")
+            if entry.use == "sign" and self._counts(entry) and entry.kid not in self._keys.get(member.bic, {}):
+                self._keys.setdefault(member.bic, {})[entry.kid] = _key_within(self._scheme, entry.kid, entry.x)
+
+    def _counts(self, key: TrustKey) -> bool:
+        if self._until is not None and key.not_before is not None and instant(key.not_before) > self._until:
+            return False
+        if self._former:
+            return key.status != "revoked" or key.revoked_at is not None
+        ends = [instant(end) for end in (key.not_after, key.revoked_at) if end is not None]
+        return key.status == "active" and (self._since is None or all(end >= self._since for end in ends))
 
     def of(self, bic: str) -> Mapping[str, VerifyingKey]:
         """Return a member's keys by key id; none if there is no such member."""
@@ -156,17 +172,6 @@ def _dated(key: TrustKey) -> bool:
     return (key.not_before, key.not_after, key.revoked_at) != (None, None, None)
 
 
-def _counts(key: TrustKey, since: datetime | None, until: datetime | None) -> bool:
-    """Tell whether a key counted at some time in between; None is any time."""
-    if key.status == "revoked" and key.revoked_at is None:
-        return False
-    return not (
-        (until is not None and key.not_before is not None and instant(key.not_before) > until)
-        or (since is not None and key.not_after is not None and instant(key.not_after) < since)
-        or (since is not None and key.revoked_at is not None and instant(key.revoked_at) <= since)
-    )
-
-
 def check_trust_list(trust_list: TrustList, anchor: Anchor) -> None:
     """Check that members and keys are each named once, keys by their thumbprint, and that the coordinator is the
     anchor's. Raises AnchorError.
@@ -189,3 +194,9 @@ def _key(kid: str, x: str) -> VerifyingKey:
     if key.kid != kid:
         raise AnchorError(f"key {kid} has the thumbprint {key.kid}")
     return key
+
+
+@lru_cache(maxsize=4096)
+def _key_within(scheme: str, kid: str, x: str) -> VerifyingKey:
+    # One list is in force in several stretches of a log; its keys are read once.
+    return _key(kid, x).within(scheme)

@@ -23,11 +23,13 @@ from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import Match, PairKey
 from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger, follow
+from compliance.decisions import DECISION_AGE_MAX
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord, Proposal
 from compliance.statements import NettingResult
-from compliance.verifier.documents import Documents, Finding, RefutedError, instant
+from compliance.verifier.documents import Documents
 from compliance.verifier.editions import Edition
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import (
     CLOCK_SLACK,
     Approved,
@@ -43,8 +45,10 @@ from compliance.verifier.log import (
     Netted,
     ProposalDecided,
     ProposalMade,
+    ProposalWithdrawn,
     Settled,
     UsedUp,
+    active_in,
     facts_of,
     trigger_of,
 )
@@ -173,6 +177,7 @@ class _Account:
     """Goes through the events of a cycle with what there was at each: state, result, attempt, proposals."""
 
     def __init__(self, editions: Sequence[Edition], matched: Matched, log: Log, rules: Rules) -> None:
+        self._log = log
         self._cuts_closed_at = log.cuts_closed_at(rules)
         self._editions = editions
         self._results = [of.documents.result for of in editions if of.documents.result is not None]
@@ -180,6 +185,7 @@ class _Account:
         self._proposals = {proposal.id: proposal for proposal in editions[-1].record.proposals}
         self._made: dict[str, LoggedEvent] = {}
         self._decided: set[str] = set()
+        self._withdrawn: set[str] = set()
         self._matched = matched
         self._rules = rules
         self._state = State.OPEN
@@ -217,6 +223,8 @@ class _Account:
             self._proposal_made(event)
         elif event.type == "proposal.decided":
             self._proposal_decided(event)
+        elif event.type == "proposal.withdrawn":
+            self._proposal_withdrawn(event)
         trigger = trigger_of(event)
         if trigger is None:
             return
@@ -257,6 +265,7 @@ class _Account:
             detail = f"event {event.id} and proposals.json say different things of proposal {proposal.id}"
             raise RefutedError(Finding.PROPOSAL_DIFFERS, detail)
         self._require_possible(event, proposal)
+        self._require_close(event, proposal.made_at, f"proposal {proposal.id} was made")
         self._made[proposal.id] = event
 
     def _proposal_decided(self, event: LoggedEvent) -> None:
@@ -277,10 +286,28 @@ class _Account:
             raise RefutedError(Finding.PROPOSAL_EXPIRED, detail)
         if decided_at < made_at - CLOCK_SLACK:
             raise RefutedError(Finding.TIME_REVERSED, f"proposal {proposal.id} was decided before it was made")
+        self._require_close(event, proposal.decided_at, f"proposal {proposal.id} was decided")
+        if proposal.id in self._withdrawn:
+            detail = f"event {event.id}: proposal {proposal.id} was decided, and its maker had taken it back"
+            raise RefutedError(Finding.PROPOSAL_DIFFERS, detail)
         self._require_possible(event, proposal, to_decide=True)
         self._decided.add(proposal.id)
         if proposal.decision == "confirm":
             self._confirmed = proposal
+
+    def _proposal_withdrawn(self, event: LoggedEvent) -> None:
+        said = facts_of(event, ProposalWithdrawn)
+        made = self._made.get(said.proposal)
+        if made is None or said.proposal in self._decided or said.by != self._proposals[said.proposal].made_by:
+            detail = f"event {event.id}: {said.by} takes back proposal {said.proposal}, which wasn't his to take"
+            raise RefutedError(Finding.PROPOSAL_DIFFERS, detail)
+        self._withdrawn.add(said.proposal)
+
+    def _require_close(self, event: LoggedEvent, at: str, what: str) -> None:
+        """Check that something signed happened about when its event was written: nobody kept it for a better moment."""
+        apart = instant(at, what) - instant(event.at, f"event {event.id}") - self._log.clocks_apart(self._rules)
+        if "signed" in event.data and abs(apart) > DECISION_AGE_MAX:
+            raise RefutedError(Finding.PROPOSAL_DIFFERS, f"{what} at {at}, and event {event.id} is of {event.at}")
 
     def _require_possible(self, event: LoggedEvent, proposal: Proposal, *, to_decide: bool = False) -> None:
         """Check that a proposal is of the result that there is, and fits the state, unless it is rejected."""
@@ -378,6 +405,11 @@ class _Account:
         said, count = facts_of(event, Instructed), len(self._edition.documents.instructions)
         if (said.result, said.instructions) != (self._result, count):
             raise _contradicted(event, f"tells of {said.instructions} instructions for {said.result}; they are {count}")
+        agents = {instruction.settlement_agent for instruction in self._edition.documents.instructions}
+        active = frozenset[str]().union(*(active_in(of, "agent") for of in self._log.in_force(event)))
+        if gone := agents - active:
+            detail = f"event {event.id}: instructed with {min(gone)}, which isn't an active settlement agent"
+            raise RefutedError(Finding.INSTRUCTIONS_DIFFER, detail)
         self._next_attempt(event, said.attempt)
 
     def _asked_again(self, event: LoggedEvent) -> None:

@@ -6,7 +6,7 @@ each names the digest of the one before, the event log names each, and operators
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import EvidenceError
@@ -17,6 +17,7 @@ from compliance.decisions import (
     OperatorKeys,
     SignedDecision,
     cycle_act,
+    is_fresh,
     operator_keys,
     require_other_eyes,
     valid_decision,
@@ -24,28 +25,37 @@ from compliance.decisions import (
 from compliance.event_log import LoggedEvent
 from compliance.export.record import CycleRecord, Proposal
 from compliance.statements import OperatorRegister
-from compliance.trust import Anchor
-from compliance.verifier.documents import Finding, RefutedError
+from compliance.trust import Anchor, Signers
+from compliance.verifier.findings import Finding, RefutedError, instant
+from compliance.verifier.log import CLOCK_SLACK
 
+PUBLISHED = "operators.published"
+OPERATORS_MEMBER = "operators"
+"""The member of a cycle's opening that names the digest of the register of operators in force."""
 UNSIGNED = "decisions unsigned: the cycle is of a release that had no signatures of operators"
 
 
-def check_signatures(record: CycleRecord, anchor: Anchor, anchor_keys: Mapping[str, VerifyingKey]) -> str:
+def check_signatures(
+    record: CycleRecord, anchor: Anchor, anchor_keys: Mapping[str, VerifyingKey], members: Signers
+) -> str:
     """Check each proposal and decision under the keys that its operator had when the log tells of it.
 
     Return how many were signed. A record of a release before, which has no register, says so.
     """
     if not record.operators:
-        if any(proposal.proposed is not None for proposal in record.proposals):
-            raise RefutedError(Finding.DECISION_REFUSED, "signed proposals, and no register of operators")
+        _require_none_signed(record)
         return UNSIGNED
     registers = _registers(record, anchor, anchor_keys)
+    for version, (_, operators) in registers.items():
+        for kid in (kid for own in operators.values() for kid in own):
+            if kid in anchor_keys or members.owner(kid) is not None:
+                raise RefutedError(Finding.DECISION_REFUSED, f"register {version}: {kid} is a member's key")
     proposals = {proposal.id: proposal for proposal in record.proposals}
     made: dict[str, SignedDecision] = {}
     answered: dict[str, SignedDecision] = {}
-    keys = registers.pop(min(registers))[1]
+    keys = _in_force_at_opening(record, registers)
     for event in record.events:
-        if event.type == "operators.published":
+        if event.type == PUBLISHED:
             keys = _published(registers, event)
         elif event.cycle == record.cycle and event.type in ("proposal.made", "proposal.decided"):
             proposal = proposals.get(str(event.data.get("proposal")))
@@ -70,10 +80,38 @@ def check_signatures(record: CycleRecord, anchor: Anchor, anchor_keys: Mapping[s
     return f"{len(made) + len(answered)} decisions signed by their operators"
 
 
+def unproven_registers(record: CycleRecord) -> Iterator[str]:
+    """Say what of the registers of operators rests on the coordinator's word alone."""
+    if not record.operators:
+        return
+    first = canonical.decode(record.operators[0].payload_bytes(), OperatorRegister)
+    digest = canonical.digest(record.operators[0].payload_bytes())
+    if first.version == 1:
+        yield (
+            f"registers of operators, from the first one (sha256 {digest}) on: each names the one before; that"
+            " operators decided on each change, the log says, and no signature here"
+        )
+    else:
+        yield f"the registers of operators before version {first.version} (sha256 {digest}) aren't in the archive"
+
+
+def _require_none_signed(record: CycleRecord) -> None:
+    """Check that a record without registers is of a cycle that opened before there were any, as its log tells."""
+    if any(proposal.proposed is not None or proposal.answered is not None for proposal in record.proposals):
+        raise RefutedError(Finding.DECISION_REFUSED, "signed proposals, and no register of operators")
+    for event in record.events:
+        if event.type == PUBLISHED and event.data.get("version") == 1:
+            return  # From here on operators sign; the cycle opened before.
+        own = event.cycle == record.cycle
+        if event.type == PUBLISHED or (own and ("signed" in event.data or OPERATORS_MEMBER in event.data)):
+            detail = f"event {event.id}: operators signed by then, and the record is of the format of before"
+            raise RefutedError(Finding.FORMAT_VIOLATION, detail)
+
+
 def _registers(
     record: CycleRecord, anchor: Anchor, anchor_keys: Mapping[str, VerifyingKey]
 ) -> dict[int, tuple[str, OperatorKeys]]:
-    """Return digest and keys of each register by its version; the first was in force before the cycle opened."""
+    """Return digest and keys of each register by its version."""
     known: dict[int, tuple[str, OperatorKeys]] = {}
     previous: str | None = None
     for number, envelope in enumerate(record.operators, 1):
@@ -87,11 +125,31 @@ def _registers(
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: a key is listed twice")
         if register.coordinator != anchor.bic:
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: the register of {register.coordinator}")
-        if known and (register.version != max(known) + 1 or register.supersedes != previous):
+        follows = register.version == max(known) + 1 and register.supersedes == previous if known else True
+        if not follows or (register.supersedes is None) is not (register.version == 1):
             raise RefutedError(Finding.DECISION_REFUSED, f"{where}: doesn't follow the register before")
         previous = canonical.digest(envelope.payload_bytes())
         known[register.version] = previous, keys
     return known
+
+
+def _in_force_at_opening(record: CycleRecord, registers: dict[int, tuple[str, OperatorKeys]]) -> OperatorKeys:
+    """Return the keys of the register in force when the cycle opened; only later ones are left in `registers`.
+
+    The event of the opening names its digest, unless it is of a release before.
+    """
+    published = [event.data.get("version") for event in record.events if event.type == PUBLISHED]
+    before = [version for version in registers if version not in published]
+    if not before:
+        raise RefutedError(Finding.DECISION_REFUSED, "no register of operators from before the cycle opened")
+    versions = {version: registers.pop(version) for version in before}
+    digest, keys = versions[max(versions)]
+    if any(version < max(versions) for version in registers):
+        raise RefutedError(Finding.DECISION_REFUSED, "a register was published after one that follows it")
+    said = record.events[0].data.get(OPERATORS_MEMBER)
+    if said not in (None, digest):
+        raise RefutedError(Finding.DECISION_REFUSED, f"opened under the register of operators {said}, not {digest}")
+    return keys
 
 
 def _published(registers: dict[int, tuple[str, OperatorKeys]], event: LoggedEvent) -> OperatorKeys:
@@ -112,6 +170,7 @@ def _made(record: CycleRecord, proposal: Proposal, keys: OperatorKeys, coordinat
         proposal.proposed, keys, act, operator=proposal.made_by, action="propose", coordinator=coordinator
     )
     _require_reason(proposal, signed, proposal.reason)
+    _require_fresh(proposal, signed, proposal.made_at)
     return signed
 
 
@@ -137,7 +196,14 @@ def _answered(
     )
     require_other_eyes(made[proposal.id], signed)
     _require_reason(proposal, signed, proposal.decision_reason)
+    _require_fresh(proposal, signed, proposal.decided_at)
     return signed
+
+
+def _require_fresh(proposal: Proposal, signed: SignedDecision, at: str | None) -> None:
+    if at is None or not is_fresh(signed.document, instant(at, proposal.id), slack=CLOCK_SLACK):
+        detail = f"proposal {proposal.id}: {signed.document.operator} signed at {signed.document.at}, and it is of {at}"
+        raise RefutedError(Finding.DECISION_REFUSED, detail)
 
 
 def _require_reason(proposal: Proposal, signed: SignedDecision, reason: str | None) -> None:

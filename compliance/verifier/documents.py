@@ -1,14 +1,12 @@
 """The signed documents of a cycle, read from its record: each verified under its signer's key.
 
-Step 5 of `compliance.verifier.verify`, and the vocabulary of findings that all its steps share.
+Step 5 of `compliance.verifier.verify`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from compliance.crypto import canonical, dsse
@@ -26,59 +24,10 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from compliance.trust import Signers
+from compliance.verifier.findings import Finding, RefutedError
+from compliance.verifier.moments import Moments
 
 D = TypeVar("D", bound=Document)
-
-
-class Finding(StrEnum):
-    """What can be wrong with an export, by step."""
-
-    ARCHIVE_MALFORMED = "archive_malformed"
-    MANIFEST_UNSIGNED = "manifest_unsigned"
-    FILE_MISSING = "file_missing"
-    FILE_ADDED = "file_added"
-    FILE_CHANGED = "file_changed"
-    FORMAT_VIOLATION = "format_violation"
-    TRUST_LIST_REFUSED = "trust_list_refused"
-    CHAIN_BROKEN = "chain_broken"
-    STATE_CONTRADICTED = "state_contradicted"
-    TIME_REVERSED = "time_reversed"
-    VALUE_DATE_DIFFERS = "value_date_differs"
-    PARTICIPANTS_DIFFER = "participants_differ"
-    CLOSED_EARLY = "closed_early"
-    LOG_CONTRADICTED = "log_contradicted"
-    SIGNATURE_REFUSED = "signature_refused"
-    WRONG_CYCLE = "wrong_cycle"
-    SIGNED_TWICE = "signed_twice"
-    SUBMITTED_LATE = "submitted_late"
-    DOCUMENT_OUT_OF_PLACE = "document_out_of_place"
-    FALSE_ACCUSATION = "false_accusation"
-    PAIR_NOT_MATCHED = "pair_not_matched"
-    PAIR_LEFT_OUT = "pair_left_out"
-    CUT_CONTRADICTED = "cut_contradicted"
-    RESULT_DIFFERS = "result_differs"
-    CERTIFICATE_DIFFERS = "certificate_differs"
-    INSTRUCTIONS_DIFFER = "instructions_differ"
-    RECEIPT_DIFFERS = "receipt_differs"
-    MAKER_IS_CHECKER = "maker_is_checker"
-    DECISION_REFUSED = "decision_refused"
-    APPROVAL_MISSING = "approval_missing"
-    SETTLEMENT_DIFFERS = "settlement_differs"
-    FINALITY_DIFFERS = "finality_differs"
-    CHECKS_DIFFER = "checks_differ"
-    LIMITS_DIFFER = "limits_differ"
-    PROPOSAL_DIFFERS = "proposal_differs"
-    PROPOSAL_EXPIRED = "proposal_expired"
-    BREAK_DIFFERS = "break_differs"
-    EQUIVOCATION_DIFFERS = "equivocation_differs"
-
-
-class RefutedError(Exception):
-    """What is claimed of a cycle doesn't hold."""
-
-    def __init__(self, finding: Finding, detail: str) -> None:
-        super().__init__(detail)
-        self.finding = finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,33 +80,46 @@ class Documents:
         )
 
 
-def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> Documents:
-    """Verify every document of a record under its signer's key."""
-    reader = _Reader(signers, record.cycle)
-    cuts = tuple(reader.read("cuts.jsonl", record.cuts, CycleCut, lambda cut: (cut.receiver,)))
-    statements = reader.read("statements.jsonl", record.statements, PositionStatement, lambda of: of.pair)
-    screenings = reader.read("screenings.jsonl", record.screenings, ScreeningStatement, lambda of: (of.participant,))
-    receipts = tuple(reader.read("receipts.jsonl", record.receipts, Receipt, lambda of: (of.participant,)))
-    settled = reader.read("settled.jsonl", record.settled, PositionStatement, lambda of: of.pair, of_cycle=False)
-    by_coordinator = (coordinator,)
+def read_documents(record: CycleRecord, moments: Moments, coordinator: str) -> Documents:
+    """Verify every document of a record under a key of its signer's that counted when the log took it in."""
+    reader = _Reader(moments.members, record.cycle)
+    by_coordinator, always = (coordinator,), lambda _: moments.members
+    attesting, earlier = moments.statements(), moments.settled()
     results = () if record.result is None else (record.result,)
     finalities = () if record.finality is None else (record.finality,)
+    result = next(reader.read("result.jsonl", results, NettingResult, lambda _: by_coordinator, always), None)
+    instructed = moments.receipts(1 if result is None else result.document.edition)
+    cuts = tuple(reader.read("cuts.jsonl", record.cuts, CycleCut, lambda cut: (cut.receiver,), moments.cut))
+    statements = reader.read(
+        "statements.jsonl", record.statements, PositionStatement, lambda of: of.pair, lambda _: attesting
+    )
+    screenings = reader.read(
+        "screenings.jsonl", record.screenings, ScreeningStatement, lambda of: (of.participant,), lambda _: attesting
+    )
+    receipts = reader.read(
+        "receipts.jsonl", record.receipts, Receipt, lambda of: (of.participant,), lambda _: instructed
+    )
+    settled = reader.read(
+        "settled.jsonl", record.settled, PositionStatement, lambda of: of.pair, lambda _: earlier, of_cycle=False
+    )
     documents = Documents(
         cuts={cut.signer: cut.document for cut in cuts},
         statements=_each_kept_once(statements),
         settled=_each_kept_once(settled),
         screenings=tuple(screenings),
-        equivocations=tuple(reader.convicted(accusation) for accusation in record.equivocations),
-        receipts=receipts,
-        result=next(reader.read("result.jsonl", results, NettingResult, lambda _: by_coordinator), None),
+        equivocations=tuple(reader.convicted(accusation, moments) for accusation in record.equivocations),
+        receipts=tuple(receipts),
+        result=result,
         instructions=tuple(
             SignedInstruction(of.id, of.participant, of.settlement_agent, of.net_minor, signed.sha256)
             for signed in reader.read(
-                "instructions.jsonl", record.instructions, SettlementInstruction, lambda _: by_coordinator
+                "instructions.jsonl", record.instructions, SettlementInstruction, lambda _: by_coordinator, always
             )
             for of in (signed.document,)
         ),
-        finality=next(reader.read("finality.jsonl", finalities, SettlementFinality, lambda _: by_coordinator), None),
+        finality=next(
+            reader.read("finality.jsonl", finalities, SettlementFinality, lambda _: by_coordinator, always), None
+        ),
     )
     _once("cut", [cut.signer for cut in cuts])
     _once(
@@ -174,8 +136,8 @@ def read_documents(record: CycleRecord, signers: Signers, coordinator: str) -> D
 class _Reader:
     """Verifies documents under their signers' keys, one at a time."""
 
-    def __init__(self, signers: Signers, cycle: str) -> None:
-        self._signers = signers
+    def __init__(self, members: Signers, cycle: str) -> None:
+        self._members = members
         self._cycle = cycle
 
     def read(
@@ -184,13 +146,17 @@ class _Reader:
         envelopes: Iterable[Envelope],
         kind: type[D],
         signed_by: Callable[[D], Collection[str]],
+        counting: Callable[[str], Signers],
         *,
         of_cycle: bool = True,
     ) -> Iterator[SignedDocument[D]]:
-        """Verify what stands in a file. `signed_by` says who may have signed a document."""
+        """Verify what stands in a file.
+
+        `signed_by` says who may have signed a document, `counting` which keys counted when it came from a member.
+        """
         for number, envelope in enumerate(envelopes, 1):
             where = f"{name} line {number}"
-            signed = self._verified(where, envelope, kind)
+            signed = self._verified(where, envelope, kind, counting)
             if signed.signer not in (allowed := signed_by(signed.document)):
                 detail = f"{where}: {_what(signed)} must be signed by {' or '.join(allowed)}"
                 raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
@@ -199,22 +165,28 @@ class _Reader:
                 raise RefutedError(Finding.WRONG_CYCLE, f"{where}: {_what(signed)} is of cycle {cycle}")
             yield signed
 
-    def _verified(self, where: str, envelope: Envelope, kind: type[D]) -> SignedDocument[D]:
-        """Verify a document that exactly one member signed."""
-        signers = self._signers
-        owners = {owner for signature in envelope.signatures if (owner := signers.owner(signature.keyid)) is not None}
+    def _verified(
+        self, where: str, envelope: Envelope, kind: type[D], counting: Callable[[str], Signers]
+    ) -> SignedDocument[D]:
+        """Verify a document that exactly one member signed, by a key that counted then."""
+        members = self._members
+        owners = {owner for signature in envelope.signatures if (owner := members.owner(signature.keyid)) is not None}
         if len(owners) != 1:
             named = ", ".join(signature.keyid for signature in envelope.signatures) or "none"
             detail = f"{where}: signed by {len(owners)} members instead of one (keys: {named})"
             raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
         signer = owners.pop()
+        keys = counting(signer).of(signer)
+        if not any(signature.keyid in keys for signature in envelope.signatures):
+            detail = f"{where}: no key of {signer} on it counted when it can have come"
+            raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
         try:
-            document = dsse.verify_submitted(envelope, kind, signers.of(signer))
+            document = dsse.verify_submitted(envelope, kind, keys)
             return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
         except EvidenceError as error:
             raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
 
-    def convicted(self, accusation: Equivocation) -> ProvenEquivocation:
+    def convicted(self, accusation: Equivocation, moments: Moments) -> ProvenEquivocation:
         """Check that a bank did sign two different documents where there can be one: evidence convicts, no record."""
         # A bank may screen again, and say so: two screening statements of one cycle convict nobody.
         kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement)}
@@ -222,8 +194,15 @@ class _Reader:
         where = f"equivocations.jsonl of {accusation.participant}"
         if kind is None:
             raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")
-        first = self._verified(where, accusation.first, kind)
-        second = self._verified(where, accusation.second, kind)
+        try:
+            digests = {canonical.digest(of.payload_bytes()) for of in (accusation.first, accusation.second)}
+        except EvidenceError as error:
+            raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where}: {error} ({error.reason})") from error
+        counting = moments.accusation(digests)
+        first, second = (
+            self._verified(where, envelope, kind, lambda _: counting)
+            for envelope in (accusation.first, accusation.second)
+        )
         if {first.signer, second.signer} != {accusation.participant}:
             raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {first.signer} and {second.signer}")
         if first.sha256 == second.sha256 or _place(first.document) != _place(second.document):
@@ -243,14 +222,6 @@ def _each_kept_once(
         first = known.setdefault(signed.sha256, signed)
         kept.append(SignedDocument(first.document, first.sha256, signed.signer))
     return tuple(kept)
-
-
-def instant(text: str, what: str) -> datetime:
-    """Read a timestamp. Raises RefutedError for one that looks like a time and is none."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise RefutedError(Finding.FORMAT_VIOLATION, f"{what}: {text} isn't a time") from error
 
 
 def _what(signed: SignedDocument[Any]) -> str:

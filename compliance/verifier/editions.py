@@ -14,8 +14,9 @@ import msgspec
 from compliance.cycle.approval import Action
 from compliance.export.record import CycleRecord
 from compliance.statements import NettingResult
-from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, read_documents
+from compliance.verifier.documents import Documents, SignedDocument, read_documents
+from compliance.verifier.findings import Finding, RefutedError
+from compliance.verifier.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Edition:
     documents: Documents
 
 
-def read_editions(record: CycleRecord, documents: Documents, signers: Signers, coordinator: str) -> tuple[Edition, ...]:
+def read_editions(record: CycleRecord, documents: Documents, moments: Moments, coordinator: str) -> tuple[Edition, ...]:
     """Verify the superseded documents under their signers' keys; return all editions, the one in force last."""
     by_edition: list[tuple[SignedDocument[NettingResult], Edition]] = []
     for superseded in record.superseded:
@@ -43,7 +44,7 @@ def read_editions(record: CycleRecord, documents: Documents, signers: Signers, c
             superseded=(),
         )
         own = msgspec.structs.replace(about, cuts=(), statements=(), settled=(), screenings=(), equivocations=())
-        read = read_documents(own, signers, coordinator)
+        read = read_documents(own, moments, coordinator)
         if read.result is None:
             raise RefutedError(Finding.RESULT_DIFFERS, "a superseded edition without a result")
         beside = replace(

@@ -20,7 +20,7 @@ from compliance.cycle.states import TRIGGER_MEMBER, IllegalStepError, State, Tri
 from compliance.event_log import LoggedEvent, check_chain
 from compliance.export.record import CycleRecord
 from compliance.statements import Bic, Count, CurrencyCode, Date, Sha256, Timestamp, TrustList
-from compliance.verifier.documents import Finding, RefutedError, instant
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.rules import Rules
 
 CLOCK_SLACK = timedelta(seconds=60)
@@ -38,6 +38,7 @@ class Opened(EventFacts, frozen=True, kw_only=True):
     currencies: tuple[CurrencyCode, ...]
     rulebook: Sha256 | None = None
     trust_list_version: Count | None = None
+    trust_list: Sha256 | None = None
 
 
 class CutOff(EventFacts, frozen=True, kw_only=True):
@@ -119,6 +120,11 @@ class ProposalDecided(EventFacts, frozen=True, kw_only=True):
     decision: Literal["confirm", "reject"]
     by: str
     reason: str | None = None
+
+
+class ProposalWithdrawn(EventFacts, frozen=True, kw_only=True):
+    proposal: str
+    by: str
 
 
 class BreakNoticed(EventFacts, frozen=True, kw_only=True):
@@ -206,11 +212,37 @@ class Log:
             return None
         return instant(self.cut_off.deadline_at, "the cut-off") - timedelta(seconds=rules.cut_deadline_s)
 
+    def clocks_apart(self, rules: Rules) -> timedelta:
+        """Return how far the clock that deadlines go by was ahead of the log's at the cut-off."""
+        event, cut_off_at = self.first(Trigger.CUT_OFF_REACHED), self.cut_off_at(rules)
+        return timedelta() if event is None or cut_off_at is None else cut_off_at - instant(event.at, "the cut-off")
+
+    def deadlines_apart(self, rules: Rules) -> timedelta:
+        """Return how far the clock that deadlines go by was from the log's at most, where somebody was shut out."""
+        moments = (
+            (Trigger.CUT_OFF_REACHED, self.cut_off_at(rules)),
+            (Trigger.CUTS_CLOSED, self.cuts_closed_at(rules)),
+            (Trigger.ATTESTATION_CLOSED, self.attestation_closed_at),
+        )
+        return max(
+            (
+                abs(at - instant(event.at, f"event {event.id}"))
+                for trigger, at in moments
+                if at is not None and (event := self.first(trigger)) is not None
+            ),
+            default=timedelta(),
+        )
+
     def cuts_closed_at(self, rules: Rules) -> datetime | None:
         """Return when no cut was taken in any more, by the clock that deadlines go by."""
         if self.cuts_closed is None:
             return None
         return instant(self.cuts_closed.deadline_at, "cuts") - timedelta(seconds=rules.attestation_deadline_s)
+
+    def lists_between(self, first: LoggedEvent, last: LoggedEvent) -> range:
+        """Return the places of the trust lists that were in force from one event to another, by the log's order."""
+        begin, end = (sum(published.id < event.id for published in self.since) for event in (first, last))
+        return range(begin, end + 1)
 
     def in_force(self, event: LoggedEvent) -> tuple[TrustList, ...]:
         """Return the trust list in force at an event, and those that were until shortly before.
@@ -225,9 +257,9 @@ class Log:
         return self.lists[earliest : place + 1]
 
 
-def active_in(trust_list: TrustList) -> frozenset[str]:
-    """Return the participants that a trust list calls active."""
-    return frozenset(m.bic for m in trust_list.members if m.kind == "participant" and m.status == "active")
+def active_in(trust_list: TrustList, kind: str = "participant") -> frozenset[str]:
+    """Return the members of a kind that a trust list calls active."""
+    return frozenset(m.bic for m in trust_list.members if m.kind == kind and m.status == "active")
 
 
 def read_log(record: CycleRecord, lists: Sequence[tuple[TrustList, str]], rules: Rules) -> Log:
@@ -249,7 +281,7 @@ def read_log(record: CycleRecord, lists: Sequence[tuple[TrustList, str]], rules:
         raise RefutedError(Finding.CHAIN_BROKEN, f"the log goes on behind the last event of cycle {record.cycle}")
     _check_times(record.events)
     log = Log(own, tuple(trust_list for trust_list, _ in lists), _publications(record, lists))
-    _check_opening(record, log, rules)
+    _check_opening(record, log, rules, lists[0][1])
     _check_participants(log)
     _check_deadlines(log, rules)
     return log
@@ -279,7 +311,7 @@ def _publications(record: CycleRecord, lists: Sequence[tuple[TrustList, str]]) -
     return events
 
 
-def _check_opening(record: CycleRecord, log: Log, rules: Rules) -> None:
+def _check_opening(record: CycleRecord, log: Log, rules: Rules, first_list: str) -> None:
     opened = facts_of(log.own[0], Opened)
     if not record.cycle.startswith(record.value_date + "-") or opened.value_date != record.value_date:
         detail = f"cycle {record.cycle} of {record.value_date}, opened for {opened.value_date}"
@@ -291,6 +323,9 @@ def _check_opening(record: CycleRecord, log: Log, rules: Rules) -> None:
         raise RefutedError(Finding.LOG_CONTRADICTED, f"opened under the rulebook {opened.rulebook}")
     if opened.trust_list_version not in (None, log.lists[0].version):
         detail = f"opened under version {opened.trust_list_version}, the archive begins with {log.lists[0].version}"
+        raise RefutedError(Finding.TRUST_LIST_REFUSED, detail)
+    if opened.trust_list not in (None, first_list):
+        detail = f"opened under the trust list {opened.trust_list}, the archive begins with {first_list}"
         raise RefutedError(Finding.TRUST_LIST_REFUSED, detail)
 
 

@@ -16,11 +16,12 @@ from compliance.cycle.contests import contested_pairs, contests_in
 from compliance.cycle.cuts import Bounds, Lane, bounds_of, misfit
 from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
 from compliance.cycle.result import inconsistency
-from compliance.cycle.states import Trigger
+from compliance.cycle.states import State, Trigger, event_type
 from compliance.export.record import FORMAT_2, CycleRecord
 from compliance.statements import CarryReason, PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
+from compliance.verifier.documents import Documents, SignedDocument
+from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import Log, active_in
 from compliance.verifier.rules import Rules
 
@@ -42,6 +43,8 @@ class Matched:
     """What the cuts say of each pair's two lanes, pair[0]→pair[1] first."""
     settled: frozenset[PairKey]
     """Pairs of which both banks signed in an earlier cycle all that the cuts of this one take in."""
+    settled_in: tuple[str, ...] = ()
+    """Those cycles."""
 
 
 def match_documents(record: CycleRecord, documents: Documents, log: Log, signers: Signers, rules: Rules) -> Matched:
@@ -62,7 +65,8 @@ def match_documents(record: CycleRecord, documents: Documents, log: Log, signers
         matches=matches,
         contested=_contested(record, bounds, attested),
         lanes=lanes,
-        settled=_settled_before(documents, lanes),
+        settled=_settled_before(documents, lanes, _opened_later(record, log)),
+        settled_in=tuple(sorted({signed.document.cycle for signed in documents.settled})),
     )
 
 
@@ -137,7 +141,16 @@ def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, tuple[int, int]]:
     return lanes
 
 
-def _settled_before(documents: Documents, lanes: Mapping[PairKey, tuple[int, int]]) -> frozenset[PairKey]:
+def _opened_later(record: CycleRecord, log: Log) -> frozenset[str]:
+    """Return the cycles that opened after this one was cut off, as far as its log goes: none of them settled before."""
+    cut_off = log.first(Trigger.CUT_OFF_REACHED) or log.own[-1]
+    opened = (event for event in record.events if event.type == event_type(State.OPEN) and event.id > cut_off.id)
+    return frozenset(event.cycle for event in opened if event.cycle is not None)
+
+
+def _settled_before(
+    documents: Documents, lanes: Mapping[PairKey, tuple[int, int]], later: Collection[str]
+) -> frozenset[PairKey]:
     """Check the statements of earlier cycles: each pair's two are alike, and go as far as the cuts of this cycle."""
     by_pair: defaultdict[PairKey, dict[str, SignedDocument[PositionStatement]]] = defaultdict(dict)
     for signed in documents.settled:
@@ -147,6 +160,9 @@ def _settled_before(documents: Documents, lanes: Mapping[PairKey, tuple[int, int
             detail = f"settled.jsonl: {_pair(key)} isn't signed alike by both banks"
             raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
         statement = signatures[key[1]].document
+        if statement.cycle in later:
+            detail = f"settled.jsonl: {_pair(key)} in {statement.cycle}, which opened after this cycle was cut off"
+            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
         through = (statement.flows[0].last_sequence, statement.flows[1].last_sequence)
         if inconsistency(statement) is not None or through != lanes.get(key):
             detail = f"settled.jsonl: {_pair(key)} was attested through {through}, and is cut at {lanes.get(key)}"

@@ -27,7 +27,8 @@ from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
 from compliance.statements import PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, Finding, RefutedError
+from compliance.verifier.documents import Documents
+from compliance.verifier.findings import Finding, RefutedError
 from compliance.verifier.matching import Agreed
 from compliance.verifier.rules import Rules
 from netting.liquidity.certificate import CertificateError
@@ -209,7 +210,7 @@ def _confirmation(record: CycleRecord, result: str, action: Action, why: str) ->
 # --- step 10 ----------------------------------------------------------------------------------------------
 
 
-def check_finality(record: CycleRecord, documents: Documents) -> str:
+def check_finality(record: CycleRecord, documents: Documents, signers: Signers) -> str:
     """Check that finality is there exactly when the cycle is final, and that it is of this result and agent."""
     if documents.finality is None:
         if record.state == "final":
@@ -221,6 +222,6 @@ def check_finality(record: CycleRecord, documents: Documents) -> str:
     if documents.result is None or finality.result != documents.result.sha256:
         raise RefutedError(Finding.FINALITY_DIFFERS, f"finality of the result {finality.result}")
     agents = {instruction.settlement_agent for instruction in documents.instructions}
-    if agents and agents != {finality.settlement_agent}:
-        raise RefutedError(Finding.FINALITY_DIFFERS, f"settled by {finality.settlement_agent}")
+    if signers.kind(finality.settlement_agent) != "agent" or (agents and agents != {finality.settlement_agent}):
+        raise RefutedError(Finding.FINALITY_DIFFERS, f"settled by {finality.settlement_agent}, which wasn't the agent")
     return f"settled at {finality.settled_at}, reference {finality.agent_reference}"

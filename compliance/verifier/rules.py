@@ -12,7 +12,7 @@ from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.checks import Severity
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.export.record import CycleRecord
-from compliance.verifier.documents import Finding, RefutedError
+from compliance.verifier.findings import Finding, RefutedError
 
 
 class ScreeningRule(Struct, frozen=True):

@@ -6,12 +6,15 @@ Part of step 10 of `compliance.verifier.verify`. Raises `RefutedError` at the fi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.cycle.states import TRIGGER_MEMBER, State, Trigger
+from compliance.cycle.states import State, Trigger
+from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord, SignedSettlement
 from compliance.iso20022 import (
+    NO_MOVEMENT,
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
     AnsweredSettlement,
@@ -19,52 +22,96 @@ from compliance.iso20022 import (
     RequestedSettlement,
     read_answer,
     read_request,
+    request_id,
 )
 from compliance.statements import NettingResult
 from compliance.trust import Signers
-from compliance.verifier.documents import Finding, RefutedError, instant
 from compliance.verifier.editions import Edition
+from compliance.verifier.findings import Finding, RefutedError, instant
+from compliance.verifier.log import Asked, Settled, facts_of, trigger_of
+from compliance.verifier.moments import ANSWERED, ASKED, Moments
 
 
-def check_settlements(record: CycleRecord, editions: Sequence[Edition], signers: Signers, coordinator: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What the log tells of one request to the agent: for which edition of the result, and what came of it."""
+
+    edition: int
+    outcome: LoggedEvent | None
+
+
+def check_settlements(record: CycleRecord, editions: Sequence[Edition], moments: Moments, coordinator: str) -> str:
     """Check every request and answer, and that the agent itself says of a final cycle that it is settled."""
     if record.format == FORMAT_2:
         return "settlement messages of before were not signed"
     settled: list[AnsweredSettlement] = []
-    asked = _attempts(record, Trigger.INSTRUCTIONS_SIGNED, Trigger.REQUEST_REPEATED)
-    answered = _attempts(record, Trigger.AGENT_SETTLED)
+    attempts = _attempts(record)
     for settlement in record.settlements:
-        answer = _check(settlement, record.cycle, editions, signers, coordinator)
+        attempt = attempts.get(settlement.attempt)
+        where = f"settlements.jsonl attempt {settlement.attempt}"
+        if attempt is None or attempt.edition != settlement.edition:
+            raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the log tells of no such attempt")
+        answer = _check(settlement, record, editions, moments, coordinator)
+        _check_outcome(where, answer, attempt.outcome)
         if answer is not None and answer.settled:
             settled.append(answer)
-        known = answered if answer is not None and answer.settled and answered else asked
-        if settlement.attempt not in known:
-            detail = f"settlements.jsonl attempt {settlement.attempt}: the log tells of no such attempt"
-            raise RefutedError(Finding.SETTLEMENT_DIFFERS, detail)
+    kept = {settlement.attempt for settlement in record.settlements}
+    for number, attempt in attempts.items():
+        if number not in kept:
+            _check_unasked(number, attempt, editions)
     if len(settled) > 1:
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"the agent settled the cycle {len(settled)} times")
     if record.state not in (State.SETTLED, State.FINAL):
         if settled:
             raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"the agent settled a cycle in state {record.state}")
         return f"{len(record.settlements)} requests to the agent, none settled"
-    result = editions[-1].documents.result
-    if result is None or not nets(result.document):
-        if record.settlements and settled:
-            raise RefutedError(Finding.SETTLEMENT_DIFFERS, "the agent moved something, and the result nothing")
-        return "nothing was to move"
     if not settled:
-        raise RefutedError(Finding.SETTLEMENT_DIFFERS, "no answer of the agent says that the cycle is settled")
+        return "nothing was to move"
     _check_finality(editions[-1], settled[0])
     return f"{len(record.settlements)} requests to the agent, its answer signed by {settled[0].sender}"
 
 
-def _attempts(record: CycleRecord, *triggers: Trigger) -> set[object]:
-    """Return the numbers of the attempts that the log tells of by some steps; step 11 checks that they count up."""
-    return {
-        event.data.get("attempt")
-        for event in record.events
-        if event.cycle == record.cycle and event.data.get(TRIGGER_MEMBER) in triggers
-    }
+def _attempts(record: CycleRecord) -> dict[int, _Attempt]:
+    """Return what the log tells of each attempt; step 11 checks that they count up."""
+    attempts: dict[int, _Attempt] = {}
+    edition = 0
+    for event in record.events:
+        trigger = trigger_of(event) if event.cycle == record.cycle else None
+        if trigger in (Trigger.NETTED, Trigger.CHECK_FAILED):
+            edition += 1
+        elif trigger in ASKED:
+            attempts[facts_of(event, Asked).attempt] = _Attempt(edition, None)
+        elif trigger in ANSWERED:
+            number = facts_of(event, Asked).attempt
+            attempts[number] = _Attempt(edition, event)
+    return attempts
+
+
+def _check_outcome(where: str, answer: AnsweredSettlement | None, outcome: LoggedEvent | None) -> None:
+    """Check that the agent's answer is what the log says it was. The agent leaves unsigned only what it can't read."""
+    trigger = None if outcome is None else trigger_of(outcome)
+    if answer is None:
+        if trigger not in (None, Trigger.AGENT_REJECTED):
+            raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: no answer of the agent, and the log has one")
+        return
+    if answer.settled is not (trigger is Trigger.AGENT_SETTLED):
+        did = "settled" if answer.settled else "didn't settle"
+        raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the agent {did}, and the log says {trigger}")
+    if outcome is not None and answer.settled:
+        said = facts_of(outcome, Settled)
+        if (said.reference, instant(said.settled_at, "the settlement")) != (answer.reference, answer.settled_at):
+            detail = f"{where}: the agent settled as {answer.reference}, the log says {said.reference}"
+            raise RefutedError(Finding.FINALITY_DIFFERS, detail)
+
+
+def _check_unasked(number: int, attempt: _Attempt, editions: Sequence[Edition]) -> None:
+    """Check that an attempt without a request had nothing to ask for."""
+    result = editions[attempt.edition - 1].documents.result if attempt.edition <= len(editions) else None
+    if result is not None and nets(result.document):
+        raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"settlements.jsonl holds no attempt {number}, the log does")
+    if attempt.outcome is not None and attempt.outcome.data.get("reference") != NO_MOVEMENT:
+        detail = f"event {attempt.outcome.id}: the agent wasn't asked, and answered {attempt.outcome.data}"
+        raise RefutedError(Finding.SETTLEMENT_DIFFERS, detail)
 
 
 def nets(result: NettingResult) -> dict[tuple[str, str], int]:
@@ -78,23 +125,27 @@ def nets(result: NettingResult) -> dict[tuple[str, str], int]:
 
 
 def _check(
-    settlement: SignedSettlement, cycle: str, editions: Sequence[Edition], signers: Signers, coordinator: str
+    settlement: SignedSettlement, record: CycleRecord, editions: Sequence[Edition], moments: Moments, coordinator: str
 ) -> AnsweredSettlement | None:
     """Check one request against the edition of the result that it is for, and its answer; return the answer."""
     where = f"settlements.jsonl attempt {settlement.attempt}"
     if settlement.edition > len(editions):
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: no edition {settlement.edition} of the result")
     documents = editions[settlement.edition - 1].documents
-    request = _read_request(where, settlement.request, signers, coordinator)
+    request = _read_request(where, settlement.request, moments.members, coordinator)
     agents = {instruction.settlement_agent for instruction in documents.instructions}
-    if (request.sender, request.cycle) != (coordinator, cycle) or agents != {request.receiver}:
-        detail = f"{where}: from {request.sender} to {request.receiver} about {request.cycle}"
+    about = (request.sender, request.cycle, request.value_date)
+    if about != (coordinator, record.cycle, record.value_date) or agents != {request.receiver}:
+        detail = f"{where}: from {request.sender} to {request.receiver} about {request.cycle} on {request.value_date}"
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, detail)
+    # The answer names the request by this id alone: it must be of no other cycle and attempt.
+    if request.message_id != request_id(record.cycle, settlement.attempt):
+        raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the request's id is {request.message_id}")
     if documents.result is None or request.movements != nets(documents.result.document):
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: asks for something else than the result comes to")
     if settlement.answer is None:
         return None
-    answer = _read_answer(where, settlement.answer, signers, request.receiver)
+    answer = _read_answer(where, settlement.answer, moments.answer(settlement.attempt), request.receiver)
     expected = (request.receiver, request.sender, request.message_id)
     if (answer.sender, answer.receiver, answer.message_id) != expected:
         raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the answer is to another request")

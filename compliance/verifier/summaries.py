@@ -17,9 +17,10 @@ from compliance.cycle.states import State, Trigger, event_type
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord
 from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
-from compliance.verifier.documents import Documents, Finding, RefutedError, SignedDocument, instant
+from compliance.verifier.documents import Documents, SignedDocument
 from compliance.verifier.editions import Edition
-from compliance.verifier.log import Log, Netted, facts_of, trigger_of
+from compliance.verifier.findings import Finding, RefutedError, instant
+from compliance.verifier.log import CLOCK_SLACK, Log, Netted, facts_of, trigger_of
 from compliance.verifier.matching import Matched
 from compliance.verifier.rules import Rules
 
@@ -164,6 +165,9 @@ def check_limits(editions: Sequence[Edition], log: Log) -> str:
     before = _changes(record.limit_events)
     if len(before) != len(record.limit_events) or any(e.id >= record.events[0].id for e in record.limit_events):
         raise RefutedError(Finding.LIMITS_DIFFER, "limit-events.jsonl: a limit's last change before the opening, once")
+    opened_at = instant(record.events[0].at, "the opening")
+    if any(instant(e.at, f"event {e.id}") > opened_at + CLOCK_SLACK or e.cycle for e in record.limit_events):
+        raise RefutedError(Finding.LIMITS_DIFFER, "limit-events.jsonl: a change of after the opening, or of a cycle")
     begun = [event for event in log.own if event.type == event_type(State.MATCHED)]
     netted = [event for event in log.own if trigger_of(event) in (Trigger.NETTED, Trigger.CHECK_FAILED)]
     with_result = [edition for edition in editions if edition.documents.result is not None]

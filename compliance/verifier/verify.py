@@ -7,7 +7,7 @@ partial pass. The steps are these, here, in the messages and in `docs/guides/aud
  2. The manifest is signed by a key of the trust anchor; each file has its digest, none is missing or added.
  3. The trust lists are signed by the anchor, name each member and key once, and their versions grow.
  4. The event log has no gap: each event names the digest of the one before, and the cycle took only possible steps.
- 5. Every document verifies under its signer's key and is of this cycle.
+ 5. Every document verifies under a key of its signer's that counted when the log took it in, and is of this cycle.
  6. Both banks of every pair in the result signed the same bytes, up to the cuts; no pair is left out in silence.
  7. The netting, computed again from the statements and the limits, gives the result byte for byte.
  8. The instructions follow from the result, and each receipt is for one of them.
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -38,25 +39,19 @@ from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.matching import PairKey
 from compliance.event_log import ChainError
 from compliance.export.archive import Archive, ArchiveError
-from compliance.export.record import (
-    FORMAT_2,
-    FORMATS,
-    MANIFEST,
-    MANIFEST_SIGNED,
-    MANIFEST_TYPE,
-    CycleRecord,
-    FormatError,
-    Manifest,
-    read_archive,
-)
+from compliance.export.files import FormatError, read_archive
+from compliance.export.manifest import MANIFEST_TYPE, Manifest
+from compliance.export.record import FORMAT_2, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
-from compliance.verifier.decisions import check_signatures
-from compliance.verifier.documents import Finding, RefutedError, instant, read_documents
+from compliance.verifier.decisions import check_signatures, unproven_registers
+from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
-from compliance.verifier.log import read_log
+from compliance.verifier.findings import Finding, RefutedError
+from compliance.verifier.log import CLOCK_SLACK, read_log
 from compliance.verifier.matching import Matched, check_closing, check_matching, match_documents
+from compliance.verifier.moments import Moments
 from compliance.verifier.recomputation import (
     check_approval,
     check_decisions,
@@ -153,24 +148,19 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         step_passed(f"cycle {record.cycle}, state {record.state}")
     with _step(3):
         lists = _read_trust_lists(record, anchor, anchor_keys)
-        times = sorted((event.at for event in record.events), key=lambda at: instant(at, "the log"))
-        signers = Signers(
-            (trust_list for trust_list, _ in lists),
-            scheme=anchor.scheme,
-            since=times[0] if times else None,
-            until=times[-1] if times else None,
-        )
+        members = Signers((trust_list for trust_list, _ in lists), scheme=anchor.scheme)
         step_passed(f"{len(lists)} trust lists")
     with _step(4):
         log = read_log(record, lists, rules)
         step_passed(f"events {record.events[0].id} to {record.events[-1].id}")
     with _step(5):
-        documents = read_documents(record, signers, anchor.bic)
-        editions = read_editions(record, documents, signers, anchor.bic)
+        moments = Moments(record, log, rules, members, scheme=anchor.scheme)
+        documents = read_documents(record, moments, anchor.bic)
+        editions = read_editions(record, documents, moments, anchor.bic)
         step_passed(documents.summary)
     # What a default made void is verified like what took its place.
     with _step(6):
-        matched = match_documents(record, documents, log, signers, rules)
+        matched = match_documents(record, documents, log, members, rules)
         idle = [check_matching(record, edition.documents, matched, log) for edition in editions]
         check_closing(record, _carried(editions), log)
         step_passed(f"{len(matched.agreed)} matched pairs")
@@ -178,18 +168,18 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         netted = [check_netting(edition.record, edition.documents, matched.agreed, rules) for edition in editions]
         step_passed(_last(netted, superseded="results"))
     with _step(8):
-        instructed = [check_instructions(edition.record, edition.documents, signers) for edition in editions]
+        instructed = [check_instructions(edition.record, edition.documents, members) for edition in editions]
         step_passed(_last(instructed, superseded="sets"))
     with _step(9):
         check_decisions(record)
         approved = [check_approval(edition.record, edition.documents, rules) for edition in editions]
         unwound = check_unwinding(editions)
-        signed = check_signatures(record, anchor, anchor_keys)
+        signed = check_signatures(record, anchor, anchor_keys, members)
         left_out = () if unwound is None else (f"left out for default: {unwound}",)
         step_passed("; ".join((approved[-1], *left_out, signed)))
     with _step(10):
-        final = check_finality(record, documents)
-        step_passed(f"{final}; {check_settlements(record, editions, signers, anchor.bic)}")
+        final = check_finality(record, documents, members)
+        step_passed(f"{final}; {check_settlements(record, editions, moments, anchor.bic)}")
     with _step(11):
         step_passed(check_account(editions, matched, log, rules))
     with _step(12):
@@ -203,7 +193,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         sha256=archive.sha256,
         result=None if documents.result is None else documents.result.sha256,
         steps=tuple(passed),
-        unproven=tuple(unproven(record, matched, checks=by_word[-1], idle=idle[-1])),
+        unproven=tuple(unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1])),
     )
 
 
@@ -212,15 +202,23 @@ def _carried(editions: Sequence[Edition]) -> list[CarryReason]:
     return [] if result is None else [carried.reason for carried in result.document.carried_over]
 
 
-def unproven(record: CycleRecord, matched: Matched, *, checks: Sequence[str], idle: Sequence[PairKey]) -> Iterator[str]:
+def unproven(
+    record: CycleRecord, matched: Matched, *, apart: timedelta, checks: Sequence[str], idle: Sequence[PairKey]
+) -> Iterator[str]:
     """Say what an export tells and can't prove by itself."""
+    if apart > CLOCK_SLACK:
+        yield (
+            f"deadlines went by a clock that differs from the log's by {apart.total_seconds():.0f} s: by the log's,"
+            " banks may have been shut out early"
+        )
     if AGGREGATE_FLOW in checks:
         yield "the check aggregate_flow compares with earlier cycles, which aren't in the archive"
     if matched.settled:
         yield (
             f"pairs without new payments: {len(matched.settled)}; what their cuts name both banks signed in an earlier"
-            " cycle, whose own export shows whether it settled"
+            f" cycle, whose own export shows whether it settled ({', '.join(matched.settled_in)})"
         )
+    yield from unproven_registers(record)
     if record.format == FORMAT_2:
         yield "the second format holds no limits from before the cycle's opening, and not who attested in time"
         if idle:

@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
+from compliance.terminal import shown
 from gateway.federation import correlation
-from gateway.federation.printable import printable
 
 TEXT_CHARACTERS_MAX = 256
 REFUSALS = frozenset({401, 403, 429})
@@ -58,7 +58,7 @@ def record(scope: Any, *, address: str, route: str, status: int) -> None:
 def write(event: str, **facts: Any) -> None:
     """Write a record; a fact that isn't known is left out, and a long one is cut."""
     known = {
-        name: printable(fact, TEXT_CHARACTERS_MAX) if isinstance(fact, str) else fact
+        name: shown(fact, characters_max=TEXT_CHARACTERS_MAX) if isinstance(fact, str) else fact
         for name, fact in facts.items()
         if fact is not None
     }

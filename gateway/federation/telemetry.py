@@ -12,8 +12,8 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
+from compliance.terminal import shown
 from gateway.federation import correlation
-from gateway.federation.printable import printable
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Every metric of the process is registered here and served at /metrics on the private port."""
@@ -118,8 +118,8 @@ def _frames(exc_info: structlog.typing.ExcInfo) -> str:
 
 def _encode(event: Any, **_: Any) -> str:
     """Return a record as one line, whatever it holds: what a stranger wrote can neither end it nor lose it."""
-    shown = {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+    escaped = {name: shown(value) if isinstance(value, str) else value for name, value in event.items()}
     try:
-        return msgspec.json.encode(shown, enc_hook=str).decode()
+        return msgspec.json.encode(escaped, enc_hook=str).decode()
     except Exception:  # something inside that can't be encoded
-        return msgspec.json.encode({name: printable(str(value)) for name, value in event.items()}).decode()
+        return msgspec.json.encode({name: shown(value) for name, value in event.items()}).decode()

@@ -23,23 +23,20 @@ from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import answer, cycle_act, propose
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import pack
+from compliance.export.manifest import MANIFEST_TYPE, FileEntry, Manifest, build_export
 from compliance.export.record import (
     FORMAT,
     FORMAT_2,
     MANIFEST,
     MANIFEST_SIGNED,
-    MANIFEST_TYPE,
     OPERATORS_FILE,
     Attendance,
     CycleRecord,
     Equivocation,
-    FileEntry,
-    Manifest,
     Proposal,
     SignedSettlement,
-    build_export,
 )
-from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE, request_id
 from compliance.statements import (
     CarriedOver,
     CycleCut,
@@ -311,12 +308,12 @@ class Scheme:
         )
 
     def settlement(
-        self, result: NettingResult, *, answered: dict[str, Any] | None = None, **changes: Any
+        self, result: NettingResult, *, attempt: int = 1, answered: dict[str, Any] | None = None, **changes: Any
     ) -> SignedSettlement:
         """Return what the coordinator asks of the agent, and what that one answers: `answered` instead of its yes."""
         at = datetime.fromisoformat(AT)
         asked: dict[str, Any] = {
-            "message_id": "1",
+            "message_id": request_id(result.cycle, attempt),
             "created_at": at,
             "sender": COORDINATOR,
             "receiver": AGENT,
@@ -334,7 +331,7 @@ class Scheme:
             ),
         )
         return SignedSettlement(
-            attempt=1,
+            attempt=attempt,
             request=dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self.keys[COORDINATOR]),
             answer=dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.keys[AGENT]),
         )
@@ -408,9 +405,18 @@ class Scheme:
         told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
         place = min(4, len(told) - 1)
         told[place:place] = [*self._published(record), *self._breaks(record)]
+        closed = next((place for place, (kind, of, _) in enumerate(told) if (kind, of) == ("cycle.matched", cycle)), 99)
         return chained(
-            LoggedEvent(id=number, type=kind, at=AT, cycle=of, data=data, audience=None, prev_hash=ROOT)
-            for number, (kind, of, data) in enumerate(told, 17)
+            LoggedEvent(
+                id=17 + number,
+                type=kind,
+                at=AT if number < closed else CLOSED_AT,
+                cycle=of,
+                data=data,
+                audience=None,
+                prev_hash=ROOT,
+            )
+            for number, (kind, of, data) in enumerate(told)
         )
 
     def _opened(self, record: CycleRecord) -> dict[str, Any]:
@@ -510,17 +516,32 @@ class Scheme:
         return build_export(record, self.keys[COORDINATOR])
 
 
-def signed_by_operators(proposal: Proposal, cycle: str = CYCLE) -> Proposal:
-    """Return a proposal with the signatures of the operators whom it names."""
+def signed_by_operators(
+    proposal: Proposal, cycle: str = CYCLE, *, made_at: str | None = None, decided_at: str | None = None
+) -> Proposal:
+    """Return a proposal with the signatures of the operators whom it names, at other times than it says if told."""
     act = cycle_act(proposal.action, cycle, result=proposal.subject_sha256, participants=proposal.participants)
-    by: dict[str, Any] = {"coordinator": COORDINATOR, "at": AT}
     maker = proposal.made_by
-    proposed = propose(act, _operator(maker), operator=maker, reason=proposal.reason, **by)
+    proposed = propose(
+        act,
+        _operator(maker),
+        operator=maker,
+        coordinator=COORDINATOR,
+        reason=proposal.reason,
+        at=made_at or proposal.made_at,
+    )
     answered = None
     if proposal.decision is not None and proposal.decided_by is not None:
-        checker, confirm = proposal.decided_by, proposal.decision == "confirm"
+        checker = proposal.decided_by
         answered = answer(
-            act, proposed, _operator(checker), operator=checker, confirm=confirm, reason=proposal.decision_reason, **by
+            act,
+            proposed,
+            _operator(checker),
+            operator=checker,
+            coordinator=COORDINATOR,
+            confirm=proposal.decision == "confirm",
+            reason=proposal.decision_reason,
+            at=decided_at or proposal.decided_at or AT,
         )
     return replace(proposal, proposed=proposed, answered=answered)
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from compliance.crypto import canonical
 from compliance.statements import CarriedOver, CarryReason, NettingResult
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError
 
 

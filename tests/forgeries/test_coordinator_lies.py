@@ -78,7 +78,7 @@ from compliance.statements import (
     PositionStatement,
     Receipt,
 )
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import verify_bytes
 
 LIES: dict[str, tuple[Lie, Finding]] = {
@@ -180,7 +180,7 @@ LIES: dict[str, tuple[Lie, Finding]] = {
     ),
     "fewer instructions in the log": (lambda: told("cycle.instructed", instructions=4), Finding.LOG_CONTRADICTED),
     "instructions for another result": (lambda: told("cycle.instructed", result=ROOT), Finding.LOG_CONTRADICTED),
-    "an attempt is skipped": (instructed_twice, Finding.LOG_CONTRADICTED),
+    "an attempt is skipped": (instructed_twice, Finding.SETTLEMENT_DIFFERS),
     "an answer to another attempt": (lambda: told("cycle.settled", attempt=2), Finding.SETTLEMENT_DIFFERS),
     "given up before all attempts were made": (retries, Finding.LOG_CONTRADICTED),
     # What banks signed, hidden or out of place.
@@ -475,4 +475,4 @@ def test_the_format_before_verifies_and_says_what_it_cannot_prove() -> None:
     assert (report.format, len(report.unproven)) == (FORMAT_2, 3)
     assert f"as EUR/{A}/{D}" in report.unproven[-1]
     newer = verify_bytes(export(), scheme().anchor)
-    assert (len(newer.unproven), newer.unproven[0].split()[2]) == (2, "aggregate_flow")
+    assert (len(newer.unproven), newer.unproven[0].split()[2]) == (3, "aggregate_flow")

@@ -34,9 +34,10 @@ from compliance.cycle.approval import Action
 from compliance.cycle.limits import Limits
 from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
-from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, Attendance, to_files
+from compliance.export.files import to_files
+from compliance.export.record import FILES, MANIFEST, MANIFEST_SIGNED, Attendance
 from compliance.trust import Anchor, AnchorError
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import STEPS, StepReport, verify_bytes, verify_export
 
 # --- the honest export --------------------------------------------------------------------------------------
@@ -243,3 +244,11 @@ def test_a_second_signature_or_odd_base64_on_the_manifest() -> None:
 def test_an_unusable_anchor() -> None:
     with pytest.raises(AnchorError):
         verify_bytes(export(), Anchor(bic=COORDINATOR, keys=()))
+
+
+@pytest.mark.parametrize("name", ["operators.jsonl", "trust-lists.jsonl"])
+def test_a_list_without_a_version_is_named_by_its_file(name: str) -> None:
+    files = {**unpack(export()), name: canonical.encode(honest().cuts[0]) + b"\n"}
+    error = refused(repacked(files))
+    assert (error.step, error.finding) == (2, Finding.FORMAT_VIOLATION)
+    assert error.detail.startswith(f"{name}: ")

@@ -49,7 +49,7 @@ from compliance.statements import (
     SettlementFinality,
     SettlementInstruction,
 )
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
 
 
@@ -411,18 +411,19 @@ def test_an_approval_that_nobody_gave(changes: dict[str, object] | None) -> None
 
 
 def test_one_confirmation_moves_a_cycle_once() -> None:
-    result = honest().proposals[0].subject_sha256 or ""
-    twice = (*approved(result), *TO_FINAL[:1], (Trigger.AGENT_REJECTED, {}))
-    release = {"proposal": "0192", "result": result}
-    steps = (*twice, (Trigger.RELEASED, release), approved(result)[1])
+    document, result_digest = result(), honest().proposals[0].subject_sha256 or ""
+    twice = (*approved(result_digest), *TO_FINAL[:1], (Trigger.AGENT_REJECTED, {}))
+    release = {"proposal": "0192", "result": result_digest}
+    steps = (*twice, (Trigger.RELEASED, release), approved(result_digest)[1])
     released = replace(honest().proposals[0], id="0192", action=Action.RELEASE)
     proposals = (*honest().proposals, signed_by_operators(released))
     record = replace(honest(), proposals=proposals)
     error = refused(scheme().export(replace(record, events=scheme().events(record, steps))))
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
-    again = (*steps[:-1], approved(result, "0193")[1])
+    again = (*steps[:-1], approved(result_digest, "0193")[1])
     approved_again = signed_by_operators(replace(honest().proposals[0], id="0193", reason="checked again"))
-    settlements = (replace(honest().settlements[0], attempt=2),)
+    rejected = scheme().settlement(document, answered={"status": "PDNG"})
+    settlements = (rejected, scheme().settlement(document, attempt=2))
     record = replace(record, proposals=(*proposals, approved_again), settlements=settlements)
     data = scheme().export(replace(record, events=scheme().events(record, again)))
     assert verify_bytes(data, scheme().anchor).state == "final"

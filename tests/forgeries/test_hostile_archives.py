@@ -35,8 +35,9 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.states import Trigger
 from compliance.export.archive import pack, unpack
-from compliance.export.record import MANIFEST, MANIFEST_SIGNED, MANIFEST_TYPE
-from compliance.verifier.documents import Finding
+from compliance.export.manifest import MANIFEST_TYPE
+from compliance.export.record import MANIFEST, MANIFEST_SIGNED
+from compliance.verifier.findings import Finding
 from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.federation.commands import audit
 
@@ -264,7 +265,7 @@ def test_names_that_steer_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyP
     audit.register(app)
     options = ["verify", str(tmp_path / "a.zip"), "--trust", str(tmp_path / "anchor.json")]
     unknown = replace(record, operators=honest().operators)
-    for archived, code, lines in ((record, 0, 15), (in_format_2(record), 0, 16), (unknown, 1, 10)):
+    for archived, code, lines in ((record, 0, 16), (in_format_2(record), 0, 16), (unknown, 1, 10)):
         (tmp_path / "a.zip").write_bytes(scheme().export(archived))
         printed = CliRunner().invoke(app, [*options, "--json"] if as_json else options)
         assert printed.exit_code == code, printed.output

@@ -25,9 +25,10 @@ from clearing import (
 from lying import finality, other_answer
 from msgspec.structs import replace
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.cycle.states import Trigger
-from compliance.export.record import CycleRecord, SignedSettlement, from_files, to_files
+from compliance.export.files import from_files, to_files
+from compliance.export.record import CycleRecord, SignedSettlement
 from compliance.iso20022 import (
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
@@ -37,8 +38,12 @@ from compliance.iso20022 import (
 )
 from compliance.statements import NettingResult, SettlementFinality, TrustList
 from compliance.trust import Signers
-from compliance.verifier.documents import Finding, RefutedError, read_documents
+from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import read_editions
+from compliance.verifier.findings import Finding, RefutedError
+from compliance.verifier.log import read_log
+from compliance.verifier.moments import Moments
+from compliance.verifier.rules import read_rules
 from compliance.verifier.settlement import check_settlements
 from compliance.verifier.verify import verify_bytes
 from gateway.federation.iso20022 import Movement
@@ -46,11 +51,13 @@ from gateway.federation.iso20022 import Movement
 
 def checked(record: CycleRecord) -> str:
     """Check the settlement of a record as the verifier does once it has read all documents."""
-    lists = [dsse.verify(one, TrustList, scheme().anchor.verifying_keys()) for one in record.trust_lists]
-    signers = Signers(lists, scheme=scheme().anchor.scheme)
-    documents = read_documents(record, signers, COORDINATOR)
-    editions = read_editions(record, documents, signers, COORDINATOR)
-    return check_settlements(record, editions, signers, COORDINATOR)
+    keys = scheme().anchor.verifying_keys()
+    lists = [(dsse.verify(one, TrustList, keys), canonical.digest(one.payload_bytes())) for one in record.trust_lists]
+    members = Signers((of for of, _ in lists), scheme=scheme().anchor.scheme)
+    rules = read_rules(record)
+    moments = Moments(record, read_log(record, lists, rules), rules, members, scheme=scheme().anchor.scheme)
+    documents = read_documents(record, moments, COORDINATOR)
+    return check_settlements(record, read_editions(record, documents, moments, COORDINATOR), moments, COORDINATOR)
 
 
 def signed() -> CycleRecord:
@@ -83,7 +90,7 @@ def test_an_honest_settlement_is_believed() -> None:
 def test_an_agent_that_was_asked_again_is_believed() -> None:
     """The archive holds the requests in the order of their attempts, whatever the answers begin with."""
     short = settlement(answered={"status": "PDNG"})
-    second = replace(settlement(message_id="2"), attempt=2)
+    second = settlement(attempt=2)
     record = replace(honest(), settlements=(second, short))
     assert from_files(to_files(record)).settlements == (short, second)
     again = (TO_FINAL[0], (Trigger.AGENT_SHORT_OF_FUNDS, {}), (Trigger.REQUEST_REPEATED, {}), *TO_FINAL[1:])
@@ -129,12 +136,10 @@ LIES = {
     "another agent": Lie(lambda: (settlement(receiver=C),), Finding.SETTLEMENT_DIFFERS),
     "another edition": Lie(lambda: (replace(settlement(), edition=2),), Finding.SETTLEMENT_DIFFERS),
     "an answer to another request": Lie(
-        lambda: (other_answer("<OrgnlMsgId>1<", "<OrgnlMsgId>2<"),), Finding.SETTLEMENT_DIFFERS
+        lambda: (other_answer(f"<OrgnlMsgId>{CYCLE}-1<", f"<OrgnlMsgId>{CYCLE}-2<"),), Finding.SETTLEMENT_DIFFERS
     ),
     "another reference": Lie(lambda: (other_answer("RTGS-1", "RTGS-2"),), Finding.FINALITY_DIFFERS),
-    "settled twice": Lie(
-        lambda: (settlement(), replace(settlement(message_id="2"), attempt=2)), Finding.SETTLEMENT_DIFFERS
-    ),
+    "settled twice": Lie(lambda: (settlement(), settlement(attempt=2)), Finding.SETTLEMENT_DIFFERS),
     "an attempt that the log doesn't know": Lie(
         lambda: (replace(settlement(), attempt=7),), Finding.SETTLEMENT_DIFFERS
     ),

@@ -30,7 +30,9 @@ from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.states import State, replay
 from compliance.export import archive
-from compliance.export.record import FILES, CycleRecord, build_export, from_files
+from compliance.export.files import from_files
+from compliance.export.manifest import build_export
+from compliance.export.record import FILES, CycleRecord
 from compliance.statements import CarryReason, SettlementInstruction
 from compliance.verifier.verify import STEPS, VerificationError
 from compliance.verifier.verify import verify_bytes as verify

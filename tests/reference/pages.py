@@ -18,7 +18,7 @@ from compliance.cycle.approval import DecisionRefusal
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.statements import CarryReason
-from compliance.verifier.documents import Finding
+from compliance.verifier.findings import Finding
 from gateway import cli
 from gateway.agent.authority import AuthorityReason
 from gateway.agent.ledger import LedgerReason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -179,24 +180,24 @@ KEY = SigningKey.generate()
 @pytest.mark.parametrize(
     ("status", "times", "counts"),
     [
-        ("active", {}, True),
-        ("active", {"not_before": 1}, True),
-        ("active", {"not_before": 4}, True),
-        ("active", {"not_before": 6}, False),
-        ("retired", {}, True),
-        ("retired", {"not_before": 1, "not_after": 2}, False),
-        ("retired", {"not_before": 1, "not_after": 4}, True),
-        ("retired", {"not_after": 9}, True),
-        ("revoked", {}, False),
-        ("revoked", {"revoked_at": 2}, False),
-        ("revoked", {"revoked_at": 3}, False),
-        ("revoked", {"revoked_at": 4}, True),
-        ("revoked", {"not_after": 2, "revoked_at": 4}, False),
-        ("revoked", {"revoked_at": 9}, True),
+        ("active", {}, "at the time and later"),
+        ("active", {"not_before": 1}, "at the time and later"),
+        ("active", {"not_before": 4}, "at the time and later"),
+        ("active", {"not_before": 6}, "never"),
+        ("active", {"not_after": 2}, "later"),
+        ("active", {"revoked_at": 2}, "later"),
+        ("retired", {}, "later"),
+        ("retired", {"not_before": 1, "not_after": 4}, "later"),
+        ("retired", {"not_before": 6, "not_after": 9}, "never"),
+        ("revoked", {}, "never"),
+        ("revoked", {"revoked_at": 4}, "later"),
     ],
 )
-def test_a_key_verifies_only_what_was_signed_while_it_counted(status: str, times: dict[str, int], counts: bool) -> None:
-    """The log of a cycle runs from the third of March to the fifth; the list tells the times of its bank's key."""
+def test_a_key_verifies_only_what_was_signed_while_it_counted(status: str, times: dict[str, int], counts: str) -> None:
+    """A document came between the third of March and the fifth; the list in force tells the times of its bank's key.
+
+    What was signed in an earlier cycle verifies later too, by a key that is retired by then.
+    """
     entry = TrustKey(
         kid=KEY.kid,
         alg="Ed25519",
@@ -207,5 +208,8 @@ def test_a_key_verifies_only_what_was_signed_while_it_counted(status: str, times
     )
     bank = Member(bic=ALPHA, name="A", kind="participant", status="active", url="https://a", keys=(entry,))
     trust_list = TrustList(version=1, issuer="https://house", members=(bank,))
-    signers = Signers([trust_list], scheme="CNCDXXC0.test", since=DAY.format(3), until=DAY.format(5))
-    assert (KEY.kid in signers.of(ALPHA)) is counts
+    since, until = (datetime.fromisoformat(DAY.format(day)) for day in (3, 5))
+    signers = Signers([trust_list], scheme="CNCDXXC0.test", since=since, until=until)
+    assert (KEY.kid in signers.of(ALPHA)) is (counts == "at the time and later")
+    earlier = Signers([trust_list], scheme="CNCDXXC0.test", until=until, former=True)
+    assert (KEY.kid in earlier.of(ALPHA)) is (counts != "never")

@@ -22,7 +22,9 @@ from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.cycle.approval import Action
 from compliance.decisions import cycle_act
 from compliance.export.archive import unpack
-from compliance.export.record import CycleRecord, build_export, from_files
+from compliance.export.files import from_files
+from compliance.export.manifest import build_export
+from compliance.export.record import CycleRecord
 from compliance.statements import Act, ActKind, OperatorRegister
 from compliance.trust import Anchor
 from compliance.verifier.verify import VerificationError, verify_bytes

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.event_log import LoggedEvent
-from compliance.export.record import CycleRecord, build_export
+from compliance.export.manifest import build_export
+from compliance.export.record import CycleRecord
 from compliance.statements import Member, OperatorRegister, TrustKey, TrustList
 from compliance.trust import Anchor
 from gateway.coordinator.rulebook import load

@@ -40,6 +40,11 @@ def test_what_is_shown(text: str, written: str) -> None:
     shown(text).encode()
 
 
+def test_a_long_text_is_cut_before_it_is_escaped() -> None:
+    assert shown("a\x1b" * 5, characters_max=4) == r"a\x1ba\x1b…"
+    assert shown("abcd", characters_max=4) == "abcd"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_file_of_an_evil_name_and_content(app: typer.Typer, anchor: Path, tmp_path: Path, as_json: bool) -> None:  # noqa: F811
     path = tmp_path / "\x1b[2J\u202ezip.VERIFIED"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
-from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from compliance.decisions import (
     DecisionFault,
     SignedDecision,
     cycle_act,
+    is_fresh,
     require_other_eyes,
     valid_decision,
 )
@@ -40,9 +40,6 @@ from gateway.coordinator.registry.acts import RegistryActs, Warrant
 from gateway.federation.messages.proposals import ActProposal, Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
-
-DECISION_AGE_S_MAX = 600
-"""Between signing a decision and its arrival, either way: clocks differ, and people look again before they send."""
 
 
 class Approvals:
@@ -248,11 +245,7 @@ class Approvals:
             raise _refused(error) from error
         if decision.document.reason != reason:
             raise Refusal(CycleReason.DECISION_REFUSED, "another reason was signed", pointer="/reason")
-        try:
-            age_s = (self._now() - datetime.fromisoformat(decision.document.at)).total_seconds()
-        except ValueError:  # of the form of a time, and none: 2026-13-45
-            age_s = inf
-        if abs(age_s) > DECISION_AGE_S_MAX:
+        if not is_fresh(decision.document, self._now()):
             raise Refusal(CycleReason.DECISION_TOO_OLD, f"signed at {decision.document.at}: sign it anew")
         return decision
 

@@ -32,11 +32,19 @@ class Callers:
 
         Raises Refusal `not_a_participant` where none of the banks is active, `cycle_unknown`.
         """
+        missing: Refusal | None = None
+        try:
+            cycle, roster = await cycles.find(conn, cycle_id), await cycles.roster(conn, cycle_id)
+        except Refusal as unknown:
+            missing = unknown
+        # The keys last: what counts no more when a cycle comes into a state verifies nothing that it takes in there.
         keys = await cycles.signing_keys(conn, banks, scheme)
         if not keys:
             # Whether there is such a cycle isn't a stranger's to know.
             raise Refusal(CycleReason.NOT_A_PARTICIPANT, f"{', '.join(banks)} isn't an active participant")
-        return cls(cycle=await cycles.find(conn, cycle_id), roster=await cycles.roster(conn, cycle_id), keys=keys)
+        if missing is not None:
+            raise missing
+        return cls(cycle=cycle, roster=roster, keys=keys)
 
     @property
     def terms(self) -> CycleTerms:

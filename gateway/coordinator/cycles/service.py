@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import Signer
 from compliance.cycle.states import ENDED, TRANSITIONS, State, Trigger
-from compliance.export.record import build_export
+from compliance.export.manifest import build_export
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
@@ -31,7 +31,7 @@ from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import trust_list
+from gateway.coordinator.registry import operators, trust_list
 from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, Slot
@@ -116,7 +116,7 @@ class CycleService:
     async def _open(
         self, conn: AsyncConnection, value_date: date, number: int, cut_off_at: datetime | None
     ) -> Cycle | None:
-        return await cycles.insert(
+        cycle = await cycles.insert(
             conn,
             value_date=value_date,
             number=number,
@@ -125,6 +125,12 @@ class CycleService:
             opened_at=self._now(),
             cut_off_at=cut_off_at,
         )
+        if cycle is not None:
+            # Under the log's lock nothing else comes into force before the event that names what is.
+            await events.lock(conn)
+            in_force = {**await trust_list.named(conn), **await operators.named(conn)}
+            await cycles.tell_opened(conn, cycle, in_force)
+        return cycle
 
     async def _free_number(self, conn: AsyncConnection, value_date: date) -> int:
         """Return the next number of a value date; the numbers of slots are kept for them."""

@@ -19,7 +19,7 @@ from compliance.crypto.keys import Signer
 from compliance.cycle.checks import worst
 from compliance.cycle.result import instructions
 from compliance.cycle.states import Trigger
-from compliance.iso20022 import SETTLEMENT_REQUEST_TYPE
+from compliance.iso20022 import NO_MOVEMENT, SETTLEMENT_REQUEST_TYPE, request_id
 from compliance.statements import PositionStatement, SettlementFinality, SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import settlement
@@ -40,9 +40,6 @@ from gateway.coordinator.registry import operators
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.signers.signing import sign_document, signing
 from gateway.federation.storage.database import transaction
-
-NO_MOVEMENT = "NO-MOVEMENT"
-"""The reference of a settlement in which every net is zero: there is nothing to ask the agent for."""
 
 
 class SettlementSteps:
@@ -167,7 +164,7 @@ class SettlementSteps:
     async def _next_attempt(self, cycle: Cycle, last: Attempt | None, result: Result, agent: str) -> Attempt:
         """Return the request that follows the last one. Raises MessageRefused for what no message can say."""
         number = 1 if last is None else last.attempt + 1
-        message_id, document = f"{cycle.id}-{number}", result.document
+        message_id, document = request_id(cycle.id, number), result.document
         moving = settlement.movements(document)
         request = None
         if moving:

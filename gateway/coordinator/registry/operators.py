@@ -52,6 +52,12 @@ async def publish(conn: AsyncConnection, signer: Signer) -> None:
     await events.append(conn, "operators.published", {"version": document.version, "sha256": digest})
 
 
+async def named(conn: AsyncConnection) -> dict[str, str]:
+    """Return the digest of the register in force, as a cycle's opening names it."""
+    newest = await current(conn)
+    return {} if newest is None else {"operators": canonical.digest(newest.payload_bytes())}
+
+
 async def current(conn: AsyncConnection) -> Envelope | None:
     """Return the newest register, signed."""
     row = await conn.execute(text("SELECT envelope::text FROM operator_registers ORDER BY version DESC LIMIT 1"))
@@ -103,14 +109,15 @@ async def require_founding(conn: AsyncConnection) -> None:
 
 
 async def during(conn: AsyncConnection, first: int, last: int) -> tuple[Envelope, ...]:
-    """Return the registers in force from one event of the log to another, oldest first.
+    """Return the registers up to an event of the log from the very first one on, oldest first.
 
-    None if there was none at the first: of that time nobody can say who the operators were.
+    None if there was none yet at another event: of that time nobody can say who the operators were.
     """
     query = text(
-        "SELECT envelope::text FROM operator_registers WHERE version BETWEEN"
-        " (SELECT max((data->>'version')::bigint) FROM events WHERE type = :type AND id < :first)"
-        " AND (SELECT max((data->>'version')::bigint) FROM events WHERE type = :type AND id <= :last) ORDER BY version"
+        "SELECT envelope::text FROM operator_registers WHERE"
+        " EXISTS (SELECT FROM events WHERE type = :type AND id < :first)"
+        " AND version <= (SELECT max((data->>'version')::bigint) FROM events WHERE type = :type AND id <= :last)"
+        " ORDER BY version"
     )
     rows = await conn.execute(query, {"type": "operators.published", "first": first, "last": last})
     return tuple(msgspec.json.decode(document, type=Envelope) for document in rows.scalars())

@@ -58,6 +58,13 @@ async def version(conn: AsyncConnection) -> int:
     return int((await conn.execute(text("SELECT coalesce(max(version), 0) FROM trust_lists"))).scalar_one())
 
 
+async def named(conn: AsyncConnection) -> dict[str, int | str]:
+    """Return version and digest of the list in force, as a cycle's opening names them."""
+    newest = await current(conn, dated=True)
+    digest = {} if newest is None else {"trust_list": canonical.digest(newest.payload_bytes())}
+    return {"trust_list_version": await version(conn), **digest}
+
+
 async def current(conn: AsyncConnection, *, dated: bool) -> Envelope | None:
     """Return the newest trust list, signed; None if there is none in this form yet."""
     column = "dated" if dated else "envelope"

@@ -161,7 +161,7 @@ async def insert(
     opened_at: datetime,
     cut_off_at: datetime | None,
 ) -> Cycle | None:
-    """Open a cycle and tell everybody; None when its number is taken or another cycle is open.
+    """Open a cycle, to be told by `tell_opened`; None when its number is taken or another cycle is open.
 
     The registry has put the rulebook in force before.
     """
@@ -187,18 +187,21 @@ async def insert(
     ).one_or_none()
     if row is None:
         return None
-    cycle = _cycle(row)
+    return _cycle(row)
+
+
+async def tell_opened(conn: AsyncConnection, cycle: Cycle, in_force: Mapping[str, Any]) -> None:
+    """Append the event of an opening. `in_force` names what counts from here on, read under the log's lock."""
     data: dict[str, Any] = {
         "state": State.OPEN,
-        "value_date": value_date.isoformat(),
+        "value_date": cycle.value_date.isoformat(),
         "currencies": cycle.currencies,
         "rulebook": cycle.rulebook,
-        "trust_list_version": cycle.trust_list_version,
+        **in_force,
     }
-    if cut_off_at is not None:
-        data["cut_off_at"] = timestamp(cut_off_at)
-    await events.append(conn, event_type(State.OPEN), data, cycle=cycle_id)
-    return cycle
+    if cycle.cut_off_at is not None:
+        data["cut_off_at"] = timestamp(cycle.cut_off_at)
+    await events.append(conn, event_type(State.OPEN), data, cycle=cycle.id)
 
 
 async def last_number(conn: AsyncConnection, value_date: date) -> int:

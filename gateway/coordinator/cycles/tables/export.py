@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Equivocation, Proposal, Superseded
+from compliance.statements import TrustList
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
 from gateway.coordinator.cycles.tables.results import Result
@@ -23,7 +26,10 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     """Return the record of a cycle as it stands, from a transaction that sees one moment. Raises Refusal."""
     cycle = await cycles.find(conn, cycle_id)
     events = await _events(conn, cycle_id)
-    editions = [await _edition(conn, cycle_id, result) for result in await results.editions(conn, cycle_id)]
+    trust_lists = await _trust_lists(conn, events)
+    editions = [
+        await _edition(conn, cycle_id, result, trust_lists) for result in await results.editions(conn, cycle_id)
+    ]
     now = editions[-1] if editions else None
     registers = await operators.during(conn, events[0].id, events[-1].id)
     return CycleRecord(
@@ -32,7 +38,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         value_date=cycle.value_date.isoformat(),
         state=cycle.state.value,
         rulebook=(await _text(conn, "SELECT document::text FROM rulebooks WHERE sha256 = :it", cycle.rulebook)),
-        trust_lists=await _trust_lists(conn, events),
+        trust_lists=trust_lists,
         events=events,
         cuts=await _envelopes(conn, "SELECT envelope::text FROM cuts WHERE cycle = :cycle", cycle_id),
         statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
@@ -55,7 +61,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     )
 
 
-async def _edition(conn: AsyncConnection, cycle: str, result: Result) -> Superseded:
+async def _edition(conn: AsyncConnection, cycle: str, result: Result, trust_lists: Sequence[Envelope]) -> Superseded:
     """Return one edition of the result with what rests on it."""
     instructed, receipts = await settlements.instructed(conn, cycle, result.document.edition)
     return Superseded(
@@ -64,7 +70,7 @@ async def _edition(conn: AsyncConnection, cycle: str, result: Result) -> Superse
         certificates=await results.certificates(conn, result.sha256),
         checks=result.checks,
         instructions=tuple(instructed),
-        receipts=tuple(receipts),
+        receipts=_signed_within(receipts, trust_lists),
     )
 
 
@@ -128,6 +134,16 @@ async def _trust_lists(conn: AsyncConnection, events: tuple[LoggedEvent, ...]) -
         {"published": published, "first": events[0].id},
     )
     return tuple(envelope_of(document) for document in rows.scalars())
+
+
+def _signed_within(receipts: Sequence[Envelope], trust_lists: Iterable[Envelope]) -> tuple[Envelope, ...]:
+    """Return the receipts by keys that the lists of the record name.
+
+    A bank that changed its keys after the cycle's last event may have signed by one that no file of the record knows.
+    """
+    lists = (canonical.decode(envelope.payload_bytes(), TrustList) for envelope in trust_lists)
+    known = {key.kid for of in lists for member in of.members for key in member.keys if key.status == "active"}
+    return tuple(receipt for receipt in receipts if receipt.signatures[0].keyid in known)
 
 
 async def _participants(conn: AsyncConnection, cycle: str) -> tuple[Attendance, ...]:

@@ -1,0 +1,201 @@
+"""A key counts for what the log took in while it did: nothing of before it was enrolled, or after it was replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from clearing import (
+    AGENT,
+    AT,
+    BANKS,
+    COORDINATOR,
+    CYCLE,
+    B,
+    C,
+    D,
+    chained,
+    honest,
+    refused,
+    scheme,
+)
+from lying import decoded
+from msgspec.structs import replace
+
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import SigningKey
+from compliance.event_log import LoggedEvent
+from compliance.export.record import CycleRecord
+from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
+from compliance.statements import DATED_TRUST_LIST_TYPE, TrustKey, TrustList
+from compliance.verifier.findings import Finding
+from compliance.verifier.verify import verify_bytes
+
+OLD, NEW = ({bic: SigningKey.generate() for bic in (*BANKS, AGENT)} for _ in range(2))
+
+
+def key(of: SigningKey, status: str = "active", **times: str) -> TrustKey:
+    return TrustKey(kid=of.kid, alg="Ed25519", x=of.x, use="sign", status=status, **times)  # type: ignore[arg-type]
+
+
+def trust_list(version: int, keys: dict[str, tuple[TrustKey, ...]]) -> Envelope:
+    """Return the scheme's list with other keys for some members, dated."""
+    listed = scheme().trust_list(version)
+    members = tuple(replace(m, keys=keys.get(m.bic, m.keys)) for m in listed.members)
+    return dsse.sign(replace(listed, members=members), scheme().keys[COORDINATOR], payload_type=DATED_TRUST_LIST_TYPE)
+
+
+def resigned(envelope: Envelope, by: SigningKey) -> Envelope:
+    return dsse.seal(envelope.payload_bytes(), envelope.document_type, by)
+
+
+def by_keys(record: CycleRecord, bic: str, keys: dict[str, SigningKey]) -> CycleRecord:
+    """Return the record with what one member signed in some files signed by other keys."""
+    own = scheme().keys[bic].kid
+
+    def signed(name: str, envelopes: Iterable[Envelope]) -> tuple[Envelope, ...]:
+        return tuple(resigned(e, keys[name]) if e.signatures[0].keyid == own else e for e in envelopes)
+
+    files = ("cuts", "statements", "screenings", "receipts", "settled")
+    return replace(record, **{name: signed(name, getattr(record, name)) for name in files if name in keys})
+
+
+def published_before(record: CycleRecord, place: str, *lists: Envelope) -> CycleRecord:
+    """Return the record with its lists: the first in force at the opening, the others published before an event."""
+    kept = [event for event in record.events if event.type != "trust_list.published"]
+    at = next(number for number, event in enumerate(kept) if event.type == place and event.cycle == CYCLE)
+    publications = [
+        LoggedEvent(
+            id=0,
+            type="trust_list.published",
+            at=kept[at].at,
+            cycle=None,
+            data={
+                "version": decoded(envelope, TrustList).version,
+                "sha256": canonical.digest(envelope.payload_bytes()),
+            },
+            audience=None,
+            prev_hash=record.events[0].prev_hash,
+        )
+        for envelope in lists[1:]
+    ]
+    first = record.events[0].id
+    events = (*kept[:at], *publications, *kept[at:])
+    return replace(
+        record,
+        trust_lists=lists,
+        events=chained(replace(event, id=first + number) for number, event in enumerate(events)),
+    )
+
+
+def rotated(
+    bic: str, place: str, *, ends: str = "retired", **told: str
+) -> tuple[CycleRecord, Callable[..., CycleRecord]]:
+    """Return the record in which a member's key is replaced before an event, and what signs its files anew."""
+    old, new = OLD[bic], NEW[bic]
+    after = key(old, ends, **(told or {"retired": {"not_after": AT}, "revoked": {"revoked_at": AT}}[ends]))
+    record = published_before(
+        honest(),
+        place,
+        trust_list(1, {bic: (key(old, not_before="2026-01-01T00:00:00Z"),)}),
+        trust_list(2, {bic: (after, key(new, not_before=AT))}),
+    )
+    return record, lambda **files: by_keys(record, bic, {name: (old, new)[which] for name, which in files.items()})
+
+
+FIRST, SECOND = 0, 1
+
+
+def verified(record: CycleRecord) -> str:
+    return verify_bytes(scheme().export(record), scheme().anchor).state
+
+
+@pytest.mark.parametrize("ends", ["retired", "revoked"])
+def test_a_key_rotated_in_mid_cycle(ends: str) -> None:
+    """What came before is signed by the old key, what came after by the new one."""
+    _, signed = rotated(B, "cycle.attesting", ends=ends)
+    assert verified(signed(cuts=FIRST, statements=SECOND, screenings=SECOND, receipts=SECOND)) == "final"
+    _, signed = rotated(B, "cycle.instructed", ends=ends)
+    assert verified(signed(cuts=FIRST, statements=FIRST, screenings=FIRST, receipts=SECOND)) == "final"
+
+
+def test_a_key_rotated_while_the_cycle_attests() -> None:
+    """No event tells of a single statement, so both keys count in the state in which it came."""
+    for which in (FIRST, SECOND):
+        _, signed = rotated(B, "cycle.matched")
+        assert verified(signed(cuts=FIRST, statements=which, screenings=which, receipts=SECOND)) == "final"
+
+
+LIES: dict[str, Callable[[], CycleRecord]] = {
+    "statements by a key that was revoked before the cycle attested": lambda: rotated(
+        B, "cycle.attesting", ends="revoked"
+    )[1](cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND),
+    "statements by a key that was replaced before the cycle attested": lambda: rotated(B, "cycle.attesting")[1](
+        cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND
+    ),
+    "a screening by a revoked key": lambda: rotated(B, "cycle.attesting", ends="revoked")[1](
+        cuts=FIRST, statements=SECOND, screenings=FIRST, receipts=SECOND
+    ),
+    "a cut by a key that was enrolled after": lambda: rotated(B, "cycle.matched")[1](
+        cuts=SECOND, statements=SECOND, screenings=SECOND, receipts=SECOND
+    ),
+    "statements by a key that was enrolled after": lambda: rotated(B, "cycle.instructed")[1](
+        cuts=FIRST, statements=SECOND, screenings=FIRST, receipts=SECOND
+    ),
+    "a receipt by a key that was replaced before there were instructions": lambda: rotated(B, "cycle.instructed")[1](
+        cuts=FIRST, statements=FIRST, screenings=FIRST, receipts=FIRST
+    ),
+    "a retired key that the list calls good for another year": lambda: rotated(
+        B, "cycle.attesting", ends="retired", not_after="2027-01-01T00:00:00Z"
+    )[1](cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_key_that_does_not_count_any_more_or_not_yet(lie: str) -> None:
+    error = refused(scheme().export(LIES[lie]()))
+    assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED)
+    assert "no key of BBBBFRPP on it counted when it can have come" in error.detail
+
+
+def test_a_cut_comes_when_participants_json_says() -> None:
+    """B's key was enrolled while cuts were taken in, but ten minutes after its cut is said to have come."""
+    _, signed = rotated(B, "cycle.attesting")
+    record = signed(cuts=SECOND, statements=SECOND, screenings=SECOND, receipts=SECOND)
+    assert verified(record) == "final"
+    enrolled = next(event.id for event in record.events if event.type == "trust_list.published")
+    later = "2026-03-02T09:10:00.000000Z"
+    events = chained(replace(event, at=later) if event.id >= enrolled else event for event in record.events)
+    error = refused(scheme().export(replace(record, events=events)))
+    assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED)
+
+
+def test_the_agent_s_answer_by_a_key_of_before() -> None:
+    record, _ = rotated(AGENT, "cycle.instructed")
+    settlement = record.settlements[0]
+    assert settlement.answer is not None
+
+    def answered(by: SigningKey) -> CycleRecord:
+        answer = dsse.seal(settlement.answer.payload_bytes(), SETTLEMENT_ANSWER_TYPE, by)  # type: ignore[union-attr]
+        return replace(record, settlements=(replace(settlement, answer=answer),))
+
+    assert verified(answered(NEW[AGENT])) == "final"
+    error = refused(scheme().export(answered(OLD[AGENT])))
+    assert (error.step, error.finding) == (10, Finding.SIGNATURE_REFUSED)
+
+
+def test_what_was_settled_in_an_earlier_cycle_stays_signed() -> None:
+    """D has another key by now. What it signed last week was signed by the one of then."""
+    old, new = OLD[D], NEW[D]
+    ended = key(old, "retired", not_before="2026-01-01T00:00:00Z", not_after="2026-02-28T00:00:00Z")
+    lists = (trust_list(1, {D: (ended, key(new))}), trust_list(2, {D: (ended, key(new))}))
+    record = published_before(honest(), "cycle.cut_off", *lists)
+    files = dict.fromkeys(("cuts", "statements", "screenings", "receipts"), new)
+    liar = decoded(honest().equivocations[0].second, type(scheme().statement(C, D, 6, 6)))
+    accusation = honest().equivocations[0]
+    record = replace(
+        by_keys(record, D, {**files, "settled": old}),
+        equivocations=(replace(accusation, first=resigned(accusation.first, new), second=dsse.sign(liar, new)),),
+    )
+    assert verified(record) == "final"
