@@ -147,14 +147,14 @@ class Results:
     async def _take_up(self) -> None:
         """Let the newest results be compared that this bank was shown before it was started."""
         for cycle in await reads.newest_attested(self._pool, TAKEN_UP_CYCLES):
-            found = {entry.counterparty for entry in await self._kept(cycle)}
+            compared = {entry.counterparty for entry in await self._kept(cycle)}
             try:
                 shown = await self._ours(cycle)
             except EvidenceError as error:  # signed by a key that counts no more
                 log.warning("result not compared", cycle=cycle, error=str(error)[:200])
                 continue
             if shown is not None:
-                self._compare_with(cycle, shown.counterparties(self._bank) - found)
+                self._compare_with(cycle, shown.counterparties(self._bank) - compared)
 
     async def _compare(self) -> None:
         """Compare with one counterparty after another whatever is due, and again until it has answered."""

@@ -73,8 +73,8 @@ async def take_back(conn: AsyncConnection, bic: str) -> list[tuple[str, dict[str
     for cap in had.caps:
         await set_cap(conn, bic, cap.currency, 0)
         changes.append(("cap.changed", {"bic": bic, "currency": cap.currency, "cap_minor": "0"}))
-    for one in had.prefunding:
-        nothing = {"currency": one.currency, "prefunded_minor": "0", "reserved_minor": "0"}
+    for prefunding in had.prefunding:
+        nothing = {"currency": prefunding.currency, "prefunded_minor": "0", "reserved_minor": "0"}
         await set_prefunding(conn, Prefunding(participant=bic, **nothing))
         changes.append(("prefunding.changed", {"bic": bic, **nothing}))
     return changes

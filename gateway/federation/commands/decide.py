@@ -167,7 +167,7 @@ def _show(proposal: ProposalView) -> None:
     try:
         act = act_of(proposal)
     except NotShownError as error:
-        typer.echo(shown(f"  not to be signed: {error}"))
+        typer.echo(f"  not to be signed: {shown(error)}")
     else:
         for line in (f"{act.kind} of {act.subject}", *described(act)):
             typer.echo(shown(f"  {line}"))
