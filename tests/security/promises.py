@@ -21,6 +21,8 @@ _SEEN, _LIES = "security/test_what_a_participant_sees.py::", "forgeries/test_coo
 _MOVED, _FORGED = "unit/test_movements.py::", "forgeries/test_export_lies.py::"
 _EXPORTED, _EMBEDDED = "forgeries/test_export_forgeries.py::", "security/test_embedded_postgres.py::"
 _PRIVATE, _LOGGED = "security/test_private_port.py::", "security/test_security_log.py::"
+_ADOPTED = "security/test_rulebook_adoption.py::"
+_SIGNED_LIES = "forgeries/test_signed_lies.py::test_a_lie_is_refused"
 _STATES = "integration/test_cycle_decisions.py::"
 _MAKER_CHECKS = _STATES + "test_the_maker_is_never_the_checker"
 _ALONE = _DECIDED + "test_nobody_changes_the_registry_alone"
@@ -130,7 +132,17 @@ TRUST_MODEL: Promises = {
     "| asks the agent to settle |": _SETTLED + "test_a_stolen_token_alone_settles_nothing",
     "| the same, with a request that was recorded |": _SETTLED + "test_a_stolen_token_alone_settles_nothing",
     "| asks for other amounts than the result,": _ENTITLED,
-    "| settles what nobody approved |": _ENTITLED,
+    "| settles what nobody approved,": _ENTITLED,
+    "| whoever loses or withholds the agent's answer |": _SETTLED
+    + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
+    "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
+    "| about the agent: its answer to another cycle": _SIGNED_LIES,
+    "| when operators decided: an old signature,": _SIGNED_LIES,
+    "| proposes a change without saying from what,": _DECIDED
+    + "test_what_is_not_changed_from_there_is_not_carried_out",
+    "| whoever has the coordinator's machine | another rulebook,": _ADOPTED + "test_a_file_alone_changes_no_rules",
+    "its caps and prefunding are 0 from its application on": _INVITED
+    + "test_a_bank_that_returns_may_owe_nothing_until_operators_say_so",
     "| settles a cycle twice,": _SETTLED + "test_a_cycle_settles_once_and_never_by_an_older_edition",
     "| signs a result that doesn't follow": _LYING
     + "test_a_pair_that_is_counted_for_one_bank_only_is_found_by_both "
@@ -267,6 +279,7 @@ PROMISES: dict[str, Promises] = {
         "a payment that waits for two people": "integration/test_holds.py::test_two_who_differ_need_a_third",
     },
     "docs/guides/audit.md": {
+        "That two operators decided on a change, the log alone says": TRUST,
         "Four eyes decided where the rulebook asks for it": _FORGED + "test_when_four_eyes_are_asked_for",
         "what the rulebook asks two persons for, two names gave": _FORGED + "test_the_maker_is_the_checker",
         "There is no payment, customer or account in it": _SECRECY,
@@ -276,6 +289,7 @@ PROMISES: dict[str, Promises] = {
         "test_there_are_lies_enough",
     },
     "docs/guides/bank-node.md": {
+        "is answered 409 `ceiling_needs_second_person`": _BOOKS + "test_nobody_raises_a_ceiling_alone",
         "An account that opens with money takes two people": _BOOKS + "test_nobody_makes_money_alone",
     },
     "docs/guides/clearing-house.md": {
@@ -303,9 +317,15 @@ PROMISES: dict[str, Promises] = {
         "test_a_key_and_its_directory_are_their_owners_only",
     },
     "docs/operating/incidents.md": {
+        "(the ceiling takes two people)": _BOOKS + "test_nobody_raises_a_ceiling_alone",
         "where the rulebook asks for four eyes, two operators still": "unit/test_approval.py::"
         "test_a_release_is_no_approval",
         "**Abandon** it, under four eyes": _MAKER_CHECKS,
+    },
+    "docs/operating/upgrading.md": {
+        "The new file counts once two operators agreed": _ADOPTED
+        + "test_two_operators_agree_on_a_rulebook_by_its_digest",
+        "says so where its rulebook waits for two operators": TRUST,
     },
     "docs/operating/keys.md": {
         "Two operators, and nobody who holds the key.": f"{_ALONE} {_KEYS}test_a_stolen_key_from_theft_to_return",

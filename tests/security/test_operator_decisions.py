@@ -276,11 +276,12 @@ async def test_nobody_is_let_in_as_two_people(coordinator: Coordinator) -> None:
     assert problem.value.code == "key_known"
 
 
-async def test_nobody_stops_being_an_operator_by_being_let_in_as_something_else(coordinator: Coordinator) -> None:
-    """Or else fewer than two might remain, and whoever has the machine could act alone as if the house were new."""
+async def test_two_operators_remain_whatever_else_others_become(coordinator: Coordinator) -> None:
+    """Or else whoever has the machine could act alone, as if the house were being founded."""
+    await coordinator.decided(ActKind.CLIENT_LET_IN, "carol", role="auditor", x=SigningKey.generate().x)
     with pytest.raises(RemoteProblem) as problem:
         await coordinator.propose_act(ActKind.CLIENT_LET_IN, "bob", role="auditor", x=SigningKey.generate().x)
-    assert problem.value.code == "name_taken"
+    assert problem.value.code == "operators_too_few"
 
 
 # --- the coordinator itself: exports that it signs anew -------------------------------------------------------

@@ -17,17 +17,17 @@ from gateway.federation.problems import Refusal
 async def add(conn: AsyncConnection, client_id: str, role: Literal["operator", "auditor"], x: str) -> str:
     """Let somebody in by a public key, or give one that is known a new key; return the key's id.
 
-    Raises Refusal `name_taken` for another spelling of a name that is known (two names must be two persons), and for
-    another role of somebody who has access: too few operators might remain. `key_known` for a key of somebody else's.
+    Raises Refusal `name_taken` for another spelling of a name that is known (two names must be two persons),
+    `operators_too_few` for another role of an operator whom the house needs, `key_known` for a key of somebody else's.
     """
     kid = read_key(x).kid
     # Nobody adds another one meanwhile.
     await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
-    for known in await conn.execute(text("SELECT client_id, role, disabled FROM clients")):
+    for known in await conn.execute(text("SELECT client_id FROM clients")):
         if known.client_id != client_id and same_person(known.client_id, client_id):
             raise Refusal(RegistryReason.NAME_TAKEN, f"{client_id} is known as {known.client_id}")
-        if known.client_id == client_id and known.role != role and not known.disabled:
-            raise Refusal(RegistryReason.NAME_TAKEN, f"{client_id} is an {known.role}: remove that access first")
+    if role != "operator" and await operators.would_be_too_few(conn, without=client_id):
+        raise Refusal(RegistryReason.OPERATORS_TOO_FEW, f"without {client_id} too few operators remain to decide")
     if any(key.kid == kid and key.name != client_id for key in await operators.listed(conn)):
         raise Refusal(RegistryReason.KEY_KNOWN, "the key was somebody else's: a key has one owner")
     stored = await conn.execute(

@@ -92,6 +92,14 @@ async def remove(conn: AsyncConnection, client_id: str) -> None:
         raise Refusal(RegistryReason.CLIENT_UNKNOWN, f"no operator or auditor {client_id}")
 
 
+async def would_be_too_few(conn: AsyncConnection, *, without: str) -> bool:
+    """Tell whether there are operators enough to decide, and aren't without this one."""
+    others = "count(*) FILTER (WHERE client_id <> :it)"
+    query = f"SELECT count(*), {others} FROM clients WHERE role = 'operator' AND NOT disabled"  # noqa: S608 - constants
+    now, then = (await conn.execute(text(query), {"it": without})).one()
+    return bool(then < OPERATORS_MIN <= now)
+
+
 async def founded(conn: AsyncConnection) -> bool:
     """Tell whether the house is at work: a cycle was cut off, and operators are there to decide."""
     query = text(
