@@ -30,7 +30,7 @@ from compliance.statements import (
     TrustList,
 )
 from compliance.trust import Anchor
-from gateway.agent.authority import EntitledRequest
+from gateway.agent.authority import Ruling
 from gateway.federation.identity.tokens import issue_access_token, member_assertion
 from gateway.federation.iso20022 import (
     MessageRefused,
@@ -56,8 +56,11 @@ ALWAYS = ApprovalRule(mode="always", thresholds_minor={})
 class Scheme:
     """The coordinator's keys, and a settlement agent that has its trust list."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, own_rule: ApprovalRule = NOBODY) -> None:
+        """`own_rule` is what the agent's own rulebook asks for."""
         self.directory = directory
+        self.rulebook = directory / "own-rulebook.json"
+        self.rulebook.write_bytes(msgspec.json.encode({"approval": own_rule}))
         self.sign = SigningKey.load_or_create(directory / "coordinator" / "sign.pem")
         self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
         anchor = Anchor.of(COORDINATOR, self.sign.verifying_key)
@@ -105,10 +108,11 @@ class Scheme:
         approved_by: Sequence[str] = (),
         actions: Sequence[Action] = (Action.APPROVE,),
         register: int = 1,
+        rulebook: bytes | None = None,
         **result: Any,
     ) -> SettlementOrder:
         """Return a settlement order around a request, over a result that comes to its movements, or to `moving`."""
-        rulebook = canonical.encode({"approval": msgspec.to_builtins(rule), "version": "test"})
+        rulebook = rulebook or canonical.encode({"approval": msgspec.to_builtins(rule), "version": "test"})
         named: dict[str, Any] = {"rulebook": canonical.digest(rulebook), **result}
         document = result_of(message, moving, **named)
         sha256 = canonical.digest(canonical.encode(document))
@@ -155,6 +159,7 @@ class Scheme:
             "CONCORDAT_DATABASE_URL": database_url,
             "CONCORDAT_ANCHOR": str(self.directory / "anchor.json"),
             "CONCORDAT_COORDINATOR_URL": ISSUER,
+            "CONCORDAT_RULEBOOK": str(self.rulebook),
         }
 
     def settings(self, url: str, database_url: str) -> NodeSettings:
@@ -282,15 +287,13 @@ def result_of(message: bytes, moving: Sequence[Movement] | None = None, **change
     return NettingResult(**fields)
 
 
-def entitled_request(message: bytes) -> EntitledRequest:
+def entitled_request(message: bytes) -> Ruling:
     """Return a request to which the coordinator is entitled, for the books alone."""
-    return EntitledRequest(
+    return Ruling(
         request=read_settlement_request(message),
         document=message,
         result_sha256="0" * 64,
         edition=1,
-        operators=None,
-        operators_sha256=None,
     )
 
 

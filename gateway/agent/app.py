@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from litestar import Litestar, Request, get, post
 from litestar.di import NamedDependency, Provide
@@ -16,7 +17,15 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.iso20022 import NOTIFICATION_TYPE, SETTLEMENT_ANSWER_TYPE
 from compliance.statements import Bic
-from gateway.agent.authority import AuthorityReason, Coordinator, EntitledRequest, entitled
+from gateway.agent.authority import (
+    AuthorityReason,
+    Coordinator,
+    Ruling,
+    SignedRequest,
+    judge,
+    own_rule,
+    signed_request,
+)
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
 from gateway.federation.clocks import Clocks
@@ -40,6 +49,8 @@ from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import asyncpg_pool, head_revision
 from gateway.federation.storage.failures import Writability
 from gateway.federation.supervision import Supervised, conditions
+
+T = TypeVar("T")
 
 PACKAGE = "gateway.agent"
 TRUST_REFRESH_S = 30
@@ -72,6 +83,7 @@ class Agent:
         self._settings = settings
         self._database_url = database_url
         self._coordinator_url = settings.coordinator_url
+        self._rule = own_rule(settings.rulebook)
         self._trust = TrustStore.open(
             settings.anchor, path=settings.trust_list_path, age_seconds_max=TRUST_AGE_SECONDS_MAX
         )
@@ -93,32 +105,50 @@ class Agent:
     def ledger(self) -> Ledger:
         return Ledger(self._pool, self.bic, self._writability)
 
-    async def entitled(self, order: SettlementOrder) -> EntitledRequest:
-        """Return what an order asks for if the coordinator is entitled to it. Raises Refusal, MessageRefused."""
+    async def settle(self, order: SettlementOrder, evidence: bytes) -> bytes:
+        """Answer an order: what was answered before, or by what its documents say. Raises Refusal, MessageRefused.
+
+        What was answered isn't judged again: operators and keys may be others by now, and money has moved.
+        """
+        asked = await self._by_newest_list(lambda: self._asked(order))
+        answer = await self.ledger.answered(asked.request)
+        if answer is not None:
+            return answer
+        ruling = await self._by_newest_list(lambda: self._judged(order, asked))
+        return await self.ledger.settle(ruling, evidence)
+
+    async def _by_newest_list(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what goes by the trust list, again by a newer one if that may change a refusal."""
         try:
-            return await self._entitled(order)
+            return await work()
         except Refusal as refused:
             if refused.reason not in OF_ANOTHER_LIST:
                 raise
-            # There may be a newer list that says otherwise.
             try:
                 await self._trust.refresh(self._client)
             except (RemoteError, TrustError):
                 raise refused from None
             self.verifier.forget()
-            return await self._entitled(order)
+            return await work()
 
-    async def _entitled(self, order: SettlementOrder) -> EntitledRequest:
+    async def _asked(self, order: SettlementOrder) -> SignedRequest:
+        self._trust.require_fresh()
+        return await asyncio.to_thread(signed_request, order.request, coordinator=self._coordinator, agent=self.bic)
+
+    async def _judged(self, order: SettlementOrder, asked: SignedRequest) -> Ruling:
         self._trust.require_fresh()
         own = self._trust.member(self.bic)
         if own is None or own.status != "active":
             said = "not on the trust list" if own is None else own.status
             raise Refusal(AuthorityReason.AGENT_NOT_ACTIVE, f"{self.bic} is {said}", retry_after_s=TRUST_RETRY_S)
+        return await asyncio.to_thread(judge, order, asked, coordinator=self._coordinator, own=self._rule)
+
+    @property
+    def _coordinator(self) -> Coordinator:
         bic = self._trust.anchor.bic
-        coordinator = Coordinator(
+        return Coordinator(
             bic=bic, active=self._trust.signing_keys(bic), known=self._trust.signing_keys(bic, retired=True)
         )
-        return await asyncio.to_thread(entitled, order, coordinator=coordinator, agent=self.bic)
 
     async def signed(self, message: bytes, payload_type: str) -> Envelope:
         """Sign a message as it is."""
@@ -211,14 +241,12 @@ async def post_settlement(
     request: AgentRequest,
     data: JSONBody[SettlementOrder],
     agent: NamedDependency[Agent],
-    ledger: NamedDependency[Ledger],
 ) -> Envelope:
     """Settle a cycle: a signed pacs.029 with what entitles the coordinator to it in, a signed pacs.002 out.
 
     All debits before any credit, all or nothing, final once answered; the same message id gets the same answer.
     """
-    entitled = await agent.entitled(data)
-    answer = await ledger.settle(entitled, await request.body())
+    answer = await agent.settle(data, await request.body())
     return await agent.signed(answer, SETTLEMENT_ANSWER_TYPE)
 
 

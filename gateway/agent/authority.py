@@ -2,14 +2,16 @@
 
 The coordinator's access token opens the door and no more. What moves money is signed by its `sign` key: the request
 itself, and the cycle's result, whose nets the request moves to the last unit. Where the scheme's rulebook asks for
-four eyes, two operators signed that they approve this very result, by keys that the coordinator doesn't hold.
+four eyes, or the one that the agent's own people gave it, two operators signed that they approve this very result, by
+keys that the coordinator doesn't hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -27,19 +29,20 @@ from compliance.statements import NettingResult, OperatorRegister
 from gateway.federation.iso20022 import Movement, SettlementRequest, read_settlement_request
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.rulebook_file import read_rulebook
 
 
 class AuthorityReason(RefusalReason):
     """Why the agent doesn't settle what it is asked to, in order of precedence. Nothing is stored of such an order."""
 
-    AGENT_NOT_ACTIVE = "agent_not_active", 503
-    """The trust list doesn't name this agent as active."""
     REQUEST_SIGNATURE_REFUSED = "request_signature_refused", 403
-    """No active `sign` key of the coordinator signed the pacs.029 as it is."""
-    RESULT_SIGNATURE_REFUSED = "result_signature_refused", 403
-    """No `sign` key of the coordinator signed the result."""
+    """No active `sign` key of the coordinator signed the pacs.029 as it is. One that was answered needs a known key."""
     NOT_FOR_US = "not_for_us", 422
     """The request is from somebody else than the coordinator, or to another agent."""
+    AGENT_NOT_ACTIVE = "agent_not_active", 503
+    """The trust list doesn't name this agent as active."""
+    RESULT_SIGNATURE_REFUSED = "result_signature_refused", 403
+    """No `sign` key of the coordinator signed the result."""
     CYCLE_DIFFERS = "cycle_differs", 422
     """The request is of another cycle or value date than the result."""
     MOVEMENTS_DIFFER = "movements_differ", 422
@@ -49,11 +52,23 @@ class AuthorityReason(RefusalReason):
     OPERATORS_REFUSED = "operators_refused", 422
     """The register of operators isn't signed by the coordinator, or is older than one that the agent has seen."""
     APPROVAL_MISSING = "approval_missing", 422
-    """The rulebook asks for two operators, and two signatures of theirs over this result aren't there."""
+    """A rulebook asks for two operators, and two signatures of theirs over this result aren't there."""
     EDITION_SUPERSEDED = "edition_superseded", 409
     """The agent has seen a later edition of the cycle's result."""
     CYCLE_SETTLED = "cycle_settled", 409
     """The cycle was settled under another message id."""
+
+
+REJECTED = frozenset(
+    {
+        AuthorityReason.CYCLE_DIFFERS,
+        AuthorityReason.MOVEMENTS_DIFFER,
+        AuthorityReason.RULEBOOK_DIFFERS,
+        AuthorityReason.APPROVAL_MISSING,
+    }
+)
+"""What is answered for good, signed, under the message's id. All else is no answer: the coordinator asks again."""
+ALWAYS = ApprovalRule(mode="always", thresholds_minor={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +81,25 @@ class Coordinator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntitledRequest:
-    """A request that the coordinator is entitled to, as far as its documents say."""
+class SignedRequest:
+    """A request that the coordinator signed and sent to this agent. `current` says whether its key is active."""
+
+    request: SettlementRequest
+    document: bytes
+    current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What the documents of an order say of each other: the coordinator is entitled to it, unless it is `rejected`."""
 
     request: SettlementRequest
     document: bytes
     result_sha256: str
     edition: int
-    operators: OperatorRegister | None
-    operators_sha256: str | None
+    operators: OperatorRegister | None = None
+    operators_sha256: str | None = None
+    rejected: Refusal | None = None
 
 
 class _Rules(Struct, frozen=True):
@@ -83,33 +108,48 @@ class _Rules(Struct, frozen=True):
     approval: ApprovalRule
 
 
-def entitled(order: SettlementOrder, *, coordinator: Coordinator, agent: str) -> EntitledRequest:
-    """Check all that an order's documents say of each other. Raises Refusal, MessageRefused."""
-    # 1. The coordinator signed this request: these bytes, now.
-    document = _opened(order.request, coordinator.active, SETTLEMENT_REQUEST_TYPE)
-    # 2. It signed the result.
-    result = _result(order.result, coordinator)
-    # 3. The request is from it to us.
+def own_rule(path: Path | None) -> ApprovalRule:
+    """Return what the agent's own people ask for: always two operators, where they named no rulebook.
+
+    Raises RulebookError.
+    """
+    return ALWAYS if path is None else read_rulebook(path, _Rules).approval
+
+
+def signed_request(envelope: Envelope, *, coordinator: Coordinator, agent: str) -> SignedRequest:
+    """Read a request that any key of the coordinator's signed, from it and to us. Raises Refusal, MessageRefused."""
+    document = _opened(envelope, coordinator.known, SETTLEMENT_REQUEST_TYPE)
     request = read_settlement_request(document)
     if (request.sender, request.receiver) != (coordinator.bic, agent):
         _refuse(AuthorityReason.NOT_FOR_US, f"the request is from {request.sender} to {request.receiver}")
-    # 4. It moves what the result comes to, on its day. That this sums to zero was checked with the form.
-    if (request.cycle, request.value_date.isoformat()) != (result.cycle, result.value_date):
-        _refuse(AuthorityReason.CYCLE_DIFFERS, f"the result is of {result.cycle}, value {result.value_date}")
-    if sorted(request.movements) != nets(result):
-        _refuse(AuthorityReason.MOVEMENTS_DIFFER, "the movements aren't the nets of the result")
-    # 5. What the rulebook asks for was decided.
-    rules = _rules(order.rulebook, result)
-    sha256 = canonical.digest(order.result.payload_bytes())
-    register = _require_approval(order, rules, result, sha256, coordinator)
-    return EntitledRequest(
-        request=request,
-        document=document,
-        result_sha256=sha256,
-        edition=result.edition,
-        operators=register,
-        operators_sha256=None if register is None else canonical.digest(canonical.encode(register)),
-    )
+    current = any(signature.keyid in coordinator.active for signature in envelope.signatures)
+    return SignedRequest(request=request, document=document, current=current)
+
+
+def judge(order: SettlementOrder, asked: SignedRequest, *, coordinator: Coordinator, own: ApprovalRule) -> Ruling:
+    """Check all that an order's documents say of each other. Raises Refusal for what isn't rejected for good."""
+    # 1. The coordinator signed this request with a key that it has now.
+    if not asked.current:
+        _refuse(AuthorityReason.REQUEST_SIGNATURE_REFUSED, "the key that signed the request is retired")
+    # 2. It signed the result.
+    result = _result(order.result, coordinator)
+    request, sha256 = asked.request, canonical.digest(order.result.payload_bytes())
+    judged = Ruling(request=request, document=asked.document, result_sha256=sha256, edition=result.edition)
+    try:
+        # 3. The request moves what the result comes to, on its day. That this sums to zero was checked with the form.
+        if (request.cycle, request.value_date.isoformat()) != (result.cycle, result.value_date):
+            _refuse(AuthorityReason.CYCLE_DIFFERS, f"the result is of {result.cycle}, value {result.value_date}")
+        if sorted(request.movements) != nets(result):
+            _refuse(AuthorityReason.MOVEMENTS_DIFFER, "the movements aren't the nets of the result")
+        # 4. What the rulebooks ask for was decided.
+        rules = (_rules(order.rulebook, result).approval, own)
+        register = _require_approval(order, rules, result, sha256, coordinator)
+    except Refusal as refused:
+        if refused.reason not in REJECTED:
+            raise
+        return replace(judged, rejected=refused)
+    digest = None if register is None else canonical.digest(canonical.encode(register))
+    return replace(judged, operators=register, operators_sha256=digest)
 
 
 def nets(result: NettingResult) -> list[Movement]:
@@ -142,6 +182,9 @@ def _rules(rulebook: str, result: NettingResult) -> _Rules:
     if canonical.digest(data) != result.rulebook:
         _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't the one that the result names")
     try:
+        # In the one form that says everything once: of two members of one name, another reader may take the other.
+        if canonical.encode(msgspec.json.decode(data)) != data:
+            _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't canonical JSON")
         return msgspec.json.decode(data, type=_Rules)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refusal(AuthorityReason.RULEBOOK_DIFFERS, f"the rulebook can't be read: {error}") from error
@@ -156,10 +199,14 @@ def needed_actions(rule: ApprovalRule, result: NettingResult, *, checks: str) ->
 
 
 def _require_approval(
-    order: SettlementOrder, rules: _Rules, result: NettingResult, sha256: str, coordinator: Coordinator
+    order: SettlementOrder,
+    rules: Sequence[ApprovalRule],
+    result: NettingResult,
+    sha256: str,
+    coordinator: Coordinator,
 ) -> OperatorRegister | None:
-    """Check that two operators decided all that needs two; return the register that says who operators are."""
-    needed = needed_actions(rules.approval, result, checks=order.checks)
+    """Check that two operators decided all that needs two by any rule; return the register that says who they are."""
+    needed = {action for rule in rules for action in needed_actions(rule, result, checks=order.checks)}
     if not needed:
         return None
     if order.operators is None:
@@ -171,7 +218,7 @@ def _require_approval(
         raise Refusal(AuthorityReason.OPERATORS_REFUSED, str(error)) from error
     if register.coordinator != coordinator.bic:
         _refuse(AuthorityReason.OPERATORS_REFUSED, f"the operators are of {register.coordinator}")
-    for action in needed:
+    for action in sorted(needed):
         _require_two(action, order.decisions, keys, result.cycle, sha256, coordinator.bic)
     return register
 

@@ -10,13 +10,23 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from textwrap import wrap
 from typing import Any
 
 import asyncpg
 
-from gateway.agent.authority import AuthorityReason, EntitledRequest
-from gateway.agent.settlement import Account, Rejected, Transfer, decide, fingerprint
+from gateway.agent.authority import AuthorityReason, Ruling
+from gateway.agent.settlement import (
+    Accepted,
+    Account,
+    Rejected,
+    RejectionCode,
+    Transfer,
+    decide,
+    fingerprint,
+)
 from gateway.federation.iso20022 import Notification, SettlementRequest, notification, status_report
+from gateway.federation.iso20022.pacs002 import LINE_CHARACTERS_MAX
 from gateway.federation.messages import settlement as api
 from gateway.federation.money import EXPONENTS
 from gateway.federation.problems import Refusal, RefusalReason
@@ -79,50 +89,65 @@ class Ledger:
 
     # --- settlement ---------------------------------------------------------------------------------------
 
-    async def settle(self, entitled: EntitledRequest, evidence: bytes) -> bytes:
+    async def answered(self, request: SettlementRequest) -> bytes | None:
+        """Return what was answered to a request, None if it is new. Raises `Refusal`: idempotency_conflict."""
+        async with self._transaction() as connection:
+            return await self._answered(connection, request, fingerprint(request))
+
+    async def settle(self, ruling: Ruling, evidence: bytes) -> bytes:
         """Settle a request, or reject it, once and for all; return the answer (pacs.002).
 
         `evidence` is the order as it came, with all signatures. The same request again gets the same bytes. Raises
         `Refusal`: idempotency_conflict when its id was used for something else, operators_refused, edition_superseded,
         cycle_settled.
         """
-        request = entitled.request
+        request = ruling.request
         digest = fingerprint(request)
         async with self._transaction() as connection:
             # Claims the id. A second message with this id waits here until the first one is answered.
             number = await connection.fetchval(
                 "INSERT INTO request (sender, message_id, fingerprint, document, cycle, edition, result, evidence)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING number",
-                *(request.sender, request.message_id, digest, entitled.document),
-                *(request.cycle, entitled.edition, entitled.result_sha256, evidence),
+                *(request.sender, request.message_id, digest, ruling.document),
+                *(request.cycle, ruling.edition, ruling.result_sha256, evidence),
             )
             if number is None:
-                return await self._replay(connection, request, digest)
-            await _require_newest(connection, entitled)
-            entry_id, answer = await self._decide(connection, request, f"A{number:012}")
+                earlier = await self._answered(connection, request, digest)
+                assert earlier is not None, "a request and its answer come in one transaction"
+                return earlier
+            if ruling.rejected is None:
+                await _require_newest(connection, ruling)
+            entry_id, answer = await self._decide(connection, ruling, f"A{number:012}")
             await connection.execute(
                 "INSERT INTO answer (sender, message_id, status, entry_id, document) VALUES ($1, $2, $3, $4, $5)",
                 *(request.sender, request.message_id, "RJCT" if entry_id is None else "ACSC", entry_id, answer),
             )
         return answer
 
-    async def _replay(self, connection: Any, request: SettlementRequest, digest: str) -> bytes:
+    async def _answered(self, connection: Any, request: SettlementRequest, digest: str) -> bytes | None:
         row = await connection.fetchrow(
             "SELECT r.fingerprint, a.document FROM request r JOIN answer a USING (sender, message_id)"
             " WHERE r.sender = $1 AND r.message_id = $2",
             *(request.sender, request.message_id),
         )
+        if row is None:
+            return None
         if row["fingerprint"] != digest:
             detail = f"message id {request.message_id} was used for another request"
             raise Refusal(LedgerReason.IDEMPOTENCY_CONFLICT, detail)
         answer: bytes = row["document"]
         return answer
 
-    async def _decide(self, connection: Any, request: SettlementRequest, answer_id: str) -> tuple[int | None, bytes]:
+    async def _decide(self, connection: Any, ruling: Ruling, answer_id: str) -> tuple[int | None, bytes]:
         """Post what the decision says; return the entry, if there is one, and the answer."""
-        # Nobody moves the central accounts by a settlement, so the agent itself is no participant.
-        named = [(m.participant, m.currency) for m in request.movements if m.participant != self._bic]
-        outcome = decide(request, await _lock(connection, named))
+        request = ruling.request
+        if ruling.rejected is not None:
+            lines = wrap(f"{ruling.rejected.reason}: {ruling.rejected.detail}", LINE_CHARACTERS_MAX)
+            outcome: Accepted | Rejected = Rejected(RejectionCode.NOT_ENTITLED, tuple(lines))
+        else:
+            # Nobody moves the central accounts by a settlement, so the agent itself is no participant.
+            named = [(m.participant, m.currency) for m in request.movements if m.participant != self._bic]
+            outcome = decide(request, await _lock(connection, named))
         at = await connection.fetchval("SELECT clock_timestamp()")
         if isinstance(outcome, Rejected):
             return None, status_report(
@@ -279,12 +304,12 @@ class Ledger:
         return api.SettlementNotifications(notifications=listed, next=listed[-1].id if listed else after)
 
 
-async def _require_newest(connection: Any, entitled: EntitledRequest) -> None:
+async def _require_newest(connection: Any, ruling: Ruling) -> None:
     """Refuse what was signed before something that this agent has seen since. Raises Refusal.
 
     One order of a coordinator after another: who comes second sees what the first one left.
     """
-    request, register = entitled.request, entitled.operators
+    request, register = ruling.request, ruling.operators
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _SENDER_ORDER, request.sender)
     if register is not None:
         newest = await connection.fetchrow(
@@ -292,7 +317,7 @@ async def _require_newest(connection: Any, entitled: EntitledRequest) -> None:
             request.sender,
         )
         seen = (0, None) if newest is None else (newest["version"], newest["sha256"])
-        if register.version < seen[0] or (register.version == seen[0] and entitled.operators_sha256 != seen[1]):
+        if register.version < seen[0] or (register.version == seen[0] and ruling.operators_sha256 != seen[1]):
             detail = f"version {register.version} of the operators' register, after another version {seen[0]}"
             raise Refusal(AuthorityReason.OPERATORS_REFUSED, detail)
         if register.version == seen[0] + 1 and seen[1] is not None and register.supersedes != seen[1]:
@@ -300,13 +325,13 @@ async def _require_newest(connection: Any, entitled: EntitledRequest) -> None:
             raise Refusal(AuthorityReason.OPERATORS_REFUSED, detail)
         await connection.execute(
             "INSERT INTO operator_register (coordinator, version, sha256) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            *(request.sender, register.version, entitled.operators_sha256),
+            *(request.sender, register.version, ruling.operators_sha256),
         )
     later = await connection.fetchval(
         "SELECT max(edition) FROM request WHERE sender = $1 AND cycle = $2", request.sender, request.cycle
     )
-    if later > entitled.edition:
-        detail = f"edition {later} of the result of {request.cycle} was here before edition {entitled.edition}"
+    if later > ruling.edition:
+        detail = f"edition {later} of the result of {request.cycle} was here before edition {ruling.edition}"
         raise Refusal(AuthorityReason.EDITION_SUPERSEDED, detail)
     if await connection.fetchval(
         "SELECT true FROM settled_cycle WHERE sender = $1 AND cycle = $2", request.sender, request.cycle

@@ -18,6 +18,8 @@ from gateway.federation.iso20022.values import write_amount
 class RejectionCode(StrEnum):
     """Reasons of the ISO 20022 external status reason set, in order of precedence."""
 
+    NOT_ENTITLED = "NARR"
+    """The line says why the coordinator isn't entitled to it, by the reasons of `authority.py`."""
     NO_ACCOUNT = "AC01"
     INSUFFICIENT_FUNDS = "AM04"
 

@@ -5,7 +5,6 @@ A cycle names its rulebook by digest, so that a verifier knows under which rules
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +20,8 @@ from compliance.cycle.liquidity import LiquidityRule
 from compliance.statements import CurrencyCode, TotalAmount, whole
 from gateway.coordinator.default_rule import NOBODY, WaterfallRule
 from gateway.federation.money import EXPONENTS
-from gateway.federation.settings import ConfigurationError
+from gateway.federation.rulebook_file import RulebookError as RulebookError
+from gateway.federation.rulebook_file import read_rulebook
 
 Clock = Annotated[str, Meta(pattern=whole(r"([01][0-9]|2[0-3]):[0-5][0-9]"))]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
@@ -119,18 +119,13 @@ class Rulebook(Rule, frozen=True, kw_only=True):
         return day
 
 
-class RulebookError(ConfigurationError):
-    """The rulebook can't be used. The message says where and why."""
-
-
 def load(path: Path | None = None) -> Rulebook:
     """Read a rulebook from a TOML or JSON file, or the one that comes with the package; raises RulebookError."""
     source = path or Path(__file__).with_name("rulebook.toml")
+    rulebook = read_rulebook(source, Rulebook)
     try:
-        if source.suffix == ".json":
-            return checked(msgspec.json.decode(source.read_bytes(), type=Rulebook))
-        return checked(msgspec.convert(tomllib.loads(source.read_text("utf-8")), Rulebook))
-    except (OSError, ValueError, msgspec.MsgspecError, RulebookError) as error:
+        return checked(rulebook)
+    except RulebookError as error:
         raise RulebookError(f"{source}: {error}") from error
 
 

@@ -55,6 +55,8 @@ class NodeSettings:
     database_url: str | None = None
     anchor: Path | None = None
     coordinator_url: str | None = None
+    rulebook: Path | None = None
+    """By which the settlement agent asks for approvals, whatever the coordinator's asks for."""
     statement_seconds: int = 5
     """How long one statement may take at the database."""
     log_level: str = "info"
@@ -114,6 +116,7 @@ class NodeSettings:
             database_url=env.get(prefix + "DATABASE_URL", env.get("DATABASE_URL")),
             anchor=path("ANCHOR"),
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
+            rulebook=path("RULEBOOK"),
             log_level=log_level,
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
             **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),

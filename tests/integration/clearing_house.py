@@ -34,10 +34,11 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from compliance.trust import Anchor
-from gateway.agent.authority import Coordinator, entitled
+from gateway.agent.authority import Coordinator, judge, signed_request
 from gateway.agent.ledger import Ledger
+from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.service import CycleService
-from gateway.coordinator.cycles.settlement import Rejected, Reply, answer_in
+from gateway.coordinator.cycles.settlement import NoAnswerError, Reply, answer_in
 from gateway.coordinator.registry.members import SettlementAgent
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, load
@@ -54,6 +55,7 @@ COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
 ALFA, BETA, GAMA, DELT = "ALFADEFF", "BETAFRPP", "GAMAITRR", "DELTESMM"
 BANKS = (ALFA, BETA, GAMA, DELT)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+NO_RULE = ApprovalRule(mode="never", thresholds_minor={})
 
 Lane = tuple[str, str, str]
 
@@ -106,11 +108,14 @@ class Books:
         keys = self.coordinator.sign.verifying_key
         whom = Coordinator(bic=COORDINATOR, active={keys.kid: keys}, known={keys.kid: keys})
         try:
-            settlement = entitled(order, coordinator=whom, agent=agent)
+            asked = signed_request(order.request, coordinator=whom, agent=agent)
+            self.asked.append(asked.document)
+            answer = await self.ledger.answered(asked.request)
+            if answer is None:
+                ruling = judge(order, asked, coordinator=whom, own=NO_RULE)
+                answer = await self.ledger.settle(ruling, msgspec.json.encode(order))
         except Refusal as refused:
-            return Reply(Rejected(refused.reason), None)
-        self.asked.append(settlement.document)
-        answer = await self.ledger.settle(settlement, msgspec.json.encode(order))
+            raise NoAnswerError(FailureReason.AGENT_UNDECIDED, refused.reason) from refused
         key = self.signer.sign.verifying_key
         signed = dsse.seal(answer, SETTLEMENT_ANSWER_TYPE, self.signer.sign)
         active = SettlementAgent(bic=agent, url="", keys={key.kid: key})

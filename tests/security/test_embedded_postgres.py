@@ -155,6 +155,7 @@ AS_NOBODY = """
 import asyncio, encodings.ascii, encodings.idna, encodings.latin_1, hmac, os, sys
 from pathlib import Path
 import asyncpg
+from gateway.federation.storage import server_programs
 from gateway.federation.storage.postgres import EmbeddedServer, dsn
 
 async def ask(url):
@@ -162,7 +163,9 @@ async def ask(url):
     print(await connection.fetchval("SELECT current_user"))
     await connection.close()
 
-# Not as the process begins: the interpreter may lie where only root may read.
+# Programs and interpreter may lie where only root may read: programs that all may run, and not as the process begins.
+site = server_programs.programs(server_programs.server_account()).parents[2]
+server_programs._installed = lambda: site
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

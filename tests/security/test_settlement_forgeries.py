@@ -21,6 +21,7 @@ from agent_harness import (
     COORDINATOR,
     GAMMA,
     ISSUER,
+    NOBODY,
     Desk,
     Scheme,
     code,
@@ -38,9 +39,10 @@ from support import Live, confirmation
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from compliance.cycle.approval import Action
+from compliance.cycle.approval import Action, ApprovalRule
 from compliance.iso20022 import NOTIFICATION_TYPE, SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE
 from gateway.agent.app import build_app
+from gateway.agent.authority import REJECTED
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.settlement import HttpSettlementClient, NoAnswerError, Settled
@@ -69,38 +71,46 @@ MESSAGE = request("1", *transfer(ALFA, BETA, 400))
 OTHER = request("2", *transfer(ALFA, BETA, 400))
 
 
-def signed_by(key: Callable[[Scheme], SigningKey]) -> Callable[[Scheme], SettlementOrder]:
-    return lambda scheme: replace(
-        scheme.order(MESSAGE), request=dsse.seal(MESSAGE, SETTLEMENT_REQUEST_TYPE, key(scheme))
+Forge = Callable[[Scheme, bytes], SettlementOrder]
+
+
+def signed_by(key: Callable[[Scheme], SigningKey]) -> Forge:
+    return lambda scheme, message: replace(
+        scheme.order(message), request=dsse.seal(message, SETTLEMENT_REQUEST_TYPE, key(scheme))
     )
 
 
-def approved(**changes: Any) -> Callable[[Scheme], SettlementOrder]:
-    return lambda scheme: scheme.order(MESSAGE, rule=ALWAYS, **changes)
+def approved(**changes: Any) -> Forge:
+    return lambda scheme, message: scheme.order(message, rule=ALWAYS, **changes)
 
 
-def with_signature_of(signed: bytes, sent: bytes) -> Callable[[Scheme], SettlementOrder]:
+def with_signature_of(sent: Callable[[bytes], bytes]) -> Forge:
     """Put other bytes under a genuine signature."""
 
-    def order(scheme: Scheme) -> SettlementOrder:
-        genuine = dsse.seal(signed, SETTLEMENT_REQUEST_TYPE, scheme.sign)
-        payload = dsse.seal(sent, SETTLEMENT_REQUEST_TYPE, SigningKey.generate()).payload
-        return replace(scheme.order(sent), request=replace(genuine, payload=payload))
+    def order(scheme: Scheme, message: bytes) -> SettlementOrder:
+        genuine = dsse.seal(message, SETTLEMENT_REQUEST_TYPE, scheme.sign)
+        payload = dsse.seal(sent(message), SETTLEMENT_REQUEST_TYPE, SigningKey.generate()).payload
+        return replace(scheme.order(sent(message)), request=replace(genuine, payload=payload))
 
     return order
 
 
-def decisions_of(cycle: str, result: str, *people: str) -> Callable[[Scheme], SettlementOrder]:
-    def order(scheme: Scheme) -> SettlementOrder:
-        made = approved(approved_by=("alice", "bob"))(scheme)
+def of_mode(mode: str) -> bytes:
+    return b'{"mode":"%b","thresholds_minor":{}}' % mode.encode()
+
+
+def decisions_of(result: str, *people: str) -> Forge:
+    def order(scheme: Scheme, message: bytes) -> SettlementOrder:
+        made = approved(approved_by=("alice", "bob"))(scheme, message)
+        cycle = read_settlement_request(message).cycle
         return replace(made, decisions=tuple(scheme.decisions(Action.APPROVE, cycle, result, *people)))
 
     return order
 
 
-FORGED: dict[str, tuple[Callable[[Scheme], SettlementOrder], str]] = {
+FORGED: dict[str, tuple[Forge, str]] = {
     "no signature": (
-        lambda s: replace(s.order(MESSAGE), request=replace(s.order(MESSAGE).request, signatures=())),
+        lambda s, m: replace(s.order(m), request=replace(s.order(m).request, signatures=())),
         "request_signature_refused",
     ),
     "a key that nobody knows": (signed_by(lambda _: SigningKey.generate()), "request_signature_refused"),
@@ -109,83 +119,127 @@ FORGED: dict[str, tuple[Callable[[Scheme], SettlementOrder], str]] = {
     "a bank's sign key": (signed_by(lambda s: s.key(ALFA, "sign")), "request_signature_refused"),
     "a bank's auth key": (signed_by(lambda s: s.key(ALFA, "auth")), "request_signature_refused"),
     "one byte altered": (
-        with_signature_of(MESSAGE, MESSAGE.replace(b">4.00<", b">4.01<")),
+        with_signature_of(lambda message: message.replace(b">4.00<", b">4.01<")),
         "request_signature_refused",
     ),
-    "under another message id": (with_signature_of(MESSAGE, OTHER), "request_signature_refused"),
+    "under another message id": (with_signature_of(lambda _: OTHER), "request_signature_refused"),
     "signed as another kind of message": (
-        lambda s: replace(s.order(MESSAGE), request=dsse.seal(MESSAGE, NOTIFICATION_TYPE, s.sign)),
+        lambda s, m: replace(s.order(m), request=dsse.seal(m, NOTIFICATION_TYPE, s.sign)),
         "request_signature_refused",
     ),
     "the result unsigned": (
-        lambda s: replace(s.order(MESSAGE), result=replace(s.order(MESSAGE).result, signatures=())),
+        lambda s, m: replace(s.order(m), result=replace(s.order(m).result, signatures=())),
         "result_signature_refused",
     ),
     "the result signed by a bank": (
-        lambda s: replace(
-            s.order(MESSAGE),
-            result=dsse.seal(
-                s.order(MESSAGE).result.payload_bytes(), s.order(MESSAGE).result.payloadType, s.key(ALFA, "sign")
-            ),
+        lambda s, m: replace(
+            s.order(m),
+            result=dsse.seal(s.order(m).result.payload_bytes(), s.order(m).result.payloadType, s.key(ALFA, "sign")),
         ),
         "result_signature_refused",
     ),
     "amounts that the result hasn't": (
-        lambda s: s.order(MESSAGE, moving=transfer(ALFA, BETA, 399)),
+        lambda s, m: s.order(m, moving=transfer(ALFA, BETA, 399)),
         "movements_differ",
     ),
     "a payee that the result hasn't": (
-        lambda s: s.order(MESSAGE, moving=transfer(ALFA, GAMMA, 400)),
+        lambda s, m: s.order(m, moving=transfer(ALFA, GAMMA, 400)),
         "movements_differ",
     ),
     "less than the result": (
-        lambda s: s.order(MESSAGE, moving=(*transfer(ALFA, BETA, 400), *transfer(GAMMA, BETA, 1, "JPY"))),
+        lambda s, m: s.order(m, moving=(*transfer(ALFA, BETA, 400), *transfer(GAMMA, BETA, 1, "JPY"))),
         "movements_differ",
     ),
-    "the result of another cycle": (lambda s: s.order(MESSAGE, cycle="2026-01-03-01"), "cycle_differs"),
-    "the result of another day": (lambda s: s.order(MESSAGE, value_date="2026-01-03"), "cycle_differs"),
+    "the result of another cycle": (lambda s, m: s.order(m, cycle="2026-01-03-01"), "cycle_differs"),
+    "the result of another day": (lambda s, m: s.order(m, value_date="2026-01-03"), "cycle_differs"),
     "another rulebook": (
-        lambda s: replace(s.order(MESSAGE, rule=ALWAYS), rulebook=s.order(MESSAGE).rulebook),
+        lambda s, m: replace(s.order(m, rule=ALWAYS), rulebook=s.order(m).rulebook),
         "rulebook_differs",
     ),
-    "no rulebook": (lambda s: replace(s.order(MESSAGE), rulebook=""), "rulebook_differs"),
-    "from somebody else": (lambda s: s.order(request("1", *transfer(ALFA, BETA, 1), sender=ALFA)), "not_for_us"),
-    "to another agent": (lambda s: s.order(request("1", *transfer(ALFA, BETA, 1), receiver=ALFA)), "not_for_us"),
+    "a rulebook that says two things": (
+        lambda s, m: s.order(m, rulebook=b'{"approval":%b,"approval":%b}' % (of_mode("always"), of_mode("never"))),
+        "rulebook_differs",
+    ),
+    "no rulebook": (lambda s, m: replace(s.order(m), rulebook=""), "rulebook_differs"),
+    "from somebody else": (lambda s, m: s.order(request("1", *transfer(ALFA, BETA, 1), sender=ALFA)), "not_for_us"),
+    "to another agent": (lambda s, m: s.order(request("1", *transfer(ALFA, BETA, 1), receiver=ALFA)), "not_for_us"),
 }
-UNAPPROVED: dict[str, tuple[Callable[[Scheme], SettlementOrder], str]] = {
+UNAPPROVED: dict[str, tuple[Forge, str]] = {
     "nobody approved": (approved(), "approval_missing"),
     "one person twice": (approved(approved_by=("alice", "alice")), "approval_missing"),
     "a second person who is no operator": (approved(approved_by=("alice", "mallory")), "approval_missing"),
-    "another result was approved": (decisions_of("2026-01-02-11", "e" * 64, "alice", "bob"), "approval_missing"),
+    "another result was approved": (decisions_of("e" * 64, "alice", "bob"), "approval_missing"),
     "something else was decided": (
         approved(approved_by=("alice", "bob"), actions=(Action.RELEASE,)),
         "approval_missing",
     ),
     "a failed check and no release": (approved(approved_by=("alice", "bob"), checks="fail"), "approval_missing"),
     "operators that the coordinator didn't sign": (
-        lambda s: replace(
-            approved(approved_by=("alice", "bob"))(s), operators=dsse.sign(s.operators(), s.key(ALFA, "sign"))
+        lambda s, m: replace(
+            approved(approved_by=("alice", "bob"))(s, m), operators=dsse.sign(s.operators(), s.key(ALFA, "sign"))
         ),
         "operators_refused",
     ),
 }
 
 
-@pytest.mark.parametrize("forgeries", [FORGED, UNAPPROVED], ids=["forged", "unapproved"])
+OWN_RULE: dict[str, tuple[Forge, str]] = {
+    "a rulebook that asks for nobody": (lambda s, m: s.order(m), "approval_missing"),
+    "the same, after a failed check": (
+        lambda s, m: s.order(m, checks="fail", approved_by=("alice", "bob"), actions=(Action.RELEASE,)),
+        "approval_missing",
+    ),
+}
+ANSWERED = {str(reason) for reason in REJECTED}
+
+
+@pytest.mark.parametrize(
+    ("forgeries", "own"),
+    [(FORGED, NOBODY), (UNAPPROVED, NOBODY), (OWN_RULE, ALWAYS)],
+    ids=["forged", "unapproved", "by the coordinator's rulebook alone"],
+)
 async def test_what_the_coordinator_is_not_entitled_to_moves_nothing(
-    desk: Desk, forgeries: dict[str, tuple[Callable[[Scheme], SettlementOrder], str]]
+    tmp_path: Path,
+    new_database: NewDatabase,
+    live: Live,
+    forgeries: dict[str, tuple[Forge, str]],
+    own: ApprovalRule,
 ) -> None:
     """The caller has the coordinator's access token, and whatever else it found."""
+    scheme, database = Scheme(tmp_path, own_rule=own), await new_database("gateway.agent")
+    desk = Desk(scheme, live(lambda url: build_app(scheme.settings(url, database), database)))
     await desk.open(ALFA, amount=1_000)
     await desk.open(BETA)
-    refused = {what: code(await desk.coordinator.post(build(desk.scheme))) for what, (build, _) in forgeries.items()}
-    assert {what: reason for what, (_, reason) in refused.items()} == {
-        what: reason for what, (_, reason) in forgeries.items()
-    }
-    assert {status for status, _ in refused.values()} <= {403, 422}
+    for number, (what, (forge, reason)) in enumerate(forgeries.items(), 10):
+        message = request(str(number), *transfer(ALFA, BETA, 400))
+        order = forge(scheme, message)
+        rightful = approved(approved_by=("alice", "bob"))(scheme, message)
+        if reason in ANSWERED:
+            # Signed and for good: who was told so may go on, since this message never settles.
+            for asked in (order, rightful):
+                answer = await desk.coordinator.settle(asked)
+                assert (answer.status, answer.reason_code) == ("RJCT", "NARR"), what
+                assert answer.reason_text is not None
+                assert answer.reason_text.startswith(reason), what
+        else:
+            answer = code(await desk.coordinator.post(order))
+            assert answer[0] in (403, 422), what
+            assert answer[1] == reason, what
     assert [await desk.staff.balance(bank) for bank in (ALFA, BETA)] == [1_000, 0]
-    # Nothing of it stays: the id is free for who is entitled to it.
-    assert (await desk.coordinator.settle(approved(approved_by=("alice", "bob"))(desk.scheme))).status == "ACSC"
+    assert (await desk.coordinator.settle(approved(approved_by=("alice", "bob"))(scheme, MESSAGE))).status == "ACSC"
+
+
+async def test_what_was_answered_is_answered_again_whoever_operates_by_now(desk: Desk, tmp_path: Path) -> None:
+    await desk.open(ALFA, amount=1_000)
+    await desk.open(BETA)
+    scheme = desk.scheme
+    order = approved(approved_by=("alice", "bob"))(scheme, MESSAGE)
+    first = await desk.coordinator.settle(order)
+    assert first.status == "ACSC"
+    # The answer was lost. Meanwhile an operator is out, and what approved is the word of nobody who counts.
+    later = replace(order, operators=dsse.sign(scheme.operators(2, without=("bob",)), scheme.sign), decisions=())
+    assert await desk.coordinator.settle(later) == first
+    assert await desk.staff.balance(ALFA) == 600
 
 
 async def test_a_stolen_token_alone_settles_nothing(desk: Desk) -> None:
@@ -275,11 +329,12 @@ class FalseAgent:
 
     def __init__(self) -> None:
         self.answer: bytes = b""
+        self.status = 200
 
     def app(self) -> Litestar:
         @post("/settlements", status_code=200, opt={"public": True})
         async def settle() -> Response[bytes]:
-            return Response(self.answer, media_type=MediaType.JSON)
+            return Response(self.answer, media_type=MediaType.JSON, status_code=self.status)
 
         return create_app(
             title="false agent",
@@ -348,7 +403,13 @@ async def test_no_answer_is_believed_that_the_agent_did_not_sign(tmp_path: Path,
             with pytest.raises(NoAnswerError) as refused:
                 await asking.settle(AGENT, "1", order)
             assert refused.value.failure.reason is reason, answer
-        agent.answer = msgspec.json.encode(genuine)
+        # Nor any refusal: the agent may have settled the message when it came first.
+        agent.answer = msgspec.json.encode({"code": "approval_missing", "status": 422, "title": "no", "detail": "no"})
+        for agent.status in (400, 403, 404, 409, 413, 415, 422):
+            with pytest.raises(NoAnswerError) as refused:
+                await asking.settle(AGENT, "1", order)
+            assert refused.value.failure.reason is undecided, agent.status
+        agent.answer, agent.status = msgspec.json.encode(genuine), 200
         reply = await asking.settle(AGENT, "1", order)
     assert isinstance(reply.answer, Settled)
     assert reply.signed == genuine

@@ -53,7 +53,7 @@ Answer = Settled | Shortfall | Rejected
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the agent answers and, unless it couldn't read the request, its signed pacs.002."""
+    """What the agent answers and its signed pacs.002; none where nothing moves, and nobody was asked."""
 
     answer: Answer
     signed: Envelope | None
@@ -150,9 +150,7 @@ class HttpSettlementClient:
             detail = f"the settlement agent can't be reached: {error}"
             raise NoAnswerError(FailureReason.AGENT_UNREACHABLE, detail) from error
         except RemoteProblem as problem:
-            # Only what is wrong with the message itself will be so the next time too.
-            if problem.status in (400, 413, 415, 422):
-                return Reply(Rejected(problem.code), None)
+            # Whatever it says, it isn't signed: this very message may have been settled.
             detail = f"the settlement agent answers {problem.status} {problem.code}"
             raise NoAnswerError(FailureReason.AGENT_UNDECIDED, detail) from problem
         signed = _envelope(response.content)
