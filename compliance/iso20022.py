@@ -49,14 +49,19 @@ class RequestedSettlement:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredSettlement:
-    """What a pacs.002 answers to which message; reference and time where it settled."""
+    """What a pacs.002 answers to which message; reference and time where it settled, the reason where it refused."""
 
     sender: str
     receiver: str
     message_id: str
     settled: bool
+    reason: str | None
     reference: str | None
     settled_at: datetime | None
+
+
+INSUFFICIENT_FUNDS = "AM04"
+"""ISO 20022 external status reason: the agent's accounts don't cover the debits."""
 
 
 def request_id(cycle: str, attempt: int) -> str:
@@ -95,8 +100,11 @@ def read_answer(data: bytes) -> AnsweredSettlement:
     """Read the answer to a settlement request. Raises MessageError."""
     root = _root(data)
     report = _only(root, *_path(_ANSWER, "Document/FIToFIPmtStsRpt"))
-    settled = _text(report, *_path(_ANSWER, "OrgnlGrpInfAndSts/GrpSts")) == "ACSC"
-    reference, at = None, None
+    status = _text(report, *_path(_ANSWER, "OrgnlGrpInfAndSts/GrpSts"))
+    settled = status == "ACSC"
+    reference, at, reason = None, None, None
+    if status == "RJCT":
+        reason = _text(report, *_path(_ANSWER, "OrgnlGrpInfAndSts/StsRsnInf/Rsn/Cd"))
     if settled:
         reference = _text(report, *_path(_ANSWER, "TxInfAndSts/ClrSysRef"))
         time = _text(report, *_path(_ANSWER, "TxInfAndSts/FctvIntrBkSttlmDt/DtTm"))
@@ -108,6 +116,7 @@ def read_answer(data: bytes) -> AnsweredSettlement:
         *_parties(root),
         message_id=_text(report, *_path(_ANSWER, "OrgnlGrpInfAndSts/OrgnlMsgId")),
         settled=settled,
+        reason=reason,
         reference=reference,
         settled_at=at,
     )

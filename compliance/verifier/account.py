@@ -56,7 +56,7 @@ from compliance.verifier.matching import Matched
 from compliance.verifier.rules import Rules
 
 AGENT_CLOCK_SLACK = timedelta(minutes=15)
-"""How far the settlement agent's clock may be behind the coordinator's."""
+"""How far the settlement agent's clock and the coordinator's may be apart."""
 
 DECIDED = {trigger: action for action, trigger in TRIGGERS.items()}
 
@@ -191,6 +191,7 @@ class _Account:
         self._state = State.OPEN
         self._netted = 0
         self._attempt = 0
+        self._asked_at: str | None = None
         self._asked = 0
         """How often the agent was asked to settle the result in force."""
         self._confirmed: Proposal | None = None
@@ -418,6 +419,7 @@ class _Account:
     def _next_attempt(self, event: LoggedEvent, attempt: int) -> None:
         self._asked += 1
         self._attempt += 1
+        self._asked_at = event.at
         if attempt != self._attempt:
             raise _contradicted(event, f"tells of attempt {attempt}, which is number {self._attempt}")
 
@@ -432,6 +434,13 @@ class _Account:
         settled_at = instant(self._settled.settled_at, f"event {event.id}")
         if self._cuts_closed_at is not None and settled_at < self._cuts_closed_at - AGENT_CLOCK_SLACK:
             detail = f"settled at {settled_at}, and cuts were taken in until {self._cuts_closed_at}"
+            raise RefutedError(Finding.TIME_REVERSED, detail)
+
+        apart = self._log.clocks_apart(self._rules)
+        asked, told = instant(self._asked_at or event.at, "the request"), instant(event.at, f"event {event.id}")
+        earliest, latest = min(asked, asked + apart), max(told, told + apart)
+        if not earliest - AGENT_CLOCK_SLACK <= settled_at <= latest + AGENT_CLOCK_SLACK:
+            detail = f"settled at {settled_at}, yet asked at {asked}, and event {event.id} told of it at {told}"
             raise RefutedError(Finding.TIME_REVERSED, detail)
 
     def _used_up(self, event: LoggedEvent) -> None:

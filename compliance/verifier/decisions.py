@@ -194,7 +194,11 @@ def _answered(
         action=proposal.decision,
         coordinator=coordinator,
     )
-    require_other_eyes(made[proposal.id], signed)
+    maker = made[proposal.id]
+    if maker.kid not in keys.get(proposal.made_by, {}):
+        detail = f"proposal {proposal.id}: {proposal.made_by}, who made it, operated no more when it was decided"
+        raise RefutedError(Finding.DECISION_REFUSED, detail)
+    require_other_eyes(maker, signed)
     _require_reason(proposal, signed, proposal.decision_reason)
     _require_fresh(proposal, signed, proposal.decided_at)
     return signed

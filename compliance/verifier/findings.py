@@ -47,6 +47,7 @@ class Finding(StrEnum):
     PROPOSAL_EXPIRED = "proposal_expired"
     BREAK_DIFFERS = "break_differs"
     EQUIVOCATION_DIFFERS = "equivocation_differs"
+    AUDIENCE_DIFFERS = "audience_differs"
 
 
 class RefutedError(Exception):

@@ -142,6 +142,26 @@ class EquivocationNoticed(EventFacts, frozen=True, kw_only=True):
     second: Sha256
 
 
+class StatusChanged(EventFacts, frozen=True, kw_only=True):
+    bic: Bic
+    status: str
+
+
+class KeyChanged(EventFacts, frozen=True, kw_only=True):
+    bic: Bic
+    kid: str
+
+
+class Stuck(EventFacts, frozen=True, kw_only=True):
+    state: str
+    reason: str
+    failures: Count
+
+
+class Overtaken(EventFacts, frozen=True, kw_only=True):
+    overtaken_by: str
+
+
 class Published(EventFacts, frozen=True, kw_only=True):
     version: Count
     sha256: Sha256
@@ -159,10 +179,14 @@ def facts_of(event: LoggedEvent, kind: type[D]) -> D:
 
 
 def trigger_of(event: LoggedEvent) -> Trigger | None:
-    """Return what moved the cycle; None for an event that moved nothing. The log was replayed before."""
+    """Return what moved the cycle; None for an event that moved nothing."""
     if event.type not in _STEPS or event.type == event_type(State.OPEN):
         return None
-    return Trigger(str(event.data.get(TRIGGER_MEMBER)))
+    try:
+        return Trigger(str(event.data.get(TRIGGER_MEMBER)))
+    except ValueError as error:
+        detail = f"event {event.id}, {event.type}, names no trigger"
+        raise RefutedError(Finding.LOG_CONTRADICTED, detail) from error
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class SettlementRule(Struct, frozen=True):
 class Rules(Struct, frozen=True):
     """What `rulebook.json` says, as far as something in an export follows from it."""
 
+    version: str
     currencies: tuple[str, ...]
     cut_deadline_s: int
     attestation_deadline_s: int

@@ -14,6 +14,7 @@ from compliance.cycle.states import State, Trigger
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord, SignedSettlement
 from compliance.iso20022 import (
+    INSUFFICIENT_FUNDS,
     NO_MOVEMENT,
     SETTLEMENT_ANSWER_TYPE,
     SETTLEMENT_REQUEST_TYPE,
@@ -88,20 +89,29 @@ def _attempts(record: CycleRecord) -> dict[int, _Attempt]:
 
 
 def _check_outcome(where: str, answer: AnsweredSettlement | None, outcome: LoggedEvent | None) -> None:
-    """Check that the agent's answer is what the log says it was. The agent leaves unsigned only what it can't read."""
+    """Check that the agent's answer is what the log says it was: what it didn't sign is no answer."""
     trigger = None if outcome is None else trigger_of(outcome)
     if answer is None:
-        if trigger not in (None, Trigger.AGENT_REJECTED):
+        if trigger is not None:
             raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: no answer of the agent, and the log has one")
         return
-    if answer.settled is not (trigger is Trigger.AGENT_SETTLED):
-        did = "settled" if answer.settled else "didn't settle"
-        raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"{where}: the agent {did}, and the log says {trigger}")
+    if trigger is not (answered := _trigger(answer)):
+        detail = f"{where}: the agent's answer means {answered or 'nothing'}, and the log says {trigger or 'nothing'}"
+        raise RefutedError(Finding.SETTLEMENT_DIFFERS, detail)
     if outcome is not None and answer.settled:
         said = facts_of(outcome, Settled)
         if (said.reference, instant(said.settled_at, "the settlement")) != (answer.reference, answer.settled_at):
             detail = f"{where}: the agent settled as {answer.reference}, the log says {said.reference}"
             raise RefutedError(Finding.FINALITY_DIFFERS, detail)
+
+
+def _trigger(answer: AnsweredSettlement) -> Trigger | None:
+    """Return what an answer makes of the cycle; None for one that leaves it open."""
+    if answer.settled:
+        return Trigger.AGENT_SETTLED
+    if answer.reason is None:
+        return None
+    return Trigger.AGENT_SHORT_OF_FUNDS if answer.reason == INSUFFICIENT_FUNDS else Trigger.AGENT_REJECTED
 
 
 def _check_unasked(number: int, attempt: _Attempt, editions: Sequence[Edition]) -> None:

@@ -62,6 +62,7 @@ from compliance.verifier.recomputation import (
 from compliance.verifier.rules import read_rules
 from compliance.verifier.settlement import check_settlements
 from compliance.verifier.summaries import AGGREGATE_FLOW, check_checks, check_limits
+from compliance.verifier.surroundings import check_surroundings, unproven_surroundings
 
 STEPS = (
     "The archive is well formed",
@@ -145,7 +146,8 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
     with _step(2):
         record = _read_record(archive, anchor_keys)
         rules = read_rules(record)
-        step_passed(f"cycle {record.cycle}, state {record.state}")
+        adopted = f"rulebook {rules.version} ({canonical.digest(record.rulebook)})"
+        step_passed(f"cycle {record.cycle}, state {record.state}, {adopted}")
     with _step(3):
         lists = _read_trust_lists(record, anchor, anchor_keys)
         members = Signers((trust_list for trust_list, _ in lists), scheme=anchor.scheme)
@@ -181,7 +183,9 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         final = check_finality(record, documents, members)
         step_passed(f"{final}; {check_settlements(record, editions, moments, anchor.bic)}")
     with _step(11):
-        step_passed(check_account(editions, matched, log, rules))
+        told = check_account(editions, matched, log, rules)
+        check_surroundings(record, log)
+        step_passed(told)
     with _step(12):
         by_word = [check_checks(edition, matched, log, rules) for edition in editions]
         limits = check_limits(editions, log)
@@ -193,7 +197,10 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         sha256=archive.sha256,
         result=None if documents.result is None else documents.result.sha256,
         steps=tuple(passed),
-        unproven=tuple(unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1])),
+        unproven=(
+            *unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1]),
+            *unproven_surroundings(record, log),
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle import checks
+from compliance.cycle.audience import audience
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
@@ -99,6 +101,8 @@ LIMITS = Limits(caps=(Cap(participant=C, currency="EUR", cap_minor="50000"),))
 DEADLINE_FOR_CUTS, DEADLINE_TO_ATTEST = "2026-03-02T09:01:00.000000Z", "2026-03-02T09:05:00.000000Z"
 CLOSED_AT, SETTLED_AT, REFERENCE = "2026-03-02T09:05:00.100000Z", "2026-03-02T09:05:01.000000Z", "RTGS-1"
 
+SHORT = {"status": "RJCT", "reason_code": "AM04", "reason_text": "short"}
+"""What the agent answers where somebody lacks the funds."""
 Step = tuple[Trigger, dict[str, Any]]
 BY_RULEBOOK = ((Trigger.NETTED, {}), (Trigger.APPROVED, {"by": "rulebook"}))
 TO_FINAL = ((Trigger.INSTRUCTIONS_SIGNED, {}), (Trigger.AGENT_SETTLED, {}), (Trigger.FINALITY_SIGNED, {}))
@@ -404,7 +408,7 @@ class Scheme:
             told.append((f"cycle.{state}", cycle, said))
         told.insert(2, ("cycle.opened", OTHER_CYCLE if cycle == CYCLE else CYCLE, {}))
         place = min(4, len(told) - 1)
-        told[place:place] = [*self._published(record), *self._breaks(record)]
+        told[place:place] = [*published(record.trust_lists), *self._breaks(record)]
         closed = next((place for place, (kind, of, _) in enumerate(told) if (kind, of) == ("cycle.matched", cycle)), 99)
         return chained(
             LoggedEvent(
@@ -413,7 +417,7 @@ class Scheme:
                 at=AT if number < closed else CLOSED_AT,
                 cycle=of,
                 data=data,
-                audience=None,
+                audience=audience(kind, data),
                 prev_hash=ROOT,
             )
             for number, (kind, of, data) in enumerate(told)
@@ -447,19 +451,6 @@ class Scheme:
         }
         told: list[tuple[str, str | None, dict[str, Any]]] = [("proposal.made", cycle, made)]
         return [*told, ("proposal.decided", cycle, decided)] if proposal.decision else told
-
-    def _published(self, record: CycleRecord) -> list[tuple[str, str | None, dict[str, Any]]]:
-        return [
-            (
-                "trust_list.published",
-                None,
-                {
-                    "version": canonical.decode(envelope.payload_bytes(), TrustList).version,
-                    "sha256": canonical.digest(envelope.payload_bytes()),
-                },
-            )
-            for envelope in record.trust_lists[1:]
-        ]
 
     def _breaks(self, record: CycleRecord) -> list[tuple[str, str | None, dict[str, Any]]]:
         if not record.statements:
@@ -514,6 +505,26 @@ class Scheme:
 
     def export(self, record: CycleRecord) -> bytes:
         return build_export(record, self.keys[COORDINATOR])
+
+
+def published(lists: Iterable[Envelope]) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """Return what the log tells of each list but the first: how it differs from the one before, and that it is out."""
+    told: list[tuple[str, str | None, dict[str, Any]]] = []
+    decoded = [(canonical.decode(of.payload_bytes(), TrustList), canonical.digest(of.payload_bytes())) for of in lists]
+    for (before, _), (then, sha256) in pairwise(decoded):
+        former = {member.bic: member for member in before.members}
+        for member in then.members:
+            known = {key.kid for key in former[member.bic].keys} if member.bic in former else set()
+            previous = former[member.bic].status if member.bic in former else None
+            if previous != member.status:
+                change = {"bic": member.bic, "change": "status", "previous": previous, "status": member.status}
+                told.append(("participant.changed", None, change))
+            for key in member.keys:
+                if key.kid not in known:
+                    change = {"bic": member.bic, "change": "key", "use": key.use, "kid": key.kid, "replaces": None}
+                    told.append(("participant.changed", None, change))
+        told.append(("trust_list.published", None, {"version": then.version, "sha256": sha256}))
+    return told
 
 
 def signed_by_operators(

@@ -16,6 +16,7 @@ from clearing import (
     OTHER_CYCLE,
     REFERENCE,
     ROOT,
+    SHORT,
     TO_FINAL,
     A,
     B,
@@ -32,6 +33,7 @@ from msgspec.structs import replace
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.audience import EVENTS, audience
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.states import Trigger
 from compliance.event_log import LoggedEvent
@@ -77,7 +79,8 @@ def told_of(said: dict[str, dict[str, Any]]) -> CycleRecord:
 def with_event(kind: str, data: dict[str, Any], *, at: int = 6, cycle: str | None = CYCLE) -> CycleRecord:
     """Return the record with one more event in its log."""
     events = honest().events
-    added = replace(events[at], type=kind, data=data, cycle=cycle)
+    circle = audience(kind, data) if kind in EVENTS else None
+    added = replace(events[at], type=kind, data=data, cycle=cycle, audience=circle)
     return replace(honest(), events=numbered((*events[:at], added, *events[at:])))
 
 
@@ -320,7 +323,7 @@ def instructed_twice() -> CycleRecord:
 def retries() -> CycleRecord:
     """A cycle given up after one attempt, where the rulebook asks for two."""
     sha256 = canonical.digest(honest().result.payload_bytes())  # type: ignore[union-attr]
-    short = scheme().settlement(decoded(honest().result, NettingResult), answered={"status": "PDNG"})
+    short = scheme().settlement(decoded(honest().result, NettingResult), answered=SHORT)
     record = replace(honest(), state="abandoned", finality=None, settlements=(short,))
     after = (TO_FINAL[0], (Trigger.AGENT_SHORT_OF_FUNDS, {}), (Trigger.RETRIES_USED_UP, {"attempts": 1}))
     return replace(record, events=scheme().events(record, approved(sha256), after))

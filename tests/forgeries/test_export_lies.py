@@ -422,7 +422,7 @@ def test_one_confirmation_moves_a_cycle_once() -> None:
     assert (error.step, error.finding) == (9, Finding.APPROVAL_MISSING)
     again = (*steps[:-1], approved(result_digest, "0193")[1])
     approved_again = signed_by_operators(replace(honest().proposals[0], id="0193", reason="checked again"))
-    rejected = scheme().settlement(document, answered={"status": "PDNG"})
+    rejected = scheme().settlement(document, answered={"status": "RJCT", "reason_code": "AC04"})
     settlements = (rejected, scheme().settlement(document, attempt=2))
     record = replace(record, proposals=(*proposals, approved_again), settlements=settlements)
     data = scheme().export(replace(record, events=scheme().events(record, again)))

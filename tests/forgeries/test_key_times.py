@@ -16,19 +16,19 @@ from clearing import (
     D,
     chained,
     honest,
+    published,
     refused,
     scheme,
 )
 from lying import decoded
 from msgspec.structs import replace
 
-from compliance.crypto import canonical, dsse
+from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from compliance.event_log import LoggedEvent
 from compliance.export.record import CycleRecord
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
-from compliance.statements import DATED_TRUST_LIST_TYPE, TrustKey, TrustList
+from compliance.statements import DATED_TRUST_LIST_TYPE, TrustKey
 from compliance.verifier.findings import Finding
 from compliance.verifier.verify import verify_bytes
 
@@ -66,19 +66,7 @@ def published_before(record: CycleRecord, place: str, *lists: Envelope) -> Cycle
     kept = [event for event in record.events if event.type != "trust_list.published"]
     at = next(number for number, event in enumerate(kept) if event.type == place and event.cycle == CYCLE)
     publications = [
-        LoggedEvent(
-            id=0,
-            type="trust_list.published",
-            at=kept[at].at,
-            cycle=None,
-            data={
-                "version": decoded(envelope, TrustList).version,
-                "sha256": canonical.digest(envelope.payload_bytes()),
-            },
-            audience=None,
-            prev_hash=record.events[0].prev_hash,
-        )
-        for envelope in lists[1:]
+        replace(kept[at], type=kind, cycle=cycle, data=data, audience=None) for kind, cycle, data in published(lists)
     ]
     first = record.events[0].id
     events = (*kept[:at], *publications, *kept[at:])

@@ -11,6 +11,7 @@ from clearing import (
     AGENT,
     COORDINATOR,
     CYCLE,
+    SHORT,
     TO_FINAL,
     A,
     B,
@@ -89,7 +90,7 @@ def test_an_honest_settlement_is_believed() -> None:
 
 def test_an_agent_that_was_asked_again_is_believed() -> None:
     """The archive holds the requests in the order of their attempts, whatever the answers begin with."""
-    short = settlement(answered={"status": "PDNG"})
+    short = settlement(answered=SHORT)
     second = settlement(attempt=2)
     record = replace(honest(), settlements=(second, short))
     assert from_files(to_files(record)).settlements == (short, second)

@@ -17,6 +17,7 @@ from clearing import (
     OTHER_CYCLE,
     REFERENCE,
     ROOT,
+    SHORT,
     TO_FINAL,
     A,
     Step,
@@ -99,7 +100,7 @@ def register_published_in_between(version: int) -> CycleRecord:
 
 def asked_again(outcome: Trigger = Trigger.AGENT_SHORT_OF_FUNDS) -> CycleRecord:
     """Return the record of a cycle that settled at the second attempt, as it is."""
-    short = scheme().settlement(result(), answered={"status": "PDNG"})
+    short = scheme().settlement(result(), answered=SHORT)
     record = replace(honest(), settlements=(short, scheme().settlement(result(), attempt=2)))
     again: tuple[Step, ...] = (TO_FINAL[0], (outcome, {}), (Trigger.REQUEST_REPEATED, {}), *TO_FINAL[1:])
     return replace(record, events=scheme().events(record, approved(sha256()), again))

@@ -15,16 +15,13 @@ import msgspec
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
+from compliance.iso20022 import INSUFFICIENT_FUNDS, SETTLEMENT_ANSWER_TYPE
 from compliance.statements import NettingResult
 from gateway.coordinator.cycles.failures import Failure, FailureReason
 from gateway.coordinator.registry.members import SettlementAgent
 from gateway.federation import iso20022
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.messages.settlement import SettlementOrder
-
-INSUFFICIENT_FUNDS = "AM04"
-"""ISO 20022 external status reason: the agent's accounts don't cover the debits."""
 
 
 @dataclass(frozen=True, slots=True)
