@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar.types import ASGIApp
 from running_banks import SANCTIONS, WAIT_S, RunningBank, Town, order, running_town
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR
@@ -88,6 +89,8 @@ async def running_desk(
     async with running_town(server_url, directory, bics, wrap=wrap, rulebook=rulebook) as town:
         coordinator = town.coordinator
         shutil.copytree(directory / AGENT, directory / "agent" / "keys")
+        rules = directory / "agent" / "rulebook.json"
+        rules.write_bytes(msgspec.json.encode(coordinator.base.rulebook))
 
         def build(url: str) -> Any:
             settings = NodeSettings(
@@ -97,6 +100,7 @@ async def running_desk(
                 data_dir=directory / "agent",
                 anchor=directory / "anchor.json",
                 coordinator_url=coordinator.url,
+                rulebook=rules,
             )
             return build_app(settings, agent_database)
 

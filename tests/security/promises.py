@@ -137,6 +137,7 @@ TRUST_MODEL: Promises = {
     + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
     "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
     "| about the agent: its answer to another cycle": _SIGNED_LIES,
+    "| invents in the log what no document says:": "forgeries/test_surrounding_lies.py::test_a_lie_about_what_went_on_is_refused",
     "| when operators decided: an old signature,": _SIGNED_LIES,
     "| proposes a change without saying from what,": _DECIDED
     + "test_what_is_not_changed_from_there_is_not_carried_out",
