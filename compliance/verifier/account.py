@@ -437,10 +437,10 @@ class _Account:
             raise RefutedError(Finding.TIME_REVERSED, detail)
 
         apart = self._log.clocks_apart(self._rules)
-        asked, told = instant(self._asked_at or event.at, "the request"), instant(event.at, f"event {event.id}")
-        earliest, latest = min(asked, asked + apart), max(told, told + apart)
+        asked, logged = instant(self._asked_at or event.at, "the request"), instant(event.at, f"event {event.id}")
+        earliest, latest = min(asked, asked + apart), max(logged, logged + apart)
         if not earliest - AGENT_CLOCK_SLACK <= settled_at <= latest + AGENT_CLOCK_SLACK:
-            detail = f"settled at {settled_at}, yet asked at {asked}, and event {event.id} told of it at {told}"
+            detail = f"settled at {settled_at}, yet asked at {asked}, and event {event.id} told of it at {logged}"
             raise RefutedError(Finding.TIME_REVERSED, detail)
 
     def _used_up(self, event: LoggedEvent) -> None:

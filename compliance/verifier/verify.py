@@ -183,9 +183,9 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         final = check_finality(record, documents, members)
         step_passed(f"{final}; {check_settlements(record, editions, moments, anchor.bic)}")
     with _step(11):
-        told = check_account(editions, matched, log, rules)
+        summary = check_account(editions, matched, log, rules)
         check_surroundings(record, log)
-        step_passed(told)
+        step_passed(summary)
     with _step(12):
         by_word = [check_checks(edition, matched, log, rules) for edition in editions]
         limits = check_limits(editions, log)

@@ -137,7 +137,8 @@ TRUST_MODEL: Promises = {
     + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
     "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
     "| about the agent: its answer to another cycle": _SIGNED_LIES,
-    "| invents in the log what no document says:": "forgeries/test_surrounding_lies.py::test_a_lie_about_what_went_on_is_refused",
+    "| invents in the log what no document says:": "forgeries/test_surrounding_lies.py::"
+    "test_a_lie_about_what_went_on_is_refused",
     "| when operators decided: an old signature,": _SIGNED_LIES,
     "| proposes a change without saying from what,": _DECIDED
     + "test_what_is_not_changed_from_there_is_not_carried_out",
@@ -294,6 +295,7 @@ PROMISES: dict[str, Promises] = {
         "An account that opens with money takes two people": _BOOKS + "test_nobody_makes_money_alone",
     },
     "docs/guides/clearing-house.md": {
+        "It settles what two operators approved": _ENTITLED,
         "Two operators, because what one proposes another has to confirm": _ALONE,
         "from then on [two operators]": _ALONE,
     },
@@ -324,6 +326,7 @@ PROMISES: dict[str, Promises] = {
         "**Abandon** it, under four eyes": _MAKER_CHECKS,
     },
     "docs/operating/upgrading.md": {
+        "asks for two operators' approval by a rulebook of its own people": _ENTITLED,
         "The new file counts once two operators agreed": _ADOPTED
         + "test_two_operators_agree_on_a_rulebook_by_its_digest",
         "says so where its rulebook waits for two operators": TRUST,
