@@ -13,6 +13,8 @@ from compliance.terminal import shown
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from gateway.coordinator.app import CoordinatorCore
     from gateway.coordinator.rulebook import Rulebook
     from gateway.federation.membership.documents import Application
@@ -119,9 +121,10 @@ def add_operator(
     import re
 
     from compliance.crypto.keys import VerifyingKey
+    from gateway.coordinator.registry.acts import CLIENT_PATTERN
     from gateway.federation.http.client import MemberIdentity
 
-    if not re.fullmatch(r"[a-z][a-z0-9._-]{0,63}", client_id):
+    if not re.fullmatch(CLIENT_PATTERN, client_id):
         raise typer.BadParameter(
             "small letters, digits, '.', '_' and '-', beginning with a letter", param_hint="CLIENT_ID"
         )
@@ -280,14 +283,8 @@ def _rules(path: Path | None) -> Rulebook:
 async def _to_go_by(url: str, given: Rulebook) -> Rulebook:
     """Return the rulebook to run by: the file's, or the one in force while nobody has agreed on the file's."""
     from gateway.coordinator.registry import rulebooks
-    from gateway.federation.storage.database import create_engine, transaction
 
-    engine = create_engine(url)
-    try:
-        async with transaction(engine) as conn:
-            rules = await rulebooks.to_go_by(conn, given)
-    finally:
-        await engine.dispose()
+    rules = await _read(url, lambda conn: rulebooks.to_go_by(conn, given))
     if rules != given:
         typer.echo(
             f"concordat: the rulebook in force is {shown(rules.version)} {rules.sha256}; the file's"
@@ -296,6 +293,18 @@ async def _to_go_by(url: str, given: Rulebook) -> Rulebook:
             err=True,
         )
     return rules
+
+
+async def _read(url: str, read: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Read from the coordinator's database before there is a core."""
+    from gateway.federation.storage.database import create_engine, transaction
+
+    engine = create_engine(url)
+    try:
+        async with transaction(engine) as conn:
+            return await read(conn)
+    finally:
+        await engine.dispose()
 
 
 def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[Rulebook, str] | None = None) -> T:
@@ -307,18 +316,13 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
     from gateway.coordinator.registry import rulebooks
     from gateway.federation.problems import Refusal
     from gateway.federation.settings import ConfigurationError
-    from gateway.federation.storage.database import create_engine, migrate, transaction
+    from gateway.federation.storage.database import migrate
     from gateway.federation.storage.postgres import database
 
     settings = _settings()
 
     async def in_force(url: str) -> Rulebook:
-        engine = create_engine(url)
-        try:
-            async with transaction(engine) as conn:
-                rules = await rulebooks.in_force(conn)
-        finally:
-            await engine.dispose()
+        rules = await _read(url, rulebooks.in_force)
         if rules is None:
             raise ConfigurationError("the coordinator isn't founded yet: run `concordat coordinator init`")
         return rules

@@ -80,8 +80,7 @@ async def keys(conn: AsyncConnection) -> OperatorKeys:
 async def remove(conn: AsyncConnection, client_id: str) -> None:
     """Take an operator's or auditor's access away. Raises Refusal; who remains can still decide."""
     await conn.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
-    others = "SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled AND client_id <> :it"
-    if (await conn.execute(text(others), {"it": client_id})).scalar_one() < OPERATORS_MIN:
+    if await _able(conn, without=client_id) < OPERATORS_MIN:
         detail = f"{OPERATORS_MIN} other operators must remain: let somebody else in first"
         raise Refusal(RegistryReason.OPERATORS_TOO_FEW, detail)
     removed = await conn.execute(
@@ -94,19 +93,20 @@ async def remove(conn: AsyncConnection, client_id: str) -> None:
 
 async def would_be_too_few(conn: AsyncConnection, *, without: str) -> bool:
     """Tell whether there are operators enough to decide, and aren't without this one."""
-    others = "count(*) FILTER (WHERE client_id <> :it)"
-    query = f"SELECT count(*), {others} FROM clients WHERE role = 'operator' AND NOT disabled"  # noqa: S608 - constants
-    now, then = (await conn.execute(text(query), {"it": without})).one()
-    return bool(then < OPERATORS_MIN <= now)
+    return await _able(conn, without=without) < OPERATORS_MIN <= await _able(conn)
+
+
+async def _able(conn: AsyncConnection, *, without: str = "") -> int:
+    """Return how many operators can decide, but for one."""
+    query = text("SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled AND client_id <> :it")
+    able: int = (await conn.execute(query, {"it": without})).scalar_one()
+    return able
 
 
 async def founded(conn: AsyncConnection) -> bool:
     """Tell whether the house is at work: a cycle was cut off, and operators are there to decide."""
-    query = text(
-        "SELECT (SELECT count(*) FROM clients WHERE role = 'operator' AND NOT disabled) >= :needed"
-        " AND EXISTS (SELECT FROM cycles WHERE state <> 'open')"
-    )
-    return bool((await conn.execute(query, {"needed": OPERATORS_MIN})).scalar_one())
+    query = text("SELECT EXISTS (SELECT FROM cycles WHERE state <> 'open')")
+    return await _able(conn) >= OPERATORS_MIN and bool((await conn.execute(query)).scalar_one())
 
 
 async def require_founding(conn: AsyncConnection) -> None:

@@ -29,7 +29,7 @@ async def in_force(conn: AsyncConnection) -> Rulebook | None:
 async def to_go_by(conn: AsyncConnection, given: Rulebook) -> Rulebook:
     """Return the rulebook that a coordinator starts with, given a file: the file's, or the one in force meanwhile."""
     adopted = await _adopted(conn)
-    if adopted is None or adopted[0] == given.sha256 or await _may_be_adopted(conn, given.sha256):
+    if adopted is None or await _may_follow(conn, adopted, given):
         return given
     return stored(adopted[1])
 
@@ -46,9 +46,7 @@ async def adopt(conn: AsyncConnection, rulebook: Rulebook) -> None:
     adopted = await _adopted(conn)
     if adopted is not None and adopted[0] == rulebook.sha256:
         return
-    # The same rules as this release writes them, with what releases before took for granted, are no others.
-    same = adopted is not None and rulebook == stored(adopted[1])
-    if adopted is not None and not same and not await _may_be_adopted(conn, rulebook.sha256):
+    if adopted is not None and not await _may_follow(conn, adopted, rulebook):
         detail = f"another rulebook is in force: two operators agree on {rulebook.sha256} first (rulebook.adopt)"
         raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
     await conn.execute(
@@ -60,14 +58,20 @@ async def adopt(conn: AsyncConnection, rulebook: Rulebook) -> None:
     await events.append(conn, "rulebook.adopted", {"sha256": rulebook.sha256, "version": rulebook.version})
 
 
-async def _may_be_adopted(conn: AsyncConnection, sha256: str) -> bool:
-    """Tell whether two operators agreed on it since another one was adopted, or the house is still being founded."""
+async def _may_follow(conn: AsyncConnection, adopted: tuple[str, str], rulebook: Rulebook) -> bool:
+    """Tell whether a rulebook may be in force after the one adopted last, or is that one.
+
+    Two operators agreed on it since, or the house is still being founded. The same rules as this release writes them,
+    with what releases before took for granted, are no others.
+    """
+    if rulebook.sha256 == adopted[0] or rulebook == stored(adopted[1]):
+        return True
     query = (
         "SELECT data->>'sha256' FROM events WHERE type = 'operator.acted' AND data->>'action' = :action"
         " AND id > (SELECT max(id) FROM events WHERE type = 'rulebook.adopted') ORDER BY id DESC LIMIT 1"
     )
     agreed = (await conn.execute(text(query), {"action": AGREED})).scalar_one_or_none()
-    return agreed == sha256 or not await operators.founded(conn)
+    return agreed == rulebook.sha256 or not await operators.founded(conn)
 
 
 async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:
