@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.audience import Reader
 from compliance.statements import TrustListConfirmation
 from gateway.coordinator.clock import timestamp
+from gateway.demo.processes import free_ports
 
 DATA = Path(os.environ.get("CONCORDAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """The public data sets, which aren't part of the project. What needs one that isn't there is skipped and says so."""
@@ -48,10 +48,7 @@ def private(url: str) -> str:
 
 def free_port() -> int:
     """Return a loopback port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def uuid7() -> str:

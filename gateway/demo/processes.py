@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import httpx
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 15
 LOG_TAIL_BYTES = 4_000
+ASSIGNABLE_PORTS = (10_000, 32_768)
+"""First, and the one after the last: below what Linux (32768), macOS and Windows (49152) take for connections."""
 
 
 class ProcessError(RuntimeError):
@@ -24,12 +27,19 @@ class ProcessError(RuntimeError):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct free TCP ports of the loopback interface."""
+    """Return distinct free TCP ports of the loopback interface, drawn from those that no system gives away itself.
+
+    A port of the range that systems take for outgoing connections can be somebody's before its server starts.
+    """
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+        while len(ports) < count:
+            port = random.randrange(*ASSIGNABLE_PORTS)  # noqa: S311 - no secret
+            listener = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports
 
 
 @dataclass

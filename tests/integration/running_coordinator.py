@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import httpx
 import msgspec
 from litestar.types import ASGIApp
-from support import ANY_PRIVATE_PORT, keep_private
+from support import ANY_PRIVATE_PORT, free_port, keep_private
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
@@ -155,19 +154,15 @@ async def running_coordinator(
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> AsyncIterator[Coordinator]:
     """Serve a coordinator on a free port until the block ends; `wrap` puts a layer around it."""
-    with socket.socket() as probe:
-        # As servers do, so that the port of a coordinator that just stopped is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port or 0))
-        free = probe.getsockname()[1]
+    port = port or free_port()
     settings = NodeSettings(
-        bic=COORDINATOR, url=f"http://127.0.0.1:{free}", port=free, data_dir=directory / "coordinator"
+        bic=COORDINATOR, url=f"http://127.0.0.1:{port}", port=port, data_dir=directory / "coordinator"
     )
     rules = rulebook or on_demand()
     app = build(settings, database_url, rules, name="Clearing house")
     if wrap is not None:
         app.asgi_handler = wrap(app.asgi_handler)
-    node = server(app, host="127.0.0.1", port=free, private=ANY_PRIVATE_PORT)
+    node = server(app, host="127.0.0.1", port=port, private=ANY_PRIVATE_PORT)
     serving = asyncio.create_task(node.serve())
     base = CoordinatorCore.open(settings, database_url, rules)
     try:

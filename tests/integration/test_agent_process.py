@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 from agent_harness import AGENT, ALFA, BETA, Desk, Scheme, request, transfer
+from support import free_port
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
@@ -31,10 +31,7 @@ class AgentProcess:
     """`concordat agent serve` on a free port, over a database of the test's."""
 
     def __init__(self, scheme: Scheme, database_url: str) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.environment = {**os.environ, **scheme.environment(self.url, database_url), "CONCORDAT_LOG_LEVEL": "error"}
         self.process: subprocess.Popen[bytes] | None = None
 

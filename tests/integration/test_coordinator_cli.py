@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 import pytest
 from running_coordinator import AGENT, ALPHA, COORDINATOR, Bank
 from sqlalchemy import text
+from support import free_port
 from typer.testing import CliRunner
 
 from compliance.crypto import dsse
@@ -109,9 +109,7 @@ def test_status_tells_of_tampering(environment: dict[str, str]) -> None:
 
 
 async def test_the_process_founds_itself_and_leaves_promptly(environment: dict[str, str], tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url, settings = f"http://127.0.0.1:{port}", environment | {"CONCORDAT_PORT": str(port)}
     process = await asyncio.create_subprocess_exec(CONCORDAT, "coordinator", "serve", env={**os.environ, **settings})
     try:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,7 +20,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.types import Receive, Scope, Send
 from msgspec import Meta, Struct
-from support import Live, private
+from support import Live, free_port, private
 
 from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
@@ -379,20 +378,13 @@ def read_until(stream: IO[str], words: str, lines: list[str]) -> str:
     raise AssertionError(f"ended before {words!r}: {''.join(lines)}")
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_node_told_to_stop_answers_first_and_ends_with_0(free_port: int, number: signal.Signals) -> None:
-    process = start(free_port)
+async def test_a_node_told_to_stop_answers_first_and_ends_with_0(number: signal.Signals) -> None:
+    process = start(port := free_port())
     assert process.stderr is not None
     lines: list[str] = []
     read_until(process.stderr, "running on", lines)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}", trust_env=False, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as client:
         assert (await client.get("/bug")).status_code == 500
         polling = asyncio.create_task(client.get("/poll"))
         assert "polling" in await asyncio.to_thread(read_until, process.stderr, "polling", lines)
@@ -411,8 +403,8 @@ async def test_a_node_told_to_stop_answers_first_and_ends_with_0(free_port: int,
     assert "Jane Doe" not in rest
 
 
-def test_a_node_that_can_t_start_says_so_by_its_exit_code(free_port: int) -> None:
-    process = start(free_port, "broken")
+def test_a_node_that_can_t_start_says_so_by_its_exit_code() -> None:
+    process = start(free_port(), "broken")
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "no database" in errors
