@@ -271,10 +271,10 @@ class BankNode:
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
 
-    async def submit(self, orders: Sequence[ReadableOrder], *, maker: str) -> list[OrderOutcome]:
-        """Decide orders of the bank's own customers that `maker` asks for; return when that is durable."""
+    async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
+        """Decide orders of the bank's own customers; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
-        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders), maker))
+        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
 
     async def open_accounts(self, openings: Sequence[AccountOpening], person: str) -> list[AccountOutcome]:
         """Open customer accounts that `person` asks for; those that hold money once somebody else has asked too."""
@@ -307,11 +307,13 @@ class BankNode:
             raise Refusal(outcome, "it lets others owe more: another person must ask for the very same within a week")
         return outcome
 
-    def check(self, order: ReadableOrder) -> CheckedOrder:
-        """Screen an order and look up the bank it goes to: all that is decided before the books."""
-        refusal = self.agents.get(order.value.creditor_agent, OrderReason.CREDITOR_AGENT_UNKNOWN)
-        hits = () if refusal is not None else self.screener.hits_for(order.value)
-        return CheckedOrder(order, hits, refusal)
+    def check(self, orders: Sequence[ReadableOrder]) -> list[CheckedOrder]:
+        """Screen orders and look up the banks they go to: all that is decided before the books."""
+        hits_for, banks, unknown = self.screener.hits_for, self.agents, OrderReason.CREDITOR_AGENT_UNKNOWN
+        return [
+            CheckedOrder(order, hits_for(order.value), banks.get(order.value.creditor_agent, unknown))
+            for order in orders
+        ]
 
     async def _connect(self) -> asyncpg.Connection:
         return await connect(

@@ -75,8 +75,8 @@ class Bank:
 
     async def order(self, *orders: PaymentOrder, hits: Sequence[Hit] = (), maker: str = "mona") -> list[OrderOutcome]:
         """Submit orders as the API does."""
-        checked = [CheckedOrder(readable(o), tuple(hits)) for o in orders]
-        return await self.ledger.submit(SubmitOrders(checked, maker))
+        checked = [CheckedOrder(order, tuple(hits)) for order in readable(orders, maker=maker)]
+        return await self.ledger.submit(SubmitOrders(checked))
 
     async def receive(self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = ()) -> list[PaymentOutcome]:
         """Receive payments that another bank signs now."""

@@ -18,13 +18,13 @@ INLINE_BYTES_MAX = 64 * 1024
 """A thread costs more than reading so little."""
 
 
-async def in_slices(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return what `work` makes of each item, having let others in after every slice."""
+async def in_slices(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+    """Return what `work` makes of the items, having let others in after every slice of them."""
     if len(items) <= SLICE_ITEMS_MAX:
-        return [work(item) for item in items]
+        return work(items)
     made: list[R] = []
     for start in range(0, len(items), SLICE_ITEMS_MAX):
-        made += [work(item) for item in items[start : start + SLICE_ITEMS_MAX]]
+        made += work(items[start : start + SLICE_ITEMS_MAX])
         await asyncio.sleep(0)
     return made
 

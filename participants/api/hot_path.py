@@ -8,6 +8,7 @@ handler of the framework costs about as much as everything else a payment needs 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -22,10 +23,10 @@ from gateway.federation.identity.tokens import TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
-from gateway.federation.sharing import INLINE_BYTES_MAX, in_slices
+from gateway.federation.sharing import in_slices
 from gateway.federation.telemetry import REQUESTS
 from participants.api.messages import BODY_BYTES_MAX, OrderResults
-from participants.ledger.events import EventData
+from participants.ledger.events import EventData, beginning
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
 from participants.roles import Role
@@ -67,11 +68,11 @@ class HotPath:
         body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BODY_BYTES_MAX)
         if body is None:
             return await self._app(scope, again, send)
-        orders = _orders(path, body) if len(body) <= INLINE_BYTES_MAX else await _orders_in_slices(path, body)
+        orders = await _orders(path, body, maker=claims.sub)
         if orders is None:
             return await self._app(scope, again, send)
         try:
-            outcomes = await self._node.submit(orders, maker=claims.sub)
+            outcomes = await self._node.submit(orders)
             if path == "/payments":
                 outcomes[0].or_refuse()
         except Refusal as refusal:
@@ -87,40 +88,25 @@ class HotPath:
         return await _answer(send, 201, _encode(outcomes[0].answer()), hit)
 
 
-def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
+async def _orders(path: str, body: bytes, *, maker: str) -> list[ReadableOrder] | None:
     """Return the orders of a body, or None if anything about it isn't as it should be."""
     try:
-        orders = EventData.orders(*_bodies(path, body))
-        return orders if _says_nothing_besides(path, body, orders) else None
+        bodies = (body,) if path == "/payments" else _decode_batch(body).payments
+        orders = await in_slices(partial(EventData.orders, maker=maker), bodies)
+        return orders if _says_nothing_besides(path, body, orders, maker) else None
     except UNREADABLE:
         return None
 
 
-async def _orders_in_slices(path: str, body: bytes) -> list[ReadableOrder] | None:
-    """Do what `_orders` does, letting others in between."""
-    try:
-        orders = await in_slices(_order, _bodies(path, body))
-        return orders if _says_nothing_besides(path, body, orders) else None
-    except UNREADABLE:
-        return None
-
-
-def _bodies(path: str, body: bytes) -> Sequence[bytes | msgspec.Raw]:
-    return (body,) if path == "/payments" else _decode_batch(body).payments
-
-
-def _order(body: bytes | msgspec.Raw) -> ReadableOrder:
-    return EventData.orders(body)[0]
-
-
-def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder]) -> bool:
+def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder], maker: str) -> bool:
     """Tell whether a body says nothing but its orders.
 
-    Every member of an order is a text, and the canonical form of it the shortest there is. So a body that says
-    anything besides (a member twice, before all) is longer than that, white space between its tokens aside.
+    Every member of an order is a text, and the canonical form of it, without its maker, the shortest there is. So a
+    body that says anything besides (a member twice, before all) is longer than that, white space between its tokens
+    aside.
     """
     around = 0 if path == "/payments" else len(_EMPTY_BATCH) + len(orders) - 1
-    length = around + sum([len(order.text) for order in orders])
+    length = around + sum([len(order.text) for order in orders]) - len(orders) * len(beginning(maker)[1:].decode())
     # Without white space or a letter beyond ASCII, which is nearly always so, nothing has to be taken out first.
     return len(body) == length or len(msgspec.json.format(body, indent=-1).decode()) == length
 

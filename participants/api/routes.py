@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -88,7 +89,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.submit([readable(data)], maker=request.auth.sub)
+    (outcome,) = await node.submit(readable([data], maker=request.auth.sub))
     outcome.or_refuse()
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
     return Response(outcome.answer(), headers=headers)
@@ -104,7 +105,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
 )
 async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: ConcordatRequest) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit(await in_slices(readable, data.payments), maker=request.auth.sub)
+    outcomes = await node.submit(await in_slices(partial(readable, maker=request.auth.sub), data.payments))
     return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 
@@ -141,7 +142,7 @@ async def return_payment(
         remittance=data.remittance,
         returns=original.id,
     )
-    (outcome,) = await node.submit([readable(order)], maker=request.auth.sub)
+    (outcome,) = await node.submit(readable([order], maker=request.auth.sub))
     outcome.or_refuse()
     return outcome.answer()
 

@@ -9,7 +9,7 @@ encoding.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar, final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -316,7 +316,7 @@ class EventUnreadableError(Exception):
 class EventData(Struct, Generic[D], frozen=True, gc=False):
     """What an event of a type says, as a value and as canonical text.
 
-    Only `of`, `orders`, `made_by` and `of_read` make it, so it can be read again.
+    Only `of`, `orders` and `of_read` make it, so it can be read again.
     """
 
     type: str
@@ -328,8 +328,7 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
         """Encode a value and read it back. Raises EventUnreadableError if the reader would refuse or change it."""
         try:
             text = canonical.encode(value).decode()
-            decoder = _ORDER_DECODER if type_ == _RESERVED and type(value) is PaymentOrder else _DECODERS[type_]
-            again: Any = decoder.decode(text)
+            again: Any = _DECODERS[type_].decode(text)
         except (KeyError, msgspec.MsgspecError, UnicodeError) as error:
             raise EventUnreadableError(f"{type_}: {error}") from error
         if again != value:
@@ -337,20 +336,14 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
         return cls(type_, again, text)
 
     @staticmethod
-    def orders(*bodies: bytes | msgspec.Raw) -> list[EventData[PaymentOrder]]:
-        """Decode orders that somebody sent as the reader does. Raises msgspec.MsgspecError, UnicodeDecodeError.
+    def orders(bodies: Iterable[bytes | msgspec.Raw], *, maker: str) -> list[EventData[PaymentOrder]]:
+        """Decode orders that `maker` sent as the reader does. Raises msgspec.MsgspecError, UnicodeError.
 
-        What a decoder gave it takes again, so nothing is read twice here.
+        Who made it stands in the text, and not in the value, which is what was sent. What a decoder gave it takes
+        again, so nothing is read twice here.
         """
-        decode, encode = _ORDER_DECODER.decode, canonical.encode
-        return [EventData(_RESERVED, value, encode(value).decode()) for value in map(decode, bodies)]
-
-    def made_by(self, actor: str) -> EventData[D]:
-        """Return an order's data with who made it, given as JSON.
-
-        The member comes before all others in the canonical form, so nothing is encoded again for it.
-        """
-        return EventData(self.type, self.value, f'{{"actor":{actor},{self.text[1:]}')
+        decode, encode, begin = _ORDER_DECODER.decode, canonical.encode, beginning(maker)
+        return [EventData(_RESERVED, value, (begin + encode(value)[1:]).decode()) for value in map(decode, bodies)]
 
     @classmethod
     def of_read(cls, type_: str, value: D) -> EventData[D]:
@@ -360,6 +353,17 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
         so the reader takes it again, and reading it twice would cost as much as deciding on it.
         """
         return cls(type_, value, canonical.encode(value).decode())
+
+
+def beginning(maker: str) -> bytes:
+    """Return how an order begins in the journal: who made it comes before all others in the canonical form."""
+    return canonical.encode({"actor": maker})[:-1] + b","
+
+
+def maker_of(order: EventData[PaymentOrder]) -> str | None:
+    """Return who made an order, as the journal's reader will find it."""
+    taken: OrderTaken = _DECODERS[_RESERVED].decode(order.text)
+    return taken.actor
 
 
 class EventRow(Struct, frozen=True):

@@ -166,7 +166,7 @@ class Inbound:
                 sender.count(new, len(batch.payments) - new)
                 return outcomes
         await self._screener.prepare(batch.payments)
-        hits = await in_slices(self._screener.hits_for, batch.payments)
+        hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
         payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
         command = ReceivePayments(evidence, payments)
         outcomes = await self._ledger.submit(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
@@ -13,7 +14,7 @@ from participants.ledger import events
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
 from participants.ledger.command import Command
-from participants.ledger.events import EventData, EventUnreadableError, Hit, PaymentOrder
+from participants.ledger.events import EventData, Hit, PaymentOrder
 from participants.ledger.payment import Payment, Status
 
 
@@ -58,16 +59,19 @@ ReadableOrder = EventData[PaymentOrder]
 """An order that the journal's reader has read."""
 
 
-def readable(order: PaymentOrder) -> ReadableOrder:
-    """Let the journal's reader read an order that was put together here. Raises Refusal `order_malformed`."""
+def readable(orders: Sequence[PaymentOrder], *, maker: str) -> list[ReadableOrder]:
+    """Let the journal's reader read orders that were put together here. Raises Refusal `order_malformed`."""
     try:
-        return EventData.of("payment.reserved", order)
-    except EventUnreadableError as error:
+        again = EventData.orders(map(canonical.encode, orders), maker=maker)
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise Refusal(OrderReason.ORDER_MALFORMED, str(error)) from error
+    if [order.value for order in again] != list(orders):
+        raise Refusal(OrderReason.ORDER_MALFORMED, "it is read back as something else")
+    return again
 
 
 class CheckedOrder(Struct, frozen=True, gc=False):
-    """An order, what screening says of it, and whether its bank may be paid."""
+    """An order, with who made it, what screening says of it, and whether its bank may be paid."""
 
     order: ReadableOrder
     hits: tuple[Hit, ...] = ()
@@ -77,11 +81,8 @@ class CheckedOrder(Struct, frozen=True, gc=False):
 class SubmitOrders(Command[list[OrderOutcome]]):
     """Reserve the money of orders and queue them, in their order; each is accepted or refused for itself."""
 
-    def __init__(self, orders: Sequence[CheckedOrder], maker: str) -> None:
-        """`maker` is who asks for them, by the token's subject; it is recorded with each."""
+    def __init__(self, orders: Sequence[CheckedOrder]) -> None:
         self.orders = orders
-        self.maker = maker
-        self._maker_json = canonical.encode(maker).decode()
         self._ids = [checked.order.value.id for checked in orders]
         values = [checked.order.value for checked in orders]
         self._debtors = [AccountKey("customer", order.debtor_account, order.currency) for order in values]
@@ -133,10 +134,10 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if reserved.balance - amount < reserved.lowest:
             return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
         if checked.hits:
-            held = events.OutgoingHeld(order=order, hits=checked.hits, actor=self.maker)
+            held = events.OutgoingHeld(order=order, hits=checked.hits, actor=events.maker_of(checked.order))
             sequence = books.advance(None, order.id, "payment.held_out", held)
         else:
-            sequence = books.advance(None, order.id, "payment.reserved", checked.order.made_by(self._maker_json))
+            sequence = books.advance(None, order.id, "payment.reserved", checked.order)
         books.post(sequence, debtor, reserved, amount)
         books.wait(books.payments[order.id], "held" if checked.hits else "queued")
         if original is not None:

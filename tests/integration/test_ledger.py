@@ -23,6 +23,7 @@ from participants.ledger import store
 from participants.ledger.command import Command, RecordedAlreadyError
 from participants.ledger.payment import Status
 from participants.ledger.rows import Evidence
+from participants.payments.orders import readable
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ async def test_an_impossible_command_fails_alone(alfa: Bank) -> None:
 
     class Broken(Command[None]):
         def decide(self, books: Any) -> None:
-            books.record(uuid7(), 1, "payment.reserved", payment())
+            books.record(uuid7(), 1, "payment.reserved", readable([payment()], maker="mona")[0])
             raise ZeroDivisionError
 
     results = await asyncio.gather(

@@ -132,7 +132,7 @@ class TwoBanks(RuleBasedStateMachine):
         return str(UUID(int=next(self.numbers) | (7 << 76) | (2 << 62)))
 
     def submit(self, sender: str, order: PaymentOrder, found: tuple[Hit, ...]) -> Any:
-        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(readable(order), found)], "mona"))
+        (outcome,) = self.banks[sender].run(SubmitOrders([CheckedOrder(readable([order], maker="mona")[0], found)]))
         return outcome
 
     @rule(sender=st.sampled_from([ALFA, BETA]), amount=amounts, pair=choices, found=hits)

@@ -121,6 +121,12 @@ def test_a_cut_that_was_signed_in_one_step_is_read_with_its_envelope() -> None:
 
 ORDER_FORM = msgspec.json.decode(ORDER, type=events.PaymentOrder)
 TERMS_FORM = ORDER_FORM.terms()
+
+
+def taken(order: events.PaymentOrder) -> events.OrderTaken:
+    return events.OrderTaken(**msgspec.structs.asdict(order), actor="mona")
+
+
 BROKEN_ORDER = msgspec.structs.replace(ORDER_FORM, remittance="paid\nback")
 BROKEN_TERMS = msgspec.structs.replace(TERMS_FORM, debtor_name="A\x00")
 WHO: dict[str, Any] = {"sender": "ALFADEFF", "batch": SHA, "terms": TERMS_FORM}
@@ -128,10 +134,10 @@ CYCLE = "2026-10-02-01"
 SIGNED = dsse.sign(CycleCut(cycle=CYCLE, receiver="ALFADEFF", lanes=()), SigningKey.generate())
 
 UNREADABLE: list[tuple[str, Document]] = [
-    ("payment.reserved", BROKEN_ORDER),
-    ("payment.reserved", msgspec.structs.replace(ORDER_FORM, amount_minor="1000000000000000")),
-    ("payment.reserved", msgspec.structs.replace(ORDER_FORM, creditor_agent="betafrpp")),
-    ("payment.reserved", msgspec.structs.replace(ORDER_FORM, debtor_name="\ud800")),
+    ("payment.reserved", taken(BROKEN_ORDER)),
+    ("payment.reserved", msgspec.structs.replace(taken(ORDER_FORM), amount_minor="1000000000000000")),
+    ("payment.reserved", msgspec.structs.replace(taken(ORDER_FORM), creditor_agent="betafrpp")),
+    ("payment.reserved", msgspec.structs.replace(taken(ORDER_FORM), debtor_name="\ud800")),
     ("payment.reserved", TERMS_FORM),
     ("payment.held_out", events.OutgoingHeld(order=BROKEN_ORDER, hits=())),
     ("payment.accepted", events.IncomingAccepted(**WHO | {"terms": BROKEN_TERMS}, sequence=1)),
@@ -203,16 +209,18 @@ def test_data_of_one_type_are_not_recorded_as_another() -> None:
 
 
 def test_an_order_from_outside_goes_through_the_same_decoder() -> None:
-    assert EventData.orders(ORDER.encode()) == [EventData.of("payment.reserved", ORDER_FORM)]
+    (order,) = EventData.orders([ORDER.encode()], maker="mona")
+    assert (order.type, order.value) == ("payment.reserved", ORDER_FORM)
     for wrong in (ORDER.replace("Anton", "An\\nton"), '{"actor":"mona",' + ORDER[1:]):
         with pytest.raises(msgspec.ValidationError):
-            EventData.orders(wrong.encode())
+            EventData.orders([wrong.encode()], maker="mona")
 
 
 @pytest.mark.parametrize("name", ["mona", 'M"o\\na', "Mönä 𝄞", "a\nb"])
 def test_who_made_an_order_stands_in_the_canonical_form_of_it(name: str) -> None:
-    made = EventData.of("payment.reserved", ORDER_FORM).made_by(canonical.encode(name).decode())
+    (made,) = EventData.orders([ORDER.encode()], maker=name)
     read = events.read(stored("payment.reserved", made.text, 2)).data
+    assert events.maker_of(made) == name
     assert (read.actor, read.terms(), read.creditor_agent) == (name, TERMS_FORM, ORDER_FORM.creditor_agent)
     assert canonical.encode(read).decode() == made.text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from participants.api.hot_path import _orders
+from participants.api import hot_path
+from participants.payments.orders import ReadableOrder
 
 ORDER = {
     "id": "018f5d3e-7a31-7cc2-9d6a-0d2f9a3b7c11", "creditor_agent": "BETAFRPP", "amount_minor": "1050",
@@ -19,6 +21,11 @@ ORDER = {
 spaces = st.sampled_from(["", " ", "\n", "\t ", "\r\n"])
 # Quotes, backslashes, colons and braces inside texts, and letters of one to four bytes.
 texts = st.text(st.sampled_from('a":,{}[]\\/é€𝄞 '), max_size=12)
+MAKER = 'M"öna'
+
+
+def _orders(path: str, body: bytes) -> list[ReadableOrder] | None:
+    return asyncio.run(hot_path._orders(path, body, maker=MAKER))
 
 
 def rendered(draw: Any, members: list[tuple[str, str]]) -> str:
@@ -39,7 +46,7 @@ def test_each_thing_once_in_any_order_and_spacing(data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(list(members.items())))
     body = rendered(data.draw, shuffled)
     (order,) = _orders("/payments", body.encode()) or []
-    assert json.loads(order.text) == members
+    assert json.loads(order.text) == members | {"actor": MAKER}
     pair = _orders("/payments/batch", f'{{"payments" :[ {body},{body}]}}'.encode())
     assert pair == [order, order]
 

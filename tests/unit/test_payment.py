@@ -21,10 +21,11 @@ ORDER = PaymentOrder(
     id=ID, creditor_agent="BETAFRPP", amount_minor="1050", currency="EUR", debtor_account="a-1", debtor_name="Anton",
     creditor_account="b-1", creditor_name="Berta",
 )  # fmt: skip
+TAKEN = events.OrderTaken(**msgspec.structs.asdict(ORDER), actor="mona")
 TERMS = ORDER.terms()
 INCOMING: dict[str, Any] = {"sender": "BETAFRPP", "batch": SHA, "terms": TERMS}
 DATA: dict[str, Any] = {
-    "payment.reserved": ORDER,
+    "payment.reserved": TAKEN,
     "payment.held_out": events.OutgoingHeld(order=ORDER, hits=()),
     "payment.accepted": events.IncomingAccepted(**INCOMING, sequence=5),
     "payment.held_in": events.IncomingHeld(**INCOMING, hits=()),

@@ -26,7 +26,9 @@ async def test_others_have_a_turn_after_every_slice(items: int, turns: int) -> N
     waiting = asyncio.create_task(other())
     await asyncio.sleep(0)
     had = 0
-    assert await in_slices(str, range(items)) == [str(item) for item in range(items)]
+    assert await in_slices(lambda some: [str(item) for item in some], range(items)) == [
+        str(item) for item in range(items)
+    ]
     assert had == turns
     waiting.cancel()
 
