@@ -29,6 +29,8 @@ DONE_BY: Mapping[str, str] = {
     "enrol_key": "participant.changed",
 }
 """What operators did to a member, and the event that tells of it right before."""
+ACTS = frozenset({"operator.acted", "cap.changed", "prefunding.changed", "bilateral_limit.changed"})
+"""Events of what operators did, of which no archive holds their signatures."""
 
 
 def check_surroundings(record: CycleRecord, log: Log) -> None:
@@ -56,16 +58,24 @@ def unproven_surroundings(record: CycleRecord, log: Log) -> Iterator[str]:
     changes = [event for event in record.events if event.type == "participant.changed"]
     if banks := sorted({str(event.data.get("bic")) for event in changes if event.data.get("change") == "key"}):
         yield f"keys changed while the cycle went on, by the coordinator's word: {', '.join(banks)}"
-    acts = sum(event.type == "operator.acted" and event.data.get("action") in DONE_BY for event in record.events)
-    if acts:
-        yield f"changes of members and limits by operators: {acts}; what they signed for that isn't in the archive"
+    if acts := sorted({_act(event) for event in record.events if event.cycle is None and event.type in ACTS}):
+        yield f"what operators did besides, by the coordinator's word ({len(acts)}): {'; '.join(acts)}"
+
+
+def _act(event: LoggedEvent) -> str:
+    """Return an event that tells of an operator's act, or of a limit that one sets, in words."""
+    if event.type == "operator.acted":
+        return " ".join(str(event.data.get(name)) for name in ("action", "subject", "by"))
+    return " ".join(str(part) for part in (event.type, *(event.data.get(name) for name in ("bic", "currency"))) if part)
 
 
 def _check_circle(event: LoggedEvent) -> None:
     """Check that an event is one that there is, and was shown to those whom it is for."""
     if event.type not in EVENTS:
         raise RefutedError(Finding.LOG_CONTRADICTED, f"event {event.id}: there is no event {event.type}")
-    if (event.cycle is not None) is not event.type.startswith(("cycle.", "proposal.")):
+    of_cycle = event.type.startswith("cycle.")
+    # A proposal is about a cycle, or about the registry.
+    if (event.cycle is not None) is not of_cycle and not event.type.startswith("proposal."):
         raise RefutedError(Finding.LOG_CONTRADICTED, f"event {event.id}, {event.type}, of cycle {event.cycle}")
     try:
         circle = audience(event.type, event.data)

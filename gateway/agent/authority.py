@@ -134,7 +134,9 @@ def judge(order: SettlementOrder, asked: SignedRequest, *, coordinator: Coordina
     # 2. It signed the result.
     result = _result(order.result, coordinator)
     request, sha256 = asked.request, canonical.digest(order.result.payload_bytes())
-    judged = Ruling(request=request, document=asked.document, result_sha256=sha256, edition=result.edition)
+    # Another cycle's result, which is kept with the answer, supersedes nothing of this one.
+    edition = result.edition if result.cycle == request.cycle else 0
+    judged = Ruling(request=request, document=asked.document, result_sha256=sha256, edition=edition)
     try:
         # 3. The request moves what the result comes to, on its day. That this sums to zero was checked with the form.
         if (request.cycle, request.value_date.isoformat()) != (result.cycle, result.value_date):

@@ -83,7 +83,7 @@ def rulebook_(rulebook: _Rulebook = None) -> None:
     except ConfigurationError as error:
         typer.echo(f"concordat: {shown(error)}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"version={shown(rules.version)} sha256={rules.sha256}")
+    typer.echo(f"sha256={rules.sha256} version={shown(rules.version)}")
 
 
 @app.command()

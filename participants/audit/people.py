@@ -17,7 +17,7 @@ from participants.ledger import events
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.payment import Payment, Status
 from participants.payments.incoming import DeclineReason
-from participants.payments.screening import stored
+from participants.payments.screening import AGREED_BEFORE, stored
 
 OPENINGS_AND_CEILINGS = f"""
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
@@ -80,8 +80,10 @@ async def _faults_of_imports(connection: asyncpg.Connection) -> AsyncIterator[st
             lost = 0
             yield place if same_person(row["proposed_by"], row["imported_by"]) else None
         elif row["names_lost"]:
-            before = await connection.fetchrow(LIST_BEFORE, name, row["imported_at"])
-            weakened = before is not None and weakens(stored(*before), lost)
+            agreed, before = [
+                await connection.fetchrow(q, name, row["imported_at"]) for q in (AGREED_BEFORE, LIST_BEFORE)
+            ]
+            weakened = before is not None and weakens(stored(*agreed), stored(*before), lost)
             yield f"{place}, and {lost} names were lost" if weakened else None
         else:
             yield None

@@ -55,6 +55,11 @@ SELECT coalesce(sum(names_lost), 0) FROM screening_list WHERE name = $1 AND impo
     SELECT coalesce(max(imported_at), '-infinity') FROM screening_list WHERE name = $1 AND proposed_by IS NOT NULL
 )
 """
+# The version of a list that two people agreed on last before an instant, or its first one.
+AGREED_BEFORE = """
+SELECT name, imported_at, files, content FROM screening_list WHERE name = $1 AND imported_at < $2
+ORDER BY proposed_by IS NULL, CASE WHEN proposed_by IS NULL THEN imported_at END, imported_at DESC LIMIT 1
+"""
 # Decisions carry the number right after the word that made them, in the same transaction.
 DECISIONS = """
 WITH span AS (
@@ -190,8 +195,12 @@ class Screener:
             row = await connection.fetchrow(NEWEST, read.name)
             before = await asyncio.to_thread(stored, *row)
         lost = await asyncio.to_thread(names_lost, before, read)
+        if not lost:
+            return 0, False
         earlier = await connection.fetchval(LOST_BEFORE, read.name)
-        return lost, bool(lost) and weakens(before, lost + earlier)
+        row = await connection.fetchrow(AGREED_BEFORE, read.name, datetime.now(UTC))
+        agreed = await asyncio.to_thread(stored, *row)
+        return lost, weakens(agreed, before, lost + earlier)
 
     async def _proposed_by(self, connection: asyncpg.Connection, read: SanctionsList, person: str) -> str | None:
         """Return who proposed this very list to take the place of the one in force, before `person` did."""

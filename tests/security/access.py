@@ -73,6 +73,7 @@ COORDINATOR: dict[str, Row] = {
     "listProposals": _HOUSE,
     "listPendingProposals": _HOUSE,
     "getProposal": _HOUSE,
+    "getRulebook": _HOUSE,
     "getOperators": {**_HOUSE, "agent": "moves money by what they signed, and verifies that by their keys"},
     "openCycle": _OPERATOR,
     "cutOffCycle": _OPERATOR,

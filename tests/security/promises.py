@@ -27,7 +27,9 @@ _STATES = "integration/test_cycle_decisions.py::"
 _MAKER_CHECKS = _STATES + "test_the_maker_is_never_the_checker"
 _ALONE = _DECIDED + "test_nobody_changes_the_registry_alone"
 _SECRECY = "simulation/test_secrecy.py::test_no_payment_leaves_its_two_banks"
-_WEAKENED = _BOOKS + "test_nobody_weakens_a_list_alone"
+_WEAKENED = " ".join(
+    _BOOKS + of for of in ("test_nobody_weakens_a_list_alone", "test_nobody_gains_names_to_take_out_by_adding")
+)
 _MOVEMENTS = _SETTLED + "test_a_bank_notices_what_the_agent_moves_by_itself"
 _ENTITLED = _SETTLED + "test_what_the_coordinator_is_not_entitled_to_moves_nothing"
 
@@ -137,6 +139,7 @@ TRUST_MODEL: Promises = {
     + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
     "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
     "| about the agent: its answer to another cycle": _SIGNED_LIES,
+    "| invents an act of operators,": "forgeries/test_surrounding_lies.py::test_what_operators_did_is_counted_and_named",
     "| invents in the log what no document says:": "forgeries/test_surrounding_lies.py::"
     "test_a_lie_about_what_went_on_is_refused",
     "| when operators decided: an old signature,": _SIGNED_LIES,

@@ -240,6 +240,17 @@ async def test_nobody_weakens_a_list_alone(town: Town) -> None:
     assert await entries(bravo) == 100
 
 
+async def test_nobody_gains_names_to_take_out_by_adding(town: Town) -> None:
+    """However long a list was made by somebody alone, what may go is measured by what two people last agreed on."""
+    carlo, names, missing = town.carlo, [f"Listed Person {n}" for n in range(100)], (409, "list_needs_second_person")
+    made_up = [f"Nobody Known {n}" for n in range(2_100)]
+    assert await imported(carlo, listed(*names), "dora") == (201, None)
+    assert await imported(carlo, listed(*names, *made_up), "egon") == (201, None)
+    assert await imported(carlo, listed(*made_up), "egon") == missing
+    assert await imported(carlo, listed(*names[5:], *made_up), "egon") == (201, None)
+    assert await imported(carlo, listed(*names[6:], *made_up), "egon") == missing
+
+
 async def ceiling_set(bank: RunningBank, path: str, limit: int | None, subject: str) -> tuple[int, str | None]:
     body = {"limit_minor": None if limit is None else str(limit), "reason": "because"}
     answer = await bank.send("PUT", f"/ceilings/{path}", body, subject=subject)

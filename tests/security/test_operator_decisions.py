@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
 
-from running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, on_demand, running_coordinator
+from running_coordinator import AGENT, ALPHA, BRAVO, COORDINATOR, Bank, Coordinator, on_demand, running_coordinator
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey, VerifyingKey
@@ -28,7 +28,7 @@ from compliance.export.record import CycleRecord
 from compliance.statements import Act, ActKind, OperatorRegister
 from compliance.trust import Anchor
 from compliance.verifier.verify import VerificationError, verify_bytes
-from gateway.federation.http.client import FederationClient, RemoteProblem
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteProblem
 from gateway.federation.identity.deciding import DecidingKey, act_of
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.participants import ParticipantView
@@ -218,6 +218,22 @@ async def test_both_sign_what_is_changed_from(coordinator: Coordinator) -> None:
         await coordinator.answer(made)
 
 
+async def test_an_approval_is_of_the_keys_that_were_looked_at(coordinator: Coordinator, tmp_path: Path) -> None:
+    """Turned away and invited anew, a bank has other keys: nobody confirms what was signed for the first."""
+    first, second = (Bank(MemberIdentity("NEWBXXC0", tmp_path / name)) for name in ("first", "second"))
+    for applicant in (first, second):
+        code = await coordinator.invite("NEWBXXC0")
+        await coordinator.registry.apply(applicant.signed_application(invitation=code))
+        if applicant is first:
+            approval = await coordinator.propose_act(ActKind.MEMBER_APPROVE, "NEWBXXC0")
+            assert act_of(approval).before["sign key"] == first.identity.sign.kid
+            await coordinator.decided(ActKind.MEMBER_LEAVE, "NEWBXXC0")
+    bob = operator(coordinator, "bob")
+    confirming = bob.pen().decision(approval, "confirm")
+    assert await bob.refused("POST", f"/proposals/{approval.id}/decision", confirming) == "act_before_differs"
+    assert (await coordinator.registry.view("NEWBXXC0")).status == "applied"
+
+
 async def test_what_is_not_changed_from_there_is_not_carried_out(coordinator: Coordinator) -> None:
     """A proposer can't say that there was another value, or leave it out; nor does it count once it has changed."""
     await coordinator.admit(ALPHA)
@@ -327,6 +343,42 @@ def swapped(record: CycleRecord) -> CycleRecord:
 
 def first(record: CycleRecord, **changes: Any) -> CycleRecord:
     return replace(record, proposals=(replace(record.proposals[0], **changes), *record.proposals[1:]))
+
+
+async def test_an_export_verifies_whatever_operators_decided_meanwhile(coordinator: Coordinator) -> None:
+    """About the registry: proposed and left, rejected, withdrawn, confirmed. What was done is named as unproven."""
+    cycle = await a_cut_cycle(coordinator)
+    await coordinator.admit(BRAVO)
+    alice, bob = operator(coordinator, "alice"), operator(coordinator, "bob")
+    cap = {"currency": "EUR", "cap_minor": "5"}
+    await coordinator.propose_act(ActKind.CAP, ALPHA, **cap)
+    await coordinator.answer(await coordinator.propose_act(ActKind.CAP, BRAVO, **cap), "reject")
+    withdrawn = await coordinator.propose_act(ActKind.CAP, BRAVO, **cap)
+    await alice.send("POST", f"/proposals/{withdrawn.id}/withdrawal")
+    auth = next(key.kid for key in (await coordinator.registry.view(BRAVO)).keys if key.use == "auth")
+    prefunded = {"currency": "EUR", "prefunded_minor": "5", "reserved_minor": "1"}
+    limit = {"counterparty": BRAVO, "currency": "EUR", "limit_minor": "5"}
+    confirmed: list[tuple[ActKind, str, dict[str, str]]] = [
+        (ActKind.CAP, BRAVO, cap),
+        (ActKind.PREFUNDING, BRAVO, prefunded),
+        (ActKind.BILATERAL_LIMIT, ALPHA, limit),
+        (ActKind.SETTLEMENT_ACCOUNT, BRAVO, {"agent": AGENT, "account": "X-9"}),
+        (ActKind.KEY_REVOKE, BRAVO, {"kid": auth}),
+        (ActKind.MEMBER_SUSPEND, BRAVO, {}),
+        (ActKind.MEMBER_LEAVE, BRAVO, {}),
+        (ActKind.RULEBOOK_ADOPT, COORDINATOR, {"version": "x", "sha256": "0" * 64}),
+        (ActKind.CLIENT_LET_IN, "otto", {"role": "auditor", "x": SigningKey.generate().x}),
+        (ActKind.CLIENT_REMOVE, "otto", {}),
+        (ActKind.CLIENT_REMOVE, "carol", {}),
+    ]
+    for kind, subject, terms in confirmed:
+        await coordinator.decided(kind, subject, **terms)
+    await bob.confirm(await alice.propose(cycle))
+    export = (await alice.send("GET", f"/cycles/{cycle}/export")).content
+    report = verify_bytes(export, Anchor.of(COORDINATOR, coordinator.base.identity.sign.verifying_key))
+    (besides,) = (said for said in report.unproven if "what operators did besides" in said)
+    for action in (f"cap {BRAVO}", f"suspend {BRAVO}", f"rulebook {COORDINATOR}", "remove_client carol"):
+        assert f"{action} alice, bob" in besides
 
 
 async def test_an_export_with_other_decisions_doesnt_verify(coordinator: Coordinator) -> None:

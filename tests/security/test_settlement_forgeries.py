@@ -273,6 +273,16 @@ async def test_a_cycle_settles_once_and_never_by_an_older_edition(desk: Desk) ->
     assert await desk.staff.balance(ALFA) == 600
 
 
+async def test_a_result_of_another_cycle_supersedes_nothing(desk: Desk) -> None:
+    """Whoever puts a recorded request beside another cycle's later result holds its id up, and not the cycle."""
+    await desk.open(ALFA, amount=1_000)
+    await desk.open(BETA)
+    elsewhere = desk.scheme.order(request("8", *transfer(ALFA, BETA, 1), cycle="2026-01-02-79"), edition=2)
+    mixed = replace(desk.scheme.order(MESSAGE), result=elsewhere.result)
+    assert (await desk.coordinator.settle(mixed)).status == "RJCT"
+    assert (await desk.coordinator.settle(desk.scheme.order(OTHER))).status == "ACSC"
+
+
 async def test_a_register_of_operators_never_goes_back(desk: Desk) -> None:
     await desk.open(ALFA, amount=1_000)
     await desk.open(BETA)

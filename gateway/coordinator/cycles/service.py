@@ -31,7 +31,7 @@ from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import operators, trust_list
+from gateway.coordinator.registry import operators, rulebooks, trust_list
 from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook, Slot
@@ -116,18 +116,19 @@ class CycleService:
     async def _open(
         self, conn: AsyncConnection, value_date: date, number: int, cut_off_at: datetime | None
     ) -> Cycle | None:
+        # Under the log's lock nothing else comes into force before the event that names what is.
+        await events.lock(conn)
         cycle = await cycles.insert(
             conn,
             value_date=value_date,
             number=number,
-            rulebook=self._rulebook,
+            # What another process was started with may have been adopted since this one was.
+            rulebook=await rulebooks.in_force(conn) or self._rulebook,
             trust_list_version=await trust_list.version(conn),
             opened_at=self._now(),
             cut_off_at=cut_off_at,
         )
         if cycle is not None:
-            # Under the log's lock nothing else comes into force before the event that names what is.
-            await events.lock(conn)
             in_force = {**await trust_list.named(conn), **await operators.named(conn)}
             await cycles.tell_opened(conn, cycle, in_force)
         return cycle

@@ -15,11 +15,12 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.limits import Prefunding
 from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, Sha256, TotalAmount
-from gateway.coordinator.registry import members, operators
+from gateway.coordinator.registry import members, operators, rulebooks
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
-from gateway.federation.membership.before import OF_CLIENTS, of_client, of_member
+from gateway.federation.membership.before import OF_CLIENTS, of_client, of_member, of_rulebook
 from gateway.federation.membership.documents import SettlementAccount
+from gateway.federation.messages.participants import RulebookView
 from gateway.federation.problems import Refusal
 
 CLIENT_PATTERN = r"[a-z][a-z0-9._-]{0,63}"
@@ -200,6 +201,8 @@ async def _before(conn: AsyncConnection, act: Act) -> dict[str, str]:
     """Return what stands in the place of what an act sets; nobody changes a member meanwhile."""
     if act.kind in OF_CLIENTS:
         return of_client(act, await operators.listed(conn))
+    if act.kind is ActKind.RULEBOOK_ADOPT:
+        return of_rulebook(RulebookView(sha256=await rulebooks.next_sha256(conn)))
     if await members.find(conn, act.subject, lock=True) is None:
         return {}
     return of_member(act, await members.view(conn, act.subject))

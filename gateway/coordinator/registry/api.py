@@ -23,7 +23,13 @@ from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.messages.limits import BilateralLimitChange
-from gateway.federation.messages.participants import Invitation, InvitationView, ParticipantPage, ParticipantView
+from gateway.federation.messages.participants import (
+    Invitation,
+    InvitationView,
+    ParticipantPage,
+    ParticipantView,
+    RulebookView,
+)
 from gateway.federation.problems import Refusal
 
 BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
@@ -32,7 +38,8 @@ CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 _MEMBER = requires("participant", "agent", "coordinator")
 _OPERATOR = requires("operator")
 _PARTICIPANT = requires("participant")
-_OVERSEER = requires(*readers(View.OPERATORS), "agent")
+_OVERSEER = requires(*readers(View.OPERATORS))
+_KNOWS_OPERATORS = requires(*readers(View.OPERATORS), "agent")
 _READER = shows(View.PARTICIPANTS)
 
 
@@ -127,7 +134,13 @@ async def trust_list_confirmation(registry: NamedDependency[Registry]) -> Envelo
     return await registry.trust_list_confirmation()
 
 
-@get("/operators", guards=[_OVERSEER], tags=["trust"], operation_id="getOperators")
+@get("/rulebook", guards=[_OVERSEER], tags=["trust"], operation_id="getRulebook")
+async def rulebook(registry: NamedDependency[Registry]) -> RulebookView:
+    """Show which rulebook two operators agreed on last, and the coordinator goes by from its next start."""
+    return await registry.rulebook()
+
+
+@get("/operators", guards=[_KNOWS_OPERATORS], tags=["trust"], operation_id="getOperators")
 async def operators(registry: NamedDependency[Registry]) -> Envelope:
     """Show who operates the clearing house, by which keys: the register in force, signed by the coordinator."""
     return await registry.operators()
@@ -157,5 +170,6 @@ route_handlers: list[ControllerRouterHandler] = [
     trust_list,
     dated_trust_list,
     trust_list_confirmation,
+    rulebook,
     operators,
 ]

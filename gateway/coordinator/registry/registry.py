@@ -26,7 +26,7 @@ from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.membership.documents import Application, SettlementAccount
 from gateway.federation.messages.limits import ExposureLimitsView, SchemeLimitView
-from gateway.federation.messages.participants import InvitationView, ParticipantView
+from gateway.federation.messages.participants import InvitationView, ParticipantView, RulebookView
 from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import signing
 from gateway.federation.storage.database import transaction
@@ -280,6 +280,11 @@ class Registry:
         # A coordinator of before has operators whom no register names yet.
         async with self._transaction() as conn:
             await operators.publish(conn, self._signer)
+
+    async def rulebook(self) -> RulebookView:
+        """Return the digest of the rulebook that the coordinator goes by from its next start."""
+        async with self._transaction() as conn:
+            return RulebookView(sha256=await rulebooks.next_sha256(conn))
 
     async def agree_on_rulebook(self, bic: str, sha256: str, version: str, *, by: str, reason: str) -> None:
         """Let a rulebook be adopted when the coordinator is next started with it. Raises Refusal."""

@@ -34,10 +34,19 @@ async def to_go_by(conn: AsyncConnection, given: Rulebook) -> Rulebook:
     return stored(adopted[1])
 
 
+async def next_sha256(conn: AsyncConnection) -> str | None:
+    """Return the digest of the rulebook that a start may go by: agreed on last, or in force. None before founding."""
+    agreed, adopted = await _agreed(conn), await _adopted(conn)
+    return agreed[0] if agreed is not None else None if adopted is None else adopted[0]
+
+
 async def require_other(conn: AsyncConnection, sha256: str) -> None:
-    """Refuse what needn't be agreed on: the rulebook in force. Raises Refusal `rulebook_in_force`."""
+    """Refuse what needn't be agreed on: the rulebook in force. Raises Refusal `rulebook_in_force`.
+
+    Where another was agreed on and isn't in force yet, this one is agreed on to take that back.
+    """
     adopted = await _adopted(conn)
-    if adopted is not None and adopted[0] == sha256:
+    if adopted is not None and adopted[0] == sha256 == await next_sha256(conn):
         raise Refusal(RegistryReason.RULEBOOK_IN_FORCE, "this rulebook is in force", pointer="/act/terms")
 
 
@@ -47,7 +56,8 @@ async def adopt(conn: AsyncConnection, rulebook: Rulebook) -> None:
     if adopted is not None and adopted[0] == rulebook.sha256:
         return
     if adopted is not None and not await _may_follow(conn, adopted, rulebook):
-        detail = f"another rulebook is in force: two operators agree on {rulebook.sha256} first (rulebook.adopt)"
+        named = f"{rulebook.sha256}, version {rulebook.version}"
+        detail = f"another rulebook is in force: two operators agree on {named}, first (rulebook.adopt)"
         raise Refusal(RegistryReason.FOUR_EYES_NEEDED, detail)
     await conn.execute(
         text(
@@ -66,12 +76,19 @@ async def _may_follow(conn: AsyncConnection, adopted: tuple[str, str], rulebook:
     """
     if rulebook.sha256 == adopted[0] or rulebook == stored(adopted[1]):
         return True
+    agreed = (rulebook.sha256, rulebook.version)
+    return await _agreed(conn) == agreed or not await operators.founded(conn)
+
+
+async def _agreed(conn: AsyncConnection) -> tuple[str, str] | None:
+    """Return digest and version of the rulebook that two operators agreed on last, since one was adopted."""
     query = (
-        "SELECT data->>'sha256' FROM events WHERE type = 'operator.acted' AND data->>'action' = :action"
+        "SELECT data->>'sha256', data->>'version' FROM events"
+        " WHERE type = 'operator.acted' AND data->>'action' = :action"
         " AND id > (SELECT max(id) FROM events WHERE type = 'rulebook.adopted') ORDER BY id DESC LIMIT 1"
     )
-    agreed = (await conn.execute(text(query), {"action": AGREED})).scalar_one_or_none()
-    return agreed == rulebook.sha256 or not await operators.founded(conn)
+    row = (await conn.execute(text(query), {"action": AGREED})).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 async def _adopted(conn: AsyncConnection) -> tuple[str, str] | None:

@@ -18,10 +18,9 @@ from compliance.decisions import lines
 from compliance.statements import Act, ActKind, OperatorKey, OperatorRegister
 from gateway.federation.membership.documents import Application
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
-from gateway.federation.messages.participants import ParticipantView
+from gateway.federation.messages.participants import ParticipantView, RulebookView
 
 OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
-_STEPS = frozenset({ActKind.MEMBER_APPROVE, ActKind.MEMBER_ACTIVATE, ActKind.MEMBER_SUSPEND, ActKind.MEMBER_LEAVE})
 
 
 def of_client(act: Act, register: Sequence[OperatorKey]) -> dict[str, str]:
@@ -30,16 +29,22 @@ def of_client(act: Act, register: Sequence[OperatorKey]) -> dict[str, str]:
     return next(({"role": key.role, "kid": key.kid} for key in active), {})
 
 
+def of_rulebook(rulebook: RulebookView) -> dict[str, str]:
+    """Return the digest of the rulebook that another one takes the place of."""
+    return {} if rulebook.sha256 is None else {"sha256": rulebook.sha256}
+
+
 def of_member(act: Act, member: ParticipantView) -> dict[str, str]:
     """Return the values of a member that an act changes, in the words of its terms; nothing where there are none."""
-    if act.kind in _STEPS:
-        return {"status": member.status}
     match act.kind:
+        case ActKind.MEMBER_APPROVE | ActKind.MEMBER_ACTIVATE:
+            return {"status": member.status} | {f"{use} key": kids for use, kids in _active_keys(member).items()}
+        case ActKind.MEMBER_SUSPEND | ActKind.MEMBER_LEAVE:
+            return {"status": member.status}
         case ActKind.KEY_REVOKE:
             return next(({"status": key.status} for key in member.keys if key.kid == act.terms.get("kid")), {})
         case ActKind.KEY_ENROL:
-            active = [key for key in member.keys if key.status == "active"]
-            return {use: " ".join(k.kid for k in active if k.use == use) for use in sorted({k.use for k in active})}
+            return _active_keys(member)
         case ActKind.CAP:
             return _at(act, member.caps, "cap_minor")
         case ActKind.PREFUNDING:
@@ -51,6 +56,12 @@ def of_member(act: Act, member: ParticipantView) -> dict[str, str]:
             agent, _, account = member.settlement_account.partition("/")
             return {"agent": agent, "account": account}
     return {}
+
+
+def _active_keys(member: ParticipantView) -> dict[str, str]:
+    """Return the ids of a member's active keys by their use."""
+    active = [key for key in member.keys if key.status == "active"]
+    return {use: " ".join(key.kid for key in active if key.use == use) for use in sorted({key.use for key in active})}
 
 
 def _at(act: Act, limits: Sequence[CapView | PrefundingView | BilateralLimitView], *names: str) -> dict[str, str]:
@@ -78,4 +89,6 @@ async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]])
     if act.kind in OF_CLIENTS:
         register = canonical.decode((await get("/operators", Envelope)).payload_bytes(), OperatorRegister)
         return replace(act, before=of_client(act, register.operators))
+    if act.kind is ActKind.RULEBOOK_ADOPT:
+        return replace(act, before=of_rulebook(await get("/rulebook", RulebookView)))
     return replace(act, before=of_member(act, await get(f"/participants/{act.subject}", ParticipantView)))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Reason, Timestamp
+from compliance.statements import Bic, Reason, Sha256, Timestamp
 from gateway.federation.messages.base import Answer, Request, open_words
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 
@@ -59,3 +59,9 @@ class InvitationView(Answer, frozen=True, kw_only=True):
     bic: Bic
     code: str
     expires_at: Timestamp
+
+
+class RulebookView(Answer, frozen=True, kw_only=True):
+    """`GET /rulebook`: the digest of the rulebook that the coordinator goes by from its next start."""
+
+    sha256: Sha256 | None = None
