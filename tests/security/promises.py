@@ -139,7 +139,8 @@ TRUST_MODEL: Promises = {
     + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
     "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
     "| about the agent: its answer to another cycle": _SIGNED_LIES,
-    "| invents an act of operators,": "forgeries/test_surrounding_lies.py::test_what_operators_did_is_counted_and_named",
+    "| invents an act of operators,": "forgeries/test_surrounding_lies.py::"
+    "test_what_operators_did_is_counted_and_named",
     "| invents in the log what no document says:": "forgeries/test_surrounding_lies.py::"
     "test_a_lie_about_what_went_on_is_refused",
     "| when operators decided: an old signature,": _SIGNED_LIES,
