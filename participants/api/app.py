@@ -10,11 +10,14 @@ from litestar.types import ASGIApp
 
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
+from participants.api.holds import HOLD_HANDLERS
 from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.node import BankNode
 
+HANDLERS = [*ROUTE_HANDLERS, *HOLD_HANDLERS, *SETTLEMENT_HANDLERS]
+"""Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
 """Payments: the journal has each of them, with who ordered or sent it."""
 
@@ -29,7 +32,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     app = create_app(
         title="Concordat participant",
         version=version("concordat"),
-        route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
+        route_handlers=HANDLERS,
         verifier=node.verifier,
         ready=node.ready,
         admission=node.admit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -43,13 +43,6 @@ class AccountBatch(Request, frozen=True, kw_only=True):
 class StatedReason(Request, frozen=True, kw_only=True):
     """A person's reason."""
 
-    reason: Reason
-
-
-class HoldOpinion(Request, frozen=True, kw_only=True):
-    """One person's word on a held payment."""
-
-    decision: Literal["release", "reject"]
     reason: Reason
 
 

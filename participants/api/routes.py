@@ -24,7 +24,7 @@ from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
-from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
 from participants.api import exposures, views
 from participants.api.messages import (
@@ -32,7 +32,6 @@ from participants.api.messages import (
     AccountBatch,
     AccountPage,
     CycleView,
-    HoldOpinion,
     LaneView,
     ListImport,
     OrderBatch,
@@ -47,12 +46,10 @@ from participants.api.messages import (
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
-from participants.ledger import store
 from participants.ledger.accounts import AccountOutcome, Kind
 from participants.ledger.events import PaymentOrder, settled_subject
 from participants.node import BankNode
 from participants.payments.disputes import Dispute, WithdrawDispute
-from participants.payments.holds import DecideHold
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role, Scope
 
@@ -70,13 +67,6 @@ ConcordatRequest = Request[str, Claims, Any]
 Node = NamedDependency[BankNode]
 CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
-
-
-class RequestReason(RefusalReason):
-    """Why a bank's node refuses a request of its own people, in order of precedence."""
-
-    PAYMENT_UNKNOWN = "payment_unknown", 404
-    INSTANT_MALFORMED = "instant_malformed", 400
 
 
 # --- payments ------------------------------------------------------------------------------------------------
@@ -121,7 +111,7 @@ async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
 @get("/payments/{payment_id:uuid}", guards=SEES_PAYMENTS, tags=["payments"], operation_id="getPayment")
 async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
     """Show one payment as it stands."""
-    return await _payment(node, str(payment_id))
+    return await views.payment(node.pool, str(payment_id))
 
 
 @post("/payments/{payment_id:uuid}/return", guards=ORDERS, tags=["payments"], operation_id="returnPayment")
@@ -129,7 +119,7 @@ async def return_payment(
     payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node, request: ConcordatRequest
 ) -> OrderOutcome:
     """Pay an accepted incoming payment back in full, by a payment linked to it."""
-    original = await _payment(node, str(payment_id))
+    original = await views.payment(node.pool, str(payment_id))
     order = PaymentOrder(
         id=data.id,
         creditor_agent=original.counterparty,
@@ -154,7 +144,7 @@ async def dispute_payment(
     """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
     (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
     await node.follower.mend()
-    return await _payment(node, str(payment_id))
+    return await views.payment(node.pool, str(payment_id))
 
 
 @delete(
@@ -173,39 +163,10 @@ async def withdraw_dispute(
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
     await node.follower.mend()
-    return await _payment(node, str(payment_id))
+    return await views.payment(node.pool, str(payment_id))
 
 
-async def _payment(node: BankNode, payment_id: str) -> PaymentView:
-    async with node.pool.acquire() as connection:
-        payments = await store.read_payments(connection, [payment_id])
-    if payment_id not in payments:
-        raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}")
-    return views.payment_view(payments[payment_id])
-
-
-# --- screening holds -----------------------------------------------------------------------------------------
-
-
-@get("/holds", guards=SEES_HOLDS, tags=["screening"], operation_id="listHolds")
-async def list_holds(node: Node, page: NamedDependency[Page]) -> list[PaymentView]:
-    """List the payments that wait for two people's decision, oldest first."""
-    async with node.pool.acquire() as connection:
-        return await views.held_payments(connection, page.limit)
-
-
-@post(
-    "/holds/{payment_id:uuid}/decisions",
-    guards=[requires(Role.SCREENING)],
-    tags=["screening"],
-    operation_id="decideHold",
-)
-async def decide_hold(
-    payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
-) -> PaymentView:
-    """Give one person's word on a held payment; two different people must agree before anything happens."""
-    (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()
-    return await _payment(node, str(payment_id))
+# --- sanctions lists -----------------------------------------------------------------------------------------
 
 
 @post(
@@ -379,7 +340,7 @@ async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, no
     async with node.pool.acquire() as connection:
         envelope = await shared.evidence(connection, str(payment_id), request.auth.sub)
     if envelope is None:
-        raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"nothing that {request.auth.sub} signed of {payment_id}")
+        raise Refusal(views.RequestReason.PAYMENT_UNKNOWN, f"nothing that {request.auth.sub} signed of {payment_id}")
     return envelope
 
 
@@ -404,12 +365,12 @@ def _instant(text: str) -> datetime:
         instant = datetime.fromisoformat(text)
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Refusal(RequestReason.INSTANT_MALFORMED, f"not an RFC 3339 instant: {text[:40]!r}") from None
+        raise Refusal(views.RequestReason.INSTANT_MALFORMED, f"not an RFC 3339 instant: {text[:40]!r}") from None
 
 
 ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
-    list_holds, decide_hold, import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
+    import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
     list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
     get_evidence, compare_results, *exposures.HANDLERS,
 ]  # fmt: skip

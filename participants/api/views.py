@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from compliance.crypto.dsse import Envelope
+from gateway.federation.problems import Refusal, RefusalReason
 from participants import proposals
 from participants.api.messages import (
     AccountView,
@@ -29,6 +30,13 @@ from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.payment import Payment
 from participants.payments.exposures import read_exposures
+
+
+class RequestReason(RefusalReason):
+    """Why a bank's node refuses a request of its own people, in order of precedence."""
+
+    PAYMENT_UNKNOWN = "payment_unknown", 404
+    INSTANT_MALFORMED = "instant_malformed", 400
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -63,7 +71,6 @@ SELECT sequence, subject::text FROM event
 WHERE version = 1 AND type LIKE 'payment.%' AND ($1::bigint IS NULL OR sequence < $1)
 ORDER BY sequence DESC LIMIT $2
 """
-HELD = "SELECT payment_id::text FROM payment_open WHERE state = 'held' ORDER BY event_sequence LIMIT $1"
 ACCOUNTS = """
 SELECT a.id, a.kind, a.code, a.currency, a.name, b.balance, b.version
 FROM account a JOIN account_balance b ON b.account_id = a.id
@@ -98,11 +105,13 @@ async def payments(
     return items, rows[-1][0] if len(rows) == limit else None
 
 
-async def held_payments(connection: asyncpg.Connection, limit: int) -> list[PaymentView]:
-    """Return the payments that wait for people's decision, oldest first."""
-    ids = [row[0] for row in await connection.fetch(HELD, limit)]
-    by_id = await store.read_payments(connection, ids)
-    return [payment_view(by_id[id_]) for id_ in ids]
+async def payment(pool: asyncpg.Pool, payment_id: str) -> PaymentView:
+    """Return a payment as it stands. Raises Refusal `payment_unknown`."""
+    async with pool.acquire() as connection:
+        payments = await store.read_payments(connection, [payment_id])
+    if payment_id not in payments:
+        raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}")
+    return payment_view(payments[payment_id])
 
 
 async def accounts(

@@ -51,6 +51,11 @@ class HoldOutcome(Struct, frozen=True, omit_defaults=True):
             raise Refusal(self.reason, f"no decision on payment {self.id} was taken")
 
 
+def opinions_on(payment: Payment) -> list[Opinion]:
+    """Return what people said of a payment that was held, in the order in which they did."""
+    return [Opinion(said.person, Decision(said.decision), said.reason) for said in payment.opinions]
+
+
 class DecideHold(Command[HoldOutcome]):
     """Take one person's word on a held payment; when two concur, carry it out in the same transaction.
 
@@ -70,7 +75,7 @@ class DecideHold(Command[HoldOutcome]):
         payment = books.payments.get(self.payment_id)
         if payment is None:
             return self._refuse(HoldReason.PAYMENT_UNKNOWN)
-        opinions = [Opinion(o.person, Decision(o.decision), o.reason) for o in payment.opinions]
+        opinions = opinions_on(payment)
         if payment.status is not Status.HELD and not opinions:
             return self._refuse(HoldReason.NOT_HELD)
         if self.opinion in opinions:

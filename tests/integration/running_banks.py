@@ -38,9 +38,7 @@ from gateway.federation.messages.payments import (
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
-from participants.api.app import bank_app
-from participants.api.routes import ROUTE_HANDLERS
-from participants.api.settlement import SETTLEMENT_HANDLERS
+from participants.api.app import HANDLERS, bank_app
 from participants.node import BankNode
 from participants.roles import Role
 
@@ -353,7 +351,7 @@ def _plain(node: BankNode) -> Litestar:
     return create_app(
         title="without the hot path",
         version="1",
-        route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
+        route_handlers=HANDLERS,
         verifier=node.verifier,
         ready=node.ready,
         admission=node.admit,

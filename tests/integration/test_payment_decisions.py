@@ -149,6 +149,46 @@ async def test_two_people_release_what_the_sender_holds(town: Town) -> None:
 
 
 @pytest.mark.usefixtures("screening")
+async def test_holds_say_why_and_are_decided_together(town: Town) -> None:
+    await town.alpha.open("a-many", balance=100)
+    many = [order(1, debtor_account="a-many", creditor_name=LISTED, debtor_name=LISTED) for _ in range(3)]
+    for one in many:
+        assert (await town.alpha.send("POST", "/payments", one)).json()["status"] == "held"
+    ids = [one["id"] for one in many]
+    reason = {"decision": "release", "reason": "namesakes"}
+    body = {**reason, "payments": [*ids[:2], uuid7()]}
+    first = await town.alpha.send("POST", "/holds/decisions", body, subject="ann")
+    assert [(one.get("state"), one.get("reason")) for one in first.json()["results"]] == [
+        *[("first_release", None)] * 2, (None, "payment_unknown"),
+    ]  # fmt: skip
+    assert (await town.alpha.send("POST", "/holds/decisions", body, subject="ann")).json() == first.json()
+
+    # One by one, each page says where the next one begins.
+    path, listed = "/holds?limit=1", []
+    while path:
+        page = await town.alpha.send("GET", path)
+        listed += page.json()
+        path = page.headers["Link"].split(">")[0].removeprefix("<") if "Link" in page.headers else ""
+    held = [one for one in listed if one["id"] in ids]
+    assert [one["id"] for one in held] == ids
+    assert [one["state"] for one in held] == ["first_release", "first_release", "open"]
+    assert held[0]["opinions"] == [{"person": "ann", **reason}]
+    assert [(hit["party"], hit["list"], hit["score"]) for hit in held[0]["hits"]] == [
+        ("debtor", "test", 100), ("creditor", "test", 100),
+    ]  # fmt: skip
+    assert {"entry", "listed_name", "method"} <= held[0]["hits"][0].keys()
+    assert held[0]["held_at"] <= held[1]["held_at"] <= held[2]["held_at"]
+
+    second = {"decision": "release", "reason": "seen", "payments": ids}
+    answer = await town.alpha.send("POST", "/holds/decisions", second, subject="ben")
+    assert [one["state"] for one in answer.json()["results"]] == ["released", "released", "first_release"]
+    assert await held_ids(town.alpha) == ids[2:]
+    assert (await word(town.alpha, ids[2], "cora", "reject")).json()["status"] == "held"
+    for person in ("dave", "erik"):
+        await word(town.alpha, ids[2], person, "reject")
+
+
+@pytest.mark.usefixtures("screening")
 async def test_two_people_reject_what_the_sender_holds(town: Town) -> None:
     """People who disagree leave it to two others; rejected, the money is the customer's again."""
     await town.alpha.open("a-reject", balance=100)

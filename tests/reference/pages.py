@@ -42,8 +42,8 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
-from participants.api.routes import RequestReason
 from participants.api.settlement import MovementReason
+from participants.api.views import RequestReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason

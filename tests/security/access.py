@@ -114,6 +114,7 @@ PARTICIPANT: dict[str, Row] = {
     "listPayments": _PAYMENTS,
     "getPayment": _PAYMENTS,
     "listHolds": {**_READ, "screening": "sees what waits for its decision"},
+    "decideHolds": {"screening": "decides on many at once, each with a second person"},
     "decideHold": {"screening": "decides on it, with a second person"},
     "importList": {"lists": "keeps the lists that payments are screened by"},
     "listLists": {**_READ, "lists": "sees what it imported", "screening": "sees what a payment was held by"},

@@ -11,8 +11,7 @@ from running_banks import LISTED, RunningBank, Town, order, role_for
 from running_coordinator import AGENT, ALPHA, BRAVO, COORDINATOR
 
 from gateway.federation.identity.tokens import issue_access_token, member_assertion
-from participants.api.routes import ROUTE_HANDLERS
-from participants.api.settlement import SETTLEMENT_HANDLERS
+from participants.api.app import HANDLERS
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.exposure import CEILINGS
 from participants.roles import Role, Scope
@@ -38,6 +37,7 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("PUT", "/payments/{payment_id:uuid}/dispute"): {"orders"},
     ("DELETE", "/payments/{payment_id:uuid}/dispute"): {"orders"},
     ("GET", "/holds"): {"screening", "read"},
+    ("POST", "/holds/decisions"): {"screening"},
     ("POST", "/holds/{payment_id:uuid}/decisions"): {"screening"},
     ("POST", "/screening/lists"): {"lists"},
     ("GET", "/screening/lists"): {"screening", "lists", "read"},
@@ -103,12 +103,7 @@ async def code(bank: RunningBank, method: str, template: str, token: str | None)
 
 
 async def test_the_matrix_names_every_operation(town: Town) -> None:
-    served = {
-        (str(method), path)
-        for handler in [*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS]
-        for method in handler.http_methods
-        for path in handler.paths
-    }
+    served = {(str(method), path) for handler in HANDLERS for method in handler.http_methods for path in handler.paths}
     assert served == MATRIX.keys()
     assert all(set(Role) - roles for roles in MATRIX.values()), "no role may be all of them"
 
