@@ -230,6 +230,14 @@ async def test_pages_have_limits_and_cursors(http: httpx.AsyncClient) -> None:
         check_problem(await ask(cursor=cursor), 400, "cursor_malformed")
 
 
+async def test_a_filter_that_isn_t_there_is_refused(http: httpx.AsyncClient) -> None:
+    """Whoever misspells one would take the whole list for a part of it."""
+    answer = await http.get("/rows?limit=2&statsu=open&" + "x" * 100 + "=1", headers=bearer())
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_failed")
+    named = [error["detail"] for error in answer.json()["errors"]]
+    assert named == [f"{name}: no query parameter of this operation" for name in ("statsu", "x" * 40)]
+
+
 async def test_a_raw_route_is_its_own_master(http: httpx.AsyncClient) -> None:
     assert (await http.post("/raw")).status_code == 200
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
-from litestar.exceptions import ClientException
+from litestar.exceptions import ClientException, ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
 
 from gateway.federation.http.edge import Admission, Authentication, Edge
@@ -28,6 +30,8 @@ from gateway.federation.strict_json import read_strictly
 
 BODY_BYTES_MAX = 64 * 1024
 """Of a request; a route that takes more says so beside itself."""
+QUERY_NAME_SHOWN = 40
+"""Characters of an unknown query parameter's name that an answer repeats."""
 
 
 def requires(*roles: str, scope: str | None = None) -> Guard:
@@ -78,6 +82,7 @@ def create_app(
     """
     limits = limits or EdgeLimits()
     operations: Operations = {}
+    queries: dict[BaseRouteHandler, frozenset[str]] = {}
     readiness = Readiness(ready)
 
     async def begin() -> None:
@@ -92,10 +97,12 @@ def create_app(
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
         request_max_body_size=BODY_BYTES_MAX,
+        before_request=partial(_refuse_unknown_query, queries),
         openapi_config=openapi_config(title=title, version=version, operations=operations),
         logging_config=None,
     )
     _check_routes(app, operations)
+    queries |= _query_parameters(app)
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
     app.state.private = private_app(readiness)
@@ -114,6 +121,34 @@ class StrictRequest(Request[Any, Any, Any]):
             return await beside_if_large(len(body), lambda: read_strictly(body))
         except msgspec.DecodeError as error:
             raise ClientException(f"the body isn't acceptable JSON: {error}") from error
+
+
+def _query_parameters(app: Litestar) -> dict[BaseRouteHandler, frozenset[str]]:
+    """Return the names of the query parameters that each operation takes."""
+    return {
+        handler: frozenset(
+            parameter.field_alias
+            for parameter in handler.create_kwargs_model(path_parameters=route.path_parameters).expected_query_params
+        )
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    }
+
+
+async def _refuse_unknown_query(
+    queries: Mapping[BaseRouteHandler, frozenset[str]], request: Request[Any, Any, Any]
+) -> None:
+    """Refuse a filter that isn't there: who asks for a part would take the whole for it."""
+    if not request.scope["query_string"]:
+        return
+    unknown = sorted(request.query_params.keys() - queries.get(request.route_handler, frozenset()))
+    if unknown:
+        raise ValidationException(
+            extra=[
+                {"key": name[:QUERY_NAME_SHOWN], "message": "no query parameter of this operation"} for name in unknown
+            ]
+        )
 
 
 def _check_routes(app: Litestar, operations: Operations) -> None:
