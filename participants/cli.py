@@ -10,6 +10,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands.group import group
+from participants.access import cli as access
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 from participants.roles import Role, Scope
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = group("participant", "A bank's node.")
 
 intake.register(app)
+app.add_typer(access.app)
 
 
 _Name = Annotated[str, typer.Option(help="The bank's name.")]

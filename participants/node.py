@@ -25,6 +25,7 @@ from gateway.federation.storage.database import asyncpg_pool, check_schema, crea
 from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised, conditions
+from participants.access.sign_in import SignIn
 from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
@@ -59,6 +60,7 @@ class BankNode:
     """Everything a bank's node runs on: ledger, trust list, senders, follower, screening."""
 
     ledger: Ledger
+    sign_in: SignIn
     pool: asyncpg.Pool
     outbound: Outbound
     inbound: Inbound
@@ -84,7 +86,12 @@ class BankNode:
         self.coordinator = self.trust.anchor.bic
         self._staff_key = self.identity.token.verifying_key
         self.verifier = TokenVerifier(
-            settings.bic, self._token_key, staff_issuer=settings.url, staff_roles=tuple(Role), members=self.trust
+            settings.bic,
+            self._token_key,
+            staff_issuer=settings.url,
+            staff_roles=tuple(Role),
+            members=self.trust,
+            withdrawn=lambda claims: self.sign_in.withdrawn(claims),
         )
         auth, coordinator_url = self.identity.auth, settings.coordinator_url
         self.client = FederationClient(settings.bic, auth, coordinator_url)
@@ -124,6 +131,15 @@ class BankNode:
             application_name=f"concordat {self.bic}",
             statement_seconds=self.settings.statement_seconds,
         )
+        self.sign_in = SignIn(
+            self.pool,
+            bank=self.bic,
+            issuer=self.settings.url,
+            scheme=self.trust.anchor.scheme,
+            key=self.identity.token,
+            forget=self.verifier.forget,
+        )
+        await self.sign_in.start()
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -194,6 +210,7 @@ class BankNode:
 
     async def stop(self) -> None:
         """Stop taking part, write what was submitted, let go of everything."""
+        await self.sign_in.task.stop()
         await self.trust_task.stop()
         await self.exposures.stop()
         await self.settlement_account.task.stop()
@@ -229,6 +246,7 @@ class BankNode:
             *self.follower.tasks,
             self.settlement_account.task,
             self.trust_task,
+            self.sign_in.task,
             self.clock_watch.task,
             self.exposures.task,
         )

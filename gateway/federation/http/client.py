@@ -156,11 +156,14 @@ class FederationClient:
         timeout_s: float = TIMEOUT_S,
         token_source: TokenSource | None = None,
         verify: ssl.SSLContext | bool = True,
+        scope: str = "",
     ) -> None:
+        """`scope` is asked for with each token of the issuer's: at a bank, the role that it is for."""
         self.client_id = client_id
         self.issuer = issuer.rstrip("/")
         self._auth_key = auth_key
         self._token_source = token_source or self._request_token
+        self._scope = scope
         self._tokens: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._peers = Peers(timeout_s=timeout_s, verify=verify)
@@ -315,6 +318,7 @@ class FederationClient:
                 "client_assertion_type": ASSERTION_GRANT,
                 "client_assertion": assertion,
                 "resource": audience,
+                **({"scope": self._scope} if self._scope else {}),
             }
             response = await self._peers.send(
                 "POST",
