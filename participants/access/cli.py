@@ -107,6 +107,7 @@ def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something with the bank's clients, whether or not its node runs meanwhile."""
     from gateway.federation.settings import NodeSettings
     from gateway.federation.storage.database import migrate
+    from gateway.federation.storage.owner import require_owner
     from gateway.federation.storage.postgres import database
     from gateway.federation.storage.sessions import connect
     from participants.access.clients import ClientError
@@ -116,6 +117,7 @@ def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
 
     async def run(url: str) -> T:
         await migrate(url, MIGRATIONS)
+        await require_owner(url, settings.bic)
         ledger: Any = await connect(url, application_name=f"concordat {settings.bic} client")
         try:
             return await work(ledger)

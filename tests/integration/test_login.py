@@ -104,8 +104,8 @@ async def test_a_file_is_imported_by_a_key_of_ones_own(town: Town, desk: Desk) -
     assert (await desk.run("login", *at))[0] == 0
     code, out, said = await desk.run("participant", "import", "pay.jsonl")
     assert (code, "1 payments taken" in out) == (0, True), (out, said)
-    orders = "SELECT data ->> 'actor' FROM event WHERE data ->> 'debtor_account' = 'a-import' AND data ->> 'actor' IS NOT NULL"
-    assert [row[0] for row in await town.alpha.node.pool.fetch(orders)] == ["erp"]
+    orders = "SELECT data ->> 'actor' FROM event WHERE data ->> 'debtor_account' = 'a-import' ORDER BY sequence LIMIT 1"
+    assert await town.alpha.node.pool.fetchval(orders) == "erp"
 
 
 async def test_an_operator_goes_by_a_profile(town: Town, desk: Desk) -> None:

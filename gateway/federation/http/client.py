@@ -55,12 +55,21 @@ Query = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class MemberIdentity:
-    """An institution's name and what signs for it; a key is made when it is first asked for."""
+    """An institution's name and what signs for it. Asking for a key that isn't there raises SettingsError."""
 
     client_id: str
     keys_dir: Path
     scheme: str | None = None
     """The scheme that its documents and assertions are for."""
+
+    @classmethod
+    def made(cls, client_id: str, keys_dir: Path, scheme: str | None = None) -> MemberIdentity:
+        """Make the keys that aren't there yet, and return the identity: what `init` does, and nothing else."""
+        keys = open_keys(keys_dir)
+        uses: tuple[KeyUse, ...] = ("auth", "sign", "token")
+        for use in uses:
+            keys.make(use)
+        return cls(client_id, keys_dir, scheme)
 
     @classmethod
     def of_coordinator(cls, bic: str, keys_dir: Path) -> MemberIdentity:

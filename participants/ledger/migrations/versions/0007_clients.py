@@ -1,6 +1,7 @@
 """Whose ledger this is; and the people and systems that sign in at the bank by keys of their own.
 
-A ledger of before has no name: it takes that of the first node that serves it (`participants/ledger/owner.py`).
+A ledger of before is its whose cuts are in it, for each names the bank that made it. One without any takes the name of
+the first node that serves it (`gateway/federation/storage/owner.py`).
 """
 
 from alembic import op
@@ -16,6 +17,9 @@ CREATE TABLE owner (
     bic text NOT NULL,
     named_at timestamptz NOT NULL DEFAULT now()
 );
+
+INSERT INTO owner (bic)
+    SELECT data -> 'cut' ->> 'receiver' FROM event WHERE type = 'cycle.cut' ORDER BY sequence DESC LIMIT 1;
 
 -- One key of a client, with what a token got by it may be for. A key is one client's, once and for all.
 CREATE TABLE client_key (
