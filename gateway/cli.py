@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -85,6 +85,22 @@ def _nothing() -> None:
     pass
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from gateway.federation.build import build
+
+        typer.echo(f"concordat {build()}")
+        raise typer.Exit
+
+
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
 app = typer.Typer(
     name="concordat",
     help="A federated clearing gateway: banks keep their ledgers, sign what they owe, net it and settle it.",
@@ -93,7 +109,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.callback()(_nothing)
+app.callback()(_root)
 for _name, _source in COMMANDS.items():
     app.command(_name, help=_source.help)(_nothing)
 
