@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -29,6 +29,8 @@ COMMANDS: dict[str, Source] = {
     "coordinator": Source("gateway.coordinator.cli", "Run the clearing house."),
     "participant": Source("participants.cli", "Run a bank's node."),
     "agent": Source("gateway.agent.cli", "Run the settlement agent."),
+    "login": Source("gateway.federation.commands.login", "Sign in by your own key, and keep where and as whom."),
+    "token": Source("gateway.federation.commands.login", "Print a fresh access token, for curl."),
     "console": Source("tui.cli", "Watch the clearing house live and, with --operate, run it."),
     "decide": Source("gateway.federation.commands.decide", "Propose, confirm and reject as an operator."),
     "export": Source("gateway.federation.commands.audit", "Write the signed archive of a cycle."),
@@ -49,10 +51,19 @@ COMMANDS: dict[str, Source] = {
 }
 
 
+BY_PROFILE = ("participant", "console", "decide", "export")
+"""What takes from a profile where and as whom it signs in, if it isn't told."""
+
+
 class LazyGroup(Group):
     """Knows the names and one line of help of all sub-commands, and loads the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in BY_PROFILE:
+            from gateway.federation.commands import profiles
+
+            profile = profiles.find()
+            ctx.default_map = None if profile is None else profile.defaults()
         if args and args[0] in COMMANDS:
             self.add_command(load(args[0]), args[0])
         return super().resolve_command(ctx, args)
@@ -74,6 +85,22 @@ def _nothing() -> None:
     pass
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from gateway.federation.build import build
+
+        typer.echo(f"concordat {build()}")
+        raise typer.Exit
+
+
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
 app = typer.Typer(
     name="concordat",
     help="A federated clearing gateway: banks keep their ledgers, sign what they owe, net it and settle it.",
@@ -82,7 +109,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.callback()(_nothing)
+app.callback()(_root)
 for _name, _source in COMMANDS.items():
     app.command(_name, help=_source.help)(_nothing)
 

@@ -10,6 +10,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands.group import group
+from participants.access import cli as access
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 from participants.roles import Role, Scope
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = group("participant", "A bank's node.")
 
 intake.register(app)
+app.add_typer(access.app)
 
 
 _Name = Annotated[str, typer.Option(help="The bank's name.")]
@@ -37,6 +39,10 @@ def init(
     ] = None,
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
+    from gateway.federation.http.client import MemberIdentity
+
+    settings = _settings()
+    MemberIdentity.made(settings.bic, settings.keys_dir)
     text = _application(name, agent, account)
     if out is None:
         typer.echo(text, nl=False)
@@ -51,7 +57,7 @@ def apply(
     agent: _Agent = None,
     account: _Account = None,
 ) -> None:
-    """Make the bank's keys and send its signed application to the coordinator. Shows its key ids, to compare there."""
+    """Send the bank's signed application, once it has keys, to the coordinator. Shows its key ids, to compare there."""
     import msgspec
 
     from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
@@ -86,22 +92,11 @@ def apply(
 @app.command()
 def serve() -> None:
     """Run the bank's node until it is told to stop. Brings its database up to date first."""
-    from gateway.federation.http.serve import run
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands import serving
     from participants.api.app import bank_app
 
     settings = _settings()
-    with database(settings, DATABASE) as url:
-        asyncio.run(migrate(url, MIGRATIONS))
-        application = bank_app(settings, url)
-        run(
-            application,
-            host=settings.host,
-            port=settings.port,
-            private=settings.private,
-            log_level=settings.log_level,
-        )
+    serving.serve(settings, database=DATABASE, package=MIGRATIONS, build=lambda url: bank_app(settings, url))
 
 
 @app.command()

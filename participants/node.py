@@ -25,6 +25,7 @@ from gateway.federation.storage.database import asyncpg_pool, check_schema, crea
 from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
 from gateway.federation.supervision import Supervised, conditions
+from participants.access.sign_in import SignIn
 from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
@@ -38,6 +39,7 @@ from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason
 from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
+from participants.payments.backlog import NAMED_MAX, Backlog
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
@@ -50,6 +52,7 @@ TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 NAMED_EVENTS_MAX = 5
+KEYS_KNOWN = "known"
 HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
@@ -59,6 +62,7 @@ class BankNode:
     """Everything a bank's node runs on: ledger, trust list, senders, follower, screening."""
 
     ledger: Ledger
+    sign_in: SignIn
     pool: asyncpg.Pool
     outbound: Outbound
     inbound: Inbound
@@ -67,6 +71,7 @@ class BankNode:
     settlement_account: SettlementAccount
     screener: Screener
     exposures: ExposureWatch
+    backlog: Backlog
     agents: dict[str, OrderReason | None]
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
@@ -84,7 +89,12 @@ class BankNode:
         self.coordinator = self.trust.anchor.bic
         self._staff_key = self.identity.token.verifying_key
         self.verifier = TokenVerifier(
-            settings.bic, self._token_key, staff_issuer=settings.url, staff_roles=tuple(Role), members=self.trust
+            settings.bic,
+            self._token_key,
+            staff_issuer=settings.url,
+            staff_roles=tuple(Role),
+            members=self.trust,
+            withdrawn=lambda claims: self.sign_in.withdrawn(claims),
         )
         auth, coordinator_url = self.identity.auth, settings.coordinator_url
         self.client = FederationClient(settings.bic, auth, coordinator_url)
@@ -124,11 +134,21 @@ class BankNode:
             application_name=f"concordat {self.bic}",
             statement_seconds=self.settings.statement_seconds,
         )
+        self.sign_in = SignIn(
+            self.pool,
+            bank=self.bic,
+            issuer=self.settings.url,
+            scheme=self.trust.anchor.scheme,
+            key=self.identity.token,
+            forget=self.verifier.forget,
+        )
+        await self.sign_in.start()
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
         self.exposures = ExposureWatch(self.bic, self.pool)
+        self.backlog = Backlog(self.bic, self.pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -189,12 +209,15 @@ class BankNode:
         self.outbound.start()
         self.follower.start()
         self.exposures.start()
+        self.backlog.task.start()
         self.settlement_account.start()
         self.trust_task.start()
 
     async def stop(self) -> None:
         """Stop taking part, write what was submitted, let go of everything."""
+        await self.sign_in.task.stop()
         await self.trust_task.stop()
+        await self.backlog.task.stop()
         await self.exposures.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
@@ -209,8 +232,9 @@ class BankNode:
     async def ready(self) -> dict[str, str]:
         """Name what the node depends on. Raises Refusal where it can't pay or be paid.
 
-        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so does a settlement
-        account on which something moved that this bank wasn't instructed with; payments go on.
+        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so do a settlement
+        account on which something moved that this bank wasn't instructed with, keys that the trust list doesn't name,
+        and payments that wait for long; the others go on. `reasons` names the conditions that it is for.
         """
         if (finding := self.continuity.finding) is not None:
             raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
@@ -229,16 +253,28 @@ class BankNode:
             *self.follower.tasks,
             self.settlement_account.task,
             self.trust_task,
+            self.sign_in.task,
             self.clock_watch.task,
             self.exposures.task,
+            self.backlog.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
-        membership = self._membership()
-        differs = bool(self.settlement_account.findings)
-        degraded = behind or differs or membership != "active" or any(task.failure for task in tasks)
+        membership, keys = self._membership(), self._keys()
+        wrong = {
+            "membership": membership != "active",
+            "keys": keys != KEYS_KNOWN,
+            "coordinator_feed": behind,
+            "queued": bool(self.backlog.old()),
+            "settlement_account": bool(self.settlement_account.findings),
+            **{task.name: task.failure is not None for task in tasks},
+        }
+        reasons = [name for name, is_wrong in wrong.items() if is_wrong]
         return {
-            "status": "degraded" if degraded else "ready",
+            "status": "degraded" if reasons else "ready",
+            "reasons": ", ".join(reasons) or "none",
             "membership": membership,
+            "keys": keys,
+            "queued": self._queued_condition(),
             "outbound": self.outbound.condition(),
             "undeliverable": undeliverable or "none",
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
@@ -256,6 +292,24 @@ class BankNode:
         """Tell what the trust list says of this bank: other banks take no payment of one that isn't active."""
         member = self.trust.member(self.bic)
         return "not on the trust list" if member is None else member.status
+
+    def _keys(self) -> str:
+        """Tell whether the trust list names the keys by which this bank signs and says who it is."""
+        signing = self.trust.signing_keys(self.bic)
+        unknown = [
+            use
+            for use, known in (
+                ("auth", self.trust.auth_key(self.bic, self.identity.auth.kid) is not None),
+                ("sign", self.identity.sign.kid in signing),
+            )
+            if not known
+        ]
+        return f"not on the trust list: {', '.join(unknown)}" if unknown else KEYS_KNOWN
+
+    def _queued_condition(self) -> str:
+        """Tell how much waits for other banks, and name those for whom it waits for long."""
+        old = [f"{name} since {since:%Y-%m-%dT%H:%M:%SZ}" for name, since in self.backlog.old().items()]
+        return "; ".join([self.backlog.condition(), *old[:NAMED_MAX]])
 
     def _trust_condition(self) -> str:
         """Tell which trust list there is, and how sure it is that nobody was suspended since."""

@@ -65,6 +65,7 @@ class Scheme:
         self.token = SigningKey.load_or_create(directory / "coordinator" / "token.pem")
         anchor = Anchor.of(COORDINATOR, self.sign.verifying_key)
         anchor.write(directory / "anchor.json")
+        self.key(AGENT, "token")
         envelope = self.publish()
         store = TrustStore(anchor, path=directory / "trust-list.json")
         store.update(envelope)

@@ -33,9 +33,12 @@ def init(
     ] = None,
 ) -> None:
     """Make the agent's keys and print its application for membership, for the coordinator's operator."""
+    from gateway.federation.http.client import MemberIdentity
     from gateway.federation.membership.institution import application
 
-    text = application(_settings(), name)
+    settings = _settings()
+    MemberIdentity.made(settings.bic, settings.keys_dir)
+    text = application(settings, name)
     if out is None:
         typer.echo(text, nl=False)
     else:
@@ -46,21 +49,10 @@ def init(
 def serve() -> None:
     """Run the agent until it is told to stop. Brings its database up to date first."""
     from gateway.agent.app import PACKAGE, build_app
-    from gateway.federation.http.serve import run
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands import serving
 
     settings = _settings()
-    with database(settings, DATABASE) as url:
-        asyncio.run(migrate(url, PACKAGE))
-        application = build_app(settings, url)
-        run(
-            application,
-            host=settings.host,
-            port=settings.port,
-            private=settings.private,
-            log_level=settings.log_level,
-        )
+    serving.serve(settings, database=DATABASE, package=PACKAGE, build=lambda url: build_app(settings, url))
 
 
 @app.command()
@@ -126,16 +118,20 @@ def fsck() -> None:
 
     from gateway.agent.fsck import Check
     from gateway.agent.fsck import fsck as check_books
+    from gateway.federation.storage.owner import require_owner
     from gateway.federation.storage.postgres import database, dsn
 
+    settings = _settings()
+
     async def check(url: str) -> tuple[Check, ...]:
+        await require_owner(url, settings.bic)
         connection = await asyncpg.connect(dsn(url))
         try:
             return await check_books(connection)
         finally:
             await connection.close()
 
-    with database(_settings(), DATABASE) as url:
+    with database(settings, DATABASE) as url:
         checks = asyncio.run(check(url))
     for result in checks:
         typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.name}")

@@ -11,8 +11,7 @@ from litestar.di import Provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.crypto.keys import VerifyingKey
-from gateway.coordinator.access import api as access_api
-from gateway.coordinator.access.oauth import TokenService
+from gateway.coordinator.access.sign_in import token_service
 from gateway.coordinator.access.standing import Standing
 from gateway.coordinator.cycles import api as cycles_api
 from gateway.coordinator.cycles.driver import Driver
@@ -28,6 +27,7 @@ from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.access.api import members_endpoint
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.clock_watch import ClockWatch
@@ -103,7 +103,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     """Return the coordinator's application on a migrated database."""
     core = CoordinatorCore.open(settings, database_url, rulebook)
     clocks = Clocks(settings.bic)
-    tokens = TokenService(
+    tokens = token_service(
         core.engine, issuer=settings.url, scheme=core.identity.scheme, key=core.identity.token, clocks=clocks
     )
     # Members sign in here every few minutes, and say what time it is by that; so nobody has to be asked.
@@ -162,7 +162,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         title="Concordat coordinator",
         version=version("concordat"),
         route_handlers=[
-            *access_api.route_handlers,
+            *members_endpoint(),
             *registry_api.route_handlers,
             *registry_exposure.route_handlers,
             *log_api.route_handlers,

@@ -13,6 +13,7 @@ from compliance.terminal import shown
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
+    from litestar import Litestar
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from gateway.coordinator.app import CoordinatorCore
@@ -47,6 +48,10 @@ def init(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     async def nothing_more(_: CoordinatorCore) -> None:
         return
 
+    from gateway.federation.http.client import MemberIdentity
+
+    settings = _settings()
+    MemberIdentity.made(settings.bic, settings.keys_dir)
     _with_core(nothing_more, first=(_rules(rulebook), name))
     anchor()
 
@@ -55,22 +60,15 @@ def init(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
 def serve(name: _Name = "Clearing house", rulebook: _Rulebook = None) -> None:
     """Run the coordinator until it is told to stop. Brings its database up to date first."""
     from gateway.coordinator.app import PACKAGE, build
-    from gateway.federation.http.serve import run
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.postgres import database
+    from gateway.coordinator.registry.members import COORDINATOR
+    from gateway.federation.commands import serving
 
     settings, given = _settings(), _rules(rulebook)
-    with database(settings, DATABASE) as url:
-        asyncio.run(migrate(url, PACKAGE))
-        rules = asyncio.run(_to_go_by(url, given))
-        application = build(settings, url, rules, name=name)
-        run(
-            application,
-            host=settings.host,
-            port=settings.port,
-            private=settings.private,
-            log_level=settings.log_level,
-        )
+
+    def application(url: str) -> Litestar:
+        return build(settings, url, asyncio.run(_to_go_by(url, given)), name=name)
+
+    serving.serve(settings, database=DATABASE, package=PACKAGE, build=application, owner=COORDINATOR)
 
 
 @app.command("rulebook")
@@ -122,7 +120,7 @@ def add_operator(
 
     from compliance.crypto.keys import VerifyingKey
     from gateway.coordinator.registry.acts import CLIENT_PATTERN
-    from gateway.federation.http.client import MemberIdentity
+    from gateway.federation.signers.key_store import open_keys
 
     if not re.fullmatch(CLIENT_PATTERN, client_id):
         raise typer.BadParameter(
@@ -145,7 +143,7 @@ def add_operator(
             await core.registry.require_founding()
         reason = "let in by key" if recovery is None else f"recovery: {recovery}"
         # Who is refused leaves no key behind.
-        public = given or MemberIdentity(client_id, create or Path()).auth.verifying_key
+        public = given or open_keys(create or Path()).make("auth").verifying_key
         return await core.registry.add_client(client_id, granted, public.x, by=AT_THE_MACHINE, reason=reason)
 
     kid = _with_core(let_in)
@@ -314,9 +312,11 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
     """
     from gateway.coordinator.app import PACKAGE, CoordinatorCore
     from gateway.coordinator.registry import rulebooks
+    from gateway.coordinator.registry.members import COORDINATOR
     from gateway.federation.problems import Refusal
     from gateway.federation.settings import ConfigurationError
     from gateway.federation.storage.database import migrate
+    from gateway.federation.storage.owner import require_owner
     from gateway.federation.storage.postgres import database
 
     settings = _settings()
@@ -329,6 +329,7 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
 
     async def run(url: str) -> T:
         await migrate(url, PACKAGE)
+        await require_owner(url, settings.bic, owner=COORDINATOR)
         core = CoordinatorCore.open(settings, url, first[0] if first else await in_force(url))
         try:
             if first:

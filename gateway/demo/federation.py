@@ -204,6 +204,18 @@ class Federation:
         )
         self._people += [self.alice, self.bob, self.carol]
         codes = {bic: await self.alice.invite(bic, "wants to clear") for bic in self.banks}
+        described = {
+            bic: ("--name", bank.name, "--agent", AGENT_BIC, "--account", f"{bic}-SETTLEMENT")
+            for bic, bank in self.banks.items()
+        }
+        await asyncio.gather(
+            *(
+                self.command(
+                    bank, "participant", "init", *described[bic], "--out", str(bank.directory / "application.json")
+                )
+                for bic, bank in self.banks.items()
+            )
+        )
         await asyncio.gather(
             *(
                 self.command(bank, "participant", "apply", "--name", bank.name, "--agent", AGENT_BIC,

@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -18,6 +20,49 @@ class ConfigurationError(Exception):
 
 class SettingsError(ConfigurationError):
     """A setting is missing or wrong. The message names the variable and says what it should hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """How others are called: by nodes and commands alike."""
+
+    tls_ca: Path | None = None
+    """A bundle (PEM) of the authorities that others' certificates are believed by; the usual public ones without it."""
+    tls_client_cert: Path | None = None
+    tls_client_key: Path | None = None
+    """What this side shows of itself, to an ingress that asks for a certificate."""
+    proxy: str | None = None
+    """The HTTP proxy that all calls go through, but to the loopback interface."""
+    plain_http: bool = False
+    """Whether http:// does everywhere, because something else encrypts; on the loopback interface it always does."""
+
+    @classmethod
+    def from_env(cls, prefix: str = "CONCORDAT_", environ: Mapping[str, str] | None = None) -> Outgoing:
+        """Read the environment's settings; raises SettingsError."""
+        env = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
+        ca = _file(prefix + "TLS_CA", env)
+        cert, key = _pair(prefix + "TLS_CLIENT_CERT", prefix + "TLS_CLIENT_KEY", env)
+        proxy = env.get(prefix + "PROXY")
+        if proxy is not None and not re.fullmatch(r"https?://[^/\s?#]+/?", proxy):
+            raise SettingsError(f"{prefix}PROXY: expected an http:// or https:// address, found {proxy!r}")
+        plain = env.get(prefix + "PLAIN_HTTP", "no").lower()
+        if plain not in ("yes", "no"):
+            raise SettingsError(f"{prefix}PLAIN_HTTP: expected yes or no, found {plain!r}")
+        return cls(tls_ca=ca, tls_client_cert=cert, tls_client_key=key, proxy=proxy, plain_http=plain == "yes")
+
+    def allows(self, scheme: str, host: str) -> bool:
+        """Tell whether somebody may be called there."""
+        return scheme == "https" or self.plain_http or is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host of a URL is this machine itself, which nobody listens in on between."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +96,9 @@ class NodeSettings:
     private_host: str = "127.0.0.1"
     private_port: int | None = None
     """Where metrics and the details of readiness are served; nowhere if there is no port."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """What the public port is served with over TLS; without, an ingress in front of it ends TLS."""
     data_dir: Path
     database_url: str | None = None
     anchor: Path | None = None
@@ -101,21 +149,29 @@ class NodeSettings:
         )
         if private_port == port:
             raise SettingsError(f"{prefix}PRIVATE_PORT: expected another port than {prefix}PORT, found {port} for both")
+        tls_cert, tls_key = _pair(prefix + "TLS_CERT", prefix + "TLS_KEY", env)
+        outgoing = Outgoing.from_env(prefix, env)
         coordinator_url = env.get(prefix + "COORDINATOR_URL")
         log_level = env.get(prefix + "LOG_LEVEL", "info").lower()
         if log_level not in LOG_LEVELS:
             raise SettingsError(f"{prefix}LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, found {log_level!r}")
         return cls(
             bic=bic,
-            url=_url(f"{prefix}URL", env.get(prefix + "URL", f"http://{host}:{port}")),
+            url=_url(
+                f"{prefix}URL", env.get(prefix + "URL", f"http{'s' if tls_cert else ''}://{host}:{port}"), outgoing
+            ),
             host=host,
             port=port,
             private_host=env.get(prefix + "PRIVATE_HOST", "127.0.0.1"),
             private_port=private_port,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
             data_dir=data_dir,
             database_url=env.get(prefix + "DATABASE_URL", env.get("DATABASE_URL")),
             anchor=path("ANCHOR"),
-            coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
+            coordinator_url=None
+            if coordinator_url is None
+            else _url(f"{prefix}COORDINATOR_URL", coordinator_url, outgoing),
             rulebook=path("RULEBOOK"),
             log_level=log_level,
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
@@ -142,7 +198,30 @@ def _port(name: str, text: str) -> int:
     return int(text)
 
 
-def _url(name: str, text: str) -> str:
+def _url(name: str, text: str, outgoing: Outgoing) -> str:
     if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", text):
         raise SettingsError(f"{name}: expected an http:// or https:// base URL, found {text!r}")
+    parts = urlsplit(text)
+    if not outgoing.allows(parts.scheme, parts.hostname or ""):
+        raise SettingsError(
+            f"{name}: expected https://, found {text!r}; CONCORDAT_PLAIN_HTTP=yes takes http:// where something else"
+            " encrypts"
+        )
     return text.rstrip("/")
+
+
+def _pair(cert: str, key: str, env: Mapping[str, str]) -> tuple[Path | None, Path | None]:
+    """Return the files of a certificate and its key: both, or neither."""
+    files = _file(cert, env), _file(key, env)
+    if (files[0] is None) != (files[1] is None):
+        raise SettingsError(f"{cert} and {key}: expected both or neither")
+    return files
+
+
+def _file(name: str, env: Mapping[str, str]) -> Path | None:
+    if name not in env:
+        return None
+    path = Path(env[name]).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"{name}: no such file: {path}")
+    return path

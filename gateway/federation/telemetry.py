@@ -1,4 +1,7 @@
-"""Logs as JSON lines on standard error, and the process's metrics. Neither ever holds a body, an amount or a name."""
+"""Logs as JSON lines on standard error, and the process's metrics.
+
+Neither holds a body or a name, and logs hold no amount. Sums of lanes are metrics, which the private port alone tells.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from compliance.terminal import shown
 from gateway.federation import correlation
+from gateway.federation.build import build
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Every metric of the process is registered here and served at /metrics on the private port."""
@@ -32,6 +36,8 @@ REQUEST_SECONDS = Histogram(
 )
 
 
+BUILD = Gauge("concordat_build_info", "1 for the build that runs.", ("version", "commit"), registry=REGISTRY)
+BUILD.labels(*build()).set(1)
 LINES_LOST = Counter("concordat_log_writes_lost", "Writes to the log that failed.", registry=REGISTRY)
 
 

@@ -8,6 +8,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from gateway.federation.access.api import staff_endpoint
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
 from participants.api.holds import HOLD_HANDLERS
@@ -32,13 +33,16 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     app = create_app(
         title="Concordat participant",
         version=version("concordat"),
-        route_handlers=HANDLERS,
+        route_handlers=[*staff_endpoint(), *HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
         admission=node.admit,
         on_startup=[node.start],
         on_shutdown=[node.stop],
-        dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
+        dependencies={
+            "node": Provide(lambda: node, sync_to_thread=False),
+            "tokens": Provide(lambda: node.sign_in.tokens, sync_to_thread=False),
+        },
         limits=settings.limits,
         wrap=wrap,
         traffic=TRAFFIC,

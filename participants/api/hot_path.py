@@ -7,11 +7,13 @@ handler of the framework costs about as much as everything else a payment needs 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, cast
 
 import msgspec
+import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
@@ -19,12 +21,13 @@ from gateway.federation import correlation
 from gateway.federation.http.edge import header
 from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.problem_documents import failure_refusal
-from gateway.federation.identity.tokens import TokenRefused
+from gateway.federation.identity.tokens import Claims, TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.sharing import in_slices
-from gateway.federation.telemetry import REQUESTS
+from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
+from participants.api import orders_log
 from participants.api.messages import BODY_BYTES_MAX, OrderResults
 from participants.ledger.events import EventData, beginning
 from participants.node import BankNode
@@ -41,9 +44,12 @@ class _RawBatch(Request, frozen=True, kw_only=True):
 _decode_batch = msgspec.json.Decoder(_RawBatch).decode
 _EMPTY_BATCH = '{"payments":[]}'
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 _created = REQUESTS.labels("POST", "/payments", "201")
 _batched = REQUESTS.labels("POST", "/payments/batch", "200")
+_single_seconds = REQUEST_SECONDS.labels("POST", "/payments")
+_batch_seconds = REQUEST_SECONDS.labels("POST", "/payments/batch")
 
 
 class HotPath:
@@ -59,6 +65,7 @@ class HotPath:
         path = scope["path"]
         if path not in ("/payments", "/payments/batch"):
             return await self._app(scope, receive, send)
+        began = time.perf_counter()
         try:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
@@ -76,16 +83,22 @@ class HotPath:
             if path == "/payments":
                 outcomes[0].or_refuse()
         except Refusal as refusal:
-            return await _refuse(scope, send, refusal)
+            return await _refuse(scope, send, refusal, began, claims, orders)
         except Exception as error:  # as the application answers it
-            return await _refuse(scope, send, failure_refusal(error))
+            return await _refuse(scope, send, failure_refusal(error), began, claims, orders)
         if path != "/payments":
-            _batched.inc()
             answers = tuple([outcome.answer() for outcome in outcomes])
-            return await _answer(send, 200, _encode(OrderResults(results=answers)))
-        _created.inc()
+            await _answer(send, 200, _encode(OrderResults(results=answers)))
+            _batched.inc()
+            _batch_seconds.observe(time.perf_counter() - began)
+            orders_log.taken(claims.sub, [answer.id for answer in answers if answer.status != "refused"])
+            return None
         hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
-        return await _answer(send, 201, _encode(outcomes[0].answer()), hit)
+        await _answer(send, 201, _encode(outcomes[0].answer()), hit)
+        _created.inc()
+        _single_seconds.observe(time.perf_counter() - began)
+        orders_log.taken(claims.sub, (outcomes[0].id,))
+        return None
 
 
 async def _orders(path: str, body: bytes, *, maker: str) -> list[ReadableOrder] | None:
@@ -145,8 +158,9 @@ async def _answer(
     await send(end)
 
 
-async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
-    REQUESTS.labels("POST", scope["path"], f"{refusal.status // 100}xx").inc()
+async def _refuse(
+    scope: Scope, send: Send, refusal: Refusal, began: float, claims: Claims, orders: Sequence[ReadableOrder]
+) -> None:
     proposed = header(scope, correlation.HEADER.lower().encode())
     instance = correlation.begin(None if proposed is None else proposed.decode("latin-1"))
     headers = [(correlation.HEADER.lower().encode(), instance.encode())]
@@ -154,3 +168,9 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
     document = _encode(problem_of(refusal, instance=instance))
     await _answer(send, refusal.status, document, headers, PROBLEM_MEDIA_TYPE.encode())
+    REQUESTS.labels("POST", scope["path"], str(refusal.status)).inc()
+    REQUEST_SECONDS.labels("POST", scope["path"]).observe(time.perf_counter() - began)
+    payments = [order.value.id for order in orders[: orders_log.LINE_PAYMENTS_MAX]]
+    _log.info(
+        "orders refused", subject=claims.sub, status=refusal.status, reason=str(refusal.reason), payments=payments
+    )

@@ -26,7 +26,7 @@ from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
-from participants.api import exposures, views
+from participants.api import exposures, orders_log, views
 from participants.api.messages import (
     BODY_BYTES_MAX,
     AccountBatch,
@@ -81,6 +81,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
     """
     (outcome,) = await node.submit(readable([data], maker=request.auth.sub))
     outcome.or_refuse()
+    orders_log.taken(request.auth.sub, (outcome.id,))
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
     return Response(outcome.answer(), headers=headers)
 
@@ -96,6 +97,7 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
 async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: ConcordatRequest) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
     outcomes = await node.submit(await in_slices(partial(readable, maker=request.auth.sub), data.payments))
+    orders_log.taken(request.auth.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
     return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 
@@ -134,6 +136,7 @@ async def return_payment(
     )
     (outcome,) = await node.submit(readable([order], maker=request.auth.sub))
     outcome.or_refuse()
+    orders_log.taken(request.auth.sub, (outcome.id,))
     return outcome.answer()
 
 

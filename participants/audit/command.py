@@ -18,11 +18,13 @@ def run_fsck(settings: NodeSettings) -> int:
     from rich.markup import escape
     from rich.table import Table
 
+    from gateway.federation.storage.owner import require_owner
     from gateway.federation.storage.postgres import database
 
     console = Console()
     with database(settings, DATABASE) as url:
         try:
+            asyncio.run(require_owner(url, settings.bic))
             report = asyncio.run(fsck(url, settings.bic))
         except asyncpg.UndefinedTableError:
             console.print(f"{settings.bic}: no ledger here yet")

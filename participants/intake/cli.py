@@ -30,8 +30,18 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")],
     url: Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")],
     bank: Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")],
-    data_dir: Annotated[Path, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are.")],
-    subject: Annotated[str, typer.Option(help="Who is importing: recorded with each order as who made it.")],
+    client: Annotated[
+        str | None,
+        typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank: recorded with each order as who made it."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to import without one.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Who is importing, without a key of his own.")] = None,
     currency: Annotated[str, typer.Option(help="The currency, where the file doesn't say.")] = "EUR",
     rounding: Annotated[bool, typer.Option(help="Round amounts with too many decimals, half to even.")] = False,
     banks: Annotated[int, typer.Option(help="How many banks accounts are spread over, where the file has none.")] = 6,
@@ -47,7 +57,7 @@ def import_file(
     from rich.console import Console
     from rich.markup import escape
 
-    from participants.intake.intake import Intake, IntakeError, staff_client
+    from participants.intake.intake import Intake, IntakeError, importing_client
 
     console = Console(stderr=True)
     url = url.rstrip("/")
@@ -59,9 +69,9 @@ def import_file(
         raise typer.Exit(2) from None
 
     async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
-        async with staff_client(data_dir, url=url, subject=subject) as client:
+        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
             intake = Intake(
-                client,
+                signed_in,
                 url=url,
                 bank=bank,
                 batch_items=batch,

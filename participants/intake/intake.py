@@ -160,6 +160,20 @@ class Intake:
         self._on_refusal(row)
 
 
+def importing_client(
+    *, url: str, client: str | None, key: Path | None, data_dir: Path | None, subject: str | None
+) -> FederationClient:
+    """Return who orders payments: a client by its key, or somebody named at the bank's machine. Raises IntakeError."""
+    if subject is None and client is not None and key is not None:
+        try:
+            return FederationClient(client, SigningKey.load(key), url, timeout_s=60, scope=Role.ORDERS)
+        except (OSError, ValueError) as error:
+            raise IntakeError(f"{key}: can't be read as a private key: {error}") from error
+    if data_dir is None or subject is None:
+        raise IntakeError("who is importing? `concordat login`, or give --client and --key")
+    return staff_client(data_dir, url=url, subject=subject)
+
+
 def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
     """Return a client that orders payments in a person's name, by the `token.pem` of the bank's data directory."""
     path = data_dir / "keys" / "token.pem"

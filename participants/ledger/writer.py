@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.supervision import Supervised
 from participants.ledger.books import Books
 from participants.ledger.command import Command
+from participants.ledger.figures import LedgerFigures
 from participants.ledger.group import Group, Submission
 from participants.ledger.recovery import Recovery
 from participants.ledger.rows import Rows
@@ -66,7 +68,8 @@ class Ledger:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, bank: str, agent: str) -> None:
         self.books = Books(bank, agent)
-        self.listeners: list[Callable[[Rows], None]] = []
+        self.figures = LedgerFigures(bank)
+        self.listeners: list[Callable[[Rows], None]] = [self.figures.count]
         self.task = Supervised("ledger-writer", self._run)
         self._session = Session(connect, self.books)
         self._recovery = Recovery(self._session, self._finish)
@@ -274,8 +277,10 @@ class Ledger:
 
     async def _write(self, group: Group) -> bool:
         """Write a group; False if it wasn't written, or nobody knows."""
+        began = time.perf_counter()
         try:
             await self._session.write(group)
+            self.figures.commits.observe(time.perf_counter() - began)
         except Exception as error:  # whatever it was, recovery finds out
             log.info("group not written at once", error=repr(error)[:200])
             return False

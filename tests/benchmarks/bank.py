@@ -25,6 +25,7 @@ from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
 from compliance.statements import Member, TrustKey, TrustList
 from compliance.trust import Anchor
+from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.storage.database import migrate
@@ -56,6 +57,7 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     _found_scheme(directory)
+    MemberIdentity.made(BANK, directory / "keys")
     environment = {
         **os.environ,
         "CONCORDAT_BIC": BANK,

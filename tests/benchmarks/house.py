@@ -166,6 +166,7 @@ async def running_house(
     (directory / "rulebook.json").write_bytes(msgspec.json.encode(rules))
     settings = _settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
     agent = _settings(AGENT, directory / "agent", databases["gateway.agent"])
+    MemberIdentity.made(settings.bic, settings.keys_dir)
     base = CoordinatorCore.open(settings, databases["gateway.coordinator"], rules)
     try:
         await base.register_itself("Clearing house")
@@ -222,7 +223,7 @@ def _settings(bic: str, directory: Path, database: str) -> NodeSettings:
 
 
 async def _admit(base: CoordinatorCore, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
-    identity = MemberIdentity(AGENT, agent.keys_dir)
+    identity = MemberIdentity.made(AGENT, agent.keys_dir)
     keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
     application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)
     await base.registry.admit(application, kind="agent", caps_minor={}, by="bench", reason="set up")
@@ -234,7 +235,7 @@ async def _admit(base: CoordinatorCore, banks: Banks, agent: NodeSettings, curre
 
 
 async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[str, ...]) -> None:
-    key = MemberIdentity(AGENT, agent.keys_dir).token
+    key = MemberIdentity.made(AGENT, agent.keys_dir).token
     staff = Connection(agent.url, partial(_token, key, agent, "dora", "staff"))
     for name in banks.names:
         for currency in currencies:

@@ -17,6 +17,7 @@ from compliance.trust import Anchor
 from gateway.agent.app import build_app
 from gateway.coordinator import app as coordinator
 from gateway.coordinator import rulebook
+from gateway.federation.http.client import MemberIdentity
 from gateway.federation.settings import NodeSettings
 from participants.api.app import bank_app
 
@@ -55,6 +56,7 @@ def documents() -> dict[str, dict[str, Any]]:
             settings = NodeSettings(
                 bic=bic, url=NOWHERE, data_dir=directory / service, anchor=anchor, coordinator_url=NOWHERE
             )
+            MemberIdentity.made(settings.bic, settings.keys_dir)
             made[service] = asyncio.run(served(build(settings, NO_DATABASE)))
         return made
 

@@ -164,7 +164,7 @@ class House:
         return CycleService(engine or self.engine, bic=COORDINATOR, **parts)
 
     def identity(self, bank: str) -> MemberIdentity:
-        return MemberIdentity(bank, self.directory / bank, self.signer.scheme)
+        return MemberIdentity.made(bank, self.directory / bank, self.signer.scheme)
 
     async def admit_agent(self, bic: str = AGENT) -> None:
         await self.admit(bic, kind="agent")

@@ -307,7 +307,7 @@ async def running_town(
                 anchor=anchor,
                 coordinator_url=coordinator.url,
             )
-            identity = MemberIdentity(bic, settings.keys_dir)
+            identity = MemberIdentity.made(bic, settings.keys_dir)
             await coordinator.registry.admit(
                 Bank(identity, settings.url).application(),
                 kind="participant",

@@ -82,7 +82,7 @@ class Coordinator:
         return self.base.registry
 
     def bank(self, bic: str) -> Bank:
-        return Bank(MemberIdentity(bic, self.directory / bic))
+        return Bank(MemberIdentity.made(bic, self.directory / bic))
 
     async def invite(self, bic: str) -> str:
         return (await self.registry.invite(bic, by="test", reason="set up")).code
@@ -158,6 +158,7 @@ async def running_coordinator(
     settings = NodeSettings(
         bic=COORDINATOR, url=f"http://127.0.0.1:{port}", port=port, data_dir=directory / "coordinator"
     )
+    MemberIdentity.made(settings.bic, settings.keys_dir)
     rules = rulebook or on_demand()
     app = build(settings, database_url, rules, name="Clearing house")
     if wrap is not None:

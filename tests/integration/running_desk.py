@@ -108,7 +108,7 @@ async def running_desk(
         # Published, for the banks call the agent too.
         async with coordinator.registry._publishing() as conn:
             await members.set_url(conn, AGENT, url)
-        identity = MemberIdentity(AGENT, directory / "agent" / "keys")
+        identity = MemberIdentity.made(AGENT, directory / "agent" / "keys")
         token = issue_access_token(
             key=identity.token, issuer=url, subject="dora", audience=AGENT, client_id="dora", role="staff"
         )

@@ -262,7 +262,7 @@ async def test_what_is_no_message_gets_a_problem_document(desk: Desk) -> None:
 async def test_the_agent_tells_its_health_and_its_interface(desk: Desk) -> None:
     assert await desk.staff.get("/health/ready") == {"status": "ready"}
     ready = await desk.staff.get(f"{private(desk.url)}/health/ready")
-    assert ready["database"] == "revision 0002"
+    assert ready["database"] == "revision 0003"
     assert ready["trust_list"].startswith("version 1, confirmed ")
     assert (ready["clocks"], ready["clock-watch"]) == ("nobody heard", "running")
     assert ready["trust-list-refresh"] == "running"

@@ -163,6 +163,7 @@ async def test_the_command_line_sets_up_and_funds(agent: AgentProcess) -> None:
 
 async def test_a_missing_setting_is_named(agent: AgentProcess) -> None:
     del agent.environment["CONCORDAT_ANCHOR"]
+    agent.environment["CONCORDAT_PORT"] = str(free_port())
     failed = agent.run("serve")
     assert failed.returncode == 2
     assert "CONCORDAT_ANCHOR" in failed.stderr

@@ -144,7 +144,7 @@ def member(live: Live, tmp_path: Path) -> PeerNode:
     made: list[PeerNode] = []
 
     def build(url: str) -> Litestar:
-        made.append(PeerNode(url, MemberIdentity(BANK, tmp_path / "keys").auth))
+        made.append(PeerNode(url, MemberIdentity.made(BANK, tmp_path / "keys").auth))
         return made[0].app()
 
     live(build)
@@ -162,10 +162,10 @@ def busy(status: int, retry_after_s: int | None = None) -> Refusal:
 
 
 def test_keys_are_made_once_and_kept_private(tmp_path: Path) -> None:
-    identity = MemberIdentity(BANK, tmp_path / "keys")
+    identity = MemberIdentity.made(BANK, tmp_path / "keys")
     kids = {identity.auth.kid, identity.sign.kid, identity.token.kid}
     assert len(kids) == 3
-    again = MemberIdentity(BANK, tmp_path / "keys")
+    again = MemberIdentity.made(BANK, tmp_path / "keys")
     assert {again.auth.kid, again.sign.kid, again.token.kid} == kids
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "keys").iterdir())
 

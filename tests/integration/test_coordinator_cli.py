@@ -44,7 +44,7 @@ def run(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
 
 
 def application(directory: Path, bic: str, *, account: str | None) -> str:
-    bank = Bank(MemberIdentity(bic, directory / bic))
+    bank = Bank(MemberIdentity.made(bic, directory / bic))
     signed = dsse.sign(bank.application(account=account), bank.identity.sign, payload_type=APPLICATION_TYPE)
     path = directory / f"{bic}.json"
     path.write_bytes(msgspec.json.encode(signed))
@@ -108,9 +108,11 @@ def test_status_tells_of_tampering(environment: dict[str, str]) -> None:
     assert "event 1" in run(environment, "status", code=1)
 
 
-async def test_the_process_founds_itself_and_leaves_promptly(environment: dict[str, str], tmp_path: Path) -> None:
+async def test_the_process_serves_and_leaves_promptly(environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     url, settings = f"http://127.0.0.1:{port}", environment | {"CONCORDAT_PORT": str(port)}
+    # In a thread, as every command here: it runs an event loop of its own.
+    await asyncio.to_thread(run, settings, "init")
     process = await asyncio.create_subprocess_exec(CONCORDAT, "coordinator", "serve", env={**os.environ, **settings})
     try:
         async with httpx.AsyncClient(trust_env=False) as http:

@@ -70,8 +70,9 @@ async def agent(coordinator: Coordinator, new_database: NewDatabase, tmp_path: P
         )
         return build_app(settings, database_url)
 
+    identity = MemberIdentity.made(AGENT, data_dir / "keys")
     url: str = live(build)
-    member = Bank(MemberIdentity(AGENT, data_dir / "keys"), url)
+    member = Bank(identity, url)
     await coordinator.registry.admit(
         member.application(account=None), kind="agent", caps_minor={}, by="test", reason="set up"
     )

@@ -55,6 +55,8 @@ def test_the_guides_run(directory: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCORDAT_")}
     inherited.pop("DATABASE_URL", None)
     environment = {**inherited, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+    # Where `concordat login` keeps profiles.
+    environment["XDG_CONFIG_HOME"] = str(directory / "config")
     stop = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n"
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", stop + text],

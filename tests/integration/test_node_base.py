@@ -25,6 +25,7 @@ from support import Live, free_port, private
 from compliance.crypto.dsse import EvidenceError, EvidenceReason
 from compliance.crypto.keys import SigningKey
 from gateway.federation import correlation
+from gateway.federation.build import build
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
 from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
 from gateway.federation.http.paging import Page, encode_cursor
@@ -253,7 +254,10 @@ async def test_a_node_tells_its_own_people_more(http: httpx.AsyncClient) -> None
     inside = private(str(http.base_url).rstrip("/"))
     assert (await http.get(f"{inside}/health/live")).json() == {"status": "live"}
     assert (await http.get(f"{inside}/health/startup")).json() == {"status": "started"}
-    assert (await http.get(f"{inside}/health/ready")).json() == {"database": "schema at revision 0001"}
+    assert (await http.get(f"{inside}/health/ready")).json() == {
+        "build": str(build()),
+        "database": "schema at revision 0001",
+    }
     assert (await http.get(f"{inside}/metrics")).status_code == 200
     check_problem(await http.get(f"{inside}/whoami", headers=bearer()), 404, "not_found")
 

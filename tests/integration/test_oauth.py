@@ -13,8 +13,8 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from running_coordinator import AGENT, ALPHA, BRAVO, CARLO, COORDINATOR, Bank, Coordinator, running_coordinator
 
 from compliance.crypto.keys import SigningKey, VerifyingKey
-from gateway.coordinator.access.oauth import FAILURES_AT_ONCE
 from gateway.coordinator.registry.lifecycle import Step
+from gateway.federation.access.oauth import FAILURES_AT_ONCE
 from gateway.federation.http.client import ASSERTION_GRANT
 from gateway.federation.identity.tokens import ASSERTION_TYPE, TokenRefused, TokenVerifier, client_assertion
 from gateway.federation.messages.events import Events

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def admit(town: Town, bic: str, url: str) -> None:
     """Make a member of somebody at a URL, and wait until ALPHA knows it."""
-    bank = Bank(MemberIdentity(bic, town.coordinator.directory / bic), url)
+    bank = Bank(MemberIdentity.made(bic, town.coordinator.directory / bic), url)
     await town.coordinator.registry.admit(
         bank.application(), kind="participant", caps_minor={}, by="test", reason="set up"
     )

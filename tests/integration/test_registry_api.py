@@ -18,7 +18,7 @@ from compliance.statements import Act, ActKind
 from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.log import events
-from gateway.federation.http.client import FederationClient, RemoteProblem
+from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteProblem
 from gateway.federation.membership.documents import APPLICATION_TYPE, KEY_CHANGE_TYPE, KeyChange, OfferedKey
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.events import Events
@@ -367,6 +367,7 @@ async def test_a_restart_keeps_the_keys_and_publishes_a_new_address(new_database
         assert store.current.issuer == second.url != first.url
         async with transaction(second.base.engine) as conn:
             assert (await conn.execute(text("SELECT count(*) FROM rulebooks"))).scalar_one() == 2
+    MemberIdentity.made(COORDINATOR, tmp_path / "elsewhere" / "keys")
     stranger = CoordinatorCore.open(
         dataclasses.replace(first.settings, data_dir=tmp_path / "elsewhere"), url, on_demand()
     )

@@ -123,7 +123,7 @@ async def member(town: Town, postgres_url: str, tmp_path: Path) -> AsyncIterator
         anchor=town.alpha.settings.anchor,
         coordinator_url=town.coordinator.url,
     )
-    bank = Bank(MemberIdentity(bic, settings.keys_dir), settings.url)
+    bank = Bank(MemberIdentity.made(bic, settings.keys_dir), settings.url)
     await town.coordinator.registry.admit(
         bank.application(), kind="participant", caps_minor={}, by="test", reason="set up"
     )
@@ -293,7 +293,7 @@ async def liar(
 ) -> AsyncIterator[MemberIdentity]:
     """Admit a member that answers whatever is asked of it with these bytes, until the block ends."""
     number = next(_numbers)
-    identity = MemberIdentity(f"LIA{chr(65 + number % 26)}DEF{number % 10}", member.settings.data_dir / "liar")
+    identity = MemberIdentity.made(f"LIA{chr(65 + number % 26)}DEF{number % 10}", member.settings.data_dir / "liar")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()

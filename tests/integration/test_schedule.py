@@ -18,6 +18,7 @@ from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import NoAnswerError, Reply
 from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.rulebook import load
+from gateway.federation.http.client import MemberIdentity
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import transaction
@@ -73,6 +74,7 @@ def clock() -> Clock:
 async def replicas(new_database: NewDatabase, tmp_path: Path, clock: Clock) -> AsyncIterator[list[Replica]]:
     url = await new_database("gateway.coordinator")
     settings = NodeSettings(bic=COORDINATOR, url="http://127.0.0.1:1", data_dir=tmp_path)
+    MemberIdentity.made(settings.bic, settings.keys_dir)
     bases = [CoordinatorCore.open(settings, url, RULEBOOK) for _ in range(2)]
     await bases[0].register_itself("Clearing house")
     yield [Replica(base, clock) for base in bases]

@@ -87,7 +87,7 @@ async def test_a_clearing_house_takes_nothing_of_another_and_issues_in_its_own_n
     house.pay(ALFA, BETA, "EUR", 700)
     cycle = (await service.open_on_demand(None, by="test")).id
     await service.cut_off(cycle, cause="operator", by="test")
-    elsewhere = MemberIdentity(ALFA, house.directory / ALFA, TEST_SCHEME).sign
+    elsewhere = MemberIdentity.made(ALFA, house.directory / ALFA, TEST_SCHEME).sign
     cut = house.cut(cycle, ALFA)
     foreign = dsse.seal(cut.payload_bytes(), cut.document_type, elsewhere)
     with pytest.raises(Refusal) as refused:
@@ -112,7 +112,7 @@ async def test_a_clearing_house_takes_nothing_of_another_and_issues_in_its_own_n
         issued[0], SettlementInstruction, {house.signer.sign.kid: house.signer.sign.verifying_key.within(own)}
     )
     receipt = Receipt(instruction=instruction.id, participant=instruction.participant, sha256="0" * 64)
-    identity = MemberIdentity(instruction.participant, house.directory / instruction.participant, TEST_SCHEME)
+    identity = MemberIdentity.made(instruction.participant, house.directory / instruction.participant, TEST_SCHEME)
     with pytest.raises(Refusal) as refused:
         await service.delivery.acknowledge(instruction.participant, dsse.sign(receipt, identity.sign))
     assert refused.value.reason == "wrong_scheme"

@@ -103,6 +103,9 @@ COORDINATOR: dict[str, Row] = {
     "acknowledgeInstruction": _OWN_INSTRUCTIONS,
 }
 PARTICIPANT: dict[str, Row] = {
+    "getKeys": {ANYBODY: "public keys, to verify tokens by"},
+    "getMetadata": {ANYBODY: "where tokens are asked for; nobody has one before"},
+    "requestToken": {ANYBODY: "proves who it is by the request itself"},
     "isLive": _HEALTH,
     "isReady": _HEALTH,
     "isStarted": _HEALTH,

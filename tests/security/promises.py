@@ -10,6 +10,7 @@ TRUST = ""
 """What isn't promised: the page says that nothing stops it, or explains what is said elsewhere."""
 
 _BOOKS, _LISTED = "security/test_books.py::", "unit/test_trust.py::"
+_CLIENTS = "security/test_bank_clients.py::"
 _ACCESS = "security/test_access.py::test_everybody_gets_what_the_table_says"
 _ASSERTIONS = "forgeries/test_forged_assertions.py::test_forgery_is_refused_for_its_reason"
 _OWING, _EXPOSURE = "security/test_owing_beyond_limits.py::", "integration/test_exposure.py::"
@@ -114,6 +115,10 @@ TRUST_MODEL: Promises = {
     "| a clerk releases the payment that he ordered,": _BOOKS + "test_who_ordered_a_payment_does_not_release_it",
     "| a clerk opens an account with money": _BOOKS + "test_nobody_makes_money_alone",
     "| a clerk takes names out of a sanctions list,": _WEAKENED,
+    "| a thief of a client's key |": _CLIENTS + "test_who_is_revoked_is_out_and_so_is_every_token_of_before",
+    "| a client asks for a role or for books": f"{_CLIENTS}test_nobody_gets_more_than_was_granted"
+    f" {_CLIENTS}test_an_assertion_counts_once_here_and_soon_not_at_all",
+    "| one person, under two clients' names,": _CLIENTS + "test_a_key_has_one_owner_for_good",
     "| a thief of one token |": _BOOKS + "test_who_may_do_what",
     # Records that prove themselves
     "| the coordinator, about a net,": f"{_LIES} {_FORGED}test_an_altered_net {_FORGED}test_a_forged_certificate",

@@ -92,7 +92,7 @@ class Federation:
         return issue_access_token(subject="sam", client_id="sam", audience=audience, role=role, **claims)
 
     def of_agent(self, audience: str, **options: Any) -> str:
-        claims = {"key": MemberIdentity(AGENT, self.agent.keys_dir).token, "issuer": self.agent.url, **options}
+        claims = {"key": MemberIdentity.made(AGENT, self.agent.keys_dir).token, "issuer": self.agent.url, **options}
         return issue_access_token(subject="dora", client_id="dora", audience=audience, role="staff", **claims)
 
 

@@ -58,7 +58,7 @@ class House:
 
     def application(self, bic: str, account: str | None = "default") -> str:
         scheme = MemberIdentity.of_coordinator(COORDINATOR, self.directory / "house" / "keys").scheme
-        bank = Bank(MemberIdentity(bic, self.directory / bic, scheme))
+        bank = Bank(MemberIdentity.made(bic, self.directory / bic, scheme))
         path = self.directory / f"{bic}.json"
         signed = dsse.sign(bank.application(account=account), bank.identity.sign, payload_type=APPLICATION_TYPE)
         path.write_bytes(msgspec.json.encode(signed))
@@ -101,6 +101,7 @@ async def house(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[Hous
         "CONCORDAT_LOG_LEVEL": "error",
     }
     one = House(tmp_path, url, environment)
+    MemberIdentity.made(COORDINATOR, tmp_path / "house" / "keys")
     process = await asyncio.create_subprocess_exec(CONCORDAT, "coordinator", "serve", env=environment)
     try:
         async with asyncio.timeout(START_SECONDS_MAX), httpx.AsyncClient(trust_env=False) as http:

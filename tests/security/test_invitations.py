@@ -155,7 +155,7 @@ async def test_a_bank_that_left_returns_with_new_keys(
     again = await apply(coordinator, http, old.signed_application(invitation=code))
     assert (again.status_code, again.json()["code"]) == (409, "key_known")
 
-    new = Bank(MemberIdentity(ALPHA, tmp_path / "new"))
+    new = Bank(MemberIdentity.made(ALPHA, tmp_path / "new"))
     assert (await apply(coordinator, http, new.signed_application(invitation=code))).is_success
     # Until somebody has approved it, it is what it was, and signs in nowhere.
     assert (await coordinator.registry.view(ALPHA)).status == "applied"
@@ -194,7 +194,7 @@ async def test_a_bank_that_returns_may_owe_nothing_until_operators_say_so(
     for step in (Step.SUSPEND, Step.LEAVE):
         await registry.step(ALPHA, step, by="alice", reason="merged")
 
-    new = Bank(MemberIdentity(ALPHA, tmp_path / "new"))
+    new = Bank(MemberIdentity.made(ALPHA, tmp_path / "new"))
     code = await coordinator.invite(ALPHA)
     assert (await apply(coordinator, http, new.signed_application(invitation=code))).is_success
     for step in (Step.APPROVE, Step.ACTIVATE):

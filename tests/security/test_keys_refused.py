@@ -114,7 +114,7 @@ async def test_a_stolen_key_from_theft_to_return(coordinator: Coordinator, tmp_p
     assert {key.status for key in revoked.values()} == {"revoked"}
     assert all(key.not_before and key.revoked_at and key.not_before < key.revoked_at for key in revoked.values())
 
-    enrolled = Bank(MemberIdentity(ALPHA, tmp_path / "enrolled"))
+    enrolled = Bank(MemberIdentity.made(ALPHA, tmp_path / "enrolled"))
     stranger = dsse.sign(enrolled.application(), SigningKey.generate(), payload_type=APPLICATION_TYPE)
     for application, code in (
         (as_terms(stranger), "signature_refused"),
@@ -151,7 +151,7 @@ async def test_what_is_not_revoked(coordinator: Coordinator) -> None:
     # Nobody enrols keys for who isn't a member.
     for step in (Step.SUSPEND, Step.LEAVE):
         await coordinator.registry.step(ALPHA, step, by="test", reason="test")
-    application = Bank(MemberIdentity(ALPHA, coordinator.directory / "new")).signed_application()
+    application = Bank(MemberIdentity.made(ALPHA, coordinator.directory / "new")).signed_application()
     with pytest.raises(Refusal, match="member_inactive"):
         await coordinator.registry.enrol_key(ALPHA, application, by="test", reason="test")
 

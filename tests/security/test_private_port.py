@@ -120,5 +120,6 @@ def test_a_private_port_that_is_taken_ends_the_start(agent: Agent) -> None:
     with socket.create_server(("127.0.0.1", agent.private_port)):
         process = agent.launch()
         _, log = process.communicate(timeout=START_SECONDS_MAX)
-    assert process.returncode == 3
-    assert "the private port can't be listened on" in log
+    assert process.returncode == 2
+    assert "CONCORDAT_PRIVATE_PORT" in log
+    assert "can't be listened on" in log

@@ -129,7 +129,7 @@ async def test_a_stolen_keys_tokens_end_with_the_key(
         with pytest.raises(RemoteProblem, match="invalid_client"):
             await thief.token(COORDINATOR)
 
-    enrolled = Bank(MemberIdentity(ALPHA, tmp_path / "enrolled"))
+    enrolled = Bank(MemberIdentity.made(ALPHA, tmp_path / "enrolled"))
     await coordinator.registry.enrol_key(ALPHA, enrolled.signed_application(), by="test", reason="new machine")
     token = await kept_token(coordinator, coordinator.client(enrolled))
     assert await ask(http, url, token) == (200, "")

@@ -25,6 +25,7 @@ from gateway.federation.identity.tokens import (
     client_assertion,
     issue_access_token,
 )
+from gateway.federation.settings import SettingsError
 from gateway.federation.signers.key_store import open_keys
 from gateway.federation.signers.signing import sign_document, signing
 
@@ -112,8 +113,11 @@ def test_a_key_of_an_algorithm_not_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_keys_are_made_once_for_each_use(tmp_path: Path) -> None:
-    kids = [open_keys(tmp_path).signer(use).kid for use in ("auth", "sign", "token")]
+    with pytest.raises(SettingsError, match="no token key in"):
+        open_keys(tmp_path).signer("token")
+    kids = [open_keys(tmp_path).make(use).kid for use in ("auth", "sign", "token")]
     assert len(set(kids)) == 3
+    assert kids == [open_keys(tmp_path).make(use).kid for use in ("auth", "sign", "token")]
     assert kids == [open_keys(tmp_path).signer(use).kid for use in ("auth", "sign", "token")]
     assert {path.name for path in tmp_path.iterdir()} == {"auth.pem", "sign.pem", "token.pem"}
 

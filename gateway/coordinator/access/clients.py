@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,9 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.keys import VerifyingKey
 from gateway.coordinator.registry import members
 from gateway.coordinator.registry.lifecycle import Status
-
-# BICs, client names and assertion ids all look like this; nothing else ever gets near the database.
-NAME = re.compile(r"[A-Za-z0-9._:~+/=-]{1,200}")
+from gateway.federation.access.oauth import NAME
 
 # Whom a role speaks to, by kind of member. Everybody else is out of reach, whatever a token request says; and a bank
 # is out of everybody's: it believes its own issuer, and what other members sign themselves.

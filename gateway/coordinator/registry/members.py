@@ -21,6 +21,9 @@ from gateway.federation.membership.documents import SettlementAccount
 from gateway.federation.messages.participants import KeyView, ParticipantView
 from gateway.federation.problems import Refusal
 
+COORDINATOR = "SELECT bic FROM members WHERE kind = 'coordinator' ORDER BY bic LIMIT 1"
+"""Whose registry this is; nobody's before it is founded."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemberRecord:

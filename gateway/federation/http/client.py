@@ -55,12 +55,21 @@ Query = Mapping[str, str | int | bool | None]
 
 @dataclass(frozen=True)
 class MemberIdentity:
-    """An institution's name and what signs for it; a key is made when it is first asked for."""
+    """An institution's name and what signs for it. Asking for a key that isn't there raises SettingsError."""
 
     client_id: str
     keys_dir: Path
     scheme: str | None = None
     """The scheme that its documents and assertions are for."""
+
+    @classmethod
+    def made(cls, client_id: str, keys_dir: Path, scheme: str | None = None) -> MemberIdentity:
+        """Make the keys that aren't there yet, and return the identity: what `init` does, and nothing else."""
+        keys = open_keys(keys_dir)
+        uses: tuple[KeyUse, ...] = ("auth", "sign", "token")
+        for use in uses:
+            keys.make(use)
+        return cls(client_id, keys_dir, scheme)
 
     @classmethod
     def of_coordinator(cls, bic: str, keys_dir: Path) -> MemberIdentity:
@@ -156,11 +165,14 @@ class FederationClient:
         timeout_s: float = TIMEOUT_S,
         token_source: TokenSource | None = None,
         verify: ssl.SSLContext | bool = True,
+        scope: str = "",
     ) -> None:
+        """`scope` is asked for with each token of the issuer's: at a bank, the role that it is for."""
         self.client_id = client_id
         self.issuer = issuer.rstrip("/")
         self._auth_key = auth_key
         self._token_source = token_source or self._request_token
+        self._scope = scope
         self._tokens: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._peers = Peers(timeout_s=timeout_s, verify=verify)
@@ -315,6 +327,7 @@ class FederationClient:
                 "client_assertion_type": ASSERTION_GRANT,
                 "client_assertion": assertion,
                 "resource": audience,
+                **({"scope": self._scope} if self._scope else {}),
             }
             response = await self._peers.send(
                 "POST",

@@ -17,6 +17,7 @@ from litestar import Litestar, MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gateway.federation.build import build
 from gateway.federation.http.edge import Edge
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
 from gateway.federation.problems import Refusal, ServiceReason
@@ -136,7 +137,7 @@ def private_app(readiness: Readiness) -> Litestar:
 
     @get("/health/ready", opt=_UNATTENDED)
     async def ready() -> dict[str, str]:
-        return await readiness.details()
+        return {"build": str(build()), **await readiness.details()}
 
     @get("/health/startup", opt=_UNATTENDED)
     async def started() -> dict[str, str]:

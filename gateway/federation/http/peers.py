@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from gateway.federation.problems import Problem, problem
+from gateway.federation.settings import Outgoing, SettingsError, is_loopback
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 PROBLEM_BYTES_MAX = 64 * 1024
@@ -51,24 +52,48 @@ class _NoCookies(CookieJar):
 class Peers:
     """One pool of connections for each origin. Belongs to one event loop; close it after use."""
 
-    def __init__(self, *, timeout_s: float, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(
+        self, *, timeout_s: float, verify: ssl.SSLContext | bool = True, outgoing: Outgoing | None = None
+    ) -> None:
+        """`outgoing` is by what else others are called; what the environment says, if absent. Raises SettingsError."""
         self._timeout_s = timeout_s
         self._verify = verify
+        self._outgoing = Outgoing.from_env() if outgoing is None else outgoing
         self._pools: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         # Read once for all pools: it takes longer than a request.
-        return httpx.create_ssl_context(verify=self._verify, trust_env=False)
+        outgoing = self._outgoing
+        if isinstance(self._verify, ssl.SSLContext):
+            return self._verify
+        try:
+            if outgoing.tls_ca is None:
+                context = httpx.create_ssl_context(verify=self._verify, trust_env=False)
+            else:
+                context = ssl.create_default_context(cafile=outgoing.tls_ca)
+            if outgoing.tls_client_cert is not None and outgoing.tls_client_key is not None:
+                context.load_cert_chain(outgoing.tls_client_cert, outgoing.tls_client_key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"CONCORDAT_TLS_CA, CONCORDAT_TLS_CLIENT_CERT, _KEY: can't be used: {error}") from error
+        return context
+
+    @property
+    def _proxy(self) -> httpx.Proxy | None:
+        url = self._outgoing.proxy
+        return None if url is None else httpx.Proxy(url, ssl_context=self._tls if url.startswith("https") else None)
 
     def _pool(self, url: httpx.URL) -> httpx.AsyncClient:
         origin = (url.scheme, url.host, url.port)
         pool = self._pools.get(origin)
         if pool is None:
+            if not self._outgoing.allows(url.scheme, url.host):
+                raise httpx.UnsupportedProtocol(f"{url.host} isn't called over {url.scheme}: https:// is required")
             # Where requests go is decided by settings, never by proxy variables of the environment.
             pool = self._pools[origin] = httpx.AsyncClient(
                 verify=self._tls if url.scheme == "https" else False,
                 trust_env=False,
+                proxy=None if is_loopback(url.host) else self._proxy,
                 follow_redirects=False,
                 headers={"Accept-Encoding": "identity"},
                 cookies=_NoCookies(),

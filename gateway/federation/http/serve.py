@@ -9,7 +9,7 @@ import socket
 import sys
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import structlog
 import uvicorn
@@ -26,6 +26,16 @@ COLLECT_AFTER = 20_000
 PRIVATE_LIMITS = EdgeLimits(connections_per_address_max=100)
 CANNOT_START = 3
 
+
+class Certificate(NamedTuple):
+    """The files (PEM) that a port is served with over TLS."""
+
+    cert: str
+    key: str
+
+
+Sockets = tuple[socket.socket, socket.socket | None]
+"""Bound and not listening yet: for the public port, and for the private one where there is one."""
 Address = tuple[str, int]
 """Host and port to listen on; port 0 is any that is free."""
 
@@ -38,16 +48,19 @@ class NodeServer(uvicorn.Server):
     Both listeners share one loop, one end and one look at slow connections.
     """
 
-    def __init__(self, config: ConnectionConfig, private: ConnectionConfig | None = None) -> None:
+    def __init__(
+        self, config: ConnectionConfig, private: ConnectionConfig | None = None, sockets: Sockets | None = None
+    ) -> None:
         super().__init__(config)
         self._private = private
+        self._sockets = sockets
         self.private_port: int | None = None
         """Where the private listener listens, once it does."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # First, so that whoever waits for a start can ask what it waits for.
         private = None if self._private is None else await self._listen(self._private)
-        await super().startup(sockets)
+        await super().startup(sockets if self._sockets is None else [self._sockets[0]])
         if private is not None:
             self.servers.append(private)
 
@@ -55,9 +68,10 @@ class NodeServer(uvicorn.Server):
         config.load()
         connect = partial(BoundedProtocol, config=config, server_state=self.server_state, app_state={})
         try:
-            listener = await asyncio.get_running_loop().create_server(
-                connect, host=config.host, port=config.port, backlog=config.backlog
-            )
+            at: dict[str, Any] = {"host": config.host, "port": config.port}
+            if self._sockets is not None and self._sockets[1] is not None:
+                at = {"sock": self._sockets[1]}
+            listener = await asyncio.get_running_loop().create_server(connect, backlog=config.backlog, **at)
         except OSError as error:
             _log.error("the private port can't be listened on", host=config.host, port=config.port, error=str(error))
             sys.exit(CANNOT_START)
@@ -84,17 +98,36 @@ class NodeServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: Litestar, *, host: str, port: int, private: Address | None = None) -> NodeServer:
-    """Return a server for the application, and for its people on the address `private`: one process, one event loop."""
+def server(
+    app: Litestar,
+    *,
+    host: str,
+    port: int,
+    private: Address | None = None,
+    sockets: Sockets | None = None,
+    certificate: Certificate | None = None,
+) -> NodeServer:
+    """Return a server for the application, and for its people on the address `private`: one process, one event loop.
+
+    `sockets` have these ports already; with a `certificate` the public one speaks TLS.
+    """
+    public = _config(app, (host, port), app.state.limits, certificate=certificate)
     if private is None:
-        return NodeServer(_config(app, (host, port), app.state.limits))
+        return NodeServer(public, sockets=sockets)
     behind = _config(app.state.private, private, PRIVATE_LIMITS, lifespan="off")
     # Counted with the public port's: who fills that must not keep the node's own people from looking at it.
     behind.limit_concurrency = None
-    return NodeServer(_config(app, (host, port), app.state.limits), behind)
+    return NodeServer(public, behind, sockets)
 
 
-def _config(app: Litestar, address: Address, limits: EdgeLimits, *, lifespan: str = "on") -> ConnectionConfig:
+def _config(
+    app: Litestar,
+    address: Address,
+    limits: EdgeLimits,
+    *,
+    lifespan: str = "on",
+    certificate: Certificate | None = None,
+) -> ConnectionConfig:
     return ConnectionConfig(
         app,
         limits=limits,
@@ -108,11 +141,22 @@ def _config(app: Litestar, address: Address, limits: EdgeLimits, *, lifespan: st
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
+        ssl_certfile=None if certificate is None else certificate.cert,
+        ssl_keyfile=None if certificate is None else certificate.key,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
 
 
-def run(app: Litestar, *, host: str, port: int, private: Address | None = None, log_level: str = "info") -> None:
+def run(
+    app: Litestar,
+    *,
+    host: str,
+    port: int,
+    private: Address | None = None,
+    log_level: str = "info",
+    sockets: Sockets | None = None,
+    certificate: Certificate | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, within 10 s, and return.
 
     Raises SystemExit: 0 when stopped by a signal, 3 when the application couldn't start.
@@ -129,4 +173,4 @@ def run(app: Litestar, *, host: str, port: int, private: Address | None = None, 
     # uvicorn takes the signals over while it runs, and raises them again when it has shut down.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    server(app, host=host, port=port, private=private).run()
+    server(app, host=host, port=port, private=private, sockets=sockets, certificate=certificate).run()

@@ -256,12 +256,15 @@ class TokenVerifier:
         staff_issuer: str | None = None,
         staff_roles: Collection[str] = (STAFF_ROLE,),
         members: Members | None = None,
+        withdrawn: Callable[[Claims], bool] | None = None,
     ) -> None:
+        """`withdrawn` tells whether a good access token counts no more; what it says anew takes a `forget`."""
         self.audience = audience
         self.staff_issuer = staff_issuer
         self._staff_roles = frozenset(staff_roles)
         self._keys = keys
         self._members = members
+        self._withdrawn = withdrawn
         self._verified: dict[bytes, tuple[Claims, float]] = {}
 
     def verify(self, token: str | bytes, *, now: float | None = None) -> Claims:
@@ -294,6 +297,8 @@ class TokenVerifier:
             roles = ", ".join(sorted(self._staff_roles))
             detail = f"the member's own issuer gives its people one of these roles, and nobody else does: {roles}"
             _refuse(TokenReason.CLAIMS_REFUSED, detail)
+        if self._withdrawn is not None and self._withdrawn(claims):
+            _refuse(TokenReason.WITHDRAWN, "the key that this token was got by counts no more")
         return claims
 
     def is_own(self, claims: Claims) -> bool:

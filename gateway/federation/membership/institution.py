@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 def application(
     settings: NodeSettings, name: str, settlement: SettlementAccount | None = None, *, invitation: str | None = None
 ) -> str:
-    """Make the institution's keys where there are none and return its signed application, as JSON text."""
+    """Return the institution's signed application, as JSON text. Raises SettingsError where it has no keys."""
     from gateway.federation.http.client import MemberIdentity
 
     scheme = None if settings.anchor is None else Anchor.read(settings.anchor).scheme
     identity = MemberIdentity(settings.bic, settings.keys_dir, scheme)
-    # The token key stays at home: the institution alone believes the tokens of its own people.
-    _ = identity.token
     document = Application(
         bic=settings.bic,
         name=name,
@@ -78,16 +76,13 @@ def member_assertions(key: Signer, member: str) -> TokenSource:
 def staff_token(settings: NodeSettings, subject: str, role: str = STAFF_ROLE, *, scope: str = "") -> str:
     """Return an access token for one of the institution's own people, for the institution itself.
 
-    Raises SettingsError where there is no key, for one that is made here nobody would know, and for a subject that may
+    Raises SettingsError where there is no key, and for a subject that may
     be nobody's name, whose token no node takes.
     """
     if (fault := name_fault(subject)) is not None:
         raise SettingsError(f"subject: {subject!a} may be nobody's name: {fault}")
     # Read without a `MemberIdentity`: `concordat … token` is called in every script, and needs no HTTP client.
-    keys = open_keys(settings.keys_dir)
-    if not keys.has("token"):
-        raise SettingsError(f"CONCORDAT_DATA_DIR: no token key in {settings.keys_dir}; `init` makes it")
-    key = keys.signer("token")
+    key = open_keys(settings.keys_dir).signer("token")
     return _staff_token(key, settings.url, subject, settings.bic, role, scope)
 
 

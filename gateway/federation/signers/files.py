@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compliance.crypto.keys import Signer, SigningKey
 from compliance.statements import KeyUse
+from gateway.federation.settings import SettingsError
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,15 @@ class KeyFiles:
     directory: Path
 
     def signer(self, use: KeyUse) -> Signer:
-        """Read the key of a use, or make it. Raises OSError, ValueError."""
-        return SigningKey.load_or_create(self._path(use))
+        """Read the key of a use. Raises SettingsError where there is none, OSError, ValueError."""
+        try:
+            return SigningKey.load(self._path(use))
+        except FileNotFoundError:
+            raise SettingsError(f"CONCORDAT_DATA_DIR: no {use} key in {self.directory}; `init` makes it") from None
 
-    def has(self, use: KeyUse) -> bool:
-        """Tell whether there is a file for a use already."""
-        return self._path(use).exists()
+    def make(self, use: KeyUse) -> Signer:
+        """Make the key of a use, unless it is there, and read it. Raises OSError, ValueError."""
+        return SigningKey.load_or_create(self._path(use))
 
     def _path(self, use: KeyUse) -> Path:
         return self.directory / f"{use}.pem"

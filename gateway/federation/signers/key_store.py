@@ -14,10 +14,10 @@ class KeyStore(Protocol):
     """The private keys of one institution, one for each use."""
 
     def signer(self, use: KeyUse) -> Signer:
-        """Return the signer of a use; its key is made when it is first asked for. Raises OSError, ValueError."""
+        """Return the signer of a use. Raises SettingsError where it has no key, OSError, ValueError."""
 
-    def has(self, use: KeyUse) -> bool:
-        """Tell whether there is a key for a use already."""
+    def make(self, use: KeyUse) -> Signer:
+        """Return the signer of a use; its key is made if there is none. `init` alone calls this."""
 
 
 def open_keys(directory: Path) -> KeyStore:

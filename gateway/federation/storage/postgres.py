@@ -293,6 +293,13 @@ def dsn(url: str) -> str:
     return async_url(url).replace("postgresql+asyncpg://", "postgresql://", 1)
 
 
+def place(url: str) -> str:
+    """Return where a database is, for people: without a user and a password."""
+    parsed = make_url(async_url(url))
+    host = parsed.host or parsed.query.get("host", "a local socket")
+    return f"{host}{'' if parsed.port is None else f':{parsed.port}'}, database {parsed.database}"
+
+
 def with_database(url: str, name: str) -> str:
     """Return the URL of another database on the same server."""
     return make_url(async_url(url)).set(database=name).render_as_string(hide_password=False)

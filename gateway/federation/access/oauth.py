@@ -1,41 +1,28 @@
-"""Access tokens for members, operators and auditors: OAuth 2.0 client credentials with `private_key_jwt`.
+"""Access tokens for whoever a node knows by a key: OAuth 2.0 client credentials with `private_key_jwt`.
 
 Authlib has the errors of RFC 6749, each with its status, body and headers. Client authentication (RFC 7523) is
-verified by `gateway.federation.identity.tokens`: Authlib's own validator refuses Ed25519.
+verified by `gateway.federation.identity.tokens`: Authlib's own validator refuses Ed25519. Who is known, and who may
+have which token, says the node's own `Register`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc6749.errors import (
     InvalidClientError,
     InvalidRequestError,
-    UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto.keys import ALGORITHMS, Signer, VerifyingKey
-from gateway.coordinator.access.clients import (
-    NAME,
-    SPEAKS_TO_COORDINATOR,
-    Audience,
-    Client,
-    load_audience,
-    load_client,
-    may_speak,
-)
-from gateway.federation.clocks import Clocks, Span
 from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import (
-    ASSERTION_LIFETIME_MAX_S,
     TOKEN_LIFETIME_MAX_S,
     AssertionClaims,
     TokenRefused,
@@ -46,7 +33,6 @@ from gateway.federation.identity.tokens import (
     verify_client_assertion,
 )
 from gateway.federation.signers.signing import signing
-from gateway.federation.storage.database import transaction
 
 FAILURES_PER_S = 1
 FAILURES_AT_ONCE = 60
@@ -54,6 +40,9 @@ FAILURES_AT_ONCE = 60
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 AUTH_METHOD = "private_key_jwt"
 GRANT_TYPE = "client_credentials"
+
+# BICs, client names and assertion ids all look like this; nothing else ever gets near the database.
+NAME = re.compile(r"[A-Za-z0-9._:~+/=-]{1,200}")
 
 Fields = Mapping[str, str]
 """A token request: the fields of its form."""
@@ -63,6 +52,42 @@ class InvalidTargetError(OAuth2Error):  # type: ignore[misc]
     """The requested resource is unknown or out of reach (RFC 8707, section 2)."""
 
     error = "invalid_target"
+
+
+class Client(Protocol):
+    """Who asks for a token, and the keys that he may sign in by now."""
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def keys(self) -> Mapping[str, VerifyingKey]: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """The token that a client may have."""
+
+    audience: str
+    role: str
+    scope: str = ""
+    lifetime_s: int = TOKEN_LIFETIME_MAX_S
+
+
+class Register(Protocol[C]):
+    """Who is known at a node, within one transaction."""
+
+    async def client(self, client_id: str) -> C | None:
+        """Return a client; whatever its name holds, which is a stranger's word."""
+
+    async def use_up(self, claims: AssertionClaims) -> bool:
+        """Note that an assertion was used; False if it had been."""
+
+    async def grant(self, client: C, kid: str, fields: Fields) -> Grant | OAuth2Error:
+        """Return the token that this client may have by this key for what it asks, or why it may have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +101,26 @@ class Answer:
     """What the security log says of it: to whom which token was given, or why not."""
 
 
-class TokenService:
-    """The token endpoint of the coordinator."""
+class TokenService(Generic[C]):
+    """The token endpoint of a node."""
 
-    def __init__(self, engine: AsyncEngine, *, issuer: str, scheme: str | None, key: Signer, clocks: Clocks) -> None:
-        """`clocks` hears what time it is at members that sign in."""
-        self._clocks = clocks
-        self._engine = engine
+    def __init__(
+        self,
+        register: Callable[[], AbstractAsyncContextManager[Register[C]]],
+        *,
+        issuer: str,
+        scheme: str | None,
+        key: Signer,
+        published: Callable[[], Awaitable[Iterable[VerifyingKey]]],
+        hear: Callable[[C, int], None] | None = None,
+    ) -> None:
+        """`published` are the keys that others verify tokens by; `hear` is told what time it was at who signs in."""
+        self._register = register
         self._issuer = issuer
         self._scheme = scheme
         self._key = key
+        self._published = published
+        self._hear = hear
         self.failures = Rates(FAILURES_PER_S, burst=FAILURES_AT_ONCE)
 
     async def answer(self, form: Sequence[tuple[str, str]]) -> Answer:
@@ -95,28 +130,30 @@ class TokenService:
         """
         try:
             fields = _read(form)
-            async with transaction(self._engine) as conn:
-                client = await self._authenticate(conn, fields)
-                audience = await load_audience(conn, fields.get("resource", ""))
-            receiver = _audience(fields, client, audience)
-            token = await self._issue(client, receiver, named_key(fields["client_assertion"]))
+            async with self._register() as register:
+                client = await self._authenticate(register, fields)
+                kid = named_key(fields["client_assertion"])
+                grant = await register.grant(client, kid, fields)
+            if isinstance(grant, OAuth2Error):
+                return refusal(grant)
+            token = await self._issue(client, grant, kid)
         except OAuth2Error as error:
             return refusal(error)
-        body = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_MAX_S}
+        body = {"access_token": token, "token_type": "Bearer", "expires_in": grant.lifetime_s}
         facts = {
             "client": client.client_id,
-            "role": client.role,
-            "audience": receiver.bic,
+            "role": grant.role,
+            "audience": grant.audience,
             "token": token_id(token),
         }
         return Answer(status=200, body=body, facts=facts)
 
-    async def _authenticate(self, conn: AsyncConnection, fields: Fields) -> Client:
+    async def _authenticate(self, register: Register[C], fields: Fields) -> C:
         """Return who signed the request's assertion, and use the assertion up. Raises InvalidClientError."""
         if fields.get("client_assertion_type") != ASSERTION_TYPE:
             raise InvalidClientError(f"The client authenticates by {AUTH_METHOD}")
         assertion = fields.get("client_assertion", "")
-        client = await load_client(conn, claimed_issuer(assertion))
+        client = await register.client(claimed_issuer(assertion))
 
         def key_for(_: str, kid: str) -> VerifyingKey | None:
             return None if client is None else client.keys.get(kid)
@@ -126,33 +163,33 @@ class TokenService:
         except TokenRefused as refused:
             why = f"Client assertion refused: {refused.reason}"
             if refused.issued_at is not None:
-                self._hear(client, refused.issued_at)
+                self._heard(client, refused.issued_at)
                 why = f"{why}: {refused.detail}"
             raise _unauthenticated(why) from refused
-        self._hear(client, claims.iat)
+        self._heard(client, claims.iat)
         if not NAME.fullmatch(claims.jti):
             raise _unauthenticated("Client assertion refused: the jti has a strange form")
         if fields.get("client_id", claims.sub) != claims.sub:
             raise _unauthenticated("client_id is not the subject of the assertion")
-        if client is None or not await _use_up(conn, claims):
+        if client is None or not await register.use_up(claims):
             raise _unauthenticated("The client assertion was used before")
         return client
 
-    def _hear(self, client: Client | None, issued_at: int) -> None:
-        """Note what time it was at a member, by an assertion that it has just made."""
-        if client is not None and client.role in ("participant", "agent"):
-            ahead = issued_at - time.time()
-            self._clocks.hear(client.client_id, Span(ahead, ahead + 1 + ASSERTION_LIFETIME_MAX_S))
+    def _heard(self, client: C | None, issued_at: int) -> None:
+        if client is not None and self._hear is not None:
+            self._hear(client, issued_at)
 
-    async def _issue(self, client: Client, audience: Audience, kid: str) -> str:
+    async def _issue(self, client: C, grant: Grant, kid: str) -> str:
         return await signing(
             lambda: issue_access_token(
                 key=self._key,
                 issuer=self._issuer,
                 subject=client.client_id,
-                audience=audience.bic,
+                audience=grant.audience,
                 client_id=client.client_id,
-                role=client.role,
+                role=grant.role,
+                scope=grant.scope,
+                lifetime_s=grant.lifetime_s,
                 signed_in_by=kid,
             ),
             self._key,
@@ -172,14 +209,7 @@ class TokenService:
 
     async def jwks(self) -> dict[str, Any]:
         """Return the public keys that access tokens are signed with (RFC 7517, RFC 8037)."""
-        async with transaction(self._engine) as conn:
-            rows = await conn.execute(
-                text(
-                    "SELECT x FROM member_keys JOIN members USING (bic)"
-                    " WHERE kind = 'coordinator' AND use = 'token' AND member_keys.status = 'active' ORDER BY kid"
-                )
-            )
-            keys = [VerifyingKey(row.x) for row in rows]
+        keys = await self._published()
         return {"keys": [{**key.jwk, "use": "sig", "alg": key.algorithm.jws, "kid": key.kid} for key in keys]}
 
 
@@ -195,44 +225,6 @@ def _read(form: Sequence[tuple[str, str]]) -> Fields:
     if fields["grant_type"] != GRANT_TYPE:
         raise UnsupportedGrantTypeError(fields["grant_type"])
     return fields
-
-
-def _audience(fields: Fields, client: Client, audience: Audience | None) -> Audience:
-    """Return whom a client may have the token for that it asks for. Raises OAuth2Error."""
-    if fields.get("scope"):
-        raise InvalidRequestError("No scope is defined: a role says what its holder may do")
-    if client.status not in SPEAKS_TO_COORDINATOR:
-        raise UnauthorizedClientError(f"The member is {client.status}")
-    if not fields.get("resource"):
-        raise InvalidTargetError("The resource parameter names the one audience, by its BIC")
-    if audience is None or not may_speak(client, audience):
-        raise InvalidTargetError("The resource is unknown or out of reach for this client")
-    return audience
-
-
-async def _use_up(conn: AsyncConnection, claims: AssertionClaims) -> bool:
-    """Note that an assertion was used; False if it had been. Past ones are forgotten a minute after they expired."""
-    await conn.execute(
-        text("DELETE FROM used_assertions WHERE client_id = :client_id AND expires_at < now() - interval '1 minute'"),
-        {"client_id": claims.sub},
-    )
-    used = await conn.execute(
-        text(
-            "INSERT INTO used_assertions (client_id, jti, expires_at) VALUES (:client_id, :jti, :expires_at)"
-            " ON CONFLICT DO NOTHING RETURNING jti"
-        ),
-        {"client_id": claims.sub, "jti": claims.jti, "expires_at": datetime.fromtimestamp(claims.exp, UTC)},
-    )
-    if used.one_or_none() is None:
-        return False
-    await conn.execute(
-        text(
-            "UPDATE members SET last_seen_at = now() WHERE bic = :bic"
-            " AND (last_seen_at IS NULL OR last_seen_at < now() - interval '10 seconds')"
-        ),
-        {"bic": claims.sub},
-    )
-    return True
 
 
 def _unauthenticated(description: str) -> OAuth2Error:

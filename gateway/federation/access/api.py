@@ -8,14 +8,15 @@ from urllib.parse import parse_qsl
 
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.status_codes import HTTP_200_OK, HTTP_400_BAD_REQUEST, HTTP_401_UNAUTHORIZED
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from gateway.coordinator.access.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
 from gateway.federation import security_log
+from gateway.federation.access.oauth import ASSERTION_TYPE, GRANT_TYPE, Answer, TokenService, malformed
 from gateway.federation.http.edge import client_address, refuse_too_many
 from gateway.federation.http.rates import network_of
 from gateway.federation.identity.tokens import claimed_issuer
@@ -45,17 +46,29 @@ class _FormOperation(Operation):
     """An operation whose request body is a form."""
 
     def __post_init__(self) -> None:
-        text = Schema(type=OpenAPIType.STRING)
-        fields = {
-            "grant_type": Schema(const=GRANT_TYPE),
-            "client_assertion_type": Schema(const=ASSERTION_TYPE),
-            "client_assertion": text,
-            "resource": text,
-        }
-        form = Schema(type=OpenAPIType.OBJECT, properties={**fields}, required=list(fields))
+        form = Schema(type=OpenAPIType.OBJECT, properties={**_FIELDS, **self.optional()}, required=list(_FIELDS))
         self.request_body = RequestBody(content={FORM: OpenAPIMediaType(schema=form)}, required=True)
 
+    def optional(self) -> dict[str, Schema]:
+        """Return the fields that a request may leave out."""
+        return {}
 
+
+@dataclass
+class _ScopedFormOperation(_FormOperation):
+    """A request that may say which of several roles the token is for."""
+
+    def optional(self) -> dict[str, Schema]:
+        return {"scope": _TEXT}
+
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_FIELDS = {
+    "grant_type": Schema(const=GRANT_TYPE),
+    "client_assertion_type": Schema(const=ASSERTION_TYPE),
+    "client_assertion": _TEXT,
+    "resource": _TEXT,
+}
 _ANSWERS = {
     HTTP_200_OK: ResponseSpec(TokenAnswer, generate_examples=False, description="OK"),
     HTTP_400_BAD_REQUEST: ResponseSpec(TokenError, generate_examples=False, description="The request is refused."),
@@ -63,32 +76,7 @@ _ANSWERS = {
 }
 
 
-@post(
-    "/oauth/token",
-    opt={"public": True},
-    status_code=200,
-    request_max_body_size=FORM_BYTES_MAX,
-    tags=["access"],
-    operation_id="requestToken",
-    operation_class=_FormOperation,
-    responses=_ANSWERS,
-)
-async def token(request: Request[Any, Any, Any], tokens: NamedDependency[TokenService]) -> Response[dict[str, Any]]:
-    """Issue an access token of at most 300 s for one member (`resource`: its BIC).
-
-    OAuth 2.0 client credentials with `private_key_jwt`: grant_type, client_assertion_type, client_assertion, resource.
-    """
-    answer = await _answer(request, tokens)
-    security_log.note(request.scope, refused=answer.facts.get("reason"), **answer.facts)
-    return Response(
-        dict(answer.body),
-        status_code=answer.status,
-        media_type=MediaType.JSON,
-        headers=dict(answer.headers),
-    )
-
-
-async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answer:
+async def _answer(request: Request[Any, Any, Any], tokens: TokenService[Any]) -> Answer:
     if request.content_type[0] != FORM:
         return malformed(f"The body is a form: {FORM}")
     try:
@@ -111,16 +99,72 @@ async def _answer(request: Request[Any, Any, Any], tokens: TokenService) -> Answ
     return answer
 
 
+def _endpoint(operation: type[Operation], description: str) -> HTTPRouteHandler:
+    @post(
+        "/oauth/token",
+        opt={"public": True},
+        status_code=200,
+        request_max_body_size=FORM_BYTES_MAX,
+        tags=["access"],
+        operation_id="requestToken",
+        operation_class=operation,
+        description=description,
+        summary="RequestToken",
+        responses=_ANSWERS,
+    )
+    async def token(
+        request: Request[Any, Any, Any], tokens: NamedDependency[TokenService[Any]]
+    ) -> Response[dict[str, Any]]:
+        answer = await _answer(request, tokens)
+        security_log.note(request.scope, refused=answer.facts.get("reason"), **answer.facts)
+        return Response(
+            dict(answer.body),
+            status_code=answer.status,
+            media_type=MediaType.JSON,
+            headers=dict(answer.headers),
+        )
+
+    return token
+
+
 @get("/.well-known/oauth-authorization-server", opt={"public": True}, tags=["access"], operation_id="getMetadata")
-async def metadata(tokens: NamedDependency[TokenService]) -> dict[str, Any]:
+async def metadata(tokens: NamedDependency[TokenService[Any]]) -> dict[str, Any]:
     """Describe the authorization server (RFC 8414)."""
     return tokens.metadata()
 
 
 @get("/.well-known/jwks.json", opt={"public": True}, tags=["access"], operation_id="getKeys")
-async def jwks(tokens: NamedDependency[TokenService]) -> dict[str, Any]:
+async def jwks(tokens: NamedDependency[TokenService[Any]]) -> dict[str, Any]:
     """List the public keys that access tokens are signed with."""
     return await tokens.jwks()
 
 
-route_handlers: list[ControllerRouterHandler] = [token, metadata, jwks]
+_DESCRIBED: list[ControllerRouterHandler] = [metadata, jwks]
+
+
+def members_endpoint() -> list[ControllerRouterHandler]:
+    """Return the routes where a member, operator or auditor gets tokens, each for one member."""
+    return [
+        _endpoint(
+            _FormOperation,
+            "Issue an access token of at most 300 s for one member (`resource`: its BIC).\n\n"
+            "OAuth 2.0 client credentials with `private_key_jwt`: grant_type, client_assertion_type, client_assertion,"
+            " resource.",
+        ),
+        *_DESCRIBED,
+    ]
+
+
+def staff_endpoint() -> list[ControllerRouterHandler]:
+    """Return the routes where an institution's own people and systems get tokens for it."""
+    return [
+        _endpoint(
+            _ScopedFormOperation,
+            "Issue an access token of at most 300 s to one of the bank's own people or systems (`resource`: the bank's"
+            " BIC).\n\n"
+            "OAuth 2.0 client credentials with `private_key_jwt`: grant_type, client_assertion_type, client_assertion,"
+            " resource; and `scope`, the role that the token is for, where the client has several. For `read` it may"
+            " name the books after it, as in `read payments`.",
+        ),
+        *_DESCRIBED,
+    ]

@@ -1,0 +1,1 @@
+"""A token endpoint: how clients of a node sign in there by a key of their own."""
