@@ -33,9 +33,10 @@ from participants.cycle import reads
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
 from participants.cycle.statements import statements
 from participants.ledger import store
+from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.command import RecordedAlreadyError
-from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.ledger.events import Hit, PaymentOrder
 from participants.ledger.lanes import LaneKey
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.rows import Evidence

@@ -10,6 +10,7 @@ from litestar.types import ASGIApp
 
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
+from participants.api.accounts import ACCOUNT_HANDLERS
 from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
@@ -29,7 +30,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     app = create_app(
         title="Concordat participant",
         version=version("concordat"),
-        route_handlers=[*ROUTE_HANDLERS, *SETTLEMENT_HANDLERS],
+        route_handlers=[*ROUTE_HANDLERS, *ACCOUNT_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
         admission=node.admit,

@@ -7,12 +7,23 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
-from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    NetAmount,
+    PaymentAmount,
+    Reason,
+    Timestamp,
+    TotalAmount,
+)
+from gateway.federation.messages.base import AccountCode, Answer, PartyName, Remittance, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.cycle.movements import MovementFault
-from participants.ledger.accounts import BOUNDS
-from participants.ledger.events import AccountOpening, PaymentOrder
+from participants.ledger.account_events import ENTRY_TYPES, AccountOpening, EntryKind, ExternalReference
+from participants.ledger.accounts import BOUNDS, AccountState
+from participants.ledger.events import PaymentOrder
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
@@ -136,6 +147,52 @@ class PaymentPage(Answer, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class EntryRequest(Request, frozen=True, kw_only=True):
+    """An entry to make: a deposit credits the customer `account`, a withdrawal or a fee debits it.
+
+    The other side is the internal account `against`. The id is made by the client, so asking twice enters once;
+    `reference` names what is booked (a slip, an invoice), and is booked once on that internal account.
+    """
+
+    id: Uuid
+    kind: EntryKind
+    account: AccountCode
+    currency: CurrencyCode
+    amount_minor: PaymentAmount
+    against: AccountCode
+    reference: ExternalReference
+    text: Remittance = ""
+
+
+class EntryView(Answer, frozen=True, kw_only=True):
+    """An entry that the bank's own people made, and who."""
+
+    id: Uuid
+    kind: Annotated[str, open_words(*ENTRY_TYPES)]
+    account: AccountCode
+    currency: CurrencyCode
+    amount_minor: PaymentAmount
+    against: AccountCode
+    reference: str
+    text: str = ""
+    event_sequence: Count
+    made_by: tuple[str, ...]
+
+
+class StateChange(Request, frozen=True, kw_only=True):
+    """What may be posted to an account from now on, and why."""
+
+    state: AccountState
+    reason: Reason
+
+
+class NameChange(Request, frozen=True, kw_only=True):
+    """Another name for an account, and why."""
+
+    name: PartyName
+    reason: Reason
+
+
 class AccountView(Answer, frozen=True, kw_only=True):
     """An account. `balance_minor` is debits minus credits: an asset is positive, what the bank owes negative."""
 
@@ -146,6 +203,7 @@ class AccountView(Answer, frozen=True, kw_only=True):
     name: str
     balance_minor: NetAmount
     version: Count
+    state: Annotated[str, open_words(*AccountState)] = AccountState.OPEN.value
 
 
 class AccountPage(Answer, frozen=True, kw_only=True):
@@ -224,9 +282,9 @@ class CeilingView(Answer, frozen=True, kw_only=True):
 
 
 class WaitingView(Answer, frozen=True, kw_only=True):
-    """What waits for a second person: an account that opens with money, a list that lost names, a ceiling raised."""
+    """What waits for a second person: an opening with money, a deposit, a block to lift, a list, a ceiling."""
 
-    kind: Annotated[str, open_words("opening", "list", "ceiling")]
+    kind: Annotated[str, open_words("opening", "entry", "unblocking", "list", "ceiling")]
     subject: str
     person: str
     proposed_at: Timestamp

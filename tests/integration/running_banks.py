@@ -59,6 +59,7 @@ def role_for(method: str, path: str) -> Role:
         return Role.READ
     for start, role in (
         ("/accounts", Role.ACCOUNTS),
+        ("/entries", Role.ACCOUNTS),
         ("/ceilings", Role.ACCOUNTS),
         ("/settlement-account", Role.ACCOUNTS),
         ("/screening", Role.LISTS),

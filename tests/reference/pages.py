@@ -49,8 +49,10 @@ from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
+from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
+from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
@@ -92,6 +94,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         BatchReason,
         DisputeReason,
         AccountReason,
+        EntryReason,
+        ChangeReason,
         CeilingReason,
         RequestReason,
         RestoredReason,
