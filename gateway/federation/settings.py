@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
+UTC = ZoneInfo("UTC")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -59,6 +61,8 @@ class NodeSettings:
     """By which the settlement agent asks for approvals, whatever the coordinator's asks for."""
     statement_seconds: int = 5
     """How long one statement may take at the database."""
+    time_zone: ZoneInfo = UTC
+    """In which a bank's days begin and end, on statements of its accounts."""
     log_level: str = "info"
     trust_list_age_seconds_max: int = 86_400
     """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
@@ -117,6 +121,7 @@ class NodeSettings:
             anchor=path("ANCHOR"),
             coordinator_url=None if coordinator_url is None else _url(f"{prefix}COORDINATOR_URL", coordinator_url),
             rulebook=path("RULEBOOK"),
+            time_zone=_zone(f"{prefix}TIME_ZONE", env.get(prefix + "TIME_ZONE", UTC.key)),
             log_level=log_level,
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
             **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
@@ -134,6 +139,13 @@ def _numbers(prefix: str, env: Mapping[str, str], *names: str, least: int = 0) -
                 raise SettingsError(f"{variable}: expected a whole number{bound}, found {env[variable]!r}")
             numbers[name] = int(env[variable])
     return numbers
+
+
+def _zone(name: str, text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise SettingsError(f"{name}: expected a time zone such as Europe/Berlin, found {text!r}") from error
 
 
 def _port(name: str, text: str) -> int:

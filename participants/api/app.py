@@ -14,6 +14,7 @@ from participants.api.accounts import ACCOUNT_HANDLERS
 from participants.api.hot_path import HotPath
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
+from participants.api.statements import STATEMENT_HANDLERS
 from participants.node import BankNode
 
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
@@ -30,7 +31,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     app = create_app(
         title="Concordat participant",
         version=version("concordat"),
-        route_handlers=[*ROUTE_HANDLERS, *ACCOUNT_HANDLERS, *SETTLEMENT_HANDLERS],
+        route_handlers=[*ROUTE_HANDLERS, *ACCOUNT_HANDLERS, *STATEMENT_HANDLERS, *SETTLEMENT_HANDLERS],
         verifier=node.verifier,
         ready=node.ready,
         admission=node.admit,

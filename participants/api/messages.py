@@ -236,6 +236,66 @@ class PostingPage(Answer, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class AccountBalance(Answer, frozen=True, kw_only=True):
+    """Where an account stood at an instant: after its posting `version`, and event `event_sequence` of the journal."""
+
+    account: Count
+    kind: Annotated[str, open_words(*BOUNDS)]
+    code: str
+    currency: CurrencyCode
+    at: Timestamp
+    balance_minor: NetAmount
+    version: Count
+    event_sequence: Count
+
+
+class StatementEntry(Answer, frozen=True, kw_only=True):
+    """One entry of a statement, and what it is about.
+
+    `reference` is the id of the payment or entry, or the cycle; `external_reference` what an entry of the bank's own
+    books. The counterparty is the other bank and customer of a payment, or the internal account of an entry.
+    """
+
+    version: Count
+    event_sequence: Count
+    event_type: str
+    booked_at: Timestamp
+    value_at: Timestamp
+    amount_minor: NetAmount
+    balance_minor: NetAmount
+    reference: str | None = None
+    external_reference: str | None = None
+    counterparty: Bic | None = None
+    counterparty_account: str | None = None
+    counterparty_name: str | None = None
+    text: str | None = None
+
+
+class StatementPage(Answer, frozen=True, kw_only=True):
+    """An account over a period, from `begins_at` until before `ends_at`, and a page of its entries, oldest first.
+
+    Amounts are debits minus credits: `opening_balance_minor` + `debited_minor` - `credited_minor` is
+    `closing_balance_minor`. `final` says that nothing can come into the period any more.
+    """
+
+    account: Count
+    kind: Annotated[str, open_words(*BOUNDS)]
+    code: str
+    currency: CurrencyCode
+    name: str
+    begins_at: Timestamp
+    ends_at: Timestamp
+    final: bool
+    opening_balance_minor: NetAmount
+    closing_balance_minor: NetAmount
+    debits: Count
+    debited_minor: TotalAmount
+    credits: Count
+    credited_minor: TotalAmount
+    entries: tuple[StatementEntry, ...]
+    next: str | None = None
+
+
 class LaneView(Answer, frozen=True, kw_only=True):
     """A lane: payments accepted so far and how far they are settled."""
 

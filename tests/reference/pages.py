@@ -63,6 +63,7 @@ from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 from participants.roles import PeerReason
+from participants.statements import StatementReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -96,6 +97,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         AccountReason,
         EntryReason,
         ChangeReason,
+        StatementReason,
         CeilingReason,
         RequestReason,
         RestoredReason,

@@ -128,6 +128,7 @@ PARTICIPANT: dict[str, Row] = {
     "listPostings": _BOOKS,
     "getAccount": _BOOKS,
     "getEntry": _BOOKS,
+    **dict.fromkeys(("getBalance", "getStatement", "getStatementAsCsv", "getStatementAsMessage"), _BOOKS),
     "balancesAt": _BOOKS,
     "listCeilings": _BOOKS,
     "listExposures": _BOOKS,
