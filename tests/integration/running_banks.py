@@ -41,6 +41,7 @@ from gateway.federation.storage.postgres import create_database, drop_database
 from participants.api.app import bank_app
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
+from participants.audit import nostro
 from participants.node import BankNode
 from participants.roles import Role
 
@@ -143,6 +144,11 @@ class RunningBank:
     async def balance(self, code: str, currency: str = "EUR", kind: str = "customer") -> int:
         found = (await self.get("/accounts", kind=kind, code=code, currency=currency))["items"]
         return abs(int(found[0]["balance_minor"])) if found else 0
+
+    async def nostro(self, *, late_s: float) -> nostro.NostroFindings:
+        """Compare the nostro with the account at the agent, as `fsck` does."""
+        async with self.node.pool.acquire() as connection, connection.transaction(readonly=True):
+            return await nostro.compare(connection, self.bic, late_s=late_s)
 
     async def until(self, payment_id: str, *states: str) -> dict[str, Any]:
         """Wait until a payment is in one of the states here, and return it."""

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from bank_ledgers import BETA, Bank, bank, connect, payment, settle
+from bank_ledgers import BETA, Bank, bank, connect, payment, rewrite_times, settle
 
 from participants import statements
 from participants.audit.replay import accounts_at
@@ -18,16 +18,6 @@ from participants.statements import Period, Statement
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FIRST = datetime(2026, 3, 27, 12, tzinfo=UTC)
-
-
-async def rewrite_times(url: str, step: timedelta, begin: datetime = FIRST) -> None:
-    """Let the journal have been written an event every `step`, from `begin` on."""
-    connection = await connect(url, role=None)
-    await connection.execute("SET session_replication_role = replica")
-    await connection.execute(
-        "UPDATE event SET recorded_at = $1::timestamptz + (sequence - 1) * $2::interval", begin, step
-    )
-    await connection.close()
 
 
 @pytest.fixture
@@ -55,7 +45,7 @@ async def test_days_are_a_chain(banks: tuple[Bank, Bank]) -> None:
         if number % 5 == 4:
             await settle(f"2026-03-28-{number:02d}", alfa, beta)
     # Over the night in which clocks are put forward.
-    await rewrite_times(alfa.url, timedelta(minutes=97))
+    await rewrite_times(alfa.url, FIRST, timedelta(minutes=97))
     connection = alfa.connection
     days = [date(2026, 3, 26) + timedelta(days=number) for number in range(9)]
     short = Period.of_day(date(2026, 3, 29), BERLIN)
@@ -82,7 +72,7 @@ async def test_an_instant_is_before_the_first_event_that_is_later(banks: tuple[B
     """Also where clocks step back: the event numbered later is later, whatever it says."""
     alfa, _ = banks
     await alfa.open(*(f"a-{number}" for number in range(300)), balance=5)
-    await rewrite_times(alfa.url, timedelta(seconds=1))
+    await rewrite_times(alfa.url, FIRST, timedelta(seconds=1))
     connection = alfa.connection
     last = await connection.fetchval("SELECT max(sequence) FROM event")
     for number in (1, 2, 7, 150, last):
