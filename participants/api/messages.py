@@ -203,7 +203,7 @@ class AccountView(Answer, frozen=True, kw_only=True):
     name: str
     balance_minor: NetAmount
     version: Count
-    state: Annotated[str, open_words(*AccountState)] = AccountState.OPEN.value
+    state: Annotated[str, open_words(*AccountState)]
 
 
 class AccountPage(Answer, frozen=True, kw_only=True):
