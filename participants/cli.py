@@ -111,7 +111,8 @@ def token(
     """Print an access token for one of the bank's own people, good for five minutes.
 
     `orders` pays, returns and contests; `screening` decides on held payments; `lists` imports sanctions lists;
-    `accounts` opens accounts; `read` reads the books and changes nothing, for the bank's auditors and its regulator.
+    `accounts` opens, blocks and closes accounts and makes entries;
+    `read` reads the books and changes nothing, for the bank's auditors and its regulator.
     """
     from gateway.federation.membership.institution import staff_token
 

@@ -31,9 +31,10 @@ from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import MIGRATIONS
+from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
-from participants.ledger.events import AccountOpening, ExposureLimit
+from participants.ledger.events import ExposureLimit
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason

@@ -1,7 +1,7 @@
 """What one person of the bank proposes and another one confirms: by asking for the very same thing.
 
-An opening that holds money, a sanctions list that takes names out, and a ceiling that lets others owe more come about
-when two people have asked for them.
+An opening that holds money, a deposit, a block that is lifted, a sanctions list that takes names out, and a ceiling
+that lets others owe more come about when two people have asked for them.
 Who asks second sees what he confirms, for he brings it himself. What was proposed is kept in the database, so it
 outlives a restart and counts for every node of the bank; after a week it counts no more.
 """
@@ -34,7 +34,12 @@ WHERE recorded_at > now() - interval '{DAYS_MAX} days' AND NOT EXISTS (
     SELECT FROM screening_list l WHERE p.kind = 'list' AND l.name = p.subject AND l.imported_at > p.recorded_at
 ) AND NOT EXISTS (
     SELECT FROM event e WHERE p.kind = 'ceiling' AND e.subject = $2::uuid AND e.recorded_at > p.recorded_at
-) ORDER BY id DESC LIMIT $1
+) AND NOT EXISTS (
+    SELECT FROM own_entry o WHERE p.kind = 'entry' AND p.subject = o.id::text
+) AND (p.kind <> 'unblocking' OR EXISTS (
+    SELECT FROM account a JOIN account_balance b ON b.account_id = a.id
+    WHERE p.subject = a.code || ' ' || a.currency || ', change ' || b.changes + 1
+)) ORDER BY id DESC LIMIT $1
 """  # noqa: S608 - a number of ours
 
 

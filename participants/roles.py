@@ -17,7 +17,7 @@ class Role(StrEnum):
     LISTS = "lists"
     """Imports sanctions lists."""
     ACCOUNTS = "accounts"
-    """Opens customer accounts, and sets ceilings of what others may owe."""
+    """Keeps accounts: opens, blocks and closes them, makes entries; sets ceilings of what others may owe."""
     READ = "read"
     """Reads the books, all of them or those of its scope: the bank's auditors and its regulator. It changes nothing."""
 

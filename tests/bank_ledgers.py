@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -33,9 +34,10 @@ from participants.cycle import reads
 from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
 from participants.cycle.statements import statements
 from participants.ledger import store
+from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.command import RecordedAlreadyError
-from participants.ledger.events import AccountOpening, Hit, PaymentOrder
+from participants.ledger.events import Hit, PaymentOrder
 from participants.ledger.lanes import LaneKey
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.rows import Evidence
@@ -223,3 +225,13 @@ async def _settle_one(one: Bank, cycle: str, found: Sequence[PositionStatement],
     await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
     with pytest.raises(RecordedAlreadyError):  # as another node of the bank, that was slower, would be told
         await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
+
+
+async def rewrite_times(url: str, begin: datetime, step: timedelta) -> None:
+    """Let a journal have been written from `begin` on, an event every `step`."""
+    connection = await connect(url, role=None)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute(
+        "UPDATE event SET recorded_at = $1::timestamptz + (sequence - 1) * $2::interval", begin, step
+    )
+    await connection.close()

@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
+UTC = ZoneInfo("UTC")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -107,6 +109,8 @@ class NodeSettings:
     """By which the settlement agent asks for approvals, whatever the coordinator's asks for."""
     statement_seconds: int = 5
     """How long one statement may take at the database."""
+    time_zone: ZoneInfo = UTC
+    """In which a bank's days begin and end, on statements of its accounts."""
     log_level: str = "info"
     trust_list_age_seconds_max: int = 86_400
     """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
@@ -173,6 +177,7 @@ class NodeSettings:
             if coordinator_url is None
             else _url(f"{prefix}COORDINATOR_URL", coordinator_url, outgoing),
             rulebook=path("RULEBOOK"),
+            time_zone=_zone(f"{prefix}TIME_ZONE", env.get(prefix + "TIME_ZONE", UTC.key)),
             log_level=log_level,
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
             **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
@@ -190,6 +195,13 @@ def _numbers(prefix: str, env: Mapping[str, str], *names: str, least: int = 0) -
                 raise SettingsError(f"{variable}: expected a whole number{bound}, found {env[variable]!r}")
             numbers[name] = int(env[variable])
     return numbers
+
+
+def _zone(name: str, text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise SettingsError(f"{name}: expected a time zone such as Europe/Berlin, found {text!r}") from error
 
 
 def _port(name: str, text: str) -> int:

@@ -7,12 +7,23 @@ from typing import Annotated
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
-from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    NetAmount,
+    PaymentAmount,
+    Reason,
+    Timestamp,
+    TotalAmount,
+)
+from gateway.federation.messages.base import AccountCode, Answer, PartyName, Remittance, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.cycle.movements import MovementFault
-from participants.ledger.accounts import BOUNDS
-from participants.ledger.events import AccountOpening, PaymentOrder
+from participants.ledger.account_events import ENTRY_TYPES, AccountOpening, EntryKind, ExternalReference
+from participants.ledger.accounts import BOUNDS, AccountState
+from participants.ledger.events import PaymentOrder
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
@@ -129,6 +140,52 @@ class PaymentPage(Answer, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class EntryRequest(Request, frozen=True, kw_only=True):
+    """An entry to make: a deposit credits the customer `account`, a withdrawal or a fee debits it.
+
+    The other side is the internal account `against`. The id is made by the client, so asking twice enters once;
+    `reference` names what is booked (a slip, an invoice), and is booked once on that internal account.
+    """
+
+    id: Uuid
+    kind: EntryKind
+    account: AccountCode
+    currency: CurrencyCode
+    amount_minor: PaymentAmount
+    against: AccountCode
+    reference: ExternalReference
+    text: Remittance = ""
+
+
+class EntryView(Answer, frozen=True, kw_only=True):
+    """An entry that the bank's own people made, and who."""
+
+    id: Uuid
+    kind: Annotated[str, open_words(*ENTRY_TYPES)]
+    account: AccountCode
+    currency: CurrencyCode
+    amount_minor: PaymentAmount
+    against: AccountCode
+    reference: str
+    text: str = ""
+    event_sequence: Count
+    made_by: tuple[str, ...]
+
+
+class StateChange(Request, frozen=True, kw_only=True):
+    """What may be posted to an account from now on, and why."""
+
+    state: AccountState
+    reason: Reason
+
+
+class NameChange(Request, frozen=True, kw_only=True):
+    """Another name for an account, and why."""
+
+    name: PartyName
+    reason: Reason
+
+
 class AccountView(Answer, frozen=True, kw_only=True):
     """An account. `balance_minor` is debits minus credits: an asset is positive, what the bank owes negative."""
 
@@ -139,6 +196,7 @@ class AccountView(Answer, frozen=True, kw_only=True):
     name: str
     balance_minor: NetAmount
     version: Count
+    state: Annotated[str, open_words(*AccountState)]
 
 
 class AccountPage(Answer, frozen=True, kw_only=True):
@@ -168,6 +226,66 @@ class PostingPage(Answer, frozen=True, kw_only=True):
     """Newest first."""
 
     items: tuple[PostingView, ...]
+    next: str | None = None
+
+
+class AccountBalance(Answer, frozen=True, kw_only=True):
+    """Where an account stood at an instant: after its posting `version`, and event `event_sequence` of the journal."""
+
+    account: Count
+    kind: Annotated[str, open_words(*BOUNDS)]
+    code: str
+    currency: CurrencyCode
+    at: Timestamp
+    balance_minor: NetAmount
+    version: Count
+    event_sequence: Count
+
+
+class StatementEntry(Answer, frozen=True, kw_only=True):
+    """One entry of a statement, and what it is about.
+
+    `reference` is the id of the payment or entry, or the cycle; `external_reference` what an entry of the bank's own
+    books. The counterparty is the other bank and customer of a payment, or the internal account of an entry.
+    """
+
+    version: Count
+    event_sequence: Count
+    event_type: str
+    booked_at: Timestamp
+    value_at: Timestamp
+    amount_minor: NetAmount
+    balance_minor: NetAmount
+    reference: str | None = None
+    external_reference: str | None = None
+    counterparty: Bic | None = None
+    counterparty_account: str | None = None
+    counterparty_name: str | None = None
+    text: str | None = None
+
+
+class StatementPage(Answer, frozen=True, kw_only=True):
+    """An account over a period, from `begins_at` until before `ends_at`, and a page of its entries, oldest first.
+
+    Amounts are debits minus credits: `opening_balance_minor` + `debited_minor` - `credited_minor` is
+    `closing_balance_minor`. `final` says that nothing can come into the period any more.
+    """
+
+    account: Count
+    kind: Annotated[str, open_words(*BOUNDS)]
+    code: str
+    currency: CurrencyCode
+    name: str
+    begins_at: Timestamp
+    ends_at: Timestamp
+    final: bool
+    opening_balance_minor: NetAmount
+    closing_balance_minor: NetAmount
+    debits: Count
+    debited_minor: TotalAmount
+    credits: Count
+    credited_minor: TotalAmount
+    entries: tuple[StatementEntry, ...]
     next: str | None = None
 
 
@@ -217,9 +335,9 @@ class CeilingView(Answer, frozen=True, kw_only=True):
 
 
 class WaitingView(Answer, frozen=True, kw_only=True):
-    """What waits for a second person: an account that opens with money, a list that lost names, a ceiling raised."""
+    """What waits for a second person: an opening with money, a deposit, a block to lift, a list, a ceiling."""
 
-    kind: Annotated[str, open_words("opening", "list", "ceiling")]
+    kind: Annotated[str, open_words("opening", "entry", "unblocking", "list", "ceiling")]
     subject: str
     person: str
     proposed_at: Timestamp

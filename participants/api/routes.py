@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -64,6 +65,9 @@ MEMBERS = [requires("participant")]
 """Other banks, by what they say of themselves; what each may see is between it and this bank."""
 ConcordatRequest = Request[str, Claims, Any]
 """Who is asking is in `request.auth`."""
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 Node = NamedDependency[BankNode]
 CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
@@ -250,9 +254,9 @@ async def list_balances(
     node: Node, at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None
 ) -> list[dict[str, str]]:
     """Show the balance of every kind of account and currency as of an instant."""
-    instant = None if at is None else _instant(at)
+    moment = None if at is None else instant(at)
     async with node.pool.acquire() as connection:
-        return await balances_at(connection, instant)
+        return await balances_at(connection, moment)
 
 
 # --- cycles --------------------------------------------------------------------------------------------------
@@ -363,12 +367,15 @@ async def compare_results(request: ConcordatRequest, data: JSONBody[SharedResult
     return await node.follower.results.answer(request.auth.sub, data)
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
+    """Return an instant of RFC 3339, which says its offset. Raises Refusal `instant_malformed`."""
     try:
-        instant = datetime.fromisoformat(text)
-        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        if not _INSTANT.fullmatch(text):
+            raise ValueError
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Refusal(views.RequestReason.INSTANT_MALFORMED, f"not an RFC 3339 instant: {text[:40]!r}") from None
+        detail = f"not an RFC 3339 instant such as 2026-11-27T15:30:00Z: {text[:40]!r}"
+        raise Refusal(views.RequestReason.INSTANT_MALFORMED, detail) from None
 
 
 ROUTE_HANDLERS = [

@@ -10,10 +10,11 @@ import msgspec
 
 from compliance.crypto.dsse import Envelope
 from gateway.federation.problems import Refusal, RefusalReason
-from participants import proposals
+from participants import bookkeeping, proposals
 from participants.api.messages import (
     AccountView,
     CeilingView,
+    EntryView,
     ExposureView,
     LaneView,
     MovementPage,
@@ -26,8 +27,11 @@ from participants.api.messages import (
 )
 from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import store
+from participants.ledger.account_changes import ChangeReason
+from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
+from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import Payment
 from participants.payments.exposures import read_exposures
 
@@ -72,11 +76,15 @@ WHERE version = 1 AND type LIKE 'payment.%' AND ($1::bigint IS NULL OR sequence 
 ORDER BY sequence DESC LIMIT $2
 """
 ACCOUNTS = """
-SELECT a.id, a.kind, a.code, a.currency, a.name, b.balance, b.version
+SELECT a.id, a.kind, a.code, a.currency, coalesce(b.name, a.name), b.balance, b.version, b.state
 FROM account a JOIN account_balance b ON b.account_id = a.id
 WHERE a.id > $1 AND ($2::text IS NULL OR a.kind = $2) AND ($3::text IS NULL OR a.code = $3)
   AND ($4::text IS NULL OR a.currency = $4)
 ORDER BY a.id LIMIT $5
+"""
+ACCOUNT = """
+SELECT a.id, a.kind, a.code, a.currency, coalesce(b.name, a.name), b.balance, b.version, b.state
+FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 """
 POSTINGS = """
 SELECT p.version, p.event_sequence, e.type, e.recorded_at, e.effective_at, p.amount, p.previous_balance, p.balance
@@ -118,12 +126,48 @@ async def accounts(
     connection: asyncpg.Connection, after: int, kind: str | None, code: str | None, currency: str | None, limit: int
 ) -> list[AccountView]:
     """Return a page of accounts."""
-    return [
-        AccountView(
-            id=row[0], kind=row[1], code=row[2], currency=row[3], name=row[4], balance_minor=str(row[5]), version=row[6]
-        )
-        for row in await connection.fetch(ACCOUNTS, after, kind, code, currency, limit)
-    ]
+    return [_account_view(row) for row in await connection.fetch(ACCOUNTS, after, kind, code, currency, limit)]
+
+
+async def account(connection: asyncpg.Connection, account_id: int) -> AccountView:
+    """Return an account. Raises Refusal `account_unknown`."""
+    row = await connection.fetchrow(ACCOUNT, account_id)
+    if row is None:
+        raise Refusal(ChangeReason.ACCOUNT_UNKNOWN, f"no account {account_id}")
+    return _account_view(row)
+
+
+def _account_view(row: asyncpg.Record) -> AccountView:
+    return AccountView(
+        id=row[0],
+        kind=row[1],
+        code=row[2],
+        currency=row[3],
+        name=row[4],
+        balance_minor=str(row[5]),
+        version=row[6],
+        state=row[7],
+    )
+
+
+async def entry(connection: asyncpg.Connection, entry_id: str) -> EntryView:
+    """Return an entry of the bank's own. Raises Refusal `entry_unknown`."""
+    event = await bookkeeping.entry(connection, entry_id)
+    if event is None:
+        raise Refusal(EntryReason.ENTRY_UNKNOWN, f"no entry {entry_id}")
+    data = event.data
+    return EntryView(
+        id=data.id,
+        kind=next(kind for kind, type_ in ENTRY_TYPES.items() if type_ == event.type),
+        account=data.account,
+        currency=data.currency,
+        amount_minor=data.amount_minor,
+        against=data.against,
+        reference=data.reference,
+        text=data.text,
+        event_sequence=event.sequence,
+        made_by=data.people,
+    )
 
 
 async def postings(connection: asyncpg.Connection, account: int, before: int | None, limit: int) -> list[PostingView]:

@@ -16,7 +16,7 @@ from compliance.statements import PositionStatement
 from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
-from participants.audit import people, sql_checks
+from participants.audit import accounts, nostro, people, sql_checks
 from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
@@ -109,9 +109,26 @@ async def fsck(url: str, bank: str) -> Report:
             walked = await _Walk(connection, bank).run()
             exposure = Check("exposure", "no payment was accepted beyond what its sender might owe then")
             exposure.examined, exposure.difference = await first_beyond(connection)
-            return Report((*checks, *walked, exposure))
+            return Report(
+                (*checks, *walked, *await _account_checks(connection), await _nostro_check(connection, bank), exposure)
+            )
     finally:
         await connection.close()
+
+
+async def _account_checks(connection: asyncpg.Connection) -> list[Check]:
+    result = await accounts.findings(connection)
+    states = Check("account_states", "each account's state and name are what its events say")
+    states.examined, states.difference = result.changes, result.changed_otherwise
+    entries = Check("own_entries", "entries of the bank's own are known by id and reference as their events say")
+    entries.examined, entries.difference = result.entries, result.entered_otherwise
+    return [states, entries]
+
+
+async def _nostro_check(connection: asyncpg.Connection, bank: str) -> Check:
+    result = await nostro.compare(connection, bank)
+    proves = f"cycles moved the nostro as they moved the account at the settlement agent{result.standing}"
+    return Check("nostro", proves, result.entries, result.difference)
 
 
 class _Sorted:
@@ -154,7 +171,8 @@ class _Walk:
         self.reserved = Check("reserved_accounts", "reserved money is the sum of the outgoing payments not yet ended")
         self.four_eyes = Check(
             "four_eyes",
-            "two people opened what opens with money, raised ceilings, weakened lists and released holds",
+            "two people opened what opens with money, made deposits, lifted blocks, raised ceilings, weakened lists "
+            "and released holds",
         )
         self.due = Check("due_accounts", "what is due between banks is the sum of the lanes, less what was settled")
         self._lane_ids: dict[int, LaneKey] = {}

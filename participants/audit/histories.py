@@ -9,6 +9,7 @@ import asyncpg
 from msgspec import Struct
 
 from participants.ledger import events
+from participants.ledger.account_events import ENTRY_TYPES, AccountOpening, AccountsOpened, OwnEntry
 from participants.ledger.payment import ImpossibleEventError, Payment, apply
 
 PREFETCH_ROWS = 2_000
@@ -92,15 +93,25 @@ def _legs(event: events.Event, payment: Payment | None) -> list[Leg]:
     """Return the postings that an event gives rise to."""
     if payment is not None:
         return _payment_legs(event.type, payment)
-    if isinstance(event.data, events.AccountsOpened):
-        accounts = [(a.code, a.currency, int(a.opening_balance_minor)) for a in event.data.accounts]
+    if isinstance(event.data, AccountsOpened):
+        return [leg for opening in event.data.accounts for leg in _opening_legs(opening)]
+    if isinstance(event.data, OwnEntry):
+        entry, amount = event.data, int(event.data.amount_minor)
+        amount = amount if event.type == ENTRY_TYPES["deposit"] else -amount
         return [
-            leg
-            for code, currency, amount in accounts
-            if amount
-            for leg in (Leg("nostro", "", currency, amount), Leg("customer", code, currency, -amount))
+            Leg("internal", entry.against, entry.currency, amount),
+            Leg("customer", entry.account, entry.currency, -amount),
         ]
     return []
+
+
+def _opening_legs(opening: AccountOpening) -> list[Leg]:
+    amount, currency = int(opening.opening_balance_minor), opening.currency
+    if not amount:
+        return []
+    against = opening.against
+    source = Leg("nostro", "", currency, amount) if against is None else Leg("internal", against, currency, amount)
+    return [source, Leg(opening.kind, opening.code, currency, -amount)]
 
 
 def _payment_legs(kind: str, payment: Payment) -> list[Leg]:

@@ -14,22 +14,25 @@ from compliance.screening import holds
 from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
 from compliance.screening.weakening import weakens
 from participants.ledger import events
+from participants.ledger.account_events import ENTRY_TYPES, AccountsOpened, StateChanged
+from participants.ledger.accounts import AccountState
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.payment import Payment, Status
 from participants.payments.incoming import DeclineReason
 from participants.payments.screening import AGREED_BEFORE, stored
 
-OPENINGS_AND_CEILINGS = f"""
+MADE_BY_PEOPLE = f"""
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
-WHERE type IN ('accounts.opened', '{CEILINGS}') ORDER BY sequence
+WHERE type IN ('accounts.opened', '{ENTRY_TYPES["deposit"]}', '{CEILINGS}') OR type LIKE 'account.%blocked'
+ORDER BY sequence
 """  # noqa: S608 - a constant
 IMPORTS = "SELECT name, imported_at, imported_by, proposed_by, names_lost FROM screening_list ORDER BY 1, 2"
 LIST_BEFORE = """
 SELECT name, imported_at, files, content FROM screening_list WHERE name = $1 AND imported_at < $2
 ORDER BY imported_at DESC LIMIT 1
 """
-NAMES_PEOPLE_FROM = 2
-"""The version of both events from which on they name everybody who had a part."""
+NAMES_PEOPLE_FROM = {"accounts.opened": 2, CEILINGS: 2}
+"""The version of events from which on they name everybody who had a part; others always did."""
 
 
 def hold_fault(payment: Payment) -> str | None:
@@ -52,21 +55,33 @@ def hold_fault(payment: Payment) -> str | None:
 
 
 async def faults(connection: asyncpg.Connection) -> AsyncIterator[str | None]:
-    """Yield what is wrong with each opening, ceiling and import of a list, or None. Needs a transaction."""
+    """Yield what is wrong with each opening, deposit, block, ceiling and import of a list, or None.
+
+    Needs a transaction.
+    """
     ceilings: tuple[events.ExposureLimit, ...] = ()
-    async for row in connection.cursor(OPENINGS_AND_CEILINGS, prefetch=2_000):
+    states: dict[tuple[str, str, str], AccountState] = {}
+    async for row in connection.cursor(MADE_BY_PEOPLE, prefetch=2_000):
         try:
             event = events.read(events.EventRow(*tuple(row)))
         except events.EventUnreadableError as error:
             yield str(error)
             continue
-        if isinstance(event.data, events.AccountsOpened):
-            needs_two = any(account.opening_balance_minor != "0" for account in event.data.accounts)
+        data = event.data
+        named = row["schema_version"] >= NAMES_PEOPLE_FROM.get(event.type, 1)
+        if isinstance(data, AccountsOpened):
+            needs_two = any(account.opening_balance_minor != "0" for account in data.accounts)
+        elif isinstance(data, StateChanged):
+            place = (data.kind, data.code, data.currency)
+            needs_two = data.state.loosens(states.get(place, AccountState.OPEN))
+            states[place] = data.state
+        elif isinstance(data, events.ExposureCeilings):
+            needs_two = raised(ceilings, data.ceilings)
+            ceilings = data.ceilings
         else:
-            needs_two = raised(ceilings, event.data.ceilings)
-            ceilings = event.data.ceilings
-        alone = needs_two and row["schema_version"] >= NAMES_PEOPLE_FROM and one_person(event.data.people)
-        yield f"event {event.sequence} ({event.type}) is by {event.data.people} alone" if alone else None
+            needs_two = True
+        alone = needs_two and named and one_person(data.people)
+        yield f"event {event.sequence} ({event.type}) is by {data.people} alone" if alone else None
     async for fault in _faults_of_imports(connection):
         yield fault
 

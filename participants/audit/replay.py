@@ -8,9 +8,8 @@ import asyncpg
 
 from gateway.federation.storage.sessions import LONG_READ_SECONDS_MAX
 from participants.ledger.accounts import AccountKey
+from participants.ledger.instants import last_event_at
 
-# Clocks may step back a little; an instant's state is everything up to the last event recorded by then.
-LAST_EVENT_AT = "SELECT sequence FROM event WHERE recorded_at <= $1 ORDER BY sequence DESC LIMIT 1"
 ACCOUNTS_AT = """
 SELECT a.kind, a.code, a.currency, coalesce(p.balance, 0)
 FROM account a LEFT JOIN LATERAL (
@@ -27,13 +26,6 @@ REPLAY = """
 SELECT a.kind, a.code, a.currency, coalesce(sum(p.amount), 0)::bigint, count(p.amount)
 FROM account a LEFT JOIN posting p ON p.account_id = a.id GROUP BY a.id
 """
-
-
-async def last_event_at(connection: asyncpg.Connection, instant: datetime | None) -> int:
-    """Return the number of the last event at an instant (0: before the first); None means now."""
-    if instant is None:
-        return int(await connection.fetchval("SELECT sequence FROM ledger_head"))
-    return int(await connection.fetchval(LAST_EVENT_AT, instant) or 0)
 
 
 async def accounts_at(connection: asyncpg.Connection, instant: datetime | None = None) -> dict[AccountKey, int]:

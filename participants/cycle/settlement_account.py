@@ -150,22 +150,7 @@ class SettlementAccount:
 
     async def _read_events(self) -> None:
         """Take up what this bank was instructed with and what became final since."""
-        for row in await self._pool.fetch(MILESTONES, self._event):
-            event = events.read(events.EventRow(*row))
-            if isinstance(event.data, events.Instructed):
-                payload = event.data.instruction.payload_bytes()
-                instruction = canonical.decode(payload, SettlementInstruction)
-                if instruction.settlement_agent == self.agent:
-                    key = (instruction.cycle, instruction.currency)
-                    known = self._settlements.get(key, Settlement({}))
-                    nets = {**known.nets, instruction.id: int(instruction.net_minor)}
-                    self._settlements[key] = replace(known, nets=nets)
-            elif isinstance(event.data, events.CycleSettled):
-                key = (event.data.cycle, event.data.currency)
-                if key in self._settlements:
-                    at = await self._pool.fetchval(RECORDED_AT, row[0])
-                    self._settlements[key] = replace(self._settlements[key], final=event.data.instruction, final_at=at)
-            self._event = row[0]
+        self._event = await read_settlements(self._pool, self.agent, self._settlements, after=self._event)
 
     async def _read_notifications(self) -> bool:
         """Pull and keep what the agent says; True once all of it is read and believed. Raises RemoteError."""
@@ -261,3 +246,30 @@ class SettlementAccount:
             log.info("settlement account agrees again")
         self.findings = listed
         FINDINGS.labels(self._bank).set(len(listed))
+
+
+async def read_settlements(
+    source: asyncpg.Pool | asyncpg.Connection,
+    agent: str,
+    settlements: dict[tuple[str, str], Settlement],
+    *,
+    after: int = 0,
+) -> int:
+    """Take up what the bank was instructed with at an agent, and what became final; return the last event of these."""
+    for row in await source.fetch(MILESTONES, after):
+        event = events.read(events.EventRow(*row))
+        if isinstance(event.data, events.Instructed):
+            payload = event.data.instruction.payload_bytes()
+            instruction = canonical.decode(payload, SettlementInstruction)
+            if instruction.settlement_agent == agent:
+                key = (instruction.cycle, instruction.currency)
+                known = settlements.get(key, Settlement({}))
+                nets = {**known.nets, instruction.id: int(instruction.net_minor)}
+                settlements[key] = replace(known, nets=nets)
+        elif isinstance(event.data, events.CycleSettled):
+            key = (event.data.cycle, event.data.currency)
+            if key in settlements:
+                at = await source.fetchval(RECORDED_AT, row[0])
+                settlements[key] = replace(settlements[key], final=event.data.instruction, final_at=at)
+        after = row[0]
+    return after

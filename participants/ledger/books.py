@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from compliance.statements import Document
 from participants.ledger import events
+from participants.ledger.account_events import AccountsOpened, OwnEntry
 from participants.ledger.accounts import BOUNDS, Account, AccountKey
 from participants.ledger.events import Event, EventData, EventUnreadableError
 from participants.ledger.exposure import Limits
@@ -147,11 +148,24 @@ class Books:
         """Return a chart account (due to, due from, reserved, nostro), opening it when first used."""
         account = self.accounts[key]
         if account is None:
-            opened = events.AccountsOpened(chart=("/".join(key),))
+            opened = AccountsOpened(chart=("/".join(key),))
             subject = events.subject_id("account", *key)
             event = self.record(subject, 1, "accounts.opened", opened)
             account = self.open_account(key, f"{key.kind} {key.code}", event.sequence)
         return account
+
+    def change(self, account: Account, type_: str, data: Document, *, name: str | None = None) -> Event:
+        """Add an event to an account that changes its state, as it stands now, or its name."""
+        account.changes += 1
+        event = self.record(events.changes_subject(*account.key), account.changes, type_, data)
+        self.rows.account_changes.append((account.id, account.state.value, account.changes, name))
+        return event
+
+    def enter(self, type_: str, entry: OwnEntry, debit: Account, credit: Account) -> None:
+        """Post an entry of the bank's own under an event that says so."""
+        event = self.record(events.entry_subject(entry.id), 1, type_, entry)
+        self.post(event.sequence, debit, credit, int(entry.amount_minor))
+        self.rows.own_entries.append((entry.id, entry.against, entry.currency, entry.reference, event.sequence))
 
     # --- lanes -----------------------------------------------------------------------------------------
 

@@ -30,8 +30,17 @@ from compliance.statements import (
     Sha256,
     TotalAmount,
 )
-from gateway.federation.messages.base import AccountCode, PartyName, Uuid
+from gateway.federation.messages.base import Uuid
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
+from participants.ledger.account_events import (
+    ENTRY_TYPES,
+    RENAMED,
+    STATE_TYPES,
+    AccountsOpened,
+    OwnEntry,
+    Renamed,
+    StateChanged,
+)
 
 D = TypeVar("D", bound=Document)
 
@@ -149,24 +158,6 @@ class Returned(Document, frozen=True, kw_only=True):
     by: Uuid
 
 
-class AccountOpening(Document, frozen=True, kw_only=True):
-    """A customer account and the money it opens with, which came in over the nostro."""
-
-    code: AccountCode
-    currency: CurrencyCode
-    name: PartyName
-    opening_balance_minor: TotalAmount = "0"
-
-
-class AccountsOpened(Document, frozen=True, kw_only=True):
-    """Accounts were opened; chart accounts (due to, due from, reserved, nostro) open by themselves."""
-
-    accounts: tuple[AccountOpening, ...] = ()
-    chart: tuple[str, ...] = ()
-    people: tuple[str, ...] = ()
-    """Who opened them; two where they open with money. Version 1 doesn't say."""
-
-
 class CutFixed(Document, frozen=True, kw_only=True):
     """The numbers that a cycle takes in of this bank's lanes, before anybody has signed for them.
 
@@ -261,6 +252,9 @@ TYPES: dict[str, type[Document]] = {
     "payment.returned": Returned,
     "payment.return_failed": Returned,
     "accounts.opened": AccountsOpened,
+    **dict.fromkeys(ENTRY_TYPES.values(), OwnEntry),
+    **dict.fromkeys(STATE_TYPES.values(), StateChanged),
+    RENAMED: Renamed,
     "cycle.cut": CutFixed,
     "cycle.cut_signed": CycleDocuments,
     "cycle.attested": CycleDocuments,
@@ -276,7 +270,7 @@ TYPES: dict[str, type[Document]] = {
 VERSIONS = dict.fromkeys(TYPES, 1) | {
     "payment.reserved": 2,
     "payment.held_out": 2,
-    "accounts.opened": 2,
+    "accounts.opened": 3,
     "cycle.cut": 2,
     "exposure.ceilings": 2,
 }
@@ -438,6 +432,16 @@ def is_reserved(payment_id: str) -> bool:
 
 def _with_version(uuid: str, version: str) -> str:
     return str(UUID(uuid[:_VERSION_AT] + version + uuid[_VERSION_AT + 1 :]))
+
+
+def changes_subject(kind: str, code: str, currency: str) -> str:
+    """Return the subject of what happens to an account after it was opened."""
+    return subject_id("account.changes", kind, code, currency)
+
+
+def entry_subject(entry: str) -> str:
+    """Return the subject of an entry that the bank makes itself."""
+    return subject_id("account.entry", entry)
 
 
 def cut_subject(cycle: str) -> str:

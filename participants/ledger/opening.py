@@ -1,4 +1,4 @@
-"""Opening customer accounts."""
+"""Opening accounts of customers, and internal ones of the bank's own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from compliance.person import one_person
 from participants.ledger import events
-from participants.ledger.accounts import AccountKey, AccountOutcome, AccountReason
+from participants.ledger.account_events import AccountOpening, AccountsOpened
+from participants.ledger.accounts import Account, AccountKey, AccountOutcome, AccountReason, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
-from participants.ledger.events import AccountOpening
 from participants.proposals import Proposal
 
 
@@ -29,15 +29,15 @@ class AskedOpening(Struct, frozen=True):
 
 
 class OpenAccounts(Command[list[AccountOutcome]]):
-    """Open customer accounts with what they hold at the start, which has come in over the nostro."""
+    """Open accounts with what they hold at the start: it came in over the nostro, or is on an internal account."""
 
     def __init__(self, asked: Sequence[AskedOpening]) -> None:
         self.asked = asked
 
     def account_keys(self, books: Books) -> set[AccountKey]:
         openings = [asked.opening for asked in self.asked]
-        keys = {AccountKey("customer", a.code, a.currency) for a in openings}
-        return keys | {AccountKey("nostro", books.agent, a.currency) for a in openings}
+        keys = {AccountKey(a.kind, a.code, a.currency) for a in openings}
+        return keys | {_source_key(books, a) for a in openings}
 
     def decide(self, books: Books) -> list[AccountOutcome]:
         return [_open(books, asked) for asked in self.asked]
@@ -49,22 +49,42 @@ def proposal(opening: AccountOpening) -> Proposal:
     return Proposal(f"{opening.code} {opening.currency}", digest)
 
 
+def _source_key(books: Books, opening: AccountOpening) -> AccountKey:
+    """Return the account that the opening balance is taken from."""
+    if opening.against is None:
+        return AccountKey("nostro", books.agent, opening.currency)
+    return AccountKey("internal", opening.against, opening.currency)
+
+
 def _open(books: Books, asked: AskedOpening) -> AccountOutcome:
     opening = asked.opening
-    key = AccountKey("customer", opening.code, opening.currency)
+    key = AccountKey(opening.kind, opening.code, opening.currency)
     if books.accounts[key] is not None:
         return AccountOutcome(opening.code, opening.currency, "exists", AccountReason.ACCOUNT_EXISTS.value)
     if asked.needs_second_person:
         reason = AccountReason.SECOND_PERSON_MISSING
         return AccountOutcome(opening.code, opening.currency, "proposed", reason.value)
     amount = int(opening.opening_balance_minor)
-    nostro = books.chart(AccountKey("nostro", books.agent, opening.currency)) if amount else None
-    if nostro is not None and amount > nostro.highest - nostro.balance:
-        return AccountOutcome(opening.code, opening.currency, "refused", AccountReason.BALANCE_OUT_OF_RANGE.value)
+    source = _source(books, opening) if amount else None
+    if isinstance(source, AccountReason):
+        return AccountOutcome(opening.code, opening.currency, "refused", source.value)
     subject = events.subject_id(*key)
-    opened = events.AccountsOpened(accounts=(opening,), people=asked.people)
+    opened = AccountsOpened(accounts=(opening,), people=asked.people)
     sequence = books.record(subject, 1, "accounts.opened", opened).sequence
     account = books.open_account(key, opening.name, sequence)
-    if nostro is not None:
-        books.post(sequence, nostro, account, amount)
+    if source is not None:
+        books.post(sequence, source, account, amount)
     return AccountOutcome(opening.code, opening.currency, "opened")
+
+
+def _source(books: Books, opening: AccountOpening) -> Account | AccountReason:
+    """Return the account that is debited for an opening balance, or why none is."""
+    if opening.kind == "internal":
+        return AccountReason.INTERNAL_OPENS_EMPTY
+    key = _source_key(books, opening)
+    source = books.chart(key) if key.kind == "nostro" else books.accounts[key]
+    if source is None or source.state is not AccountState.OPEN:
+        return AccountReason.INTERNAL_UNKNOWN
+    if int(opening.opening_balance_minor) > source.highest - source.balance:
+        return AccountReason.BALANCE_OUT_OF_RANGE
+    return source

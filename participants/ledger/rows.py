@@ -49,6 +49,8 @@ class Rows:
         self.postings: list[Posting] = []
         self.accounts: list[tuple[Account, str, int]] = []
         self.balances: dict[int, Account] = {}
+        self.account_changes: list[tuple[int, str, int, str | None]] = []
+        self.own_entries: list[tuple[str, str, str, str, int]] = []
         self.open_payments: dict[str, OpenPayment] = {}
         self.ended_waits: list[tuple[str, int]] = []
         self.lanes: list[Lane] = []
@@ -64,6 +66,8 @@ class Rows:
         """Tell whether there is nothing here but events, postings, balances and payments to be sent."""
         return not (
             self.accounts
+            or self.account_changes
+            or self.own_entries
             or self.ended_waits
             or self.lanes
             or self.numbered_lanes

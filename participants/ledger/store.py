@@ -10,7 +10,7 @@ import asyncpg
 from compliance.crypto.merkle import Tree
 from gateway.federation.storage.failures import TRIAL
 from participants.ledger import events
-from participants.ledger.accounts import Account, AccountKey
+from participants.ledger.accounts import Account, AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.exposure import SUBJECTS, Limits
@@ -19,7 +19,7 @@ from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
 READ_ACCOUNTS = """
-SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest
+SELECT a.id, a.kind, a.code, a.currency, b.balance, b.version, b.lowest, b.highest, b.state, b.changes
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, code, currency)
 JOIN account a ON a.kind = k.kind AND a.code = k.code AND a.currency = k.currency
 JOIN account_balance b ON b.account_id = a.id
@@ -53,6 +53,9 @@ MOVE_BALANCES = """
 UPDATE account_balance b SET balance = u.balance, version = u.version
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
 WHERE b.account_id = u.id
+"""
+CHANGE_ACCOUNT = """
+UPDATE account_balance SET state = $2, changes = $3, name = coalesce($4, name) WHERE account_id = $1
 """
 OPEN_BALANCES = """
 INSERT INTO account_balance (account_id, balance, version, lowest, highest)
@@ -187,7 +190,7 @@ async def _read_accounts(connection: asyncpg.Connection, books: Books, keys: Seq
     books.accounts.update(dict.fromkeys(keys))
     for row in await connection.fetch(READ_ACCOUNTS, *map(list, zip(*keys, strict=True))):
         key = AccountKey(row[1], row[2], row[3])
-        books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7])
+        books.accounts[key] = Account(row[0], key, row[4], row[5], row[6], row[7], AccountState(row[8]), row[9])
 
 
 async def _read_lanes(connection: asyncpg.Connection, books: Books, keys: Sequence[LaneKey]) -> None:
@@ -281,6 +284,12 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         )
     if rows.balance_changes:
         await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.balance_changes, strict=True)))
+    if rows.account_changes:
+        await connection.executemany(CHANGE_ACCOUNT, rows.account_changes)
+    if rows.own_entries:
+        await connection.copy_records_to_table(
+            "own_entry", records=rows.own_entries, columns=["id", "internal", "currency", "reference", "event_sequence"]
+        )
     await _write_open_payments(connection, rows)
     await _write_lanes(connection, rows)
     if rows.evidence:

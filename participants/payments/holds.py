@@ -11,7 +11,7 @@ from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
 from gateway.federation.messages.payments import leaf_of
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
-from participants.ledger.accounts import AccountKey
+from participants.ledger.accounts import AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.lanes import LaneKey
@@ -33,6 +33,9 @@ class HoldReason(RefusalReason):
     REASON_TOO_LONG = HoldRefusal.REASON_TOO_LONG.value, 409
     RETURN_OF_UNKNOWN = DeclineReason.RETURN_OF_UNKNOWN.value, 409
     """The payment that this one gives back was given back meanwhile: it can only be rejected."""
+    CREDITOR_ACCOUNT_CLOSED = DeclineReason.CREDITOR_ACCOUNT_CLOSED.value, 409
+    CREDITOR_ACCOUNT_BLOCKED = DeclineReason.CREDITOR_ACCOUNT_BLOCKED.value, 409
+    """The account was closed or blocked meanwhile: release it once it isn't any more, or reject it."""
     BALANCE_OUT_OF_RANGE = DeclineReason.BALANCE_OUT_OF_RANGE.value, 409
     EXPOSURE_LIMIT = DeclineReason.EXPOSURE_LIMIT.value, 409
     """The sender's bank owes too much for it now: release it after a settlement, or reject it."""
@@ -111,6 +114,9 @@ def _obstacle(books: Books, payment: Payment) -> HoldReason | None:
             return HoldReason.RETURN_OF_UNKNOWN
     due_from = books.chart(AccountKey("due_from", payment.counterparty, terms.currency))
     creditor = books.existing(AccountKey("customer", terms.creditor_account, terms.currency))
+    if not creditor.state.takes_credits:
+        closed = creditor.state is AccountState.CLOSED
+        return HoldReason.CREDITOR_ACCOUNT_CLOSED if closed else HoldReason.CREDITOR_ACCOUNT_BLOCKED
     amount = payment.amount
     if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
         return HoldReason.BALANCE_OUT_OF_RANGE

@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
 from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
-from participants.ledger.accounts import Account, AccountKey
+from participants.ledger.accounts import Account, AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import EventData, Hit
@@ -32,6 +32,9 @@ class DeclineReason(StrEnum):
     ID_RESERVED = "id_reserved"
     """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
+    CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
+    CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
+    """Nothing may be credited to it now. Why, and by whom, stays in the bank."""
     RETURN_OF_UNKNOWN = "return_of_unknown"
     RETURN_DIFFERS = "return_differs"
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
@@ -110,6 +113,10 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
+        if creditor.state is not AccountState.OPEN and not creditor.state.takes_credits:
+            closed = creditor.state is AccountState.CLOSED
+            reason = DeclineReason.CREDITOR_ACCOUNT_CLOSED if closed else DeclineReason.CREDITOR_ACCOUNT_BLOCKED
+            return self._decline(books, terms, reason)
         original: Payment | None = None
         if terms.returns is not None:
             original = books.payments.get(terms.returns)

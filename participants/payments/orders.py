@@ -11,7 +11,7 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
-from participants.ledger.accounts import AccountKey
+from participants.ledger.accounts import AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import EventData, Hit, PaymentOrder
@@ -30,6 +30,9 @@ class OrderReason(RefusalReason):
     CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
     CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
     DEBTOR_ACCOUNT_UNKNOWN = "debtor_account_unknown", 422
+    DEBTOR_ACCOUNT_CLOSED = "debtor_account_closed", 422
+    DEBTOR_ACCOUNT_BLOCKED = "debtor_account_blocked", 422
+    """This bank lets no money off it now."""
     RETURN_OF_UNKNOWN = "return_of_unknown", 422
     RETURN_DIFFERS = "return_differs", 422
     INSUFFICIENT_FUNDS = "insufficient_funds", 422
@@ -120,6 +123,10 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         debtor = books.accounts[debtor_key]
         if debtor is None:
             return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+        if debtor.state is not AccountState.OPEN:
+            closed = debtor.state is AccountState.CLOSED
+            reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED
+            return _refuse(books, order, reason)
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)

@@ -39,6 +39,7 @@ from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants.api.app import HANDLERS, bank_app
+from participants.audit import nostro
 from participants.node import BankNode
 from participants.roles import Role
 
@@ -57,6 +58,7 @@ def role_for(method: str, path: str) -> Role:
         return Role.READ
     for start, role in (
         ("/accounts", Role.ACCOUNTS),
+        ("/entries", Role.ACCOUNTS),
         ("/ceilings", Role.ACCOUNTS),
         ("/settlement-account", Role.ACCOUNTS),
         ("/screening", Role.LISTS),
@@ -140,6 +142,11 @@ class RunningBank:
     async def balance(self, code: str, currency: str = "EUR", kind: str = "customer") -> int:
         found = (await self.get("/accounts", kind=kind, code=code, currency=currency))["items"]
         return abs(int(found[0]["balance_minor"])) if found else 0
+
+    async def nostro(self, *, late_s: float) -> nostro.NostroFindings:
+        """Compare the nostro with the account at the agent, as `fsck` does."""
+        async with self.node.pool.acquire() as connection, connection.transaction(readonly=True):
+            return await nostro.compare(connection, self.bic, late_s=late_s)
 
     async def until(self, payment_id: str, *states: str) -> dict[str, Any]:
         """Wait until a payment is in one of the states here, and return it."""

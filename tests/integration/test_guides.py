@@ -17,7 +17,16 @@ import pytest
 from gateway.demo.processes import free_ports
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("clearing-house", "bank-node", "screening", "import-payments", "operate-a-cycle", "audit", "analysis")
+GUIDES = (
+    "clearing-house",
+    "bank-node",
+    "accounts",
+    "screening",
+    "import-payments",
+    "operate-a-cycle",
+    "audit",
+    "analysis",
+)
 RUNBOOKS = ("operating/keys.md",)
 """Pages that go on where the guides end."""
 TIMEOUT_S = 240

@@ -34,7 +34,7 @@ from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database, dsn
 from participants.continuity import reads
 from participants.continuity.findings import Finding, Loss
-from participants.ledger.events import AccountOpening
+from participants.ledger.account_events import AccountOpening
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.session import LedgerRestored
 from participants.ledger.writer import Ledger

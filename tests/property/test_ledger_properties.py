@@ -22,10 +22,11 @@ from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants.audit.fsck import fsck
 from participants.ledger import store
+from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountKey
 from participants.ledger.books import Books
 from participants.ledger.ceilings import Ceiling, RecordLimits, SetCeiling
-from participants.ledger.events import AccountOpening, ExposureLimit, ExposureLimits, Hit, PaymentOrder
+from participants.ledger.events import ExposureLimit, ExposureLimits, Hit, PaymentOrder
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.payment import Payment, Status

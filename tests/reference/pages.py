@@ -49,8 +49,10 @@ from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
+from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
+from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
@@ -61,6 +63,7 @@ from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 from participants.roles import PeerReason
+from participants.statements import StatementReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -92,6 +95,9 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         BatchReason,
         DisputeReason,
         AccountReason,
+        EntryReason,
+        ChangeReason,
+        StatementReason,
         CeilingReason,
         RequestReason,
         RestoredReason,

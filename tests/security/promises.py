@@ -13,6 +13,8 @@ _BOOKS, _LISTED = "security/test_books.py::", "unit/test_trust.py::"
 _CLIENTS = "security/test_bank_clients.py::"
 _ACCESS = "security/test_access.py::test_everybody_gets_what_the_table_says"
 _ASSERTIONS = "forgeries/test_forged_assertions.py::test_forgery_is_refused_for_its_reason"
+_ACCOUNTS = "integration/test_accounts.py::"
+_UNBLOCKED = _ACCOUNTS + "test_a_block_is_lifted_by_two"
 _OWING, _EXPOSURE = "security/test_owing_beyond_limits.py::", "integration/test_exposure.py::"
 _INVITED, _KEYS = "security/test_invitations.py::", "security/test_keys_refused.py::"
 _WITHDRAWN, _SCHEMES = "security/test_withdrawn.py::", "integration/test_schemes.py::"
@@ -114,6 +116,12 @@ TRUST_MODEL: Promises = {
     "| the coordinator names a key of its own": TRUST,
     "| a clerk releases the payment that he ordered,": _BOOKS + "test_who_ordered_a_payment_does_not_release_it",
     "| a clerk opens an account with money": _BOOKS + "test_nobody_makes_money_alone",
+    "| a clerk deposits money that never came,": _ACCOUNTS
+    + f"test_a_deposit_takes_two_people_and_is_made_once {_ACCOUNTS}test_one_slip_is_booked_once",
+    "| a clerk lifts a block,": _UNBLOCKED,
+    "| a clerk takes a customer's money,": _ACCOUNTS + "test_a_withdrawal_and_a_fee_take_one_person",
+    "| a clerk closes an account": _ACCOUNTS + "test_an_account_closes_empty_with_nothing_waiting",
+    "| another bank asks who is blocked,": _ACCOUNTS + "test_a_blocked_account_pays_nothing_and_takes_nothing",
     "| a clerk takes names out of a sanctions list,": _WEAKENED,
     "| a thief of a client's key |": _CLIENTS + "test_who_is_revoked_is_out_and_so_is_every_token_of_before",
     "| a client asks for a role or for books": f"{_CLIENTS}test_nobody_gets_more_than_was_granted"
@@ -298,6 +306,10 @@ PROMISES: dict[str, Promises] = {
         "test_names_that_steer_a_terminal",
         "holds a hundred lies that a coordinator signed with its own key": "forgeries/test_coordinator_lies.py::"
         "test_there_are_lies_enough",
+    },
+    "docs/guides/accounts.md": {
+        "so two people make it": _ACCOUNTS + "test_a_deposit_takes_two_people_and_is_made_once",
+        "needs a second one": _UNBLOCKED,
     },
     "docs/guides/bank-node.md": {
         "is answered 409 `ceiling_needs_second_person`": _BOOKS + "test_nobody_raises_a_ceiling_alone",

@@ -31,6 +31,7 @@ from agent_harness import (
 )
 from litestar import Litestar, MediaType, Response, post
 from msgspec.structs import replace
+from running_banks import OPENING
 from running_coordinator import AGENT as TOWNS_AGENT
 from running_desk import Desk as House
 from running_desk import pay, running_desk
@@ -468,6 +469,10 @@ async def test_a_bank_notices_what_the_agent_moves_by_itself(house: tuple[House,
     (settled,) = (await bravo.get("/settlement-account/movements"))["movements"]
     assert (settled["amount_minor"], settled["cycle"]) == ("-300", cycle)
     assert (await bravo.get("/settlement-account"))["findings"] == []
+    agrees = await bravo.nostro(late_s=0.5)
+    assert (agrees.difference, agrees.entries) == (None, 1)
+    # Nobody funded the account at the agent, and what customers opened with was taken from the nostro.
+    assert f"-300 at {TOWNS_AGENT}; outside of cycles {2 * OPENING} and 0" in agrees.standing
 
     # A settlement that no cycle of the coordinator stands behind, in the agent's own books.
     pool = await asyncpg_pool(database)
@@ -481,6 +486,7 @@ async def test_a_bank_notices_what_the_agent_moves_by_itself(house: tuple[House,
     ready = await bravo.node.ready()
     assert ready["status"] == "degraded"
     assert "movement_not_instructed EUR 2026-11-27-77" in ready["settlement_account"]
+    assert "(EUR): movement_not_instructed, -900" in str((await bravo.nostro(late_s=0.5)).difference)
 
     # Money taken outside of any cycle; the bank's people may know why, and say so by name.
     taken = Funding(id=str(uuid4()), currency="EUR", amount_minor="-5")
@@ -498,3 +504,7 @@ async def test_a_bank_notices_what_the_agent_moves_by_itself(house: tuple[House,
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("DELETE FROM settlement_movement")
     await connection.close()
+    owner = await asyncpg.connect(dsn(bravo.node.database_url), server_settings={"session_replication_role": "replica"})
+    await owner.execute("UPDATE settlement_movement SET amount = -299 WHERE amount = -300")
+    await owner.close()
+    assert "is kept" in str((await bravo.nostro(late_s=0.5)).difference)

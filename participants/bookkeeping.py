@@ -1,0 +1,127 @@
+"""What a bank's people do to its accounts, beside opening them: who agrees is looked up, then the ledger decides."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from gateway.federation.problems import Refusal
+from participants.ledger import events
+from participants.ledger.account_changes import ChangeReason, ChangeState, Rename, unblocking
+from participants.ledger.accounts import AccountKey, AccountState
+from participants.ledger.command import RecordedAlreadyError
+from participants.ledger.own_entries import AskedEntry, EntryReason, MakeEntry
+from participants.ledger.writer import Ledger
+from participants.proposals import propose
+
+ENTRY = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = $1::uuid AND version = 1
+"""
+EARLIER_REFERENCE = "SELECT id::text FROM own_entry WHERE (internal, currency, reference) = ($1, $2, $3)"
+REFERENCE_UNIQUE = "own_entry_reference"
+ACCOUNT = """
+SELECT a.kind, a.code, a.currency, b.state, b.version, b.changes
+FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
+"""
+# Payments that may still come back to the account, or go on from it or to it.
+WAITING = """
+SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
+    LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
+WHERE t.terms ->> 'currency' = $2
+  AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
+"""
+
+
+async def make_entry(ledger: Ledger, pool: asyncpg.Pool, asked: AskedEntry, person: str) -> bool:
+    """Make an entry that `person` asks for; True if it was made before. Raises Refusal with an EntryReason.
+
+    One that takes two people is kept for another person, who has to ask for the very same within a week.
+    """
+    if await _made_before(pool, asked):
+        return True
+    people: tuple[str, ...] = (person,)
+    if asked.needs_second_person:
+        # Whatever is in its way is said before anybody is asked to agree.
+        reason = await ledger.submit(MakeEntry(asked, people=people))
+        if reason is not EntryReason.SECOND_PERSON_MISSING:
+            raise _refused(asked, reason or EntryReason.SECOND_PERSON_MISSING)
+        async with pool.acquire() as connection, connection.transaction():
+            (other,) = await propose(connection, "entry", [asked.proposal()], person)
+        people = (person,) if other is None else (other, person)
+    try:
+        reason = await ledger.submit(MakeEntry(asked, people=people))
+    except RecordedAlreadyError:
+        return await _made_before(pool, asked)
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != REFERENCE_UNIQUE:
+            raise
+        raise _refused(asked, EntryReason.REFERENCE_KNOWN) from error
+    if reason is not None:
+        raise _refused(asked, reason)
+    return False
+
+
+async def entry(connection: asyncpg.Connection, entry_id: str) -> events.Event | None:
+    """Return the event of an entry that the bank made itself, or None."""
+    row = await connection.fetchrow(ENTRY, events.entry_subject(entry_id))
+    return None if row is None else events.read(events.EventRow(*row))
+
+
+async def _made_before(pool: asyncpg.Pool, asked: AskedEntry) -> bool:
+    """Tell whether the very same entry was made. Raises Refusal for another under its id, or its reference."""
+    terms = asked.terms
+    async with pool.acquire() as connection:
+        earlier = await entry(connection, terms.id)
+        other = await connection.fetchval(EARLIER_REFERENCE, terms.against, terms.currency, terms.reference)
+    if earlier is not None:
+        if (earlier.type, earlier.data) == (asked.type, asked.by(earlier.data.people)):
+            return True
+        raise _refused(asked, EntryReason.ID_REUSED)
+    if other is not None:
+        raise _refused(asked, EntryReason.REFERENCE_KNOWN)
+    return False
+
+
+def _refused(asked: AskedEntry, reason: EntryReason) -> Refusal:
+    return Refusal(reason, f"entry {asked.terms.id} isn't made: {reason.replace('_', ' ')}")
+
+
+async def change_state(
+    ledger: Ledger, pool: asyncpg.Pool, account: int, state: AccountState, *, person: str, reason: str
+) -> None:
+    """Block, unblock or close an account as `person` asks for. Raises Refusal with a ChangeReason.
+
+    What lets more be posted is kept for another person, who has to ask for the very same within a week.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        key, now, version, changes = await _account(connection, account)
+        people: tuple[str, ...] = (person,)
+        if now is not AccountState.CLOSED and state.loosens(now):
+            (other,) = await propose(connection, "unblocking", [unblocking(key, state, changes)], person)
+            people = people if other is None else (other, person)
+        closes = state is AccountState.CLOSED and now is not state
+        waiting = await connection.fetchval(WAITING, key.code, key.currency) if closes else 0
+    command = ChangeState(key, state, people=people, reason=reason, seen=(version, changes), waiting=waiting)
+    _require_changed(key, await ledger.submit(command))
+
+
+async def rename(ledger: Ledger, pool: asyncpg.Pool, account: int, name: str, *, person: str, reason: str) -> None:
+    """Give an account another name. Raises Refusal with a ChangeReason."""
+    async with pool.acquire() as connection:
+        key, *_ = await _account(connection, account)
+    _require_changed(key, await ledger.submit(Rename(key, name, people=(person,), reason=reason)))
+
+
+async def _account(connection: asyncpg.Connection, account: int) -> tuple[AccountKey, AccountState, int, int]:
+    """Return an account that people opened, its state, and how often it was posted to and changed."""
+    row = await connection.fetchrow(ACCOUNT, account)
+    if row is None:
+        raise Refusal(ChangeReason.ACCOUNT_UNKNOWN, f"no account {account}")
+    key = AccountKey(row[0], row[1], row[2])
+    if key.kind not in ("customer", "internal"):
+        raise Refusal(ChangeReason.ACCOUNT_OF_CHART, f"account {account} is {'/'.join(key)}, which opens by itself")
+    return key, AccountState(row[3]), row[4], row[5]
+
+
+def _require_changed(key: AccountKey, reason: ChangeReason | None) -> None:
+    if reason is not None:
+        raise Refusal(reason, f"account {key.code} in {key.currency} stays as it is: {reason.replace('_', ' ')}")

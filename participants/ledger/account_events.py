@@ -1,0 +1,92 @@
+"""What the journal says of accounts: their opening, their state and name, and the entries that a bank makes itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from compliance.statements import CurrencyCode, Document, PaymentAmount, Reason, TotalAmount, whole
+from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
+from participants.ledger.accounts import AccountState
+
+ExternalReference = Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,33}[!-~])?"))]
+OpenedKind = Literal["customer", "internal"]
+
+
+class AccountOpening(Document, frozen=True, kw_only=True):
+    """An account and the money it opens with, which came in over the nostro, or from an internal account `against`.
+
+    An internal account is of the bank's own (cash, fees, what is to be cleared), and opens empty.
+    """
+
+    code: AccountCode
+    currency: CurrencyCode
+    name: PartyName
+    opening_balance_minor: TotalAmount = "0"
+    kind: OpenedKind = "customer"
+    against: AccountCode | None = None
+
+
+class AccountsOpened(Document, frozen=True, kw_only=True):
+    """Accounts were opened; chart accounts (due to, due from, reserved, nostro) open by themselves."""
+
+    accounts: tuple[AccountOpening, ...] = ()
+    chart: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    """Who opened them; two where they open with money. Version 1 doesn't say."""
+
+
+class EntryTerms(Document, frozen=True, kw_only=True):
+    """A customer account, the internal account `against` it, and what outside of the books is booked between them."""
+
+    id: Uuid
+    account: AccountCode
+    currency: CurrencyCode
+    amount_minor: PaymentAmount
+    against: AccountCode
+    reference: ExternalReference
+    text: Remittance = ""
+
+
+class OwnEntry(EntryTerms, frozen=True, kw_only=True):
+    """An entry that the bank's own people made: a deposit credits the customer, a withdrawal or a fee debits it."""
+
+    people: tuple[str, ...]
+
+
+class AccountChange(Document, frozen=True, kw_only=True):
+    """What somebody did to an account, and why."""
+
+    kind: OpenedKind
+    code: AccountCode
+    currency: CurrencyCode
+    people: tuple[str, ...]
+    reason: Reason
+
+
+class StateChanged(AccountChange, frozen=True, kw_only=True):
+    """An account was blocked, or blocked less, or closed."""
+
+    state: AccountState
+
+
+class Renamed(AccountChange, frozen=True, kw_only=True):
+    """An account has another name."""
+
+    name: PartyName
+
+
+EntryKind = Literal["deposit", "withdrawal", "fee"]
+ENTRY_TYPES: dict[EntryKind, str] = {
+    "deposit": "account.deposited",
+    "withdrawal": "account.withdrawn",
+    "fee": "account.charged",
+}
+STATE_TYPES = {
+    AccountState.OPEN: "account.unblocked",
+    AccountState.DEBITS_BLOCKED: "account.blocked",
+    AccountState.BLOCKED: "account.blocked",
+    AccountState.CLOSED: "account.closed",
+}
+RENAMED = "account.renamed"
