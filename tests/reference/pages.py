@@ -47,7 +47,7 @@ from participants.api.settlement import MovementReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
-from participants.intake.files import FileReason
+from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
