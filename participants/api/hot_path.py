@@ -25,7 +25,7 @@ from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.sharing import in_slices
 from gateway.federation.telemetry import REQUESTS
-from participants.api.messages import BODY_BYTES_MAX, OrderResults
+from participants.api.messages import BATCH_BYTES_MAX, OrderResults
 from participants.ledger.events import EventData, beginning
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
@@ -65,7 +65,7 @@ class HotPath:
             return await self._app(scope, receive, send)
         if claims.role != Role.ORDERS or claims.scope:
             return await self._app(scope, receive, send)
-        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BODY_BYTES_MAX)
+        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
         if body is None:
             return await self._app(scope, again, send)
         orders = await _orders(path, body, maker=claims.sub)
@@ -81,8 +81,7 @@ class HotPath:
             return await _refuse(scope, send, failure_refusal(error))
         if path != "/payments":
             _batched.inc()
-            answers = tuple([outcome.answer() for outcome in outcomes])
-            return await _answer(send, 200, _encode(OrderResults(results=answers)))
+            return await _answer(send, 200, _encode(OrderResults(results=tuple(outcomes))))
         _created.inc()
         hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
         return await _answer(send, 201, _encode(outcomes[0].answer()), hit)
@@ -114,22 +113,22 @@ def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder
 async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
     """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
     messages: list[dict[str, Any]] = []
-    body = b""
+    size = 0
     while True:
         message = cast(dict[str, Any], await receive())
         messages.append(message)
         if message["type"] != "http.request":
             break
-        body = body + message.get("body", b"") if body else message.get("body", b"")
-        if len(body) > bytes_max or not message.get("more_body", False):
+        size += len(message.get("body", b""))
+        if size > bytes_max or not message.get("more_body", False):
             break
-    complete = messages[-1]["type"] == "http.request" and len(body) <= bytes_max
+    complete = messages[-1]["type"] == "http.request" and size <= bytes_max
     replay = iter(messages)
 
     async def again() -> Any:
         return next(replay, None) or await receive()
 
-    return (body if complete else None), again
+    return (b"".join([message.get("body", b"") for message in messages]) if complete else None), again
 
 
 async def _answer(

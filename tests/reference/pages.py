@@ -42,6 +42,7 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
+from participants.api.batches import BatchRequestReason
 from participants.api.routes import RequestReason
 from participants.api.settlement import MovementReason
 from participants.cycle.movements import MovementFault
@@ -94,6 +95,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         AccountReason,
         CeilingReason,
         RequestReason,
+        BatchRequestReason,
         RestoredReason,
         WriterReason,
     ),
