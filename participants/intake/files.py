@@ -236,7 +236,7 @@ def _members(file: PaymentFile, content: str | list[str], options: ReadOptions) 
     if len(content) != header.columns:
         detail = f"{len(content)} columns where the header has {header.columns}"
         raise RowRefusedError(RowReason.COLUMNS, detail)
-    fields = {member: content[place].strip() for member, place in header.places.items()}
+    fields = {member: _stripped(content[place]) for member, place in header.places.items()}
     if header.layout.names_banks:
         for member in ("debtor_bank", "creditor_bank"):
             fields[member] = bank_bic(fields[member])
@@ -266,7 +266,12 @@ def _json_fields(text: str) -> dict[str, str]:
     for member, content in value.items():
         if not isinstance(content, str):
             raise RowRefusedError(RowReason.COLUMNS, f"{member} must be a string")
-    return {member: content.strip() for member, content in value.items()}
+    return {member: _stripped(content) for member, content in value.items()}
+
+
+def _stripped(text: str) -> str:
+    """Return a text without spaces around it. Line breaks stay, to be refused."""
+    return text.strip(" \t\xa0")
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
