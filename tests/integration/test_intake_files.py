@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
+from uuid import UUID, uuid5
 
+import asyncpg
 import pytest
 from importing import HEADER, command, paid, row, write
-from running_banks import Town
+from running_banks import Town, order
+from running_coordinator import BRAVO
+
+from gateway.federation.storage.postgres import dsn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -73,3 +79,31 @@ async def test_separator_decimal_mark_and_header_are_found(town: Town, tmp_path:
     path = write(tmp_path / "spelled.csv", row("f-semicolon", "1.08", "x"), header=spelled)
     assert (await command(town.alpha, "import", str(path)))[0] == 0
     assert await paid(town.alpha, "f-semicolon") == [123_456, 108]
+
+
+async def test_what_an_earlier_release_paid_of_files_is_not_paid_again(town: Town, tmp_path: Path) -> None:
+    """Its ids followed from a file's bytes; the same row in the same or another file is known by what it says."""
+    await town.alpha.open("f-earlier")
+    earlier = order(1100, id=str(uuid5(UUID(int=2), "of a digest and a line")), debtor_account="f-earlier")
+    earlier |= {"debtor_name": "Ada Alder", "creditor_name": "Bruno Birch", "remittance": "rent"}
+    assert (await town.alpha.send("POST", "/payments", earlier)).status_code == 201
+    # What migration 0007 writes of it, which has run already here.
+    content = "\x1f".join(("f-earlier", "Ada Alder", BRAVO, "b-1", "Bruno Birch", "1100", "EUR", "rent"))
+    owner = await asyncpg.connect(dsn(town.alpha.node.database_url))
+    try:
+        await owner.execute(
+            "INSERT INTO earlier_order VALUES ($1::uuid, $2, 1)", earlier["id"], sha256(content.encode()).digest()
+        )
+    finally:
+        await owner.close()
+    rent, new = row("f-earlier", "11.00", "rent"), row("f-earlier", "2.00", "new")
+    path = write(tmp_path / "upgraded.csv", rent, new, rent)
+    for arguments, told in (
+        (("--dry-run",), "2 payments would be taken (0 held by screening), 1 known before"),
+        ((), "2 payments taken (0 held by screening), 1 known before"),
+        ((), "0 payments taken (0 held by screening), 3 known before"),
+    ):
+        code, output = await command(town.alpha, "import", str(path), *arguments)
+        assert (code, told in output) == (0, True), output
+    assert "paid before by an order without a file, or a file of an earlier release: line 2" in output
+    assert await paid(town.alpha, "f-earlier") == [1100, 200, 1100]
