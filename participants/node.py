@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 
 from compliance.crypto.keys import VerifyingKey
@@ -41,6 +42,7 @@ from participants.ledger.session import RestoredReason
 from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import NAMED_MAX, Backlog
+from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, tried
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
@@ -330,6 +332,38 @@ class BankNode:
         """Decide orders of the bank's own customers; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
         return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
+
+    async def submit_batch(
+        self, orders: Sequence[ReadableOrder], batch: Batch | None, *, atomic: bool, dry_run: bool
+    ) -> list[OrderOutcome]:
+        """Decide orders of a batch, or say how they would be decided; return when what was decided is durable."""
+        await self.screener.prepare([order.value for order in orders])
+        earlier: Mapping[str, str] = {}
+        if batch is not None:
+            async with self.pool.acquire() as connection:
+                earlier = await paid_earlier(connection, self.bic, [order.value for order in orders])
+        new = [order for order in orders if order.value.id not in earlier]
+        checked = await in_slices(self.check, new)
+        if dry_run:
+            async with self.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+                agent = self.ledger.books.agent
+                decided = await tried(connection, checked, bank=self.bic, agent=agent, atomic=atomic)
+        else:
+            known = []
+            if batch is not None and earlier:
+                numbered = list(zip(orders, batch.lines, strict=True))
+                known = [Known(earlier[o.value.id], line) for o, line in numbered if o.value.id in earlier]
+                lines = [line for order, line in numbered if order.value.id not in earlier]
+                batch = msgspec.structs.replace(batch, lines=lines)
+            decided = await self.ledger.submit(SubmitBatch(checked, batch=batch, atomic=atomic, known=known))
+        if batch is None:
+            return decided
+        async with self.pool.acquire() as connection:
+            outcomes = iter(await named_batches(connection, decided))
+        return [
+            OrderOutcome(id_, "reserved", replayed=True) if (id_ := order.value.id) in earlier else next(outcomes)
+            for order in orders
+        ]
 
     async def open_accounts(self, openings: Sequence[AccountOpening], person: str) -> list[AccountOutcome]:
         """Open customer accounts that `person` asks for; those that hold money once somebody else has asked too."""

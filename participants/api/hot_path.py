@@ -28,7 +28,7 @@ from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.sharing import in_slices
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 from participants.api import orders_log
-from participants.api.messages import BODY_BYTES_MAX, OrderResults
+from participants.api.messages import BATCH_BYTES_MAX, OrderResults
 from participants.ledger.events import EventData, beginning
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
@@ -72,7 +72,7 @@ class HotPath:
             return await self._app(scope, receive, send)
         if claims.role != Role.ORDERS or claims.scope:
             return await self._app(scope, receive, send)
-        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BODY_BYTES_MAX)
+        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
         if body is None:
             return await self._app(scope, again, send)
         orders = await _orders(path, body, maker=claims.sub)
@@ -87,11 +87,10 @@ class HotPath:
         except Exception as error:  # as the application answers it
             return await _refuse(scope, send, failure_refusal(error), began, claims, orders)
         if path != "/payments":
-            answers = tuple([outcome.answer() for outcome in outcomes])
-            await _answer(send, 200, _encode(OrderResults(results=answers)))
+            await _answer(send, 200, _encode(OrderResults(results=tuple(outcomes))))
             _batched.inc()
             _batch_seconds.observe(time.perf_counter() - began)
-            orders_log.taken(claims.sub, [answer.id for answer in answers if answer.status != "refused"])
+            orders_log.taken(claims.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
             return None
         hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
         await _answer(send, 201, _encode(outcomes[0].answer()), hit)
@@ -127,22 +126,22 @@ def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder
 async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
     """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
     messages: list[dict[str, Any]] = []
-    body = b""
+    size = 0
     while True:
         message = cast(dict[str, Any], await receive())
         messages.append(message)
         if message["type"] != "http.request":
             break
-        body = body + message.get("body", b"") if body else message.get("body", b"")
-        if len(body) > bytes_max or not message.get("more_body", False):
+        size += len(message.get("body", b""))
+        if size > bytes_max or not message.get("more_body", False):
             break
-    complete = messages[-1]["type"] == "http.request" and len(body) <= bytes_max
+    complete = messages[-1]["type"] == "http.request" and size <= bytes_max
     replay = iter(messages)
 
     async def again() -> Any:
         return next(replay, None) or await receive()
 
-    return (body if complete else None), again
+    return (b"".join([message.get("body", b"") for message in messages]) if complete else None), again
 
 
 async def _answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
@@ -29,20 +29,68 @@ from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-"""Of a request that holds many: payments, accounts, a sanctions list."""
+"""Of a request that holds much: another bank's payments, a sanctions list."""
+BATCH_BYTES_MAX = 64 * 1024 * 1024
+"""Of a request that holds many, payments or accounts: 8,192 of the longest with every character escaped are 58 MB."""
+BatchOutcome = Literal["taken", "known", "refused"]
+LineNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 PaymentStatus = Annotated[str, open_words(*Status)]
 
 
 class OrderBatch(Request, frozen=True, kw_only=True):
-    """Orders in one request; each is decided for itself, in this order."""
+    """Orders in one request; each is decided for itself, in this order, unless the batch is `atomic`.
+
+    With an `id`, a UUID that the client makes, the batch has a status (`GET /batches/{id}`). Requests that name the
+    same id make one batch; asked again, each order has the answer that it had. `name` is for people, as a file's;
+    `lines` are the numbers of the orders in it, one for each, from 1 on if left out.
+    """
 
     payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    id: Uuid | None = None
+    name: Remittance = ""
+    lines: Annotated[tuple[LineNumber, ...], Meta(max_length=BATCH_ITEMS_MAX)] = ()
+    atomic: bool = False
+    """Take all of the orders or, if one of them is refused, none."""
+    dry_run: bool = False
+    """Take nothing; say what would be answered now."""
 
 
 class OrderResults(Answer, frozen=True, kw_only=True):
     """The outcome of each order of a batch, in its order."""
 
     results: tuple[OrderOutcome, ...]
+
+
+class BatchView(Answer, frozen=True, kw_only=True):
+    """A batch that has an id, and what became of it.
+
+    `outcomes` counts its orders by what was answered last: taken, known (an earlier batch or request had taken it), or
+    refused. `payments` counts the payments of those taken and known by how they stand.
+    """
+
+    id: Uuid
+    name: str
+    made_by: str
+    recorded_at: Timestamp
+    outcomes: dict[str, int]
+    payments: dict[str, int]
+
+
+class BatchOrderView(Answer, frozen=True, kw_only=True):
+    """An order of a batch: its number in it, what was answered, and how its payment stands."""
+
+    line: Count
+    id: Uuid
+    outcome: Annotated[str, open_words(*get_args(BatchOutcome))]
+    reason: str | None = None
+    status: Annotated[str, open_words(*Status)] | None = None
+
+
+class BatchOrderPage(Answer, frozen=True, kw_only=True):
+    """In the order of the batch. `next` is the cursor of the following page."""
+
+    items: tuple[BatchOrderView, ...]
+    next: str | None = None
 
 
 class AccountBatch(Request, frozen=True, kw_only=True):

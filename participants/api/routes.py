@@ -27,8 +27,9 @@ from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
-from participants.api import exposures, orders_log, views
+from participants.api import batches, exposures, orders_log, views
 from participants.api.messages import (
+    BATCH_BYTES_MAX,
     BODY_BYTES_MAX,
     AccountBatch,
     AccountPage,
@@ -94,15 +95,23 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
     "/payments/batch",
     guards=ORDERS,
     status_code=HTTP_200_OK,
-    request_max_body_size=BODY_BYTES_MAX,
+    request_max_body_size=BATCH_BYTES_MAX,
     tags=["payments"],
     operation_id="submitPayments",
 )
 async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: ConcordatRequest) -> OrderResults:
-    """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit(await in_slices(partial(readable, maker=request.auth.sub), data.payments))
-    orders_log.taken(request.auth.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
-    return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
+    """Submit up to 8,192 orders; each has its own result, in the order of the request.
+
+    With `atomic` all are taken or, if one is refused, none; with `dry_run` none, and the results say what would be. One
+    that was known before is marked `replayed`. A batch that has an id has a status: `GET /batches/{id}`. The body may
+    have 64 MiB, which holds 8,192 of the longest orders with every character escaped.
+    """
+    orders = await in_slices(partial(readable, maker=request.auth.sub), data.payments)
+    batch = batches.batch_of(data, made_by=request.auth.sub)
+    outcomes = await node.submit_batch(orders, batch, atomic=data.atomic, dry_run=data.dry_run)
+    if not data.dry_run:
+        orders_log.taken(request.auth.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
+    return OrderResults(results=tuple(outcomes))
 
 
 @get("/payments", guards=SEES_PAYMENTS, tags=["payments"], operation_id="listPayments")
@@ -212,7 +221,7 @@ async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingV
     "/accounts",
     guards=[requires(Role.ACCOUNTS)],
     status_code=HTTP_200_OK,
-    request_max_body_size=BODY_BYTES_MAX,
+    request_max_body_size=BATCH_BYTES_MAX,
     tags=["books"],
     operation_id="openAccounts",
 )
@@ -382,5 +391,5 @@ ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
     import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
     list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
-    get_evidence, compare_results, *exposures.HANDLERS,
+    get_evidence, compare_results, *batches.HANDLERS, *exposures.HANDLERS,
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from gateway.federation.problems import Refusal, RefusalReason
 from participants import bookkeeping, proposals
 from participants.api.messages import (
     AccountView,
+    BatchOrderView,
+    BatchView,
     CeilingView,
     EntryView,
     ExposureView,
@@ -33,6 +35,7 @@ from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import Payment
+from participants.payments import batches
 from participants.payments.exposures import read_exposures
 
 
@@ -278,4 +281,39 @@ async def lanes(connection: asyncpg.Connection, undeliverable: Mapping[str, date
             undeliverable_since=None if (since := undeliverable.get(row[1])) is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
         )
         for row in await connection.fetch(LANES)
+    ]
+
+
+async def batch(connection: asyncpg.Connection, batch_id: str) -> BatchView | None:
+    """Return what became of a batch; None if there is none under this id."""
+    row = await connection.fetchrow(batches.BATCH, batch_id)
+    if row is None:
+        return None
+    payments: dict[str, int] = {}
+    for type_, count in await connection.fetch(batches.STATES, batch_id):
+        status = batches.STATUS_AFTER[type_].value
+        payments[status] = payments.get(status, 0) + count
+    return BatchView(
+        id=row[0],
+        name=row[1],
+        made_by=row[2],
+        recorded_at=timestamp(row[3]),
+        outcomes=dict(await connection.fetch(batches.OUTCOMES, batch_id)),
+        payments=payments,
+    )
+
+
+async def batch_orders(
+    connection: asyncpg.Connection, batch_id: str, outcome: str | None, after: tuple[int, str], limit: int
+) -> list[BatchOrderView]:
+    """Return a page of a batch's orders."""
+    return [
+        BatchOrderView(
+            line=row[0],
+            id=row[1],
+            outcome=row[2],
+            reason=row[3],
+            status=None if row[4] is None else batches.STATUS_AFTER[row[4]].value,
+        )
+        for row in await connection.fetch(batches.ORDERS, batch_id, outcome, *after, limit)
     ]

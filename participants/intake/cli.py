@@ -1,74 +1,88 @@
-"""The command `concordat participant import`: pay from a file."""
+"""The commands `concordat participant import` and `file-status`: pay from a file, and see what became of it."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from compliance.terminal import shown
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
+from participants.intake.layouts import CONCORDAT, REPORT_COLUMNS
 
 if TYPE_CHECKING:
+    from participants.api.messages import BatchView
     from participants.intake.intake import Summary
 
 SHOWN_REFUSALS_MAX = 10
+SHOWN_RANGES_MAX = 20
+UNREACHABLE, UNREADABLE, ROWS_REFUSED, INTERRUPTED = 1, 2, 3, 130
+"""Exit codes; 0 is that every row of this bank was taken or known. 2 is also a command that is written wrong."""
+
+_File = Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")]
+_Url = Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")]
+_Bank = Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")]
+_Client = Annotated[
+    str | None,
+    typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank: recorded with each order as who made it."),
+]
+_Key = Annotated[
+    Path | None,
+    typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
+]
+_DataDir = Annotated[
+    Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to import without one.")
+]
+_Subject = Annotated[str | None, typer.Option(help="Who is importing, without a key of his own.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `concordat participant`."""
+    """Add the commands to `concordat participant`."""
     app.command("import")(import_file)
+    app.command("file-status")(file_status)
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")],
-    url: Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")],
-    bank: Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")],
-    client: Annotated[
-        str | None,
-        typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank: recorded with each order as who made it."),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to import without one.")
-    ] = None,
-    subject: Annotated[str | None, typer.Option(help="Who is importing, without a key of his own.")] = None,
+    file: _File,
+    url: _Url,
+    bank: _Bank,
+    client: _Client = None,
+    key: _Key = None,
+    data_dir: _DataDir = None,
+    subject: _Subject = None,
     currency: Annotated[str, typer.Option(help="The currency, where the file doesn't say.")] = "EUR",
     rounding: Annotated[bool, typer.Option(help="Round amounts with too many decimals, half to even.")] = False,
     banks: Annotated[int, typer.Option(help="How many banks accounts are spread over, where the file has none.")] = 6,
     batch: Annotated[int, typer.Option(min=1, max=BATCH_ITEMS_MAX, help="Payments a request.")] = 1_000,
-    report: Annotated[Path | None, typer.Option(help="Where to write the refused rows, as CSV.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Pay nothing; say what would be paid now.")] = False,
+    all_or_nothing: Annotated[
+        bool, typer.Option("--all-or-nothing", help="Pay every row of this bank, or if one is refused none.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write the refused rows, as CSV that can be imported as it is.")
+    ] = None,
     patience_s: Annotated[float, typer.Option(min=0, help="How long to wait for a bank that doesn't answer.")] = 60,
 ) -> None:
-    """Pay from a file. Run it again after an interruption: no payment is taken twice.
+    """Pay from a file. Run it again after an interruption: no payment is taken twice, from whatever file.
 
-    Exit code 0 when every row was taken or reported, 1 when the bank didn't answer, 2 when the file is no good.
+    Exit code 0 when every row of this bank was taken or was known before, 3 when rows were refused, 2 when the file is
+    no good (nothing was sent), 1 when the bank didn't answer or let nobody in, 130 when it was interrupted. After 1 and
+    130 run it again. With --dry-run the codes are those that an import would have.
     """
     # Imported here, so that the other commands don't wait for an HTTP client.
-    from rich.console import Console
-    from rich.markup import escape
+    from participants.intake.intake import Intake, file_id, importing_client
 
-    from participants.intake.intake import Intake, IntakeError, importing_client
-
-    console = Console(stderr=True)
     url = url.rstrip("/")
-    try:
-        payments = inspect_file(file)
-        options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
-    except (FileRefused, ValueError) as error:
-        console.print(f"[red]{escape(shown(error))}[/]", highlight=False)
-        raise typer.Exit(2) from None
 
-    async def run(on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]) -> Summary:
+    async def run(
+        payments: PaymentFile, on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]
+    ) -> tuple[Summary, dict[str, BatchView]]:
         async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
             intake = Intake(
                 signed_in,
@@ -76,23 +90,94 @@ def import_file(
                 bank=bank,
                 batch_items=batch,
                 patience_s=patience_s,
+                dry_run=dry_run,
                 on_progress=on_progress,
                 on_refusal=on_refusal,
             )
-            return await intake.run(payments, options)
+            summary = await intake.run(payments, options, all_or_nothing=all_or_nothing)
+            return summary, await intake.names()
 
     try:
+        options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
+    except ValueError as error:
+        _end(UNREADABLE, str(error))
+    with _failures():
+        payments = inspect_file(file)
+        if report is not None and report.exists() and report.samefile(file):
+            _end(UNREADABLE, f"{report} is the file itself: write the refused rows to another one")
         with ExitStack() as stack:
             on_progress = stack.enter_context(_progress_bar(payments))
             on_refusal = stack.enter_context(_refusal_report(report))
-            summary = asyncio.run(run(on_progress, on_refusal))
-    except IntakeError as error:
-        console.print(f"[red]{escape(shown(error))}[/]\nRun the same command again to go on.", highlight=False)
-        raise typer.Exit(1) from None
+            summary, names = asyncio.run(run(payments, on_progress, on_refusal))
+    _show(summary, names, own=file_id(payments, bank), report=report, dry_run=dry_run)
+    if summary.refusals:
+        raise typer.Exit(ROWS_REFUSED)
+
+
+def file_status(
+    file: _File,
+    url: _Url,
+    bank: _Bank,
+    client: _Client = None,
+    key: _Key = None,
+    data_dir: _DataDir = None,
+    subject: _Subject = None,
+) -> None:
+    """Sum up what became of a file's payments, and list its rows that the bank refused.
+
+    Rows that the reader refused never reached the bank: the import reports them. Exit codes are those of `import`.
+    """
+    from gateway.federation.http.client import RemoteProblem
+    from participants.intake.intake import batch_status, file_id, importing_client, refused_orders
+
+    url = url.rstrip("/")
+
+    async def run(payments: PaymentFile) -> bool:
+        id_ = file_id(payments, bank)
+        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
+            try:
+                status = await batch_status(signed_in, url=url, bank=bank, id_=id_)
+            except RemoteProblem as problem:
+                if problem.status != 404:
+                    raise
+                typer.echo(f"{shown(file.name)}: no row of it has reached {bank}")
+                return False
+            refused = await refused_orders(signed_in, url=url, bank=bank, id_=id_)
+        typer.echo(f"{shown(status.name)}, imported by {shown(status.made_by)} at {status.recorded_at}, batch {id_}")
+        typer.echo(f"rows: {_counts(status.outcomes)}")
+        typer.echo(f"payments: {_counts(status.payments)}")
+        for order in refused:
+            typer.echo(f"line {order.line}: {order.reason}: payment {order.id}")
+        return not refused
+
+    with _failures():
+        good = asyncio.run(run(inspect_file(file)))
+    if not good:
+        raise typer.Exit(ROWS_REFUSED)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """End the command with the exit code of whatever went wrong, having said what it was."""
+    from gateway.federation.http.client import RemoteError
+    from participants.intake.intake import IntakeError
+
+    try:
+        yield
     except FileRefused as error:
-        console.print(f"[red]{escape(shown(error))}[/]", highlight=False)
-        raise typer.Exit(2) from None
-    _show(summary, report)
+        _end(UNREADABLE, str(error))
+    except (IntakeError, RemoteError) as error:
+        _end(UNREACHABLE, f"{error}", "Run the same command again to go on.")
+    except KeyboardInterrupt:
+        _end(INTERRUPTED, "interrupted", "Run the same command again to go on.")
+
+
+def _end(code: int, what: str, then: str = "") -> NoReturn:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(f"[red]{escape(shown(what))}[/]{then and chr(10) + then}", highlight=False)
+    raise typer.Exit(code) from None
 
 
 @contextmanager
@@ -112,21 +197,58 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
     if path is None:
         yield lambda _: None
         return
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    try:
+        stream = path.open("w", newline="", encoding="utf-8", errors="replace")
+    except OSError as error:
+        _end(UNREADABLE, f"{path}: {error.strerror}")
+    with stream:
         writer = csv.writer(stream)
-        writer.writerow(("line", "reason", "detail"))
-        yield lambda row: writer.writerow((row.line, row.reason, row.detail))
+        writer.writerow((*CONCORDAT.columns, *REPORT_COLUMNS))
+        members = tuple(CONCORDAT.columns)
+
+        def write(row: RefusedRow) -> None:
+            writer.writerow((*(row.fields.get(member, "") for member in members), row.line, row.reason, row.detail))
+            stream.flush()
+
+        yield write
 
 
-def _show(summary: Summary, report: Path | None) -> None:
+def _show(summary: Summary, names: dict[str, BatchView], *, own: str, report: Path | None, dry_run: bool) -> None:
     typer.echo(
-        f"{summary.taken:,} payments taken ({summary.held:,} held by screening),"
-        f" {len(summary.refusals):,} rows refused, {summary.of_other_banks:,} of other banks"
+        f"{summary.taken:,} payments {'would be ' if dry_run else ''}taken ({summary.held:,} held by screening),"
+        f" {summary.known_rows:,} known before, {len(summary.refusals):,} rows refused,"
+        f" {summary.of_other_banks:,} of other banks"
     )
+    for batch, lines in summary.known.items():
+        if batch == own:
+            by = "this file, imported before"
+        elif batch in names:
+            by = f"{shown(names[batch].name or batch)}, imported by {shown(names[batch].made_by)}"
+            by = f"{by} at {names[batch].recorded_at}"
+        else:
+            by = f"batch {batch}" if batch else "an order without a file, or a file of an earlier release"
+        typer.echo(f"paid before by {by}: {_ranges(lines)}")
     if report is not None:
         typer.echo(f"refused rows: {shown(report)}")
         return
     for row in summary.refusals[:SHOWN_REFUSALS_MAX]:
-        typer.echo(f"line {row.line}: {row.reason}: {shown(row.detail)}")
+        typer.echo(f"{row.place}: {row.reason}: {shown(row.detail)}")
     if len(summary.refusals) > SHOWN_REFUSALS_MAX:
         typer.echo(f"… and {len(summary.refusals) - SHOWN_REFUSALS_MAX:,} more: --report FILE writes them all")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in sorted(counts.items())) or "none"
+
+
+def _ranges(lines: Sequence[int]) -> str:
+    """Write line numbers as ranges: "lines 2, 5 to 9"."""
+    ranges: list[list[int]] = []
+    for line in sorted(lines):
+        if ranges and line == ranges[-1][1] + 1:
+            ranges[-1][1] = line
+        else:
+            ranges.append([line, line])
+    parts = [f"{first} to {last}" if last > first else str(first) for first, last in ranges[:SHOWN_RANGES_MAX]]
+    more = f" and {len(ranges) - SHOWN_RANGES_MAX:,} more" if len(ranges) > SHOWN_RANGES_MAX else ""
+    return f"line{'s' if len(lines) > 1 else ''} {', '.join(parts)}{more}"

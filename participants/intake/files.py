@@ -1,10 +1,10 @@
 """Payment files: readers of CSV and JSON lines, plain or compressed, as rows that are taken or refused.
 
-`inspect_file` looks at a whole file once (container, digest, number of lines, format) and refuses it as a whole when
-it is damaged: nobody should pay from half a file. `read_rows` then yields one value per line, in order, and a
-refused row never stops the rest.
+`inspect_file` reads a whole file once (container, digest, header, quoting, decimal mark) and refuses it as a whole when
+it is damaged or can be read in two ways: nobody should pay from half a file. `read_rows` then yields one value per
+record, in order, and a refused row never stops the rest.
 
-Formats, told apart by the first line, columns in any order:
+Formats (`layouts`) are told apart by the first line, columns in any order:
 
 - `concordat`: CSV with the columns id, debtor_bank, debtor_account, debtor_name, creditor_bank, creditor_account,
   creditor_name, amount, currency, remittance (`id` and `remittance` may be missing or empty);
@@ -13,27 +13,57 @@ Formats, told apart by the first line, columns in any order:
 - `amlsim`: CSV of IBM AMLSim (sourceNodeId, targetNodeId, value, time); it names no banks, so accounts are spread
   over a number of banks by a stable hash.
 
-Amounts are decimal text and never become a float. A payment without an id gets one derived from the digest of the
-file's content and the line, so the same file read again means the same payments.
+Amounts are decimal text and never become a float. A payment without an id gets one derived from its content and how
+often it stood there before (`participants.payments.row_identity`), so the same row is the same payment in every file.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-from participants.intake.rows import PaymentRow, ReadOptions, RefusedRow, RowReason, RowRefusedError, payment_row
+from participants.intake.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
+from participants.intake.layouts import (
+    CSV_FORMATS,
+    JSON_LINES,
+    SEPARATORS,
+    Format,
+    Header,
+    HeaderError,
+    find_header,
+    nearest,
+)
+from participants.intake.records import (
+    RECORD_CHARACTERS_MAX,
+    FileReason,
+    FileRefused,
+    Record,
+    content_of,
+    csv_records,
+    line_records,
+)
+from participants.intake.rows import (
+    PaymentRow,
+    ReadOptions,
+    RefusedRow,
+    RowReason,
+    RowRefusedError,
+    bank_bic,
+    completed,
+    payment_row,
+)
+from participants.payments.row_identity import Content, row_id
 
 __all__ = [
+    "CSV_FORMATS",
+    "JSON_LINES",
     "FileReason",
     "FileRefused",
     "PaymentFile",
@@ -44,93 +74,32 @@ __all__ = [
     "read_rows",
 ]
 
-LINE_BYTES_MAX = 16_384
 FILE_BYTES_MAX = 8 * 2**30
+PREAMBLE_LINES_MAX = 20
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-
-
-class FileReason(StrEnum):
-    """Why a whole file is refused, in order of precedence."""
-
-    UNREADABLE = "file_unreadable"
-    CONTAINER_UNKNOWN = "container_unknown"
-    TRUNCATED = "file_truncated"
-    DAMAGED = "file_damaged"
-    TOO_LARGE = "file_too_large"
-    EMPTY = "file_empty"
-    ENCODING = "encoding_wrong"
-    COLUMNS = "columns_unknown"
-
-
-class FileRefused(ValueError):  # noqa: N818 - refusals are named as such throughout
-    """A file that can't be read at all. `reason` is a FileReason; the message names the file and the place."""
-
-    def __init__(self, reason: FileReason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file layout: where each of our members is found. `optional` members may be missing."""
-
-    name: str
-    columns: Mapping[str, str]
-    optional: frozenset[str] = frozenset()
-
-    @property
-    def required(self) -> set[str]:
-        return {column for member, column in self.columns.items() if member not in self.optional}
-
-
-_MEMBERS = (
-    "id",
-    "debtor_bank",
-    "debtor_account",
-    "debtor_name",
-    "creditor_bank",
-    "creditor_account",
-    "creditor_name",
-    "amount",
-    "currency",
-    "remittance",
-)
-CONCORDAT = Format("concordat", {name: name for name in _MEMBERS}, frozenset({"id", "remittance"}))
-JSON_LINES = Format("jsonl", CONCORDAT.columns, CONCORDAT.optional)
-LABELLED = Format(
-    "labelled",
-    {
-        "step": "step",
-        "debtor_account": "nameOrig",
-        "creditor_account": "nameDest",
-        "debtor_bank": "bankOrig",
-        "creditor_bank": "bankDest",
-        "amount": "amount",
-    },
-)
-AMLSIM = Format(
-    "amlsim",
-    {"debtor_account": "sourceNodeId", "creditor_account": "targetNodeId", "amount": "value", "step": "time"},
-)
-CSV_FORMATS = (CONCORDAT, LABELLED, AMLSIM)
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentFile:
-    """A file found whole and of a known format. `digest` is the SHA-256 of its content, uncompressed."""
+    """A file found whole and of a known format. `digest` is the SHA-256 of its content, uncompressed.
+
+    `header` is None of JSON lines. `decimal_mark` is "" where no amount shows which one it is.
+    """
 
     path: Path
     format: Format
     digest: str
     lines: int
+    header: Header | None = None
+    decimal_mark: str = "."
 
 
 def inspect_file(path: Path) -> PaymentFile:
     """Read a file through once and say what it is. Raises FileRefused."""
     digest, newlines, size, last = hashlib.sha256(), 0, 0, b""
     try:
-        with _content(path) as stream:
-            head = stream.read(LINE_BYTES_MAX)
+        with content_of(path) as stream:
+            head = stream.read(RECORD_CHARACTERS_MAX)
             chunk = head
             while chunk:
                 digest.update(chunk)
@@ -148,129 +117,139 @@ def inspect_file(path: Path) -> PaymentFile:
     except OSError as error:
         raise FileRefused(FileReason.UNREADABLE, f"{path}: {error.strerror or error}") from error
     lines = newlines + (0 if last.endswith(b"\n") else 1)
-    return PaymentFile(path, _detect(path, head), digest.hexdigest(), lines)
+    header = _detect(path, head)
+    if header is None:
+        return PaymentFile(path, JSON_LINES, digest.hexdigest(), lines)
+    mark = _decimal_mark(path, header)
+    return PaymentFile(path, header.layout, digest.hexdigest(), lines, header, mark)
 
 
 def read_rows(file: PaymentFile, options: ReadOptions | None = None) -> Iterator[PaymentRow | RefusedRow]:
-    """Yield every line of the file as a payment or a refusal, in the order of the file."""
+    """Yield every record of the file as a payment or a refusal, in the order of the file."""
     options = options or ReadOptions()
-    first_lines: dict[str, int] = {}
-    for line, fields in _records(file):
+    places = _Places()
+    for record in _records(file):
+        fields: Mapping[str, str] = {}
         try:
-            if isinstance(fields, RowRefusedError):
-                raise fields
-            row = payment_row(line, fields, options, digest=file.digest)
-            earlier = first_lines.setdefault(row.id, line)
-            if earlier != line:
-                raise RowRefusedError(RowReason.DUPLICATE_ID, f"payment {row.id} is already on line {earlier}")
+            if isinstance(record.content, RowRefusedError):
+                raise record.content
+            fields = _members(file, record.content, options)
+            row = payment_row(record.line, fields, options, equal_before=places.equal_before)
+            places.take(row.id, record.line)
         except RowRefusedError as refused:
-            yield RefusedRow(line, refused.reason, str(refused))
+            yield RefusedRow(record.line, refused.reason, str(refused), record.last_line, fields)
         else:
             yield row
 
 
-# --- the container and its lines ---------------------------------------------------------------------------
+class _Places:
+    """Which payments stood on which lines, and how many equal rows before."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, int] = {}
+        self._equal: dict[Content, int] = {}
+
+    def equal_before(self, content: Content) -> int:
+        """Return how many rows of this content stood there before, and count this one."""
+        number = self._equal.get(content, 0)
+        while row_id(content, number) in self._lines:
+            number += 1
+        self._equal[content] = number + 1
+        return number
+
+    def take(self, identifier: str, line: int) -> None:
+        """Take down where a payment stands. Raises RowRefusedError if it did before."""
+        earlier = self._lines.setdefault(identifier, line)
+        if earlier != line:
+            raise RowRefusedError(RowReason.DUPLICATE_ID, f"payment {identifier} is already on line {earlier}")
 
 
-def _content(path: Path) -> BinaryIO:
-    with path.open("rb") as stream:
-        magic = stream.read(6)
-    if magic.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if magic.startswith(b"\xfd7zXZ\x00"):
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    for foreign, name in ((b"PK\x03\x04", "ZIP"), (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"BZh", "bzip2")):
-        if magic.startswith(foreign):
-            raise FileRefused(FileReason.CONTAINER_UNKNOWN, f"{path}: {name}; give it plain, as gzip or as xz")
-    return path.open("rb")
+# --- the header and the decimal mark -----------------------------------------------------------------------
 
 
-def _detect(path: Path, head: bytes) -> Format:
+def _detect(path: Path, head: bytes) -> Header | None:
+    """Return the header of a CSV file, None for JSON lines. Raises FileRefused."""
     if not head.strip(_BLANK):
         raise FileRefused(FileReason.EMPTY, f"{path}: no line in it")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:64]:
-        raise FileRefused(FileReason.ENCODING, f"{path}: line 1 isn't UTF-8 (it looks like UTF-16 or binary)")
-    number, line = next((n, text) for n, text in enumerate(head.split(b"\n"), start=1) if text.strip(_BLANK))
+        detail = f"{path}: line 1 isn't UTF-8 (it looks like UTF-16 or binary); save the file as UTF-8"
+        raise FileRefused(FileReason.ENCODING, detail)
+    lines = [(n, line) for n, line in enumerate(head.splitlines(), start=1) if line.strip(_BLANK)]
+    number, line = lines[0]
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileRefused(FileReason.ENCODING, f"{path}: line {number} isn't UTF-8: {error.reason}") from error
+        detail = f"{path}: line {number} isn't UTF-8: {error.reason}; save the file as UTF-8"
+        raise FileRefused(FileReason.ENCODING, detail) from error
     if text.lstrip().startswith("{"):
-        return JSON_LINES
-    columns = _header(text)
-    for layout in CSV_FORMATS:
-        if layout.required <= set(columns):
-            if len(set(columns)) != len(columns):
-                raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} names a column twice")
-            return layout
-    nearest = max(CSV_FORMATS, key=lambda layout: len(layout.required & set(columns)))
-    missing = nearest.required - set(columns)
-    hint = f"nearest is {nearest.name}, which also needs {', '.join(sorted(missing))}"
-    if missing == nearest.required:
-        layouts = (f"{layout.name} ({', '.join(layout.columns.values())})" for layout in CSV_FORMATS)
-        hint = f"known are {'; '.join(layouts)}"
-    raise FileRefused(FileReason.COLUMNS, f"{path}: line {number} is the header of no known format; {hint}")
-
-
-def _header(text: str) -> list[str]:
+        return None
     try:
-        return [column.strip() for column in next(csv.reader([text], strict=True), [])]
-    except csv.Error:
-        return []
+        header = find_header(text)
+        if header is not None:
+            return header
+        for later, line in lines[1:PREAMBLE_LINES_MAX]:
+            if find_header(line.decode("utf-8", "replace")) is not None:
+                detail = f"{path}: line {number} ({text[:40]!r}) stands above the header, which is line {later}:"
+                raise FileRefused(FileReason.PREAMBLE, f"{detail} take out what is above it")
+    except HeaderError as error:
+        raise FileRefused(FileReason.COLUMNS, f"{path}: {error}") from error
+    detail = f"{path}: line {number} is the header of no known format, with {' or '.join(SEPARATORS.values())} between"
+    raise FileRefused(FileReason.COLUMNS, f"{detail}; {nearest(text)}")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | RowRefusedError]]:
-    """Yield the lines that hold something, numbered; a line over the limit is skipped over and refused."""
-    with _content(path) as stream:
-        number = 0
-        while line := stream.readline(LINE_BYTES_MAX + 1):
-            number += 1
-            if len(line) > LINE_BYTES_MAX:
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(1 << 20)
-                yield number, RowRefusedError(RowReason.LINE_TOO_LONG, f"more than {LINE_BYTES_MAX:,} bytes")
-            elif line.strip(_BLANK):
-                yield number, line
+def _decimal_mark(path: Path, header: Header) -> str:
+    """Read a CSV file through and return what stands before its decimals. Raises FileRefused."""
+    seen: dict[str, tuple[int, str]] = {}
+    place = header.places["amount"]
+    records = csv_records(path, header.separator)
+    next(records)
+    for record in records:
+        if isinstance(record.content, list) and len(record.content) == header.columns:
+            amount = record.content[place].strip()
+            mark = certain_mark(amount)
+            if mark is not None and mark not in seen:
+                seen[mark] = record.line, amount
+    if len(seen) > 1:
+        examples = (f"line {line} has a decimal {MARKS[mark]} ({amount[:40]})" for mark, (line, amount) in seen.items())
+        raise FileRefused(FileReason.DECIMAL_MARK, f"{path}: {', '.join(examples)}: write all amounts one way")
+    # Where columns are between commas, decimals are behind points; elsewhere nobody knows unless an amount shows it.
+    return next(iter(seen), "." if header.separator == "," else "")
 
 
-def _records(file: PaymentFile) -> Iterator[tuple[int, Mapping[str, str] | RowRefusedError]]:
-    """Yield each row as our members, or why the line is none."""
-    lines = _lines(file.path)
-    parse: Callable[[str], Mapping[str, str]]
-    if file.format is JSON_LINES:
-        parse = _json_fields
-    else:
-        header = next(lines)[1]
-        parse = _csv_parser(file.format, _header(cast(bytes, header).decode("utf-8-sig").rstrip("\r\n")))
-    for number, line in lines:
-        if isinstance(line, RowRefusedError):
-            yield number, line
-            continue
-        try:
-            yield number, parse(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            yield number, RowRefusedError(RowReason.ENCODING, f"not UTF-8: {error.reason} at byte {error.start}")
-        except RowRefusedError as refused:
-            yield number, refused
+# --- the rows ----------------------------------------------------------------------------------------------
 
 
-def _csv_parser(layout: Format, header: list[str]) -> Callable[[str], Mapping[str, str]]:
-    places = {member: header.index(column) for member, column in layout.columns.items() if column in header}
-
-    def parse(text: str) -> Mapping[str, str]:
-        # One line is one row: an unclosed quote spoils its own line and not the rest of the file.
-        try:
-            values = next(csv.reader((text,), strict=True), [])
-        except csv.Error as error:
-            raise RowRefusedError(RowReason.MALFORMED, str(error)) from error
-        if len(values) != len(header):
-            raise RowRefusedError(RowReason.COLUMNS, f"{len(values)} columns where the header has {len(header)}")
-        return {member: values[place].strip() for member, place in places.items()}
-
-    return parse
+def _records(file: PaymentFile) -> Iterator[Record]:
+    if file.header is None:
+        return line_records(file.path)
+    records = csv_records(file.path, file.header.separator)
+    next(records)
+    return records
 
 
-def _json_fields(text: str) -> Mapping[str, str]:
+def _members(file: PaymentFile, content: str | list[str], options: ReadOptions) -> Mapping[str, str]:
+    """Return all members of a row as text, the amount in plain form. Raises RowRefusedError."""
+    if isinstance(content, str):
+        return completed(_json_fields(content), options)
+    header = file.header
+    assert header is not None
+    if len(content) != header.columns:
+        detail = f"{len(content)} columns where the header has {header.columns}"
+        raise RowRefusedError(RowReason.COLUMNS, detail)
+    fields = {member: _stripped(content[place]) for member, place in header.places.items()}
+    if header.layout.names_banks:
+        for member in ("debtor_bank", "creditor_bank"):
+            fields[member] = bank_bic(fields[member])
+    written = fields["amount"]
+    try:
+        fields["amount"] = plain_amount(written, file.decimal_mark)
+    except AmbiguousAmountError:
+        # A report with it as it is might be read the other way.
+        fields["amount"] = ""
+    return completed(fields, options, amount_written=written)
+
+
+def _json_fields(text: str) -> dict[str, str]:
     try:
         value = json.loads(
             text, object_pairs_hook=_unique_members, parse_float=str, parse_int=str, parse_constant=_no_number
@@ -287,7 +266,12 @@ def _json_fields(text: str) -> Mapping[str, str]:
     for member, content in value.items():
         if not isinstance(content, str):
             raise RowRefusedError(RowReason.COLUMNS, f"{member} must be a string")
-    return {member: content.strip() for member, content in value.items()}
+    return {member: _stripped(content) for member, content in value.items()}
+
+
+def _stripped(text: str) -> str:
+    """Return a text without spaces around it. Line breaks stay, to be refused."""
+    return text.strip(" \t\xa0")
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
 from gateway.federation.money import EXPONENTS, AmountError, AmountReason, parse_amount
+from participants.payments.row_identity import Content, row_id
 
 AMOUNT_MINOR_MAX = 10**15 - 1
 NAME_CHARACTERS_MAX = 140
@@ -22,7 +23,7 @@ _STEP = re.compile(r"[0-9]{1,9}")
 # Control characters and lone surrogates, which no bank prints and no database keeps.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUMBERED_BANK = re.compile(r"bank_([0-9]{2})")
-_NAMESPACE = uuid.UUID("6f0b7c3e-4d0f-5a0e-9f39-0d1f6ad0c0de")
+_IDENTITY = re.compile(rf"({_UUID.pattern})/([0-9]{{1,7}})")
 
 
 class RowReason(StrEnum):
@@ -47,7 +48,10 @@ class RowReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentRow:
-    """One payment of a file. `line` counts from 1; `step` is the file's own time, 0 where it has none."""
+    """One payment of a file. `line` counts from 1; `step` is the file's own time, 0 where it has none.
+
+    `equal_before` says how many equal rows stand before it, of a payment that has no id of its own.
+    """
 
     line: int
     debtor_bank: str
@@ -61,18 +65,49 @@ class PaymentRow:
     creditor_name: str
     remittance: str = ""
     step: int = 0
+    equal_before: int | None = None
+
+    def fields(self) -> dict[str, str]:
+        """Return the row as it is written in our own format, so that it is the same payment wherever it is read."""
+        own = self.equal_before is None
+        return {
+            "id": self.id if own else "",
+            "debtor_bank": self.debtor_bank,
+            "debtor_account": self.debtor_account,
+            "debtor_name": self.debtor_name,
+            "creditor_bank": self.creditor_bank,
+            "creditor_account": self.creditor_account,
+            "creditor_name": self.creditor_name,
+            "amount": _amount_text(self.amount_minor, self.currency),
+            "currency": self.currency,
+            "remittance": self.remittance,
+            "identity": "" if own else f"{self.id}/{self.equal_before}",
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """One line that isn't paid: a stable reason, and what was wrong with it.
+    """One row that isn't paid: a stable reason, and what was wrong with it.
 
-    `reason` is a RowReason or an AmountReason, or the code by which the bank refused the order.
+    `reason` is a RowReason or an AmountReason, or the code by which the bank refused the order. `last_line` is where
+    the row ends, 0 where that is `line`; `fields` are its members as far as they could be read.
     """
 
     line: int
     reason: str
     detail: str
+    last_line: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Where the row stands, for people."""
+        return f"lines {self.line} to {self.last_line}" if self.last_line > self.line else f"line {self.line}"
+
+    def is_of_other_than(self, bank: str) -> bool:
+        """Tell whether the row is for another bank to pay or to refuse."""
+        debtor_bank = self.fields.get("debtor_bank", "")
+        return bool(_BIC.fullmatch(debtor_bank)) and debtor_bank != bank
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,34 +133,62 @@ class RowRefusedError(Exception):
         self.reason = reason
 
 
-def payment_row(line: int, fields: Mapping[str, str], options: ReadOptions, *, digest: str) -> PaymentRow:
+def completed(fields: Mapping[str, str], options: ReadOptions, *, amount_written: str = "") -> dict[str, str]:
+    """Return the members of a row with those that its format leaves open.
+
+    `amount_written` is the amount as it stood there, should it be none.
+    """
+    whole = {"step": "0", "currency": options.currency, "remittance": "", **fields}
+    for party in ("debtor", "creditor"):
+        account = whole[f"{party}_account"]
+        if f"{party}_bank" not in whole:
+            whole[f"{party}_bank"] = spread_account(account, options.banks)
+        whole.setdefault(f"{party}_name", f"Customer {account}")
+    whole["amount_written"] = amount_written or whole["amount"]
+    return whole
+
+
+def payment_row(
+    line: int, fields: Mapping[str, str], options: ReadOptions, *, equal_before: Callable[[Content], int]
+) -> PaymentRow:
     """Check the members of one row in the order of RowReason; raises RowRefusedError.
 
-    `digest` is of the file, for a payment that has no id of its own.
+    `equal_before` counts equal rows, for a payment that has no id of its own.
     """
-    step = fields.get("step", "0")
+    step = fields["step"]
     if not _STEP.fullmatch(step):
         raise RowRefusedError(RowReason.STEP, f"step {step[:40]!r} isn't a whole number")
-    debtor_account, creditor_account = fields["debtor_account"], fields["creditor_account"]
-    debtor_bank = _bank(fields.get("debtor_bank"), debtor_account, options)
-    creditor_bank = _bank(fields.get("creditor_bank"), creditor_account, options)
-    for account in (debtor_account, creditor_account):
-        if not _ACCOUNT.fullmatch(account):
-            raise RowRefusedError(RowReason.ACCOUNT, f"account {account[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ : / -")
+    debtor_bank, creditor_bank = _bank(fields["debtor_bank"]), _bank(fields["creditor_bank"])
+    debtor_account, creditor_account = _account(fields["debtor_account"]), _account(fields["creditor_account"])
     if debtor_bank == creditor_bank:
         raise RowRefusedError(RowReason.SAME_BANK, f"both accounts are at {debtor_bank}: nothing to clear")
-    currency = fields.get("currency", options.currency)
+    currency = fields["currency"]
     if currency not in EXPONENTS:
         raise RowRefusedError(RowReason.CURRENCY, f"{currency[:10]!r} isn't an ISO 4217 currency")
-    amount_minor = _amount(fields["amount"], currency, rounding=options.rounding)
-    names = [
-        _text(fields.get(member, f"Customer {account}"), RowReason.NAME, member, characters_min=1)
-        for member, account in (("debtor_name", debtor_account), ("creditor_name", creditor_account))
-    ]
-    remittance = _text(fields.get("remittance", ""), RowReason.REMITTANCE, "remittance")
-    identifier = fields.get("id") or payment_id(digest, line)
-    if not _UUID.fullmatch(identifier):
+    amount_minor = _amount(fields, currency, rounding=options.rounding)
+    debtor_name, creditor_name = (
+        _text(fields[member], RowReason.NAME, member, characters_min=1) for member in ("debtor_name", "creditor_name")
+    )
+    remittance = _text(fields["remittance"], RowReason.REMITTANCE, "remittance")
+    identifier, number = fields.get("id", ""), None
+    if identifier and not _UUID.fullmatch(identifier):
         raise RowRefusedError(RowReason.ID, f"id {identifier[:60]!r} isn't a UUID in lower case")
+    if not identifier:
+        content = Content(
+            debtor_bank=debtor_bank,
+            debtor_account=debtor_account,
+            debtor_name=debtor_name,
+            creditor_bank=creditor_bank,
+            creditor_account=creditor_account,
+            creditor_name=creditor_name,
+            amount_minor=str(amount_minor),
+            currency=currency,
+            remittance=remittance,
+        )
+        number = _number_of(content, fields.get("identity", ""))
+        if number is None:
+            number = equal_before(content)
+        identifier = row_id(content, number)
     return PaymentRow(
         line=line,
         debtor_bank=debtor_bank,
@@ -135,40 +198,68 @@ def payment_row(line: int, fields: Mapping[str, str], options: ReadOptions, *, d
         currency=currency,
         amount_minor=amount_minor,
         id=identifier,
-        debtor_name=names[0],
-        creditor_name=names[1],
+        debtor_name=debtor_name,
+        creditor_name=creditor_name,
         remittance=remittance,
         step=int(step),
+        equal_before=number,
     )
 
 
-def _bank(name: str | None, account: str, options: ReadOptions) -> str:
-    if name is None:
-        return spread_account(account, options.banks)
-    if not name or len(name) > 64 or not name.isprintable():
-        raise RowRefusedError(RowReason.BANK, f"bank {name[:64]!r}: 1 to 64 printable characters")
-    return bank_bic(name)
+def _number_of(content: Content, identity: str) -> int | None:
+    """Return how many equal rows stood before one that was refused; None if it isn't that row any more."""
+    if not identity:
+        return None
+    match = _IDENTITY.fullmatch(identity)
+    if match is None:
+        raise RowRefusedError(RowReason.ID, f"identity {identity[:60]!r} isn't what a report of refused rows writes")
+    return int(match[2]) if row_id(content, int(match[2])) == match[1] else None
 
 
-def _amount(text: str, currency: str, *, rounding: bool) -> int:
+def _bank(text: str) -> str:
+    """Read a bank: the one place where a row's BICs are read."""
+    if not _BIC.fullmatch(text):
+        raise RowRefusedError(RowReason.BANK, f"bank {text[:64]!r} isn't a BIC: 8 or 11 of A-Z 0-9")
+    return text
+
+
+def _account(text: str) -> str:
+    """Read an account: the one place where a row's accounts are read."""
+    if not _ACCOUNT.fullmatch(text):
+        raise RowRefusedError(RowReason.ACCOUNT, f"account {text[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ : / -")
+    return text
+
+
+def _amount(fields: Mapping[str, str], currency: str, *, rounding: bool) -> int:
+    text, written = fields["amount"], fields["amount_written"][:40]
+    if not text and written:
+        detail = f"amount {written!r} may have thousands or three decimals: write it without a mark before thousands"
+        raise RowRefusedError(AmountReason.NOT_A_NUMBER, detail)
     try:
         amount = parse_amount(text, currency, rounding=rounding)
     except AmountError as error:
-        raise RowRefusedError(error.reason, f"amount {text[:40]!r}: {error}") from error
+        raise RowRefusedError(error.reason, f"amount {written!r}: {error}") from error
     if amount == 0:
-        raise RowRefusedError(RowReason.AMOUNT_ZERO, f"amount {text[:40]!r} is nothing in {currency}")
+        raise RowRefusedError(RowReason.AMOUNT_ZERO, f"amount {written!r} is nothing in {currency}")
     if amount > AMOUNT_MINOR_MAX:
-        raise RowRefusedError(RowReason.AMOUNT_TOO_LARGE, f"amount {text[:40]!r} is over 15 digits of minor units")
+        raise RowRefusedError(RowReason.AMOUNT_TOO_LARGE, f"amount {written!r} is over 15 digits of minor units")
     return amount
 
 
+def _amount_text(amount_minor: int, currency: str) -> str:
+    """Write an amount so that it shows no decimal mark unless it needs one."""
+    whole, rest = divmod(amount_minor, 10 ** EXPONENTS[currency])
+    return f"{whole}.{rest:0{EXPONENTS[currency]}}" if rest else str(whole)
+
+
 def _text(value: str, reason: RowReason, member: str, *, characters_min: int = 0) -> str:
-    if not characters_min <= len(value) <= NAME_CHARACTERS_MAX:
-        detail = f"{member}: {characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(value)}"
+    text = unicodedata.normalize("NFC", value)
+    if not characters_min <= len(text) <= NAME_CHARACTERS_MAX:
+        detail = f"{member}: {characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(text)}"
         raise RowRefusedError(reason, detail)
-    if _UNPRINTABLE.search(value):
-        raise RowRefusedError(reason, f"{member} has control characters")
-    return value
+    if _UNPRINTABLE.search(text):
+        raise RowRefusedError(reason, f"{member} has control characters, as a line break is one")
+    return text
 
 
 @lru_cache(maxsize=4_096)
@@ -197,8 +288,3 @@ def spread_account(account: str, banks: int) -> str:
     """Return the BIC of the bank that keeps an account of a file without banks: a stable hash of its number."""
     number = int.from_bytes(hashlib.sha256(account.encode()).digest()[:8], "big") % banks
     return f"BANKZZ{number:02d}"
-
-
-def payment_id(digest: str, line: int) -> str:
-    """Return the id of a payment that has none: a UUID version 5 of its file's digest and the line."""
-    return str(uuid.uuid5(_NAMESPACE, f"{digest}/{line}"))

@@ -6,7 +6,8 @@ adds are written in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -53,6 +54,15 @@ class Books:
         self.payments: dict[str, Payment] = {}
         # Payments decided against without their history being read, and the version they were taken to have.
         self.assumed_versions: dict[str, int] = {}
+
+    def copy_for(self, keys: Iterable[AccountKey]) -> Books:
+        """Return books with these accounts and the payments that were read, to try out on what can't be undone here."""
+        trial = Books(self.bank, self.agent)
+        trial.now, trial.limits = self.now, self.limits
+        trial.head, trial.last_account, trial.last_lane = self.head, self.last_account, self.last_lane
+        trial.accounts = {key: copy(self.accounts[key]) for key in keys}
+        trial.payments = dict(self.payments)
+        return trial
 
     # --- events and postings ---------------------------------------------------------------------------
 

@@ -57,7 +57,8 @@ class Group:
     @property
     def writes_nothing(self) -> bool:
         """Tell whether there is nothing to write, as where everything was decided before."""
-        return self.head_after == self.head_before and not self.rows.refusals and not self.rows.ended_waits
+        rows = self.rows
+        return self.head_after == self.head_before and not (rows.refusals or rows.ended_waits or rows.batches)
 
     def answer(self) -> None:
         """Give everybody their answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -41,6 +42,25 @@ class Evidence(Struct, frozen=True):
         return cls(canonical.digest(envelope.payload_bytes()), kind, counterparty, body)
 
 
+class BatchRow(NamedTuple):
+    """A batch that has an id."""
+
+    id: str
+    name: str
+    made_by: str
+    recorded_at: datetime
+
+
+class BatchOrder(NamedTuple):
+    """What was answered on an order of such a batch."""
+
+    batch_id: str
+    payment_id: str
+    line: int
+    outcome: str
+    reason: str | None
+
+
 class Rows:
     """What one transaction writes, once it is frozen."""
 
@@ -61,6 +81,8 @@ class Rows:
         self.ended_disputes: list[str] = []
         self.evidence: list[tuple[datetime, Evidence]] = []
         self.refusals: list[tuple[datetime, str, str]] = []
+        self.batches: dict[str, BatchRow] = {}
+        self.batch_orders: dict[tuple[str, str], BatchOrder] = {}
 
     def only_orders(self) -> bool:
         """Tell whether there is nothing here but events, postings, balances and payments to be sent."""
@@ -77,6 +99,7 @@ class Rows:
             or self.ended_disputes
             or self.evidence
             or self.refusals
+            or self.batches
         )
 
     def freeze(self) -> None:

@@ -100,6 +100,16 @@ KEEP_EVIDENCE = """
 INSERT INTO evidence (sha256, kind, counterparty, recorded_at, envelope) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
 """
+KEEP_BATCHES = """
+INSERT INTO batch (id, name, made_by, recorded_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) ON CONFLICT DO NOTHING
+"""
+KEEP_BATCH_ORDERS = """
+INSERT INTO batch_order (batch_id, payment_id, line, outcome, reason)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[])
+ON CONFLICT (batch_id, payment_id) DO UPDATE SET line = EXCLUDED.line, outcome = EXCLUDED.outcome,
+    reason = EXCLUDED.reason WHERE batch_order.outcome <> 'taken'
+"""
 
 
 async def read_head(connection: asyncpg.Connection) -> tuple[int, int, int]:
@@ -301,6 +311,10 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
         await connection.copy_records_to_table(
             "refusal", records=rows.refusals, columns=["recorded_at", "payment_id", "reason"]
         )
+    if rows.batches:
+        await connection.execute(KEEP_BATCHES, *map(list, zip(*rows.batches.values(), strict=True)))
+    if rows.batch_orders:
+        await connection.execute(KEEP_BATCH_ORDERS, *map(list, zip(*rows.batch_orders.values(), strict=True)))
     if rows.disputes:
         await connection.copy_records_to_table(
             "dispute", records=rows.disputes, columns=["payment_id", "lane_id", "sequence", "amount"]

@@ -37,18 +37,24 @@ class OrderReason(RefusalReason):
     RETURN_DIFFERS = "return_differs", 422
     INSUFFICIENT_FUNDS = "insufficient_funds", 422
     BALANCE_OUT_OF_RANGE = "balance_out_of_range", 422
+    BATCH_NOT_TAKEN = "batch_not_taken", 422
+    """Nothing is wrong with it, but with another order of a batch that is taken whole or not at all."""
 
 
 class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The answer on one order. `replayed` says that the order was known before; it isn't part of the answer."""
+    """The answer on one order. `replayed` says that the order was known before.
+
+    `batch` is the batch that took it in then: of a replayed one, where the request has an id of its own.
+    """
 
     id: str
     status: Literal["reserved", "held", "refused"]
     reason: str | None = None
     replayed: bool = False
+    batch: str | None = None
 
     def answer(self) -> OrderOutcome:
-        """Return the outcome as it is answered: the same the first time and every time after."""
+        """Return the outcome as it is answered to a single order: the same the first time and every time after."""
         return OrderOutcome(self.id, self.status, self.reason) if self.replayed else self
 
     def or_refuse(self) -> None:
@@ -115,31 +121,31 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if earlier is not None:
             if _is_of(earlier, order):
                 return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
-            return _refuse(books, order, OrderReason.ID_REUSED)
+            return refuse_order(books, order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
-            return _refuse(books, order, OrderReason.ID_RESERVED)
+            return refuse_order(books, order, OrderReason.ID_RESERVED)
         if checked.agent_refusal is not None:
-            return _refuse(books, order, checked.agent_refusal)
+            return refuse_order(books, order, checked.agent_refusal)
         debtor = books.accounts[debtor_key]
         if debtor is None:
-            return _refuse(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+            return refuse_order(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
         if debtor.state is not AccountState.OPEN:
             closed = debtor.state is AccountState.CLOSED
             reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED
-            return _refuse(books, order, reason)
+            return refuse_order(books, order, reason)
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)
             if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
-                return _refuse(books, order, OrderReason.RETURN_OF_UNKNOWN)
+                return refuse_order(books, order, OrderReason.RETURN_OF_UNKNOWN)
             if not original.is_given_back_by(order, order.creditor_agent):
-                return _refuse(books, order, OrderReason.RETURN_DIFFERS)
+                return refuse_order(books, order, OrderReason.RETURN_DIFFERS)
         amount = int(order.amount_minor)
         if debtor.balance + amount > debtor.highest:
-            return _refuse(books, order, OrderReason.INSUFFICIENT_FUNDS)
+            return refuse_order(books, order, OrderReason.INSUFFICIENT_FUNDS)
         reserved = books.chart(reserved_key)
         if reserved.balance - amount < reserved.lowest:
-            return _refuse(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
+            return refuse_order(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
         if checked.hits:
             held = events.OutgoingHeld(order=order, hits=checked.hits, actor=events.maker_of(checked.order))
             sequence = books.advance(None, order.id, "payment.held_out", held)
@@ -159,7 +165,8 @@ def _is_of(payment: Payment, order: PaymentOrder) -> bool:
     )
 
 
-def _refuse(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
+def refuse_order(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
+    """Refuse an order, and take that down."""
     if order.id not in books.payments:
         # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
         books.assumed_versions[order.id] = 0

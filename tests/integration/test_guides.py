@@ -85,8 +85,11 @@ def test_the_guides_run(directory: Path) -> None:
         pytest.fail(f"the guides didn't come to an end:\n{said}\n{_logs(directory)}")
     assert process.returncode == 0, f"{said}\n{_logs(directory)}"
     assert said.count('"status":"posted"') >= 1
-    assert "1 payments taken (0 held by screening), 1 rows refused, 1 of other banks" in said
-    assert "ALDRXXA0 EUR -138450" in said  # 1,234.50 by curl, 50.00 released, 100.00 from the file
+    for word in ("would be taken", "taken"):
+        assert f"1 payments {word} (0 held by screening), 0 known before, 1 rows refused, 1 of other banks" in said
+    assert "1 payments taken (0 held by screening), 1 known before, 0 rows refused, 1 of other banks" in said
+    assert "rows: 1 known, 1 taken" in said
+    assert "ALDRXXA0 EUR -138500" in said  # 1,234.50 by curl, 50.00 released, 100.50 from the files
     assert "VERIFIED: cycle.zip" in said
     assert "holds: no selection is worth more than 31" in said
     assert len(re.findall(r"^sign (active|retired) ", said, re.MULTILINE)) == 2

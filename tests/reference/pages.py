@@ -42,12 +42,13 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
+from participants.api.batches import BatchRequestReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
-from participants.intake.files import FileReason
+from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
@@ -100,6 +101,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         StatementReason,
         CeilingReason,
         RequestReason,
+        BatchRequestReason,
         RestoredReason,
         WriterReason,
     ),

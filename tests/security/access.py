@@ -36,6 +36,7 @@ _PAYMENTS = {
     "orders": "sees what became of what it ordered",
     "screening": "sees the payment that it decides on",
 }
+_BATCHES = {**_READ, "orders": "sees what became of what it ordered"}
 _CYCLES = {**_READ, "orders": "sees how far the lanes to other banks are"}
 _BOOKKEEPER = {"accounts": "keeps the bank's accounts, and says how much others may owe"}
 _BOOKS = {**_READ, "accounts": "sees what it keeps"}
@@ -116,6 +117,8 @@ PARTICIPANT: dict[str, Row] = {
     "withdrawDispute": _PAYER,
     "listPayments": _PAYMENTS,
     "getPayment": _PAYMENTS,
+    "getBatch": _BATCHES,
+    "listBatchOrders": _BATCHES,
     "listHolds": {**_READ, "screening": "sees what waits for its decision"},
     "decideHolds": {"screening": "decides on many at once, each with a second person"},
     "decideHold": {"screening": "decides on it, with a second person"},

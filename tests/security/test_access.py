@@ -35,6 +35,7 @@ DELTA, ECHO, FOXTROT, GOLF, NOBODY = "DELTESM0", "ECHOGB20", "FOXTSES0", "GOLFNL
 VALUES = {
     "cycle": "2026-01-01-01",
     "currency": "EUR",
+    "batch_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "payment_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "proposal": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "account_id": "1",

@@ -33,6 +33,8 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/payments/batch"): {"orders"},
     ("GET", "/payments"): {"orders", "screening", "read"},
     ("GET", "/payments/{payment_id:uuid}"): {"orders", "screening", "read"},
+    ("GET", "/batches/{batch_id:uuid}"): {"orders", "read"},
+    ("GET", "/batches/{batch_id:uuid}/orders"): {"orders", "read"},
     ("POST", "/payments/{payment_id:uuid}/return"): {"orders"},
     ("PUT", "/payments/{payment_id:uuid}/dispute"): {"orders"},
     ("DELETE", "/payments/{payment_id:uuid}/dispute"): {"orders"},
@@ -63,7 +65,13 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/federation/results"): {"participant"},
 }
 SCOPES: dict[str, set[str]] = {
-    Scope.PAYMENTS: {"/payments", "/payments/{payment_id:uuid}", "/holds"},
+    Scope.PAYMENTS: {
+        "/payments",
+        "/payments/{payment_id:uuid}",
+        "/batches/{batch_id:uuid}",
+        "/batches/{batch_id:uuid}/orders",
+        "/holds",
+    },
     Scope.ACCOUNTS: {
         "/accounts",
         "/accounts/{account_id:int}/postings",
@@ -87,6 +95,7 @@ SCOPES: dict[str, set[str]] = {
 def path_of(template: str) -> str:
     for part, value in (
         ("{payment_id:uuid}", ID),
+        ("{batch_id:uuid}", ID),
         ("{account_id:int}", "1"),
         ("{cycle:str}", "2026-01-05-01"),
         ("{currency:str}", "EUR"),

@@ -24,7 +24,7 @@ from gateway.federation.telemetry import REGISTRY
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
-MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+MESSAGE_BYTES_MAX = 128 * 1024 * 1024
 """Of a request in all, whatever the framing says; a route's own limit is below."""
 
 

@@ -1,0 +1,42 @@
+"""What makes two rows of payment files the same payment: their content, and how many equal rows stood before.
+
+A payment's id follows from both, for the bank that pays, whatever the file is called and however it is written: a
+corrected, re-saved or re-ordered file has the ids of the file before wherever it says the same. Two equal rows of one
+file differ by their place among equals, so they are two payments.
+
+The form of the identity is for good. Another one would pay again what was paid under this one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_NAMESPACE = uuid.UUID("0f3f6c52-6c0b-5b6e-8f0e-5b8f1a9d2c47")
+# No text of a payment holds it.
+_BETWEEN = "\x1f"
+
+
+class Content(NamedTuple):
+    """All that a row says of a payment, in normal form. `amount_minor` is in minor units."""
+
+    debtor_bank: str
+    debtor_account: str
+    debtor_name: str
+    creditor_bank: str
+    creditor_account: str
+    creditor_name: str
+    amount_minor: str
+    currency: str
+    remittance: str
+
+
+def row_id(content: Content, equal_before: int) -> str:
+    """Return the id of the payment that a row stands for: a UUID version 5."""
+    return str(uuid.uuid5(_NAMESPACE, _BETWEEN.join((*content, str(equal_before)))))
+
+
+def row_ids(content: Content, count: int) -> Iterator[str]:
+    """Yield the ids of so many equal rows."""
+    return (row_id(content, number) for number in range(count))
