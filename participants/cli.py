@@ -116,7 +116,8 @@ def token(
     """Print an access token for one of the bank's own people, good for five minutes.
 
     `orders` pays, returns and contests; `screening` decides on held payments; `lists` imports sanctions lists;
-    `accounts` opens accounts; `read` reads the books and changes nothing, for the bank's auditors and its regulator.
+    `accounts` opens accounts; `events` hears what happens in the books, for the bank's core system; `read` reads the
+    books and changes nothing, for the bank's auditors and its regulator.
     """
     from gateway.federation.membership.institution import staff_token
 

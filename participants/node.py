@@ -29,6 +29,7 @@ from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.cycle.settlement_account import SettlementAccount
+from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
@@ -50,6 +51,7 @@ TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 NAMED_EVENTS_MAX = 5
+FEED_CONNECTIONS = 2
 HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
@@ -67,6 +69,7 @@ class BankNode:
     settlement_account: SettlementAccount
     screener: Screener
     exposures: ExposureWatch
+    feed: Feed
     agents: dict[str, OrderReason | None]
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
@@ -96,6 +99,8 @@ class BankNode:
         self.clocks = Clocks(settings.bic)
         self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
+        self.stopping = asyncio.Event()
+        """Set once the node drains: whoever waits for news then goes with what he has."""
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
@@ -124,6 +129,14 @@ class BankNode:
             application_name=f"concordat {self.bic}",
             statement_seconds=self.settings.statement_seconds,
         )
+        # Apart from the pool that payments go by, however many hear of them.
+        self._feed_pool = await asyncpg_pool(
+            self.database_url,
+            max_size=FEED_CONNECTIONS,
+            application_name=f"concordat {self.bic} feed",
+            statement_seconds=self.settings.statement_seconds,
+        )
+        self.feed = Feed(self._feed_pool, self.stopping)
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -189,6 +202,7 @@ class BankNode:
         self.outbound.start()
         self.follower.start()
         self.exposures.start()
+        self.feed.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -196,6 +210,7 @@ class BankNode:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.trust_task.stop()
         await self.exposures.stop()
+        await self.feed.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.outbound.stop()
@@ -204,6 +219,7 @@ class BankNode:
         await self.ledger.stop()
         await self.peers.close()
         await self.client.close()
+        await self._feed_pool.close()
         await self.pool.close()
 
     async def ready(self) -> dict[str, str]:
@@ -231,6 +247,7 @@ class BankNode:
             self.trust_task,
             self.clock_watch.task,
             self.exposures.task,
+            self.feed.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership = self._membership()

@@ -47,6 +47,7 @@ from participants.api.settlement import MovementReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
+from participants.feed.feed import FeedReason
 from participants.intake.files import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.accounts import AccountReason
@@ -96,6 +97,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         RequestReason,
         RestoredReason,
         WriterReason,
+        FeedReason,
     ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),

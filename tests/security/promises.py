@@ -106,6 +106,7 @@ TRUST_MODEL: Promises = {
     "| `screening` |": _BOOKS + "test_who_may_do_what",
     "| `lists` |": _BOOKS + "test_who_may_do_what",
     "| `accounts` |": _BOOKS + "test_who_may_do_what",
+    "| `events` |": _BOOKS + "test_who_may_do_what",
     "| `read` |": _BOOKS + "test_a_reader_s_scope_is_a_limit",
     "| the coordinator writes a token for itself": _BOOKS + "test_no_word_of_the_coordinator_opens_anything",
     "| the coordinator names a key of its own": TRUST,

@@ -26,6 +26,7 @@ ID = "00000000-0000-4000-8000-000000000000"
 # - screening: who decides on a hold sees the payment and the lists.
 # - lists, accounts: who makes them sees them, and what waits for a second person. Who keeps the accounts also says how
 #   much others may owe, and why money moved at the settlement agent that no instruction explains.
+# - events: hears what happens in all of the books, and says where it is sent.
 # - read: sees everything that is the bank's own, and changes nothing.
 # - participant: another bank delivers, compares its own lanes with this bank, and fetches what it signed itself;
 #   what the coordinator showed both of a result, the two compare.
@@ -57,13 +58,14 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/cycles/{cycle:str}"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/attestations"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/instructions"): {"orders", "read"},
+    ("GET", "/events"): {"events", "orders", "screening", "accounts", "read"},
     ("POST", "/federation/payments"): {"participant"},
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
     ("POST", "/federation/results"): {"participant"},
 }
 SCOPES: dict[str, set[str]] = {
-    Scope.PAYMENTS: {"/payments", "/payments/{payment_id:uuid}", "/holds"},
+    Scope.PAYMENTS: {"/payments", "/payments/{payment_id:uuid}", "/holds", "/events"},
     Scope.ACCOUNTS: {
         "/accounts",
         "/accounts/{account_id:int}/postings",
@@ -73,12 +75,14 @@ SCOPES: dict[str, set[str]] = {
         "/ceilings",
         "/settlement-account",
         "/settlement-account/movements",
+        "/events",
     },
     Scope.CYCLES: {
         "/lanes",
         "/cycles/{cycle:str}",
         "/cycles/{cycle:str}/attestations",
         "/cycles/{cycle:str}/instructions",
+        "/events",
     },
     Scope.LISTS: {"/screening/lists"},
 }

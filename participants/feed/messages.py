@@ -1,0 +1,128 @@
+"""The public form of what happens in a bank's ledger (docs/reference/ledger-events.md).
+
+It is the same whenever it is asked for: made of the event itself and of the first one of its payment, never of how
+things stand now.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Sequence, Timestamp, TotalAmount
+from gateway.federation.messages.base import Answer, Uuid, open_words
+from participants.ledger.payment import Status
+from participants.roles import Scope
+
+
+class EventType(StrEnum):
+    """What can happen. An event of a type that a reader doesn't know is passed over."""
+
+    PAYMENT_RESERVED = "payment.reserved"
+    """An order is taken: the debtor's money is set aside and the payment waits for the other bank."""
+    PAYMENT_HELD = "payment.held"
+    """Screening holds it, outgoing or incoming: it waits for two people."""
+    PAYMENT_RELEASED = "payment.released"
+    """Two people released an outgoing one: it goes on to the other bank."""
+    PAYMENT_POSTED = "payment.posted"
+    """The other bank accepted an outgoing one: the money has left the debtor's account for good."""
+    PAYMENT_ACCEPTED = "payment.accepted"
+    """An incoming one is credited to the creditor's account, at once or after two people released it; once only."""
+    PAYMENT_DECLINED = "payment.declined"
+    """An incoming one was refused on receipt: nothing was credited."""
+    PAYMENT_REFUSED = "payment.refused"
+    """An outgoing one was refused, or a hold rejected: money that was set aside is back on the debtor's account."""
+    PAYMENT_DISPUTED = "payment.disputed"
+    """The bank contests an incoming one: statements leave it out."""
+    PAYMENT_DISPUTE_WITHDRAWN = "payment.dispute_withdrawn"
+    PAYMENT_RETURNED = "payment.returned"
+    """It is given back by the payment `returned_by`, which has events of its own: they move the money."""
+    PAYMENT_RETURN_FAILED = "payment.return_failed"
+    """The payment `returned_by` was refused: it isn't given back after all."""
+    ACCOUNTS_OPENED = "accounts.opened"
+    CYCLE_SETTLED = "cycle.settled"
+    """A cycle is final: payments with these numbers on these lanes are settled."""
+
+    @property
+    def scope(self) -> Scope:
+        """The part of the books that it is of."""
+        return _SCOPES[self.partition(".")[0]]
+
+
+_SCOPES = {"payment": Scope.PAYMENTS, "accounts": Scope.ACCOUNTS, "cycle": Scope.CYCLES}
+
+
+class EventPayment(Answer, frozen=True, kw_only=True):
+    """The payment that an event is about, as it stood after it.
+
+    `account` is the one at this bank: the debtor's of an outgoing payment, the creditor's of an incoming one.
+    `sequence` is its number in its lane, which says in what cycle it settles.
+    """
+
+    id: Uuid
+    direction: Annotated[str, open_words("out", "in")]
+    status: Annotated[str, open_words(*Status)]
+    counterparty: Bic
+    account: str
+    currency: CurrencyCode
+    amount_minor: str
+    debtor_account: str
+    debtor_name: str
+    creditor_account: str
+    creditor_name: str
+    remittance: str = ""
+    sequence: Sequence | None = None
+    reason: str | None = None
+    returns: Uuid | None = None
+    returned_by: Uuid | None = None
+
+
+class EventAccount(Answer, frozen=True, kw_only=True):
+    """A customer account that was opened, and what it opened with."""
+
+    code: str
+    currency: CurrencyCode
+    name: str
+    opening_balance_minor: TotalAmount = "0"
+
+
+class SettledLane(Answer, frozen=True, kw_only=True):
+    """Payments of one bank to another that a cycle settled: from one number to another, and what they come to."""
+
+    sender: Bic
+    receiver: Bic
+    first_sequence: Sequence
+    last_sequence: Sequence
+    amount_minor: TotalAmount
+
+
+class EventSettlement(Answer, frozen=True, kw_only=True):
+    """What a cycle settled of this bank's payments in a currency."""
+
+    cycle: CycleId
+    value_date: Date
+    settled_at: Timestamp
+    currency: CurrencyCode
+    lanes: tuple[SettledLane, ...]
+
+
+class LedgerEvent(Answer, frozen=True, kw_only=True):
+    """One thing that happened. `sequence` is its place in the journal: larger than that of all before it."""
+
+    sequence: Count
+    type: Annotated[str, open_words(*EventType)]
+    at: Timestamp
+    payment: EventPayment | None = None
+    accounts: tuple[EventAccount, ...] = ()
+    settlement: EventSettlement | None = None
+
+
+class LedgerEvents(Answer, frozen=True, kw_only=True):
+    """A page of events in their order. `next` is the cursor to ask with, `head` the journal's last event.
+
+    There may be none of what was asked for up to `next`; all is heard once `next` is `head`.
+    """
+
+    events: tuple[LedgerEvent, ...]
+    next: Count
+    head: Count
