@@ -46,6 +46,9 @@ from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
+from participants.webhooks.signing import WebhookSecrets
+from participants.webhooks.targets import Targets
+from participants.webhooks.webhooks import Webhooks
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
@@ -70,6 +73,7 @@ class BankNode:
     screener: Screener
     exposures: ExposureWatch
     feed: Feed
+    webhooks: Webhooks
     agents: dict[str, OrderReason | None]
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
@@ -137,6 +141,13 @@ class BankNode:
             statement_seconds=self.settings.statement_seconds,
         )
         self.feed = Feed(self._feed_pool, self.stopping)
+        self.webhooks = Webhooks(
+            bank=self.bic,
+            pool=self._feed_pool,
+            feed=self.feed,
+            secrets=WebhookSecrets(self.settings.keys_dir),
+            targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
+        )
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -203,6 +214,7 @@ class BankNode:
         self.follower.start()
         self.exposures.start()
         self.feed.start()
+        self.webhooks.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -210,6 +222,7 @@ class BankNode:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.trust_task.stop()
         await self.exposures.stop()
+        await self.webhooks.stop()
         await self.feed.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
@@ -248,10 +261,11 @@ class BankNode:
             self.clock_watch.task,
             self.exposures.task,
             self.feed.task,
+            self.webhooks.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership = self._membership()
-        differs = bool(self.settlement_account.findings)
+        differs = bool(self.settlement_account.findings) or self.webhooks.disabled
         degraded = behind or differs or membership != "active" or any(task.failure for task in tasks)
         return {
             "status": "degraded" if degraded else "ready",
@@ -264,6 +278,7 @@ class BankNode:
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
             "settlement_account": self.settlement_account.condition(),
+            "webhooks": self.webhooks.condition(),
             "clocks": self.clocks.condition(),
             **needed,
             **{task.name: task.condition() for task in tasks},

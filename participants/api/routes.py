@@ -26,7 +26,7 @@ from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.sharing import in_slices
-from participants.api import events, exposures, views
+from participants.api import events, exposures, views, webhooks
 from participants.api.messages import (
     BODY_BYTES_MAX,
     AccountBatch,
@@ -411,5 +411,5 @@ ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
     list_holds, decide_hold, import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
     list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
-    get_evidence, compare_results, *exposures.HANDLERS, *events.HANDLERS,
+    get_evidence, compare_results, *exposures.HANDLERS, *events.HANDLERS, *webhooks.HANDLERS,
 ]  # fmt: skip

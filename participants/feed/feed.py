@@ -80,6 +80,10 @@ class Feed:
     async def stop(self) -> None:
         await self.task.stop()
 
+    async def head(self) -> int:
+        """Return the number of the journal's last event."""
+        return await read_head(self._pool)
+
     async def read(
         self, *, after: int, limit: int, selection: Selection, wait_s: float = 0, through: int | None = None
     ) -> LedgerEvents:

@@ -62,6 +62,8 @@ from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 from participants.roles import PeerReason
+from participants.webhooks.targets import TargetReason
+from participants.webhooks.webhooks import WebhookReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -99,6 +101,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         WriterReason,
         FeedReason,
     ),
+    "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, SharedResultReason, FailureReason),

@@ -46,6 +46,7 @@ _HEARS = {
     "screening": "hears of payments",
     "accounts": "hears of accounts",
 }
+_SENDS = {"events": "says where what it hears is sent"}
 _PEER = {"participant": "the other bank of a payment"}
 
 COORDINATOR: dict[str, Row] = {
@@ -137,6 +138,12 @@ PARTICIPANT: dict[str, Row] = {
     "listMovements": _BOOKS,
     "listLanes": _CYCLES,
     "listEvents": _HEARS,
+    "addWebhook": _SENDS,
+    "deleteWebhook": _SENDS,
+    "changeWebhookSecret": _SENDS,
+    "replayWebhook": _SENDS,
+    "listWebhooks": {**_READ, **_SENDS},
+    "getWebhook": {**_READ, **_SENDS},
     "getCycleMembership": _CYCLES,
     "listAttestations": _CYCLES,
     "listInstructions": _CYCLES,

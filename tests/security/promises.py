@@ -113,6 +113,10 @@ TRUST_MODEL: Promises = {
     "| a clerk releases the payment that he ordered,": _BOOKS + "test_who_ordered_a_payment_does_not_release_it",
     "| a clerk opens an account with money": _BOOKS + "test_nobody_makes_money_alone",
     "| a clerk takes names out of a sanctions list,": _WEAKENED,
+    "| a thief of a token `events` has the books sent": "security/test_webhook_targets.py::"
+    "test_nobody_has_a_bank_send_its_books_elsewhere",
+    "| whoever reads or copies the bank's database |": "integration/test_webhooks.py::"
+    "test_events_come_in_order_and_signed",
     "| a thief of one token |": _BOOKS + "test_who_may_do_what",
     # Records that prove themselves
     "| the coordinator, about a net,": f"{_LIES} {_FORGED}test_an_altered_net {_FORGED}test_a_forged_certificate",

@@ -59,6 +59,12 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/cycles/{cycle:str}/attestations"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/instructions"): {"orders", "read"},
     ("GET", "/events"): {"events", "orders", "screening", "accounts", "read"},
+    ("POST", "/webhooks"): {"events"},
+    ("GET", "/webhooks"): {"events", "read"},
+    ("GET", "/webhooks/{webhook_id:uuid}"): {"events", "read"},
+    ("DELETE", "/webhooks/{webhook_id:uuid}"): {"events"},
+    ("POST", "/webhooks/{webhook_id:uuid}/secret"): {"events"},
+    ("POST", "/webhooks/{webhook_id:uuid}/replay"): {"events"},
     ("POST", "/federation/payments"): {"participant"},
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
@@ -96,6 +102,7 @@ def path_of(template: str) -> str:
         ("{currency:str}", "EUR"),
         ("{counterparty:str}", BRAVO),
         ("{movement:int}", "1"),
+        ("{webhook_id:uuid}", ID),
     ):
         template = template.replace(part, value)
     return template
