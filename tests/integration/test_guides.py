@@ -17,7 +17,16 @@ import pytest
 from gateway.demo.processes import free_ports
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("clearing-house", "bank-node", "screening", "import-payments", "operate-a-cycle", "audit", "analysis")
+GUIDES = (
+    "clearing-house",
+    "bank-node",
+    "screening",
+    "import-payments",
+    "operate-a-cycle",
+    "audit",
+    "connect-your-core",
+    "analysis",
+)
 RUNBOOKS = ("operating/keys.md",)
 """Pages that go on where the guides end."""
 TIMEOUT_S = 240
@@ -77,6 +86,7 @@ def test_the_guides_run(directory: Path) -> None:
     assert "1 payments taken (0 held by screening), 1 rows refused, 1 of other banks" in said
     assert "ALDRXXA0 EUR -138450" in said  # 1,234.50 by curl, 50.00 released, 100.00 from the file
     assert "VERIFIED: cycle.zip" in said
+    assert re.search(r"^20\d\d-\d\d-\d\d \d+ payments\nnot settled 1 payments\nreconciled$", said, re.MULTILINE)
     assert "holds: no selection is worth more than 31" in said
     assert len(re.findall(r"^sign (active|retired) ", said, re.MULTILINE)) == 2
 
