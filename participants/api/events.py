@@ -19,6 +19,7 @@ from gateway.federation.http.node import requires
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.storage.failures import failure_of
 from participants.feed.feed import LOOK_SECONDS, Feed, Selection
 from participants.feed.messages import EventType, LedgerEvent, LedgerEvents
 from participants.node import BankNode
@@ -89,6 +90,7 @@ async def list_events(
     if STREAM_TYPE not in request.headers.get("Accept", ""):
         return Response(await node.feed.read(after=after, limit=limit, selection=selection, wait_s=wait_s))
     # Read before the answer begins, so that what is refused is refused.
+    node.feed.require_room()
     page = await node.feed.read(after=after, limit=min(limit, STREAM_PAGE), selection=selection)
     content: Any = Stream(
         _stream(node.feed, page, selection, after=after, until=request.auth.exp),
@@ -140,7 +142,15 @@ async def _stream(
             return
         if len(page.events) < STREAM_PAGE:
             await asyncio.sleep(LOOK_SECONDS)
-        page = await feed.read(after=after, limit=STREAM_PAGE, selection=selection, wait_s=min(HEARTBEAT_SECONDS, left))
+        try:
+            page = await feed.read(
+                after=after, limit=STREAM_PAGE, selection=selection, wait_s=min(HEARTBEAT_SECONDS, left)
+            )
+        except Exception as error:
+            # The answer has begun, so it can only end: the reader comes back, and is told why he isn't answered.
+            if not isinstance(error, Refusal) and failure_of(error) is None:
+                raise
+            return
 
 
 def _server_sent(event: LedgerEvent) -> bytes:

@@ -71,7 +71,8 @@ class Feed:
         self._pool = pool
         self._head = 0
         self._news = asyncio.Event()
-        self._waiting = 0
+        self.waiting = 0
+        """How many wait for news now."""
         self._awaited = asyncio.Event()
 
     def start(self) -> None:
@@ -103,14 +104,18 @@ class Feed:
             if at_end and (self.stopping.is_set() or not await self.wait(after, wait_s - waited)):
                 return page
 
+    def require_room(self) -> None:
+        """Raise Refusal TOO_MANY_READERS where nobody else can wait."""
+        if self.waiting >= WAITING_MAX:
+            raise Refusal(FeedReason.TOO_MANY_READERS, "too many wait for news at this node", retry_after_s=5)
+
     async def wait(self, after: int, seconds: float) -> bool:
         """Wait, at most so long, until the journal goes on after an event; False if it didn't.
 
         Raises Refusal TOO_MANY_READERS.
         """
-        if self._waiting >= WAITING_MAX:
-            raise Refusal(FeedReason.TOO_MANY_READERS, "too many wait for news at this node", retry_after_s=5)
-        self._waiting += 1
+        self.require_room()
+        self.waiting += 1
         self._awaited.set()
         try:
             with suppress(TimeoutError):
@@ -118,8 +123,8 @@ class Feed:
                     while self._head <= after and not self.stopping.is_set():
                         await self._news.wait()
         finally:
-            self._waiting -= 1
-            if not self._waiting:
+            self.waiting -= 1
+            if not self.waiting:
                 self._awaited.clear()
         return self._head > after
 

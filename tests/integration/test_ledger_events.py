@@ -15,6 +15,7 @@ from running_banks import WAIT_S, RunningBank, Town, order
 
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import asyncpg_pool
+from participants.feed import feed as feed_module
 from participants.feed.feed import Feed, FeedReason, Selection
 from participants.feed.messages import EventType, LedgerEvent
 from participants.feed.public import PRIVATE, PUBLIC
@@ -266,6 +267,24 @@ async def test_a_stream_goes_on_where_it_broke_off(town: Town) -> None:
                 told.append(event)
     assert {event["payment"]["id"] for event in told} == {one["id"] for one in orders}
     assert told == (await ask(town.bravo, after=start)).json()["events"]
+
+
+async def test_so_many_wait_and_no_more(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is one too many is told so at once, by either way; who doesn't wait is answered."""
+    monkeypatch.setattr(feed_module, "WAITING_MAX", 1)
+    head = (await ask(town.carlo)).json()["head"]
+    async with streamed(town.carlo, head) as lines:
+        assert await anext(lines) == "retry: 1000"
+        async with asyncio.timeout(WAIT_S):
+            while not town.carlo.node.feed.waiting:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        refused = await ask(town.carlo, after=head, wait_s=1)
+        assert (refused.json()["code"], refused.headers["Retry-After"]) == ("too_many_readers", "5")
+        token = town.carlo.staff_token("core", Role.EVENTS)
+        headers = {"Accept": "text/event-stream"}
+        stream = await town.carlo.send("GET", "/events", token=token, headers=headers)
+        assert (stream.status_code, stream.json()["code"]) == (503, "too_many_readers")
+        assert (await ask(town.carlo, after=head)).status_code == 200
 
 
 async def test_a_stream_ends_with_its_token_and_with_the_node(town: Town) -> None:
