@@ -13,6 +13,7 @@ from gateway.federation.commands.group import group
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 from participants.roles import Role, Scope
+from participants.webhooks import cli as webhooks
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = group("participant", "A bank's node.")
 
 intake.register(app)
+webhooks.register(app)
 
 
 _Name = Annotated[str, typer.Option(help="The bank's name.")]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -223,6 +226,41 @@ async def test_a_node_without_the_key_sends_nothing(desk: Desk, tmp_path: Path) 
 
 
 # --- over HTTP -----------------------------------------------------------------------------------------------
+
+
+async def command(town: Town, name: str, *arguments: str) -> tuple[int, str]:
+    """Run a command where the bank's keys are; return its exit code and what it printed."""
+    settings = town.bravo.settings
+    environment = {
+        **os.environ,
+        "CONCORDAT_BIC": settings.bic,
+        "CONCORDAT_URL": settings.url,
+        "CONCORDAT_DATA_DIR": str(settings.data_dir),
+        "NO_PROXY": "127.0.0.1",
+    }
+    program = str(Path(sys.executable).parent / "concordat")
+    process = await asyncio.create_subprocess_exec(
+        program, "participant", name, *arguments, "--subject", "ida", env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_commands_do_the_same(town: Town) -> None:
+    async with receiving() as receiver:
+        code, said = await command(town, "webhook-add", receiver.url, "--type", "payment.accepted", "--after", "0")
+        assert code == 0, said
+        added = json.loads(said)["webhook"]
+        assert (added["created_by"], added["types"]) == ("ida", ["payment.accepted"])
+        code, said = await command(town, "webhook-replay", added["id"], "0")
+        assert code == 0, said
+        code, said = await command(town, "webhook-list")
+        assert [webhook["id"] for webhook in json.loads(said)] == [added["id"]]
+        assert (await command(town, "webhook-delete", added["id"]))[0] == 0
+        code, said = await command(town, "webhook-delete", added["id"])
+        assert (code, "webhook_unknown" in said) == (1, True)
 
 
 @pytest.mark.asyncio(loop_scope="module")
