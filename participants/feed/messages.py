@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
+from msgspec import field
+
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Sequence, Timestamp, TotalAmount
 from gateway.federation.messages.base import Answer, Uuid, open_words
 from participants.ledger.payment import Status
@@ -40,6 +42,8 @@ class EventType(StrEnum):
     PAYMENT_RETURN_FAILED = "payment.return_failed"
     """The payment `returned_by` was refused: it isn't given back after all."""
     ACCOUNTS_OPENED = "accounts.opened"
+    CYCLE_BREAK = "cycle.break"
+    """This bank and another don't agree on what they owe each other in a cycle, or do again: their pair waits."""
     CYCLE_SETTLED = "cycle.settled"
     """A cycle is final: payments with these numbers on these lanes are settled."""
 
@@ -106,6 +110,16 @@ class EventSettlement(Answer, frozen=True, kw_only=True):
     lanes: tuple[SettledLane, ...]
 
 
+class EventBreak(Answer, frozen=True, kw_only=True):
+    """Two banks that don't agree on their pair in a cycle; `resolved` says that they do again."""
+
+    cycle: CycleId
+    counterparty: Bic
+    currency: CurrencyCode
+    kind: Annotated[str, open_words("different", "missing", "contested")]
+    resolved: bool = False
+
+
 class LedgerEvent(Answer, frozen=True, kw_only=True):
     """One thing that happened. `sequence` is its place in the journal: larger than that of all before it."""
 
@@ -115,6 +129,7 @@ class LedgerEvent(Answer, frozen=True, kw_only=True):
     payment: EventPayment | None = None
     accounts: tuple[EventAccount, ...] = ()
     settlement: EventSettlement | None = None
+    break_: EventBreak | None = field(default=None, name="break")
 
 
 class LedgerEvents(Answer, frozen=True, kw_only=True):

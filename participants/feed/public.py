@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from participants.feed.messages import (
     EventAccount,
+    EventBreak,
     EventPayment,
     EventSettlement,
     EventType,
@@ -37,11 +38,12 @@ PAYMENTS: Mapping[str, tuple[EventType, Status]] = {
     "payment.returned": (EventType.PAYMENT_RETURNED, Status.RETURNED),
     "payment.return_failed": (EventType.PAYMENT_RETURN_FAILED, Status.ACCEPTED),
 }
-ACCOUNTS_OPENED, CYCLE_SETTLED = "accounts.opened", "cycle.settled"
+ACCOUNTS_OPENED, CYCLE_SETTLED, CYCLE_BREAK = "accounts.opened", "cycle.settled", "cycle.break"
 PUBLIC: Mapping[str, EventType] = {
     **{type_: public for type_, (public, _) in PAYMENTS.items()},
     ACCOUNTS_OPENED: EventType.ACCOUNTS_OPENED,
     CYCLE_SETTLED: EventType.CYCLE_SETTLED,
+    CYCLE_BREAK: EventType.CYCLE_BREAK,
 }
 # What stays inside, and why.
 PRIVATE: Mapping[str, str] = {
@@ -79,6 +81,7 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
     payment: EventPayment | None = None
     accounts: tuple[EventAccount, ...] = ()
     settlement: EventSettlement | None = None
+    break_: EventBreak | None = None
     if event.type in PAYMENTS:
         payment = _payment(event, recorded.first or event)
     elif event.type == ACCOUNTS_OPENED:
@@ -93,6 +96,14 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
         )
         if not accounts:
             return None  # An account of the bank's own chart, which opens by itself.
+    elif event.type == CYCLE_BREAK:
+        break_ = EventBreak(
+            cycle=event.data.cycle,
+            counterparty=event.data.counterparty,
+            currency=event.data.currency,
+            kind=event.data.kind,
+            resolved=event.data.resolved,
+        )
     else:
         settlement = EventSettlement(
             cycle=event.data.cycle,
@@ -108,6 +119,7 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
         payment=payment,
         accounts=accounts,
         settlement=settlement,
+        break_=break_,
     )
 
 
