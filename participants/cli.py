@@ -14,6 +14,7 @@ from participants.access import cli as access
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 from participants.roles import Role, Scope
+from participants.webhooks import cli as webhooks
 
 if TYPE_CHECKING:
     from gateway.federation.settings import NodeSettings
@@ -22,6 +23,7 @@ app = group("participant", "A bank's node.")
 
 intake.register(app)
 app.add_typer(access.app)
+webhooks.register(app)
 
 
 _Name = Annotated[str, typer.Option(help="The bank's name.")]
@@ -111,8 +113,8 @@ def token(
     """Print an access token for one of the bank's own people, good for five minutes.
 
     `orders` pays, returns and contests; `screening` decides on held payments; `lists` imports sanctions lists;
-    `accounts` opens, blocks and closes accounts and makes entries;
-    `read` reads the books and changes nothing, for the bank's auditors and its regulator.
+    `accounts` opens, blocks and closes accounts and makes entries; `events` hears what happens in the books, for the
+    bank's core system; `read` reads the books and changes nothing, for the bank's auditors and its regulator.
     """
     from gateway.federation.membership.institution import staff_token
 

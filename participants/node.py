@@ -31,6 +31,7 @@ from participants.continuity.continuity import WAY_OUT, Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
 from participants.cycle.settlement_account import SettlementAccount
+from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
@@ -50,12 +51,16 @@ from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
+from participants.webhooks.signing import WebhookSecrets
+from participants.webhooks.targets import Targets
+from participants.webhooks.webhooks import Webhooks
 
 TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 NAMED_EVENTS_MAX = 5
 KEYS_KNOWN = "known"
+FEED_CONNECTIONS = 2
 HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
@@ -75,6 +80,8 @@ class BankNode:
     screener: Screener
     exposures: ExposureWatch
     backlog: Backlog
+    feed: Feed
+    webhooks: Webhooks
     agents: dict[str, OrderReason | None]
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
@@ -109,6 +116,8 @@ class BankNode:
         self.clocks = Clocks(settings.bic)
         self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
+        self.stopping = asyncio.Event()
+        """Set once the node drains: whoever waits for news then goes with what he has."""
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
@@ -146,6 +155,21 @@ class BankNode:
             forget=self.verifier.forget,
         )
         await self.sign_in.start()
+        # Apart from the pool that payments go by, however many hear of them.
+        self._feed_pool = await asyncpg_pool(
+            self.database_url,
+            max_size=FEED_CONNECTIONS,
+            application_name=f"concordat {self.bic} feed",
+            statement_seconds=self.settings.statement_seconds,
+        )
+        self.feed = Feed(self._feed_pool, self.stopping)
+        self.webhooks = Webhooks(
+            bank=self.bic,
+            pool=self._feed_pool,
+            feed=self.feed,
+            secrets=WebhookSecrets(self.settings.keys_dir),
+            targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
+        )
         self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
@@ -213,6 +237,8 @@ class BankNode:
         self.follower.start()
         self.exposures.start()
         self.backlog.task.start()
+        self.feed.start()
+        self.webhooks.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -222,6 +248,8 @@ class BankNode:
         await self.trust_task.stop()
         await self.backlog.task.stop()
         await self.exposures.stop()
+        await self.webhooks.stop()
+        await self.feed.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.outbound.stop()
@@ -230,6 +258,7 @@ class BankNode:
         await self.ledger.stop()
         await self.peers.close()
         await self.client.close()
+        await self._feed_pool.close()
         await self.pool.close()
 
     async def ready(self) -> dict[str, str]:
@@ -260,6 +289,8 @@ class BankNode:
             self.clock_watch.task,
             self.exposures.task,
             self.backlog.task,
+            self.feed.task,
+            self.webhooks.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership, keys = self._membership(), self._keys()
@@ -269,6 +300,7 @@ class BankNode:
             "coordinator_feed": behind,
             "queued": bool(self.backlog.old()),
             "settlement_account": bool(self.settlement_account.findings),
+            "webhooks_disabled": self.webhooks.disabled,
             **{task.name: task.failure is not None for task in tasks},
         }
         reasons = [name for name, is_wrong in wrong.items() if is_wrong]
@@ -286,6 +318,7 @@ class BankNode:
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
             "settlement_account": self.settlement_account.condition(),
+            "webhooks": self.webhooks.condition(),
             "clocks": self.clocks.condition(),
             **needed,
             **{task.name: task.condition() for task in tasks},

@@ -18,6 +18,8 @@ class Role(StrEnum):
     """Imports sanctions lists."""
     ACCOUNTS = "accounts"
     """Keeps accounts: opens, blocks and closes them, makes entries; sets ceilings of what others may owe."""
+    EVENTS = "events"
+    """Hears what happens in the books, and says where it is sent: the bank's core system."""
     READ = "read"
     """Reads the books, all of them or those of its scope: the bank's auditors and its regulator. It changes nothing."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -114,6 +114,10 @@ class NodeSettings:
     log_level: str = "info"
     trust_list_age_seconds_max: int = 86_400
     """For how long a bank goes on paying others by a trust list that the coordinator doesn't confirm."""
+    webhook_hosts: tuple[str, ...] = ()
+    """At a bank: the hosts that its events may be sent to; `*.bank.example` is all below that name."""
+    webhook_networks: tuple[str, ...] = ()
+    """At a bank: private networks that these hosts may be in."""
     limits: EdgeLimits = EdgeLimits()
 
     @property
@@ -179,6 +183,8 @@ class NodeSettings:
             rulebook=path("RULEBOOK"),
             time_zone=_zone(f"{prefix}TIME_ZONE", env.get(prefix + "TIME_ZONE", UTC.key)),
             log_level=log_level,
+            webhook_hosts=_list(f"{prefix}WEBHOOK_HOSTS", env, _host),
+            webhook_networks=_list(f"{prefix}WEBHOOK_NETWORKS", env, _network),
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
             **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
         )
@@ -202,6 +208,24 @@ def _zone(name: str, text: str) -> ZoneInfo:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise SettingsError(f"{name}: expected a time zone such as Europe/Berlin, found {text!r}") from error
+
+
+def _list(variable: str, env: Mapping[str, str], entry: Callable[[str, str], str]) -> tuple[str, ...]:
+    """Return the entries of a list with commas between; raises SettingsError for one that isn't such an entry."""
+    return tuple(entry(variable, text.strip()) for text in env.get(variable, "").split(",") if text.strip())
+
+
+def _host(name: str, text: str) -> str:
+    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?", text):
+        raise SettingsError(f"{name}: expected the names of hosts with commas between, found {text!r}")
+    return text
+
+
+def _network(name: str, text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise SettingsError(f"{name}: expected networks as 10.1.0.0/16 with commas between, found {text!r}") from None
 
 
 def _port(name: str, text: str) -> int:

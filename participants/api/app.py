@@ -50,4 +50,5 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         traffic=TRAFFIC,
     )
     app.state.node = node
+    node.stopping = app.state.stopping
     return app

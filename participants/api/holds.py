@@ -25,7 +25,8 @@ from gateway.federation.messages.base import Answer, Uuid, open_words
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
 from participants.api.messages import PaymentView
-from participants.api.views import payment_view, timestamp
+from participants.api.views import payment_view
+from participants.feed.public import timestamp
 from participants.ledger import events, store
 from participants.ledger.events import Hit, Opinion
 from participants.node import BankNode

@@ -27,7 +27,7 @@ from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
-from participants.api import batches, exposures, orders_log, views
+from participants.api import batches, events, exposures, orders_log, views, webhooks
 from participants.api.messages import (
     BATCH_BYTES_MAX,
     BODY_BYTES_MAX,
@@ -391,5 +391,5 @@ ROUTE_HANDLERS = [
     submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
     import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
     list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
-    get_evidence, compare_results, *batches.HANDLERS, *exposures.HANDLERS,
+    get_evidence, compare_results, *batches.HANDLERS, *exposures.HANDLERS, *events.HANDLERS, *webhooks.HANDLERS,
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from gateway.federation.problems import Refusal
 from participants import statements
 from participants.api.messages import AccountBalance, StatementEntry, StatementPage
 from participants.api.routes import SEES_ACCOUNTS, AccountPath, Node, instant
-from participants.api.views import timestamp
+from participants.feed.public import timestamp
 from participants.ledger.account_events import ENTRY_TYPES
 from participants.statements import Entry, Period, Statement, StatementReason
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import asyncpg
 import msgspec
@@ -28,6 +28,7 @@ from participants.api.messages import (
     WaitingView,
 )
 from participants.cycle.settlement_account import SettlementAccount
+from participants.feed.public import timestamp
 from participants.ledger import store
 from participants.ledger.account_changes import ChangeReason
 from participants.ledger.account_events import ENTRY_TYPES
@@ -66,11 +67,6 @@ def payment_view(payment: Payment) -> PaymentView:
         returns=terms.returns,
         ordered_by=payment.maker,
     )
-
-
-def timestamp(value: datetime) -> str:
-    """Return a timestamptz as RFC 3339 in UTC."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 PAGE_OF_PAYMENTS = """

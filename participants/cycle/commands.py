@@ -114,6 +114,20 @@ class RecordShownResult(Command[int]):
         return books.record(*self.recorded_as(), "cycle.result_shown", self.shown).sequence
 
 
+class RecordBreak(Command[int]):
+    """Keep that the coordinator told of a break of a pair of this bank, or that it was mended; once for each event."""
+
+    def __init__(self, event: int, heard: events.BreakHeard) -> None:
+        self.event = event
+        self.heard = heard
+
+    def recorded_as(self) -> tuple[str, int]:
+        return events.break_subject(self.event), 1
+
+    def decide(self, books: Books) -> int:
+        return books.record(*self.recorded_as(), "cycle.break", self.heard).sequence
+
+
 class PostSettlement(Command[int]):
     """Post the settlement leg of one instruction and mark its lanes settled through the cut.
 

@@ -32,6 +32,7 @@ from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import ANSWER_MALFORMED, FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
+from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.base import Answer
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
@@ -40,14 +41,14 @@ from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle import reads
 from participants.cycle.attesting import Attesting
-from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut
+from participants.cycle.commands import FixCut, PostSettlement, RecordBreak, RecordInstruction, RecordSignedCut
 from participants.cycle.coordinator import Coordinator, report
 from participants.cycle.limits import AgreedLimits
 from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
 from participants.cycle.results import Results
 from participants.cycle.shown_result import check_shown, missing
 from participants.cycle.statements import InstructionReason, check_instruction
-from participants.ledger.events import instructed_subject, settled_subject
+from participants.ledger.events import BreakHeard, break_subject, instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
 from participants.ledger.writer import Ledger
 from participants.payments.outbound import Outbound
@@ -82,6 +83,12 @@ class _UnreadEvents(Answer, frozen=True, kw_only=True):
 
     events: tuple[msgspec.Raw, ...]
     next: Count
+
+
+class _ContestedLane(Answer, frozen=True, kw_only=True):
+    sender: str
+    receiver: str
+    currency: str
 
 
 class _Identified(Answer, frozen=True, kw_only=True):
@@ -272,9 +279,13 @@ class Follower:
                 self._began[cycle] = event.id
         elif event.type == "cycle.break":
             await self._attesting.mend(cycle)
+            notice = msgspec.convert(event.data, BreakNotice)
+            await self._record_break(event.id, cycle, notice.pair, notice.currency, notice.kind, notice.resolved)
         elif event.type == CONTEST_EVENT:
             banks = {name: event.data.get(name) for name in ("sender", "receiver", "currency")}
             log.warning("a cut is contested", cycle=cycle, **banks)
+            lane = msgspec.convert(event.data, _ContestedLane)
+            await self._record_break(event.id, cycle, (lane.sender, lane.receiver), lane.currency, "contested")
         elif event.type in ("cycle.matched", "cycle.abandoned"):
             self._attesting.end(cycle)
             self._began.pop(cycle, None)
@@ -282,6 +293,15 @@ class Follower:
             await self._receive_instructions(cycle)
         elif event.type == "cycle.final":
             await self._settle(cycle)
+
+    async def _record_break(
+        self, event: int, cycle: str, pair: tuple[str, str], currency: str, kind: str, resolved: bool = False
+    ) -> None:
+        """Keep in the journal that a pair of this bank breaks, so that its own systems hear of it."""
+        counterparty = next(bank for bank in pair if bank != self._bank)
+        heard = BreakHeard(cycle=cycle, counterparty=counterparty, currency=currency, kind=kind, resolved=resolved)
+        if not await reads.exists(self._pool, break_subject(event)):
+            await self._ledger.submit(RecordBreak(event, heard))
 
     async def mend(self) -> None:
         """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""

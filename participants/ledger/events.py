@@ -211,6 +211,16 @@ class CycleSettled(Document, frozen=True, kw_only=True):
     finality: Sha256
 
 
+class BreakHeard(Document, frozen=True, kw_only=True):
+    """The coordinator told that this bank and another one don't agree on their pair in a cycle, or do again."""
+
+    cycle: CycleId
+    counterparty: Bic
+    currency: CurrencyCode
+    kind: str
+    resolved: bool = False
+
+
 class ExposureLimit(Document, frozen=True, kw_only=True):
     """The most that a counterparty may owe, unsettled; None is every counterparty that no other limit names."""
 
@@ -262,6 +272,7 @@ TYPES: dict[str, type[Document]] = {
     "cycle.settled": CycleSettled,
     "cycle.result_shown": ResultShown,
     "cycle.proofs_required": ProofsRequired,
+    "cycle.break": BreakHeard,
     "exposure.limits": ExposureLimits,
     "exposure.ceilings": ExposureCeilings,
 }
@@ -462,6 +473,11 @@ def settled_subject(instruction: str) -> str:
 
 def result_subject(cycle: str) -> str:
     return subject_id("cycle.result", cycle)
+
+
+def break_subject(event: int) -> str:
+    """Return the subject of a break: the number under which the coordinator told of it."""
+    return subject_id("cycle.break", str(event))
 
 
 def proofs_subject() -> str:

@@ -91,12 +91,11 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
 
 def apply(payment: Payment | None, event: Event) -> Payment:
     """Return a payment after one more event, its first one where there is none yet. Raises ImpossibleEventError."""
-    before = None if payment is None else payment.status
-    status = TRANSITIONS.get((before, event.type))
-    if status is None:
-        raise ImpossibleEventError(f"{event.type} on {f'a payment that is {before}' if before else 'nothing'}")
     if payment is None:
-        return _first(event, status)
+        return first_of(event)
+    status = TRANSITIONS.get((payment.status, event.type))
+    if status is None:
+        raise ImpossibleEventError(f"{event.type} on a payment that is {payment.status}")
     if (event.subject, event.version) != (payment.id, payment.version + 1):
         raise ImpossibleEventError(
             f"{event.type} as version {event.version} of {event.subject}, after {payment.version} of {payment.id}"
@@ -114,8 +113,12 @@ def apply(payment: Payment | None, event: Event) -> Payment:
     return msgspec.structs.replace(payment, **changes)
 
 
-def _first(event: Event, status: Status) -> Payment:
+def first_of(event: Event) -> Payment:
+    """Return a payment after the first of its events. Raises ImpossibleEventError for one that can't be the first."""
     type_, data = event.type, event.data
+    status = TRANSITIONS.get((None, type_))
+    if status is None:
+        raise ImpossibleEventError(f"{type_} on nothing")
     direction: Direction = "out"
     terms: PaymentTerms
     maker: str | None = None

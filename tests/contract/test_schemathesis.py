@@ -168,7 +168,18 @@ def fuzz(operation: Any, token: str | None) -> None:
 def guarded(operation: Any, tokens: Tokens, roles: list[str]) -> None:
     """Without a token it is 401, with that of another role 403; what is asked for doesn't matter."""
     path = operation.path
-    for name in ("cycle", "proposal", "bic", "currency", "payment_id", "batch_id", "account_id", "step", "movement"):
+    for name in (
+        "cycle",
+        "proposal",
+        "bic",
+        "currency",
+        "payment_id",
+        "batch_id",
+        "account_id",
+        "step",
+        "movement",
+        "webhook_id",
+    ):
         path = path.replace(f"{{{name}}}", EXAMPLES[name])
     target = f"{operation.base_url}{path}"
     with httpx.Client(trust_env=False) as http:
@@ -189,4 +200,5 @@ EXAMPLES = {
     "account_id": "1",
     "step": "approve",
     "movement": "1",
+    "webhook_id": "0190a7d8-0000-7000-8000-000000000001",
 }

@@ -63,6 +63,7 @@ def role_for(method: str, path: str) -> Role:
         ("/settlement-account", Role.ACCOUNTS),
         ("/screening", Role.LISTS),
         ("/holds", Role.SCREENING),
+        ("/webhooks", Role.EVENTS),
     ):
         if path.startswith(start):
             return role
@@ -313,6 +314,8 @@ async def running_town(
                 data_dir=directory / bic,
                 anchor=anchor,
                 coordinator_url=coordinator.url,
+                webhook_hosts=("localhost", "127.0.0.1"),
+                webhook_networks=("127.0.0.0/8", "::1/128"),
             )
             identity = MemberIdentity.made(bic, settings.keys_dir)
             await coordinator.registry.admit(

@@ -25,6 +25,7 @@ GUIDES = (
     "import-payments",
     "operate-a-cycle",
     "audit",
+    "connect-your-core",
     "analysis",
 )
 RUNBOOKS = ("operating/keys.md",)
@@ -91,6 +92,7 @@ def test_the_guides_run(directory: Path) -> None:
     assert "rows: 1 known, 1 taken" in said
     assert "ALDRXXA0 EUR -138500" in said  # 1,234.50 by curl, 50.00 released, 100.50 from the files
     assert "VERIFIED: cycle.zip" in said
+    assert re.search(r"^20\d\d-\d\d-\d\d \d+ payments\nnot settled 1 payments\nreconciled$", said, re.MULTILINE)
     assert "holds: no selection is worth more than 31" in said
     assert len(re.findall(r"^sign (active|retired) ", said, re.MULTILINE)) == 2
 

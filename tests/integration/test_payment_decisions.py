@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from running_banks import LISTED, SANCTIONS, RunningBank, Town, order
+from running_banks import LISTED, SANCTIONS, WAIT_S, RunningBank, Town, order
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator
 from support import uuid7
 
@@ -312,6 +312,16 @@ async def test_a_break_is_mended_during_attestation(town: Town) -> None:
         for bank in (town.alpha, town.bravo):
             signed = await bank.get(f"/cycles/{cycle.id}/attestations")
             assert len([e for e in signed if "position" in e["payloadType"]]) >= 2
+            # The bank's own systems hear of it: that the pair differed, and that it agrees again.
+            breaks: list[Any] = []
+            async with asyncio.timeout(WAIT_S):
+                while not (breaks and breaks[-1].get("resolved")):
+                    await asyncio.sleep(0.05)
+                    page = await bank.get("/events", type="cycle.break")
+                    breaks = [event["break"] for event in page["events"]]
+            other = BRAVO if bank is town.alpha else ALPHA
+            assert {(e["cycle"], e["counterparty"], e["currency"]) for e in breaks} == {(cycle.id, other, "EUR")}
+            assert (breaks[0]["kind"], "resolved" in breaks[0]) == ("different", False)
         await _abandon(alice, bob, town.coordinator, cycle.id)
 
 

@@ -48,6 +48,7 @@ from participants.api.views import RequestReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
+from participants.feed.feed import FeedReason
 from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.account_changes import ChangeReason
@@ -65,6 +66,8 @@ from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
 from participants.roles import PeerReason
 from participants.statements import StatementReason
+from participants.webhooks.targets import TargetReason
+from participants.webhooks.webhooks import WebhookReason
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"
@@ -104,7 +107,9 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         BatchRequestReason,
         RestoredReason,
         WriterReason,
+        FeedReason,
     ),
+    "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, SharedResultReason, FailureReason),

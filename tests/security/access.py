@@ -40,6 +40,14 @@ _BATCHES = {**_READ, "orders": "sees what became of what it ordered"}
 _CYCLES = {**_READ, "orders": "sees how far the lanes to other banks are"}
 _BOOKKEEPER = {"accounts": "keeps the bank's accounts, and says how much others may owe"}
 _BOOKS = {**_READ, "accounts": "sees what it keeps"}
+_HEARS = {
+    **_READ,
+    "events": "hears all that happens: the bank's core system",
+    "orders": "hears of payments, and when they are settled",
+    "screening": "hears of payments",
+    "accounts": "hears of accounts",
+}
+_SENDS = {"events": "says where what it hears is sent"}
 _PEER = {"participant": "the other bank of a payment"}
 
 COORDINATOR: dict[str, Row] = {
@@ -143,6 +151,13 @@ PARTICIPANT: dict[str, Row] = {
     "getSettlementAccount": _BOOKS,
     "listMovements": _BOOKS,
     "listLanes": _CYCLES,
+    "listEvents": _HEARS,
+    "addWebhook": _SENDS,
+    "deleteWebhook": _SENDS,
+    "changeWebhookSecret": _SENDS,
+    "replayWebhook": _SENDS,
+    "listWebhooks": {**_READ, **_SENDS},
+    "getWebhook": {**_READ, **_SENDS},
     "getCycleMembership": _CYCLES,
     "listAttestations": _CYCLES,
     "listInstructions": _CYCLES,
@@ -190,7 +205,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "an operator in another role": "token_withdrawn",
         "a participant in another role": "token_withdrawn",
         "a participant by an assertion for another bank": "token_header_refused",
-        **dict.fromkeys(("staff", "orders", "screening", "lists", "accounts", "read"), "token_key_unknown"),
+        **dict.fromkeys(("staff", "orders", "screening", "lists", "accounts", "events", "read"), "token_key_unknown"),
         **dict.fromkeys(("operator", "auditor", "participant", "another", "agent", "coordinator"), "role_not_allowed"),
         **dict.fromkeys(("suspended", "approved"), "member_not_active"),
     },
@@ -201,14 +216,14 @@ REFUSED: dict[str, dict[str, str]] = {
         **dict.fromkeys(("applied", "left", "replaced", "unknown"), "token_key_unknown"),
         "people of another bank": "token_key_unknown",
         "staff": "token_claims_refused",
-        **dict.fromkeys(("orders", "screening", "lists", "accounts", "read"), "role_not_allowed"),
+        **dict.fromkeys(("orders", "screening", "lists", "accounts", "events", "read"), "role_not_allowed"),
         **dict.fromkeys(("agent", "coordinator", "participant"), "role_not_allowed"),
         **dict.fromkeys(("suspended", "approved"), "sender_not_active"),
     },
     "agent": {
         **_NO_ONE,
         **dict.fromkeys(("applied", "left", "replaced", "unknown"), "token_key_unknown"),
-        **dict.fromkeys(("orders", "screening", "lists", "accounts", "read"), "token_key_unknown"),
+        **dict.fromkeys(("orders", "screening", "lists", "accounts", "events", "read"), "token_key_unknown"),
         **dict.fromkeys(("operator", "auditor", "coordinator", "staff", "agent"), "role_not_allowed"),
         **dict.fromkeys(("participant", "another"), "role_not_allowed"),
         "a participant by the coordinator's word": "assertion_needed",

@@ -111,6 +111,7 @@ TRUST_MODEL: Promises = {
     "| `screening` |": _BOOKS + "test_who_may_do_what",
     "| `lists` |": _BOOKS + "test_who_may_do_what",
     "| `accounts` |": _BOOKS + "test_who_may_do_what",
+    "| `events` |": _BOOKS + "test_who_may_do_what",
     "| `read` |": _BOOKS + "test_a_reader_s_scope_is_a_limit",
     "| the coordinator writes a token for itself": _BOOKS + "test_no_word_of_the_coordinator_opens_anything",
     "| the coordinator names a key of its own": TRUST,
@@ -127,6 +128,10 @@ TRUST_MODEL: Promises = {
     "| a client asks for a role or for books": f"{_CLIENTS}test_nobody_gets_more_than_was_granted"
     f" {_CLIENTS}test_an_assertion_counts_once_here_and_soon_not_at_all",
     "| one person, under two clients' names,": _CLIENTS + "test_a_key_has_one_owner_for_good",
+    "| a thief of a token `events` has the books sent": "security/test_webhook_targets.py::"
+    "test_nobody_has_a_bank_send_its_books_elsewhere",
+    "| whoever reads or copies the bank's database |": "integration/test_webhooks.py::"
+    "test_events_come_in_order_and_signed",
     "| a thief of one token |": _BOOKS + "test_who_may_do_what",
     # Records that prove themselves
     "| the coordinator, about a net,": f"{_LIES} {_FORGED}test_an_altered_net {_FORGED}test_a_forged_certificate",

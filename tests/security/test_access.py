@@ -42,6 +42,7 @@ VALUES = {
     "entry_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "counterparty": CARLO,
     "movement": "1",
+    "webhook_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
 }
 BODIES = {
     "changeKey": {"payload": "", "payloadType": "x", "signatures": []},

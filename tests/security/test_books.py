@@ -25,6 +25,7 @@ ID = "00000000-0000-4000-8000-000000000000"
 # - screening: who decides on a hold sees the payment and the lists.
 # - lists, accounts: who makes them sees them, and what waits for a second person. Who keeps the accounts also says how
 #   much others may owe, and why money moved at the settlement agent that no instruction explains.
+# - events: hears what happens in all of the books, and says where it is sent.
 # - read: sees everything that is the bank's own, and changes nothing.
 # - participant: another bank delivers, compares its own lanes with this bank, and fetches what it signed itself;
 #   what the coordinator showed both of a result, the two compare.
@@ -59,6 +60,13 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/cycles/{cycle:str}"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/attestations"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/instructions"): {"orders", "read"},
+    ("GET", "/events"): {"events", "orders", "screening", "accounts", "read"},
+    ("POST", "/webhooks"): {"events"},
+    ("GET", "/webhooks"): {"events", "read"},
+    ("GET", "/webhooks/{webhook_id:uuid}"): {"events", "read"},
+    ("DELETE", "/webhooks/{webhook_id:uuid}"): {"events"},
+    ("POST", "/webhooks/{webhook_id:uuid}/secret"): {"events"},
+    ("POST", "/webhooks/{webhook_id:uuid}/replay"): {"events"},
     ("POST", "/federation/payments"): {"participant"},
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
@@ -71,6 +79,7 @@ SCOPES: dict[str, set[str]] = {
         "/batches/{batch_id:uuid}",
         "/batches/{batch_id:uuid}/orders",
         "/holds",
+        "/events",
     },
     Scope.ACCOUNTS: {
         "/accounts",
@@ -81,12 +90,14 @@ SCOPES: dict[str, set[str]] = {
         "/ceilings",
         "/settlement-account",
         "/settlement-account/movements",
+        "/events",
     },
     Scope.CYCLES: {
         "/lanes",
         "/cycles/{cycle:str}",
         "/cycles/{cycle:str}/attestations",
         "/cycles/{cycle:str}/instructions",
+        "/events",
     },
     Scope.LISTS: {"/screening/lists"},
 }
@@ -101,6 +112,7 @@ def path_of(template: str) -> str:
         ("{currency:str}", "EUR"),
         ("{counterparty:str}", BRAVO),
         ("{movement:int}", "1"),
+        ("{webhook_id:uuid}", ID),
     ):
         template = template.replace(part, value)
     return template

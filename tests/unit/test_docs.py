@@ -20,6 +20,7 @@ from gateway.federation.messages.base import WORDS
 from gateway.federation.messages.events import EventType
 from gateway.federation.problems import ServiceReason
 from gateway.federation.settings import EdgeLimits, NodeSettings, Outgoing, SettingsError
+from participants.feed.messages import EventType as LedgerEventType
 from participants.intake.files import CSV_FORMATS, JSON_LINES
 from participants.ledger import payment
 from tests.contract.services import documents
@@ -102,6 +103,11 @@ def test_the_events_page_has_every_type() -> None:
     assert set(rows) == set(get_args(EventType)[1].extra[WORDS])
     # What the coordinator appends, where the type is written out.
     assert set(re.findall(r'append\(\s*\w+,\s*"([a-z_]+\.[a-z_]+)"', source())) <= set(rows)
+
+
+def test_the_page_on_a_banks_events_has_every_type() -> None:
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page("reference/ledger-events.md"), re.MULTILINE)
+    assert rows == [str(type_) for type_ in LedgerEventType]
 
 
 def test_the_settings_page_has_every_setting() -> None:

@@ -90,6 +90,9 @@ GOLDEN_V1 = {
         f'"leaves":[{{"index":3,"leaf":"{{}}","path":["{SHA}"]}}],"reason":"result_shown_otherwise"}}'
     ),
     "cycle.proofs_required": '{"cycle":"2026-10-02-01"}',
+    "cycle.break": (
+        '{"counterparty":"BETAFRPP","currency":"EUR","cycle":"2026-10-02-01","kind":"different","resolved":true}'
+    ),
     "exposure.limits": (
         '{"granted":[{"counterparty":"BETAFRPP","currency":"EUR","limit_minor":"9"}],'
         '"scheme":[{"currency":"EUR","limit_minor":"5"}]}'
@@ -225,6 +228,7 @@ UNREADABLE: list[tuple[str, Document]] = [
         ),
     ),
     ("cycle.proofs_required", events.ProofsRequired(cycle="today")),
+    ("cycle.break", events.BreakHeard(cycle=CYCLE, counterparty="beta", currency="EUR", kind="different")),
     ("no.such.type", ORDER_FORM),
 ]
 

@@ -34,25 +34,26 @@ QUERY_NAME_SHOWN = 40
 """Characters of an unknown query parameter's name that an answer repeats."""
 
 
-def requires(*roles: str, scope: str | None = None) -> Guard:
+def requires(*roles: str, scope: str | tuple[str, ...] = ()) -> Guard:
     """Return a guard that lets only these roles pass; everybody else gets 403 `role_not_allowed`.
 
-    A token with a scope of its own passes only where `scope` is part of it, else it gets 403 `scope_not_allowed`.
+    A token with a scope of its own passes only where `scope`, or one of several, is part of it, else it gets 403
+    `scope_not_allowed`.
     """
 
-    return _Requires(roles, scope)
+    return _Requires(roles, (scope,) if isinstance(scope, str) else scope)
 
 
 @dataclass(frozen=True)
 class _Requires:
     roles: tuple[str, ...]
-    scope: str | None = None
+    scopes: tuple[str, ...]
 
     async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         claims = connection.auth
         if claims.role not in self.roles:
             raise Refusal(ServiceReason.ROLE_NOT_ALLOWED, f"this takes the role {' or '.join(self.roles)}")
-        if claims.scope and self.scope not in claims.scope.split():
+        if claims.scope and not set(self.scopes) & set(claims.scope.split()):
             raise Refusal(ServiceReason.SCOPE_NOT_ALLOWED, f"the token is good for {claims.scope} only")
 
 

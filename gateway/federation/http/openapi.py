@@ -145,7 +145,7 @@ def _answer(status: str, answer: dict[str, Any], exposed: Exposed, schema_of: Ma
         return answer
     document = {**answer, "description": HTTPStatus(int(status)).phrase}
     if exposed.answer is not None and _JSON in answer.get("content", {}):
-        document["content"] = {_JSON: {"schema": schema_of[exposed.answer]}}
+        document["content"] = {**answer["content"], _JSON: {"schema": schema_of[exposed.answer]}}
     return document
 
 

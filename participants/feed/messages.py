@@ -1,0 +1,174 @@
+"""The public form of what happens in a bank's ledger (docs/reference/ledger-events.md).
+
+It is the same whenever it is asked for: made of the event itself and of the first one of its payment, never of how
+things stand now.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import field
+
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Sequence, Timestamp, TotalAmount
+from gateway.federation.messages.base import Answer, Uuid, open_words
+from participants.ledger.accounts import AccountState
+from participants.ledger.payment import Status
+from participants.roles import Scope
+
+
+class EventType(StrEnum):
+    """What can happen. An event of a type that a reader doesn't know is passed over."""
+
+    PAYMENT_RESERVED = "payment.reserved"
+    """An order is taken: the debtor's money is set aside and the payment waits for the other bank."""
+    PAYMENT_HELD = "payment.held"
+    """Screening holds it, outgoing or incoming: it waits for two people."""
+    PAYMENT_RELEASED = "payment.released"
+    """Two people released an outgoing one: it goes on to the other bank."""
+    PAYMENT_POSTED = "payment.posted"
+    """The other bank accepted an outgoing one: the money has left the debtor's account for good."""
+    PAYMENT_ACCEPTED = "payment.accepted"
+    """An incoming one is credited to the creditor's account, at once or after two people released it; once only."""
+    PAYMENT_DECLINED = "payment.declined"
+    """An incoming one was refused on receipt: nothing was credited."""
+    PAYMENT_REFUSED = "payment.refused"
+    """An outgoing one was refused, or a hold rejected: money that was set aside is back on the debtor's account."""
+    PAYMENT_DISPUTED = "payment.disputed"
+    """The bank contests an incoming one: statements leave it out."""
+    PAYMENT_DISPUTE_WITHDRAWN = "payment.dispute_withdrawn"
+    PAYMENT_RETURNED = "payment.returned"
+    """It is given back by the payment `returned_by`, which has events of its own: they move the money."""
+    PAYMENT_RETURN_FAILED = "payment.return_failed"
+    """The payment `returned_by` was refused: it isn't given back after all."""
+    ACCOUNTS_OPENED = "accounts.opened"
+    ACCOUNT_DEPOSITED = "account.deposited"
+    """The bank's own people credited a customer's account against an internal one."""
+    ACCOUNT_WITHDRAWN = "account.withdrawn"
+    """They debited it, for money that was paid out."""
+    ACCOUNT_CHARGED = "account.charged"
+    """They debited it, for a fee."""
+    ACCOUNT_BLOCKED = "account.blocked"
+    ACCOUNT_UNBLOCKED = "account.unblocked"
+    ACCOUNT_CLOSED = "account.closed"
+    ACCOUNT_RENAMED = "account.renamed"
+    CYCLE_BREAK = "cycle.break"
+    """This bank and another don't agree on what they owe each other in a cycle, or do again: their pair waits."""
+    CYCLE_SETTLED = "cycle.settled"
+    """A cycle is final: payments with these numbers on these lanes are settled."""
+
+    @property
+    def scope(self) -> Scope:
+        """The part of the books that it is of."""
+        return _SCOPES[self.partition(".")[0]]
+
+
+_SCOPES = {"payment": Scope.PAYMENTS, "accounts": Scope.ACCOUNTS, "account": Scope.ACCOUNTS, "cycle": Scope.CYCLES}
+
+
+class EventPayment(Answer, frozen=True, kw_only=True):
+    """The payment that an event is about, as it stood after it.
+
+    `account` is the one at this bank: the debtor's of an outgoing payment, the creditor's of an incoming one.
+    `sequence` is its number in its lane, which says in what cycle it settles.
+    """
+
+    id: Uuid
+    direction: Annotated[str, open_words("out", "in")]
+    status: Annotated[str, open_words(*Status)]
+    counterparty: Bic
+    account: str
+    currency: CurrencyCode
+    amount_minor: str
+    debtor_account: str
+    debtor_name: str
+    creditor_account: str
+    creditor_name: str
+    remittance: str = ""
+    sequence: Sequence | None = None
+    reason: str | None = None
+    returns: Uuid | None = None
+    returned_by: Uuid | None = None
+
+
+class EventAccount(Answer, frozen=True, kw_only=True):
+    """An account that was opened, and what it opened with; or one that was changed, and what about it."""
+
+    code: str
+    currency: CurrencyCode
+    kind: Annotated[str, open_words("customer", "internal")] = "customer"
+    name: str | None = None
+    opening_balance_minor: TotalAmount = "0"
+    against: str | None = None
+    """The internal account that the opening balance came from; the nostro where none is named."""
+    state: Annotated[str, open_words(*AccountState)] | None = None
+
+
+class EventEntry(Answer, frozen=True, kw_only=True):
+    """An entry of the bank's own people between a customer's account and an internal one.
+
+    `reference` is what it is about outside of the books.
+    """
+
+    id: Uuid
+    account: str
+    currency: CurrencyCode
+    amount_minor: str
+    against: str
+    reference: str
+    text: str = ""
+
+
+class SettledLane(Answer, frozen=True, kw_only=True):
+    """Payments of one bank to another that a cycle settled: from one number to another, and what they come to."""
+
+    sender: Bic
+    receiver: Bic
+    first_sequence: Sequence
+    last_sequence: Sequence
+    amount_minor: TotalAmount
+
+
+class EventSettlement(Answer, frozen=True, kw_only=True):
+    """What a cycle settled of this bank's payments in a currency."""
+
+    cycle: CycleId
+    value_date: Date
+    settled_at: Timestamp
+    currency: CurrencyCode
+    lanes: tuple[SettledLane, ...]
+
+
+class EventBreak(Answer, frozen=True, kw_only=True):
+    """Two banks that don't agree on their pair in a cycle; `resolved` says that they do again."""
+
+    cycle: CycleId
+    counterparty: Bic
+    currency: CurrencyCode
+    kind: Annotated[str, open_words("different", "missing", "contested")]
+    resolved: bool = False
+
+
+class LedgerEvent(Answer, frozen=True, kw_only=True):
+    """One thing that happened. `sequence` is its place in the journal: larger than that of all before it."""
+
+    sequence: Count
+    type: Annotated[str, open_words(*EventType)]
+    at: Timestamp
+    payment: EventPayment | None = None
+    accounts: tuple[EventAccount, ...] = ()
+    entry: EventEntry | None = None
+    settlement: EventSettlement | None = None
+    break_: EventBreak | None = field(default=None, name="break")
+
+
+class LedgerEvents(Answer, frozen=True, kw_only=True):
+    """A page of events in their order. `next` is the cursor to ask with, `head` the journal's last event.
+
+    There may be none of what was asked for up to `next`; all is heard once `next` is `head`.
+    """
+
+    events: tuple[LedgerEvent, ...]
+    next: Count
+    head: Count

@@ -1,0 +1,95 @@
+"""The core system of the guide, killed at random: each credit once, one that was held for long included."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import re
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from running_banks import LISTED, SANCTIONS, RunningBank, Town, order
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "connect-your-core.md"
+KILLS = 5
+CORE = re.search(r"^```python core\.py\n(.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+class Core:
+    """The guide's program in a directory of its own, at work for one bank."""
+
+    def __init__(self, bank: RunningBank, directory: Path) -> None:
+        assert CORE is not None
+        self.directory = directory
+        directory.mkdir()
+        (directory / "core.py").write_text(CORE[1])
+        settings = bank.settings
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "CONCORDAT_BIC": bank.bic,
+            "CONCORDAT_URL": settings.url,
+            "CONCORDAT_DATA_DIR": str(settings.data_dir),
+            "NO_PROXY": "127.0.0.1",
+        }
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "core.py",
+            *arguments,
+            cwd=self.directory,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def run(self, *arguments: str) -> str:
+        process = await self.start(*arguments)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        return said.decode()
+
+    def credits(self) -> list[str]:
+        with sqlite3.connect(self.directory / "core.db") as books:
+            return [row[0] for row in books.execute("SELECT payment FROM entry WHERE amount > 0 AND payment NOT NULL")]
+
+
+async def test_a_core_that_is_killed_books_each_credit_once(town: Town, tmp_path: Path) -> None:
+    alpha, bravo = town.alpha, town.bravo
+    core = Core(bravo, tmp_path / "core")
+    held = order(999, creditor_name=LISTED)
+    await _screen(bravo)
+    assert (await alpha.send("POST", "/payments", held)).status_code == 201
+    await bravo.until(held["id"], "held")
+    paid = [held["id"]]
+    for _ in range(KILLS):
+        hearing = await core.start("hear")
+        until = asyncio.get_running_loop().time() + random.uniform(0.1, 1.2)
+        while asyncio.get_running_loop().time() < until:
+            one = order(random.randint(1, 500))
+            assert (await alpha.send("POST", "/payments", one)).status_code == 201
+            paid.append(one["id"])
+        hearing.kill()
+        await hearing.wait()
+    for person in ("gina", "hugo"):
+        word = {"decision": "release", "reason": "another person"}
+        answer = await bravo.send("POST", f"/holds/{held['id']}/decisions", word, subject=person)
+        assert answer.status_code in (200, 201), answer.text
+    for id_ in paid:
+        await bravo.until(id_, "accepted")
+    await core.run("pay", "b-1", alpha.bic, "a-1", "250")
+    said = await core.run("reconcile")
+    assert said.endswith("reconciled\n")
+    assert sorted(core.credits()) == sorted(paid)
+
+
+async def _screen(bank: RunningBank) -> None:
+    files = {"list.csv": base64.b64encode(SANCTIONS).decode()}
+    answer = await bank.send("POST", "/screening/lists", {"name": "test", "files": files})
+    assert answer.status_code == 201, answer.text
