@@ -30,6 +30,7 @@ _STATES = "integration/test_cycle_decisions.py::"
 _MAKER_CHECKS = _STATES + "test_the_maker_is_never_the_checker"
 _ALONE = _DECIDED + "test_nobody_changes_the_registry_alone"
 _SECRECY = "simulation/test_secrecy.py::test_no_payment_leaves_its_two_banks"
+_FILES = "integration/test_intake_files.py::"
 _WEAKENED = " ".join(
     _BOOKS + of for of in ("test_nobody_weakens_a_list_alone", "test_nobody_gains_names_to_take_out_by_adding")
 )
@@ -116,6 +117,8 @@ TRUST_MODEL: Promises = {
     "| the coordinator writes a token for itself": _BOOKS + "test_no_word_of_the_coordinator_opens_anything",
     "| the coordinator names a key of its own": TRUST,
     "| a clerk releases the payment that he ordered,": _BOOKS + "test_who_ordered_a_payment_does_not_release_it",
+    "| somebody writes a payment into a text of a payment file,": _FILES + "test_what_pays_nobody",
+    "| a clerk imports a file again:": _FILES + "test_a_corrected_resaved_and_reordered_file_pays_only_what_is_new",
     "| a clerk opens an account with money": _BOOKS + "test_nobody_makes_money_alone",
     "| a clerk deposits money that never came,": _ACCOUNTS
     + f"test_a_deposit_takes_two_people_and_is_made_once {_ACCOUNTS}test_one_slip_is_booked_once",
