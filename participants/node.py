@@ -459,7 +459,11 @@ class BankNode:
                 if self.trust.loaded:
                     log.warning("coordinator away, going on with the kept trust list", error=str(error)[:200])
                     return
-                log.warning("waiting for the first trust list", error=str(error)[:200])
+                log.warning(
+                    "waiting for the first trust list: the coordinator gives none yet",
+                    coordinator=self.settings.coordinator_url,
+                    error=str(error)[:200],
+                )
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, TRUST_RETRY_SECONDS_MAX)
 

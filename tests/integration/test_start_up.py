@@ -116,6 +116,37 @@ async def test_it_waits_for_postgresql(scheme: Scheme, new_database: Any) -> Non
         await process.wait()
 
 
+async def test_a_start_that_waits_for_the_coordinator_says_so_and_can_be_stopped(
+    scheme: Scheme, tmp_path: Path, new_database: Any
+) -> None:
+    settings = {
+        "CONCORDAT_BIC": "ALFADEFF",
+        "CONCORDAT_DATA_DIR": str(tmp_path / "bank"),
+        "CONCORDAT_PORT": str(free_port()),
+        "CONCORDAT_ANCHOR": str(scheme.directory / "anchor.json"),
+        "CONCORDAT_COORDINATOR_URL": f"http://127.0.0.1:{free_port()}",
+        "CONCORDAT_DATABASE_URL": await new_database(),
+    }
+    MemberIdentity.made("ALFADEFF", tmp_path / "bank" / "keys")
+    process = await asyncio.create_subprocess_exec(
+        CONCORDAT, "participant", "serve", env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while b"waiting for the first trust list" not in (line := await process.stderr.readline()):
+                assert line, "it ended"
+            assert settings["CONCORDAT_COORDINATOR_URL"].encode() in line
+            process.terminate()
+            rest = await process.stderr.read()
+            assert await process.wait() == 0, rest
+            assert b"Traceback" not in rest
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_a_database_works_for_its_own_institution_only(scheme: Scheme, new_database: Any, tmp_path: Path) -> None:
     database = await new_database()
     url = f"http://127.0.0.1:{free_port()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import configure_logging
 
 SHUTDOWN_TIMEOUT_S = 10
+STOP_LOOK_S = 0.2
 BACKLOG = 512
 COLLECT_AFTER = 20_000
 """New objects that may hold others, before the collector looks at them."""
@@ -60,7 +62,17 @@ class NodeServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # First, so that whoever waits for a start can ask what it waits for.
         private = None if self._private is None else await self._listen(self._private)
-        await super().startup(sockets if self._sockets is None else [self._sockets[0]])
+        # An application may wait at its start for somebody who isn't there: whoever stops it doesn't wait with it.
+        starting = asyncio.ensure_future(super().startup(sockets if self._sockets is None else [self._sockets[0]]))
+        while not starting.done():
+            await asyncio.wait([starting], timeout=STOP_LOOK_S)
+            if self.should_exit and not starting.done():
+                starting.cancel()
+                await asyncio.wait([starting])
+                # It would call what was broken off here a failure, and print where.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                return
+        await starting
         if private is not None:
             self.servers.append(private)
 

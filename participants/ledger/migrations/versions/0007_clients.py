@@ -1,6 +1,6 @@
 """Whose ledger this is; and the people and systems that sign in at the bank by keys of their own.
 
-A ledger of before is its whose cuts are in it, for each names the bank that made it. One without any takes the name of
+A ledger of before belongs to the bank that its cuts name. One without any takes the name of
 the first node that serves it (`gateway/federation/storage/owner.py`).
 """
 
