@@ -86,6 +86,8 @@ async def _first_finding(
     read_until = movements[-1].seen_at - timedelta(seconds=UNCONFIRMED_SECONDS_MAX)
     now = datetime.now(UTC)
     for finding in findings(movements, settlements, now=now, complete=False, explained=explained, late_s=late_s):
+        if finding.fault is MovementFault.DEBIT_UNASKED:
+            continue  # Outside of cycles: an alarm while the node runs, and named here with both balances.
         if finding.fault is MovementFault.MISSING:
             final_at = settlements[finding.cycle or "", finding.currency].final_at
             if final_at is not None and final_at > read_until:
