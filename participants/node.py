@@ -8,7 +8,9 @@ from typing import Any
 
 import asyncpg
 import structlog
+from msgspec.structs import replace
 
+from compliance.bic import HEAD_OFFICE, known_as, normal_bic
 from compliance.crypto.keys import VerifyingKey
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
@@ -32,7 +34,7 @@ from participants.cycle.settlement_account import SettlementAccount
 from participants.ledger import MIGRATIONS
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
-from participants.ledger.events import AccountOpening, ExposureLimit
+from participants.ledger.events import AccountOpening, ExposureLimit, PaymentOrder
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason
@@ -40,7 +42,14 @@ from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
-from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
+from participants.payments.orders import (
+    CheckedOrder,
+    OrderOutcome,
+    OrderReason,
+    ReadableOrder,
+    SubmitOrders,
+    account_refusal,
+)
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 from participants.proposals import propose
@@ -68,6 +77,8 @@ class BankNode:
     screener: Screener
     exposures: ExposureWatch
     agents: dict[str, OrderReason | None]
+    head_offices: dict[str, str]
+    """Banks that the scheme knows under a BIC with XXX, by its normal form."""
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
         if settings.anchor is None:
@@ -96,6 +107,7 @@ class BankNode:
         self.clocks = Clocks(settings.bic)
         self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
+        self.head_offices = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
@@ -271,6 +283,15 @@ class BankNode:
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
 
+    def names_otherwise(self, orders: Sequence[ReadableOrder]) -> bool:
+        """Tell whether an order names a bank by another BIC than the scheme does."""
+        return any(order.value.creditor_agent in self.head_offices for order in orders)
+
+    def addressed(self, order: PaymentOrder) -> PaymentOrder:
+        """Return an order with its bank as the scheme names it."""
+        known_as = self.head_offices.get(order.creditor_agent)
+        return order if known_as is None else replace(order, creditor_agent=known_as)
+
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
         await self.screener.prepare([order.value for order in orders])
@@ -311,7 +332,11 @@ class BankNode:
         """Screen orders and look up the banks they go to: all that is decided before the books."""
         hits_for, banks, unknown = self.screener.hits_for, self.agents, OrderReason.CREDITOR_AGENT_UNKNOWN
         return [
-            CheckedOrder(order, hits_for(order.value), banks.get(order.value.creditor_agent, unknown))
+            CheckedOrder(
+                order,
+                hits_for(order.value),
+                banks.get(order.value.creditor_agent, unknown) or account_refusal(order.value),
+            )
             for order in orders
         ]
 
@@ -357,4 +382,9 @@ class BankNode:
                 agents[member.bic] = None if active else OrderReason.CREDITOR_AGENT_NOT_ACTIVE
         agents[self.bic] = OrderReason.CREDITOR_AGENT_IS_SELF
         self.agents = agents
+        self.head_offices = {
+            bic.removesuffix(HEAD_OFFICE): bic
+            for bic in agents
+            if known_as(normal_bic(bic), agents) == bic != normal_bic(bic)
+        }
         self.verifier.forget()

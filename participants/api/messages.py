@@ -8,11 +8,11 @@ from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
-from gateway.federation.messages.base import Answer, Remittance, Request, Uuid, open_words
+from gateway.federation.messages.base import Answer, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.api.orders import OpeningRequest, OrderRequest
 from participants.cycle.movements import MovementFault
 from participants.ledger.accounts import BOUNDS
-from participants.ledger.events import AccountOpening, PaymentOrder
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
@@ -25,7 +25,7 @@ PaymentStatus = Annotated[str, open_words(*Status)]
 class OrderBatch(Request, frozen=True, kw_only=True):
     """Orders in one request; each is decided for itself, in this order."""
 
-    payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    payments: Annotated[tuple[OrderRequest, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
 class OrderResults(Answer, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class OrderResults(Answer, frozen=True, kw_only=True):
 class AccountBatch(Request, frozen=True, kw_only=True):
     """Customer accounts to open."""
 
-    accounts: Annotated[tuple[AccountOpening, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    accounts: Annotated[tuple[OpeningRequest, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
 class StatedReason(Request, frozen=True, kw_only=True):
@@ -98,13 +98,6 @@ class MovementPage(Answer, frozen=True, kw_only=True):
 
     movements: tuple[MovementView, ...]
     next: Count
-
-
-class ReturnRequest(Request, frozen=True, kw_only=True):
-    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
-
-    id: Uuid
-    remittance: Remittance = ""
 
 
 class PaymentView(Answer, frozen=True, kw_only=True):

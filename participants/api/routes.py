@@ -40,10 +40,10 @@ from participants.api.messages import (
     PaymentPage,
     PaymentView,
     PostingPage,
-    ReturnRequest,
     StatedReason,
     WaitingView,
 )
+from participants.api.orders import OrderRequest, ReturnRequest
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
@@ -83,13 +83,14 @@ class RequestReason(RefusalReason):
 
 
 @post("/payments", guards=ORDERS, tags=["payments"], operation_id="submitPayment")
-async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
+async def submit_payment(data: JSONBody[OrderRequest], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
     """Reserve the debtor's money and queue the payment; 201 once that is durable.
 
+    BICs, IBANs and texts may be spelled as people do: their normal form is what is paid by, signed and stored.
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.submit(readable([data], maker=request.auth.sub))
+    (outcome,) = await node.submit(readable([node.addressed(data.order())], maker=request.auth.sub))
     outcome.or_refuse()
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
     return Response(outcome.answer(), headers=headers)
@@ -105,7 +106,8 @@ async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: Conc
 )
 async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: ConcordatRequest) -> OrderResults:
     """Submit up to 8,192 orders; each has its own result, in the order of the request."""
-    outcomes = await node.submit(await in_slices(partial(readable, maker=request.auth.sub), data.payments))
+    orders = [node.addressed(asked.order()) for asked in data.payments]
+    outcomes = await node.submit(await in_slices(partial(readable, maker=request.auth.sub), orders))
     return OrderResults(results=tuple(outcome.answer() for outcome in outcomes))
 
 
@@ -254,7 +256,7 @@ async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: Conco
     One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
     week. One that opens empty needs one person.
     """
-    return await node.open_accounts(data.accounts, request.auth.sub)
+    return await node.open_accounts([asked.opening() for asked in data.accounts], request.auth.sub)
 
 
 @get("/accounts", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listAccounts")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compliance.bic import normal_bic
 from compliance.terminal import shown
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
@@ -52,6 +53,7 @@ def import_file(
     console = Console(stderr=True)
     url = url.rstrip("/")
     try:
+        bank = normal_bic(bank)
         payments = inspect_file(file)
         options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
     except (FileRefused, ValueError) as error:

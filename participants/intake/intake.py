@@ -18,6 +18,7 @@ from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.membership.institution import staff_tokens
 from participants.api.messages import OrderBatch, OrderResults
+from participants.api.orders import OrderRequest
 from participants.intake.files import (
     PaymentFile,
     PaymentRow,
@@ -25,7 +26,6 @@ from participants.intake.files import (
     RefusedRow,
     read_rows,
 )
-from participants.ledger.events import PaymentOrder
 from participants.payments.orders import OrderOutcome
 from participants.roles import Role
 
@@ -49,9 +49,9 @@ class Summary:
     refusals: list[RefusedRow] = field(default_factory=list)
 
 
-def order_of(row: PaymentRow) -> PaymentOrder:
+def order_of(row: PaymentRow) -> OrderRequest:
     """Return the order that a row of a file stands for."""
-    return PaymentOrder(
+    return OrderRequest(
         id=row.id,
         creditor_agent=row.creditor_bank,
         amount_minor=str(row.amount_minor),

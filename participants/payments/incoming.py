@@ -32,6 +32,8 @@ class DeclineReason(StrEnum):
     ID_RESERVED = "id_reserved"
     """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
+    CURRENCY_NOT_CLEARED = "currency_not_cleared"
+    """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = "return_of_unknown"
     RETURN_DIFFERS = "return_differs"
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
@@ -110,6 +112,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
+        if terms.returns is None and not books.limits.clears(terms.currency):
+            return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if terms.returns is not None:
             original = books.payments.get(terms.returns)
