@@ -52,6 +52,7 @@ from participants.payments.orders import (
 )
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
+from participants.payments.unsettled import UnsettledWatch
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
 
@@ -76,6 +77,7 @@ class BankNode:
     settlement_account: SettlementAccount
     screener: Screener
     exposures: ExposureWatch
+    unsettled: UnsettledWatch
     agents: dict[str, OrderReason | None]
     head_offices: dict[str, str]
     """Banks that the scheme knows under a BIC with XXX, by its normal form."""
@@ -141,6 +143,7 @@ class BankNode:
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
         self.exposures = ExposureWatch(self.bic, self.pool)
+        self.unsettled = UnsettledWatch(self.bic, self.pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -201,6 +204,7 @@ class BankNode:
         self.outbound.start()
         self.follower.start()
         self.exposures.start()
+        self.unsettled.task.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -208,6 +212,7 @@ class BankNode:
         """Stop taking part, write what was submitted, let go of everything."""
         await self.trust_task.stop()
         await self.exposures.stop()
+        await self.unsettled.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.outbound.stop()
@@ -243,6 +248,7 @@ class BankNode:
             self.trust_task,
             self.clock_watch.task,
             self.exposures.task,
+            self.unsettled.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership = self._membership()
@@ -256,6 +262,7 @@ class BankNode:
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
             "exposure": self.exposures.condition(),
+            "unsettled": self.unsettled.condition(),
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
             "settlement_account": self.settlement_account.condition(),
