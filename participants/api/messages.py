@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Reason, Timestamp, TotalAmount
-from gateway.federation.messages.base import Answer, Request, Uuid, open_words
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, NetAmount, Timestamp, TotalAmount
+from gateway.federation.messages.base import Answer, GivenReason, Request, Uuid, open_words
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.api.orders import OpeningRequest, OrderRequest
 from participants.cycle.movements import MovementFault
@@ -43,14 +43,14 @@ class AccountBatch(Request, frozen=True, kw_only=True):
 class StatedReason(Request, frozen=True, kw_only=True):
     """A person's reason."""
 
-    reason: Reason
+    reason: GivenReason
 
 
 class HoldOpinion(Request, frozen=True, kw_only=True):
     """One person's word on a held payment."""
 
     decision: Literal["release", "reject"]
-    reason: Reason
+    reason: GivenReason
 
 
 class ListImport(Request, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class CeilingChange(Request, frozen=True, kw_only=True):
     """The most that this bank lets others owe it in a currency, whatever it granted; null lifts the ceiling."""
 
     limit_minor: TotalAmount | None
-    reason: Reason
+    reason: GivenReason
 
 
 class CeilingView(Answer, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, REASON_PATTERN, ScreeningList
+from compliance.plain_text import STATED_PATTERN
+from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
@@ -170,7 +171,7 @@ async def withdraw_dispute(
     payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
-    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=REASON_PATTERN)] = "dispute withdrawn",
+    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=STATED_PATTERN)] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()

@@ -60,6 +60,7 @@ from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
+from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -96,6 +97,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         RequestReason,
         RestoredReason,
         WriterReason,
+        LeftReason,
     ),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),

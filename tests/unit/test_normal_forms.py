@@ -14,7 +14,9 @@ from compliance.bic import SPELLED_BIC_PATTERN, BicError, known_as, normal_bic
 from compliance.crypto import dsse
 from compliance.iban import LENGTHS, SPELLED_ACCOUNT_PATTERN, IbanFault, iban_fault, normal_account
 from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, TextError, is_normal, normal_text, text_fault
+from gateway.federation.messages.participants import Invitation
 from gateway.federation.settings import NodeSettings
+from participants.api.messages import HoldOpinion, StatedReason
 from participants.api.orders import OpeningRequest, OrderRequest, ReturnRequest, is_plain
 from participants.intake.files import PaymentRow, RefusedRow, inspect_file, read_rows
 from participants.ledger.events import EventData
@@ -175,6 +177,14 @@ def test_an_order_as_people_spell_it() -> None:
 def test_no_order(changes: dict[str, str]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(json.dumps(ORDER | changes), type=OrderRequest)
+
+
+@pytest.mark.parametrize("reason", ["\u202e", "one\ntwo", "\x85", " ", "\u200b"], ids=ascii)
+def test_a_reason_says_something_that_can_be_read(reason: str) -> None:
+    for type_, said in ((StatedReason, {}), (HoldOpinion, {"decision": "release"}), (Invitation, {})):
+        assert msgspec.convert({**said, "reason": "Zoë agrees"}, type_)
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({**said, "reason": reason}, type_)
 
 
 def test_openings_and_returns_are_judged_as_well() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from compliance.bic import SPELLED_BIC_PATTERN
+from compliance.plain_text import STATED_PATTERN
 from compliance.statements import whole
 
 Uuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"))]
@@ -19,6 +20,9 @@ Remittance = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=whole(r
 
 # Of requests: `compliance.bic.normal_bic` makes the one form of it.
 SpelledBic = Annotated[str, Meta(pattern=SPELLED_BIC_PATTERN)]
+
+# Of requests: a person's reason, by the one rule for text. What is signed and stored is read as `statements.Reason`.
+GivenReason = Annotated[str, Meta(min_length=1, max_length=500, pattern=STATED_PATTERN)]
 
 WORDS: Final = "words"
 _WORD = whole(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
