@@ -9,7 +9,9 @@ from typing import Any
 import asyncpg
 import msgspec
 import structlog
+from msgspec.structs import replace
 
+from compliance.bic import HEAD_OFFICE, known_as, normal_bic
 from compliance.crypto.keys import VerifyingKey
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
@@ -36,7 +38,7 @@ from participants.ledger import MIGRATIONS
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
-from participants.ledger.events import ExposureLimit
+from participants.ledger.events import ExposureLimit, PaymentOrder
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.session import RestoredReason
@@ -46,9 +48,17 @@ from participants.payments.backlog import NAMED_MAX, Backlog
 from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, tried
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
-from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, ReadableOrder, SubmitOrders
+from participants.payments.orders import (
+    CheckedOrder,
+    OrderOutcome,
+    OrderReason,
+    ReadableOrder,
+    SubmitOrders,
+    account_refusal,
+)
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
+from participants.payments.unsettled import UnsettledWatch
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
 from participants.webhooks.signing import WebhookSecrets
@@ -82,7 +92,10 @@ class BankNode:
     backlog: Backlog
     feed: Feed
     webhooks: Webhooks
+    unsettled: UnsettledWatch
     agents: dict[str, OrderReason | None]
+    head_offices: dict[str, str]
+    """Banks that the scheme knows under a BIC with XXX, by its normal form."""
 
     def __init__(self, settings: NodeSettings, database_url: str) -> None:
         if settings.anchor is None:
@@ -118,6 +131,7 @@ class BankNode:
         self.agents = {}
         self.stopping = asyncio.Event()
         """Set once the node drains: whoever waits for news then goes with what he has."""
+        self.head_offices = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
         """Tokens are of the bank's own issuer alone: nobody else says who may see its books."""
@@ -176,6 +190,7 @@ class BankNode:
         await self.screener.start()
         self.exposures = ExposureWatch(self.bic, self.pool)
         self.backlog = Backlog(self.bic, self.pool)
+        self.unsettled = UnsettledWatch(self.bic, self.pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -239,6 +254,7 @@ class BankNode:
         self.backlog.task.start()
         self.feed.start()
         self.webhooks.start()
+        self.unsettled.task.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -250,6 +266,7 @@ class BankNode:
         await self.exposures.stop()
         await self.webhooks.stop()
         await self.feed.stop()
+        await self.unsettled.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.outbound.stop()
@@ -291,6 +308,7 @@ class BankNode:
             self.backlog.task,
             self.feed.task,
             self.webhooks.task,
+            self.unsettled.task,
         )
         behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
         membership, keys = self._membership(), self._keys()
@@ -315,6 +333,7 @@ class BankNode:
             "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
             "ledger": f"{events_written} events",
             "exposure": self.exposures.condition(),
+            "unsettled": self.unsettled.condition(),
             "trust_list": self._trust_condition(),
             "coordinator_feed": self._feed_condition(behind=behind),
             "settlement_account": self.settlement_account.condition(),
@@ -360,6 +379,15 @@ class BankNode:
         poison = sorted(self.follower.set_aside, key=lambda event: event.id)
         names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
         return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
+
+    def names_otherwise(self, orders: Sequence[ReadableOrder]) -> bool:
+        """Tell whether an order names a bank by another BIC than the scheme does."""
+        return any(order.value.creditor_agent in self.head_offices for order in orders)
+
+    def addressed(self, order: PaymentOrder) -> PaymentOrder:
+        """Return an order with its bank as the scheme names it."""
+        known_as = self.head_offices.get(order.creditor_agent)
+        return order if known_as is None else replace(order, creditor_agent=known_as)
 
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
         """Decide orders of the bank's own customers; return when that is durable."""
@@ -433,7 +461,11 @@ class BankNode:
         """Screen orders and look up the banks they go to: all that is decided before the books."""
         hits_for, banks, unknown = self.screener.hits_for, self.agents, OrderReason.CREDITOR_AGENT_UNKNOWN
         return [
-            CheckedOrder(order, hits_for(order.value), banks.get(order.value.creditor_agent, unknown))
+            CheckedOrder(
+                order,
+                hits_for(order.value),
+                banks.get(order.value.creditor_agent, unknown) or account_refusal(order.value),
+            )
             for order in orders
         ]
 
@@ -483,4 +515,9 @@ class BankNode:
                 agents[member.bic] = None if active else OrderReason.CREDITOR_AGENT_NOT_ACTIVE
         agents[self.bic] = OrderReason.CREDITOR_AGENT_IS_SELF
         self.agents = agents
+        self.head_offices = {
+            bic.removesuffix(HEAD_OFFICE): bic
+            for bic in agents
+            if known_as(normal_bic(bic), agents) == bic != normal_bic(bic)
+        }
         self.verifier.forget()

@@ -12,11 +12,11 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec.structs import replace
 
+from compliance.bic import known_as, normal_bic
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.iso20022 import NOTIFICATION_TYPE, SETTLEMENT_ANSWER_TYPE
-from compliance.statements import Bic
 from gateway.agent.authority import (
     AuthorityReason,
     Coordinator,
@@ -35,6 +35,7 @@ from gateway.federation.http.node import create_app, requires
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.trust import FreshnessReason, TrustError, TrustStore
+from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.settlement import (
     AccountOpening,
     Funding,
@@ -96,6 +97,11 @@ class Agent:
         self._clock_watch = ClockWatch(self._clocks, self._other_members)
         self._pool: Any = None
         self._writability = Writability()
+
+    def known_as(self, bic: str) -> str:
+        """Return the BIC by which the scheme knows the institution of a BIC as people spell it."""
+        members = self._trust.current.members if self._trust.loaded else ()
+        return known_as(normal_bic(bic), {member.bic for member in members})
 
     @property
     def bic(self) -> str:
@@ -272,9 +278,10 @@ async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccou
 
 @get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
-    request: AgentRequest, bic: FromPath[Bic], agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
+    request: AgentRequest, bic: FromPath[SpelledBic], agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
 ) -> tuple[SettlementAccountView, ...]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
+    bic = agent.known_as(bic)
     if request.auth.role == "participant":
         agent.require_own_word(request.auth)
         if request.auth.sub != bic:
@@ -284,18 +291,26 @@ async def get_account(
 
 @post("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="openAccount")
 async def post_account(
-    request: AgentRequest, data: JSONBody[AccountOpening], ledger: NamedDependency[Ledger]
+    request: AgentRequest,
+    data: JSONBody[AccountOpening],
+    agent: NamedDependency[Agent],
+    ledger: NamedDependency[Ledger],
 ) -> SettlementAccountView:
     """Open an account. The same opening again answers with the account as it is."""
-    return await ledger.open_account(data, by=request.auth.sub)
+    opening = replace(data, participant=agent.known_as(data.participant))
+    return await ledger.open_account(opening, by=request.auth.sub)
 
 
 @post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"], operation_id="fundAccount")
 async def post_funding(
-    request: AgentRequest, bic: FromPath[Bic], data: JSONBody[Funding], ledger: NamedDependency[Ledger]
+    request: AgentRequest,
+    bic: FromPath[SpelledBic],
+    data: JSONBody[Funding],
+    agent: NamedDependency[Agent],
+    ledger: NamedDependency[Ledger],
 ) -> FundingReceipt:
     """Move central money to an account, or back. The same funding again answers with the same receipt."""
-    return await ledger.fund(bic, data, by=request.auth.sub)
+    return await ledger.fund(agent.known_as(bic), data, by=request.auth.sub)
 
 
 def build_app(settings: NodeSettings, database_url: str) -> Litestar:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.analysis.command import FormatOption, InputFile, OutputOption, refusing, write
+from gateway.analysis.command import CreditNotes, FormatOption, InputFile, OutputOption, refusing, write
 from gateway.analysis.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def clear(
     ] = False,
     format_: FormatOption = None,
     output: OutputOption = None,
+    credit_notes: CreditNotes = False,
 ) -> None:
     """Clear debts against each other: the most that can be discharged without money, or with the money there is.
 
@@ -51,7 +52,14 @@ def clear(
     if pre_net_pairs and non_conservative:
         raise typer.BadParameter("debts that are all replaced have no pairs to set off", param_hint="--pre-net-pairs")
     with refusing():
-        write(output, _answer(file, format_, pre_net_pairs=pre_net_pairs, conservative=not non_conservative))
+        answer = _answer(
+            file,
+            format_,
+            pre_net_pairs=pre_net_pairs,
+            conservative=not non_conservative,
+            credit_notes=credit_notes,
+        )
+        write(output, answer)
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +67,7 @@ def register(app: typer.Typer) -> None:
     app.command()(clear)
 
 
-def _answer(file: str, form: str | None, *, pre_net_pairs: bool, conservative: bool) -> bytes:
+def _answer(file: str, form: str | None, *, pre_net_pairs: bool, conservative: bool, credit_notes: bool) -> bytes:
     from compliance.crypto import canonical
     from gateway.analysis.documents import collect, read_document
     from gateway.analysis.files import InputReason
@@ -68,7 +76,7 @@ def _answer(file: str, form: str | None, *, pre_net_pairs: bool, conservative: b
     from netting.clearing import clear as clear_debts
 
     with Progress() as progress:
-        source = read_document(file, form=form, progress=progress)
+        source = read_document(file, form=form, credit_notes=credit_notes, progress=progress)
         currencies = collect(source).currencies
         money = LimitsReader(source, list(currencies)).liquidity()
         if money and not conservative:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.analysis.command import FormatOption, InputFile, OutputOption, refusing, write
+from gateway.analysis.command import CreditNotes, FormatOption, InputFile, OutputOption, refusing, write
 
 
 def net(
@@ -23,6 +23,7 @@ def net(
     ] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Add how to settle: through one account, and directly.")] = False,
     output: OutputOption = None,
+    credit_notes: CreditNotes = False,
 ) -> None:
     """Net obligations: gross, bilateral and multilateral figures for each currency, positions and pairs, as JSON.
 
@@ -41,7 +42,7 @@ def net(
     if plan and explain is not None:
         raise typer.BadParameter("a plan belongs to the figures, which --explain puts in words", param_hint="--plan")
     with refusing():
-        write(output, _answer(file, format_, explain, top, planned=plan))
+        write(output, _answer(file, format_, explain, top, planned=plan, credit_notes=credit_notes))
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +50,9 @@ def register(app: typer.Typer) -> None:
     app.command()(net)
 
 
-def _answer(file: str, form: str | None, bank: str | None, top: int, *, planned: bool = False) -> bytes:
+def _answer(
+    file: str, form: str | None, bank: str | None, top: int, *, planned: bool = False, credit_notes: bool = False
+) -> bytes:
     from gateway.analysis import figures
     from gateway.analysis.documents import collect, read_document
     from gateway.analysis.files import InputRefusedError
@@ -58,7 +61,7 @@ def _answer(file: str, form: str | None, bank: str | None, top: int, *, planned:
     from netting.multilateral import net_batch
 
     with Progress() as progress:
-        batch = collect(read_document(file, form=form, progress=progress))
+        batch = collect(read_document(file, form=form, credit_notes=credit_notes, progress=progress))
         nettings = net_batch(batch)
     if bank is None:
         return figures.document(nettings, planned=planned)

@@ -28,6 +28,9 @@ FormatOption = Annotated[
         "--format", callback=_checked_format, help="json or csv; by the file's name or its first character if absent."
     ),
 ]
+CreditNotes = Annotated[
+    bool, typer.Option("--credit-notes", help="Take a negative amount for the same debt the other way round.")
+]
 OutputOption = Annotated[Path | None, typer.Option(help="Where to write; standard output if absent.", dir_okay=False)]
 
 

@@ -5,12 +5,15 @@ Netting needs the obligations only; what a command doesn't need is accepted, bec
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from gateway.analysis.files import InputReason, SourceDocument, is_name, minor_units, read_records
+from gateway.federation.money import EXPONENTS
 from netting import batch
 from netting.model import ObligationRefusedError
 
@@ -83,10 +86,33 @@ _FIELDS = {"debtor": "from", "creditor": "to"}
 
 
 def read_document(
-    file: str, *, form: str | None = None, progress: Callable[[int], None] = lambda _: None
+    file: str,
+    *,
+    form: str | None = None,
+    credit_notes: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> SourceDocument[Document]:
-    """Read a file of obligations or payments; a table's rows are obligations. Raises InputRefusedError."""
-    return read_records(file, Document, rows="obligations", row_kind=Entry, form=form, progress=progress)
+    """Read a file of obligations or payments; a table's rows are obligations. Raises InputRefusedError.
+
+    With `credit_notes` a negative amount is the same debt the other way round.
+    """
+    source = read_records(file, Document, rows="obligations", row_kind=Entry, form=form, progress=progress)
+    if not credit_notes:
+        return source
+    document = source.document
+    turned = {
+        member: tuple(map(_turned, records))
+        for member, records in (("obligations", document.obligations), ("payments", document.payments))
+        if records is not None
+    }
+    return dataclasses.replace(source, document=structs.replace(document, **turned))
+
+
+def _turned(entry: Entry) -> Entry:
+    amount = minor_units(entry.amount)
+    if amount is None or amount >= 0:
+        return entry
+    return structs.replace(entry, from_=entry.to, to=entry.from_, amount=-amount)
 
 
 def entries(source: SourceDocument[Document]) -> tuple[str, Sequence[Entry]]:
@@ -157,5 +183,8 @@ def units(
 
 def check_name(source: SourceDocument[Any], text: str, *, member: str, index: int | None = None, at: str = "") -> None:
     """Refuse what can't name a bank, a currency or an obligation."""
+    if at == "currency" and text.upper() != text and text.upper() in EXPONENTS:
+        detail = f"{text!a} is written {text.upper()}"
+        raise source.refused(InputReason.NAME_MALFORMED, member=member, index=index, at=at, detail=detail)
     if not is_name(text):
         raise source.refused(InputReason.NAME_MALFORMED, member=member, index=index, at=at, detail=repr(text)[:100])

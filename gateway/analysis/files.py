@@ -1,7 +1,8 @@
 """Files of an analyst, read strictly: JSON documents and CSV tables, in the form of one closed schema each.
 
-Nothing is guessed or left out: a member or column that isn't known, one that is there twice, a missing or wrongly
-typed one, and a record that can't be read each refuse the whole file, with a stable reason and the place.
+A byte order mark, either line end and blank lines at the end are read as what they are, and text becomes NFC. Otherwise
+nothing is guessed or left out: a member or column that isn't known, one that is there twice, a missing or wrongly typed
+one, and a record that can't be read each refuse the whole file, with a stable reason and the place.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import io
 import json
 import re
 import sys
+import unicodedata
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -118,8 +121,8 @@ def read_records(
     """
     try:
         with _open(file) as stream:
-            start = stream.peek(1).lstrip()[:1]
-            if not start and not stream.read().strip():
+            start = stream.peek(16).removeprefix(BOM_UTF8).lstrip()[:1]
+            if not start and not stream.read().removeprefix(BOM_UTF8).strip():
                 raise InputRefusedError(InputReason.FILE_EMPTY, file)
             ending = file.lower().rpartition(".")[2]
             if form is None:
@@ -153,7 +156,20 @@ def _open(file: str) -> Any:
     return open(file, "rb")
 
 
+def _composed(text: str) -> str:
+    """Return a text in NFC, so that names that look the same are the same."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 # --- JSON -------------------------------------------------------------------------------------------------
+
+
+# Of letters beyond ASCII; halves of pairs stay, and what an escaped backslash only looks like.
+_ESCAPED = re.compile(r"\\\\|\\u(?!00[0-7])(?![dD][89a-fA-F])([0-9a-fA-F]{4})")
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else escape[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +179,7 @@ class _Repeated:
 
 def _json(file: str, data: bytes, kind: type[D]) -> D:
     try:
-        text = data.decode("utf-8")
+        text = _composed(_ESCAPED.sub(_unescaped, data.decode("utf-8-sig")))
         document = msgspec.json.decode(text, type=kind)
         # msgspec takes the last of several members of one name; the standard library shows them all.
         _find_repeated(file, json.loads(text, object_pairs_hook=_pairs, parse_int=str, parse_float=str), "")
@@ -254,7 +270,7 @@ def _csv(
     file: str, stream: BinaryIO, kind: type[msgspec.Struct], progress: Callable[[int], None]
 ) -> tuple[tuple[Any, ...], array[int]]:
     """Return the records of a table and the line that each ends in."""
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    reader = csv.reader(map(_composed, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")), strict=True)
     try:
         header = next(reader, [])
         _check_header(file, header, kind)
@@ -292,7 +308,13 @@ def _records(
     width, convert = len(header), msgspec.convert
     whole = [field_.encode_name for field_ in msgspec.structs.fields(kind) if field_.type in (int, int | None)]
     whole = [name for name in whole if name in header]
+    blank = 0
     for row in rows:
+        if not row:  # Spreadsheets leave blank lines at the end; before a row something is missing.
+            blank = blank or reader.line_num
+            continue
+        if blank:
+            raise InputRefusedError(InputReason.ROW_MALFORMED, file, place=f"line {blank}", detail="a blank line")
         if len(row) != width:
             place, detail = f"line {reader.line_num}", f"{len(row)} fields, {width} in the header"
             raise InputRefusedError(InputReason.ROW_MALFORMED, file, place=place, detail=detail)

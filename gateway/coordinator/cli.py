@@ -156,12 +156,12 @@ def invite(
     reason: _Reason = "invited at the coordinator's machine",
 ) -> None:
     """Print a code by which a bank may apply once. It isn't kept; an earlier one for the same BIC counts no more."""
-    import re
+    from compliance.bic import BicError, normal_bic
 
-    from compliance.statements import BIC_PATTERN
-
-    if not re.match(BIC_PATTERN, bic):
-        raise typer.BadParameter("a BIC has 8 or 11 capital letters and digits", param_hint="BIC")
+    try:
+        bic = normal_bic(bic)
+    except BicError as error:
+        raise typer.BadParameter(str(error), param_hint="BIC") from None
     invitation = _with_core(lambda core: core.registry.invite(bic, by=AT_THE_MACHINE, reason=reason))
     typer.echo(invitation.code)
     typer.echo(f"good for {bic} until {invitation.expires_at}", err=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_network
@@ -11,8 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-_BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
+from compliance.bic import HEAD_OFFICE, BicError, normal_bic
+
 UTC = ZoneInfo("UTC")
+TRUST_LIST = "trust-list.json"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -87,6 +91,8 @@ class EdgeLimits:
 class NodeSettings:
     """The settings every institution's node has.
 
+    `bic` is in its normal form, but for an institution that was registered under a BIC with XXX by an earlier release:
+    its kept trust list, or its anchor, says so.
     `url` is the public base URL, without a slash at its end. `data_dir` holds the keys, the trust list and, where
     `database_url` is None, the embedded PostgreSQL.
     """
@@ -130,7 +136,7 @@ class NodeSettings:
 
     @property
     def trust_list_path(self) -> Path:
-        return self.data_dir / "trust-list.json"
+        return self.data_dir / TRUST_LIST
 
     @classmethod
     def from_env(cls, prefix: str = "CONCORDAT_", environ: Mapping[str, str] | None = None) -> NodeSettings:
@@ -144,9 +150,7 @@ class NodeSettings:
         def path(name: str) -> Path | None:
             return Path(env[prefix + name]).expanduser() if prefix + name in env else None
 
-        bic = env.get(prefix + "BIC")
-        if bic is None or not _BIC.fullmatch(bic):
-            raise SettingsError(f"{prefix}BIC: expected this institution's BIC (8 or 11 characters), found {bic!r}")
+        bic = _bic(f"{prefix}BIC", env.get(prefix + "BIC", ""))
         data_dir = path("DATA_DIR")
         if data_dir is None:
             raise SettingsError(f"{prefix}DATA_DIR: expected a directory for keys and data, found nothing")
@@ -164,7 +168,7 @@ class NodeSettings:
         if log_level not in LOG_LEVELS:
             raise SettingsError(f"{prefix}LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, found {log_level!r}")
         return cls(
-            bic=bic,
+            bic=_registered(bic, env[prefix + "BIC"], data_dir / TRUST_LIST, path("ANCHOR")),
             url=_url(
                 f"{prefix}URL", env.get(prefix + "URL", f"http{'s' if tls_cert else ''}://{host}:{port}"), outgoing
             ),
@@ -188,6 +192,29 @@ class NodeSettings:
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
             **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
         )
+
+
+def _bic(variable: str, text: str) -> str:
+    try:
+        return normal_bic(text)
+    except BicError as error:
+        raise SettingsError(f"{variable}: expected this institution's BIC: {error}") from None
+
+
+def _registered(bic: str, text: str, *kept: Path | None) -> str:
+    """Return a BIC in its normal form, or with the XXX that it was written with where a kept document has it so."""
+    longer = bic + HEAD_OFFICE
+    return longer if text.strip().upper() == longer and any(file and _names(file, longer) for file in kept) else bic
+
+
+def _names(file: Path, bic: str) -> bool:
+    """Tell whether a trust list, or an anchor, has an institution of exactly this BIC. Proves nothing."""
+    try:
+        document = json.loads(file.read_bytes())
+        said = document if "payload" not in document else json.loads(b64decode(document["payload"]))
+        return any(member["bic"] == bic for member in said.get("members", [said]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _numbers(prefix: str, env: Mapping[str, str], *names: str, least: int = 0) -> dict[str, int]:

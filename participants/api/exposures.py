@@ -8,7 +8,8 @@ from litestar import Request, get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 
-from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
+from compliance.bic import SPELLED_BIC_PATTERN, normal_bic
+from compliance.statements import CURRENCY_PATTERN
 from gateway.federation.http.node import requires
 from participants.api import views
 from participants.api.messages import CeilingChange, CeilingView, ExposureView
@@ -20,7 +21,7 @@ from participants.roles import Role, Scope
 SEES = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
 SETS = [requires(Role.ACCOUNTS)]
 Node = NamedDependency[BankNode]
-BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
+BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 
 
@@ -63,7 +64,8 @@ async def set_ceiling(
     What lets it owe more is refused with 409 `ceiling_needs_second_person`, until another person asks for the very same
     within a week, and no ceiling has changed meanwhile.
     """
-    return await _set_ceiling(node, counterparty, currency, data, person=request.auth.sub)
+    bank = normal_bic(counterparty)
+    return await _set_ceiling(node, node.head_offices.get(bank, bank), currency, data, person=request.auth.sub)
 
 
 async def _set_ceiling(

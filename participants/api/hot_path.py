@@ -1,7 +1,8 @@
 """The short way for payment orders: the two busiest requests, without the framework's share of the cost.
 
-It takes a request only when all is as it should be (a good token, a well-formed body without repeated members) and
-hands any other to the application as it came, so validation and problem documents are written once. A typed
+It takes a request only when all is as it should be (a good token, a well-formed body without repeated members, BICs,
+accounts and texts in their normal form) and hands any other to the application as it came, so validation, normal forms
+and problem documents are written once. A typed
 handler of the framework costs about as much as everything else a payment needs (docs/decisions/0006-hot-path.md).
 """
 
@@ -29,6 +30,7 @@ from gateway.federation.sharing import in_slices
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 from participants.api import orders_log
 from participants.api.messages import BATCH_BYTES_MAX, OrderResults
+from participants.api.orders import is_plain
 from participants.ledger.events import EventData, beginning
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
@@ -76,7 +78,7 @@ class HotPath:
         if body is None:
             return await self._app(scope, again, send)
         orders = await _orders(path, body, maker=claims.sub)
-        if orders is None:
+        if orders is None or (self._node.head_offices and self._node.names_otherwise(orders)):
             return await self._app(scope, again, send)
         try:
             outcomes = await self._node.submit(orders)
@@ -105,7 +107,7 @@ async def _orders(path: str, body: bytes, *, maker: str) -> list[ReadableOrder] 
     try:
         bodies = (body,) if path == "/payments" else _decode_batch(body).payments
         orders = await in_slices(partial(EventData.orders, maker=maker), bodies)
-        return orders if _says_nothing_besides(path, body, orders, maker) else None
+        return orders if _says_nothing_besides(path, body, orders, maker) and all(map(is_plain, orders)) else None
     except UNREADABLE:
         return None
 

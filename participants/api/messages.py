@@ -14,16 +14,24 @@ from compliance.statements import (
     CycleId,
     NetAmount,
     PaymentAmount,
-    Reason,
     Timestamp,
     TotalAmount,
 )
-from gateway.federation.messages.base import AccountCode, Answer, PartyName, Remittance, Request, Uuid, open_words
+from gateway.federation.messages.base import (
+    AccountCode,
+    Answer,
+    GivenReason,
+    PartyName,
+    Remittance,
+    Request,
+    Uuid,
+    open_words,
+)
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.api.orders import OpeningRequest, OrderRequest
 from participants.cycle.movements import MovementFault
-from participants.ledger.account_events import ENTRY_TYPES, AccountOpening, EntryKind, ExternalReference
+from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalReference
 from participants.ledger.accounts import BOUNDS, AccountState
-from participants.ledger.events import PaymentOrder
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
@@ -45,7 +53,7 @@ class OrderBatch(Request, frozen=True, kw_only=True):
     `lines` are the numbers of the orders in it, one for each, from 1 on if left out.
     """
 
-    payments: Annotated[tuple[PaymentOrder, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    payments: Annotated[tuple[OrderRequest, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
     id: Uuid | None = None
     name: Remittance = ""
     lines: Annotated[tuple[LineNumber, ...], Meta(max_length=BATCH_ITEMS_MAX)] = ()
@@ -96,13 +104,13 @@ class BatchOrderPage(Answer, frozen=True, kw_only=True):
 class AccountBatch(Request, frozen=True, kw_only=True):
     """Customer accounts to open."""
 
-    accounts: Annotated[tuple[AccountOpening, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    accounts: Annotated[tuple[OpeningRequest, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
 class StatedReason(Request, frozen=True, kw_only=True):
     """A person's reason."""
 
-    reason: Reason
+    reason: GivenReason
 
 
 class ListImport(Request, frozen=True, kw_only=True):
@@ -150,13 +158,6 @@ class MovementPage(Answer, frozen=True, kw_only=True):
 
     movements: tuple[MovementView, ...]
     next: Count
-
-
-class ReturnRequest(Request, frozen=True, kw_only=True):
-    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
-
-    id: Uuid
-    remittance: Remittance = ""
 
 
 class PaymentView(Answer, frozen=True, kw_only=True):
@@ -224,14 +225,14 @@ class StateChange(Request, frozen=True, kw_only=True):
     """What may be posted to an account from now on, and why."""
 
     state: AccountState
-    reason: Reason
+    reason: GivenReason
 
 
 class NameChange(Request, frozen=True, kw_only=True):
     """Another name for an account, and why."""
 
     name: PartyName
-    reason: Reason
+    reason: GivenReason
 
 
 class AccountView(Answer, frozen=True, kw_only=True):
@@ -371,7 +372,7 @@ class CeilingChange(Request, frozen=True, kw_only=True):
     """The most that this bank lets others owe it in a currency, whatever it granted; null lifts the ceiling."""
 
     limit_minor: TotalAmount | None
-    reason: Reason
+    reason: GivenReason
 
 
 class CeilingView(Answer, frozen=True, kw_only=True):

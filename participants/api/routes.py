@@ -16,7 +16,8 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, REASON_PATTERN, ScreeningList
+from compliance.plain_text import STATED_PATTERN
+from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
@@ -41,10 +42,10 @@ from participants.api.messages import (
     PaymentPage,
     PaymentView,
     PostingPage,
-    ReturnRequest,
     StatedReason,
     WaitingView,
 )
+from participants.api.orders import OrderRequest, ReturnRequest
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
@@ -78,13 +79,14 @@ AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
 @post("/payments", guards=ORDERS, tags=["payments"], operation_id="submitPayment")
-async def submit_payment(data: JSONBody[PaymentOrder], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
+async def submit_payment(data: JSONBody[OrderRequest], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
     """Reserve the debtor's money and queue the payment; 201 once that is durable.
 
+    BICs, IBANs and texts may be spelled as people do: their normal form is what is paid by, signed and stored.
     The client makes the id. The same order again gives the same answer (with `Idempotency-Hit: true`); another
     order under the id is refused with 409 `id_reused`, and one that can't be taken with 422 and its reason.
     """
-    (outcome,) = await node.submit(readable([data], maker=request.auth.sub))
+    (outcome,) = await node.submit(readable([node.addressed(data.order())], maker=request.auth.sub))
     outcome.or_refuse()
     orders_log.taken(request.auth.sub, (outcome.id,))
     headers = {"Idempotency-Hit": "true"} if outcome.replayed else {}
@@ -106,7 +108,8 @@ async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: Conco
     that was known before is marked `replayed`. A batch that has an id has a status: `GET /batches/{id}`. The body may
     have 64 MiB, which holds 8,192 of the longest orders with every character escaped.
     """
-    orders = await in_slices(partial(readable, maker=request.auth.sub), data.payments)
+    asked = [node.addressed(order.order()) for order in data.payments]
+    orders = await in_slices(partial(readable, maker=request.auth.sub), asked)
     batch = batches.batch_of(data, made_by=request.auth.sub)
     outcomes = await node.submit_batch(orders, batch, atomic=data.atomic, dry_run=data.dry_run)
     if not data.dry_run:
@@ -174,7 +177,7 @@ async def withdraw_dispute(
     payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
-    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=REASON_PATTERN)] = "dispute withdrawn",
+    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=STATED_PATTERN)] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
@@ -231,7 +234,7 @@ async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: Conco
     One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
     week. One that opens empty needs one person.
     """
-    return await node.open_accounts(data.accounts, request.auth.sub)
+    return await node.open_accounts([asked.opening() for asked in data.accounts], request.auth.sub)
 
 
 @get("/accounts", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listAccounts")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from compliance.bic import BicError, normal_bic
 from compliance.terminal import shown
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
@@ -78,7 +79,7 @@ def import_file(
     # Imported here, so that the other commands don't wait for an HTTP client.
     from participants.intake.intake import Intake, file_id, importing_client
 
-    url = url.rstrip("/")
+    url, bank = url.rstrip("/"), _normal(bank)
 
     async def run(
         payments: PaymentFile, on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]
@@ -130,7 +131,7 @@ def file_status(
     from gateway.federation.http.client import RemoteProblem
     from participants.intake.intake import batch_status, file_id, importing_client, refused_orders
 
-    url = url.rstrip("/")
+    url, bank = url.rstrip("/"), _normal(bank)
 
     async def run(payments: PaymentFile) -> bool:
         id_ = file_id(payments, bank)
@@ -154,6 +155,14 @@ def file_status(
         good = asyncio.run(run(inspect_file(file)))
     if not good:
         raise typer.Exit(ROWS_REFUSED)
+
+
+def _normal(bank: str) -> str:
+    """Return a BIC in its normal form; ends the command for what is none."""
+    try:
+        return normal_bic(bank)
+    except BicError as error:
+        _end(UNREADABLE, f"--bank: {error}")
 
 
 @contextmanager

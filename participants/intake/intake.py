@@ -21,6 +21,7 @@ from gateway.federation.http.client import FederationClient, RemoteProblem, Remo
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.api.messages import BatchOrderPage, BatchOrderView, BatchView, OrderBatch, OrderResults
+from participants.api.orders import OrderRequest
 from participants.intake.files import (
     FileReason,
     FileRefused,
@@ -30,7 +31,6 @@ from participants.intake.files import (
     RefusedRow,
     read_rows,
 )
-from participants.ledger.events import PaymentOrder
 from participants.payments.orders import OrderOutcome, OrderReason
 from participants.roles import Role
 
@@ -70,9 +70,9 @@ def file_id(file: PaymentFile, bank: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{bank}/{file.digest}"))
 
 
-def order_of(row: PaymentRow) -> PaymentOrder:
+def order_of(row: PaymentRow) -> OrderRequest:
     """Return the order that a row of a file stands for."""
-    return PaymentOrder(
+    return OrderRequest(
         id=row.id,
         creditor_agent=row.creditor_bank,
         amount_minor=str(row.amount_minor),

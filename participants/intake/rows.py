@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from compliance.bic import BicError, normal_bic
+from compliance.iban import IbanFault, iban_fault, normal_account
+from compliance.plain_text import TextError, normal_text
 from gateway.federation.money import EXPONENTS, AmountError, AmountReason, parse_amount
 from participants.payments.row_identity import Content, row_id
 
 AMOUNT_MINOR_MAX = 10**15 - 1
 NAME_CHARACTERS_MAX = 140
 
-_BIC = re.compile(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
 _ACCOUNT = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _STEP = re.compile(r"[0-9]{1,9}")
-# Control characters and lone surrogates, which no bank prints and no database keeps.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_IBAN_FAULTS = {
+    IbanFault.LENGTH: "an IBAN of this country is longer or shorter",
+    IbanFault.CHECK_DIGITS: "the check digits of the IBAN are wrong",
+}
 _NUMBERED_BANK = re.compile(r"bank_([0-9]{2})")
 _IDENTITY = re.compile(rf"({_UUID.pattern})/([0-9]{{1,7}})")
 
@@ -36,6 +40,8 @@ class RowReason(StrEnum):
     STEP = "step_invalid"
     BANK = "bank_invalid"
     ACCOUNT = "account_invalid"
+    IBAN_LENGTH = "iban_length_wrong"
+    IBAN_CHECK_DIGITS = "iban_check_digits_wrong"
     SAME_BANK = "same_bank"
     CURRENCY = "currency_unknown"
     AMOUNT_ZERO = "amount_zero"
@@ -106,8 +112,9 @@ class RefusedRow:
 
     def is_of_other_than(self, bank: str) -> bool:
         """Tell whether the row is for another bank to pay or to refuse."""
-        debtor_bank = self.fields.get("debtor_bank", "")
-        return bool(_BIC.fullmatch(debtor_bank)) and debtor_bank != bank
+        with suppress(BicError):
+            return normal_bic(self.fields.get("debtor_bank", "")) != bank
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +225,20 @@ def _number_of(content: Content, identity: str) -> int | None:
 
 def _bank(text: str) -> str:
     """Read a bank: the one place where a row's BICs are read."""
-    if not _BIC.fullmatch(text):
-        raise RowRefusedError(RowReason.BANK, f"bank {text[:64]!r} isn't a BIC: 8 or 11 of A-Z 0-9")
-    return text
+    try:
+        return normal_bic(text)
+    except BicError as error:
+        raise RowRefusedError(RowReason.BANK, f"bank {error}") from None
 
 
 def _account(text: str) -> str:
     """Read an account: the one place where a row's accounts are read."""
-    if not _ACCOUNT.fullmatch(text):
-        raise RowRefusedError(RowReason.ACCOUNT, f"account {text[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ : / -")
-    return text
+    account = normal_account(text)
+    if not _ACCOUNT.fullmatch(account):
+        raise RowRefusedError(RowReason.ACCOUNT, f"account {account[:80]!r}: 1 to 64 of A-Z a-z 0-9 . _ : / -")
+    if (fault := iban_fault(account)) is not None:
+        raise RowRefusedError(RowReason(fault.value), f"account {account[:80]!r}: {_IBAN_FAULTS[fault]}")
+    return account
 
 
 def _amount(fields: Mapping[str, str], currency: str, *, rounding: bool) -> int:
@@ -253,13 +264,10 @@ def _amount_text(amount_minor: int, currency: str) -> str:
 
 
 def _text(value: str, reason: RowReason, member: str, *, characters_min: int = 0) -> str:
-    text = unicodedata.normalize("NFC", value)
-    if not characters_min <= len(text) <= NAME_CHARACTERS_MAX:
-        detail = f"{member}: {characters_min} to {NAME_CHARACTERS_MAX} characters, not {len(text)}"
-        raise RowRefusedError(reason, detail)
-    if _UNPRINTABLE.search(text):
-        raise RowRefusedError(reason, f"{member} has control characters, as a line break is one")
-    return text
+    try:
+        return normal_text(value, member, characters_max=NAME_CHARACTERS_MAX, stated=characters_min > 0)
+    except TextError as error:
+        raise RowRefusedError(reason, str(error)) from None
 
 
 @lru_cache(maxsize=4_096)
@@ -269,8 +277,8 @@ def bank_bic(name: str) -> str:
     "bank_02" becomes BANKZZ02; other names get six characters of a hash. ZZ is no country (ISO 3166 leaves it to
     users), so an invented BIC is never somebody's.
     """
-    if _BIC.fullmatch(name):
-        return name
+    with suppress(BicError):
+        return normal_bic(name)
     numbered = _NUMBERED_BANK.fullmatch(name)
     if numbered:
         return f"BANKZZ{numbered[1]}"

@@ -81,6 +81,11 @@ class AccountReason(StrEnum):
     """Why an account isn't opened, in order of precedence."""
 
     ACCOUNT_EXISTS = "account_exists"
+    IBAN_LENGTH_WRONG = "iban_length_wrong"
+    """Its code begins as an IBAN, and those of its country are longer or shorter."""
+    IBAN_CHECK_DIGITS_WRONG = "iban_check_digits_wrong"
+    CURRENCY_NOT_CLEARED = "currency_not_cleared"
+    """The rulebook doesn't clear it: what is paid to it would never settle."""
     SECOND_PERSON_MISSING = "opening_needs_second_person"
     """It opens with money: the account is proposed, and opened once another person asks for the same."""
     INTERNAL_OPENS_EMPTY = "internal_account_opens_empty"

@@ -13,6 +13,7 @@ from math import inf
 from typing import NamedTuple
 
 from compliance.cycle.exposure import UNSTATED_MINOR
+from gateway.federation.money import EXPONENTS
 from participants.ledger.events import Event, ExposureLimit, ExposureLimits, subject_id
 
 LIMITS, CEILINGS = "exposure.limits", "exposure.ceilings"
@@ -56,6 +57,7 @@ class Limits:
         if CEILINGS in self._newest:
             self.ceilings = self._newest[CEILINGS].data.ceilings
         self._scheme = _by_pair(self.scheme_and_granted.scheme)
+        self._cleared = frozenset(currency for _, currency in self._scheme)
         self._granted = _by_pair(self.scheme_and_granted.granted)
         self._own = _by_pair(self.ceilings)
 
@@ -76,6 +78,13 @@ class Limits:
             limit = Limit(self._scheme.get(everybody, UNSTATED_MINOR), Source.SCHEME)
         ceiling = self._own.get(pair, self._own.get(everybody, limit.minor))
         return Limit(ceiling, Source.BANK) if ceiling < limit.minor else limit
+
+    def clears(self, currency: str) -> bool:
+        """Tell whether what is owed in a currency can ever settle: the scheme has a limit for each that it clears.
+
+        Until the bank has heard the rulebook once, for any active currency of ISO 4217.
+        """
+        return currency in (self._cleared or EXPONENTS)
 
     @property
     def pairs(self) -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from compliance.crypto import canonical
+from compliance.iban import iban_fault
 from compliance.person import one_person
 from participants.ledger import events
 from participants.ledger.account_events import AccountOpening, AccountsOpened
@@ -61,6 +62,10 @@ def _open(books: Books, asked: AskedOpening) -> AccountOutcome:
     key = AccountKey(opening.kind, opening.code, opening.currency)
     if books.accounts[key] is not None:
         return AccountOutcome(opening.code, opening.currency, "exists", AccountReason.ACCOUNT_EXISTS.value)
+    if (fault := iban_fault(opening.code)) is not None:
+        return AccountOutcome(opening.code, opening.currency, "refused", AccountReason(fault.value).value)
+    if not books.limits.clears(opening.currency):
+        return AccountOutcome(opening.code, opening.currency, "refused", AccountReason.CURRENCY_NOT_CLEARED.value)
     if asked.needs_second_person:
         reason = AccountReason.SECOND_PERSON_MISSING
         return AccountOutcome(opening.code, opening.currency, "proposed", reason.value)

@@ -35,6 +35,8 @@ class DeclineReason(StrEnum):
     CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
     CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
     """Nothing may be credited to it now. Why, and by whom, stays in the bank."""
+    CURRENCY_NOT_CLEARED = "currency_not_cleared"
+    """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = "return_of_unknown"
     RETURN_DIFFERS = "return_differs"
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
@@ -117,6 +119,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
             closed = creditor.state is AccountState.CLOSED
             reason = DeclineReason.CREDITOR_ACCOUNT_CLOSED if closed else DeclineReason.CREDITOR_ACCOUNT_BLOCKED
             return self._decline(books, terms, reason)
+        if terms.returns is None and not books.limits.clears(terms.currency):
+            return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if terms.returns is not None:
             original = books.payments.get(terms.returns)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
+from compliance.iban import iban_fault
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountState
@@ -29,10 +30,15 @@ class OrderReason(RefusalReason):
     CREDITOR_AGENT_IS_SELF = "creditor_agent_is_self", 422
     CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
     CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
+    IBAN_LENGTH_WRONG = "iban_length_wrong", 422
+    """An account begins as an IBAN, and those of its country are longer or shorter."""
+    IBAN_CHECK_DIGITS_WRONG = "iban_check_digits_wrong", 422
     DEBTOR_ACCOUNT_UNKNOWN = "debtor_account_unknown", 422
     DEBTOR_ACCOUNT_CLOSED = "debtor_account_closed", 422
     DEBTOR_ACCOUNT_BLOCKED = "debtor_account_blocked", 422
     """This bank lets no money off it now."""
+    CURRENCY_NOT_CLEARED = "currency_not_cleared", 422
+    """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = "return_of_unknown", 422
     RETURN_DIFFERS = "return_differs", 422
     INSUFFICIENT_FUNDS = "insufficient_funds", 422
@@ -79,12 +85,18 @@ def readable(orders: Sequence[PaymentOrder], *, maker: str) -> list[ReadableOrde
     return again
 
 
+def account_refusal(order: PaymentOrder) -> OrderReason | None:
+    """Return why an order's accounts aren't taken, or None. A return goes back to where its payment came from."""
+    fault = iban_fault(order.debtor_account) or iban_fault(order.creditor_account)
+    return None if fault is None or order.returns is not None else OrderReason(fault.value)
+
+
 class CheckedOrder(Struct, frozen=True, gc=False):
-    """An order, with who made it, what screening says of it, and whether its bank may be paid."""
+    """An order, with who made it, what screening says of it, and why its bank or account can't be paid."""
 
     order: ReadableOrder
     hits: tuple[Hit, ...] = ()
-    agent_refusal: OrderReason | None = None
+    refusal: OrderReason | None = None
 
 
 class SubmitOrders(Command[list[OrderOutcome]]):
@@ -124,8 +136,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             return refuse_order(books, order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
             return refuse_order(books, order, OrderReason.ID_RESERVED)
-        if checked.agent_refusal is not None:
-            return refuse_order(books, order, checked.agent_refusal)
+        if checked.refusal is not None:
+            return refuse_order(books, order, checked.refusal)
         debtor = books.accounts[debtor_key]
         if debtor is None:
             return refuse_order(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
@@ -133,6 +145,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             closed = debtor.state is AccountState.CLOSED
             reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED
             return refuse_order(books, order, reason)
+        if order.returns is None and not books.limits.clears(order.currency):
+            return refuse_order(books, order, OrderReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)

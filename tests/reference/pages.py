@@ -64,6 +64,7 @@ from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
 from participants.payments.screening import ImportReason
+from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
 from participants.statements import StatementReason
 from participants.webhooks.targets import TargetReason
@@ -108,6 +109,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         RestoredReason,
         WriterReason,
         FeedReason,
+        LeftReason,
     ),
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),

@@ -54,7 +54,7 @@ def test_everything_can_be_said() -> None:
         },
     )
     assert settings == NodeSettings(
-        bic="BANKDEFFXXX",
+        bic="BANKDEFF",
         url="https://bank.example/node",
         host="0.0.0.0",
         port=8443,
@@ -77,7 +77,7 @@ def test_the_usual_name_of_a_database_is_understood() -> None:
     ("name", "value"),
     [
         ("BIC", ""),
-        ("BIC", "bankdeff"),
+        ("BIC", "BANKDEF"),
         ("BIC", "BANKDEFFX"),
         ("DATA_DIR", ""),
         ("PORT", "0"),

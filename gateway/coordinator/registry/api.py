@@ -13,9 +13,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 
+from compliance.bic import SPELLED_BIC_PATTERN
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import Reader, View, part_of, readers
-from compliance.statements import BIC_PATTERN, CURRENCY_PATTERN
+from compliance.statements import CURRENCY_PATTERN
 from gateway.coordinator.registry.lifecycle import RegistryReason
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.sight import Caller, reader_of, shows
@@ -32,7 +33,7 @@ from gateway.federation.messages.participants import (
 )
 from gateway.federation.problems import Refusal
 
-BicPath = Annotated[str, PathParameter(pattern=BIC_PATTERN)]
+BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 
 _MEMBER = requires("participant", "agent", "coordinator")
@@ -62,7 +63,7 @@ class ParticipantController(Controller):
     @get("/{bic:str}", **_READER, operation_id="getParticipant")
     async def facts(self, request: Caller, bic: BicPath, registry: NamedDependency[Registry]) -> ParticipantView:
         """Show one participant; an applicant is unknown to all but operators and itself."""
-        view, reader = await registry.view(bic), await reader_of(request)
+        view, reader = await registry.view(await registry.known_as(bic)), await reader_of(request)
         if not _is_shown(reader, view):
             raise Refusal(RegistryReason.PARTICIPANT_UNKNOWN, f"no participant {bic}")
         return _part(reader, view)
@@ -81,7 +82,7 @@ class ParticipantController(Controller):
         registry: NamedDependency[Registry],
     ) -> InvitationView:
         """Make the one-time code by which a bank may apply. It is shown this once; an earlier one counts no more."""
-        return await registry.invite(bic, by=request.auth.sub, reason=data.reason)
+        return await registry.invite(await registry.known_as(bic), by=request.auth.sub, reason=data.reason)
 
     @post("/{bic:str}/keys", guards=[_MEMBER], opt=WHILE_INACTIVE, status_code=200, operation_id="changeKey")
     async def change_key(
@@ -92,7 +93,7 @@ class ParticipantController(Controller):
         registry: NamedDependency[Registry],
     ) -> ParticipantView:
         """Add or replace a key: a `KeyChange`, signed by an active sign key of the member and by the new key."""
-        return await registry.change_key(bic, data, caller=request.auth.sub)
+        return await registry.change_key(await registry.known_as(bic), data, caller=request.auth.sub)
 
     @put(
         "/{bic:str}/bilateral-limits/{counterparty:str}/{currency:str}",
@@ -110,6 +111,7 @@ class ParticipantController(Controller):
     ) -> ParticipantView:
         """Set the most that a counterparty may owe a participant net. Operators propose it, as they do every limit."""
         caller = request.auth
+        bic, counterparty = await registry.known_as(bic), await registry.known_as(counterparty)
         if caller.sub != bic:
             raise Refusal(RegistryReason.NOT_YOURS, "a participant sets its own limits only")
         limit = None if data.limit_minor is None else int(data.limit_minor)

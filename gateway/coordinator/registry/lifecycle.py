@@ -45,6 +45,8 @@ class RegistryReason(RefusalReason):
 
     PARTICIPANT_UNKNOWN = "participant_unknown", 404
     PARTICIPANT_EXISTS = "participant_exists", 409
+    BIC_NOT_NORMAL = "bic_not_normal", 422
+    """It applies under a BIC with XXX; it belongs to the scheme under the one without."""
     NOT_YOURS = "not_yours", 403
     SIGNATURE_REFUSED = "signature_refused", 422
     KEY_REFUSED = "key_refused", 422

@@ -43,6 +43,12 @@ async def find(conn: AsyncConnection, bic: str, *, lock: bool = False) -> Member
     return None if row is None else _record(row)
 
 
+async def named(conn: AsyncConnection, *bics: str) -> frozenset[str]:
+    """Return those of these BICs that members have."""
+    query = text("SELECT bic FROM members WHERE bic = ANY (:bics)")
+    return frozenset((await conn.execute(query, {"bics": list(bics)})).scalars())
+
+
 async def require(conn: AsyncConnection, bic: str, *, lock: bool = False) -> MemberRecord:
     """Return a member; raises Refusal `participant_unknown`."""
     member = await find(conn, bic, lock=lock)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from compliance.bic import HEAD_OFFICE, known_as, normal_bic
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
@@ -64,6 +65,12 @@ class Registry:
         """Return the participants after a BIC, ordered by BIC."""
         async with self._transaction() as conn:
             return await members.page(conn, after=after, limit=limit)
+
+    async def known_as(self, bic: str) -> str:
+        """Return the BIC under which the registry has, or would have, the institution of a BIC as people spell it."""
+        normal = normal_bic(bic)
+        async with self._transaction() as conn:
+            return known_as(normal, await members.named(conn, normal, normal + HEAD_OFFICE))
 
     async def view(self, bic: str) -> ParticipantView:
         """Return one participant; raises Refusal `participant_unknown`."""
@@ -365,6 +372,7 @@ class Registry:
         self.changed()
 
     async def _enrol(self, conn: AsyncConnection, application: Application, *, kind: str) -> None:
+        await self._require_normal(conn, application.bic)
         record = MemberRecord(
             bic=application.bic, name=application.name, kind=kind, status=Status.APPLIED, url=application.url
         )
@@ -377,6 +385,15 @@ class Registry:
             await members.add_key(conn, application.bic, key.use, key.x)
         if application.settlement is not None:
             await members.set_settlement_account(conn, application.bic, application.settlement)
+
+    async def _require_normal(self, conn: AsyncConnection, bic: str) -> None:
+        """Refuse to have an institution twice, or newly under a BIC that isn't its normal one."""
+        normal = normal_bic(bic)
+        registered = known_as(normal, await members.named(conn, normal, normal + HEAD_OFFICE))
+        if registered not in (bic, normal):
+            raise Refusal(RegistryReason.PARTICIPANT_EXISTS, f"{bic} is {registered} here", pointer="/bic")
+        if registered != bic:
+            raise Refusal(RegistryReason.BIC_NOT_NORMAL, f"{bic} is {normal} in its normal form", pointer="/bic")
 
     async def _step(self, conn: AsyncConnection, bic: str, step: Step, *, by: str, reason: str) -> None:
         member = await members.require(conn, bic, lock=True)

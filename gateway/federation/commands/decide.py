@@ -65,12 +65,17 @@ def propose(
     term: Annotated[list[str] | None, typer.Option(help="A term, as in currency=EUR; once for each.")] = None,
 ) -> None:
     """Propose a change of the registry; another operator confirms it within the hour."""
+    from compliance.bic import normal_bic
     from compliance.statements import Act, ActKind
-    from gateway.federation.membership.before import with_before
+    from gateway.federation.membership.before import OF_CLIENTS, with_before
     from gateway.federation.messages.proposals import ProposalView
 
     try:
-        act = Act(kind=ActKind(kind), subject=subject, terms=dict(_term(entry) for entry in term or ()))
+        act = Act(
+            kind=ActKind(kind),
+            subject=subject if kind in OF_CLIENTS else normal_bic(subject),
+            terms=dict(_term(entry) for entry in term or ()),
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="KIND") from error
 

@@ -85,10 +85,19 @@ def described(act: Act) -> tuple[str, ...]:
 
 
 async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]]) -> Act:
-    """Return an act with what it changes from, as the coordinator tells it; `get` fetches a path from there."""
+    """Return an act with what it changes from, as the coordinator tells it; `get` fetches a path from there.
+
+    It is about members by the BICs under which they are registered, however they were spelled.
+    """
     if act.kind in OF_CLIENTS:
         register = canonical.decode((await get("/operators", Envelope)).payload_bytes(), OperatorRegister)
         return replace(act, before=of_client(act, register.operators))
     if act.kind is ActKind.RULEBOOK_ADOPT:
         return replace(act, before=of_rulebook(await get("/rulebook", RulebookView)))
-    return replace(act, before=of_member(act, await get(f"/participants/{act.subject}", ParticipantView)))
+    member = await get(f"/participants/{act.subject}", ParticipantView)
+    terms = act.terms
+    if (spelled := terms.get("counterparty")) is not None:
+        counterparty = await get(f"/participants/{spelled}", ParticipantView)
+        terms = {**terms, "counterparty": counterparty.bic}
+    act = replace(act, subject=member.bic, terms=terms)
+    return replace(act, before=of_member(act, member))

@@ -6,13 +6,23 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from compliance.bic import SPELLED_BIC_PATTERN
+from compliance.plain_text import STATED_PATTERN
 from compliance.statements import whole
 
 Uuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"))]
 ACCOUNT_PATTERN = whole(r"[A-Za-z0-9._:/-]{1,64}")
 AccountCode = Annotated[str, Meta(pattern=ACCOUNT_PATTERN)]
-PartyName = Annotated[str, Meta(min_length=1, max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
-Remittance = Annotated[str, Meta(max_length=140, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
+TEXT_CHARACTERS_MAX = 140
+# What was signed and journalled: of new text more is asked where it comes in (`compliance.plain_text`).
+PartyName = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
+Remittance = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
+
+# Of requests: `compliance.bic.normal_bic` makes the one form of it.
+SpelledBic = Annotated[str, Meta(pattern=SPELLED_BIC_PATTERN)]
+
+# Of requests: a person's reason, by the one rule for text. What is signed and stored is read as `statements.Reason`.
+GivenReason = Annotated[str, Meta(min_length=1, max_length=500, pattern=STATED_PATTERN)]
 
 WORDS: Final = "words"
 _WORD = whole(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")

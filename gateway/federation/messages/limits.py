@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from compliance.statements import Bic, CurrencyCode, Reason, TotalAmount
-from gateway.federation.messages.base import Answer, Request
+from compliance.statements import Bic, CurrencyCode, TotalAmount
+from gateway.federation.messages.base import Answer, GivenReason, Request
 
 
 class BilateralLimitChange(Request, frozen=True, kw_only=True):
     """The most that a counterparty may owe a participant net in one currency; null lifts the limit."""
 
     limit_minor: TotalAmount | None
-    reason: Reason
+    reason: GivenReason
 
 
 class CapView(Answer, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from compliance.statements import Bic, Reason, Sha256, Timestamp
-from gateway.federation.messages.base import Answer, Request, open_words
+from compliance.statements import Bic, Sha256, Timestamp
+from gateway.federation.messages.base import Answer, GivenReason, Request, open_words
 from gateway.federation.messages.limits import BilateralLimitView, CapView, PrefundingView
 
 ParticipantStatus = Annotated[str, open_words("applied", "approved", "active", "suspended", "left")]
@@ -50,7 +50,7 @@ class ParticipantPage(Answer, frozen=True, kw_only=True):
 class Invitation(Request, frozen=True, kw_only=True):
     """`POST /participants/{bic}/invitation`: a bank may apply."""
 
-    reason: Reason
+    reason: GivenReason
 
 
 class InvitationView(Answer, frozen=True, kw_only=True):

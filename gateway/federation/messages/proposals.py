@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import Action
 from compliance.statements import Act, ActKind, Bic, CycleId, Reason, Sha256, Timestamp
-from gateway.federation.messages.base import Answer, Request, Uuid, open_words
+from gateway.federation.messages.base import Answer, GivenReason, Request, Uuid, open_words
 
 ProposalAction = Literal["approve", "hold", "release", "abandon", "unwind"]
 assert get_args(ProposalAction) == tuple(Action)
@@ -22,7 +22,7 @@ class ProposalRequest(Request, frozen=True, kw_only=True):
     """
 
     action: ProposalAction
-    reason: Reason
+    reason: GivenReason
     participants: tuple[Bic, ...] = ()
     signed: Envelope | None = None
 
@@ -34,7 +34,7 @@ class ActProposal(Request, frozen=True, kw_only=True):
     """
 
     act: Act
-    reason: Reason
+    reason: GivenReason
     signed: Envelope
 
 
@@ -45,7 +45,7 @@ class Decision(Request, frozen=True, kw_only=True):
     """
 
     decision: Literal["confirm", "reject"]
-    reason: Reason | None = None
+    reason: GivenReason | None = None
     signed: Envelope | None = None
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.checks import Verdict
 from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
-from gateway.federation.messages.base import Answer, Request, Uuid
+from gateway.federation.messages.base import Answer, Request, SpelledBic, Uuid
 
 # Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
 FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
@@ -37,7 +37,7 @@ class SettlementOrder(Request, frozen=True, kw_only=True):
 class AccountOpening(Request, frozen=True, kw_only=True):
     """A settlement account to open for a participant. Without an overdraft limit it is prefunded."""
 
-    participant: Bic
+    participant: SpelledBic
     currency: CurrencyCode
     overdraft_limit_minor: OverdraftLimit = "0"
 

@@ -1,0 +1,98 @@
+"""What a customer channel may write, and the normal form of it: the only one that is decided on, signed and stored.
+
+A BIC may be spelled as ISO 9362 reads it, an IBAN in groups or small letters, and text in any normal form of Unicode.
+What is in its normal form already, as nearly all is, takes the short way (`hot_path`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import asdict, force_setattr
+
+from compliance.bic import HEAD_OFFICE, normal_bic
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
+from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
+from gateway.federation.messages.base import TEXT_CHARACTERS_MAX, Request, SpelledBic, Uuid
+from participants.ledger.account_events import AccountOpening
+from participants.ledger.events import PaymentOrder
+from participants.payments.orders import ReadableOrder
+
+SpelledAccount = Annotated[str, Meta(pattern=SPELLED_ACCOUNT_PATTERN)]
+StatedText = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX, pattern=STATED_PATTERN)]
+FreeText = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=TEXT_PATTERN)]
+_SMALL_IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,}")
+# How the canonical form of an order writes a name that begins with a space, and may hold nothing else.
+_BEGINS_BLANK = '_name":" '
+
+
+class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
+    """What a bank's own customer channel asks for: a payment's terms and the bank they go to."""
+
+    creditor_agent: SpelledBic
+    """As ISO 9362 reads it: `bankdeff` and `BANKDEFFXXX` are `BANKDEFF`."""
+    debtor_account: SpelledAccount
+    debtor_name: StatedText
+    creditor_account: SpelledAccount
+    """An IBAN may be in groups and small letters, and its check digits are checked; or a code of the other bank's."""
+    creditor_name: StatedText
+    remittance: FreeText = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "creditor_agent", normal_bic(self.creditor_agent))
+        for member in ("debtor_account", "creditor_account"):
+            force_setattr(self, member, normal_account(getattr(self, member)))
+        for member in ("debtor_name", "creditor_name", "remittance"):
+            _normalise_text(self, member, stated=member != "remittance")
+
+    def order(self) -> PaymentOrder:
+        """Return the order that is meant."""
+        return PaymentOrder(**asdict(self))
+
+
+class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
+    """A customer account and the money it opens with, which came in over the nostro."""
+
+    code: SpelledAccount
+    """An IBAN, whose check digits are checked, or a code of the bank's own."""
+    name: StatedText
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "code", normal_account(self.code))
+        _normalise_text(self, "name")
+
+    def opening(self) -> AccountOpening:
+        """Return the opening that is meant."""
+        return AccountOpening(**asdict(self))
+
+
+class ReturnRequest(Request, frozen=True, kw_only=True):
+    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
+
+    id: Uuid
+    remittance: FreeText = ""
+
+    def __post_init__(self) -> None:
+        _normalise_text(self, "remittance", stated=False)
+
+
+def is_plain(order: ReadableOrder) -> bool:
+    """Tell whether an order is in its normal form as it came, so that `OrderRequest` would make nothing else of it.
+
+    Asked for every order, so it asks what is cheap; what it isn't sure of is looked at again on the long way.
+    """
+    value, text = order.value, order.text
+    return (
+        value.creditor_agent[8:] != HEAD_OFFICE
+        and _BEGINS_BLANK not in text
+        and (value.debtor_account.isupper() or not _SMALL_IBAN.fullmatch(value.debtor_account))
+        and (value.creditor_account.isupper() or not _SMALL_IBAN.fullmatch(value.creditor_account))
+        and (text.isascii() or is_normal(text))
+    )
+
+
+def _normalise_text(said: Request | PaymentOrder | AccountOpening, member: str, *, stated: bool = True) -> None:
+    text = normal_text(getattr(said, member), member, characters_max=TEXT_CHARACTERS_MAX, stated=stated)
+    force_setattr(said, member, text)
