@@ -104,11 +104,11 @@ async def running_desk(
             )
             return build_app(settings, agent_database)
 
+        identity = MemberIdentity.made(AGENT, directory / "agent" / "keys")
         url: str = live(build)
         # Published, for the banks call the agent too.
         async with coordinator.registry._publishing() as conn:
             await members.set_url(conn, AGENT, url)
-        identity = MemberIdentity.made(AGENT, directory / "agent" / "keys")
         token = issue_access_token(
             key=identity.token, issuer=url, subject="dora", audience=AGENT, client_id="dora", role="staff"
         )

@@ -133,6 +133,7 @@ async def _agent(stack: AsyncExitStack, town: Town, server_url: str) -> NodeSett
         anchor=house.directory / "anchor.json",
         coordinator_url=house.url,
     )
+    MemberIdentity.made(AGENT, settings.keys_dir)
     name = "access_agent"
     database = await create_database(server_url, name)
     stack.push_async_callback(drop_database, server_url, name)
