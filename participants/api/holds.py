@@ -18,10 +18,10 @@ from msgspec import Meta
 
 from compliance.screening import holds
 from compliance.screening.holds import HoldState
-from compliance.statements import Reason, Timestamp
+from compliance.statements import Timestamp
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import LIMIT_MAX, Page, encode_cursor
-from gateway.federation.messages.base import Answer, Uuid, open_words
+from gateway.federation.messages.base import Answer, GivenReason, Uuid, open_words
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
 from participants.api.messages import PaymentView
@@ -58,7 +58,7 @@ class HoldOpinion(Body, frozen=True, kw_only=True):
     """One person's word on a held payment."""
 
     decision: Literal["release", "reject"]
-    reason: Reason
+    reason: GivenReason
 
 
 class HoldOpinions(HoldOpinion, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ from compliance.iban import LENGTHS, SPELLED_ACCOUNT_PATTERN, IbanFault, iban_fa
 from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, TextError, is_normal, normal_text, text_fault
 from gateway.federation.messages.participants import Invitation
 from gateway.federation.settings import NodeSettings
-from participants.api.messages import HoldOpinion, StatedReason
+from participants.api.holds import HoldOpinion
+from participants.api.messages import StatedReason
 from participants.api.orders import OpeningRequest, OrderRequest, ReturnRequest, is_plain
 from participants.intake.files import PaymentRow, RefusedRow, inspect_file, read_rows
 from participants.ledger.events import EventData
