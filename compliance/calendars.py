@@ -25,7 +25,7 @@ WEEKEND = "weekend"
 """Why a system is closed on a Saturday or Sunday, whatever else the day is."""
 
 SchemeCalendar = Literal["XECB", "any_open", "every_day"]
-"""The scheme's own business days: TARGET's, those on which a system of its currencies is open, or all."""
+"""The scheme's own business days: TARGET's, those on which a system of its currencies is open, or all, for trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,9 @@ class ValueDates(Struct, frozen=True):
         return SYSTEMS["TARGET"].closed(day) is None
 
     def closed(self, currency: str, day: date) -> str | None:
-        """Return why a currency doesn't settle on a day, None if it does."""
+        """Return why a currency doesn't settle on a day, None if it does. Where every day counts, all do."""
+        if self.calendar == "every_day":
+            return None
         system = self.settlement_systems.get(currency)
         if system is not None:
             why = SYSTEMS[system].closed(day)

@@ -67,6 +67,7 @@ def rulebook(**changes: object) -> Rulebook:
         currencies=("EUR", "JPY"),
         slots=(),
         calendar="every_day",
+        settlement_systems={},
         cut_deadline_s=60,
         attestation_deadline_s=300,
         approval=ApprovalRule(mode="never", thresholds_minor={}),

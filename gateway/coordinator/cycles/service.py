@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto.keys import Signer
 from compliance.cycle.states import ENDED, TRANSITIONS, State, Trigger
 from compliance.export.manifest import build_export
-from gateway.coordinator import clock
+from gateway.coordinator import clock, timetable
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
@@ -34,7 +34,7 @@ from gateway.coordinator.log import events
 from gateway.coordinator.registry import operators, trust_list
 from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
-from gateway.coordinator.rulebook import Rulebook, Slot
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 from gateway.federation.telemetry import REGISTRY
@@ -43,7 +43,6 @@ STUCK = Gauge(
     "concordat_cycle_stuck", "1 while a cycle can't go on, by the reason why not.", ("reason",), registry=REGISTRY
 )
 
-NEXT_SLOT_DAYS_MAX = 14
 VALUE_DATE_AHEAD_DAYS = 31
 
 
@@ -87,7 +86,8 @@ class CycleService:
 
         Raises Refusal `cycle_open_already` while another cycle is open.
         """
-        cut_off_at = next((_cut_off_at(value_date, s) for s in self._rulebook.slots if s.number == number), None)
+        slot = timetable.find(self._rulebook, value_date, number)
+        cut_off_at = None if slot is None else slot.cut_off_at
         async with transaction(self._engine) as conn:
             opened = await self._open(conn, value_date, number, cut_off_at)
             if opened is not None:
@@ -100,7 +100,7 @@ class CycleService:
 
     async def open_on_demand(self, value_date: date | None, *, by: str) -> Cycle:
         """Open a cycle by hand; without a value date, the next business day's. Raises Refusal."""
-        today = self._now().date()
+        today = self._rulebook.days.today(self._now())
         last = today + timedelta(days=VALUE_DATE_AHEAD_DAYS)
         if value_date is not None and not (today <= value_date <= last and self._rulebook.is_business_day(value_date)):
             detail = f"{value_date.isoformat()} isn't a business day from today to {last.isoformat()}"
@@ -178,16 +178,11 @@ class CycleService:
     async def _open_next(self, conn: AsyncConnection, cycle: Cycle) -> None:
         """Open the cycle after one that was just cut off, so that there always is one: the next slot, or on demand."""
         now = self._now()
-        for days in range(NEXT_SLOT_DAYS_MAX):
-            day = now.date() + timedelta(days=days)
-            if not self._rulebook.is_business_day(day):
-                continue
-            for slot in self._rulebook.slots:
-                cut_off_at = _cut_off_at(day, slot)
-                # A slot that was cut off early has had its cycle.
-                if cut_off_at > now and await self._open(conn, day, slot.number, cut_off_at) is not None:
-                    return
-        day = self._rulebook.business_day(max(cycle.value_date, now.date()))
+        # A slot that was cut off early has had its cycle.
+        for slot in timetable.around(self._rulebook, now):
+            if slot.cut_off_at > now and await self._open(conn, slot.value_date, slot.number, slot.cut_off_at):
+                return
+        day = self._rulebook.business_day(max(cycle.value_date, self._rulebook.days.today(now)))
         await self._open(conn, day, await self._free_number(conn, day), None)
 
     # --- moving on
@@ -239,7 +234,3 @@ async def _overtake(conn: AsyncConnection, earlier: str, later: str, *, allowed:
         stuck = f" and stuck ({cycle.failure_reason}): {ways}" if cycle.stuck else ""
         raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier} is {cycle.state}{stuck}")
     await cycles.move(conn, cycle, Trigger.OVERTAKEN, data={"reason": cycle.failure_reason, "overtaken_by": later})
-
-
-def _cut_off_at(day: date, slot: Slot) -> datetime:
-    return datetime.combine(day, time.fromisoformat(slot.cut_off_at), UTC)
