@@ -31,7 +31,7 @@ from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import operators, trust_list
+from gateway.coordinator.registry import closed_days, operators, trust_list
 from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
@@ -121,6 +121,7 @@ class CycleService:
             value_date=value_date,
             number=number,
             rulebook=self._rulebook,
+            closed=await closed_days.closed(conn, self._rulebook, value_date, now=self._now()),
             trust_list_version=await trust_list.version(conn),
             opened_at=self._now(),
             cut_off_at=cut_off_at,
@@ -146,9 +147,9 @@ class CycleService:
     async def cut_off(self, cycle_id: str, *, cause: str = "schedule", by: str | None = None) -> Cycle:
         """Cut an open cycle off and open the next one; a cycle that was cut off before is returned as it is.
 
-        Who is active now takes part. Raises Refusal `cycle_unknown`, and `cycle_in_progress` while an earlier cycle
-        hasn't ended. By schedule an earlier one that is stuck is overtaken: it is abandoned, and this one takes its
-        payments in. `by` is the operator, if one asked.
+        Who is active now takes part, in the currencies that settle on the value date. Raises Refusal `cycle_unknown`,
+        and `cycle_in_progress` while an earlier cycle hasn't ended. By schedule an earlier one that is stuck is
+        overtaken: it is abandoned, and this one takes its payments in. `by` is the operator, if one asked.
         """
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
@@ -160,11 +161,15 @@ class CycleService:
             rulebook = await cycles.rulebook_of(conn, cycle)
             participants = await cycles.enrol_active(conn, cycle_id)
             version = await trust_list.version(conn)
+            cycle = await cycles.leave_out(
+                conn, cycle, rulebook, await closed_days.closed(conn, rulebook, cycle.value_date, now=now)
+            )
+            data = {"cause": cause, "participants": participants, "trust_list_version": version}
             moved = await cycles.move(
                 conn,
                 cycle,
                 Trigger.CUT_OFF_REACHED,
-                data={"cause": cause, "participants": participants, "trust_list_version": version},
+                data=data | ({"closed": cycle.closed} if cycle.closed else {}),
                 cut_off_at=now,
                 trust_list_version=version,
                 deadline_at=now + timedelta(seconds=rulebook.cut_deadline_s),

@@ -21,6 +21,7 @@ from gateway.federation.messages.limits import BilateralLimitView, CapView, Pref
 from gateway.federation.messages.participants import ParticipantView
 
 OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
+OF_DAYS = frozenset({ActKind.DAY_CLOSE, ActKind.DAY_REOPEN})
 _STEPS = frozenset({ActKind.MEMBER_APPROVE, ActKind.MEMBER_ACTIVATE, ActKind.MEMBER_SUSPEND, ActKind.MEMBER_LEAVE})
 
 
@@ -75,6 +76,8 @@ def described(act: Act) -> tuple[str, ...]:
 
 async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]]) -> Act:
     """Return an act with what it changes from, as the coordinator tells it; `get` fetches a path from there."""
+    if act.kind in OF_DAYS:  # the kind says it: a day is closed that was open, or opened that was closed
+        return act
     if act.kind in OF_CLIENTS:
         register = canonical.decode((await get("/operators", Envelope)).payload_bytes(), OperatorRegister)
         return replace(act, before=of_client(act, register.operators))
