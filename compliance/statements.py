@@ -364,15 +364,17 @@ class ActKind(StrEnum):
     RULEBOOK_ADOPT = "rulebook.adopt"
     CLIENT_LET_IN = "client.let_in"
     CLIENT_REMOVE = "client.remove"
+    DAY_CLOSE = "day.close"
+    DAY_REOPEN = "day.reopen"
 
 
 class Act(Document, frozen=True, kw_only=True):
     """What is to be done: all that operators are shown of it, and sign by its digest.
 
-    `subject` is the cycle, the member's BIC or the client's name. `terms` says the rest in the words of the request:
-    the digest of the result that is approved, the currency and the cap that is set. `before` says what stands in the
-    registry in the place of what is to come, in the same words: the cap that there is. What nothing stands for says
-    nothing, and neither do acts of releases before.
+    `subject` is the cycle, the member's BIC, the client's name or the currency. `terms` says the rest in the words of
+    the request: the digest of the result that is approved, the currency and the cap that is set. `before` says what
+    stands in the registry in the place of what is to come, in the same words: the cap that there is. What nothing
+    stands for says nothing, and neither do acts of releases before.
     """
 
     kind: ActKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -245,11 +245,11 @@ class Desk:
 def request(message_id: str, *movements: Movement, created_at: datetime | None = None, **changes: Any) -> bytes:
     """Return a settlement request of the coordinator."""
     cycle = f"2026-01-02-{int(message_id) + 10}" if message_id.isdigit() else "2026-01-02-99"
-    fields: dict[str, Any] = {"sender": COORDINATOR, "receiver": AGENT, "cycle": cycle, **changes}
+    today = datetime.now(UTC).date()
+    fields: dict[str, Any] = {"sender": COORDINATOR, "receiver": AGENT, "cycle": cycle, "value_date": today, **changes}
     return settlement_request(
         message_id=message_id,
         created_at=created_at or datetime(2026, 1, 2, 16, 30, tzinfo=UTC),
-        value_date=date(2026, 1, 2),
         movements=movements,
         **fields,
     )

@@ -87,6 +87,7 @@ _OF_A_CYCLE = frozenset(
         TRIGGER_MEMBER,
         "value_date",
         "currencies",
+        "closed",
         "cut_off_at",
         "deadline_at",
         "result",

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from compliance.calendars import SATURDAY
 from compliance.crypto import canonical
 from compliance.cycle.approval import Action
 from compliance.cycle.states import TRIGGER_MEMBER, IllegalStepError, State, Trigger, event_type, replay
 from compliance.event_log import LoggedEvent, check_chain
 from compliance.export.record import CycleRecord
+from compliance.iso20022 import NO_MOVEMENT
 from compliance.statements import Bic, Count, CurrencyCode, Date, Sha256, Timestamp, TrustList
 from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.rules import Rules
@@ -45,6 +47,7 @@ class CutOff(EventFacts, frozen=True, kw_only=True):
     participants: tuple[Bic, ...]
     deadline_at: Timestamp
     trust_list_version: Count | None = None
+    closed: dict[CurrencyCode, str] = msgspec.field(default_factory=dict)
 
 
 class CutsClosed(EventFacts, frozen=True, kw_only=True):
@@ -225,6 +228,10 @@ class Log:
         event, said = self.first(Trigger.ATTESTATION_CLOSED), self.attestation_closed
         return None if event is None or said is None else instant(said.closed_at or event.at, f"event {event.id}")
 
+    def taken_in(self, rules: Rules) -> frozenset[str]:
+        """Return the currencies of the cycle: those of the rulebook, but for the ones closed at the cut-off."""
+        return frozenset(rules.currencies) - (frozenset() if self.cut_off is None else self.cut_off.closed.keys())
+
     @property
     def participants(self) -> frozenset[str]:
         """Who takes part; nobody before the cut-off."""
@@ -308,6 +315,7 @@ def read_log(record: CycleRecord, lists: Sequence[tuple[TrustList, str]], rules:
     _check_opening(record, log, rules, lists[0][1])
     _check_participants(log)
     _check_deadlines(log, rules)
+    _check_value_date(record, log, rules)
     return log
 
 
@@ -351,6 +359,29 @@ def _check_opening(record: CycleRecord, log: Log, rules: Rules, first_list: str)
     if opened.trust_list not in (None, first_list):
         detail = f"opened under the trust list {opened.trust_list}, the archive begins with {first_list}"
         raise RefutedError(Finding.TRUST_LIST_REFUSED, detail)
+
+
+def _check_value_date(record: CycleRecord, log: Log, rules: Rules) -> None:
+    """Check that the cycle settled no earlier than on its value date, and nothing whose system has a weekend then.
+
+    Holidays aren't held against a cycle: a later calendar may know one that nobody knew on that day.
+    """
+    if log.cut_off is not None and (strangers := log.cut_off.closed.keys() - set(rules.currencies)):
+        raise RefutedError(Finding.LOG_CONTRADICTED, f"{min(strangers)} is called closed, and isn't cleared")
+    if (days := rules.days) is None:
+        return
+    day = date.fromisoformat(record.value_date)
+    settled = log.first(Trigger.AGENT_SETTLED)
+    if settled is None:
+        return
+    said = facts_of(settled, Settled)
+    settled_at = instant(said.settled_at, f"event {settled.id}")
+    if said.reference != NO_MOVEMENT and settled_at < days.begins_at(day) - CLOCK_SLACK:
+        raise RefutedError(Finding.VALUE_DATE_DIFFERS, f"settled at {said.settled_at}, before {record.value_date}")
+    if day.weekday() >= SATURDAY and days.calendar != "every_day":
+        for currency in sorted(log.taken_in(rules) & days.settlement_systems.keys()):
+            detail = f"{currency} settled on {record.value_date}, a weekend of {days.settlement_systems[currency]}"
+            raise RefutedError(Finding.VALUE_DATE_DIFFERS, detail)
 
 
 def _check_participants(log: Log) -> None:

@@ -71,6 +71,7 @@ def match_documents(record: CycleRecord, documents: Documents, log: Log, signers
 
 
 def _check_cuts(documents: Documents, log: Log, signers: Signers, rules: Rules) -> None:
+    taken_in = log.taken_in(rules)
     for bank, cut in documents.cuts.items():
         if bank not in log.participants:
             raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"a cut of {bank}, which doesn't take part")
@@ -80,8 +81,8 @@ def _check_cuts(documents: Documents, log: Log, signers: Signers, rules: Rules) 
         for lane in cut.lanes:
             if lane.sender == bank or signers.kind(lane.sender) != "participant":
                 raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank} names {lane.sender} as a sender")
-            if lane.currency not in rules.currencies:
-                raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank}: {lane.currency} isn't cleared")
+            if lane.currency not in taken_in:
+                raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank}: {lane.currency} isn't in this cycle")
 
 
 def _check_statements(documents: Documents, log: Log, bounds: Bounds, rules: Rules) -> None:
@@ -92,7 +93,7 @@ def _check_statements(documents: Documents, log: Log, bounds: Bounds, rules: Rul
         statement = signed.document
         key = (statement.currency, *statement.pair)
         where = f"the statement of {signed.signer} for {_pair(key)}"
-        if not set(statement.pair) <= log.participants or statement.currency not in rules.currencies:
+        if not set(statement.pair) <= log.participants or statement.currency not in log.taken_in(rules):
             raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: not of two participants of this cycle")
         if signed.signer not in documents.cuts:
             raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: it delivered no cut")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from compliance.calendars import SchemeCalendar, ValueDates
 from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.checks import Severity
@@ -36,11 +37,14 @@ class SettlementRule(Struct, frozen=True):
     attempts_max: int
 
 
-class Rules(Struct, frozen=True):
+class Rules(Struct, frozen=True, kw_only=True):
     """What `rulebook.json` says, as far as something in an export follows from it."""
 
     version: str
     currencies: tuple[str, ...]
+    calendar: SchemeCalendar = "every_day"
+    settlement_systems: dict[str, str] = msgspec.field(default_factory=dict)
+    time_zone: str | None = None
     cut_deadline_s: int
     attestation_deadline_s: int
     revisions_max: int
@@ -50,6 +54,13 @@ class Rules(Struct, frozen=True):
     aggregate_flow: AggregateFlowRule
     settlement: SettlementRule
     checks: CheckRule
+
+    @property
+    def days(self) -> ValueDates | None:
+        """What it says of days; None in a rulebook of before, whose cycles settled on any."""
+        if self.time_zone is None:
+            return None
+        return ValueDates(self.calendar, self.settlement_systems, self.time_zone)
 
 
 def read_rules(record: CycleRecord) -> Rules:

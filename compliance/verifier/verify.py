@@ -49,7 +49,7 @@ from compliance.verifier.decisions import check_signatures, unproven_registers
 from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
 from compliance.verifier.findings import Finding, RefutedError
-from compliance.verifier.log import CLOCK_SLACK, read_log
+from compliance.verifier.log import CLOCK_SLACK, Log, read_log
 from compliance.verifier.matching import Matched, check_closing, check_matching, match_documents
 from compliance.verifier.moments import Moments
 from compliance.verifier.recomputation import (
@@ -200,6 +200,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         unproven=(
             *unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1]),
             *unproven_surroundings(record, log),
+            *unproven_closed(log),
         ),
     )
 
@@ -231,6 +232,14 @@ def unproven(
         if idle:
             named = ", ".join("/".join(key) for key in idle[:3])
             yield f"pairs of which cuts name payments and of which nothing is stated: {len(idle)}, as {named}"
+
+
+def unproven_closed(log: Log) -> Iterator[str]:
+    """Say what of the currencies that were left out rests on the coordinator's word."""
+    closed = {} if log.cut_off is None else log.cut_off.closed
+    if closed:
+        said = ", ".join(f"{currency} ({why})" for currency, why in sorted(closed.items()))
+        yield f"the cycle left out what was closed on its value date: {said}; that they were, the coordinator says"
 
 
 def _last(details: list[str], *, superseded: str) -> str:

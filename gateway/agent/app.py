@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
@@ -23,7 +24,7 @@ from gateway.agent.authority import (
     Ruling,
     SignedRequest,
     judge,
-    own_rule,
+    own_rules,
     signed_request,
 )
 from gateway.agent.ledger import Ledger, LedgerReason
@@ -78,13 +79,14 @@ AgentRequest = Request[str, Claims, Any]
 class Agent:
     """The running agent: whom it trusts and, between `start` and `stop`, its books."""
 
-    def __init__(self, settings: NodeSettings, database_url: str) -> None:
+    def __init__(self, settings: NodeSettings, database_url: str, now: Callable[[], datetime]) -> None:
         if settings.anchor is None or settings.coordinator_url is None:
             raise SettingsError("CONCORDAT_ANCHOR and CONCORDAT_COORDINATOR_URL: the agent settles for a coordinator")
         self._settings = settings
+        self._now = now
         self._database_url = database_url
         self._coordinator_url = settings.coordinator_url
-        self._rule = own_rule(settings.rulebook)
+        self._rules = own_rules(settings.rulebook)
         self._trust = TrustStore.open(
             settings.anchor, path=settings.trust_list_path, age_seconds_max=TRUST_AGE_SECONDS_MAX
         )
@@ -147,7 +149,9 @@ class Agent:
         if own is None or own.status != "active":
             said = "not on the trust list" if own is None else own.status
             raise Refusal(AuthorityReason.AGENT_NOT_ACTIVE, f"{self.bic} is {said}", retry_after_s=TRUST_RETRY_S)
-        return await asyncio.to_thread(judge, order, asked, coordinator=self._coordinator, own=self._rule)
+        return await asyncio.to_thread(
+            judge, order, asked, coordinator=self._coordinator, own=self._rules, at=self._now()
+        )
 
     @property
     def _coordinator(self) -> Coordinator:
@@ -313,10 +317,12 @@ async def post_funding(
     return await ledger.fund(agent.known_as(bic), data, by=request.auth.sub)
 
 
-def build_app(settings: NodeSettings, database_url: str) -> Litestar:
-    """Return the agent's application over a migrated database. Raises ConfigurationError."""
+def build_app(
+    settings: NodeSettings, database_url: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Litestar:
+    """Return the agent's application over a migrated database. `now` is its clock. Raises ConfigurationError."""
     iso20022.require_schemas(*iso20022.DEFINITIONS)
-    agent = Agent(settings, database_url)
+    agent = Agent(settings, database_url, now)
     return create_app(
         title="Concordat settlement agent",
         version=version("concordat"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import permutations
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from compliance.calendars import SchemeCalendar, ValueDates
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
@@ -49,6 +51,8 @@ class AuthorityReason(RefusalReason):
     """What the request moves isn't what the result comes to."""
     RULEBOOK_DIFFERS = "rulebook_differs", 422
     """The rulebook isn't the one that the result names, or can't be read."""
+    VALUE_DATE_REFUSED = "value_date_refused", 422
+    """The value date isn't the business day that it is, or the system of a currency that moves is closed on it."""
     OPERATORS_REFUSED = "operators_refused", 422
     """The register of operators isn't signed by the coordinator, or is older than one that the agent has seen."""
     APPROVAL_MISSING = "approval_missing", 422
@@ -64,6 +68,7 @@ REJECTED = frozenset(
         AuthorityReason.CYCLE_DIFFERS,
         AuthorityReason.MOVEMENTS_DIFFER,
         AuthorityReason.RULEBOOK_DIFFERS,
+        AuthorityReason.VALUE_DATE_REFUSED,
         AuthorityReason.APPROVAL_MISSING,
     }
 )
@@ -102,18 +107,29 @@ class Ruling:
     rejected: Refusal | None = None
 
 
-class _Rules(Struct, frozen=True):
-    """The part of a rulebook that the agent goes by."""
+class Rules(Struct, frozen=True):
+    """The part of a rulebook that the agent goes by. One that names no calendar closes no day."""
 
     approval: ApprovalRule
+    calendar: SchemeCalendar = "every_day"
+    settlement_systems: dict[str, str] = msgspec.field(default_factory=dict)
+    time_zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        """Refuse a calendar, system or zone that isn't known. Raises ValueError."""
+        _ = self.days
+
+    @property
+    def days(self) -> ValueDates:
+        return ValueDates(self.calendar, self.settlement_systems, self.time_zone)
 
 
-def own_rule(path: Path | None) -> ApprovalRule:
+def own_rules(path: Path | None) -> Rules:
     """Return what the agent's own people ask for: always two operators, where they named no rulebook.
 
     Raises RulebookError.
     """
-    return ALWAYS if path is None else read_rulebook(path, _Rules).approval
+    return Rules(ALWAYS) if path is None else read_rulebook(path, Rules)
 
 
 def signed_request(envelope: Envelope, *, coordinator: Coordinator, agent: str) -> SignedRequest:
@@ -126,8 +142,13 @@ def signed_request(envelope: Envelope, *, coordinator: Coordinator, agent: str) 
     return SignedRequest(request=request, document=document, current=current)
 
 
-def judge(order: SettlementOrder, asked: SignedRequest, *, coordinator: Coordinator, own: ApprovalRule) -> Ruling:
-    """Check all that an order's documents say of each other. Raises Refusal for what isn't rejected for good."""
+def judge(
+    order: SettlementOrder, asked: SignedRequest, *, coordinator: Coordinator, own: Rules, at: datetime
+) -> Ruling:
+    """Check all that an order's documents say of each other at an instant.
+
+    Raises Refusal for what isn't rejected for good.
+    """
     # 1. The coordinator signed this request with a key that it has now.
     if not asked.current:
         _refuse(AuthorityReason.REQUEST_SIGNATURE_REFUSED, "the key that signed the request is retired")
@@ -143,9 +164,11 @@ def judge(order: SettlementOrder, asked: SignedRequest, *, coordinator: Coordina
             _refuse(AuthorityReason.CYCLE_DIFFERS, f"the result is of {result.cycle}, value {result.value_date}")
         if sorted(request.movements) != nets(result):
             _refuse(AuthorityReason.MOVEMENTS_DIFFER, "the movements aren't the nets of the result")
-        # 4. What the rulebooks ask for was decided.
-        rules = (_rules(order.rulebook, result).approval, own)
-        register = _require_approval(order, rules, result, sha256, coordinator)
+        # 4. That day is today, and all that moves is open.
+        rules = (_rules(order.rulebook, result), own)
+        _require_value_date(request, rules, at)
+        # 5. What the rulebooks ask for was decided.
+        register = _require_approval(order, [of.approval for of in rules], result, sha256, coordinator)
     except Refusal as refused:
         if refused.reason not in REJECTED:
             raise
@@ -179,7 +202,7 @@ def _result(envelope: Envelope, coordinator: Coordinator) -> NettingResult:
         raise Refusal(AuthorityReason.RESULT_SIGNATURE_REFUSED, f"{error} ({error.reason})") from error
 
 
-def _rules(rulebook: str, result: NettingResult) -> _Rules:
+def _rules(rulebook: str, result: NettingResult) -> Rules:
     data = rulebook.encode()
     if canonical.digest(data) != result.rulebook:
         _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't the one that the result names")
@@ -187,9 +210,22 @@ def _rules(rulebook: str, result: NettingResult) -> _Rules:
         # In the one form that says everything once: of two members of one name, another reader may take the other.
         if canonical.encode(msgspec.json.decode(data)) != data:
             _refuse(AuthorityReason.RULEBOOK_DIFFERS, "the rulebook isn't canonical JSON")
-        return msgspec.json.decode(data, type=_Rules)
+        return msgspec.json.decode(data, type=Rules)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refusal(AuthorityReason.RULEBOOK_DIFFERS, f"the rulebook can't be read: {error}") from error
+
+
+def _require_value_date(request: SettlementRequest, rules: tuple[Rules, Rules], at: datetime) -> None:
+    """Check that the value date is today, by the scheme's clock, and that all that moves is open by either calendar."""
+    today = rules[0].days.today(at)
+    if request.value_date != today:
+        detail = f"the value date is {request.value_date.isoformat()}, and the business day {today.isoformat()}"
+        _refuse(AuthorityReason.VALUE_DATE_REFUSED, detail)
+    currencies = {movement.currency for movement in request.movements}
+    for of in rules:
+        if closed := of.days.closed_of(currencies, today):
+            said = ", ".join(f"{currency} ({why})" for currency, why in closed.items())
+            _refuse(AuthorityReason.VALUE_DATE_REFUSED, f"closed on {today.isoformat()}: {said}")
 
 
 def needed_actions(rule: ApprovalRule, result: NettingResult, *, checks: str) -> tuple[Action, ...]:

@@ -143,7 +143,9 @@ class Ledger:
         request = ruling.request
         if ruling.rejected is not None:
             lines = wrap(f"{ruling.rejected.reason}: {ruling.rejected.detail}", LINE_CHARACTERS_MAX)
-            outcome: Accepted | Rejected = Rejected(RejectionCode.NOT_ENTITLED, tuple(lines))
+            dated = ruling.rejected.reason == AuthorityReason.VALUE_DATE_REFUSED
+            code = RejectionCode.VALUE_DATE if dated else RejectionCode.NOT_ENTITLED
+            outcome: Accepted | Rejected = Rejected(code, tuple(lines))
         else:
             # Nobody moves the central accounts by a settlement, so the agent itself is no participant.
             named = [(m.participant, m.currency) for m in request.movements if m.participant != self._bic]

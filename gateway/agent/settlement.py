@@ -20,6 +20,8 @@ class RejectionCode(StrEnum):
 
     NOT_ENTITLED = "NARR"
     """The line says why the coordinator isn't entitled to it, by the reasons of `authority.py`."""
+    VALUE_DATE = "DT01"
+    """The value date isn't the agent's business day."""
     NO_ACCOUNT = "AC01"
     INSUFFICIENT_FUNDS = "AM04"
 

@@ -5,14 +5,14 @@ A cycle names its rulebook by digest, so that a verifier knows under which rules
 
 from __future__ import annotations
 
-from datetime import date, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-import holidays
 import msgspec
 from msgspec import Meta, Struct
 
+from compliance.calendars import SchemeCalendar, ValueDates
 from compliance.crypto import canonical
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.exposure import UNSTATED_MINOR
@@ -35,11 +35,19 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Slot(Rule, frozen=True, kw_only=True):
-    """A scheduled cycle of a business day: when it opens and is cut off, in UTC."""
+    """A scheduled cycle of a business day: when it opens and is cut off, by the scheme's clock, and its value date.
+
+    Cut off at a time that isn't after its opening, it is over midnight.
+    """
 
     number: Annotated[int, Meta(ge=1, le=99)]
     opens_at: Clock
     cut_off_at: Clock
+    value_date: Literal["same_day", "next_business_day"] = "same_day"
+
+    @property
+    def is_over_midnight(self) -> bool:
+        return self.cut_off_at <= self.opens_at
 
 
 class ScreeningRule(Rule, frozen=True, kw_only=True):
@@ -88,7 +96,9 @@ class Rulebook(Rule, frozen=True, kw_only=True):
 
     version: str
     currencies: Annotated[tuple[CurrencyCode, ...], Meta(min_length=1)]
-    calendar: Literal["XECB", "every_day"]
+    calendar: SchemeCalendar
+    settlement_systems: dict[CurrencyCode, str] = {}
+    time_zone: Annotated[str, Meta(max_length=64)] = "UTC"
     slots: tuple[Slot, ...]
     cut_deadline_s: Seconds
     attestation_deadline_s: Seconds
@@ -107,10 +117,13 @@ class Rulebook(Rule, frozen=True, kw_only=True):
         """The digest of the canonical form."""
         return canonical.digest(canonical.encode(self))
 
+    @property
+    def days(self) -> ValueDates:
+        """Which days are business days, and on which a currency settles. Raises ValueError for what isn't known."""
+        return ValueDates(self.calendar, self.settlement_systems, self.time_zone)
+
     def is_business_day(self, day: date) -> bool:
-        if self.calendar == "every_day":
-            return True
-        return day.weekday() < 5 and day not in holidays.financial_holidays(self.calendar, years=day.year)
+        return self.days.is_business_day(day)
 
     def business_day(self, day: date) -> date:
         """Return the first business day that isn't before `day`."""
@@ -157,12 +170,28 @@ def checked(rulebook: Rulebook) -> Rulebook:
         raise RulebookError(f"exposure.default_minor: nothing is set for {', '.join(sorted(unlimited))}")
     if len(set(rulebook.default_waterfall.layers)) != len(rulebook.default_waterfall.layers):
         raise RulebookError("default_waterfall.layers: one is named twice")
-    if [slot.number for slot in rulebook.slots] != list(range(1, len(rulebook.slots) + 1)):
-        raise RulebookError("slots: numbers must run 1, 2, 3, …")
-    edge = time.min
-    for slot in rulebook.slots:
-        opens_at, cut_off_at = time.fromisoformat(slot.opens_at), time.fromisoformat(slot.cut_off_at)
-        if not edge <= opens_at < cut_off_at:
-            raise RulebookError(f"slots: number {slot.number} overlaps another or ends before it begins")
-        edge = cut_off_at
+    if strangers := rulebook.settlement_systems.keys() - set(rulebook.currencies):
+        raise RulebookError(f"settlement_systems: {', '.join(sorted(strangers))} isn't cleared")
+    try:
+        days = rulebook.days
+    except ValueError as error:
+        raise RulebookError(str(error)) from error
+    if days.calendar == "any_open" and not days.settlement_systems:
+        raise RulebookError("calendar: any_open goes by settlement_systems, and none is named")
+    _check_slots(rulebook.slots)
     return rulebook
+
+
+def _check_slots(slots: tuple[Slot, ...]) -> None:
+    """Check that the slots of a day follow each other. Clock times of one form sort as times do."""
+    if [slot.number for slot in slots] != list(range(1, len(slots) + 1)):
+        raise RulebookError("slots: numbers must run 1, 2, 3, …")
+    for slot, before in zip(slots, (None, *slots), strict=False):
+        overlaps = before is not None and (before.is_over_midnight or slot.opens_at < before.cut_off_at)
+        if overlaps or slot.opens_at == slot.cut_off_at:
+            raise RulebookError(f"slots: number {slot.number} overlaps another or is over as it begins")
+        if slot.is_over_midnight and slot.value_date == "same_day":
+            detail = "is cut off after midnight, when its value date is over: it needs that of the next business day"
+            raise RulebookError(f"slots: number {slot.number} {detail}")
+    if slots and slots[-1].is_over_midnight and slots[-1].cut_off_at > slots[0].opens_at:
+        raise RulebookError(f"slots: number {slots[-1].number} overlaps the first one of the next day")

@@ -289,6 +289,7 @@ def write_rulebook(path: Path, currencies: tuple[str, ...], pace: Pace) -> None:
         version=f"{built_in.version}-demo",
         currencies=cleared,
         calendar="every_day",
+        settlement_systems={},
         slots=(),
         cut_deadline_s=pace.cut_deadline_s,
         attestation_deadline_s=pace.attestation_deadline_s,

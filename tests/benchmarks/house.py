@@ -209,6 +209,7 @@ def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
         currencies=currencies,
         slots=(),
         calendar="every_day",
+        settlement_systems={},
         approval=ApprovalRule(mode="never", thresholds_minor={}),
         aggregate_flow=msgspec.structs.replace(rules.aggregate_flow, floor_minor={}),
         exposure=ExposureRule(default_minor=dict.fromkeys(currencies, str(UNSTATED_MINOR))),

@@ -34,7 +34,7 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from compliance.trust import Anchor
-from gateway.agent.authority import Coordinator, judge, signed_request
+from gateway.agent.authority import Coordinator, Rules, judge, signed_request
 from gateway.agent.ledger import Ledger
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.service import CycleService
@@ -55,7 +55,7 @@ COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
 ALFA, BETA, GAMA, DELT = "ALFADEFF", "BETAFRPP", "GAMAITRR", "DELTESMM"
 BANKS = (ALFA, BETA, GAMA, DELT)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
-NO_RULE = ApprovalRule(mode="never", thresholds_minor={})
+NO_RULE = Rules(ApprovalRule(mode="never", thresholds_minor={}))
 
 Lane = tuple[str, str, str]
 
@@ -67,6 +67,7 @@ def rulebook(**changes: object) -> Rulebook:
         currencies=("EUR", "JPY"),
         slots=(),
         calendar="every_day",
+        settlement_systems={},
         cut_deadline_s=60,
         attestation_deadline_s=300,
         approval=ApprovalRule(mode="never", thresholds_minor={}),
@@ -99,6 +100,7 @@ class Books:
     def __init__(self, ledger: Ledger, *, coordinator: MemberIdentity, signer: MemberIdentity) -> None:
         self.ledger, self.coordinator, self.signer = ledger, coordinator, signer
         self.asked: list[bytes] = []
+        self.now: Callable[[], datetime] = lambda: NOON
 
     async def agent(self) -> str:
         return AGENT
@@ -112,7 +114,7 @@ class Books:
             self.asked.append(asked.document)
             answer = await self.ledger.answered(asked.request)
             if answer is None:
-                ruling = judge(order, asked, coordinator=whom, own=NO_RULE)
+                ruling = judge(order, asked, coordinator=whom, own=NO_RULE, at=self.now())
                 answer = await self.ledger.settle(ruling, msgspec.json.encode(order))
         except Refusal as refused:
             raise NoAnswerError(FailureReason.AGENT_UNDECIDED, refused.reason) from refused

@@ -46,6 +46,7 @@ async def new_house(new_database: Any, tmp_path: Path) -> AsyncIterator[NewHouse
         await registry.initialise(own_application(settings, identity, "Clearing house"))
         books = Books(Ledger(pool, AGENT), coordinator=identity, signer=MemberIdentity.made(AGENT, tmp_path / AGENT))
         house = House(engine, registry, Clock(), books, identity, rules, tmp_path)
+        books.now = house.clock
         await house.let_in("alice", "bob", "carol")
         await house.admit_agent()
         for bank in BANKS:

@@ -35,8 +35,8 @@ AGENT = "AGNTXXC0"
 
 
 def on_demand(**changes: object) -> Rulebook:
-    """The package's rulebook without a timetable."""
-    return msgspec.structs.replace(load(), slots=(), **changes)
+    """The package's rulebook without a timetable, and with business on every day, whichever it is."""
+    return msgspec.structs.replace(load(), **{"slots": (), "calendar": "every_day", **changes})
 
 
 @dataclass

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
-from agent_harness import AGENT, ALFA, BETA, COORDINATOR, GAMMA, Desk, Scheme, code, request, transfer
+from agent_harness import AGENT, ALFA, BETA, COORDINATOR, GAMMA, NOBODY, Desk, Scheme, code, request, transfer
 from support import private
 
+from compliance.crypto import canonical
 from compliance.crypto.keys import SigningKey
 from gateway.agent.app import build_app
+from gateway.agent.authority import AuthorityReason, Coordinator, Rules, judge, signed_request
 from gateway.agent.fsck import fsck
 from gateway.federation.iso20022 import Movement, read_notification
 from gateway.federation.storage.postgres import dsn
@@ -269,3 +272,48 @@ async def test_the_agent_tells_its_health_and_its_interface(desk: Desk) -> None:
     document = await desk.staff.get("/schema/openapi.json")
     asked = document["paths"]["/settlements"]["post"]["requestBody"]["content"]
     assert list(asked) == ["application/json"]
+
+
+@pytest.mark.parametrize("day", ["1999-01-01", "2099-01-01", "yesterday", "tomorrow"])
+async def test_a_value_date_that_isnt_todays_is_refused_for_good(desk: Desk, day: str) -> None:
+    await desk.open(ALFA, amount=1_000)
+    await desk.open(BETA)
+    today = datetime.now(UTC).date()
+    near = {"yesterday": today - timedelta(days=1), "tomorrow": today + timedelta(days=1)}
+    asked = request("1", *transfer(ALFA, BETA, 400), value_date=near.get(day) or date.fromisoformat(day))
+    refused = await desk.coordinator.settle(asked)
+    assert (refused.status, refused.reason_code) == ("RJCT", "DT01")
+    assert "value_date_refused" in str(refused.reason_text)
+    assert await desk.coordinator.settle(asked) == refused
+    assert await desk.staff.balance(ALFA) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("day", "currency"),
+    [("2026-11-29", "EUR"), ("2026-12-25", "EUR"), ("2026-11-26", "USD"), ("2026-11-24", "EUR"), ("2026-11-26", "EUR")],
+)
+def test_a_currency_settles_on_the_days_of_its_system(tmp_path: Path, day: str, currency: str) -> None:
+    scheme = Scheme(tmp_path)
+    rules = {
+        "approval": msgspec.to_builtins(NOBODY),
+        "calendar": "XECB",
+        "settlement_systems": {"EUR": "TARGET", "USD": "FEDWIRE"},
+        "time_zone": "America/New_York",
+    }
+    asked = request("1", *transfer(ALFA, BETA, 400, currency), value_date=date.fromisoformat(day))
+    order = scheme.order(asked, rulebook=canonical.encode(rules))
+    key = scheme.sign.verifying_key
+    whom = Coordinator(bic=COORDINATOR, active={key.kid: key}, known={key.kid: key})
+    signed = signed_request(order.request, coordinator=whom, agent=AGENT)
+    # 04:59 UTC is the evening before in New York.
+    noon = datetime.fromisoformat(f"{day}T17:00:00+00:00")
+    for at in (noon, noon.replace(hour=4)):
+        ruling = judge(order, signed, coordinator=whom, own=Rules(NOBODY), at=at)
+        good = at is noon and (day, currency) in {("2026-11-24", "EUR"), ("2026-11-26", "EUR")}
+        refused = None if ruling.rejected is None else ruling.rejected.reason
+        assert refused == (None if good else AuthorityReason.VALUE_DATE_REFUSED)
+    # The agent's own calendar counts as well.
+    strict = Rules(NOBODY, calendar="XECB", settlement_systems={"EUR": "TARGET", "USD": "FEDWIRE"})
+    open_to_all = scheme.order(asked, rulebook=canonical.encode({**rules, "calendar": "every_day"}))
+    ruling = judge(open_to_all, signed, coordinator=whom, own=strict, at=noon)
+    assert (ruling.rejected is None) is (currency == "EUR" and day in {"2026-11-24", "2026-11-26"})

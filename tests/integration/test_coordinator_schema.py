@@ -23,6 +23,7 @@ ALLOWED = {
     "bilateral_limits": "bic text, counterparty text, currency text, limit_minor numeric(38,0)",
     "caps": "bic text, currency text, cap_minor numeric(38,0)",
     "clients": "client_id text, role text, kid text, x text, disabled boolean",
+    "closed_days": "currency text, day date, reason text",
     "cut_lanes": "cycle text, receiver text, sender text, currency text, last_sequence bigint",
     "cuts": "cycle text, receiver text, sha256 text, envelope json, received_at timestamp with time zone",
     "cycle_pairs": "cycle text, currency text, pair_low text, pair_high text, sha256 text, carried text",
@@ -33,7 +34,8 @@ ALLOWED = {
         "id text, value_date date, number integer, state text, currencies text[], rulebook text, "
         "trust_list_version bigint, opened_at timestamp with time zone, cut_off_at timestamp with time zone, "
         "deadline_at timestamp with time zone, due_at timestamp with time zone, result text, version integer, "
-        "failures integer, failure_reason text, failure_detail text, failing_since timestamp with time zone"
+        "failures integer, failure_reason text, failure_detail text, failing_since timestamp with time zone, "
+        "closed json"
     ),
     "equivocations": (
         "id bigint, cycle text, participant text, first_sha256 text, second_sha256 text, first json, second "

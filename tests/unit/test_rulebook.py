@@ -2,6 +2,7 @@
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -76,8 +77,8 @@ def test_the_next_business_day_passes_over_easter() -> None:
     assert load().business_day(date(2026, 4, 7)) == date(2026, 4, 7)
 
 
-def slot(number: int, opens_at: str, cut_off_at: str) -> Slot:
-    return Slot(number=number, opens_at=opens_at, cut_off_at=cut_off_at)
+def slot(number: int, opens_at: str, cut_off_at: str, value_date: Any = "same_day") -> Slot:
+    return Slot(number=number, opens_at=opens_at, cut_off_at=cut_off_at, value_date=value_date)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,9 @@ def slot(number: int, opens_at: str, cut_off_at: str) -> Slot:
         (slot(2, "06:00", "07:00"),),
         (slot(1, "06:00", "07:00"), slot(1, "07:00", "08:00")),
         (slot(1, "06:00", "06:00"),),
+        (slot(1, "22:00", "02:00"),),  # its value date is over as it is cut off
+        (slot(1, "06:00", "07:00"), slot(2, "22:00", "06:30", "next_business_day")),
+        (slot(1, "22:00", "02:00", "next_business_day"), slot(2, "23:00", "23:30")),
         (slot(1, "06:00", "08:00"), slot(2, "07:00", "09:00")),
         (slot(1, "08:00", "09:00"), slot(2, "06:00", "07:00")),
     ],
@@ -106,6 +110,9 @@ def test_slots_that_dont_fit_together(slots: tuple[Slot, ...]) -> None:
         ("cut_deadline_s = 120", "cut_deadline_s = 1.5", "cut_deadline_s"),
         ('version = "2026.1"', 'version = "2026.1"\nsurprise = 1', "surprise"),
         ('calendar = "XECB"', 'calendar = "XMARS"', "XMARS"),
+        ('time_zone = "UTC"', 'time_zone = "Mars/Olympus"', "Mars/Olympus"),
+        ('EUR = "TARGET"', 'EUR = "FEDWIRE"', "FEDWIRE isn't one of EUR"),
+        ('EUR = "TARGET"', 'NOK = "NBO"', "NOK isn't cleared"),
         ('CHF = "100000000"', 'CHF = "1e8"', "floor_minor"),
         ('CHF = "100000000"', "CHF = 100000000", "floor_minor"),
         ('opens_at = "06:00"', 'opens_at = "24:00"', "opens_at"),
@@ -165,6 +172,30 @@ def test_a_rulebook_of_an_earlier_release_lets_nobody_owe_without_end() -> None:
     del rules["exposure"]
     defaults = stored(canonical.encode(rules).decode()).exposure.default_minor
     assert defaults == dict.fromkeys(load().currencies, str(UNSTATED_MINOR))
+
+
+def test_a_rulebook_without_zone_systems_and_value_dates_means_what_it_meant(tmp_path: Path) -> None:
+    rules = msgspec.json.decode(canonical.encode(load()))
+    del rules["time_zone"], rules["settlement_systems"]
+    for of_day in rules["slots"]:
+        del of_day["value_date"]
+    before = stored(canonical.encode(rules).decode())
+    assert (before.time_zone, before.settlement_systems) == ("UTC", {})
+    assert {of_day.value_date for of_day in before.slots} == {"same_day"}
+    assert before.days.closed_of(before.currencies, date(2026, 11, 26)) == {}
+    path = tmp_path / "rulebook.json"
+    path.write_bytes(canonical.encode(rules))
+    assert load(path) == before
+
+
+def test_the_built_in_rulebook_knows_the_system_of_each_currency() -> None:
+    assert load().settlement_systems.keys() == set(load().currencies)
+    assert load().days.closed_of(load().currencies, date(2026, 11, 26)) == {"USD": "FEDWIRE: Thanksgiving Day"}
+
+
+def test_the_days_of_any_system_need_one() -> None:
+    with pytest.raises(RulebookError, match="any_open"):
+        checked(msgspec.structs.replace(load(), calendar="any_open", settlement_systems={}))
 
 
 def test_a_file_that_isnt_there(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ class Attestation:
             existing = await submissions.cuts_of(conn, cycle_id, banks)
             settled: defaultdict[str, dict[Lane, int]] = defaultdict(dict)
             for lane, sequence in (await submissions.settled_lanes(conn, banks)).items():
-                settled[lane[1]][lane] = sequence
+                if lane[2] in cycle.currencies:  # a currency that is closed is in nobody's cut
+                    settled[lane[1]][lane] = sequence
             now = self._now()
             senders = {lane.sender for cut in read if isinstance(cut, ReadCut) for lane in cut.document.lanes}
             strangers = senders - await cycles.known_participants(conn, senders)

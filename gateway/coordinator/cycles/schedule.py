@@ -7,9 +7,9 @@ whoever opens it claims it in the database, in the transaction that does the wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from typing import Literal, Protocol
 
 import structlog
@@ -20,6 +20,7 @@ from prometheus_client import Gauge
 
 from gateway.coordinator import clock
 from gateway.coordinator.rulebook import Rulebook
+from gateway.coordinator.timetable import ScheduledCycle, around, scheduled
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.failures import failure_of
 from gateway.federation.supervision import Supervised
@@ -29,8 +30,6 @@ from gateway.federation.telemetry import REGISTRY
 RETRY_S = 5.0
 # A timetable that nobody has looked at for so long is begun again.
 FIRING_SECONDS_MAX = 120.0
-# No calendar closes for longer.
-DAYS_AHEAD_MAX = 14
 
 OVERDUE = Gauge(
     "concordat_schedule_turns_overdue", "Turns of the timetable that are due and not done.", registry=REGISTRY
@@ -65,18 +64,21 @@ class Turn:
 
 
 def agenda(rulebook: Rulebook, day: date) -> tuple[Turn, ...]:
-    """Return the turns of a day in order, none on a day without business. The value date is the day itself."""
-    if not rulebook.is_business_day(day):
-        return ()
+    """Return the turns of the cycles that open on a day in order, none on a day without business."""
+    return _turns(scheduled(rulebook, day))
 
-    def instant(at: str) -> datetime:
-        return datetime.combine(day, time.fromisoformat(at), UTC)
 
-    turns: list[Turn] = []
-    for slot in rulebook.slots:
-        turns.append(Turn(at=instant(slot.opens_at), number=slot.number, value_date=day, action="open"))
-        turns.append(Turn(at=instant(slot.cut_off_at), number=slot.number, value_date=day, action="cut_off"))
-    return tuple(turns)
+def _turns(cycles: Iterable[ScheduledCycle]) -> tuple[Turn, ...]:
+    """Return the turns of cycles in order; at one instant, what ends before what begins."""
+    turns = [
+        turn
+        for cycle in cycles
+        for turn in (
+            Turn(at=cycle.opens_at, number=cycle.number, value_date=cycle.value_date, action="open"),
+            Turn(at=cycle.cut_off_at, number=cycle.number, value_date=cycle.value_date, action="cut_off"),
+        )
+    ]
+    return tuple(sorted(turns, key=lambda turn: (turn.at, turn.action)))
 
 
 def due(rulebook: Rulebook, now: datetime) -> tuple[Turn, ...]:
@@ -85,30 +87,18 @@ def due(rulebook: Rulebook, now: datetime) -> tuple[Turn, ...]:
     A slot that is over isn't opened any more: what the banks pay meanwhile falls into the next one. Its cut-off
     stays due into the following days, for a cycle that an outage left open.
     """
-    turns: list[Turn] = []
-    for day in (*_business_days_before(rulebook, now.date()), now.date()):
-        passed = [turn for turn in agenda(rulebook, day) if turn.at <= now]
-        over = {turn.number for turn in passed if turn.action == "cut_off"}
-        turns.extend(turn for turn in passed if turn.action == "cut_off" or turn.number not in over)
-    return tuple(turns)
+    cycles = [cycle for cycle in around(rulebook, now) if cycle.opens_at <= now]
+    over = {(cycle.value_date, cycle.number) for cycle in cycles if cycle.cut_off_at <= now}
+    return tuple(
+        turn
+        for turn in _turns(cycles)
+        if turn.at <= now and (turn.action == "cut_off" or (turn.value_date, turn.number) not in over)
+    )
 
 
 def next_turn(rulebook: Rulebook, now: datetime) -> Turn | None:
     """Return the first turn after now; None when cycles run on demand."""
-    for days in range(DAYS_AHEAD_MAX):
-        for turn in agenda(rulebook, now.date() + timedelta(days=days)):
-            if turn.at > now:
-                return turn
-    return None
-
-
-def _business_days_before(rulebook: Rulebook, day: date) -> Iterator[date]:
-    """Yield the last business day before a day."""
-    for days in range(1, DAYS_AHEAD_MAX):
-        before = day - timedelta(days=days)
-        if rulebook.is_business_day(before):
-            yield before
-            return
+    return next((turn for turn in _turns(around(rulebook, now)) if turn.at > now), None)
 
 
 class Schedule:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto.keys import Signer
 from compliance.cycle.states import ENDED, TRANSITIONS, State, Trigger
 from compliance.export.manifest import build_export
-from gateway.coordinator import clock
+from gateway.coordinator import clock, timetable
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.default import Defaults
@@ -31,10 +31,10 @@ from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles, export, failures
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import operators, rulebooks, trust_list
+from gateway.coordinator.registry import closed_days, operators, rulebooks, trust_list
 from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
-from gateway.coordinator.rulebook import Rulebook, Slot
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 from gateway.federation.telemetry import REGISTRY
@@ -43,7 +43,6 @@ STUCK = Gauge(
     "concordat_cycle_stuck", "1 while a cycle can't go on, by the reason why not.", ("reason",), registry=REGISTRY
 )
 
-NEXT_SLOT_DAYS_MAX = 14
 VALUE_DATE_AHEAD_DAYS = 31
 
 
@@ -87,7 +86,8 @@ class CycleService:
 
         Raises Refusal `cycle_open_already` while another cycle is open.
         """
-        cut_off_at = next((_cut_off_at(value_date, s) for s in self._rulebook.slots if s.number == number), None)
+        slot = timetable.find(self._rulebook, value_date, number)
+        cut_off_at = None if slot is None else slot.cut_off_at
         async with transaction(self._engine) as conn:
             opened = await self._open(conn, value_date, number, cut_off_at)
             if opened is not None:
@@ -100,7 +100,7 @@ class CycleService:
 
     async def open_on_demand(self, value_date: date | None, *, by: str) -> Cycle:
         """Open a cycle by hand; without a value date, the next business day's. Raises Refusal."""
-        today = self._now().date()
+        today = self._rulebook.days.today(self._now())
         last = today + timedelta(days=VALUE_DATE_AHEAD_DAYS)
         if value_date is not None and not (today <= value_date <= last and self._rulebook.is_business_day(value_date)):
             detail = f"{value_date.isoformat()} isn't a business day from today to {last.isoformat()}"
@@ -118,12 +118,14 @@ class CycleService:
     ) -> Cycle | None:
         # Under the log's lock nothing else comes into force before the event that names what is.
         await events.lock(conn)
+        # What another process was started with may have been adopted since this one was.
+        rules = await rulebooks.in_force(conn) or self._rulebook
         cycle = await cycles.insert(
             conn,
             value_date=value_date,
             number=number,
-            # What another process was started with may have been adopted since this one was.
-            rulebook=await rulebooks.in_force(conn) or self._rulebook,
+            rulebook=rules,
+            closed=await closed_days.closed(conn, rules, value_date, now=self._now()),
             trust_list_version=await trust_list.version(conn),
             opened_at=self._now(),
             cut_off_at=cut_off_at,
@@ -147,9 +149,9 @@ class CycleService:
     async def cut_off(self, cycle_id: str, *, cause: str = "schedule", by: str | None = None) -> Cycle:
         """Cut an open cycle off and open the next one; a cycle that was cut off before is returned as it is.
 
-        Who is active now takes part. Raises Refusal `cycle_unknown`, and `cycle_in_progress` while an earlier cycle
-        hasn't ended. By schedule an earlier one that is stuck is overtaken: it is abandoned, and this one takes its
-        payments in. `by` is the operator, if one asked.
+        Who is active now takes part, in the currencies that settle on the value date. Raises Refusal `cycle_unknown`,
+        and `cycle_in_progress` while an earlier cycle hasn't ended. By schedule an earlier one that is stuck is
+        overtaken: it is abandoned, and this one takes its payments in. `by` is the operator, if one asked.
         """
         async with transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
@@ -161,11 +163,15 @@ class CycleService:
             rulebook = await cycles.rulebook_of(conn, cycle)
             participants = await cycles.enrol_active(conn, cycle_id)
             version = await trust_list.version(conn)
+            cycle = await cycles.leave_out(
+                conn, cycle, rulebook, await closed_days.closed(conn, rulebook, cycle.value_date, now=now)
+            )
+            data = {"cause": cause, "participants": participants, "trust_list_version": version}
             moved = await cycles.move(
                 conn,
                 cycle,
                 Trigger.CUT_OFF_REACHED,
-                data={"cause": cause, "participants": participants, "trust_list_version": version},
+                data=data | ({"closed": cycle.closed} if cycle.closed else {}),
                 cut_off_at=now,
                 trust_list_version=version,
                 deadline_at=now + timedelta(seconds=rulebook.cut_deadline_s),
@@ -179,16 +185,11 @@ class CycleService:
     async def _open_next(self, conn: AsyncConnection, cycle: Cycle) -> None:
         """Open the cycle after one that was just cut off, so that there always is one: the next slot, or on demand."""
         now = self._now()
-        for days in range(NEXT_SLOT_DAYS_MAX):
-            day = now.date() + timedelta(days=days)
-            if not self._rulebook.is_business_day(day):
-                continue
-            for slot in self._rulebook.slots:
-                cut_off_at = _cut_off_at(day, slot)
-                # A slot that was cut off early has had its cycle.
-                if cut_off_at > now and await self._open(conn, day, slot.number, cut_off_at) is not None:
-                    return
-        day = self._rulebook.business_day(max(cycle.value_date, now.date()))
+        # A slot that was cut off early has had its cycle.
+        for slot in timetable.around(self._rulebook, now):
+            if slot.cut_off_at > now and await self._open(conn, slot.value_date, slot.number, slot.cut_off_at):
+                return
+        day = self._rulebook.business_day(max(cycle.value_date, self._rulebook.days.today(now)))
         await self._open(conn, day, await self._free_number(conn, day), None)
 
     # --- moving on
@@ -240,7 +241,3 @@ async def _overtake(conn: AsyncConnection, earlier: str, later: str, *, allowed:
         stuck = f" and stuck ({cycle.failure_reason}): {ways}" if cycle.stuck else ""
         raise Refusal(CycleReason.CYCLE_IN_PROGRESS, f"cycle {earlier} is {cycle.state}{stuck}")
     await cycles.move(conn, cycle, Trigger.OVERTAKEN, data={"reason": cycle.failure_reason, "overtaken_by": later})
-
-
-def _cut_off_at(day: date, slot: Slot) -> datetime:
-    return datetime.combine(day, time.fromisoformat(slot.cut_off_at), UTC)

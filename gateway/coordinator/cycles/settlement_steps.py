@@ -37,9 +37,13 @@ from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.settlements import Attempt
 from gateway.coordinator.registry import operators
+from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.signers.signing import sign_document, signing
 from gateway.federation.storage.database import transaction
+
+CLOCKS_APART = timedelta(minutes=1)
+"""How far the agent's clock may be behind: it refuses for good what is of a day that it hasn't."""
 
 
 class SettlementSteps:
@@ -54,8 +58,12 @@ class SettlementSteps:
         self._agent = agent
         self._now = now
 
-    async def instruct(self, cycle: Cycle) -> None:
-        """Sign the instructions and write down the request to the settlement agent."""
+    async def instruct(self, cycle: Cycle) -> bool:
+        """Sign the instructions and write down the request to the settlement agent; False before the value date."""
+        async with transaction(self._engine) as conn:
+            rulebook = await cycles.rulebook_of(conn, cycle)
+        if self._now() < begins_at(cycle, rulebook):
+            return False
         agent = await self._agent.agent()
         async with transaction(self._engine) as conn:
             result = await _result(conn, cycle)
@@ -68,11 +76,12 @@ class SettlementSteps:
         attempt = await self._next_attempt(cycle, last, result, agent)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
-                return
+                return True
             await settlements.insert_instructions(conn, cycle.id, edition, orders)
             await settlements.insert_attempt(conn, attempt, self._now())
             data = {"result": result.sha256, "instructions": len(orders), "attempt": attempt.attempt}
             await cycles.move(conn, cycle, Trigger.INSTRUCTIONS_SIGNED, data=data)
+        return True
 
     async def ask(self, cycle: Cycle) -> None:
         """Ask the agent and keep its answer. Replicas may both ask: the agent knows the message by its id."""
@@ -186,6 +195,11 @@ class SettlementSteps:
             request=request,
             edition=document.edition,
         )
+
+
+def begins_at(cycle: Cycle, rulebook: Rulebook) -> datetime:
+    """Return from when a cycle may settle: on its value date, as the agent's clock says as well."""
+    return rulebook.days.begins_at(cycle.value_date) + CLOCKS_APART
 
 
 def _require_active(instructed: str, active: str) -> None:

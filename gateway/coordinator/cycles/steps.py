@@ -133,7 +133,7 @@ class Steps:
             case State.MATCHED:
                 return await self._netting.take(cycle)
             case State.APPROVED:
-                await self._settlement.instruct(cycle)
+                return await self._settlement.instruct(cycle)
             case State.INSTRUCTED:
                 await self._settlement.ask(cycle)
             case State.DEFERRED:

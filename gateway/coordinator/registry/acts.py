@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,11 +15,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.limits import Prefunding
-from compliance.statements import BIC_PATTERN, Act, ActKind, Bic, CurrencyCode, KeyId, Sha256, TotalAmount
+from compliance.statements import (
+    BIC_PATTERN,
+    CURRENCY_PATTERN,
+    Act,
+    ActKind,
+    Bic,
+    CurrencyCode,
+    Date,
+    KeyId,
+    Sha256,
+    TotalAmount,
+)
 from gateway.coordinator.registry import members, operators, rulebooks
 from gateway.coordinator.registry.lifecycle import RegistryReason, Step
 from gateway.coordinator.registry.registry import Registry
-from gateway.federation.membership.before import OF_CLIENTS, of_client, of_member, of_rulebook
+from gateway.federation.membership.before import OF_CLIENTS, OF_DAYS, of_client, of_member, of_rulebook
 from gateway.federation.membership.documents import SettlementAccount
 from gateway.federation.messages.participants import RulebookView
 from gateway.federation.problems import Refusal
@@ -82,6 +94,12 @@ class _NewRulebook(_Terms, frozen=True):
 
     sha256: Sha256
     version: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class _Day(_Terms, frozen=True):
+    """A value date to come, on which no cycle took the currency in."""
+
+    day: Date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +169,21 @@ async def _remove(registry: Registry, name: str, _: _Nothing, by: Warrant) -> No
     await registry.remove_client(name, by=by.by, reason=by.reason)
 
 
+async def _close_day(registry: Registry, currency: str, terms: _Day, by: Warrant) -> None:
+    await registry.close_day(currency, _date(terms.day), by=by.by, reason=by.reason)
+
+
+async def _reopen_day(registry: Registry, currency: str, terms: _Day, by: Warrant) -> None:
+    await registry.reopen_day(currency, _date(terms.day), by=by.by, reason=by.reason)
+
+
+def _date(day: str) -> date:
+    try:
+        return date.fromisoformat(day)
+    except ValueError as error:
+        raise Refusal(RegistryReason.ACT_MALFORMED, f"day: {error}", pointer="/act/terms") from error
+
+
 ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
     ActKind.MEMBER_APPROVE: (_Nothing, _step(Step.APPROVE)),
     ActKind.MEMBER_ACTIVATE: (_Nothing, _step(Step.ACTIVATE)),
@@ -165,6 +198,8 @@ ACTS: Mapping[ActKind, tuple[type[Any], _Carry]] = {
     ActKind.RULEBOOK_ADOPT: (_NewRulebook, _rulebook),
     ActKind.CLIENT_LET_IN: (_Client, _let_in),
     ActKind.CLIENT_REMOVE: (_Nothing, _remove),
+    ActKind.DAY_CLOSE: (_Day, _close_day),
+    ActKind.DAY_REOPEN: (_Day, _reopen_day),
 }
 """Another kind of change is a line here and a member of `ActKind`."""
 
@@ -203,6 +238,8 @@ async def _before(conn: AsyncConnection, act: Act) -> dict[str, str]:
         return of_client(act, await operators.listed(conn))
     if act.kind is ActKind.RULEBOOK_ADOPT:
         return of_rulebook(RulebookView(sha256=await rulebooks.next_sha256(conn)))
+    if act.kind in OF_DAYS:
+        return {}
     if await members.find(conn, act.subject, lock=True) is None:
         return {}
     return of_member(act, await members.view(conn, act.subject))
@@ -212,7 +249,11 @@ def _terms_of(act: Act) -> tuple[Any, _Carry]:
     """Return what an act says and how it is done. Raises Refusal `act_malformed`."""
     if act.kind not in ACTS:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} isn't proposed here", pointer="/act/kind")
-    pattern = CLIENT_PATTERN if act.kind in OF_CLIENTS else BIC_PATTERN
+    pattern = BIC_PATTERN
+    if act.kind in OF_CLIENTS:
+        pattern = CLIENT_PATTERN
+    elif act.kind in OF_DAYS:
+        pattern = CURRENCY_PATTERN
     if re.fullmatch(pattern, act.subject) is None:
         raise Refusal(RegistryReason.ACT_MALFORMED, f"{act.kind} of {act.subject!r}", pointer="/act/subject")
     kind, carry = ACTS[act.kind]

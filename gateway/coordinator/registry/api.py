@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from litestar import Controller, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.bic import SPELLED_BIC_PATTERN
@@ -23,6 +23,7 @@ from gateway.coordinator.sight import Caller, reader_of, shows
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.messages.calendar import CalendarView
 from gateway.federation.messages.limits import BilateralLimitChange
 from gateway.federation.messages.participants import (
     Invitation,
@@ -35,6 +36,8 @@ from gateway.federation.problems import Refusal
 
 BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
 CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
+
+CALENDAR_DAYS_MAX = 400
 
 _MEMBER = requires("participant", "agent", "coordinator")
 _OPERATOR = requires("operator")
@@ -148,6 +151,15 @@ async def operators(registry: NamedDependency[Registry]) -> Envelope:
     return await registry.operators()
 
 
+@get("/calendar", **_READER, tags=["calendar"], operation_id="getCalendar")
+async def calendar(
+    registry: NamedDependency[Registry],
+    days: Annotated[int, QueryParameter(ge=1, le=CALENDAR_DAYS_MAX, description="How many, from today on.")] = 31,
+) -> CalendarView:
+    """Show on which days to come which currencies don't settle, and why."""
+    return await registry.calendar(days)
+
+
 def _is_shown(reader: Reader, view: ParticipantView) -> bool:
     """Tell whether a reader may know of a participant: of those that aren't in the trust list operators alone do."""
     if view.status != "applied":
@@ -174,4 +186,5 @@ route_handlers: list[ControllerRouterHandler] = [
     trust_list_confirmation,
     rulebook,
     operators,
+    calendar,
 ]

@@ -75,6 +75,12 @@ class RegistryReason(RefusalReason):
     SETTLEMENT_UNDER_WAY = "settlement_under_way", 409
     """The settlement agent was asked to settle a cycle, and nobody else can say whether it did."""
     MEMBER_INACTIVE = "member_inactive", 409
+    DAY_CLOSED = "day_closed", 409
+    """The currency is closed on that day already: by its calendar, or by the word of operators."""
+    DAY_OPEN = "day_open", 409
+    """Nobody declared that day closed."""
+    DAY_UNDER_WAY = "day_under_way", 409
+    """The day is over, or a cycle of that value date has taken the currency in."""
     BEFORE_DIFFERS = "act_before_differs"
     """What the act says that it changes from isn't what stands: look again, and propose it anew."""
     TRUST_LIST_MISSING = "trust_list_missing", 503

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -18,14 +19,25 @@ from compliance.bic import HEAD_OFFICE, known_as, normal_bic
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, VerifyingKey
 from compliance.cycle.limits import Prefunding
+from gateway.coordinator import clock
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.log import events
-from gateway.coordinator.registry import clients, invitations, limits, members, operators, rulebooks, trust_list
+from gateway.coordinator.registry import (
+    clients,
+    closed_days,
+    invitations,
+    limits,
+    members,
+    operators,
+    rulebooks,
+    trust_list,
+)
 from gateway.coordinator.registry.applications import read_application, read_key_change
 from gateway.coordinator.registry.lifecycle import RegistryReason, Status, Step, next_status, require_complete
 from gateway.coordinator.registry.members import MemberRecord, SettlementAgent
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.membership.documents import Application, SettlementAccount
+from gateway.federation.messages.calendar import CalendarView, ClosedDay
 from gateway.federation.messages.limits import ExposureLimitsView, SchemeLimitView
 from gateway.federation.messages.participants import InvitationView, ParticipantView, RulebookView
 from gateway.federation.problems import Refusal
@@ -251,6 +263,55 @@ class Registry:
             account = f"{settlement.agent}/{settlement.account}"
             await events.acted(conn, by, "settlement_account", bic, reason, account=account)
             return await members.view(conn, bic)
+
+    # --- days
+
+    async def close_day(self, currency: str, day: date, *, by: str, reason: str) -> None:
+        """Declare a currency closed on a value date to come. Raises Refusal."""
+        async with self._transaction() as conn:
+            await self._require_to_come(conn, currency, day)
+            why = self._rulebook.days.closed(currency, day)
+            if why is not None or not await closed_days.close(conn, currency, day, reason):
+                detail = f"{currency} is closed on {day.isoformat()} ({why or closed_days.DECLARED})"
+                raise Refusal(RegistryReason.DAY_CLOSED, detail)
+            await events.acted(conn, by, "day_close", currency, reason, day=day.isoformat())
+
+    async def reopen_day(self, currency: str, day: date, *, by: str, reason: str) -> None:
+        """Take a declaration back. Raises Refusal."""
+        async with self._transaction() as conn:
+            await self._require_to_come(conn, currency, day)
+            if not await closed_days.reopen(conn, currency, day):
+                raise Refusal(RegistryReason.DAY_OPEN, f"nobody declared {currency} closed on {day.isoformat()}")
+            await events.acted(conn, by, "day_reopen", currency, reason, day=day.isoformat())
+
+    async def calendar(self, days: int) -> CalendarView:
+        """Return on which of the days from today on which currencies are closed, and what operators declared."""
+        today = self._rulebook.days.today(clock.now())
+        async with self._transaction() as conn:
+            declared = {(day, currency): why for day, currency, why in await closed_days.declared(conn, today)}
+        found = []
+        for day in (today + timedelta(days=n) for n in range(days)):
+            by_calendar = self._rulebook.days.closed_of(self._rulebook.currencies, day)
+            for currency in sorted(self._rulebook.currencies):
+                word = declared.get((day, currency))
+                why = by_calendar.get(currency) or (None if word is None else closed_days.DECLARED)
+                if why is not None:
+                    found.append(ClosedDay(day=day.isoformat(), currency=currency, why=why, declared=word))
+        return CalendarView(
+            today=today.isoformat(),
+            time_zone=self._rulebook.time_zone,
+            settlement_systems=self._rulebook.settlement_systems,
+            closed=tuple(found),
+        )
+
+    async def _require_to_come(self, conn: AsyncConnection, currency: str, day: date) -> None:
+        """Refuse a day that is over or that a cycle counts on; no cycle of that day is cut off meanwhile."""
+        self._require_cleared(currency)
+        if day < (today := self._rulebook.days.today(clock.now())):
+            raise Refusal(RegistryReason.DAY_UNDER_WAY, f"{day.isoformat()} is over: it is {today.isoformat()}")
+        if (cycle := await closed_days.taken_in_by(conn, currency, day)) is not None:
+            detail = f"cycle {cycle} has taken {currency} in: abandon it, or let it settle"
+            raise Refusal(RegistryReason.DAY_UNDER_WAY, detail)
 
     # --- setting up
 

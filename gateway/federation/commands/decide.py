@@ -56,7 +56,7 @@ def propose(
     kind: Annotated[
         str, typer.Argument(help="What: member.suspend, cap, client.let_in … (docs/reference/decisions.md has all).")
     ],
-    subject: Annotated[str, typer.Argument(help="The member's BIC, or the client's name.")],
+    subject: Annotated[str, typer.Argument(help="The member's BIC, the client's name, or the currency.")],
     coordinator: CoordinatorUrl,
     coordinator_bic: CoordinatorBic,
     client: ClientName,
@@ -87,6 +87,26 @@ def propose(
         return await http.post(f"{url}/proposals", ProposalView, audience=deciding.coordinator, json=request)
 
     _show(_as_operator(send, coordinator, coordinator_bic, client, key))
+
+
+@app.command("calendar")
+def calendar_(
+    coordinator: CoordinatorUrl,
+    coordinator_bic: CoordinatorBic,
+    client: ClientName,
+    key: ClientKey,
+    days: Annotated[int, typer.Option(help="How many days from today on.", min=1, max=400)] = 31,
+) -> None:
+    """Show on which days to come which currencies don't settle, and why. `propose day.close` declares one."""
+    from gateway.federation.messages.calendar import CalendarView
+
+    async def ask(http: FederationClient, deciding: DecidingKey, url: str) -> Any:
+        return await http.get(f"{url}/calendar?days={days}", CalendarView, audience=deciding.coordinator)
+
+    view = _as_operator(ask, coordinator, coordinator_bic, client, key)
+    for closed in view.closed:
+        said = f": {closed.declared}" if closed.declared else ""
+        typer.echo(shown(f"{closed.day} {closed.currency} {closed.why}{said}"))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from gateway.federation.messages.limits import BilateralLimitView, CapView, Pref
 from gateway.federation.messages.participants import ParticipantView, RulebookView
 
 OF_CLIENTS = frozenset({ActKind.CLIENT_LET_IN, ActKind.CLIENT_REMOVE})
+OF_DAYS = frozenset({ActKind.DAY_CLOSE, ActKind.DAY_REOPEN})
 
 
 def of_client(act: Act, register: Sequence[OperatorKey]) -> dict[str, str]:
@@ -89,6 +90,8 @@ async def with_before(act: Act, get: Callable[[str, type[Any]], Awaitable[Any]])
 
     It is about members by the BICs under which they are registered, however they were spelled.
     """
+    if act.kind in OF_DAYS:  # the kind says it: a day is closed that was open, or opened that was closed
+        return act
     if act.kind in OF_CLIENTS:
         register = canonical.decode((await get("/operators", Envelope)).payload_bytes(), OperatorRegister)
         return replace(act, before=of_client(act, register.operators))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
+
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.commitment import ProvenLeaf
@@ -47,6 +49,9 @@ class Cycle(Answer, frozen=True, kw_only=True):
     number: Count
     state: CycleState
     currencies: tuple[CurrencyCode, ...]
+    """What the cycle takes in; until it is cut off, what it would take in now."""
+    closed: dict[CurrencyCode, str] = msgspec.field(default_factory=dict)
+    """The other currencies, each with why it doesn't settle on the value date. A later cycle takes them in."""
     rulebook: Sha256
     trust_list_version: Count
     opened_at: Timestamp

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,8 +25,8 @@ from gateway.federation.messages.cycles import StuckView
 from gateway.federation.problems import Refusal
 
 _COLUMNS = (
-    "id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at, cut_off_at, deadline_at,"
-    " due_at, result, version, failures, failure_reason, failure_detail, failing_since"
+    "id, value_date, number, state, currencies, closed::text AS closed, rulebook, trust_list_version, opened_at,"
+    " cut_off_at, deadline_at, due_at, result, version, failures, failure_reason, failure_detail, failing_since"
 )
 
 
@@ -42,6 +43,8 @@ class Cycle:
     number: int
     state: State
     currencies: tuple[str, ...]
+    closed: dict[str, str]
+    """The other currencies of the rulebook, each with why it doesn't settle on the value date."""
     rulebook: str
     trust_list_version: int
     opened_at: datetime
@@ -68,6 +71,7 @@ class Cycle:
             number=self.number,
             state=self.state.value,
             currencies=self.currencies,
+            closed=self.closed,
             rulebook=self.rulebook,
             trust_list_version=self.trust_list_version,
             opened_at=timestamp(self.opened_at),
@@ -96,6 +100,7 @@ def _cycle(row: Any) -> Cycle:
             **values,
             "state": State(values["state"]),
             "currencies": tuple(values["currencies"]),
+            "closed": msgspec.json.decode(values["closed"]),
             "failure_reason": None if reason is None else FailureReason(reason),
         }
     )
@@ -157,6 +162,7 @@ async def insert(
     value_date: date,
     number: int,
     rulebook: Rulebook,
+    closed: Mapping[str, str],
     trust_list_version: int,
     opened_at: datetime,
     cut_off_at: datetime | None,
@@ -169,15 +175,16 @@ async def insert(
     row = (
         await conn.execute(
             text(
-                "INSERT INTO cycles (id, value_date, number, state, currencies, rulebook, trust_list_version,"
-                " opened_at, cut_off_at) VALUES (:id, :value_date, :number, 'open', :currencies, :rulebook, :version,"
+                "INSERT INTO cycles (id, value_date, number, state, currencies, closed, rulebook,"
+                " trust_list_version, opened_at, cut_off_at) VALUES (:id, :value_date, :number, 'open', :currencies,"
+                " CAST(:closed AS json), :rulebook, :version,"
                 f" :opened_at, :cut_off_at) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"
             ),
             {
                 "id": cycle_id,
                 "value_date": value_date,
                 "number": number,
-                "currencies": sorted(rulebook.currencies),
+                **_currencies(rulebook, closed),
                 "rulebook": rulebook.sha256,
                 "version": trust_list_version,
                 "opened_at": opened_at,
@@ -195,13 +202,32 @@ async def tell_opened(conn: AsyncConnection, cycle: Cycle, in_force: Mapping[str
     data: dict[str, Any] = {
         "state": State.OPEN,
         "value_date": cycle.value_date.isoformat(),
-        "currencies": cycle.currencies,
+        "currencies": sorted({*cycle.currencies, *cycle.closed}),
         "rulebook": cycle.rulebook,
         **in_force,
     }
+    if cycle.closed:
+        data["closed"] = cycle.closed
     if cycle.cut_off_at is not None:
         data["cut_off_at"] = timestamp(cycle.cut_off_at)
     await events.append(conn, event_type(State.OPEN), data, cycle=cycle.id)
+
+
+async def leave_out(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook, closed: Mapping[str, str]) -> Cycle:
+    """Fix which currencies a locked cycle takes in: all but the closed ones. Return the cycle as it is then."""
+    if dict(closed) == cycle.closed:
+        return cycle
+    terms = _currencies(rulebook, closed)
+    query = text("UPDATE cycles SET currencies = :currencies, closed = CAST(:closed AS json) WHERE id = :id")
+    await conn.execute(query, {"id": cycle.id, **terms})
+    return replace(cycle, currencies=tuple(terms["currencies"]), closed=dict(closed))
+
+
+def _currencies(rulebook: Rulebook, closed: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "currencies": sorted(set(rulebook.currencies) - closed.keys()),
+        "closed": msgspec.json.encode(closed).decode(),
+    }
 
 
 async def last_number(conn: AsyncConnection, value_date: date) -> int:

@@ -103,7 +103,10 @@ async def agreed_statements(
 
 async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:
     """Return each pair's totals in the last settled cycles."""
-    last = text("SELECT id FROM cycles WHERE state = 'final' ORDER BY value_date DESC, number DESC LIMIT :cycles")
+    last = text(
+        "SELECT id FROM cycles WHERE state = 'final'"
+        " ORDER BY opened_at DESC, value_date DESC, number DESC LIMIT :cycles"
+    )
     settled = (await conn.execute(last, {"cycles": cycles})).scalars().all()
     await _expect_many_rows(conn)
     rows = await conn.execute(

@@ -46,7 +46,7 @@ async def newest_cut(conn: AsyncConnection, receiver: str) -> tuple[str, str] | 
     """Return the newest cycle that a bank handed in a cut for, and the cut's envelope (JSON)."""
     query = text(
         "SELECT t.cycle, t.envelope::text FROM cuts t JOIN cycles c ON c.id = t.cycle WHERE t.receiver = :receiver"
-        " ORDER BY c.value_date DESC, c.number DESC LIMIT 1"
+        " ORDER BY c.opened_at DESC, c.value_date DESC, c.number DESC LIMIT 1"
     )
     row = (await conn.execute(query, {"receiver": receiver})).one_or_none()
     return None if row is None else (row[0], row[1])
