@@ -21,17 +21,16 @@ from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.institution import member_assertions
 from gateway.federation.membership.trust import TrustError, TrustStore
-from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.problems import Refusal
 from gateway.federation.settings import NodeSettings, SettingsError
 from gateway.federation.sharing import in_slices
 from gateway.federation.storage.database import asyncpg_pool, check_schema, create_engine
-from gateway.federation.storage.failures import require_writable
 from gateway.federation.storage.sessions import connect
-from gateway.federation.supervision import Supervised, conditions
+from gateway.federation.supervision import Supervised
 from participants.access.sign_in import SignIn
-from participants.continuity.continuity import WAY_OUT, Continuity
+from participants.continuity.continuity import Continuity
 from participants.continuity.watermark import Watermark
-from participants.cycle.follower import SILENCE_SECONDS_MAX, Follower
+from participants.cycle.follower import Follower
 from participants.cycle.settlement_account import SettlementAccount
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
@@ -41,10 +40,9 @@ from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.events import ExposureLimit, PaymentOrder
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
-from participants.ledger.session import RestoredReason
 from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
-from participants.payments.backlog import NAMED_MAX, Backlog
+from participants.payments.backlog import Backlog
 from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, tried
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
@@ -68,10 +66,7 @@ from participants.webhooks.webhooks import Webhooks
 TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
-NAMED_EVENTS_MAX = 5
-KEYS_KNOWN = "known"
 FEED_CONNECTIONS = 2
-HEAD = "SELECT sequence, current_setting('transaction_read_only') FROM ledger_head"
 
 log = structlog.get_logger(__name__)
 
@@ -277,108 +272,6 @@ class BankNode:
         await self.client.close()
         await self._feed_pool.close()
         await self.pool.close()
-
-    async def ready(self) -> dict[str, str]:
-        """Name what the node depends on. Raises Refusal where it can't pay or be paid.
-
-        What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so do a settlement
-        account on which something moved that this bank wasn't instructed with, keys that the trust list doesn't name,
-        and payments that wait for long; the others go on. `reasons` names the conditions that it is for.
-        """
-        if (finding := self.continuity.finding) is not None:
-            raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
-        if (refusal := self.ledger.refusal()) is not None:
-            raise refusal
-        if not self.trust.fresh:
-            raise Refusal(ServiceReason.NOT_READY, f"trust_list: {self._trust_condition()}, too old", retry_after_s=5)
-        needed = conditions([self.ledger.task, self.outbound.task, self.continuity.task])
-        events_written, read_only = await self.pool.fetchrow(HEAD)
-        require_writable(read_only)
-        undeliverable = ", ".join(
-            f"{counterparty} since {since:%Y-%m-%dT%H:%M:%SZ}"
-            for counterparty, since in self.outbound.undeliverable().items()
-        )
-        tasks = (
-            *self.follower.tasks,
-            self.settlement_account.task,
-            self.trust_task,
-            self.sign_in.task,
-            self.clock_watch.task,
-            self.exposures.task,
-            self.backlog.task,
-            self.feed.task,
-            self.webhooks.task,
-            self.unsettled.task,
-        )
-        behind = not self.follower.heard or self.follower.silent_s() > SILENCE_SECONDS_MAX
-        membership, keys = self._membership(), self._keys()
-        wrong = {
-            "membership": membership != "active",
-            "keys": keys != KEYS_KNOWN,
-            "coordinator_feed": behind,
-            "queued": bool(self.backlog.old()),
-            "settlement_account": bool(self.settlement_account.findings),
-            "webhooks_disabled": self.webhooks.disabled,
-            **{task.name: task.failure is not None for task in tasks},
-        }
-        reasons = [name for name, is_wrong in wrong.items() if is_wrong]
-        return {
-            "status": "degraded" if reasons else "ready",
-            "reasons": ", ".join(reasons) or "none",
-            "membership": membership,
-            "keys": keys,
-            "queued": self._queued_condition(),
-            "outbound": self.outbound.condition(),
-            "undeliverable": undeliverable or "none",
-            "set_aside": f"{sum(map(len, self.outbound.set_aside.values()))} payments",
-            "ledger": f"{events_written} events",
-            "exposure": self.exposures.condition(),
-            "unsettled": self.unsettled.condition(),
-            "trust_list": self._trust_condition(),
-            "coordinator_feed": self._feed_condition(behind=behind),
-            "settlement_account": self.settlement_account.condition(),
-            "webhooks": self.webhooks.condition(),
-            "clocks": self.clocks.condition(),
-            **needed,
-            **{task.name: task.condition() for task in tasks},
-        }
-
-    def _membership(self) -> str:
-        """Tell what the trust list says of this bank: other banks take no payment of one that isn't active."""
-        member = self.trust.member(self.bic)
-        return "not on the trust list" if member is None else member.status
-
-    def _keys(self) -> str:
-        """Tell whether the trust list names the keys by which this bank signs and says who it is."""
-        signing = self.trust.signing_keys(self.bic)
-        unknown = [
-            use
-            for use, known in (
-                ("auth", self.trust.auth_key(self.bic, self.identity.auth.kid) is not None),
-                ("sign", self.identity.sign.kid in signing),
-            )
-            if not known
-        ]
-        return f"not on the trust list: {', '.join(unknown)}" if unknown else KEYS_KNOWN
-
-    def _queued_condition(self) -> str:
-        """Tell how much waits for other banks, and name those for whom it waits for long."""
-        old = [f"{name} since {since:%Y-%m-%dT%H:%M:%SZ}" for name, since in self.backlog.old().items()]
-        return "; ".join([self.backlog.condition(), *old[:NAMED_MAX]])
-
-    def _trust_condition(self) -> str:
-        """Tell which trust list there is, and how sure it is that nobody was suspended since."""
-        confirmed = f"confirmed {self.trust.age_s():.0f} s ago" if self.trust.confirmed_at else "not confirmed"
-        return f"version {self.trust.current.version}, {confirmed}"
-
-    def _feed_condition(self, *, behind: bool) -> str:
-        """Tell how the follower is, and name the newest events that it set aside."""
-        silent = f"{self.follower.silent_s():.0f} s"
-        heard = f"heard {silent} ago" if self.follower.heard else f"not heard since the start, {silent} ago"
-        heard = f"behind: {heard}" if behind else heard
-        poison = sorted(self.follower.set_aside, key=lambda event: event.id)
-        names = [f"{event.id} {event.type} {event.cycle or ''}".rstrip() for event in poison[-NAMED_EVENTS_MAX:]]
-        return f"{heard}; {len(poison)} set aside: {', '.join(names)}" if poison else heard
 
     def names_otherwise(self, orders: Sequence[ReadableOrder]) -> bool:
         """Tell whether an order names a bank by another BIC than the scheme does."""

@@ -35,7 +35,7 @@ def scheduled(rulebook: Rulebook, day: date) -> tuple[ScheduledCycle, ...]:
     tomorrow = day + timedelta(days=1)
     if not rulebook.is_business_day(day) or instant(day, time.min, where) == instant(tomorrow, time.min, where):
         return ()
-    found: list[ScheduledCycle] = []
+    of_day: list[ScheduledCycle] = []
     edge = instant(day, time.min, where)
     for slot in rulebook.slots:
         opens, cut_off = clock_times(slot)
@@ -43,8 +43,8 @@ def scheduled(rulebook: Rulebook, day: date) -> tuple[ScheduledCycle, ...]:
         ends_on = tomorrow if slot.is_over_midnight else day
         edge = max(instant(ends_on, cut_off, where), opens_at + OPEN_MIN)
         value_date = day if slot.value_date == "same_day" else rulebook.business_day(tomorrow)
-        found.append(ScheduledCycle(opens_at=opens_at, cut_off_at=edge, value_date=value_date, number=slot.number))
-    return tuple(found)
+        of_day.append(ScheduledCycle(opens_at=opens_at, cut_off_at=edge, value_date=value_date, number=slot.number))
+    return tuple(of_day)
 
 
 def around(rulebook: Rulebook, now: datetime) -> Iterator[ScheduledCycle]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from litestar import Litestar
@@ -11,6 +12,7 @@ from litestar.types import ASGIApp
 from gateway.federation.access.api import staff_endpoint
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
+from participants import readiness
 from participants.api.accounts import ACCOUNT_HANDLERS
 from participants.api.holds import HOLD_HANDLERS
 from participants.api.hot_path import HotPath
@@ -37,7 +39,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         version=version("concordat"),
         route_handlers=[*staff_endpoint(), *HANDLERS],
         verifier=node.verifier,
-        ready=node.ready,
+        ready=partial(readiness.ready, node),
         admission=node.admit,
         on_startup=[node.start],
         on_shutdown=[node.stop],

@@ -142,12 +142,12 @@ class Intake:
 
     async def names(self) -> dict[str, BatchView]:
         """Return what the bank has of the other batches that paid rows of this file before, by their ids."""
-        found = {}
+        others = {}
         for id_ in self.summary.known:
             if id_ and id_ != self._file.id:
                 with contextlib.suppress(RemoteUnavailable, RemoteProblem):
-                    found[id_] = await batch_status(self._client, url=self._url, bank=self._bank, id_=id_)
-        return found
+                    others[id_] = await batch_status(self._client, url=self._url, bank=self._bank, id_=id_)
+        return others
 
     def _own(self, rows: Iterator[PaymentRow | RefusedRow]) -> Iterator[PaymentRow]:
         for row in rows:

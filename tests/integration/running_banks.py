@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from gateway.federation.messages.payments import (
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
+from participants import readiness
 from participants.api.app import HANDLERS, bank_app
 from participants.audit import nostro
 from participants.node import BankNode
@@ -363,7 +365,7 @@ def _plain(node: BankNode) -> Litestar:
         version="1",
         route_handlers=HANDLERS,
         verifier=node.verifier,
-        ready=node.ready,
+        ready=partial(readiness.ready, node),
         admission=node.admit,
         dependencies={"node": Provide(lambda: node, sync_to_thread=False)},
     )

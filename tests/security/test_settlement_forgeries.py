@@ -57,6 +57,7 @@ from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.settlement import Funding, SettlementOrder
 from gateway.federation.storage.database import asyncpg_pool
 from gateway.federation.storage.postgres import dsn
+from participants import readiness
 from tests.conftest import NewDatabase
 
 # --- the agent ------------------------------------------------------------------------------------------------
@@ -483,7 +484,7 @@ async def test_a_bank_notices_what_the_agent_moves_by_itself(house: tuple[House,
     seen = await look(lambda seen: bool(seen["findings"]))
     (finding,) = seen["findings"]
     assert (finding["fault"], finding["cycle"]) == ("movement_not_instructed", "2026-11-27-77")
-    ready = await bravo.node.ready()
+    ready = await readiness.ready(bravo.node)
     assert ready["status"] == "degraded"
     assert "movement_not_instructed EUR 2026-11-27-77" in ready["settlement_account"]
     assert "(EUR): movement_not_instructed, -900" in str((await bravo.nostro(late_s=0.5)).difference)

@@ -25,12 +25,18 @@ TEST_LINES_MAX = 500
 LONGER: dict[str, str] = {
     "compliance/statements.py": "the contract on one page: every document that somebody signs",
     "compliance/verifier/account.py": "one list: what each kind of event must say of the record",
+    "compliance/verifier/log.py": "every reading of a log's events, each a few lines",
+    "gateway/coordinator/cycles/tables/cycles.py": "one table: every statement on cycles",
+    "gateway/federation/http/client.py": "one call: token, retry, answer and its checks",
+    "participants/api/messages.py": "what a bank's API takes and answers, on one page",
     "gateway/coordinator/registry/registry.py": "every change of who is a member, each a transaction of a few lines",
     "gateway/federation/identity/tokens.py": "issuing and verifying are twins: each claim is written and checked here",
     "participants/api/routes.py": "a bank's operations, a few lines each, in the order of the reference",
+    "participants/node.py": "all that a bank's node runs on, made, started and stopped in one place",
     "participants/ledger/events.py": "the journal's contract: every event and the versions before it",
     "tui/app.py": "the application's wiring: one short method for each message and action",
     "tests/forgeries/test_export_lies.py": "one table of lies",
+    "tests/security/test_settlement_forgeries.py": "settlement under every forgery, at one desk",
     "tests/forgeries/clearing.py": "an honest clearing day, whole, so that each lie is one line",
 }
 
@@ -44,6 +50,7 @@ TASKS = {
     "gateway/coordinator/cycles/kernels.py": "tried once; without it the netting itself compiles",
     "gateway/coordinator/log/feed.py": "one wait, for the end of the process",
     "gateway/demo/day.py": "awaited where it is begun",
+    "gateway/federation/http/serve.py": "the application's start, which the end of the process may cut short",
     "participants/continuity/continuity.py": "a question that all who need its answer wait for",
     "participants/ledger/writer.py": "each write is awaited where it is begun; the writer is a condition",
     "tui/feed.py": "awaited where it is begun",

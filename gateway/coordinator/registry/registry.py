@@ -289,19 +289,19 @@ class Registry:
         today = self._rulebook.days.today(clock.now())
         async with self._transaction() as conn:
             declared = {(day, currency): why for day, currency, why in await closed_days.declared(conn, today)}
-        found = []
+        closed = []
         for day in (today + timedelta(days=n) for n in range(days)):
             by_calendar = self._rulebook.days.closed_of(self._rulebook.currencies, day)
             for currency in sorted(self._rulebook.currencies):
                 word = declared.get((day, currency))
                 why = by_calendar.get(currency) or (None if word is None else closed_days.DECLARED)
                 if why is not None:
-                    found.append(ClosedDay(day=day.isoformat(), currency=currency, why=why, declared=word))
+                    closed.append(ClosedDay(day=day.isoformat(), currency=currency, why=why, declared=word))
         return CalendarView(
             today=today.isoformat(),
             time_zone=self._rulebook.time_zone,
             settlement_systems=self._rulebook.settlement_systems,
-            closed=tuple(found),
+            closed=tuple(closed),
         )
 
     async def _require_to_come(self, conn: AsyncConnection, currency: str, day: date) -> None:
