@@ -42,9 +42,11 @@ def init(
 ) -> None:
     """Make the bank's keys and print its signed application for membership."""
     from gateway.federation.http.client import MemberIdentity
+    from participants.webhooks.signing import WebhookSecrets
 
     settings = _settings()
     MemberIdentity.made(settings.bic, settings.keys_dir)
+    WebhookSecrets(settings.keys_dir).make_key()
     text = _application(name, agent, account)
     if out is None:
         typer.echo(text, nl=False)

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
-import httpx
 
+from gateway.federation.http.peers import tls_context
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.settings import Outgoing
 
 SEND_SECONDS_MAX = 15.0
 """From the look-up of the name to the last byte of the answer that is read."""
@@ -135,7 +136,7 @@ class WebhookClient:
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=tls_context(Outgoing.from_env()),
             network_backend=_CheckedBackend(targets),
             max_connections=CONNECTIONS_MAX,
             keepalive_expiry=30.0,

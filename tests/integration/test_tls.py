@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from cryptography import x509
@@ -25,6 +26,7 @@ from support import free_port
 
 from gateway.federation.http.peers import Peers
 from gateway.federation.settings import NodeSettings, Outgoing, SettingsError
+from participants.webhooks.targets import Targets, WebhookClient
 from tests.agent_harness import Scheme
 
 CONCORDAT = Path(sys.executable).with_name("concordat")
@@ -189,3 +191,27 @@ async def _answering(context: ssl.SSLContext | None = None) -> AsyncIterator[tup
         yield server.sockets[0].getsockname()[1], asked
     finally:
         server.close()
+
+
+async def test_a_webhook_goes_to_whom_the_bundle_vouches_for(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    certificate = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.load_cert_chain(*authority.issue("core"))
+    targets = Targets(["127.0.0.1"], ["127.0.0.0/8"])
+    async with await asyncio.start_server(taken, "127.0.0.1", 0, ssl=certificate) as core:
+        url = f"https://127.0.0.1:{core.sockets[0].getsockname()[1]}/events"
+        stranger = WebhookClient(targets)
+        with pytest.raises(httpcore.ConnectError):
+            await stranger.post(url, {}, b"{}")
+        await stranger.close()
+        monkeypatch.setenv("CONCORDAT_TLS_CA", str(authority.ca))
+        known = WebhookClient(targets)
+        assert (await known.post(url, {}, b"{}"))[0] == 204
+        await known.close()

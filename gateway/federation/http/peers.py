@@ -49,6 +49,20 @@ class _NoCookies(CookieJar):
         pass
 
 
+def tls_context(outgoing: Outgoing, *, verify: bool = True) -> ssl.SSLContext:
+    """Return by what others are believed over TLS, and what this side shows of itself. Raises SettingsError."""
+    try:
+        if outgoing.tls_ca is None:
+            context = httpx.create_ssl_context(verify=verify, trust_env=False)
+        else:
+            context = ssl.create_default_context(cafile=outgoing.tls_ca)
+        if outgoing.tls_client_cert is not None and outgoing.tls_client_key is not None:
+            context.load_cert_chain(outgoing.tls_client_cert, outgoing.tls_client_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"CONCORDAT_TLS_CA, CONCORDAT_TLS_CLIENT_CERT, _KEY: can't be used: {error}") from error
+    return context
+
+
 class Peers:
     """One pool of connections for each origin. Belongs to one event loop; close it after use."""
 
@@ -64,19 +78,9 @@ class Peers:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         # Read once for all pools: it takes longer than a request.
-        outgoing = self._outgoing
         if isinstance(self._verify, ssl.SSLContext):
             return self._verify
-        try:
-            if outgoing.tls_ca is None:
-                context = httpx.create_ssl_context(verify=self._verify, trust_env=False)
-            else:
-                context = ssl.create_default_context(cafile=outgoing.tls_ca)
-            if outgoing.tls_client_cert is not None and outgoing.tls_client_key is not None:
-                context.load_cert_chain(outgoing.tls_client_cert, outgoing.tls_client_key)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"CONCORDAT_TLS_CA, CONCORDAT_TLS_CLIENT_CERT, _KEY: can't be used: {error}") from error
-        return context
+        return tls_context(self._outgoing, verify=self._verify)
 
     @property
     def _proxy(self) -> httpx.Proxy | None:
