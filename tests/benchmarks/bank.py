@@ -36,7 +36,7 @@ from tests.support import confirmation, free_port, uuid7
 
 BANK, OTHERS = "BENCDEFF", ("AAAADEFF", "CCCCDEFF", "DDDDDEFF", "EEEEDEFF")
 ACCOUNTS = 10_000
-PEOPLE = (("bench", Role.ORDERS), ("dora", Role.ACCOUNTS), ("egon", Role.ACCOUNTS))
+PEOPLE = (("bench", Role.ORDERS), ("dora", Role.ACCOUNTS), ("egon", Role.ACCOUNTS), ("core", Role.EVENTS))
 
 
 class BenchBank(Struct, frozen=True):
@@ -47,6 +47,8 @@ class BenchBank(Struct, frozen=True):
     pid: int
     openers: tuple[str, ...] = ()
     """The tokens of those who open accounts; of a bank before there were roles, `token` does that too."""
+    hearer: str = ""
+    """The token of the bank's core, which hears of its events."""
 
 
 @contextmanager
@@ -68,6 +70,8 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
         "CONCORDAT_ANCHOR": str(directory / "anchor.json"),
         "CONCORDAT_COORDINATOR_URL": "http://127.0.0.1:9",
         "CONCORDAT_LOG_LEVEL": "error",
+        "CONCORDAT_WEBHOOK_HOSTS": "127.0.0.1",
+        "CONCORDAT_WEBHOOK_NETWORKS": "127.0.0.0/8",
     }
     with (directory / "bank.log").open("w") as log:
         process = subprocess.Popen(
@@ -76,8 +80,8 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
         try:
             _wait_ready(url, process, directory / "bank.log")
             key = SigningKey.load(directory / "keys" / "token.pem")
-            orders, *openers = (_token(key, url, *person) for person in PEOPLE)
-            yield BenchBank(port, orders, process.pid, tuple(openers))
+            orders, *openers, hearer = (_token(key, url, *person) for person in PEOPLE)
+            yield BenchBank(port, orders, process.pid, tuple(openers), hearer)
         finally:
             process.terminate()
             process.wait(timeout=20)

@@ -59,6 +59,7 @@ async def test_a_journal_of_the_release_before_is_proved(urls: dict[str, str]) -
             (e["sequence"], e["subject"], e["version"], e["type"], e["schema_version"]) for e in JOURNALS[name]["event"]
         ]
         assert await connection.fetchval("SELECT count(*) FROM event WHERE effective_at IS NOT NULL") == 0
+        assert await connection.fetchval("SELECT bic FROM owner") == BANKS[name]
         await connection.close()
 
 

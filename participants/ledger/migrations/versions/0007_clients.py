@@ -18,8 +18,12 @@ CREATE TABLE owner (
     named_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Version 1 of a cut stands in its envelope alone.
 INSERT INTO owner (bic)
-    SELECT data -> 'cut' ->> 'receiver' FROM event WHERE type = 'cycle.cut' ORDER BY sequence DESC LIMIT 1;
+    SELECT CASE schema_version
+        WHEN 1 THEN convert_from(decode(data -> 'envelopes' -> 0 ->> 'payload', 'base64'), 'UTF8')::json ->> 'receiver'
+        ELSE data -> 'cut' ->> 'receiver'
+    END FROM event WHERE type = 'cycle.cut' ORDER BY sequence DESC LIMIT 1;
 
 -- One key of a client, with what a token got by it may be for. A key is one client's, once and for all.
 CREATE TABLE client_key (
