@@ -19,7 +19,7 @@ from gateway.coordinator.rulebook import Rulebook, load
 
 def unattended() -> Rulebook:
     """Return rules by which no person has to approve."""
-    rules = msgspec.structs.replace(load(), calendar="every_day", settlement_systems={})
+    rules = msgspec.structs.replace(load(), slots=(), calendar="every_day", settlement_systems={})
     return msgspec.structs.replace(rules, approval=msgspec.structs.replace(rules.approval, mode="never"))
 
 
