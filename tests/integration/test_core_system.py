@@ -8,6 +8,7 @@ import os
 import random
 import re
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,11 +33,24 @@ class Core:
         settings = bank.settings
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "CORE_BIC": bank.bic,
+            "CORE_URL": settings.url,
+            "XDG_CONFIG_HOME": str(directory),
+            "HOME": str(directory),
+            "NO_PROXY": "127.0.0.1",
+        }
+        node = {
             "CONCORDAT_BIC": bank.bic,
             "CONCORDAT_URL": settings.url,
             "CONCORDAT_DATA_DIR": str(settings.data_dir),
-            "NO_PROXY": "127.0.0.1",
+            "CONCORDAT_DATABASE_URL": bank.node.database_url,
         }
+        roles = [f"--role={role}" for role in ("orders", "events", "read")]
+        for command in (
+            ["participant", "client", "add", "core", "--create", "core.pem", *roles],
+            ["login", "core", "--key", "core.pem", "--url", settings.url, "--bic", bank.bic],
+        ):
+            subprocess.run(["concordat", *command], cwd=directory, env=self.environment | node, check=True)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -62,7 +76,7 @@ class Core:
 
 async def test_a_core_that_is_killed_books_each_credit_once(town: Town, tmp_path: Path) -> None:
     alpha, bravo = town.alpha, town.bravo
-    core = Core(bravo, tmp_path / "core")
+    core = await asyncio.to_thread(Core, bravo, tmp_path / "core")
     held = order(999, creditor_name=LISTED)
     await _screen(bravo)
     assert (await alpha.send("POST", "/payments", held)).status_code == 201

@@ -170,7 +170,7 @@ async def test_nobody_is_led_past_what_a_later_release_wrote(new_database: Any) 
         head = await alfa.connection.fetchval("UPDATE ledger_head SET sequence = sequence + 1 RETURNING sequence")
         await alfa.connection.execute(
             "INSERT INTO event (sequence, subject, version, type, schema_version, data)"
-            " VALUES ($1, gen_random_uuid(), 1, 'account.closed', 1, '{}')",
+            " VALUES ($1, gen_random_uuid(), 1, 'account.teleported', 1, '{}')",
             head,
         )
         before = await feed.read(after=0, limit=1, selection=ALL)
@@ -178,7 +178,7 @@ async def test_nobody_is_led_past_what_a_later_release_wrote(new_database: Any) 
         with pytest.raises(Refusal) as refused:
             await feed.read(after=before.next, limit=100, selection=ALL)
         assert refused.value.reason == FeedReason.EVENT_UNKNOWN
-    assert "account.closed" not in VERSIONS
+    assert "account.teleported" not in VERSIONS
 
 
 # --- over HTTP -----------------------------------------------------------------------------------------------

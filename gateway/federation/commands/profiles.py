@@ -41,7 +41,7 @@ class Profile:
             "console": at_coordinator,
             "export": at_coordinator,
             "decide": dict.fromkeys(_DECIDE, at_coordinator),
-            "participant": {"import": at_bank},
+            "participant": {"import": at_bank, "file-status": at_bank},
         }
 
 
