@@ -168,19 +168,8 @@ def fuzz(operation: Any, token: str | None) -> None:
 def guarded(operation: Any, tokens: Tokens, roles: list[str]) -> None:
     """Without a token it is 401, with that of another role 403; what is asked for doesn't matter."""
     path = operation.path
-    for name in (
-        "cycle",
-        "proposal",
-        "bic",
-        "currency",
-        "payment_id",
-        "batch_id",
-        "account_id",
-        "step",
-        "movement",
-        "webhook_id",
-    ):
-        path = path.replace(f"{{{name}}}", EXAMPLES[name])
+    for name, value in EXAMPLES.items():
+        path = path.replace(f"{{{name}}}", value)
     target = f"{operation.base_url}{path}"
     with httpx.Client(trust_env=False) as http:
         answer = http.request(operation.method, target)
@@ -194,6 +183,7 @@ EXAMPLES = {
     "cycle": "2026-03-02-01",
     "proposal": "0190a7d8-0000-7000-8000-000000000001",
     "payment_id": "0190a7d8-0000-7000-8000-000000000001",
+    "entry_id": "0190a7d8-0000-7000-8000-000000000001",
     "batch_id": "0190a7d8-0000-7000-8000-000000000001",
     "bic": "ALDRXXA0",
     "currency": "EUR",

@@ -110,7 +110,7 @@ async def test_an_event_that_cannot_be_dealt_with_stops_nobody(desk: Desk, monke
     await settled(bravo, before - 100)
     await until(lambda: _aside(node), {"unreadable"})
 
-    monkeypatch.setattr("participants.node.SILENCE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("participants.readiness.SILENCE_SECONDS_MAX", 0.0)
     silent = await bravo.get("/health/ready")
     assert silent["status"] == "degraded"
     assert silent["coordinator_feed"].startswith("behind: heard ")

@@ -59,7 +59,7 @@ async def test_payments_go_on_without_the_coordinator_until_the_list_is_too_old(
         coordinator_is_away(town)
 
         # 1. Payments go on in every direction, and readiness says what doesn't.
-        monkeypatch.setattr("participants.node.SILENCE_SECONDS_MAX", 0.0)
+        monkeypatch.setattr("participants.readiness.SILENCE_SECONDS_MAX", 0.0)
         for sender, receiver in ((alpha, BRAVO), (bravo, ALPHA), (carlo, ALPHA), (bravo, CARLO)):
             await sender.until(await pay(sender, receiver), "posted")
         ready = await alpha.get("/health/ready")

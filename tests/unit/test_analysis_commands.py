@@ -204,7 +204,7 @@ def test_a_wrong_call_ends_with_code_2(command: tuple[str, ...]) -> None:
     [
         "cli import _answer; _answer({!r}, None, 'B1', 0)",
         "cli import _answer; _answer({!r}, None, None, 0, planned=True)",
-        "clear import _answer; _answer({!r}, None, pre_net_pairs=False, conservative=True)",
+        "clear import _answer; _answer({!r}, None, pre_net_pairs=False, conservative=True, credit_notes=False)",
         "advise import _answer; _answer({!r}, None, [1, 2], opens_at=0, day=86400)",
         "gridlock import _queues, _resolved; _resolved(_queues({!r}, None, None), 'optimal', 10000, None, proven=True)",
     ],
