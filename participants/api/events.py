@@ -20,7 +20,7 @@ from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.storage.failures import failure_of
-from participants.feed.feed import LOOK_SECONDS, Feed, Selection
+from participants.feed.feed import LOOK_SECONDS, Selection
 from participants.feed.messages import EventType, LedgerEvent, LedgerEvents
 from participants.node import BankNode
 from participants.roles import Role, Scope
@@ -93,7 +93,7 @@ async def list_events(
     node.feed.require_room()
     page = await node.feed.read(after=after, limit=min(limit, STREAM_PAGE), selection=selection)
     content: Any = Stream(
-        _stream(node.feed, page, selection, after=after, until=request.auth.exp),
+        _stream(node, page, selection, after=after, claims=request.auth),
         media_type=STREAM_TYPE,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -123,21 +123,22 @@ def _cursor(text: str) -> int:
 
 
 async def _stream(
-    feed: Feed, page: LedgerEvents, selection: Selection, *, after: int, until: float
+    node: BankNode, page: LedgerEvents, selection: Selection, *, after: int, claims: Claims
 ) -> AsyncIterator[bytes]:
-    """Yield events as they come, and a sign of life where none do, until the token expires or the node stops.
+    """Yield events as they come, and a sign of life where none do, until the token counts no more or the node stops.
 
     The next are read only when the reader has taken these.
     """
+    feed = node.feed
     yield b"retry: 1000\n\n"
-    while True:
+    while not node.sign_in.withdrawn(claims):
         if page.events:
             yield b"".join(map(_server_sent, page.events))
         else:
             # An id without data moves the reader's cursor past what he isn't told of.
             yield f":\nid: {page.next}\n\n".encode() if page.next > after else b":\n\n"
         after = page.next
-        left = until - time.time()
+        left = claims.exp - time.time()
         if left <= 0 or feed.stopping.is_set():
             return
         if len(page.events) < STREAM_PAGE:

@@ -21,14 +21,13 @@ from gateway.federation.messages.base import (
     AccountCode,
     Answer,
     GivenReason,
-    PartyName,
     Remittance,
     Request,
     Uuid,
     open_words,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from participants.api.orders import OpeningRequest, OrderRequest
+from participants.api.orders import FreeText, OpeningRequest, OrderRequest, StatedText, normalise_text
 from participants.cycle.movements import MovementFault
 from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalReference
 from participants.ledger.accounts import BOUNDS, AccountState
@@ -203,7 +202,10 @@ class EntryRequest(Request, frozen=True, kw_only=True):
     amount_minor: PaymentAmount
     against: AccountCode
     reference: ExternalReference
-    text: Remittance = ""
+    text: FreeText = ""
+
+    def __post_init__(self) -> None:
+        normalise_text(self, "text", stated=False)
 
 
 class EntryView(Answer, frozen=True, kw_only=True):
@@ -231,8 +233,11 @@ class StateChange(Request, frozen=True, kw_only=True):
 class NameChange(Request, frozen=True, kw_only=True):
     """Another name for an account, and why."""
 
-    name: PartyName
+    name: StatedText
     reason: GivenReason
+
+    def __post_init__(self) -> None:
+        normalise_text(self, "name")
 
 
 class AccountView(Answer, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
         for member in ("debtor_account", "creditor_account"):
             force_setattr(self, member, normal_account(getattr(self, member)))
         for member in ("debtor_name", "creditor_name", "remittance"):
-            _normalise_text(self, member, stated=member != "remittance")
+            normalise_text(self, member, stated=member != "remittance")
 
     def order(self) -> PaymentOrder:
         """Return the order that is meant."""
@@ -61,7 +61,7 @@ class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "code", normal_account(self.code))
-        _normalise_text(self, "name")
+        normalise_text(self, "name")
 
     def opening(self) -> AccountOpening:
         """Return the opening that is meant."""
@@ -75,7 +75,7 @@ class ReturnRequest(Request, frozen=True, kw_only=True):
     remittance: FreeText = ""
 
     def __post_init__(self) -> None:
-        _normalise_text(self, "remittance", stated=False)
+        normalise_text(self, "remittance", stated=False)
 
 
 def is_plain(order: ReadableOrder) -> bool:
@@ -89,10 +89,10 @@ def is_plain(order: ReadableOrder) -> bool:
         and _BEGINS_BLANK not in text
         and (value.debtor_account.isupper() or not _SMALL_IBAN.fullmatch(value.debtor_account))
         and (value.creditor_account.isupper() or not _SMALL_IBAN.fullmatch(value.creditor_account))
-        and (text.isascii() or is_normal(text))
+        and (text.isascii() or (is_normal(text) and all(map(str.strip, (value.debtor_name, value.creditor_name)))))
     )
 
 
-def _normalise_text(said: Request | PaymentOrder | AccountOpening, member: str, *, stated: bool = True) -> None:
+def normalise_text(said: Request | PaymentOrder | AccountOpening, member: str, *, stated: bool = True) -> None:
     text = normal_text(getattr(said, member), member, characters_max=TEXT_CHARACTERS_MAX, stated=stated)
     force_setattr(said, member, text)

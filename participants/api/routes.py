@@ -55,6 +55,7 @@ from participants.node import BankNode
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role, Scope
+from participants.statements import FIRST_YEAR
 
 ORDERS = [requires(Role.ORDERS)]
 SEES_PAYMENTS = [requires(Role.READ, Role.ORDERS, Role.SCREENING, scope=Scope.PAYMENTS)]
@@ -384,7 +385,10 @@ def instant(text: str) -> datetime:
     try:
         if not _INSTANT.fullmatch(text):
             raise ValueError
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+        if moment.year < FIRST_YEAR:
+            raise ValueError
+        return moment
     except (ValueError, OverflowError):
         detail = f"not an RFC 3339 instant such as 2026-11-27T15:30:00Z: {text[:40]!r}"
         raise Refusal(views.RequestReason.INSTANT_MALFORMED, detail) from None

@@ -23,6 +23,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -269,9 +270,12 @@ def _json_fields(text: str) -> dict[str, str]:
     return {member: _stripped(content) for member, content in value.items()}
 
 
+_SPACES = "\t" + "".join(chr(code) for code in range(0x3001) if unicodedata.category(chr(code)) == "Zs")
+
+
 def _stripped(text: str) -> str:
     """Return a text without spaces around it. Line breaks stay, to be refused."""
-    return text.strip(" \t\xa0")
+    return text.strip(_SPACES)
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

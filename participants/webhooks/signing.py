@@ -34,7 +34,7 @@ class WebhookSecrets:
                 create_secret(self._path, token_bytes(KEY_BYTES))
 
     def secret(self, webhook: str, generation: int) -> bytes:
-        """Return the secret of a webhook, the first one under generation 1. Raises OSError, ValueError."""
+        """Return the secret of a webhook under a generation. Raises OSError, ValueError."""
         key = self._path.read_bytes()
         if len(key) != KEY_BYTES:
             raise ValueError(f"{self._path} holds {len(key)} bytes, not {KEY_BYTES}")

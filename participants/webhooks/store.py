@@ -21,8 +21,8 @@ COLUMNS = """id::text, url, types, account, created_at, created_by, secret_gener
     disabled
 """
 ADD = f"""
-INSERT INTO webhook (id, url, types, account, created_by, secret_sha256, cursor)
-SELECT $1::uuid, $2, $3::text[], $4, $5, $6, $7 WHERE (SELECT count(*) FROM webhook) < {WEBHOOKS_MAX}
+INSERT INTO webhook (id, url, types, account, created_by, secret_generation, secret_sha256, cursor)
+SELECT $1::uuid, $2, $3::text[], $4, $5, $6, $7, $8 WHERE (SELECT count(*) FROM webhook) < {WEBHOOKS_MAX}
 ON CONFLICT (id) DO NOTHING RETURNING {COLUMNS}
 """  # noqa: S608 - names and a number of ours
 LEASE = f"""
@@ -104,10 +104,19 @@ class WebhookTable:
         self._node = node
 
     async def add(
-        self, id_: str, *, url: str, types: Sequence[str], account: str | None, by: str, sha256: bytes, cursor: int
+        self,
+        id_: str,
+        *,
+        url: str,
+        types: Sequence[str],
+        account: str | None,
+        by: str,
+        generation: int,
+        sha256: bytes,
+        cursor: int,
     ) -> Webhook | None:
         """Add a webhook; None where its id is taken, or there are too many."""
-        return _webhook(await self._pool.fetchrow(ADD, id_, url, list(types), account, by, sha256, cursor))
+        return _webhook(await self._pool.fetchrow(ADD, id_, url, list(types), account, by, generation, sha256, cursor))
 
     async def every(self) -> list[Webhook]:
         rows = await self._pool.fetch(f"SELECT {COLUMNS} FROM webhook ORDER BY created_at, id")  # noqa: S608

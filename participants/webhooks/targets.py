@@ -169,5 +169,5 @@ class WebhookClient:
                 length += len(part)
                 if length > ANSWER_BYTES_MAX:
                     break
-            again = dict(answer.headers).get(b"retry-after", b"")
+            again = {name.lower(): value for name, value in answer.headers}.get(b"retry-after", b"")
             return answer.status, int(again) if again.isdigit() and len(again) < 9 else None

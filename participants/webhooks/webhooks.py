@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ WAIT_SECONDS = 2.0
 """For news, before a lease is renewed: a replay is noticed then, whichever node it was asked of."""
 LOOK_AT_TABLE_SECONDS = 1.0
 RETRY_SECONDS_MIN = 5.0
+FIRST_GENERATIONS = 1 << 30
 RETRY_SECONDS_MAX = 12 * 3_600.0
 GIVE_UP_SECONDS = 3 * 86_400.0
 OVERLAP_SECONDS = 86_400.0
@@ -137,13 +139,16 @@ class Webhooks:
         self._targets.require(request.url)
         after = await self._cursor(request.after)
         await asyncio.to_thread(self._secrets.make_key)
-        secret = self._secret(request.id, 1)
+        # A webhook that is added again under the same id has another secret.
+        generation = 1 + secrets.randbelow(FIRST_GENERATIONS)
+        secret = self._secret(request.id, generation)
         webhook = await self._table.add(
             request.id,
             url=request.url,
             types=sorted(set(request.types)),
             account=request.account,
             by=by,
+            generation=generation,
             sha256=hashlib.sha256(secret).digest(),
             cursor=after,
         )

@@ -220,7 +220,7 @@ async def test_both_sign_what_is_changed_from(coordinator: Coordinator) -> None:
 
 async def test_an_approval_is_of_the_keys_that_were_looked_at(coordinator: Coordinator, tmp_path: Path) -> None:
     """Turned away and invited anew, a bank has other keys: nobody confirms what was signed for the first."""
-    first, second = (Bank(MemberIdentity("NEWBXXC0", tmp_path / name)) for name in ("first", "second"))
+    first, second = (Bank(MemberIdentity.made("NEWBXXC0", tmp_path / name)) for name in ("first", "second"))
     for applicant in (first, second):
         code = await coordinator.invite("NEWBXXC0")
         await coordinator.registry.apply(applicant.signed_application(invitation=code))

@@ -67,13 +67,13 @@ def propose(
     """Propose a change of the registry; another operator confirms it within the hour."""
     from compliance.bic import normal_bic
     from compliance.statements import Act, ActKind
-    from gateway.federation.membership.before import OF_CLIENTS, with_before
+    from gateway.federation.membership.before import OF_CLIENTS, OF_DAYS, with_before
     from gateway.federation.messages.proposals import ProposalView
 
     try:
         act = Act(
             kind=ActKind(kind),
-            subject=subject if kind in OF_CLIENTS else normal_bic(subject),
+            subject=subject if kind in OF_CLIENTS | OF_DAYS else normal_bic(subject),
             terms=dict(_term(entry) for entry in term or ()),
         )
     except ValueError as error:

@@ -14,7 +14,7 @@ from gateway.federation.settings import ConfigurationError
 DEFAULT = "default"
 ENVIRONMENT = "CONCORDAT_PROFILE"
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_DECIDE = ("list", "propose", "confirm", "reject", "withdraw")
+_DECIDE = ("list", "propose", "confirm", "reject", "withdraw", "calendar")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from compliance.bic import BicError
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation import correlation, security_log
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
@@ -96,6 +97,10 @@ def _on_bad_evidence(_: Request[Any, Any, Any], error: EvidenceError) -> Respons
     return refusal_response(Refusal(error.reason, str(error), status=EVIDENCE_STATUS))
 
 
+def _on_bad_bic(_: Request[Any, Any, Any], error: BicError) -> Response[Problem]:
+    return refusal_response(Refusal(ServiceReason.VALIDATION_FAILED, str(error)))
+
+
 def _on_remote_problem(_: Request[Any, Any, Any], error: RemoteProblem) -> Response[Problem]:
     return refusal_response(
         Refusal(ServiceReason.REMOTE_REFUSED, f"another member answered {error.status} {error.code}")
@@ -124,6 +129,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     Refusal: _on_refusal,
     HTTPException: _on_http_exception,
     EvidenceError: _on_bad_evidence,
+    BicError: _on_bad_bic,
     RemoteProblem: _on_remote_problem,
     RemoteUnavailable: _on_remote_unavailable,
     Exception: _on_failure,
