@@ -83,7 +83,7 @@ COORDINATOR: dict[str, Row] = {
     "listPendingProposals": _HOUSE,
     "getProposal": _HOUSE,
     "getRulebook": _HOUSE,
-    "getCalendar": {**_HOUSE, "participant": "sees on which days a currency is closed"},
+    "getCalendar": {**_SHARED, "suspended": "plans by it what it settles", "approved": "plans by it for when it is in"},
     "getOperators": {**_HOUSE, "agent": "moves money by what they signed, and verifies that by their keys"},
     "openCycle": _OPERATOR,
     "cutOffCycle": _OPERATOR,

@@ -180,7 +180,8 @@ class Trial:
         for bic in bics:
             assert await self.bank(bic).balance(AGENT, kind="nostro") == self.nostro[bic], bic
             report = await fsck(self.bank(bic).node.database_url, bic)
-            assert [(check.name, check.difference) for check in report.checks if not check.ok] == []
+            # What the agent moved by the lie isn't what the bank was to be moved.
+            assert {check.name for check in report.checks if not check.ok} <= {"nostro"}
 
 
 @pytest.fixture
