@@ -6,7 +6,7 @@ here, fundings there. Signatures were verified when the entries came; what is ke
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import asyncpg
 import msgspec
@@ -15,7 +15,6 @@ from compliance.crypto.dsse import Envelope, EvidenceError
 from gateway.federation.iso20022 import MessageRefused, read_notification
 from participants.cycle.movements import (
     LATE_SECONDS,
-    UNCONFIRMED_SECONDS_MAX,
     Movement,
     MovementFault,
     Settlement,
@@ -82,15 +81,16 @@ async def _first_finding(
 ) -> str | None:
     """Return what is wrong between what cycles moved here and there, None if nothing is but what may still come."""
     explained = {row[0] for row in await connection.fetch(EXPLAINED, agent)}
-    # What became final after the agent's last entry may have moved since: nobody here has read it.
-    read_until = movements[-1].seen_at - timedelta(seconds=UNCONFIRMED_SECONDS_MAX)
+    # Entries are read in the agent's order: what settled after all that was read may stand among those still to come.
+    read = {movement.cycle for movement in movements}
     now = datetime.now(UTC)
     for finding in findings(movements, settlements, now=now, complete=False, explained=explained, late_s=late_s):
         if finding.fault is MovementFault.DEBIT_UNASKED:
             continue  # Outside of cycles: an alarm while the node runs, and named here with both balances.
         if finding.fault is MovementFault.MISSING:
             final_at = settlements[finding.cycle or "", finding.currency].final_at
-            if final_at is not None and final_at > read_until:
+            later = (of.final_at for (cycle, _), of in settlements.items() if cycle in read and cycle != finding.cycle)
+            if final_at is not None and not any(at is not None and at > final_at for at in later):
                 continue
         place = f"entry {finding.movement} at {agent}" if finding.movement else f"cycle {finding.cycle}"
         return f"{place} ({finding.currency}): {finding.fault}, {finding.detail}"

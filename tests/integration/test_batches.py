@@ -226,7 +226,7 @@ async def test_the_largest_batch_of_the_longest_orders_is_read_in_any_encoding(t
         "POST", "/payments/batch", f'{{"{escaped("payments")}": [{orders}]}}'.encode(), plain=plain, timeout=60
     )
     assert answer.status_code == 200, answer.text[:500]
-    assert words(answer.json()["results"]) == ["creditor_agent_unknown"] * BATCH_ITEMS_MAX
+    assert words(answer.json()["results"]) == ["debtor_account_unknown"] * BATCH_ITEMS_MAX
 
 
 # --- orders of files of earlier releases -------------------------------------------------------------------
