@@ -222,7 +222,7 @@ async def test_what_fails_is_named_and_used_again(
 
     async def coordinator_ready() -> httpx.Response:
         # By a connection of its own: one that was idle for a while may be closed while it is used again.
-        async with httpx.AsyncClient(trust_env=False) as own:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as own:
             return await own.get(f"{town.coordinator.url}/health/ready")
 
     await until(ready, 200)
