@@ -22,6 +22,8 @@ _FORBIDDEN = (
     "\U000f0000-\U000ffffd\U00100000-\U0010fffd"
 )
 _SPACES = " \xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+SPACES = " \xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
+"""The same, each by itself: Unicode's general category Zs."""
 # Halves of pairs can't come in by JSON, and no pattern of a document could hold them; a file may hold them.
 _HALVES = "\ud800-\udfff"
 _ANYTHING_FORBIDDEN = re.compile(f"[{_FORBIDDEN}{_HALVES}]")

@@ -2,8 +2,8 @@
 
 It takes a request only when all is as it should be (a good token, a well-formed body without repeated members, BICs,
 accounts and texts in their normal form) and hands any other to the application as it came, so validation, normal forms
-and problem documents are written once. A typed
-handler of the framework costs about as much as everything else a payment needs (docs/decisions/0006-hot-path.md).
+and problem documents are written once. A typed handler of the framework costs about as much as everything else a
+payment needs (docs/decisions/0006-hot-path.md).
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ import gzip
 import hashlib
 import json
 import lzma
-import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compliance.plain_text import SPACES
 from participants.intake.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
 from participants.intake.layouts import (
     CSV_FORMATS,
@@ -270,12 +270,9 @@ def _json_fields(text: str) -> dict[str, str]:
     return {member: _stripped(content) for member, content in value.items()}
 
 
-_SPACES = "\t" + "".join(chr(code) for code in range(0x3001) if unicodedata.category(chr(code)) == "Zs")
-
-
 def _stripped(text: str) -> str:
     """Return a text without spaces around it. Line breaks stay, to be refused."""
-    return text.strip(_SPACES)
+    return text.strip("\t" + SPACES)
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

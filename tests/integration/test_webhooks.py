@@ -297,3 +297,13 @@ async def test_a_core_asks_for_its_credits(town: Town) -> None:
         for method, end in (("GET", ""), ("DELETE", ""), ("POST", "/secret")):
             answer = await bravo.send(method, path + end, token=bravo.staff_token(role=Role.EVENTS))
             assert (answer.status_code, answer.json()["code"]) == (404, "webhook_unknown")
+
+
+async def test_a_webhook_added_again_under_its_id_has_another_secret(desk: Desk) -> None:
+    """Whoever could have it added again would otherwise be shown the secret that its receiver believes."""
+    async with node(desk.url, desk.keys) as sends:
+        request = asked(desk.receiver)
+        _, first = await sends.add(request, by="core")
+        await sends.delete(request.id)
+        _, second = await sends.add(request, by="core")
+        assert first != second

@@ -100,3 +100,9 @@ def test_what_is_written_unusually_goes_the_long_way(said: str, instead: str) ->
     assert said in body
     assert _orders("/payments", body.encode()) is not None
     assert _orders("/payments", body.replace(said, instead).encode()) is None
+
+
+@pytest.mark.parametrize("name", ["\u00a0", "\u3000", "\u2003 \u2003"])
+def test_a_name_of_spaces_alone_goes_the_long_way(name: str) -> None:
+    body = json.dumps(ORDER | {"debtor_name": name}, separators=(",", ":"), ensure_ascii=False)
+    assert _orders("/payments", body.encode()) is None

@@ -13,7 +13,7 @@ import pytest
 from compliance.bic import SPELLED_BIC_PATTERN, BicError, known_as, normal_bic
 from compliance.crypto import dsse
 from compliance.iban import LENGTHS, SPELLED_ACCOUNT_PATTERN, IbanFault, iban_fault, normal_account
-from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, TextError, is_normal, normal_text, text_fault
+from compliance.plain_text import SPACES, STATED_PATTERN, TEXT_PATTERN, TextError, is_normal, normal_text, text_fault
 from gateway.federation.messages.participants import Invitation
 from gateway.federation.settings import NodeSettings
 from participants.api.holds import HoldOpinion
@@ -260,3 +260,7 @@ def test_texts_of_a_file(tmp_path: Path) -> None:
     assert isinstance(good, PaymentRow)
     assert (good.debtor_name, good.remittance) == (COMPOSED, COMPOSED)
     assert banks_and_account(bad) == ("name_invalid",)
+
+
+def test_spaces_are_those_of_unicode() -> None:
+    assert set(SPACES) == {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Zs"}
