@@ -52,7 +52,7 @@ from participants.payments.orders import (
     OrderReason,
     ReadableOrder,
     SubmitOrders,
-    account_refusal,
+    creditor_refusal,
 )
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
@@ -357,7 +357,7 @@ class BankNode:
             CheckedOrder(
                 order,
                 hits_for(order.value),
-                banks.get(order.value.creditor_agent, unknown) or account_refusal(order.value),
+                banks.get(order.value.creditor_agent, unknown) or creditor_refusal(order.value),
             )
             for order in orders
         ]

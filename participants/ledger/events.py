@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -360,6 +361,7 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
         return cls(type_, value, canonical.encode(value).decode())
 
 
+@lru_cache(1_024)
 def beginning(maker: str) -> bytes:
     """Return how an order begins in the journal: who made it comes before all others in the canonical form."""
     return canonical.encode({"actor": maker})[:-1] + b","

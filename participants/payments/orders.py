@@ -85,9 +85,12 @@ def readable(orders: Sequence[PaymentOrder], *, maker: str) -> list[ReadableOrde
     return again
 
 
-def account_refusal(order: PaymentOrder) -> OrderReason | None:
-    """Return why an order's accounts aren't taken, or None. A return goes back to where its payment came from."""
-    fault = iban_fault(order.debtor_account) or iban_fault(order.creditor_account)
+def creditor_refusal(order: PaymentOrder) -> OrderReason | None:
+    """Return why an order's creditor account isn't taken, or None. A return goes back to where its payment came from.
+
+    Whether the debtor's is well written is asked only where this bank has no such account.
+    """
+    fault = iban_fault(order.creditor_account)
     return None if fault is None or order.returns is not None else OrderReason(fault.value)
 
 
@@ -140,7 +143,9 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             return refuse_order(books, order, checked.refusal)
         debtor = books.accounts[debtor_key]
         if debtor is None:
-            return refuse_order(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+            fault = iban_fault(order.debtor_account)
+            reason = OrderReason.DEBTOR_ACCOUNT_UNKNOWN if fault is None else OrderReason(fault.value)
+            return refuse_order(books, order, reason)
         if debtor.state is not AccountState.OPEN:
             closed = debtor.state is AccountState.CLOSED
             reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED

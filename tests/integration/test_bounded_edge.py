@@ -243,6 +243,14 @@ async def test_a_last_answer_that_nobody_reads(port: int) -> None:
             await asyncio.sleep(0.1)
 
 
+def test_an_answer_comes_in_one_piece(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        for _ in range(50):
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = client.recv(65_536).partition(b"\r\n\r\n")
+            assert (status(head), body) == (200, b'{"status":"live"}')
+
+
 async def test_others_are_served_while_many_are_slow(port: int) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(LIMITS.connections_per_address_max - 1):

@@ -67,6 +67,38 @@ class Trailers(list[tuple[bytes, bytes]]):
         self.total += 1
 
 
+class Answers:
+    """The transport as answers are written to it: the head of one goes out with what follows it at once.
+
+    uvicorn writes head and body one by one, and each write is a call of the system that wakes the client.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Write at the end of this turn of the loop, or with what is written next."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, b""
+            self._transport.write(waiting + data)
+        else:
+            self._waiting = data
+            self._loop.call_soon(self._write_waiting)
+
+    def close(self) -> None:
+        """Write what waits, and close."""
+        self._write_waiting()
+        self._transport.close()
+
+    def _write_waiting(self) -> None:
+        if self._waiting and not self.is_closing():
+            self._transport.write(self._waiting)
+        self._waiting = b""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that ends when its client is too large or too slow."""
 
@@ -82,6 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arriving_since: float | None = self.loop.time()
         self._unread_since: float | None = None
         super().connection_made(transport)
+        self._answers: Any = Answers(transport, self.loop)
         address = "" if self.client is None else self.client[0]
         if self.config.addresses[address] >= self.config.limits.connections_per_address_max:
             self._end(ConnectionEnd.TOO_MANY_CONNECTIONS)
@@ -128,6 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._begun = True
         super().on_headers_complete()
+        self.cycle.transport = self._answers
         # The application has the head's own list; uvicorn appends whatever comes from here on to this one.
         self.headers = self._trailers
         self._trailers.total = 0
