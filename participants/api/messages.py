@@ -159,6 +159,13 @@ class MovementPage(Answer, frozen=True, kw_only=True):
     next: Count
 
 
+class GivenBackView(Answer, frozen=True, kw_only=True):
+    """A return of a payment: the payment that gives it back, and how much of it."""
+
+    by: Uuid
+    amount_minor: PaymentAmount
+
+
 class PaymentView(Answer, frozen=True, kw_only=True):
     """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
 
@@ -179,6 +186,13 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     returns: Uuid | None = None
     ordered_by: str | None = None
     """Who ordered it, of a payment that this bank sends."""
+    cancelled_by: str | None = None
+    """Who asked for its cancellation: it is `cancelled` once the other bank declined it, and is paid if that had
+    accepted it before."""
+    returned_minor: TotalAmount | None = None
+    """How much of it is given back, returns under way included; left out where nothing is."""
+    given_back: tuple[GivenBackView, ...] = ()
+    """Its returns, in their order, but those that failed."""
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):

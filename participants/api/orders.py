@@ -15,6 +15,7 @@ from msgspec.structs import asdict, force_setattr
 from compliance.bic import HEAD_OFFICE, normal_bic
 from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
+from compliance.statements import PaymentAmount
 from gateway.federation.messages.base import TEXT_CHARACTERS_MAX, Request, SpelledBic, Uuid
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.events import PaymentOrder
@@ -69,9 +70,13 @@ class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
 
 
 class ReturnRequest(Request, frozen=True, kw_only=True):
-    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
+    """The id of the payment that gives another one back; made by the client, so asking twice returns once.
+
+    Without an amount it gives back all that is left of it.
+    """
 
     id: Uuid
+    amount_minor: PaymentAmount | None = None
     remittance: FreeText = ""
 
     def __post_init__(self) -> None:

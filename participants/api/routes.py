@@ -137,12 +137,16 @@ async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
 async def return_payment(
     payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node, request: ConcordatRequest
 ) -> OrderOutcome:
-    """Pay an accepted incoming payment back in full, by a payment linked to it."""
+    """Pay an accepted incoming payment back, in full or in part, by a payment linked to it.
+
+    All its returns that haven't failed come to its amount at most. Asked again under the same id, without an amount as
+    well, it returns once.
+    """
     original = await views.payment(node.pool, str(payment_id))
     order = PaymentOrder(
         id=data.id,
         creditor_agent=original.counterparty,
-        amount_minor=original.amount_minor,
+        amount_minor=data.amount_minor or await views.left_of(node.pool, original, data.id),
         currency=original.currency,
         debtor_account=original.creditor_account,
         debtor_name=original.creditor_name,

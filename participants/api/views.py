@@ -18,6 +18,7 @@ from participants.api.messages import (
     CeilingView,
     EntryView,
     ExposureView,
+    GivenBackView,
     LaneView,
     MovementPage,
     MovementView,
@@ -66,6 +67,9 @@ def payment_view(payment: Payment) -> PaymentView:
         reason=payment.reason,
         returns=terms.returns,
         ordered_by=payment.maker,
+        cancelled_by=payment.cancelled_by,
+        returned_minor=str(payment.returned) if payment.given_back else None,
+        given_back=tuple(GivenBackView(by=part.by, amount_minor=str(part.amount)) for part in payment.given_back),
     )
 
 
@@ -119,6 +123,19 @@ async def payment(pool: asyncpg.Pool, payment_id: str) -> PaymentView:
     if payment_id not in payments:
         raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}")
     return payment_view(payments[payment_id])
+
+
+async def left_of(pool: asyncpg.Pool, payment: PaymentView, return_id: str) -> str:
+    """Return how much of a payment a return of all that is left gives back: what it did, if it is known already.
+
+    Where nothing is left, the ledger refuses any amount.
+    """
+    async with pool.acquire() as connection:
+        known = (await store.read_payments(connection, [return_id])).get(return_id)
+    if known is not None:
+        return known.terms.amount_minor
+    left = int(payment.amount_minor) - int(payment.returned_minor or 0)
+    return str(left or payment.amount_minor)
 
 
 async def accounts(

@@ -11,7 +11,17 @@ from typing import Annotated
 
 from msgspec import field
 
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Sequence, Timestamp, TotalAmount
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    Date,
+    PaymentAmount,
+    Sequence,
+    Timestamp,
+    TotalAmount,
+)
 from gateway.federation.messages.base import Answer, Uuid, open_words
 from participants.ledger.accounts import AccountState
 from participants.ledger.payment import Status
@@ -35,13 +45,19 @@ class EventType(StrEnum):
     """An incoming one was refused on receipt: nothing was credited."""
     PAYMENT_REFUSED = "payment.refused"
     """An outgoing one was refused, or a hold rejected: money that was set aside is back on the debtor's account."""
+    PAYMENT_CANCELLATION_REQUESTED = "payment.cancellation_requested"
+    """An outgoing one is to be paid no more: the other bank says whether it is in."""
+    PAYMENT_CANCELLED = "payment.cancelled"
+    """It wasn't in: the other bank declined it, and the money is back on the debtor's account."""
     PAYMENT_DISPUTED = "payment.disputed"
     """The bank contests an incoming one: statements leave it out."""
     PAYMENT_DISPUTE_WITHDRAWN = "payment.dispute_withdrawn"
     PAYMENT_RETURNED = "payment.returned"
-    """It is given back by the payment `returned_by`, which has events of its own: they move the money."""
+    """All of it, or all that was left, is given back by the payment `returned_by`, whose own events move the money."""
+    PAYMENT_RETURNED_IN_PART = "payment.returned_in_part"
+    """So much of it is given back by the payment `returned_by`: `returned_minor`."""
     PAYMENT_RETURN_FAILED = "payment.return_failed"
-    """The payment `returned_by` was refused: it isn't given back after all."""
+    """The payment `returned_by` was refused, so that what it gave back isn't given back after all."""
     ACCOUNTS_OPENED = "accounts.opened"
     ACCOUNT_DEPOSITED = "account.deposited"
     """The bank's own people credited a customer's account against an internal one."""
@@ -90,6 +106,8 @@ class EventPayment(Answer, frozen=True, kw_only=True):
     reason: str | None = None
     returns: Uuid | None = None
     returned_by: Uuid | None = None
+    returned_minor: PaymentAmount | None = None
+    """How much that return gives back."""
 
 
 class EventAccount(Answer, frozen=True, kw_only=True):

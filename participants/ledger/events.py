@@ -25,6 +25,7 @@ from compliance.statements import (
     CycleCut,
     CycleId,
     Document,
+    PaymentAmount,
     Reason,
     Sequence,
     Sha256,
@@ -153,9 +154,16 @@ class Disputed(Document, frozen=True, kw_only=True):
 
 
 class Returned(Document, frozen=True, kw_only=True):
-    """The amount was given back by another payment."""
+    """So much of the payment was given back by another one. Version 1 doesn't say how much: it was the whole."""
 
     by: Uuid
+    amount_minor: PaymentAmount | None = None
+
+
+class CancellationRequested(Document, frozen=True, kw_only=True):
+    """Somebody at the sender's bank doesn't want a payment paid any more that has no answer yet."""
+
+    person: str
 
 
 class CutFixed(Document, frozen=True, kw_only=True):
@@ -259,7 +267,10 @@ TYPES: dict[str, type[Document]] = {
     "payment.refused": Refused,
     "payment.disputed": Disputed,
     "payment.dispute_withdrawn": Disputed,
+    "payment.cancellation_requested": CancellationRequested,
+    "payment.cancelled": Refused,
     "payment.returned": Returned,
+    "payment.returned_in_part": Returned,
     "payment.return_failed": Returned,
     "accounts.opened": AccountsOpened,
     **dict.fromkeys(ENTRY_TYPES.values(), OwnEntry),
@@ -281,6 +292,8 @@ TYPES: dict[str, type[Document]] = {
 VERSIONS = dict.fromkeys(TYPES, 1) | {
     "payment.reserved": 2,
     "payment.held_out": 2,
+    "payment.returned": 2,
+    "payment.return_failed": 2,
     "accounts.opened": 3,
     "cycle.cut": 2,
     "exposure.ceilings": 2,

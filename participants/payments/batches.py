@@ -30,13 +30,18 @@ SELECT content, payment_id::text FROM earlier_order WHERE content = ANY($1::byte
 """
 BATCH = "SELECT id::text, name, made_by, recorded_at FROM batch WHERE id = $1::uuid"
 OUTCOMES = "SELECT outcome, count(*) FROM batch_order WHERE batch_id = $1::uuid GROUP BY outcome"
-# What a payment is follows from the type of its last event alone.
-LAST_EVENT = """
+# Events after which a payment stands as it did before.
+UNMOVED = frozenset(type_ for (_, type_) in TRANSITIONS) - {
+    type_ for (before, type_), after in TRANSITIONS.items() if before is not after
+}
+# What a payment is follows from the type of the last event that moved it.
+STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items() if type_ not in UNMOVED}
+LAST_EVENT = f"""
 LEFT JOIN LATERAL (
-    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type LIKE 'payment.%'
+    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type IN ({", ".join(map(repr, STATUS_AFTER))})
     ORDER BY e.version DESC LIMIT 1
 ) last ON b.outcome <> 'refused'
-"""
+"""  # noqa: S608 - names of ours
 STATES = f"""
 SELECT last.type, count(*) FROM batch_order b {LAST_EVENT} WHERE b.batch_id = $1::uuid AND last.type IS NOT NULL
 GROUP BY last.type
@@ -46,7 +51,6 @@ SELECT b.line, b.payment_id::text, b.outcome, b.reason, last.type FROM batch_ord
 WHERE b.batch_id = $1::uuid AND ($2::text IS NULL OR b.outcome = $2) AND (b.line, b.payment_id) > ($3, $4::uuid)
 ORDER BY b.line, b.payment_id LIMIT $5
 """  # noqa: S608 - text of ours
-STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items()}
 
 
 class Batch(Struct, frozen=True):

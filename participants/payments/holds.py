@@ -18,6 +18,7 @@ from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.payments import answers, incoming
 from participants.payments.incoming import DeclineReason
+from participants.payments.returns import give_back, return_fault
 
 
 class HoldReason(RefusalReason):
@@ -33,6 +34,10 @@ class HoldReason(RefusalReason):
     REASON_TOO_LONG = HoldRefusal.REASON_TOO_LONG.value, 409
     RETURN_OF_UNKNOWN = DeclineReason.RETURN_OF_UNKNOWN.value, 409
     """The payment that this one gives back was given back meanwhile: it can only be rejected."""
+    RETURN_DIFFERS = DeclineReason.RETURN_DIFFERS.value, 409
+    RETURN_EXCEEDS = DeclineReason.RETURN_EXCEEDS.value, 409
+    """So much of that payment was given back meanwhile that this is more than is left: it can only be rejected."""
+    TOO_MANY_RETURNS = DeclineReason.TOO_MANY_RETURNS.value, 409
     CREDITOR_ACCOUNT_CLOSED = DeclineReason.CREDITOR_ACCOUNT_CLOSED.value, 409
     CREDITOR_ACCOUNT_BLOCKED = DeclineReason.CREDITOR_ACCOUNT_BLOCKED.value, 409
     """The account was closed or blocked meanwhile: release it once it isn't any more, or reject it."""
@@ -110,8 +115,8 @@ def _obstacle(books: Books, payment: Payment) -> HoldReason | None:
     terms = payment.terms
     if terms.returns is not None:
         original = books.payments.get(terms.returns)
-        if original is None or original.status is not Status.POSTED:
-            return HoldReason.RETURN_OF_UNKNOWN
+        if (fault := return_fault(original, terms, payment.counterparty, direction="out")) is not None:
+            return HoldReason(fault.value)
     due_from = books.chart(AccountKey("due_from", payment.counterparty, terms.currency))
     creditor = books.existing(AccountKey("customer", terms.creditor_account, terms.currency))
     if not creditor.state.takes_credits:
@@ -140,7 +145,7 @@ def _release(books: Books, payment: Payment) -> None:
     sequence = books.advance(payment, payment.id, "payment.credited", numbered)
     incoming.credit(books, books.payments[payment.id], sequence, due_from, creditor, leaf_of(terms))
     if terms.returns is not None:
-        books.advance(books.payments[terms.returns], terms.returns, "payment.returned", events.Returned(by=payment.id))
+        give_back(books, books.payments[terms.returns], terms)
 
 
 def _reject(books: Books, payment: Payment) -> None:

@@ -43,12 +43,16 @@ class PaymentBatch(Document, frozen=True, kw_only=True):
 
     Payload type `application/vnd.concordat.payment-batch.v1+json`. `root` is the RFC 6962 tree head over the
     canonical bytes of each payment's terms, so that one payment can later be shown under this signature.
+
+    `withdrawn` says that the sender wants these paid no more: of those that the receiver knows it says what became of
+    them, as ever, and the others it declines for good.
     """
 
     sender: Bic
     receiver: Bic
     root: Sha256
     payments: Annotated[tuple[PaymentTerms, ...], Meta(min_length=1, max_length=BATCH_ITEMS_MAX)]
+    withdrawn: bool = False
 
 
 PAYMENT_BATCH_TYPE = "application/vnd.concordat.payment-batch.v1+json"
