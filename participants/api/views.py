@@ -65,6 +65,11 @@ def payment_view(payment: Payment) -> PaymentView:
         sequence=payment.sequence,
         reason=payment.reason,
         returns=terms.returns,
+        return_reason=terms.return_reason,
+        end_to_end_id=terms.end_to_end_id,
+        instruction_id=terms.instruction_id,
+        uetr=terms.uetr,
+        expires_at=terms.expires_at,
         ordered_by=payment.maker,
     )
 

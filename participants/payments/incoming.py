@@ -38,6 +38,7 @@ class DeclineReason(StrEnum):
     CURRENCY_NOT_CLEARED = "currency_not_cleared"
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = "return_of_unknown"
+    """It gives back no payment that this bank sent; or has a reason for that, and names none."""
     RETURN_DIFFERS = "return_differs"
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
     EXPOSURE_LIMIT = "exposure_limit"
@@ -122,8 +123,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         if terms.returns is None and not books.limits.clears(terms.currency):
             return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
-        if terms.returns is not None:
-            original = books.payments.get(terms.returns)
+        if terms.returns is not None or terms.return_reason is not None:
+            original = books.payments.get(terms.returns or "")
             if original is None or original.direction != "out" or original.status is not Status.POSTED:
                 return self._decline(books, terms, DeclineReason.RETURN_OF_UNKNOWN)
             if not original.is_given_back_by(terms, self.sender):

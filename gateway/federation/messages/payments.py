@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from compliance.crypto import canonical, merkle
+from compliance.return_reasons import ReturnReason
 from compliance.statements import Bic, CurrencyCode, Document, PaymentAmount, Sequence, Sha256
-from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
+from gateway.federation.messages.base import AccountCode, Instant, OwnReference, PartyName, Remittance, Uetr, Uuid
 
 BATCH_ITEMS_MAX = 8_192
 
@@ -16,7 +17,10 @@ BATCH_ITEMS_MAX = 8_192
 # Thousands of these are held at once while a group is written. They hold texts only, so no circle can go through them,
 # and the garbage collector needn't look.
 class PaymentDetails(Document, frozen=True, kw_only=True, gc=False):
-    """What is said of a payment at either bank. `returns` links a return to the payment it gives back."""
+    """What is said of a payment at either bank. `returns` links a return to the payment it gives back.
+
+    What a payment may say besides is left out of the canonical bytes where it isn't said.
+    """
 
     id: Uuid
     amount_minor: PaymentAmount
@@ -27,6 +31,16 @@ class PaymentDetails(Document, frozen=True, kw_only=True, gc=False):
     creditor_name: PartyName
     remittance: Remittance = ""
     returns: Uuid | None = None
+    return_reason: ReturnReason | None = None
+    """Why a return gives back, as ISO 20022 has it; only together with `returns`."""
+    end_to_end_id: OwnReference | None = None
+    """The debtor's own reference, which goes with the payment to the creditor."""
+    instruction_id: OwnReference | None = None
+    """The reference that the order has between the debtor and its bank. The creditor's bank sees it too."""
+    uetr: Uetr | None = None
+    """The unique end-to-end transaction reference: a UUID of version 4 in lower case."""
+    expires_at: Instant | None = None
+    """When the payment is of no use any more (RFC 3339, UTC)."""
 
 
 class PaymentTerms(PaymentDetails, frozen=True, kw_only=True, gc=False):
