@@ -184,6 +184,11 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     sequence: Count | None = None
     reason: str | None = None
     returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
+    expires_at: str | None = None
     ordered_by: str | None = None
     """Who ordered it, of a payment that this bank sends."""
     cancelled_by: str | None = None
@@ -330,6 +335,11 @@ class StatementEntry(Answer, frozen=True, kw_only=True):
     counterparty_account: str | None = None
     counterparty_name: str | None = None
     text: str | None = None
+    returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
 
 
 class StatementPage(Answer, frozen=True, kw_only=True):

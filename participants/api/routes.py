@@ -154,6 +154,7 @@ async def return_payment(
         creditor_name=original.debtor_name,
         remittance=data.remittance,
         returns=original.id,
+        return_reason=data.reason,
     )
     (outcome,) = await node.submit(readable([order], maker=request.auth.sub))
     outcome.or_refuse()

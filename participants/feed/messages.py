@@ -105,6 +105,11 @@ class EventPayment(Answer, frozen=True, kw_only=True):
     sequence: Sequence | None = None
     reason: str | None = None
     returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
+    expires_at: str | None = None
     returned_by: Uuid | None = None
     returned_minor: PaymentAmount | None = None
     """How much that return gives back."""

@@ -189,6 +189,11 @@ def _payment(event: Event, first: Event) -> EventPayment:
         sequence=says.sequence if numbered else None,
         reason=says.reason if refused else None,
         returns=terms.returns,
+        return_reason=terms.return_reason,
+        end_to_end_id=terms.end_to_end_id,
+        instruction_id=terms.instruction_id,
+        uetr=terms.uetr,
+        expires_at=terms.expires_at,
         returned_by=says.by if given_back else None,
         # Before there were returns in part, it was the whole.
         returned_minor=(says.amount_minor or terms.amount_minor) if given_back else None,

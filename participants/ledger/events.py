@@ -63,6 +63,11 @@ class PaymentOrder(PaymentDetails, frozen=True, kw_only=True, gc=False):
             creditor_name=self.creditor_name,
             remittance=self.remittance,
             returns=self.returns,
+            return_reason=self.return_reason,
+            end_to_end_id=self.end_to_end_id,
+            instruction_id=self.instruction_id,
+            uetr=self.uetr,
+            expires_at=self.expires_at,
         )
 
 

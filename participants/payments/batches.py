@@ -20,7 +20,7 @@ from participants.ledger.events import PaymentOrder
 from participants.ledger.payment import TRANSITIONS, Status
 from participants.ledger.rows import BatchOrder, BatchRow
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders, refuse_order
-from participants.payments.row_identity import Content, row_ids
+from participants.payments.row_identity import REFERENCES, Content, row_ids
 
 TAKEN_BY = """
 SELECT payment_id::text, batch_id::text FROM batch_order WHERE payment_id = ANY($1::uuid[]) AND outcome = 'taken'
@@ -156,7 +156,9 @@ async def paid_earlier(connection: asyncpg.Connection, bank: str, orders: Iterab
     """Return by the ids of orders the payments that an earlier release took for the same rows of files."""
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM earlier_order)"):
         return {}
-    contents = {_digest(content): content for content in (_content(bank, order) for order in orders)}
+    # Earlier releases knew no references, so a row with some was never theirs.
+    rows = (_content(bank, order) for order in orders if not any(getattr(order, member) for member in REFERENCES))
+    contents = {_digest(content): content for content in rows}
     payments: dict[bytes, list[str]] = {}
     for digest, payment_id in await connection.fetch(EARLIER, list(contents)):
         payments.setdefault(digest, []).append(payment_id)
@@ -182,5 +184,5 @@ def _content(bank: str, order: PaymentOrder) -> Content:
 
 
 def _digest(content: Content) -> bytes:
-    """Return the digest of all but the debtor's bank, as migration 0007 makes it."""
-    return sha256("\x1f".join(content[1:]).encode()).digest()
+    """Return the digest of all but the debtor's bank and references, as migration 0007 makes it."""
+    return sha256("\x1f".join(content[1:9]).encode()).digest()

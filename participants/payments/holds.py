@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from compliance.screening import holds
 from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
-from gateway.federation.messages.payments import leaf_of
+from gateway.federation.messages.payments import is_expired, leaf_of
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountState
@@ -67,6 +67,8 @@ def opinions_on(payment: Payment) -> list[Opinion]:
 class DecideHold(Command[HoldOutcome]):
     """Take one person's word on a held payment; when two concur, carry it out in the same transaction.
 
+    One that they release after its expiry is refused as `expired`.
+
     The same word of the same person again is answered with where the hold stands now.
     """
 
@@ -91,17 +93,20 @@ class DecideHold(Command[HoldOutcome]):
         state = holds.decide(opinions, self.opinion, maker=payment.maker)
         if isinstance(state, HoldRefusal):
             return self._refuse(HoldReason(state.value))
-        if state is HoldState.RELEASED and (obstacle := _obstacle(books, payment)) is not None:
+        expired = state is HoldState.RELEASED and is_expired(payment.terms, books.now)
+        if state is HoldState.RELEASED and not expired and (obstacle := _obstacle(books, payment)) is not None:
             return self._refuse(obstacle)
         recorded = events.Opinion(
             person=self.opinion.person, decision=self.opinion.decision.value, reason=self.opinion.reason
         )
         books.advance(payment, payment.id, "payment.opinion", recorded)
         payment = books.payments[payment.id]
-        if state is HoldState.RELEASED:
+        if expired:
+            _refuse(books, payment, DeclineReason.EXPIRED)
+        elif state is HoldState.RELEASED:
             _release(books, payment)
         elif state is HoldState.REJECTED:
-            _reject(books, payment)
+            _refuse(books, payment, DeclineReason.SCREENING_REJECTED)
         return HoldOutcome(self.payment_id, state)
 
     def _refuse(self, reason: HoldReason) -> HoldOutcome:
@@ -148,9 +153,9 @@ def _release(books: Books, payment: Payment) -> None:
         give_back(books, books.payments[terms.returns], terms)
 
 
-def _reject(books: Books, payment: Payment) -> None:
+def _refuse(books: Books, payment: Payment, reason: DeclineReason) -> None:
     books.end_wait(payment)
-    refused = events.Refused(reason=DeclineReason.SCREENING_REJECTED.value)
+    refused = events.Refused(reason=reason.value)
     if payment.direction == "out":
         answers.refuse(books, payment, refused)
     else:

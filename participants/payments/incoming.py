@@ -8,7 +8,7 @@ from enum import StrEnum
 import asyncpg
 from msgspec import Struct
 
-from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
+from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms, is_expired
 from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
 from participants.ledger.accounts import Account, AccountKey, AccountState
@@ -34,6 +34,8 @@ class DeclineReason(StrEnum):
     """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
     CANCELLED_BY_SENDER = "cancelled_by_sender"
     """The sender doesn't want it paid any more, and it wasn't in yet."""
+    EXPIRED = "expired"
+    """It wasn't accepted before the instant that the sender set; or it was held then, and released later."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
     CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
     CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
@@ -41,7 +43,7 @@ class DeclineReason(StrEnum):
     CURRENCY_NOT_CLEARED = "currency_not_cleared"
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value
-    """There is no such payment, or nothing of it is left to give back."""
+    """There is no such payment, or nothing of it is left to give back; or there is a reason for that and no payment."""
     RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value
     """Other accounts, another bank or currency than the payment's that it gives back."""
     RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value
@@ -124,6 +126,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         terms = payment.terms
         if self.withdrawn:
             return self._decline(books, terms, DeclineReason.CANCELLED_BY_SENDER)
+        if terms.expires_at is not None and is_expired(terms, books.now):
+            return self._decline(books, terms, DeclineReason.EXPIRED)
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
@@ -134,8 +138,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         if terms.returns is None and not books.limits.clears(terms.currency):
             return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
-        if terms.returns is not None:
-            original = books.payments.get(terms.returns)
+        if terms.returns is not None or terms.return_reason is not None:
+            original = books.payments.get(terms.returns or "")
             if (fault := return_fault(original, terms, self.sender, direction="out")) is not None:
                 return self._decline(books, terms, DeclineReason(fault.value))
         amount = int(terms.amount_minor)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.iban import iban_fault
+from gateway.federation.messages.payments import is_expired
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountState
@@ -28,6 +29,8 @@ class OrderReason(RefusalReason):
     ID_REUSED = "id_reused", 409
     ID_RESERVED = "id_reserved", 422
     """A UUID of version 8: the ledger keeps these for what isn't a payment."""
+    EXPIRED = "expired", 422
+    """It isn't to be accepted any more, by its own `expires_at`."""
     CREDITOR_AGENT_IS_SELF = "creditor_agent_is_self", 422
     CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
     CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
@@ -143,6 +146,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             return refuse_order(books, order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
             return refuse_order(books, order, OrderReason.ID_RESERVED)
+        if order.expires_at is not None and is_expired(order, books.now):
+            return refuse_order(books, order, OrderReason.EXPIRED)
         if checked.refusal is not None:
             return refuse_order(books, order, checked.refusal)
         debtor = books.accounts[debtor_key]

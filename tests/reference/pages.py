@@ -15,6 +15,7 @@ from compliance.crypto.dsse import EvidenceReason
 from compliance.crypto.points import PointReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
+from compliance.return_reasons import ReturnReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.statements import CarryReason
@@ -111,6 +112,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         FeedReason,
         LeftReason,
     ),
+    "Returns": (ReturnReason,),
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
@@ -275,7 +277,7 @@ def explanations(enum: type[StrEnum]) -> dict[str, str]:
     """Return what is written under the members of an enumeration, by member."""
     (tree,) = ast.parse(inspect.getsource(enum)).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
+    found = {member.name: member.meaning for member in enum if isinstance(member, ReturnReason)}
     for member, note in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(member, ast.Assign)
