@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
     Count,
@@ -166,6 +167,20 @@ class GivenBackView(Answer, frozen=True, kw_only=True):
     amount_minor: PaymentAmount
 
 
+class RecallView(Answer, frozen=True, kw_only=True):
+    """A payment is asked for back: why, and what the bank that accepted it answers, `open` until it has."""
+
+    id: Uuid
+    reason: Annotated[str, open_words(*RecallReason)]
+    text: str = ""
+    state: Annotated[str, open_words("open", "returned", "refused")]
+    returned_by: Uuid | None = None
+    refusal: Annotated[str, open_words(*RecallRefusal)] | None = None
+    refusal_text: str = ""
+    answered_by: str | None = None
+    """Who answered, of a payment that this bank accepted."""
+
+
 class PaymentView(Answer, frozen=True, kw_only=True):
     """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
 
@@ -198,6 +213,8 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     """How much of it is given back, returns under way included; left out where nothing is."""
     given_back: tuple[GivenBackView, ...] = ()
     """Its returns, in their order, but those that failed."""
+    recalls: tuple[RecallView, ...] = ()
+    """How often it was asked for back, and what was answered."""
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from participants.api.messages import (
     MovementView,
     PaymentView,
     PostingView,
+    RecallView,
     SettlementAccountState,
     SettlementFinding,
     WaitingView,
@@ -36,7 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.payment import Payment
+from participants.ledger.payment import AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
 
@@ -46,6 +47,22 @@ class RequestReason(RefusalReason):
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
     INSTANT_MALFORMED = "instant_malformed", 400
+
+
+def _recall_view(recall: AskedBack) -> RecallView:
+    answer = recall.answer
+    if answer is None:
+        return RecallView(id=recall.id, reason=recall.reason, text=recall.text, state="open")
+    return RecallView(
+        id=recall.id,
+        reason=recall.reason,
+        text=recall.text,
+        state=answer.answer,
+        returned_by=answer.returned_by,
+        refusal=answer.reason,
+        refusal_text=answer.text,
+        answered_by=answer.person,
+    )
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -75,6 +92,7 @@ def payment_view(payment: Payment) -> PaymentView:
         cancelled_by=payment.cancelled_by,
         returned_minor=str(payment.returned) if payment.given_back else None,
         given_back=tuple(GivenBackView(by=part.by, amount_minor=str(part.amount)) for part in payment.given_back),
+        recalls=tuple(map(_recall_view, payment.recalls)),
     )
 
 

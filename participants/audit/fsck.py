@@ -230,7 +230,7 @@ class _Walk:
             self.entries.expect(
                 stored, [(lane, payment.sequence, amount, leaf_of(payment.terms))] if numbered else [], place
             )
-            state = WAITING.get(payment.status)
+            state = "recalled" if payment.open_recall is not None else WAITING.get(payment.status)
             row = (payment.direction, payment.counterparty, state, payment.waiting_since)
             self.open.expect(await waiting.take(payment.id), [row] if state else [], place)
             stored = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await disputed.take(payment.id)]
@@ -238,7 +238,7 @@ class _Walk:
             self.disputes.expect(stored, [(lane, payment.sequence, amount)] if contested else [], place)
             if payment.was_held:
                 self._note_people(people.hold_fault(payment))
-            if payment.direction == "out" and state is not None:
+            if payment.direction == "out" and payment.status in WAITING:
                 self._expected["reserved", payment.counterparty, payment.terms.currency] -= amount
             self._note_returns(payment)
         for rows in (entries, waiting, disputed):

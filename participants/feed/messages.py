@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import field
 
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
     Count,
@@ -49,6 +50,12 @@ class EventType(StrEnum):
     """An outgoing one is to be paid no more: the other bank says whether it is in."""
     PAYMENT_CANCELLED = "payment.cancelled"
     """It wasn't in: the other bank declined it, and the money is back on the debtor's account."""
+    PAYMENT_RECALL_REQUESTED = "payment.recall_requested"
+    """An outgoing one that the other bank has accepted is asked for back."""
+    PAYMENT_RECALL_RECEIVED = "payment.recall_received"
+    """The bank that sent an incoming one asks for it back: it waits for people."""
+    PAYMENT_RECALL_ANSWERED = "payment.recall_answered"
+    """A recall is answered: the payment is given back by another one, which has events of its own, or it isn't."""
     PAYMENT_DISPUTED = "payment.disputed"
     """The bank contests an incoming one: statements leave it out."""
     PAYMENT_DISPUTE_WITHDRAWN = "payment.dispute_withdrawn"
@@ -113,6 +120,17 @@ class EventPayment(Answer, frozen=True, kw_only=True):
     returned_by: Uuid | None = None
     returned_minor: PaymentAmount | None = None
     """How much that return gives back."""
+    recall: EventRecall | None = None
+
+
+class EventRecall(Answer, frozen=True, kw_only=True):
+    """A payment is asked for back, and why; or what was answered, and if it is refused why."""
+
+    id: Uuid
+    answer: Annotated[str, open_words("returned", "refused")] | None = None
+    returned_by: Uuid | None = None
+    reason: Annotated[str, open_words(*RecallReason, *RecallRefusal)] | None = None
+    text: str = ""
 
 
 class EventAccount(Answer, frozen=True, kw_only=True):

@@ -13,11 +13,13 @@ from participants.feed.messages import (
     EventBreak,
     EventEntry,
     EventPayment,
+    EventRecall,
     EventSettlement,
     EventType,
     LedgerEvent,
     SettledLane,
 )
+from participants.ledger import events
 from participants.ledger.account_events import ENTRY_TYPES, RENAMED, STATE_TYPES
 from participants.ledger.events import Event
 from participants.ledger.payment import Status, first_of
@@ -40,6 +42,9 @@ PAYMENTS: Mapping[str, tuple[EventType, Status]] = {
     "payment.dispute_withdrawn": (EventType.PAYMENT_DISPUTE_WITHDRAWN, Status.ACCEPTED),
     "payment.cancellation_requested": (EventType.PAYMENT_CANCELLATION_REQUESTED, Status.CANCELLING),
     "payment.cancelled": (EventType.PAYMENT_CANCELLED, Status.CANCELLED),
+    "payment.recall_requested": (EventType.PAYMENT_RECALL_REQUESTED, Status.POSTED),
+    "payment.recall_received": (EventType.PAYMENT_RECALL_RECEIVED, Status.ACCEPTED),
+    "payment.recall_answered": (EventType.PAYMENT_RECALL_ANSWERED, Status.ACCEPTED),
     "payment.returned": (EventType.PAYMENT_RETURNED, Status.RETURNED),
     "payment.returned_in_part": (EventType.PAYMENT_RETURNED_IN_PART, Status.ACCEPTED),
     "payment.return_failed": (EventType.PAYMENT_RETURN_FAILED, Status.ACCEPTED),
@@ -171,12 +176,22 @@ def _payment(event: Event, first: Event) -> EventPayment:
     terms, outgoing = begun.terms, begun.direction == "out"
     says: Any = event.data
     refused = event.type in ("payment.declined", "payment.refused", "payment.cancelled")
+    recall: EventRecall | None = None
+    status = ((outgoing and SENT.get(event.type)) or PAYMENTS[event.type][1]).value
+    if type(says) in (events.RecallRequested, events.RecallReceived):
+        recall = EventRecall(id=says.id, reason=says.reason, text=says.text)
+    elif type(says) is events.RecallAnswered:
+        recall = EventRecall(
+            id=says.id, answer=says.answer, returned_by=says.returned_by, reason=says.reason, text=says.text
+        )
+    if type(says) in (events.RecallReceived, events.RecallAnswered):
+        status = says.status
     given_back = event.type in ("payment.returned", "payment.returned_in_part", "payment.return_failed")
     numbered = event.type in ("payment.accepted", "payment.credited", "payment.posted")
     return EventPayment(
         id=begun.id,
         direction=begun.direction,
-        status=((outgoing and SENT.get(event.type)) or PAYMENTS[event.type][1]).value,
+        status=status,
         counterparty=begun.counterparty,
         account=terms.debtor_account if outgoing else terms.creditor_account,
         currency=terms.currency,
@@ -196,6 +211,7 @@ def _payment(event: Event, first: Event) -> EventPayment:
         expires_at=terms.expires_at,
         returned_by=says.by if given_back else None,
         # Before there were returns in part, it was the whole.
+        recall=recall,
         returned_minor=(says.amount_minor or terms.amount_minor) if given_back else None,
     )
 

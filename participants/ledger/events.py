@@ -19,6 +19,7 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
     CurrencyCode,
@@ -31,7 +32,7 @@ from compliance.statements import (
     Sha256,
     TotalAmount,
 )
-from gateway.federation.messages.base import Uuid
+from gateway.federation.messages.base import Remittance, Uuid
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
@@ -171,6 +172,39 @@ class CancellationRequested(Document, frozen=True, kw_only=True):
     person: str
 
 
+class RecallRequested(Document, frozen=True, kw_only=True):
+    """Somebody at the sender's bank asks for an accepted payment back."""
+
+    id: Uuid
+    reason: RecallReason
+    text: Remittance = ""
+    person: str | None = None
+
+
+class RecallReceived(RecallRequested, frozen=True, kw_only=True):
+    """The sender's bank asks for it back; `recall` is the digest of what it signed, `status` how the payment stood."""
+
+    recall: Sha256
+    status: str
+
+
+class RecallAnswered(Document, frozen=True, kw_only=True):
+    """The receiver's people gave it back, whole or in part, by the payment `returned_by`, or refuse to.
+
+    On the sender's side `acknowledgement` is the signed answer's digest, on the receiver's `person` who gave it.
+    `status` is how the payment stood then.
+    """
+
+    id: Uuid
+    answer: Literal["returned", "refused"]
+    status: str
+    returned_by: Uuid | None = None
+    reason: RecallRefusal | None = None
+    text: Remittance = ""
+    person: str | None = None
+    acknowledgement: Sha256 | None = None
+
+
 class CutFixed(Document, frozen=True, kw_only=True):
     """The numbers that a cycle takes in of this bank's lanes, before anybody has signed for them.
 
@@ -274,6 +308,9 @@ TYPES: dict[str, type[Document]] = {
     "payment.dispute_withdrawn": Disputed,
     "payment.cancellation_requested": CancellationRequested,
     "payment.cancelled": Refused,
+    "payment.recall_requested": RecallRequested,
+    "payment.recall_received": RecallReceived,
+    "payment.recall_answered": RecallAnswered,
     "payment.returned": Returned,
     "payment.returned_in_part": Returned,
     "payment.return_failed": Returned,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from compliance.recall_reasons import RecallReason
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger import events
 from participants.ledger.events import Event
@@ -56,6 +57,13 @@ TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (Status.POSTED, "payment.returned"): Status.RETURNED,
     (Status.ACCEPTED, "payment.return_failed"): Status.ACCEPTED,
     (Status.RETURNED, "payment.return_failed"): Status.ACCEPTED,
+    (Status.POSTED, "payment.recall_requested"): Status.POSTED,
+    (Status.ACCEPTED, "payment.recall_received"): Status.ACCEPTED,
+    (Status.DISPUTED, "payment.recall_received"): Status.DISPUTED,
+    (Status.POSTED, "payment.recall_answered"): Status.POSTED,
+    (Status.ACCEPTED, "payment.recall_answered"): Status.ACCEPTED,
+    (Status.DISPUTED, "payment.recall_answered"): Status.DISPUTED,
+    (Status.RETURNED, "payment.recall_answered"): Status.RETURNED,
 }
 
 
@@ -68,6 +76,15 @@ class PartGivenBack(Struct, frozen=True, gc=False):
 
     by: str
     amount: int
+
+
+class AskedBack(Struct, frozen=True, gc=False):
+    """A recall of a payment, and what was answered; None while it is open."""
+
+    id: str
+    reason: RecallReason
+    text: str
+    answer: events.RecallAnswered | None = None
 
 
 class Payment(Struct, frozen=True, kw_only=True, gc=False):
@@ -93,11 +110,22 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     """Who asked for its cancellation, whatever came of that."""
     given_back: tuple[PartGivenBack, ...] = ()
     """Its returns, but those that failed; where it was received, those that are under way are among them."""
+    recalls: tuple[AskedBack, ...] = ()
+    """All that were ever asked for; the last one may be open."""
 
     @property
     def amount(self) -> int:
         """The amount in minor units."""
         return int(self.terms.amount_minor)
+
+    @property
+    def open_recall(self) -> AskedBack | None:
+        """The recall that waits for its answer."""
+        return self.recalls[-1] if self.recalls and self.recalls[-1].answer is None else None
+
+    def recall(self, id_: str) -> AskedBack | None:
+        """Return its recall with this id."""
+        return next((recall for recall in self.recalls if recall.id == id_), None)
 
     @property
     def returned(self) -> int:
@@ -142,6 +170,17 @@ def apply(payment: Payment | None, event: Event) -> Payment:
             changes["reason"] = event.data.reason
         case "payment.returned" | "payment.returned_in_part" | "payment.return_failed":
             changes["given_back"] = _given_back_after(payment, event)
+        case "payment.recall_requested" | "payment.recall_received":
+            if payment.open_recall is not None or payment.recall(event.data.id) is not None:
+                raise ImpossibleEventError(f"{event.type} of {payment.id}, and one is open or was this one")
+            asked = AskedBack(event.data.id, event.data.reason, event.data.text)
+            changes.update(waiting_since=event.sequence, recalls=(*payment.recalls, asked))
+        case "payment.recall_answered":
+            recall = payment.open_recall
+            if recall is None or recall.id != event.data.id:
+                raise ImpossibleEventError(f"an answer to {event.data.id}, and that isn't the open one of {payment.id}")
+            answered = AskedBack(recall.id, recall.reason, recall.text, event.data)
+            changes["recalls"] = (*payment.recalls[:-1], answered)
     return msgspec.structs.replace(payment, **changes)
 
 

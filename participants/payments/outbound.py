@@ -43,6 +43,14 @@ from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
 from participants.payments.answers import EVIDENCE_KIND, UNANSWERED, ApplyAnswers, SentPayment
 from participants.payments.circuit import Circuit
+from participants.payments.queue import (
+    CANCELLING,
+    COUNTERPARTIES_CANCELLING,
+    QUEUED,
+    STANDING,
+    STILL_QUEUED,
+    STILL_WAITING,
+)
 
 LOOK_SECONDS = 3.0
 SENT_ITEMS_MAX = 2_048
@@ -54,43 +62,6 @@ AGAIN_ITEMS_MAX = 32
 """Of payments that were asked about before in a batch: the answer is kept whole if one of them was decided."""
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
-
-QUEUED = """
-SELECT payment_id::text FROM payment_open
-WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
-ORDER BY event_sequence LIMIT $3
-"""
-
-# Those that their sender withdraws; a partial index has them.
-CANCELLING = """
-SELECT payment_id::text FROM payment_open
-WHERE counterparty = $1 AND state = 'cancelling' ORDER BY event_sequence LIMIT $2
-"""
-COUNTERPARTIES_CANCELLING = "SELECT DISTINCT counterparty FROM payment_open WHERE state = 'cancelling'"
-
-# How many of a batch still wait as they did when it was made.
-STILL_WAITING = """
-SELECT count(*) FROM payment_open WHERE counterparty = $1 AND state = $2 AND event_sequence = ANY($3::bigint[])
-"""
-
-STILL_QUEUED = """
-SELECT payment_id::text FROM payment_open
-WHERE counterparty = $1 AND state = 'queued' AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
-"""
-
-# From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
-STANDING = """
-WITH RECURSIVE waiting (counterparty) AS (
-    SELECT min(counterparty) FROM payment_open
-    UNION ALL
-    SELECT (SELECT min(counterparty) FROM payment_open WHERE counterparty > w.counterparty)
-    FROM waiting w WHERE w.counterparty IS NOT NULL
-)
-SELECT w.counterparty, o.event_sequence FROM waiting w CROSS JOIN LATERAL (
-    SELECT event_sequence FROM payment_open
-    WHERE counterparty = w.counterparty AND state = 'queued' ORDER BY event_sequence LIMIT 1
-) o
-"""
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from compliance.crypto.dsse import EvidenceReason
 from compliance.crypto.points import PointReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.return_reasons import ReturnReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
@@ -59,11 +60,13 @@ from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
+from participants.payments.cancellations import CancellationReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
 from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
+from participants.payments.recalls import RecallRequestReason
 from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
@@ -99,6 +102,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         DeclineReason,
         PeerReason,
         BatchReason,
+        CancellationReason,
+        RecallRequestReason,
         DisputeReason,
         AccountReason,
         EntryReason,
@@ -113,6 +118,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         LeftReason,
     ),
     "Returns": (ReturnReason,),
+    "Recalls": (RecallReason, RecallRefusal),
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),

@@ -12,6 +12,7 @@ import pytest
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.recall_reasons import RecallReason
 from compliance.statements import CycleCut, Document, LaneCut
 from participants.ledger import events
 from participants.ledger.account_events import (
@@ -70,6 +71,14 @@ GOLDEN_V1 = {
     "payment.dispute_withdrawn": '{"person":"dora","reason":"found it"}',
     "payment.cancellation_requested": '{"person":"mona"}',
     "payment.cancelled": f'{{"acknowledgement":"{SHA}","reason":"cancelled_by_sender"}}',
+    "payment.recall_requested": f'{{"id":"{OTHER}","person":"mona","reason":"DUPL","text":"paid twice"}}',
+    "payment.recall_received": (
+        f'{{"id":"{OTHER}","reason":"FRAD","recall":"{SHA}","status":"accepted","text":"a fraud"}}'
+    ),
+    "payment.recall_answered": (
+        f'{{"acknowledgement":"{SHA}","answer":"refused","id":"{OTHER}","person":"dora","reason":"LEGL",'
+        '"status":"posted","text":"frozen"}'
+    ),
     "payment.returned": f'{{"by":"{OTHER}"}}',
     "payment.returned_in_part": f'{{"amount_minor":"50","by":"{OTHER}"}}',
     "payment.return_failed": f'{{"by":"{OTHER}"}}',
@@ -203,6 +212,9 @@ UNREADABLE: list[tuple[str, Document]] = [
     ("payment.dispute_withdrawn", events.Disputed(person="dora", reason="x" * 501)),
     ("payment.cancellation_requested", events.CancellationRequested(person=1)),  # type: ignore[arg-type]
     ("payment.cancelled", events.Numbered(sequence=1)),
+    ("payment.recall_requested", events.RecallRequested(id=ID, reason="XXXX")),  # type: ignore[arg-type]
+    ("payment.recall_received", events.RecallReceived(id=ID, reason=RecallReason.DUPL, recall="ab", status="accepted")),
+    ("payment.recall_answered", events.RecallAnswered(id=ID, answer="open", status="posted")),  # type: ignore[arg-type]
     ("payment.returned", events.Returned(by="no uuid")),
     ("payment.returned_in_part", events.Returned(by=ID, amount_minor="0")),
     ("exposure.limits", events.ExposureLimits(granted=[], scheme=())),  # type: ignore[arg-type]
