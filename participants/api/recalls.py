@@ -77,10 +77,10 @@ class RecalledPage(Answer, frozen=True, kw_only=True):
 async def recall_payment(
     payment_id: FromPath[UUID], data: JSONBody[RecallRequest], node: Node, request: Request[Any, Any, Any]
 ) -> PaymentView:
-    """Ask for a payment back that the other bank has accepted. Its people decide: they give back, in part too, or
-    refuse.
+    """Ask for a payment back that the other bank has accepted; its people decide.
 
-    It is open until they have, and asked about again meanwhile. One is open at a time.
+    They give back, in part too, or refuse. The recall is open until they have, and asked about again meanwhile; one is
+    open at a time.
     """
     asked = events.RecallRequested(id=data.id, reason=data.reason, text=data.text, person=request.auth.sub)
     (await node.ledger.submit(RequestRecall(str(payment_id), asked))).or_refuse()

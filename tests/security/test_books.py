@@ -93,6 +93,7 @@ SCOPES: dict[str, set[str]] = {
     Scope.PAYMENTS: {
         "/payments",
         "/payments/{payment_id:uuid}",
+        "/recalls",
         "/batches/{batch_id:uuid}",
         "/batches/{batch_id:uuid}/orders",
         "/holds",
@@ -129,6 +130,7 @@ SCOPES: dict[str, set[str]] = {
 def path_of(template: str) -> str:
     for part, value in (
         ("{payment_id:uuid}", ID),
+        ("{recall_id:uuid}", ID),
         ("{entry_id:uuid}", ID),
         ("{batch_id:uuid}", ID),
         ("{account_id:int}", "1"),
