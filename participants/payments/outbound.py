@@ -172,12 +172,14 @@ class Outbound:
             worker.start()
 
     def _committed(self, rows: Rows) -> None:
-        for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
-            self.wake(counterparty)
-        for payment_id, _, counterparty, state, _ in rows.open_payments.values():
-            if state == "cancelling":
+        waiting = {(to, state) for _, _, to, state, _ in rows.open_payments.values()}
+        for counterparty, state in waiting:
+            if state == "queued":
+                self.wake(counterparty)
+            elif state == "cancelling":
                 self._withdrawing.add(counterparty)
-                self.wake(counterparty, payments=[payment_id])
+                withdrawn = [row[0] for row in rows.open_payments.values() if row[2:4] == (counterparty, state)]
+                self.wake(counterparty, payments=withdrawn)
 
     async def _look_by_time(self) -> None:
         """Send what is queued at the start, then what has stood still between two looks, whoever queued it."""

@@ -175,6 +175,29 @@ async def test_a_bank_of_an_earlier_release_takes_it_the_ordinary_way(town: Town
         assert "CARLITM0 takes no cancellations" in (await town.alpha.get("/health/ready"))["outbound"]
 
 
+async def test_a_recall_waits_for_a_bank_that_is_away(town: Town, restarted: AsyncExitStack) -> None:
+    """Both of them begin anew meanwhile, and no other bank's recall waits with it."""
+    id_ = await paid(town.alpha)
+    await town.alpha.until(id_, "posted")
+    number = uuid7()
+    async with away(town, BRAVO, restarted):
+        asked = await town.alpha.send("POST", f"/payments/{id_}/recalls", {"id": number, "reason": "TECH"})
+        assert asked.json()["recalls"][0]["state"] == "open"
+        async with away(town, ALPHA, restarted):
+            pass
+        assert [item["id"] for item in (await town.alpha.get("/recalls", direction="out"))["items"]] == [id_]
+    async with asyncio.timeout(WAIT_S):
+        while not (await town.bravo.get("/recalls", direction="in"))["items"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    path = f"/payments/{id_}/recalls/{number}/refusal"
+    assert (await town.bravo.send("POST", path, {"reason": "NOAS"})).status_code == 201
+    async with asyncio.timeout(WAIT_S):
+        while (await town.alpha.get(f"/payments/{id_}"))["recalls"][0]["state"] == "open":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await town.alpha.get("/recalls"))["items"] == []
+    await assert_sound(town.alpha, town.bravo)
+
+
 async def test_another_node_of_the_bank_withdraws_what_one_took_in(town: Town, restarted: AsyncExitStack) -> None:
     """The node that was asked isn't there any more once the other bank is back."""
     async with away(town, BRAVO, restarted):
