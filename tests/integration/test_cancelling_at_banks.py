@@ -84,7 +84,12 @@ async def test_what_is_cancelled_while_the_other_bank_is_away_never_gets_in(
 ) -> None:
     """Its sender has the signed batch at hand, and has tried to deliver it: that one isn't sent any more."""
     async with away(town, BRAVO, restarted):
-        stays, goes = await paid(town.alpha), await paid(town.alpha)
+        orders = [order(100), order(100)]
+        assert (await town.alpha.send("POST", "/payments/batch", {"payments": orders})).status_code == 200
+        goes, stays = (one["id"] for one in orders)
+        async with asyncio.timeout(WAIT_S):
+            while BRAVO not in town.alpha.node.outbound.undeliverable():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         answer = await cancel(town.alpha, goes)
         assert (answer.status_code, answer.json()["status"], answer.json()["cancelled_by"]) == (
             200,
