@@ -26,7 +26,7 @@ FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 WAITING = """
 SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
     LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
-WHERE t.terms ->> 'currency' = $2
+WHERE o.state <> 'recalled' AND t.terms ->> 'currency' = $2
   AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
 """
 

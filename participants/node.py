@@ -55,6 +55,7 @@ from participants.payments.orders import (
     creditor_refusal,
 )
 from participants.payments.outbound import Outbound
+from participants.payments.recall_desk import RecallDesk
 from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
 from participants.proposals import propose
@@ -79,6 +80,7 @@ class BankNode:
     pool: asyncpg.Pool
     outbound: Outbound
     inbound: Inbound
+    recalls: RecallDesk
     continuity: Continuity
     follower: Follower
     settlement_account: SettlementAccount
@@ -216,6 +218,14 @@ class BankNode:
             signer=self.identity.sign,
             agree_with=self.continuity.agree_with,
         )
+        self.recalls = RecallDesk(
+            bank=self.bic,
+            ledger=self.ledger,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.peers,
+            signer=self.identity.sign,
+        )
         self.settlement_account = SettlementAccount(
             bank=self.bic,
             agent=self._agent(),
@@ -244,6 +254,7 @@ class BankNode:
         self._trust_changed()
         self.clock_watch.start()
         self.outbound.start()
+        self.recalls.start()
         self.follower.start()
         self.exposures.start()
         self.backlog.task.start()
@@ -264,6 +275,7 @@ class BankNode:
         await self.unsettled.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
+        await self.recalls.stop()
         await self.outbound.stop()
         await self.continuity.stop()
         await self.clock_watch.stop()

@@ -44,6 +44,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         node.clock_watch.task,
         node.exposures.task,
         node.backlog.task,
+        node.recalls.task,
         node.feed.task,
         node.webhooks.task,
         node.unsettled.task,

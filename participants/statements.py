@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 from msgspec import Struct
 
+from gateway.federation.messages.payments import PaymentDetails
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.storage.sessions import LONG_READ_SECONDS_MAX
 from participants.ledger import events
@@ -144,6 +145,11 @@ class Entry(Struct, frozen=True):
     counterparty_account: str | None = None
     counterparty_name: str | None = None
     text: str | None = None
+    returns: str | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
 
 
 async def account(connection: asyncpg.Connection, account_id: int) -> StatementAccount:
@@ -257,7 +263,7 @@ def _about(data: Any) -> dict[str, Any]:
                 "counterparty": data.sender,
                 "counterparty_account": terms.debtor_account,
                 "counterparty_name": terms.debtor_name,
-                "text": terms.remittance or None,
+                **_of_terms(terms),
             }
         case events.PaymentOrder() | events.OutgoingHeld():
             order = data.order if isinstance(data, events.OutgoingHeld) else data
@@ -267,6 +273,17 @@ def _about(data: Any) -> dict[str, Any]:
                 "counterparty": order.creditor_agent,
                 "counterparty_account": order.creditor_account,
                 "counterparty_name": order.creditor_name,
-                "text": order.remittance or None,
+                **_of_terms(order),
             }
     return {}
+
+
+def _of_terms(terms: PaymentDetails) -> dict[str, Any]:
+    return {
+        "text": terms.remittance or None,
+        "returns": terms.returns,
+        "return_reason": terms.return_reason,
+        "end_to_end_id": terms.end_to_end_id,
+        "instruction_id": terms.instruction_id,
+        "uetr": terms.uetr,
+    }

@@ -80,14 +80,17 @@ class Bank:
         checked = [CheckedOrder(order, tuple(hits)) for order in readable(orders, maker=maker)]
         return await self.ledger.submit(SubmitOrders(checked))
 
-    async def receive(self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = ()) -> list[PaymentOutcome]:
+    async def receive(
+        self, sender: Bank, *terms: PaymentTerms, hits: Sequence[Hit] = (), withdrawn: bool = False
+    ) -> list[PaymentOutcome]:
         """Receive payments that another bank signs now."""
         leaves = [leaf_of(t) for t in terms]
-        batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=merkle.root(leaves).hex(), payments=terms)
+        root = merkle.root(leaves).hex()
+        batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=root, payments=terms, withdrawn=withdrawn)
         envelope = dsse.sign(batch, sender.key, payload_type=PAYMENT_BATCH_TYPE)
         received = [ReceivedPayment(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
         return await self.ledger.submit(
-            ReceivePayments(Evidence.of("payment-batch", sender.bic, envelope), received)
+            ReceivePayments(Evidence.of("payment-batch", sender.bic, envelope), received, withdrawn=withdrawn)
         )  # fmt: skip
 
     async def queued(self) -> list[str]:
@@ -95,12 +98,21 @@ class Bank:
 
     async def deliver(self, receiver: Bank, *, hits: Sequence[Hit] = ()) -> int:
         """Send what is queued to the one other bank and post its answers; return the number that ended."""
-        ids = await self.queued()
+        return await self._deliver(receiver, await self.queued(), hits=hits)
+
+    async def deliver_withdrawn(self, receiver: Bank) -> int:
+        """Withdraw what is to be cancelled from the one other bank and post its answers, as `deliver` does."""
+        rows = await self.connection.fetch(QUEUED.replace("queued", "cancelling"))
+        return await self._deliver(receiver, [row[0] for row in rows], withdrawn=True)
+
+    async def _deliver(
+        self, receiver: Bank, ids: list[str], *, hits: Sequence[Hit] = (), withdrawn: bool = False
+    ) -> int:
         if not ids:
             return 0
         by_id = await store.read_payments(self.connection, ids)
         payments = [by_id[id_] for id_ in ids]
-        outcomes = await receiver.receive(self, *(p.terms for p in payments), hits=hits)
+        outcomes = await receiver.receive(self, *(p.terms for p in payments), hits=hits, withdrawn=withdrawn)
         return await self.ledger.submit(self.answers(receiver, payments, outcomes))
 
     def answers(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
     Count,
@@ -159,6 +160,27 @@ class MovementPage(Answer, frozen=True, kw_only=True):
     next: Count
 
 
+class GivenBackView(Answer, frozen=True, kw_only=True):
+    """A return of a payment: the payment that gives it back, and how much of it."""
+
+    by: Uuid
+    amount_minor: PaymentAmount
+
+
+class RecallView(Answer, frozen=True, kw_only=True):
+    """A payment is asked for back: why, and what the bank that accepted it answers, `open` until it has."""
+
+    id: Uuid
+    reason: Annotated[str, open_words(*RecallReason)]
+    text: str = ""
+    state: Annotated[str, open_words("open", "returned", "refused")]
+    returned_by: Uuid | None = None
+    refusal: Annotated[str, open_words(*RecallRefusal)] | None = None
+    refusal_text: str = ""
+    answered_by: str | None = None
+    """Who answered, of a payment that this bank accepted."""
+
+
 class PaymentView(Answer, frozen=True, kw_only=True):
     """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
 
@@ -177,8 +199,22 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     sequence: Count | None = None
     reason: str | None = None
     returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
+    expires_at: str | None = None
     ordered_by: str | None = None
     """Who ordered it, of a payment that this bank sends."""
+    cancelled_by: str | None = None
+    """Who asked for its cancellation: it is `cancelled` once the other bank declined it, and is paid if that had
+    accepted it before."""
+    returned_minor: TotalAmount | None = None
+    """How much of it is given back, returns under way included; left out where nothing is."""
+    given_back: tuple[GivenBackView, ...] = ()
+    """Its returns, in their order, but those that failed."""
+    recalls: tuple[RecallView, ...] = ()
+    """How often it was asked for back, and what was answered."""
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):
@@ -316,6 +352,11 @@ class StatementEntry(Answer, frozen=True, kw_only=True):
     counterparty_account: str | None = None
     counterparty_name: str | None = None
     text: str | None = None
+    returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
 
 
 class StatementPage(Answer, frozen=True, kw_only=True):

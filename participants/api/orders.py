@@ -15,7 +15,15 @@ from msgspec.structs import asdict, force_setattr
 from compliance.bic import HEAD_OFFICE, normal_bic
 from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
-from gateway.federation.messages.base import TEXT_CHARACTERS_MAX, Request, SpelledBic, Uuid
+from compliance.return_reasons import ReturnReason
+from compliance.statements import PaymentAmount
+from gateway.federation.messages.base import (
+    REFERENCE_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    Request,
+    SpelledBic,
+    Uuid,
+)
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.events import PaymentOrder
 from participants.payments.orders import ReadableOrder
@@ -46,6 +54,11 @@ class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
             force_setattr(self, member, normal_account(getattr(self, member)))
         for member in ("debtor_name", "creditor_name", "remittance"):
             normalise_text(self, member, stated=member != "remittance")
+        for member in ("end_to_end_id", "instruction_id"):
+            if getattr(self, member) is not None:
+                normalise_text(self, member, characters_max=REFERENCE_CHARACTERS_MAX)
+        if self.return_reason is not None and self.returns is None:
+            raise ValueError("return_reason: only a payment that `returns` another one has it")
 
     def order(self) -> PaymentOrder:
         """Return the order that is meant."""
@@ -69,13 +82,21 @@ class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
 
 
 class ReturnRequest(Request, frozen=True, kw_only=True):
-    """The id of the payment that gives another one back; made by the client, so asking twice returns once."""
+    """The id of the payment that gives another one back; made by the client, so asking twice returns once.
+
+    Without an amount it gives back all that is left of it.
+    """
 
     id: Uuid
+    amount_minor: PaymentAmount | None = None
+    reason: ReturnReason | None = None
+    """Why, as ISO 20022 has it. `NARR` says that the remittance tells, and needs one."""
     remittance: FreeText = ""
 
     def __post_init__(self) -> None:
         normalise_text(self, "remittance", stated=False)
+        if self.reason is ReturnReason.NARR and not self.remittance:
+            raise ValueError("remittance: the reason NARR says that it tells why")
 
 
 def is_plain(order: ReadableOrder) -> bool:
@@ -86,6 +107,7 @@ def is_plain(order: ReadableOrder) -> bool:
     value, text = order.value, order.text
     return (
         value.creditor_agent[8:] != HEAD_OFFICE
+        and (value.return_reason is None or value.returns is not None)
         and _BEGINS_BLANK not in text
         and (value.debtor_account.isupper() or not _SMALL_IBAN.fullmatch(value.debtor_account))
         and (value.creditor_account.isupper() or not _SMALL_IBAN.fullmatch(value.creditor_account))
@@ -93,6 +115,12 @@ def is_plain(order: ReadableOrder) -> bool:
     )
 
 
-def normalise_text(said: Request | PaymentOrder | AccountOpening, member: str, *, stated: bool = True) -> None:
-    text = normal_text(getattr(said, member), member, characters_max=TEXT_CHARACTERS_MAX, stated=stated)
+def normalise_text(
+    said: Request | PaymentOrder | AccountOpening,
+    member: str,
+    *,
+    stated: bool = True,
+    characters_max: int = TEXT_CHARACTERS_MAX,
+) -> None:
+    text = normal_text(getattr(said, member), member, characters_max=characters_max, stated=stated)
     force_setattr(said, member, text)

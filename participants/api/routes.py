@@ -46,11 +46,12 @@ from participants.api.messages import (
     WaitingView,
 )
 from participants.api.orders import OrderRequest, ReturnRequest
+from participants.api.returns import return_order
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger.accounts import AccountOutcome, Kind
-from participants.ledger.events import PaymentOrder, settled_subject
+from participants.ledger.events import settled_subject
 from participants.node import BankNode
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
@@ -137,20 +138,12 @@ async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
 async def return_payment(
     payment_id: FromPath[UUID], data: JSONBody[ReturnRequest], node: Node, request: ConcordatRequest
 ) -> OrderOutcome:
-    """Pay an accepted incoming payment back in full, by a payment linked to it."""
-    original = await views.payment(node.pool, str(payment_id))
-    order = PaymentOrder(
-        id=data.id,
-        creditor_agent=original.counterparty,
-        amount_minor=original.amount_minor,
-        currency=original.currency,
-        debtor_account=original.creditor_account,
-        debtor_name=original.creditor_name,
-        creditor_account=original.debtor_account,
-        creditor_name=original.debtor_name,
-        remittance=data.remittance,
-        returns=original.id,
-    )
+    """Pay an accepted incoming payment back, in full or in part, by a payment linked to it.
+
+    All its returns that haven't failed come to its amount at most. Asked again under the same id, without an amount as
+    well, it returns once.
+    """
+    order = await return_order(node.pool, str(payment_id), data)
     (outcome,) = await node.submit(readable([order], maker=request.auth.sub))
     outcome.or_refuse()
     orders_log.taken(request.auth.sub, (outcome.id,))
@@ -314,7 +307,7 @@ async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
 
 
 @dataclass
-class _EnvelopeOperation(Operation):
+class EnvelopeOperation(Operation):
     """An operation whose request body is a signed document, read by itself because its very bytes count."""
 
     def __post_init__(self) -> None:
@@ -329,7 +322,7 @@ class _EnvelopeOperation(Operation):
     request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
     operation_id="receivePayments",
-    operation_class=_EnvelopeOperation,
+    operation_class=EnvelopeOperation,
 )
 async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.

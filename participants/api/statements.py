@@ -32,7 +32,8 @@ CSV = "text/csv"
 XML = "application/xml"
 CSV_COLUMNS = (
     "version", "booked_at", "value_at", "event_type", "amount_minor", "balance_minor", "currency", "reference",
-    "external_reference", "counterparty", "counterparty_account", "counterparty_name", "text",
+    "external_reference", "counterparty", "counterparty_account", "counterparty_name", "text", "returns",
+    "return_reason", "end_to_end_id", "instruction_id", "uetr",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -176,6 +177,11 @@ def _entry(entry: Entry) -> StatementEntry:
         counterparty_account=entry.counterparty_account,
         counterparty_name=entry.counterparty_name,
         text=entry.text,
+        returns=entry.returns,
+        return_reason=entry.return_reason,
+        end_to_end_id=entry.end_to_end_id,
+        instruction_id=entry.instruction_id,
+        uetr=entry.uetr,
     )
 
 
@@ -210,6 +216,11 @@ def _row(entry: Entry, currency: str) -> tuple[object, ...]:
         entry.counterparty_account,
         entry.counterparty_name,
         entry.text,
+        entry.returns,
+        entry.return_reason,
+        entry.end_to_end_id,
+        entry.instruction_id,
+        entry.uetr,
     )
     booked, value = timestamp(entry.booked_at), timestamp(entry.value_at)
     return entry.posting, booked, value, entry.type, entry.amount, entry.balance, currency, *map(_inert, texts)
@@ -250,7 +261,9 @@ def _message(bank: str, zone: ZoneInfo, statement: Statement, entries: list[Entr
                 reference=str(entry.event),
                 transaction=_transaction(entry),
                 transaction_id=None if entry.reference is None else entry.reference.replace("-", "")[:35],
-                external_reference=entry.external_reference,
+                external_reference=entry.external_reference or entry.end_to_end_id,
+                instruction_id=entry.instruction_id,
+                uetr=entry.uetr,
                 party=camt053.StatementParty(entry.counterparty, entry.counterparty_account, entry.counterparty_name),
                 text=entry.text,
             )

@@ -18,11 +18,13 @@ from participants.api.messages import (
     CeilingView,
     EntryView,
     ExposureView,
+    GivenBackView,
     LaneView,
     MovementPage,
     MovementView,
     PaymentView,
     PostingView,
+    RecallView,
     SettlementAccountState,
     SettlementFinding,
     WaitingView,
@@ -35,7 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.payment import Payment
+from participants.ledger.payment import AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
 
@@ -45,6 +47,22 @@ class RequestReason(RefusalReason):
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
     INSTANT_MALFORMED = "instant_malformed", 400
+
+
+def _recall_view(recall: AskedBack) -> RecallView:
+    answer = recall.answer
+    if answer is None:
+        return RecallView(id=recall.id, reason=recall.reason, text=recall.text, state="open")
+    return RecallView(
+        id=recall.id,
+        reason=recall.reason,
+        text=recall.text,
+        state=answer.answer,
+        returned_by=answer.returned_by,
+        refusal=answer.reason,
+        refusal_text=answer.text,
+        answered_by=answer.person,
+    )
 
 
 def payment_view(payment: Payment) -> PaymentView:
@@ -65,7 +83,16 @@ def payment_view(payment: Payment) -> PaymentView:
         sequence=payment.sequence,
         reason=payment.reason,
         returns=terms.returns,
+        return_reason=terms.return_reason,
+        end_to_end_id=terms.end_to_end_id,
+        instruction_id=terms.instruction_id,
+        uetr=terms.uetr,
+        expires_at=terms.expires_at,
         ordered_by=payment.maker,
+        cancelled_by=payment.cancelled_by,
+        returned_minor=str(payment.returned) if payment.given_back else None,
+        given_back=tuple(GivenBackView(by=part.by, amount_minor=str(part.amount)) for part in payment.given_back),
+        recalls=tuple(map(_recall_view, payment.recalls)),
     )
 
 
@@ -119,6 +146,19 @@ async def payment(pool: asyncpg.Pool, payment_id: str) -> PaymentView:
     if payment_id not in payments:
         raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}")
     return payment_view(payments[payment_id])
+
+
+async def left_of(pool: asyncpg.Pool, payment: PaymentView, return_id: str) -> str:
+    """Return how much of a payment a return of all that is left gives back: what it did, if it is known already.
+
+    Where nothing is left, the ledger refuses any amount.
+    """
+    async with pool.acquire() as connection:
+        known = (await store.read_payments(connection, [return_id])).get(return_id)
+    if known is not None:
+        return known.terms.amount_minor
+    left = int(payment.amount_minor) - int(payment.returned_minor or 0)
+    return str(left or payment.amount_minor)
 
 
 async def accounts(

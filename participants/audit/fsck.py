@@ -1,7 +1,7 @@
 """Proof of a bank's books from its journal: everything that is kept for speed is computed again and compared.
 
 Reads only, in one snapshot, so a node may go on serving meanwhile. Nothing is held in memory but one history, one
-lane's tree and one number per counterparty; a million events take about a minute.
+lane's tree, one number per counterparty and the returns; a million events take about a minute.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from participants.cycle import reads
 from participants.ledger import events
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
+from participants.payments.answers import UNANSWERED
 
 SORTED_ENTRIES = "SELECT payment_id::text, lane_id, sequence, amount, leaf FROM lane_entry ORDER BY payment_id, lane_id"
 SORTED_OPEN = "SELECT payment_id::text, direction, counterparty, state, event_sequence FROM payment_open ORDER BY 1"
@@ -44,6 +45,10 @@ CHART = """
 SELECT a.kind, a.code, a.currency, b.balance FROM account a JOIN account_balance b ON b.account_id = a.id
 WHERE a.kind IN ('reserved', 'due_to', 'due_from')
 """
+
+# A return that ended so gives nothing back.
+FAILED = (Status.DECLINED, Status.REFUSED, Status.CANCELLED)
+WAITING = {**UNANSWERED, Status.HELD: "held"}
 
 ChartKey = tuple[str, str, str]
 
@@ -167,6 +172,7 @@ class _Walk:
         self.trees = Check("lane_trees", "numbers are without gaps up to the heads; totals and Merkle trees recomputed")
         self.open = Check("open_payments", "the queue and the holds are what the events say")
         self.disputes = Check("disputes", "the disputed payments are what the events say")
+        self.returns = Check("returns", "what is given back of each payment is what its returns come to, and no more")
         self.settlements = Check("settlements", "settlement legs and settled lanes follow from the signed documents")
         self.reserved = Check("reserved_accounts", "reserved money is the sum of the outgoing payments not yet ended")
         self.four_eyes = Check(
@@ -177,6 +183,9 @@ class _Walk:
         self.due = Check("due_accounts", "what is due between banks is the sum of the lanes, less what was settled")
         self._lane_ids: dict[int, LaneKey] = {}
         self._expected: defaultdict[ChartKey, int] = defaultdict(int)
+        # By the payment that gives back: which one, and how much of it.
+        self._given_back: dict[str, tuple[str, int]] = {}
+        self._giving_back: dict[str, tuple[str, int]] = {}
 
     async def run(self) -> list[Check]:
         await self._read_lanes()
@@ -187,8 +196,8 @@ class _Walk:
         async for fault in people.faults(self._connection):
             self._note_people(fault)
         return [
-            self.histories, self.postings, self.entries, self.trees, self.open, self.disputes, self.settlements,
-            self.reserved, self.due, self.four_eyes,
+            self.histories, self.postings, self.entries, self.trees, self.open, self.disputes, self.returns,
+            self.settlements, self.reserved, self.due, self.four_eyes,
         ]  # fmt: skip
 
     async def _read_lanes(self) -> None:
@@ -221,7 +230,7 @@ class _Walk:
             self.entries.expect(
                 stored, [(lane, payment.sequence, amount, leaf_of(payment.terms))] if numbered else [], place
             )
-            state = {Status.RESERVED: "queued", Status.HELD: "held"}.get(payment.status)
+            state = "recalled" if payment.open_recall is not None else WAITING.get(payment.status)
             row = (payment.direction, payment.counterparty, state, payment.waiting_since)
             self.open.expect(await waiting.take(payment.id), [row] if state else [], place)
             stored = [(self._lane_ids.get(_integer(row[0])), *row[1:]) for row in await disputed.take(payment.id)]
@@ -229,10 +238,22 @@ class _Walk:
             self.disputes.expect(stored, [(lane, payment.sequence, amount)] if contested else [], place)
             if payment.was_held:
                 self._note_people(people.hold_fault(payment))
-            if payment.direction == "out" and state is not None:
+            if payment.direction == "out" and payment.status in WAITING:
                 self._expected["reserved", payment.counterparty, payment.terms.currency] -= amount
+            self._note_returns(payment)
         for rows in (entries, waiting, disputed):
             await rows.take(None)
+        for return_id in sorted(self._given_back.keys() | self._giving_back.keys()):
+            given = self._given_back.get(return_id)
+            self.returns.expect(given, self._giving_back.get(return_id), f"return {return_id}")
+
+    def _note_returns(self, payment: Payment) -> None:
+        for part in payment.given_back:
+            self._given_back[part.by] = (payment.id, part.amount)
+        original, received = payment.terms.returns, payment.direction == "in"
+        # One that was received and is held gives nothing back yet.
+        if original is not None and payment.status not in FAILED and not (received and payment.sequence is None):
+            self._giving_back[payment.id] = (original, payment.amount)
 
     def _note_people(self, fault: str | None) -> None:
         self.four_eyes.examined += 1

@@ -128,7 +128,7 @@ def _payment_legs(kind: str, payment: Payment) -> list[Leg]:
         "payment.credited": (("due_from", counterparty, currency), creditor),
     }
     if payment.direction == "out":
-        pairs["payment.refused"] = (reserved, debtor)
+        pairs["payment.refused"] = pairs["payment.cancelled"] = (reserved, debtor)
     if kind not in pairs:
         return []
     debit, credit = pairs[kind]

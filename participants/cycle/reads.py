@@ -32,7 +32,7 @@ SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND se
 """
 UNANSWERED = """
 SELECT o.payment_id::text FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1
-WHERE o.counterparty = $1 AND o.state = 'queued'
+WHERE o.counterparty = $1 AND o.state IN ('queued', 'cancelling')
 AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = $2
 ORDER BY o.event_sequence LIMIT $3
 """

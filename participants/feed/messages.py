@@ -11,7 +11,18 @@ from typing import Annotated
 
 from msgspec import field
 
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, Date, Sequence, Timestamp, TotalAmount
+from compliance.recall_reasons import RecallReason, RecallRefusal
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    Date,
+    PaymentAmount,
+    Sequence,
+    Timestamp,
+    TotalAmount,
+)
 from gateway.federation.messages.base import Answer, Uuid, open_words
 from participants.ledger.accounts import AccountState
 from participants.ledger.payment import Status
@@ -35,13 +46,25 @@ class EventType(StrEnum):
     """An incoming one was refused on receipt: nothing was credited."""
     PAYMENT_REFUSED = "payment.refused"
     """An outgoing one was refused, or a hold rejected: money that was set aside is back on the debtor's account."""
+    PAYMENT_CANCELLATION_REQUESTED = "payment.cancellation_requested"
+    """An outgoing one is to be paid no more: the other bank says whether it is in."""
+    PAYMENT_CANCELLED = "payment.cancelled"
+    """It wasn't in: the other bank declined it, and the money is back on the debtor's account."""
+    PAYMENT_RECALL_REQUESTED = "payment.recall_requested"
+    """An outgoing one that the other bank has accepted is asked for back."""
+    PAYMENT_RECALL_RECEIVED = "payment.recall_received"
+    """The bank that sent an incoming one asks for it back: it waits for people."""
+    PAYMENT_RECALL_ANSWERED = "payment.recall_answered"
+    """A recall is answered: the payment is given back by another one, which has events of its own, or it isn't."""
     PAYMENT_DISPUTED = "payment.disputed"
     """The bank contests an incoming one: statements leave it out."""
     PAYMENT_DISPUTE_WITHDRAWN = "payment.dispute_withdrawn"
     PAYMENT_RETURNED = "payment.returned"
-    """It is given back by the payment `returned_by`, which has events of its own: they move the money."""
+    """All of it, or all that was left, is given back by the payment `returned_by`, whose own events move the money."""
+    PAYMENT_RETURNED_IN_PART = "payment.returned_in_part"
+    """So much of it is given back by the payment `returned_by`: `returned_minor`."""
     PAYMENT_RETURN_FAILED = "payment.return_failed"
-    """The payment `returned_by` was refused: it isn't given back after all."""
+    """The payment `returned_by` was refused, so that what it gave back isn't given back after all."""
     ACCOUNTS_OPENED = "accounts.opened"
     ACCOUNT_DEPOSITED = "account.deposited"
     """The bank's own people credited a customer's account against an internal one."""
@@ -89,7 +112,25 @@ class EventPayment(Answer, frozen=True, kw_only=True):
     sequence: Sequence | None = None
     reason: str | None = None
     returns: Uuid | None = None
+    return_reason: str | None = None
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
+    expires_at: str | None = None
     returned_by: Uuid | None = None
+    returned_minor: PaymentAmount | None = None
+    """How much that return gives back."""
+    recall: EventRecall | None = None
+
+
+class EventRecall(Answer, frozen=True, kw_only=True):
+    """A payment is asked for back, and why; or what was answered, and if it is refused why."""
+
+    id: Uuid
+    answer: Annotated[str, open_words("returned", "refused")] | None = None
+    returned_by: Uuid | None = None
+    reason: Annotated[str, open_words(*RecallReason, *RecallRefusal)] | None = None
+    text: str = ""
 
 
 class EventAccount(Answer, frozen=True, kw_only=True):

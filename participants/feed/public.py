@@ -13,18 +13,21 @@ from participants.feed.messages import (
     EventBreak,
     EventEntry,
     EventPayment,
+    EventRecall,
     EventSettlement,
     EventType,
     LedgerEvent,
     SettledLane,
 )
+from participants.ledger import events
 from participants.ledger.account_events import ENTRY_TYPES, RENAMED, STATE_TYPES
 from participants.ledger.events import Event
 from participants.ledger.payment import Status, first_of
 
 VALUE_DATE_CHARS = len("2026-11-28")
 
-# Journal type -> public type, and how the payment stands then. What isn't here is nobody's business outside.
+# Journal type -> public type, and how the payment stands then. What isn't here is nobody's business outside. A status
+# that depends on the direction is that of a payment which was received; `SENT` has the other.
 PAYMENTS: Mapping[str, tuple[EventType, Status]] = {
     "payment.reserved": (EventType.PAYMENT_RESERVED, Status.RESERVED),
     "payment.held_out": (EventType.PAYMENT_HELD, Status.HELD),
@@ -37,9 +40,16 @@ PAYMENTS: Mapping[str, tuple[EventType, Status]] = {
     "payment.refused": (EventType.PAYMENT_REFUSED, Status.REFUSED),
     "payment.disputed": (EventType.PAYMENT_DISPUTED, Status.DISPUTED),
     "payment.dispute_withdrawn": (EventType.PAYMENT_DISPUTE_WITHDRAWN, Status.ACCEPTED),
+    "payment.cancellation_requested": (EventType.PAYMENT_CANCELLATION_REQUESTED, Status.CANCELLING),
+    "payment.cancelled": (EventType.PAYMENT_CANCELLED, Status.CANCELLED),
+    "payment.recall_requested": (EventType.PAYMENT_RECALL_REQUESTED, Status.POSTED),
+    "payment.recall_received": (EventType.PAYMENT_RECALL_RECEIVED, Status.ACCEPTED),
+    "payment.recall_answered": (EventType.PAYMENT_RECALL_ANSWERED, Status.ACCEPTED),
     "payment.returned": (EventType.PAYMENT_RETURNED, Status.RETURNED),
+    "payment.returned_in_part": (EventType.PAYMENT_RETURNED_IN_PART, Status.ACCEPTED),
     "payment.return_failed": (EventType.PAYMENT_RETURN_FAILED, Status.ACCEPTED),
 }
+SENT: Mapping[str, Status] = {"payment.returned_in_part": Status.POSTED}
 ACCOUNTS_OPENED, CYCLE_SETTLED, CYCLE_BREAK = "accounts.opened", "cycle.settled", "cycle.break"
 ENTRIES: Mapping[str, EventType] = {type_: EventType(type_) for type_ in ENTRY_TYPES.values()}
 CHANGES: Mapping[str, EventType] = {type_: EventType(type_) for type_ in (*STATE_TYPES.values(), RENAMED)}
@@ -165,13 +175,23 @@ def _payment(event: Event, first: Event) -> EventPayment:
     begun = first_of(first)
     terms, outgoing = begun.terms, begun.direction == "out"
     says: Any = event.data
-    refused = event.type in ("payment.declined", "payment.refused")
-    given_back = event.type in ("payment.returned", "payment.return_failed")
+    refused = event.type in ("payment.declined", "payment.refused", "payment.cancelled")
+    recall: EventRecall | None = None
+    status = ((outgoing and SENT.get(event.type)) or PAYMENTS[event.type][1]).value
+    if type(says) in (events.RecallRequested, events.RecallReceived):
+        recall = EventRecall(id=says.id, reason=says.reason, text=says.text)
+    elif type(says) is events.RecallAnswered:
+        recall = EventRecall(
+            id=says.id, answer=says.answer, returned_by=says.returned_by, reason=says.reason, text=says.text
+        )
+    if type(says) in (events.RecallReceived, events.RecallAnswered):
+        status = says.status
+    given_back = event.type in ("payment.returned", "payment.returned_in_part", "payment.return_failed")
     numbered = event.type in ("payment.accepted", "payment.credited", "payment.posted")
     return EventPayment(
         id=begun.id,
         direction=begun.direction,
-        status=PAYMENTS[event.type][1].value,
+        status=status,
         counterparty=begun.counterparty,
         account=terms.debtor_account if outgoing else terms.creditor_account,
         currency=terms.currency,
@@ -184,7 +204,15 @@ def _payment(event: Event, first: Event) -> EventPayment:
         sequence=says.sequence if numbered else None,
         reason=says.reason if refused else None,
         returns=terms.returns,
+        return_reason=terms.return_reason,
+        end_to_end_id=terms.end_to_end_id,
+        instruction_id=terms.instruction_id,
+        uetr=terms.uetr,
+        expires_at=terms.expires_at,
         returned_by=says.by if given_back else None,
+        # Before there were returns in part, it was the whole.
+        recall=recall,
+        returned_minor=(says.amount_minor or terms.amount_minor) if given_back else None,
     )
 
 

@@ -82,6 +82,10 @@ def order_of(row: PaymentRow) -> OrderRequest:
         creditor_account=row.creditor_account,
         creditor_name=row.creditor_name,
         remittance=row.remittance,
+        end_to_end_id=row.references.get("end_to_end_id"),
+        instruction_id=row.references.get("instruction_id"),
+        uetr=row.references.get("uetr"),
+        expires_at=row.references.get("expires_at"),
     )
 
 

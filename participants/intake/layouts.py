@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from participants.payments.row_identity import REFERENCES
+
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _FILLERS = re.compile(r"[\s_-]+")
 
@@ -46,12 +48,13 @@ _MEMBERS = (
     "amount",
     "currency",
     "remittance",
+    *REFERENCES,
     "identity",
 )
 CONCORDAT = Format(
     "concordat",
     {name: name for name in _MEMBERS},
-    optional=frozenset({"id", "remittance", "identity"}),
+    optional=frozenset({"id", "remittance", *REFERENCES, "identity"}),
     ignored=frozenset(REPORT_COLUMNS),
 )
 JSON_LINES = Format("jsonl", CONCORDAT.columns, CONCORDAT.optional)

@@ -13,8 +13,9 @@ from functools import lru_cache
 from compliance.bic import BicError, normal_bic
 from compliance.iban import IbanFault, iban_fault, normal_account
 from compliance.plain_text import TextError, normal_text
+from gateway.federation.messages.base import INSTANT_PATTERN, REFERENCE_CHARACTERS_MAX, UETR_PATTERN
 from gateway.federation.money import EXPONENTS, AmountError, AmountReason, parse_amount
-from participants.payments.row_identity import Content, row_id
+from participants.payments.row_identity import REFERENCES, Content, references_of, row_id
 
 AMOUNT_MINOR_MAX = 10**15 - 1
 NAME_CHARACTERS_MAX = 140
@@ -26,6 +27,7 @@ _IBAN_FAULTS = {
     IbanFault.LENGTH: "an IBAN of this country is longer or shorter",
     IbanFault.CHECK_DIGITS: "the check digits of the IBAN are wrong",
 }
+_UETR, _INSTANT = re.compile(UETR_PATTERN), re.compile(INSTANT_PATTERN)
 _NUMBERED_BANK = re.compile(r"bank_([0-9]{2})")
 _IDENTITY = re.compile(rf"({_UUID.pattern})/([0-9]{{1,7}})")
 
@@ -48,6 +50,8 @@ class RowReason(StrEnum):
     AMOUNT_TOO_LARGE = "amount_too_large"
     NAME = "name_invalid"
     REMITTANCE = "remittance_invalid"
+    REFERENCE = "reference_invalid"
+    EXPIRY = "expiry_invalid"
     ID = "id_invalid"
     DUPLICATE_ID = "id_duplicate"
 
@@ -72,6 +76,8 @@ class PaymentRow:
     remittance: str = ""
     step: int = 0
     equal_before: int | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    """What it says besides (`row_identity.REFERENCES`)."""
 
     def fields(self) -> dict[str, str]:
         """Return the row as it is written in our own format, so that it is the same payment wherever it is read."""
@@ -87,6 +93,7 @@ class PaymentRow:
             "amount": _amount_text(self.amount_minor, self.currency),
             "currency": self.currency,
             "remittance": self.remittance,
+            **{member: self.references.get(member, "") for member in REFERENCES},
             "identity": "" if own else f"{self.id}/{self.equal_before}",
         }
 
@@ -177,6 +184,7 @@ def payment_row(
         _text(fields[member], RowReason.NAME, member, characters_min=1) for member in ("debtor_name", "creditor_name")
     )
     remittance = _text(fields["remittance"], RowReason.REMITTANCE, "remittance")
+    references = _references(fields)
     identifier, number = fields.get("id", ""), None
     if identifier and not _UUID.fullmatch(identifier):
         raise RowRefusedError(RowReason.ID, f"id {identifier[:60]!r} isn't a UUID in lower case")
@@ -191,6 +199,7 @@ def payment_row(
             amount_minor=str(amount_minor),
             currency=currency,
             remittance=remittance,
+            references=references_of(references),
         )
         number = _number_of(content, fields.get("identity", ""))
         if number is None:
@@ -210,7 +219,24 @@ def payment_row(
         remittance=remittance,
         step=int(step),
         equal_before=number,
+        references=references,
     )
+
+
+def _references(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return what a row says of its references. Raises RowRefusedError."""
+    said = {member: fields[member] for member in REFERENCES if fields.get(member)}
+    for member in ("end_to_end_id", "instruction_id"):
+        if member in said:
+            said[member] = _text(
+                said[member], RowReason.REFERENCE, member, characters_min=1, characters_max=REFERENCE_CHARACTERS_MAX
+            )
+    if "uetr" in said and not _UETR.fullmatch(said["uetr"]):
+        raise RowRefusedError(RowReason.REFERENCE, f"uetr {said['uetr'][:60]!r} isn't a UUID version 4 in lower case")
+    if "expires_at" in said and not _INSTANT.fullmatch(said["expires_at"]):
+        detail = f"expires_at {said['expires_at'][:40]!r} isn't an instant in UTC such as 2026-11-28T15:30:00Z"
+        raise RowRefusedError(RowReason.EXPIRY, detail)
+    return said
 
 
 def _number_of(content: Content, identity: str) -> int | None:
@@ -263,9 +289,16 @@ def _amount_text(amount_minor: int, currency: str) -> str:
     return f"{whole}.{rest:0{EXPONENTS[currency]}}" if rest else str(whole)
 
 
-def _text(value: str, reason: RowReason, member: str, *, characters_min: int = 0) -> str:
+def _text(
+    value: str,
+    reason: RowReason,
+    member: str,
+    *,
+    characters_min: int = 0,
+    characters_max: int = NAME_CHARACTERS_MAX,
+) -> str:
     try:
-        return normal_text(value, member, characters_max=NAME_CHARACTERS_MAX, stated=characters_min > 0)
+        return normal_text(value, member, characters_max=characters_max, stated=characters_min > 0)
     except TextError as error:
         raise RowRefusedError(reason, str(error)) from None
 

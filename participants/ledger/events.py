@@ -20,18 +20,20 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
     CurrencyCode,
     CycleCut,
     CycleId,
     Document,
+    PaymentAmount,
     Reason,
     Sequence,
     Sha256,
     TotalAmount,
 )
-from gateway.federation.messages.base import Uuid
+from gateway.federation.messages.base import Remittance, Uuid
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
@@ -63,6 +65,11 @@ class PaymentOrder(PaymentDetails, frozen=True, kw_only=True, gc=False):
             creditor_name=self.creditor_name,
             remittance=self.remittance,
             returns=self.returns,
+            return_reason=self.return_reason,
+            end_to_end_id=self.end_to_end_id,
+            instruction_id=self.instruction_id,
+            uetr=self.uetr,
+            expires_at=self.expires_at,
         )
 
 
@@ -154,9 +161,49 @@ class Disputed(Document, frozen=True, kw_only=True):
 
 
 class Returned(Document, frozen=True, kw_only=True):
-    """The amount was given back by another payment."""
+    """So much of the payment was given back by another one. Version 1 doesn't say how much: it was the whole."""
 
     by: Uuid
+    amount_minor: PaymentAmount | None = None
+
+
+class CancellationRequested(Document, frozen=True, kw_only=True):
+    """Somebody at the sender's bank doesn't want a payment paid any more that has no answer yet."""
+
+    person: str
+
+
+class RecallRequested(Document, frozen=True, kw_only=True):
+    """Somebody at the sender's bank asks for an accepted payment back."""
+
+    id: Uuid
+    reason: RecallReason
+    text: Remittance = ""
+    person: str | None = None
+
+
+class RecallReceived(RecallRequested, frozen=True, kw_only=True):
+    """The sender's bank asks for it back; `recall` is the digest of what it signed, `status` how the payment stood."""
+
+    recall: Sha256
+    status: str
+
+
+class RecallAnswered(Document, frozen=True, kw_only=True):
+    """The receiver's people gave it back, whole or in part, by the payment `returned_by`, or refuse to.
+
+    On the sender's side `acknowledgement` is the signed answer's digest, on the receiver's `person` who gave it.
+    `status` is how the payment stood then.
+    """
+
+    id: Uuid
+    answer: Literal["returned", "refused"]
+    status: str
+    returned_by: Uuid | None = None
+    reason: RecallRefusal | None = None
+    text: Remittance = ""
+    person: str | None = None
+    acknowledgement: Sha256 | None = None
 
 
 class CutFixed(Document, frozen=True, kw_only=True):
@@ -260,7 +307,13 @@ TYPES: dict[str, type[Document]] = {
     "payment.refused": Refused,
     "payment.disputed": Disputed,
     "payment.dispute_withdrawn": Disputed,
+    "payment.cancellation_requested": CancellationRequested,
+    "payment.cancelled": Refused,
+    "payment.recall_requested": RecallRequested,
+    "payment.recall_received": RecallReceived,
+    "payment.recall_answered": RecallAnswered,
     "payment.returned": Returned,
+    "payment.returned_in_part": Returned,
     "payment.return_failed": Returned,
     "accounts.opened": AccountsOpened,
     **dict.fromkeys(ENTRY_TYPES.values(), OwnEntry),
@@ -282,6 +335,8 @@ TYPES: dict[str, type[Document]] = {
 VERSIONS = dict.fromkeys(TYPES, 1) | {
     "payment.reserved": 2,
     "payment.held_out": 2,
+    "payment.returned": 2,
+    "payment.return_failed": 2,
     "accounts.opened": 3,
     "cycle.cut": 2,
     "exposure.ceilings": 2,

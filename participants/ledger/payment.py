@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from compliance.recall_reasons import RecallReason
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger import events
 from participants.ledger.events import Event
@@ -19,6 +20,8 @@ class Status(StrEnum):
     """Where a payment stands at this bank (docs/reference/payment-states.md)."""
 
     RESERVED = "reserved"
+    CANCELLING = "cancelling"
+    """The sender doesn't want it paid any more; whether it is in already, the receiver says."""
     HELD = "held"
     POSTED = "posted"
     ACCEPTED = "accepted"
@@ -26,6 +29,7 @@ class Status(StrEnum):
     REFUSED = "refused"
     DISPUTED = "disputed"
     RETURNED = "returned"
+    CANCELLED = "cancelled"
 
 
 # (status before, event) -> status after. What isn't here doesn't happen.
@@ -41,16 +45,46 @@ TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (Status.HELD, "payment.refused"): Status.REFUSED,
     (Status.RESERVED, "payment.posted"): Status.POSTED,
     (Status.RESERVED, "payment.refused"): Status.REFUSED,
+    (Status.RESERVED, "payment.cancellation_requested"): Status.CANCELLING,
+    (Status.CANCELLING, "payment.posted"): Status.POSTED,
+    (Status.CANCELLING, "payment.refused"): Status.REFUSED,
+    (Status.CANCELLING, "payment.cancelled"): Status.CANCELLED,
     (Status.ACCEPTED, "payment.disputed"): Status.DISPUTED,
     (Status.DISPUTED, "payment.dispute_withdrawn"): Status.ACCEPTED,
+    (Status.ACCEPTED, "payment.returned_in_part"): Status.ACCEPTED,
+    (Status.POSTED, "payment.returned_in_part"): Status.POSTED,
     (Status.ACCEPTED, "payment.returned"): Status.RETURNED,
     (Status.POSTED, "payment.returned"): Status.RETURNED,
+    (Status.ACCEPTED, "payment.return_failed"): Status.ACCEPTED,
     (Status.RETURNED, "payment.return_failed"): Status.ACCEPTED,
+    (Status.POSTED, "payment.recall_requested"): Status.POSTED,
+    (Status.ACCEPTED, "payment.recall_received"): Status.ACCEPTED,
+    (Status.DISPUTED, "payment.recall_received"): Status.DISPUTED,
+    (Status.POSTED, "payment.recall_answered"): Status.POSTED,
+    (Status.ACCEPTED, "payment.recall_answered"): Status.ACCEPTED,
+    (Status.DISPUTED, "payment.recall_answered"): Status.DISPUTED,
+    (Status.RETURNED, "payment.recall_answered"): Status.RETURNED,
 }
 
 
 class ImpossibleEventError(ValueError):
     """An event that can't happen to a payment as it stands: nothing like it is recorded, and no history has it."""
+
+
+class PartGivenBack(Struct, frozen=True, gc=False):
+    """A return of a payment: the payment that gives it back, and how much of it, in minor units."""
+
+    by: str
+    amount: int
+
+
+class AskedBack(Struct, frozen=True, gc=False):
+    """A recall of a payment, and what was answered; None while it is open."""
+
+    id: str
+    reason: RecallReason
+    text: str
+    answer: events.RecallAnswered | None = None
 
 
 class Payment(Struct, frozen=True, kw_only=True, gc=False):
@@ -72,19 +106,39 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     maker: str | None = None
     """Who ordered it, of one that this bank sends. Events of version 1 don't say."""
     opinions: tuple[events.Opinion, ...] = ()
+    cancelled_by: str | None = None
+    """Who asked for its cancellation, whatever came of that."""
+    given_back: tuple[PartGivenBack, ...] = ()
+    """Its returns, but those that failed; where it was received, those that are under way are among them."""
+    recalls: tuple[AskedBack, ...] = ()
+    """All that were ever asked for; the last one may be open."""
 
     @property
     def amount(self) -> int:
         """The amount in minor units."""
         return int(self.terms.amount_minor)
 
+    @property
+    def open_recall(self) -> AskedBack | None:
+        """The recall that waits for its answer."""
+        return self.recalls[-1] if self.recalls and self.recalls[-1].answer is None else None
+
+    def recall(self, id_: str) -> AskedBack | None:
+        """Return its recall with this id."""
+        return next((recall for recall in self.recalls if recall.id == id_), None)
+
+    @property
+    def returned(self) -> int:
+        """How much of it is given back, in minor units."""
+        return sum(part.amount for part in self.given_back)
+
     def is_given_back_by(self, details: PaymentDetails, counterparty: str) -> bool:
-        """Tell whether a return gives the whole of this payment back, to the bank and account it came from."""
+        """Tell whether a return gives something of this payment back, to the bank and account it came from."""
         terms = self.terms
         return (
             self.counterparty == counterparty
             and terms.returns is None
-            and (details.amount_minor, details.currency) == (terms.amount_minor, terms.currency)
+            and details.currency == terms.currency
             and (details.debtor_account, details.creditor_account) == (terms.creditor_account, terms.debtor_account)
         )
 
@@ -110,7 +164,42 @@ def apply(payment: Payment | None, event: Event) -> Payment:
             changes["opinions"] = (*payment.opinions, event.data)
         case "payment.released":
             changes["waiting_since"] = event.sequence
+        case "payment.cancellation_requested":
+            changes.update(waiting_since=event.sequence, cancelled_by=event.data.person)
+        case "payment.cancelled":
+            changes["reason"] = event.data.reason
+        case "payment.returned" | "payment.returned_in_part" | "payment.return_failed":
+            changes["given_back"] = _given_back_after(payment, event)
+        case "payment.recall_requested" | "payment.recall_received":
+            if payment.open_recall is not None or payment.recall(event.data.id) is not None:
+                raise ImpossibleEventError(f"{event.type} of {payment.id}, and one is open or was this one")
+            asked = AskedBack(event.data.id, event.data.reason, event.data.text)
+            changes.update(waiting_since=event.sequence, recalls=(*payment.recalls, asked))
+        case "payment.recall_answered":
+            recall = payment.open_recall
+            if recall is None or recall.id != event.data.id:
+                raise ImpossibleEventError(f"an answer to {event.data.id}, and that isn't the open one of {payment.id}")
+            answered = AskedBack(recall.id, recall.reason, recall.text, event.data)
+            changes["recalls"] = (*payment.recalls[:-1], answered)
     return msgspec.structs.replace(payment, **changes)
+
+
+def _given_back_after(payment: Payment, event: Event) -> tuple[PartGivenBack, ...]:
+    """Return what is given back of a payment after a return, or after one that failed. Raises ImpossibleEventError."""
+    data: events.Returned = event.data
+    before, rest = payment.given_back, payment.amount - payment.returned
+    if event.type == "payment.return_failed":
+        after = tuple(part for part in before if part.by != data.by)
+        if len(after) == len(before):
+            raise ImpossibleEventError(f"return {data.by} of {payment.id} failed, and isn't one of its returns")
+        return after
+    # Before there were returns in part, the amount wasn't said.
+    amount = rest if data.amount_minor is None else int(data.amount_minor)
+    if amount != rest if event.type == "payment.returned" else not 0 < amount < rest:
+        raise ImpossibleEventError(f"{event.type} of {payment.id} by {amount}, and {rest} of it is left")
+    if any(part.by == data.by for part in before):
+        raise ImpossibleEventError(f"return {data.by} gives {payment.id} back twice")
+    return (*before, PartGivenBack(data.by, amount))
 
 
 def first_of(event: Event) -> Payment:

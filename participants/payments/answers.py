@@ -15,9 +15,13 @@ from participants.ledger.events import EventData
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence
+from participants.payments import returns
+from participants.payments.incoming import DeclineReason
 
 EVIDENCE_KIND = "acknowledgement"
 REASON_NOT_GIVEN = "unspecified"
+UNANSWERED = {Status.RESERVED: "queued", Status.CANCELLING: "cancelling"}
+"""How a payment stands that waits for the other bank's answer, and how that wait is called."""
 
 
 class SentPayment(Struct, frozen=True, gc=False):
@@ -67,7 +71,7 @@ class ApplyAnswers(Command[int]):
         self.conflicts = []
         for answer in self.answers:
             payment = books.payments.get(answer.payment.id, answer.payment)
-            if payment.status is not Status.RESERVED:
+            if payment.status not in UNANSWERED:
                 continue
             if answer.outcome.status != "accepted":
                 reason = answer.outcome.reason or REASON_NOT_GIVEN
@@ -100,9 +104,10 @@ class ApplyAnswers(Command[int]):
 def refuse(books: Books, payment: Payment, data: events.Refused) -> None:
     """End an outgoing payment unposted and give the reserved money back to the customer."""
     terms = payment.terms
-    sequence = books.advance(payment, payment.id, "payment.refused", data)
+    cancelled = payment.status is Status.CANCELLING and data.reason == DeclineReason.CANCELLED_BY_SENDER
+    type_ = "payment.cancelled" if cancelled else "payment.refused"
+    sequence = books.advance(payment, payment.id, type_, data)
     customer = books.existing(AccountKey("customer", terms.debtor_account, terms.currency))
     reserved = books.chart(AccountKey("reserved", payment.counterparty, terms.currency))
     books.post(sequence, reserved, customer, payment.amount)
-    if terms.returns is not None and (original := books.payments.get(terms.returns)) is not None:
-        books.advance(original, original.id, "payment.return_failed", events.Returned(by=payment.id))
+    returns.fail(books, payment)

@@ -52,6 +52,12 @@ HELD_SINCE = Gauge(
     ("bank", "direction"),
     registry=REGISTRY,
 )
+RECALLS = Gauge(
+    "concordat_recalls_open",
+    "Recalls without an answer: of this bank's payments (out), and of those that it accepted (in).",
+    ("bank", "direction"),
+    registry=REGISTRY,
+)
 UNSETTLED_MINOR = Gauge(
     "concordat_lane_unsettled_minor_units",
     "What was accepted on a lane and isn't settled, in minor units; rounded as a metric is.",
@@ -111,7 +117,11 @@ class Backlog:
             lists = await connection.fetch(LISTS)
         queued: dict[str, Waiting] = {}
         held: dict[str, Waiting] = {}
+        recalls = {"in": 0, "out": 0}
         for counterparty, state, direction, number, since in waiting:
+            if state == "recalled":
+                recalls[direction] += number
+                continue
             of_kind, name = (held, direction) if state == "held" else (queued, counterparty)
             before = of_kind.get(name)
             of_kind[name] = (
@@ -121,6 +131,8 @@ class Backlog:
             _set(QUEUED.labels(self._bank, name), QUEUED_SINCE.labels(self._bank, name), queued.get(name))
         for name in ("in", "out"):
             _set(HELD.labels(self._bank, name), HELD_SINCE.labels(self._bank, name), held.get(name))
+        for name, number in recalls.items():
+            RECALLS.labels(self._bank, name).set(number)
         for sender, receiver, currency, minor in unsettled:
             UNSETTLED_MINOR.labels(sender, receiver, currency).set(float(minor))
         for name, imported_at in lists:

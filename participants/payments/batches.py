@@ -20,7 +20,7 @@ from participants.ledger.events import PaymentOrder
 from participants.ledger.payment import TRANSITIONS, Status
 from participants.ledger.rows import BatchOrder, BatchRow
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders, refuse_order
-from participants.payments.row_identity import Content, row_ids
+from participants.payments.row_identity import REFERENCES, Content, row_ids
 
 TAKEN_BY = """
 SELECT payment_id::text, batch_id::text FROM batch_order WHERE payment_id = ANY($1::uuid[]) AND outcome = 'taken'
@@ -30,13 +30,18 @@ SELECT content, payment_id::text FROM earlier_order WHERE content = ANY($1::byte
 """
 BATCH = "SELECT id::text, name, made_by, recorded_at FROM batch WHERE id = $1::uuid"
 OUTCOMES = "SELECT outcome, count(*) FROM batch_order WHERE batch_id = $1::uuid GROUP BY outcome"
-# What a payment is follows from the type of its last event alone.
-LAST_EVENT = """
+# Events after which a payment stands as it did before.
+UNMOVED = frozenset(type_ for (_, type_) in TRANSITIONS) - {
+    type_ for (before, type_), after in TRANSITIONS.items() if before is not after
+}
+# What a payment is follows from the type of the last event that moved it.
+STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items() if type_ not in UNMOVED}
+LAST_EVENT = f"""
 LEFT JOIN LATERAL (
-    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type LIKE 'payment.%'
+    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type IN ({", ".join(map(repr, STATUS_AFTER))})
     ORDER BY e.version DESC LIMIT 1
 ) last ON b.outcome <> 'refused'
-"""
+"""  # noqa: S608 - names of ours
 STATES = f"""
 SELECT last.type, count(*) FROM batch_order b {LAST_EVENT} WHERE b.batch_id = $1::uuid AND last.type IS NOT NULL
 GROUP BY last.type
@@ -46,7 +51,6 @@ SELECT b.line, b.payment_id::text, b.outcome, b.reason, last.type FROM batch_ord
 WHERE b.batch_id = $1::uuid AND ($2::text IS NULL OR b.outcome = $2) AND (b.line, b.payment_id) > ($3, $4::uuid)
 ORDER BY b.line, b.payment_id LIMIT $5
 """  # noqa: S608 - text of ours
-STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items()}
 
 
 class Batch(Struct, frozen=True):
@@ -152,7 +156,9 @@ async def paid_earlier(connection: asyncpg.Connection, bank: str, orders: Iterab
     """Return by the ids of orders the payments that an earlier release took for the same rows of files."""
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM earlier_order)"):
         return {}
-    contents = {_digest(content): content for content in (_content(bank, order) for order in orders)}
+    # Earlier releases knew no references, so a row with some was never theirs.
+    rows = (_content(bank, order) for order in orders if not any(getattr(order, member) for member in REFERENCES))
+    contents = {_digest(content): content for content in rows}
     payments: dict[bytes, list[str]] = {}
     for digest, payment_id in await connection.fetch(EARLIER, list(contents)):
         payments.setdefault(digest, []).append(payment_id)
@@ -178,5 +184,5 @@ def _content(bank: str, order: PaymentOrder) -> Content:
 
 
 def _digest(content: Content) -> bytes:
-    """Return the digest of all but the debtor's bank, as migration 0007 makes it."""
-    return sha256("\x1f".join(content[1:]).encode()).digest()
+    """Return the digest of all but the debtor's bank and references, as migration 0007 makes it."""
+    return sha256("\x1f".join(content[1:9]).encode()).digest()

@@ -24,6 +24,8 @@ class DisputeReason(RefusalReason):
     PAYMENT_UNKNOWN = "payment_unknown", 404
     NOT_INCOMING = "payment_not_incoming", 409
     NOT_ACCEPTED = "payment_not_accepted", 409
+    PAYMENT_RETURNED = "payment_returned", 409
+    """Part of it is given back."""
     PAYMENT_SETTLED = "payment_settled", 409
 
 
@@ -95,6 +97,8 @@ def _unsettled(books: Books, payment_id: str, before: Status) -> tuple[Payment, 
         return DisputeOutcome(payment_id, disputed, DisputeReason.NOT_ACCEPTED)
     if payment.status is not before:
         return DisputeOutcome(payment_id, disputed)
+    if payment.given_back:
+        return DisputeOutcome(payment_id, disputed, DisputeReason.PAYMENT_RETURNED)
     lane = books.lane(LaneKey(payment.counterparty, books.bank, payment.terms.currency))
     if payment.sequence <= books.settled_sequence(lane):
         return DisputeOutcome(payment_id, disputed, DisputeReason.PAYMENT_SETTLED)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from compliance.screening import holds
 from compliance.screening.holds import Decision, HoldRefusal, HoldState, Opinion
-from gateway.federation.messages.payments import leaf_of
+from gateway.federation.messages.payments import is_expired, leaf_of
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountState
@@ -18,6 +18,7 @@ from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.payments import answers, incoming
 from participants.payments.incoming import DeclineReason
+from participants.payments.returns import give_back, return_fault
 
 
 class HoldReason(RefusalReason):
@@ -33,6 +34,10 @@ class HoldReason(RefusalReason):
     REASON_TOO_LONG = HoldRefusal.REASON_TOO_LONG.value, 409
     RETURN_OF_UNKNOWN = DeclineReason.RETURN_OF_UNKNOWN.value, 409
     """The payment that this one gives back was given back meanwhile: it can only be rejected."""
+    RETURN_DIFFERS = DeclineReason.RETURN_DIFFERS.value, 409
+    RETURN_EXCEEDS = DeclineReason.RETURN_EXCEEDS.value, 409
+    """So much of that payment was given back meanwhile that this is more than is left: it can only be rejected."""
+    TOO_MANY_RETURNS = DeclineReason.TOO_MANY_RETURNS.value, 409
     CREDITOR_ACCOUNT_CLOSED = DeclineReason.CREDITOR_ACCOUNT_CLOSED.value, 409
     CREDITOR_ACCOUNT_BLOCKED = DeclineReason.CREDITOR_ACCOUNT_BLOCKED.value, 409
     """The account was closed or blocked meanwhile: release it once it isn't any more, or reject it."""
@@ -62,6 +67,8 @@ def opinions_on(payment: Payment) -> list[Opinion]:
 class DecideHold(Command[HoldOutcome]):
     """Take one person's word on a held payment; when two concur, carry it out in the same transaction.
 
+    One that they release after its expiry is refused as `expired`.
+
     The same word of the same person again is answered with where the hold stands now.
     """
 
@@ -86,17 +93,20 @@ class DecideHold(Command[HoldOutcome]):
         state = holds.decide(opinions, self.opinion, maker=payment.maker)
         if isinstance(state, HoldRefusal):
             return self._refuse(HoldReason(state.value))
-        if state is HoldState.RELEASED and (obstacle := _obstacle(books, payment)) is not None:
+        expired = state is HoldState.RELEASED and is_expired(payment.terms, books.now)
+        if state is HoldState.RELEASED and not expired and (obstacle := _obstacle(books, payment)) is not None:
             return self._refuse(obstacle)
         recorded = events.Opinion(
             person=self.opinion.person, decision=self.opinion.decision.value, reason=self.opinion.reason
         )
         books.advance(payment, payment.id, "payment.opinion", recorded)
         payment = books.payments[payment.id]
-        if state is HoldState.RELEASED:
+        if expired:
+            _refuse(books, payment, DeclineReason.EXPIRED)
+        elif state is HoldState.RELEASED:
             _release(books, payment)
         elif state is HoldState.REJECTED:
-            _reject(books, payment)
+            _refuse(books, payment, DeclineReason.SCREENING_REJECTED)
         return HoldOutcome(self.payment_id, state)
 
     def _refuse(self, reason: HoldReason) -> HoldOutcome:
@@ -110,8 +120,8 @@ def _obstacle(books: Books, payment: Payment) -> HoldReason | None:
     terms = payment.terms
     if terms.returns is not None:
         original = books.payments.get(terms.returns)
-        if original is None or original.status is not Status.POSTED:
-            return HoldReason.RETURN_OF_UNKNOWN
+        if (fault := return_fault(original, terms, payment.counterparty, direction="out")) is not None:
+            return HoldReason(fault.value)
     due_from = books.chart(AccountKey("due_from", payment.counterparty, terms.currency))
     creditor = books.existing(AccountKey("customer", terms.creditor_account, terms.currency))
     if not creditor.state.takes_credits:
@@ -140,12 +150,12 @@ def _release(books: Books, payment: Payment) -> None:
     sequence = books.advance(payment, payment.id, "payment.credited", numbered)
     incoming.credit(books, books.payments[payment.id], sequence, due_from, creditor, leaf_of(terms))
     if terms.returns is not None:
-        books.advance(books.payments[terms.returns], terms.returns, "payment.returned", events.Returned(by=payment.id))
+        give_back(books, books.payments[terms.returns], terms)
 
 
-def _reject(books: Books, payment: Payment) -> None:
+def _refuse(books: Books, payment: Payment, reason: DeclineReason) -> None:
     books.end_wait(payment)
-    refused = events.Refused(reason=DeclineReason.SCREENING_REJECTED.value)
+    refused = events.Refused(reason=reason.value)
     if payment.direction == "out":
         answers.refuse(books, payment, refused)
     else:

@@ -28,6 +28,7 @@ from gateway.federation.messages.payments import (
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.sharing import beside_if_large, in_slices
 from gateway.federation.signers.signing import sign_document
+from participants.ledger.events import Hit
 from participants.ledger.rows import Evidence
 from participants.ledger.writer import Ledger
 from participants.payments.exposures import DECLINED
@@ -165,10 +166,13 @@ class Inbound:
                 new = outcomes.new if isinstance(outcomes, TooFewNew) else 0
                 sender.count(new, len(batch.payments) - new)
                 return outcomes
-        await self._screener.prepare(batch.payments)
-        hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
+        if batch.withdrawn:
+            hits: list[tuple[Hit, ...]] = [()] * len(leaves)
+        else:
+            await self._screener.prepare(batch.payments)
+            hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
         payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
-        command = ReceivePayments(evidence, payments)
+        command = ReceivePayments(evidence, payments, withdrawn=batch.withdrawn)
         outcomes = await self._ledger.submit(command)
         if command.beyond_limit:
             DECLINED.labels(self._bank).inc(command.beyond_limit)

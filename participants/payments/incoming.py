@@ -8,7 +8,7 @@ from enum import StrEnum
 import asyncpg
 from msgspec import Struct
 
-from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
+from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms, is_expired
 from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
 from participants.ledger.accounts import Account, AccountKey, AccountState
@@ -18,6 +18,7 @@ from participants.ledger.events import EventData, Hit
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence
+from participants.payments.returns import ReturnFault, give_back, return_fault
 
 EVIDENCE_KIND = "payment-batch"
 # A batch is kept whole for the payments that are new in it; so many others it may hold besides, and for each new one.
@@ -31,14 +32,24 @@ class DeclineReason(StrEnum):
     ID_REUSED = "id_reused"
     ID_RESERVED = "id_reserved"
     """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
+    CANCELLED_BY_SENDER = "cancelled_by_sender"
+    """The sender doesn't want it paid any more, and it wasn't in yet."""
+    EXPIRED = "expired"
+    """It wasn't accepted before the instant that the sender set; or it was held then, and released later."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
     CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
     CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
     """Nothing may be credited to it now. Why, and by whom, stays in the bank."""
     CURRENCY_NOT_CLEARED = "currency_not_cleared"
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
-    RETURN_OF_UNKNOWN = "return_of_unknown"
-    RETURN_DIFFERS = "return_differs"
+    RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value
+    """There is no such payment, or nothing of it is left to give back; or there is a reason for that and no payment."""
+    RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value
+    """Other accounts, another bank or currency than the payment's that it gives back."""
+    RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value
+    """More than is left of the payment."""
+    TOO_MANY_RETURNS = ReturnFault.TOO_MANY_RETURNS.value
+    """The payment has been given back in 64 parts."""
     BALANCE_OUT_OF_RANGE = "balance_out_of_range"
     EXPOSURE_LIMIT = "exposure_limit"
     """The sender's bank would owe more than it may before it is settled. Nothing of the payment is taken."""
@@ -64,11 +75,12 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
     """Accept, hold or decline the payments of one signed batch, numbering what is accepted.
 
     A batch with something new in it is kept as evidence, so its size has to be in proportion; one with nothing new
-    may be as large as any, since it leaves nothing.
+    may be as large as any, since it leaves nothing. Of those that the sender has `withdrawn`, what is new is declined.
     """
 
-    def __init__(self, batch: Evidence, payments: Sequence[ReceivedPayment]) -> None:
+    def __init__(self, batch: Evidence, payments: Sequence[ReceivedPayment], *, withdrawn: bool = False) -> None:
         self.batch = batch
+        self.withdrawn = withdrawn
         self.sender = batch.counterparty
         self.payments = payments
         self.others = 0
@@ -112,6 +124,10 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
     def _decide_new(self, books: Books, payment: ReceivedPayment, limit: int) -> PaymentOutcome:
         """Decide a payment; `limit` is the most that its sender may owe in its currency, unsettled."""
         terms = payment.terms
+        if self.withdrawn:
+            return self._decline(books, terms, DeclineReason.CANCELLED_BY_SENDER)
+        if terms.expires_at is not None and is_expired(terms, books.now):
+            return self._decline(books, terms, DeclineReason.EXPIRED)
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
@@ -122,12 +138,10 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         if terms.returns is None and not books.limits.clears(terms.currency):
             return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
-        if terms.returns is not None:
-            original = books.payments.get(terms.returns)
-            if original is None or original.direction != "out" or original.status is not Status.POSTED:
-                return self._decline(books, terms, DeclineReason.RETURN_OF_UNKNOWN)
-            if not original.is_given_back_by(terms, self.sender):
-                return self._decline(books, terms, DeclineReason.RETURN_DIFFERS)
+        if terms.returns is not None or terms.return_reason is not None:
+            original = books.payments.get(terms.returns or "")
+            if (fault := return_fault(original, terms, self.sender, direction="out")) is not None:
+                return self._decline(books, terms, DeclineReason(fault.value))
         amount = int(terms.amount_minor)
         due_from = books.chart(AccountKey("due_from", self.sender, terms.currency))
         if due_from.balance + amount > due_from.highest or creditor.balance - amount < creditor.lowest:
@@ -145,7 +159,7 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         sequence = books.advance(None, terms.id, "payment.accepted", EventData.of_read("payment.accepted", accepted))
         credit(books, books.payments[terms.id], sequence, due_from, creditor, payment.leaf)
         if original is not None:
-            books.advance(original, original.id, "payment.returned", events.Returned(by=terms.id))
+            give_back(books, original, terms)
         return outcome_of(books.payments[terms.id])
 
     def _decline(self, books: Books, terms: PaymentTerms, reason: DeclineReason) -> PaymentOutcome:

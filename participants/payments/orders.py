@@ -10,13 +10,15 @@ from msgspec import Struct
 
 from compliance.crypto import canonical
 from compliance.iban import iban_fault
+from gateway.federation.messages.payments import is_expired
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
 from participants.ledger.accounts import AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import EventData, Hit, PaymentOrder
-from participants.ledger.payment import Payment, Status
+from participants.ledger.payment import Payment
+from participants.payments.returns import ReturnFault, give_back, return_fault
 
 
 class OrderReason(RefusalReason):
@@ -27,6 +29,8 @@ class OrderReason(RefusalReason):
     ID_REUSED = "id_reused", 409
     ID_RESERVED = "id_reserved", 422
     """A UUID of version 8: the ledger keeps these for what isn't a payment."""
+    EXPIRED = "expired", 422
+    """It isn't to be accepted any more, by its own `expires_at`."""
     CREDITOR_AGENT_IS_SELF = "creditor_agent_is_self", 422
     CREDITOR_AGENT_UNKNOWN = "creditor_agent_unknown", 422
     CREDITOR_AGENT_NOT_ACTIVE = "creditor_agent_not_active", 422
@@ -39,8 +43,14 @@ class OrderReason(RefusalReason):
     """This bank lets no money off it now."""
     CURRENCY_NOT_CLEARED = "currency_not_cleared", 422
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
-    RETURN_OF_UNKNOWN = "return_of_unknown", 422
-    RETURN_DIFFERS = "return_differs", 422
+    RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value, 422
+    """There is no such payment, or nothing of it is left to give back."""
+    RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value, 422
+    """Other accounts, another bank or currency than the payment's that it gives back."""
+    RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value, 422
+    """More than is left of the payment: other returns of it count once they are ordered."""
+    TOO_MANY_RETURNS = ReturnFault.TOO_MANY_RETURNS.value, 422
+    """The payment has been given back in 64 parts."""
     INSUFFICIENT_FUNDS = "insufficient_funds", 422
     BALANCE_OUT_OF_RANGE = "balance_out_of_range", 422
     BATCH_NOT_TAKEN = "batch_not_taken", 422
@@ -139,6 +149,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             return refuse_order(books, order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
             return refuse_order(books, order, OrderReason.ID_RESERVED)
+        if order.expires_at is not None and is_expired(order, books.now):
+            return refuse_order(books, order, OrderReason.EXPIRED)
         if checked.refusal is not None:
             return refuse_order(books, order, checked.refusal)
         debtor = books.accounts[debtor_key]
@@ -155,10 +167,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)
-            if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
-                return refuse_order(books, order, OrderReason.RETURN_OF_UNKNOWN)
-            if not original.is_given_back_by(order, order.creditor_agent):
-                return refuse_order(books, order, OrderReason.RETURN_DIFFERS)
+            if (fault := return_fault(original, order, order.creditor_agent, direction="in")) is not None:
+                return refuse_order(books, order, OrderReason(fault.value))
         amount = int(order.amount_minor)
         if debtor.balance + amount > debtor.highest:
             return refuse_order(books, order, OrderReason.INSUFFICIENT_FUNDS)
@@ -173,7 +183,7 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         books.post(sequence, debtor, reserved, amount)
         books.wait(books.payments[order.id], "held" if checked.hits else "queued")
         if original is not None:
-            books.advance(original, original.id, "payment.returned", events.Returned(by=order.id))
+            give_back(books, original, order)
         return OrderOutcome(order.id, "held" if checked.hits else "reserved")
 
 

@@ -20,7 +20,7 @@ import structlog
 from msgspec import Struct
 
 from compliance.crypto import canonical, dsse, merkle
-from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.dsse import Envelope, EvidenceError, EvidenceReason
 from compliance.crypto.keys import Signer
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
@@ -38,11 +38,19 @@ from gateway.federation.signers.signing import sign_document
 from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from participants.ledger import store
-from participants.ledger.payment import Payment
+from participants.ledger.payment import Payment, Status
 from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
-from participants.payments.answers import EVIDENCE_KIND, ApplyAnswers, SentPayment
+from participants.payments.answers import EVIDENCE_KIND, UNANSWERED, ApplyAnswers, SentPayment
 from participants.payments.circuit import Circuit
+from participants.payments.queue import (
+    CANCELLING,
+    COUNTERPARTIES_CANCELLING,
+    QUEUED,
+    STANDING,
+    STILL_QUEUED,
+    STILL_WAITING,
+)
 
 LOOK_SECONDS = 3.0
 SENT_ITEMS_MAX = 2_048
@@ -54,31 +62,6 @@ AGAIN_ITEMS_MAX = 32
 """Of payments that were asked about before in a batch: the answer is kept whole if one of them was decided."""
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
-
-QUEUED = """
-SELECT payment_id::text FROM payment_open
-WHERE counterparty = $1 AND state = 'queued' AND NOT payment_id = ANY($2::uuid[])
-ORDER BY event_sequence LIMIT $3
-"""
-
-STILL_QUEUED = """
-SELECT payment_id::text FROM payment_open
-WHERE counterparty = $1 AND state = 'queued' AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
-"""
-
-# From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
-STANDING = """
-WITH RECURSIVE waiting (counterparty) AS (
-    SELECT min(counterparty) FROM payment_open
-    UNION ALL
-    SELECT (SELECT min(counterparty) FROM payment_open WHERE counterparty > w.counterparty)
-    FROM waiting w WHERE w.counterparty IS NOT NULL
-)
-SELECT w.counterparty, o.event_sequence FROM waiting w CROSS JOIN LATERAL (
-    SELECT event_sequence FROM payment_open
-    WHERE counterparty = w.counterparty AND state = 'queued' ORDER BY event_sequence LIMIT 1
-) o
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -95,11 +78,19 @@ EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
 
 
 class _Batch(Struct, frozen=True):
-    """Payments for one bank, the hashes of their terms, and the signed PaymentBatch."""
+    """Payments for one bank that wait in this state, the hashes of their terms, and the signed PaymentBatch."""
 
     payments: list[Payment]
     leaves: list[bytes]
     envelope: Envelope
+    state: str
+    withdrawn: bool
+
+
+# How a closed document is refused that says more than its reader knows.
+NOT_UNDERSTOOD = EvidenceReason.SCHEMA_VIOLATION.value
+ORDINARY_SECONDS = 600.0
+"""How long payments that their sender withdraws go the ordinary way to a bank that doesn't know of withdrawing."""
 
 
 def _is_of_content(error: Exception) -> bool:
@@ -134,6 +125,8 @@ class Outbound:
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
         self._circuits: dict[str, Circuit] = {}
         self.set_aside: dict[str, set[str]] = {}
+        self._withdrawing: set[str] = set()
+        self._ordinary_until: dict[str, float] = {}
         self.task = Supervised("outbound-look", self._look_by_time)
 
     def start(self) -> None:
@@ -150,7 +143,8 @@ class Outbound:
     def condition(self) -> str:
         """Tell how many counterparties are sent to, and name those whose worker isn't going on: it costs no other."""
         ended = [f"{name}: {worker.failure}" for name, worker in sorted(self._workers.items()) if worker.failure]
-        return "; ".join([f"{len(self._workers)} counterparties", *ended])
+        older = [f"{name} takes no cancellations" for name in sorted(self._ordinary_until) if self._ordinary(name)]
+        return "; ".join([f"{len(self._workers)} counterparties", *ended, *older])
 
     def heard_from(self, counterparty: str) -> None:
         """A counterparty called: if it couldn't be paid, it is tried at once."""
@@ -178,8 +172,14 @@ class Outbound:
             worker.start()
 
     def _committed(self, rows: Rows) -> None:
-        for counterparty in {to for _, _, to, state, _ in rows.open_payments.values() if state == "queued"}:
-            self.wake(counterparty)
+        waiting = {(to, state) for _, _, to, state, _ in rows.open_payments.values()}
+        for counterparty, state in waiting:
+            if state == "queued":
+                self.wake(counterparty)
+            elif state == "cancelling":
+                self._withdrawing.add(counterparty)
+                withdrawn = [row[0] for row in rows.open_payments.values() if row[2:4] == (counterparty, state)]
+                self.wake(counterparty, payments=withdrawn)
 
     async def _look_by_time(self) -> None:
         """Send what is queued at the start, then what has stood still between two looks, whoever queued it."""
@@ -191,6 +191,9 @@ class Outbound:
                     if standing is None or standing.get(counterparty) == oldest:
                         self.wake(counterparty)
                 standing = queued
+                for (counterparty,) in await self._pool.fetch(COUNTERPARTIES_CANCELLING):
+                    self._withdrawing.add(counterparty)
+                    self.wake(counterparty)
             except EXPECTED as error:
                 log.warning("queue not looked at", error=type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
@@ -203,7 +206,10 @@ class Outbound:
         while True:
             self._wakes[counterparty].clear()
             try:
-                # What nobody answered is sent again as it is: nothing is read or signed twice while a bank is away.
+                # What nobody answered is sent again as it is: nothing is signed twice while a bank is away, unless
+                # something of it is to be paid no more, or has been answered to another replica.
+                if batch is not None and not await self._still_waits(counterparty, batch):
+                    batch = None
                 batch = batch or await self._next_batch(counterparty, items_max, again=again)
                 if batch is None:
                     # Nothing waits, whoever delivered it: nothing is undeliverable.
@@ -216,7 +222,15 @@ class Outbound:
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
                 of_content = batch is not None and _is_of_content(error)
-                if batch is not None and of_content:
+                if batch is not None and batch.withdrawn and getattr(error, "code", None) == NOT_UNDERSTOOD:
+                    self._ordinary_until[counterparty] = time.monotonic() + ORDINARY_SECONDS
+                    log.warning(
+                        "payments can't be withdrawn there: the other bank runs an earlier release",
+                        counterparty=counterparty,
+                        payments=len(batch.payments),
+                    )
+                    batch = None
+                elif batch is not None and of_content:
                     # Refused as a whole: smaller batches keep what is the matter from holding up the rest.
                     items_max = max(1, len(batch.payments) // 2)
                     if len(batch.payments) == 1:
@@ -253,7 +267,11 @@ class Outbound:
         """
         held = self._held.setdefault(counterparty, {})
         async with self._pool.acquire() as connection:
-            ids = await self._due(connection, counterparty, items_max) if again else []
+            ids = await self._withdrawn(connection, counterparty, items_max)
+            state = UNANSWERED[Status.CANCELLING if ids else Status.RESERVED]
+            withdrawn = bool(ids) and not self._ordinary(counterparty)
+            if not ids and again:
+                ids = await self._due(connection, counterparty, items_max)
             if not ids:
                 ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, list(held), items_max)]
             if not ids and not again:
@@ -265,10 +283,38 @@ class Outbound:
         terms = [payment.terms for payment in payments]
         leaves = [leaf_of(t) for t in terms]
         batch = PaymentBatch(
-            sender=self._bank, receiver=counterparty, root=merkle.root(leaves).hex(), payments=tuple(terms)
+            sender=self._bank,
+            receiver=counterparty,
+            root=merkle.root(leaves).hex(),
+            payments=tuple(terms),
+            withdrawn=withdrawn,
         )
         envelope = await sign_document(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
-        return _Batch(payments, leaves, envelope)
+        return _Batch(payments, leaves, envelope, state, withdrawn)
+
+    async def _withdrawn(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
+        """Return payments that are to be withdrawn now, but those that the other bank holds and isn't asked about yet.
+
+        They go before all others, for what is asked meanwhile might bring them in.
+        """
+        if counterparty not in self._withdrawing:
+            return []
+        self._withdrawing.discard(counterparty)  # before looking: whoever adds to them says so again
+        held, now = self._held[counterparty], time.monotonic()
+        rows = await connection.fetch(CANCELLING, counterparty, items_max + len(held))
+        if rows:
+            self._withdrawing.add(counterparty)
+        return [row[0] for row in rows if held.get(row[0], (0.0,))[0] <= now][:items_max]
+
+    def _ordinary(self, counterparty: str) -> bool:
+        """Tell whether a bank, which doesn't know of withdrawing, is asked the ordinary way."""
+        return time.monotonic() < self._ordinary_until.get(counterparty, 0.0)
+
+    async def _still_waits(self, counterparty: str, batch: _Batch) -> bool:
+        """Tell whether all payments of a batch still wait as they did when it was made."""
+        since = [payment.waiting_since for payment in batch.payments]
+        waiting = await self._pool.fetchval(STILL_WAITING, counterparty, batch.state, since)
+        return bool(waiting == len(batch.payments))
 
     async def _due(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
         """Return payments to ask about again, and forget those that another replica had answered.

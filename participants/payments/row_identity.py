@@ -10,10 +10,12 @@ The form of the identity is for good. Another one would pay again what was paid 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _NAMESPACE = uuid.UUID("0f3f6c52-6c0b-5b6e-8f0e-5b8f1a9d2c47")
+REFERENCES = ("end_to_end_id", "expires_at", "instruction_id", "uetr")
+"""What a row may say besides, in the order of its identity."""
 # No text of a payment holds it.
 _BETWEEN = "\x1f"
 
@@ -30,11 +32,19 @@ class Content(NamedTuple):
     amount_minor: str
     currency: str
     remittance: str
+    references: tuple[str, ...] = ()
+    """What it says besides, each as a member, an equals sign and its value, in the order of REFERENCES."""
+
+
+def references_of(said: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a row says besides, as its content has it: nothing where it says nothing."""
+    return tuple(f"{member}={said[member]}" for member in REFERENCES if said.get(member))
 
 
 def row_id(content: Content, equal_before: int) -> str:
     """Return the id of the payment that a row stands for: a UUID version 5."""
-    return str(uuid.uuid5(_NAMESPACE, _BETWEEN.join((*content, str(equal_before)))))
+    *said, besides = content
+    return str(uuid.uuid5(_NAMESPACE, _BETWEEN.join((*said, *besides, str(equal_before)))))
 
 
 def row_ids(content: Content, count: int) -> Iterator[str]:

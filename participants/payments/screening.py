@@ -67,8 +67,8 @@ WITH span AS (
             WHERE p.type = 'cycle.cut' AND p.sequence < c.sequence) AS after, c.sequence AS last
     FROM event c WHERE c.subject = ANY ($1::uuid[]) AND c.type = 'cycle.cut'
 )
-SELECT count(*) FILTER (WHERE d.type IN ('payment.released', 'payment.credited')),
-    count(*) FILTER (WHERE d.type = 'payment.refused')
+SELECT count(*) FILTER (WHERE d.type IN ('payment.released', 'payment.credited') OR d.data ->> 'reason' = 'expired'),
+    count(*) FILTER (WHERE d.type = 'payment.refused' AND d.data ->> 'reason' <> 'expired')
 FROM span
 JOIN event o ON o.type = 'payment.opinion' AND o.sequence > span.after AND o.sequence <= span.last
 JOIN event d ON d.subject = o.subject AND d.version = o.version + 1

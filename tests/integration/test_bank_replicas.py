@@ -7,9 +7,10 @@ where: before a row that may not be written yet (`gates.py`), or in a commit tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -56,6 +57,12 @@ class Replica:
         await self.database.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = $1", self.login
         )
+
+    async def close(self) -> None:
+        """Leave nothing of it."""
+        await self.kill()
+        await self.database.execute(f"DROP ROLE {self.login}")
+        await self.database.close()
 
     async def ready(self) -> None:
         async with asyncio.timeout(WAIT_S):
@@ -112,9 +119,7 @@ async def replicas(town: Town) -> AsyncIterator[dict[str, list[Replica]]]:
     await asyncio.gather(*(replica.ready() for replica in every))
     yield running
     for replica in every:
-        await replica.kill()
-        await replica.database.execute(f"DROP ROLE {replica.login}")
-        await replica.database.close()
+        await replica.close()
 
 
 @asynccontextmanager
@@ -212,6 +217,48 @@ async def sent_twice(town: Town) -> None:
                 await asyncio.sleep(0.02)
     finally:
         inbound.receive = receive  # type: ignore[method-assign]
+
+
+async def pay_and_cancel(bank: RunningBank, ordered: list[str]) -> None:
+    """Order payments and cancel them at once, until the node isn't there any more."""
+    with contextlib.suppress(httpx.TransportError):
+        while True:
+            orders = [order(1) for _ in range(20)]
+            ordered += [one["id"] for one in orders]
+            taken = await bank.send("POST", "/payments/batch", {"payments": orders}, plain=True)
+            assert taken.status_code == 200, taken.text
+            ids = {"payments": [one["id"] for one in orders]}
+            assert (await bank.send("POST", "/payments/cancellations", ids, plain=True)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "gate", [pytest.param(None, id="at work"), pytest.param("event.payment.cancelled", id="with the answer in hand")]
+)
+async def test_who_cancels_is_killed(town: Town, replicas: dict[str, list[Replica]], gate: str | None) -> None:
+    """Whatever it had asked for, both banks say the same of each payment once another node has gone on."""
+    assert replicas, "their gates"
+    alpha, victim, ordered = town.alpha, await begun(town.alpha), list[str]()
+    await victim.ready()
+    async with AsyncExitStack() as halt:
+        if gate is not None:
+            await halt.enter_async_context(closed(dsn(alpha.node.database_url), gate))
+        working = asyncio.create_task(pay_and_cancel(victim.bank, ordered))
+        if gate is not None:
+            await victim.halted("advisory")
+        else:
+            async with asyncio.timeout(WAIT_S):
+                while len(ordered) < 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        await victim.kill()
+    await working
+    await victim.close()
+    for id_ in ordered:
+        if (await alpha.send("GET", f"/payments/{id_}")).status_code == 404:
+            continue  # The last ones may not have been taken in.
+        sent = await alpha.until(id_, "posted", "cancelled")
+        received = await town.bravo.until(id_, "accepted", "declined")
+        assert (sent["status"], received["status"]) in (("posted", "accepted"), ("cancelled", "declined"))
+        assert sent.get("sequence") == received.get("sequence")
 
 
 async def test_a_receiver_is_killed_before_its_answer(town: Town, replicas: dict[str, list[Replica]]) -> None:

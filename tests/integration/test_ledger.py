@@ -280,8 +280,8 @@ async def test_a_return_gives_the_whole_payment_back_once(alfa: Bank, beta: Bank
     await alfa.order(original)
     await alfa.deliver(beta)
     back = giving_back(original)
-    differing = payment(299, debtor="b-1", creditor="a-1", to=ALFA, returns=original.id)
-    assert (await beta.order(differing))[0].reason == "return_differs"
+    differing = payment(301, debtor="b-1", creditor="a-1", to=ALFA, returns=original.id)
+    assert (await beta.order(differing))[0].reason == "return_exceeds"
     assert (await beta.order(back))[0].status == "reserved"
     assert (await beta.order(giving_back(original)))[0].reason == "return_of_unknown"
     (again,) = await beta.order(back)

@@ -79,10 +79,10 @@ async def test_what_can_not_be_given_back(town: Town) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"amount_minor": "99"}, {"debtor_account": "b-2"}, {"creditor_account": "a-2"}, {"creditor_agent": CARLO}],
+    [{"debtor_account": "b-2"}, {"creditor_account": "a-2"}, {"creditor_agent": CARLO}],
 )
 async def test_a_return_that_differs(town: Town, change: dict[str, str]) -> None:
-    """An order that says it gives a payment back, and doesn't give all of it back to where it came from."""
+    """An order that says it gives a payment back, and doesn't give it back to where it came from."""
     one = await paid(town)
     right = order(100, creditor_agent=ALPHA, debtor_account="b-1", creditor_account="a-1", returns=one["id"])
     wrong = {**right, **change}

@@ -15,6 +15,8 @@ from compliance.crypto.dsse import EvidenceReason
 from compliance.crypto.points import PointReason
 from compliance.cycle import states as cycle_states
 from compliance.cycle.approval import DecisionRefusal
+from compliance.recall_reasons import RecallReason, RecallRefusal
+from compliance.return_reasons import ReturnReason
 from compliance.screening import holds as screening_holds
 from compliance.screening.lists import ListRefusal
 from compliance.statements import CarryReason
@@ -58,11 +60,13 @@ from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
+from participants.payments.cancellations import CancellationReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason
 from participants.payments.inbound import BatchReason
 from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderReason
+from participants.payments.recalls import RecallRequestReason
 from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
@@ -98,6 +102,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         DeclineReason,
         PeerReason,
         BatchReason,
+        CancellationReason,
+        RecallRequestReason,
         DisputeReason,
         AccountReason,
         EntryReason,
@@ -111,6 +117,8 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         FeedReason,
         LeftReason,
     ),
+    "Returns": (ReturnReason,),
+    "Recalls": (RecallReason, RecallRefusal),
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
@@ -275,7 +283,7 @@ def explanations(enum: type[StrEnum]) -> dict[str, str]:
     """Return what is written under the members of an enumeration, by member."""
     (tree,) = ast.parse(inspect.getsource(enum)).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
+    found = {member.name: member.meaning for member in enum if isinstance(member, ReturnReason)}
     for member, note in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(member, ast.Assign)

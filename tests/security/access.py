@@ -30,7 +30,7 @@ _OWN_SUBMISSION = {"participant": "states its own, signed by itself"}
 _OWN_INSTRUCTIONS = {"participant": "its own, to post them", **_SETTLES}
 _STAFF = {"staff": "the institution's own people, by its own issuer"}
 _READ = {"read": "sees everything that is the bank's own, and changes nothing"}
-_PAYER = {"orders": "pays, returns and contests for the bank's customers"}
+_PAYER = {"orders": "pays, cancels, returns, recalls and contests for the bank's customers"}
 _PAYMENTS = {
     **_READ,
     "orders": "sees what became of what it ordered",
@@ -122,6 +122,12 @@ PARTICIPANT: dict[str, Row] = {
     "submitPayment": _PAYER,
     "submitPayments": _PAYER,
     "returnPayment": _PAYER,
+    "cancelPayment": _PAYER,
+    "cancelPayments": _PAYER,
+    "recallPayment": _PAYER,
+    "returnRecalled": _PAYER,
+    "refuseRecall": _PAYER,
+    "listRecalls": {**_READ, "orders": "sees what it asks for, and what it is asked for"},
     "disputePayment": _PAYER,
     "withdrawDispute": _PAYER,
     "listPayments": _PAYMENTS,
@@ -164,6 +170,7 @@ PARTICIPANT: dict[str, Row] = {
     "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,
+    "receiveRecall": {"participant": "asks for a payment back that it sent"},
     "getEvidence": _PEER,
     "compareResults": {
         "participant": "compares what the coordinator showed both of a pair",

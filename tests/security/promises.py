@@ -16,6 +16,8 @@ _ASSERTIONS = "forgeries/test_forged_assertions.py::test_forgery_is_refused_for_
 _ACCOUNTS = "integration/test_accounts.py::"
 _UNBLOCKED = _ACCOUNTS + "test_a_block_is_lifted_by_two"
 _OWING, _EXPOSURE = "security/test_owing_beyond_limits.py::", "integration/test_exposure.py::"
+_CANCELLED, _RETURNED = "integration/test_cancellations.py::", "integration/test_returns.py::"
+_RECALLED = "security/test_hostile_recalls.py::"
 _INVITED, _KEYS = "security/test_invitations.py::", "security/test_keys_refused.py::"
 _WITHDRAWN, _SCHEMES = "security/test_withdrawn.py::", "integration/test_schemes.py::"
 _SETTLED, _DECIDED = "security/test_settlement_forgeries.py::", "security/test_operator_decisions.py::"
@@ -74,6 +76,34 @@ TRUST_MODEL: Promises = {
     "| to raise what a bank granted |": _OWING + "test_a_ceiling_is_the_banks_own_whatever_is_granted",
     "| the same | to lower it |": TRUST,
     "| to accept beyond the limit |": _EXPOSURE + "test_fsck_names_the_payment_that_went_beyond",
+    # What is taken back
+    "| to cancel what the receiver has accepted |": _CANCELLED + "test_what_is_in_stays_in_with_its_number",
+    "| to bring in later what was cancelled |": _CANCELLED
+    + "test_what_is_not_in_is_out_for_good "
+    + "integration/test_cancelling_at_banks.py::"
+    + "test_what_is_cancelled_while_the_other_bank_is_away_never_gets_in",
+    "| to say that a payment was cancelled that nobody cancelled |": _CANCELLED
+    + "test_a_bank_that_says_of_its_own_accord_that_it_was_cancelled_is_not_believed",
+    "| to say that a cancelled payment isn't in, and to credit it |": _CANCELLED
+    + "test_both_banks_agree_whatever_comes_first",
+    "| to take back what the receiver holds |": _CANCELLED + "test_what_the_other_bank_holds_its_people_decide",
+    "| to give back more than was paid,": _RETURNED
+    + "test_returns_at_once_from_two_nodes_never_exceed_the_payment "
+    + _RETURNED
+    + "test_a_hostile_bank_gives_nothing_back_beyond_the_payment "
+    + _RETURNED
+    + "test_a_return_that_fails_gives_its_part_back "
+    + _RETURNED
+    + "test_fsck_finds_a_part_that_no_return_pays",
+    "| to flood another one with recalls |": _RECALLED
+    + "test_a_flood_of_recalls_is_one_recall "
+    + _RECALLED
+    + "test_a_payment_is_recalled_so_often_and_no_more "
+    + _RECALLED
+    + "test_what_it_may_not_recall_leaves_nothing",
+    "| to have money moved by a recall |": _RECALLED + "test_a_flood_of_recalls_is_one_recall",
+    "| to deny that it was asked,": "integration/test_recalls.py::test_people_give_back_a_part",
+    "| never to answer |": TRUST,
     # Who comes in, and who is out
     "| applies as a bank,": _INVITED + "test_without_a_good_code_nothing_is_left_and_nothing_is_said",
     "| takes a code from it |": _INVITED + "test_without_a_good_code_nothing_is_left_and_nothing_is_said",

@@ -37,6 +37,7 @@ VALUES = {
     "currency": "EUR",
     "batch_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "payment_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
+    "recall_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "proposal": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
     "account_id": "1",
     "entry_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = "00000000-0000-4000-8000-000000000000"
 
 # Every operation of a bank, with the roles that it takes. Why each yes is a yes:
-# - orders: who pays sees what became of it, and how far the lanes to other banks are; so do returns and disputes.
+# - orders: who pays sees what became of it, and how far the lanes to other banks are; so do returns and disputes,
+#   cancellations and recalls.
 # - screening: who decides on a hold sees the payment and the lists.
 # - lists, accounts: who makes them sees them, and what waits for a second person. Who keeps the accounts also says how
 #   much others may owe, and why money moved at the settlement agent that no instruction explains.
@@ -37,6 +38,12 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/batches/{batch_id:uuid}"): {"orders", "read"},
     ("GET", "/batches/{batch_id:uuid}/orders"): {"orders", "read"},
     ("POST", "/payments/{payment_id:uuid}/return"): {"orders"},
+    ("POST", "/payments/{payment_id:uuid}/cancellation"): {"orders"},
+    ("POST", "/payments/cancellations"): {"orders"},
+    ("POST", "/payments/{payment_id:uuid}/recalls"): {"orders"},
+    ("POST", "/payments/{payment_id:uuid}/recalls/{recall_id:uuid}/return"): {"orders"},
+    ("POST", "/payments/{payment_id:uuid}/recalls/{recall_id:uuid}/refusal"): {"orders"},
+    ("GET", "/recalls"): {"orders", "read"},
     ("PUT", "/payments/{payment_id:uuid}/dispute"): {"orders"},
     ("DELETE", "/payments/{payment_id:uuid}/dispute"): {"orders"},
     ("POST", "/entries"): {"accounts"},
@@ -77,6 +84,7 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/webhooks/{webhook_id:uuid}/secret"): {"events"},
     ("POST", "/webhooks/{webhook_id:uuid}/replay"): {"events"},
     ("POST", "/federation/payments"): {"participant"},
+    ("POST", "/federation/recalls"): {"participant"},
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
     ("POST", "/federation/results"): {"participant"},
@@ -85,6 +93,7 @@ SCOPES: dict[str, set[str]] = {
     Scope.PAYMENTS: {
         "/payments",
         "/payments/{payment_id:uuid}",
+        "/recalls",
         "/batches/{batch_id:uuid}",
         "/batches/{batch_id:uuid}/orders",
         "/holds",
@@ -121,6 +130,7 @@ SCOPES: dict[str, set[str]] = {
 def path_of(template: str) -> str:
     for part, value in (
         ("{payment_id:uuid}", ID),
+        ("{recall_id:uuid}", ID),
         ("{entry_id:uuid}", ID),
         ("{batch_id:uuid}", ID),
         ("{account_id:int}", "1"),

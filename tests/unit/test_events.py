@@ -12,6 +12,7 @@ import pytest
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.recall_reasons import RecallReason
 from compliance.statements import CycleCut, Document, LaneCut
 from participants.ledger import events
 from participants.ledger.account_events import (
@@ -68,7 +69,18 @@ GOLDEN_V1 = {
     "payment.refused": f'{{"acknowledgement":"{SHA}","reason":"screening_rejected"}}',
     "payment.disputed": '{"person":"dora","reason":"no such invoice"}',
     "payment.dispute_withdrawn": '{"person":"dora","reason":"found it"}',
+    "payment.cancellation_requested": '{"person":"mona"}',
+    "payment.cancelled": f'{{"acknowledgement":"{SHA}","reason":"cancelled_by_sender"}}',
+    "payment.recall_requested": f'{{"id":"{OTHER}","person":"mona","reason":"DUPL","text":"paid twice"}}',
+    "payment.recall_received": (
+        f'{{"id":"{OTHER}","reason":"FRAD","recall":"{SHA}","status":"accepted","text":"a fraud"}}'
+    ),
+    "payment.recall_answered": (
+        f'{{"acknowledgement":"{SHA}","answer":"refused","id":"{OTHER}","person":"dora","reason":"LEGL",'
+        '"status":"posted","text":"frozen"}'
+    ),
     "payment.returned": f'{{"by":"{OTHER}"}}',
+    "payment.returned_in_part": f'{{"amount_minor":"50","by":"{OTHER}"}}',
     "payment.return_failed": f'{{"by":"{OTHER}"}}',
     "accounts.opened": '{"accounts":[{"code":"a-1","currency":"EUR","name":"Anton","opening_balance_minor":"7"}]}',
     "account.deposited": OWN_ENTRY % '["dora","egon"]',
@@ -104,6 +116,8 @@ GOLDEN_V1 = {
 GOLDEN_V2 = {
     "payment.reserved": '{"actor":"mona",' + ORDER[1:],
     "payment.held_out": '{"actor":"mona",' + HITS + ',"order":' + ORDER + "}",
+    "payment.returned": f'{{"amount_minor":"1050","by":"{OTHER}"}}',
+    "payment.return_failed": f'{{"amount_minor":"50","by":"{OTHER}"}}',
     "accounts.opened": GOLDEN_V1["accounts.opened"][:-1] + ',"people":["mona","nora"]}',
     "cycle.cut": f'{{"cut":{CUT},"cycle":"2026-10-02-01"}}',
     "exposure.ceilings": (
@@ -196,7 +210,13 @@ UNREADABLE: list[tuple[str, Document]] = [
     ("payment.refused", events.Numbered(sequence=1)),
     ("payment.disputed", events.Disputed(person="dora", reason="a\x07b")),
     ("payment.dispute_withdrawn", events.Disputed(person="dora", reason="x" * 501)),
+    ("payment.cancellation_requested", events.CancellationRequested(person=1)),  # type: ignore[arg-type]
+    ("payment.cancelled", events.Numbered(sequence=1)),
+    ("payment.recall_requested", events.RecallRequested(id=ID, reason="XXXX")),  # type: ignore[arg-type]
+    ("payment.recall_received", events.RecallReceived(id=ID, reason=RecallReason.DUPL, recall="ab", status="accepted")),
+    ("payment.recall_answered", events.RecallAnswered(id=ID, answer="open", status="posted")),  # type: ignore[arg-type]
     ("payment.returned", events.Returned(by="no uuid")),
+    ("payment.returned_in_part", events.Returned(by=ID, amount_minor="0")),
     ("exposure.limits", events.ExposureLimits(granted=[], scheme=())),  # type: ignore[arg-type]
     ("exposure.ceilings", events.ExposureCeilings(ceilings=(), people=("dora",), reason="a\x07b")),
     ("payment.return_failed", events.Returned(by=ID.upper())),

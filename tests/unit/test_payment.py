@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from compliance.recall_reasons import RecallReason, RecallRefusal
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
 from participants.ledger import events
 from participants.ledger.books import Books
@@ -37,13 +38,22 @@ DATA: dict[str, Any] = {
     "payment.refused": events.Refused(reason="screening_rejected"),
     "payment.disputed": events.Disputed(person="dora", reason="hm"),
     "payment.dispute_withdrawn": events.Disputed(person="dora", reason="hm"),
-    "payment.returned": events.Returned(by=OTHER),
-    "payment.return_failed": events.Returned(by=OTHER),
+    "payment.cancellation_requested": events.CancellationRequested(person="mona"),
+    "payment.cancelled": events.Refused(reason="cancelled_by_sender", acknowledgement=SHA),
+    "payment.recall_requested": events.RecallRequested(id=OTHER, reason=RecallReason.DUPL, person="mona"),
+    "payment.recall_received": events.RecallReceived(id=OTHER, reason=RecallReason.DUPL, recall=SHA, status="accepted"),
+    "payment.recall_answered": events.RecallAnswered(
+        id=OTHER, answer="refused", reason=RecallRefusal.LEGL, status="accepted"
+    ),
+    "payment.returned": events.Returned(by=OTHER, amount_minor="1050"),
+    "payment.returned_in_part": events.Returned(by=OTHER, amount_minor="50"),
+    "payment.return_failed": events.Returned(by=OTHER, amount_minor="50"),
 }
 # A way to each status.
 HISTORIES: dict[Status | None, tuple[str, ...]] = {
     None: (),
     Status.RESERVED: ("payment.reserved",),
+    Status.CANCELLING: ("payment.reserved", "payment.cancellation_requested"),
     Status.HELD: ("payment.held_out",),
     Status.POSTED: ("payment.reserved", "payment.posted"),
     Status.ACCEPTED: ("payment.accepted",),
@@ -51,7 +61,21 @@ HISTORIES: dict[Status | None, tuple[str, ...]] = {
     Status.REFUSED: ("payment.held_in", "payment.refused"),
     Status.DISPUTED: ("payment.accepted", "payment.disputed"),
     Status.RETURNED: ("payment.accepted", "payment.returned"),
+    Status.CANCELLED: ("payment.reserved", "payment.cancellation_requested", "payment.cancelled"),
 }
+
+# What an event needs to have happened besides.
+NEEDS: dict[tuple[Status | None, str], tuple[str, ...]] = {
+    (Status.ACCEPTED, "payment.return_failed"): ("payment.accepted", "payment.returned_in_part"),
+    (Status.POSTED, "payment.recall_answered"): ("payment.reserved", "payment.posted", "payment.recall_requested"),
+    (Status.ACCEPTED, "payment.recall_answered"): ("payment.accepted", "payment.recall_received"),
+    (Status.DISPUTED, "payment.recall_answered"): (
+        "payment.accepted", "payment.recall_received", "payment.disputed",
+    ),
+    (Status.RETURNED, "payment.recall_answered"): (
+        "payment.accepted", "payment.recall_received", "payment.returned",
+    ),
+}  # fmt: skip
 
 
 def history(*types: str) -> Payment | None:
@@ -73,6 +97,10 @@ def test_an_event_happens_where_the_table_has_it_and_nowhere_else(before: Status
     assert (payment and payment.status) == before
     event = Event(9, ID, version, type_, DATA[type_])
     after = TRANSITIONS.get((before, type_))
+    if (before, type_) in NEEDS:
+        needed = NEEDS[before, type_]
+        payment, version = history(*needed), len(needed) + 1
+        event = Event(9, ID, version, type_, DATA[type_])
     if after is None:
         with pytest.raises(ImpossibleEventError, match=type_):
             apply(payment, event)
@@ -103,6 +131,47 @@ def test_what_events_leave_behind(types: tuple[str, ...], expected: dict[str, An
     payment = history(*types)
     assert {name: getattr(payment, name) for name in expected} == expected
     assert type(payment.terms) is PaymentTerms  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("types", "type_", "data"),
+    [
+        (("payment.accepted",), "payment.returned", events.Returned(by=OTHER, amount_minor="1049")),
+        (("payment.accepted",), "payment.returned_in_part", events.Returned(by=OTHER, amount_minor="1050")),
+        (("payment.accepted",), "payment.returned_in_part", events.Returned(by=OTHER, amount_minor="1051")),
+        (
+            ("payment.accepted", "payment.returned_in_part"),
+            "payment.returned",
+            events.Returned(by=ID, amount_minor="1050"),
+        ),
+        (
+            ("payment.accepted", "payment.returned_in_part"),
+            "payment.returned_in_part",
+            DATA["payment.returned_in_part"],
+        ),
+        (("payment.accepted", "payment.returned"), "payment.return_failed", events.Returned(by=ID, amount_minor="1")),
+        (("payment.accepted", "payment.recall_received"), "payment.recall_received", DATA["payment.recall_received"]),
+        (("payment.accepted",), "payment.recall_answered", DATA["payment.recall_answered"]),
+    ],
+    ids=[
+        "less than the whole",
+        "the whole in part",
+        "more",
+        "more than the rest",
+        "twice",
+        "another's",
+        "open",
+        "none",
+    ],
+)
+def test_what_does_not_add_up_is_impossible(types: tuple[str, ...], type_: str, data: Any) -> None:
+    with pytest.raises(ImpossibleEventError):
+        apply(history(*types), Event(9, ID, len(types) + 1, type_, data))
+
+
+def test_a_return_of_before_gave_the_whole_back() -> None:
+    event = Event(2, ID, 2, "payment.returned", events.Returned(by=OTHER))
+    assert apply(history("payment.accepted"), event).returned == 1050
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gateway.federation.iso20022.xml import Money, Node
 DEFINITION = "camt.053.001.08"
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Za-z0-9]{1,30}")
 _OTHER_ID_MAX = 34
-_NAME_MAX, _ACCOUNT_NAME_MAX = 140, 70
+_NAME_MAX, _ACCOUNT_NAME_MAX, _REFERENCE_MAX = 140, 70, 35
 # What XML 1.0 has no way to write.
 _UNWRITABLE = re.compile(r"[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -35,7 +35,7 @@ class StatementEntry:
     """A booked entry. `amount` is in minor units: positive was credited to the account, negative debited.
 
     `transaction` is its code (domain, family, sub-family); `reference` the bank's own, `transaction_id` that of the
-    payment, `external_reference` that of what the bank booked.
+    payment, `external_reference` that of what the bank booked, or the payer's own.
     """
 
     amount: int
@@ -45,6 +45,8 @@ class StatementEntry:
     transaction: tuple[str, str, str]
     transaction_id: str | None = None
     external_reference: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
     party: StatementParty | None = None
     text: str | None = None
 
@@ -160,7 +162,9 @@ def _entry(entry: StatementEntry, currency: str) -> list[Node]:
 def _details(entry: StatementEntry) -> list[Node]:
     refs: list[Node] = [
         ("AcctSvcrRef", entry.reference),
-        ("EndToEndId", entry.external_reference),
+        ("InstrId", None if entry.instruction_id is None else _text(entry.instruction_id, _REFERENCE_MAX)),
+        ("EndToEndId", None if entry.external_reference is None else _text(entry.external_reference, _REFERENCE_MAX)),
+        ("UETR", entry.uetr),
         ("TxId", entry.transaction_id),
     ]
     party = entry.party

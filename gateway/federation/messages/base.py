@@ -18,6 +18,20 @@ TEXT_CHARACTERS_MAX = 140
 PartyName = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 Remittance = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=whole(r"[^\x00-\x1f\x7f]*"))]
 
+REFERENCE_CHARACTERS_MAX = 35
+# ISO 20022's Max35Text, by the one rule for text from the first.
+OwnReference = Annotated[str, Meta(min_length=1, max_length=REFERENCE_CHARACTERS_MAX, pattern=STATED_PATTERN)]
+UETR_PATTERN = whole(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+Uetr = Annotated[str, Meta(pattern=UETR_PATTERN)]
+_DAY_OF_YEAR = (
+    r"((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+)
+_LEAP_DAY = r"20(0[48]|[2468][048]|[13579][26])-02-29"
+_TIME_OF_DAY = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
+# A day and time that there is, in this century: whoever reads it can compute with it.
+INSTANT_PATTERN = whole(rf"(20[0-9]{{2}}-{_DAY_OF_YEAR}|{_LEAP_DAY})T{_TIME_OF_DAY}Z")
+Instant = Annotated[str, Meta(pattern=INSTANT_PATTERN)]
+
 # Of requests: `compliance.bic.normal_bic` makes the one form of it.
 SpelledBic = Annotated[str, Meta(pattern=SPELLED_BIC_PATTERN)]
 
