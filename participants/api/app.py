@@ -16,12 +16,20 @@ from participants import readiness
 from participants.api.accounts import ACCOUNT_HANDLERS
 from participants.api.holds import HOLD_HANDLERS
 from participants.api.hot_path import HotPath
+from participants.api.payments import PAYMENT_HANDLERS
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.api.statements import STATEMENT_HANDLERS
 from participants.node import BankNode
 
-HANDLERS = [*ROUTE_HANDLERS, *HOLD_HANDLERS, *ACCOUNT_HANDLERS, *STATEMENT_HANDLERS, *SETTLEMENT_HANDLERS]
+HANDLERS = [
+    *ROUTE_HANDLERS,
+    *PAYMENT_HANDLERS,
+    *HOLD_HANDLERS,
+    *ACCOUNT_HANDLERS,
+    *STATEMENT_HANDLERS,
+    *SETTLEMENT_HANDLERS,
+]
 """Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
 """Payments: the journal has each of them, with who ordered or sent it."""

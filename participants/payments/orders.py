@@ -133,33 +133,33 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if earlier is not None:
             if _is_of(earlier, order):
                 return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
-            return refuse_order(books, order, OrderReason.ID_REUSED)
+            return refuse_order(books, checked.order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
-            return refuse_order(books, order, OrderReason.ID_RESERVED)
+            return refuse_order(books, checked.order, OrderReason.ID_RESERVED)
         if checked.refusal is not None:
-            return refuse_order(books, order, checked.refusal)
+            return refuse_order(books, checked.order, checked.refusal)
         debtor = books.accounts[debtor_key]
         if debtor is None:
-            return refuse_order(books, order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
+            return refuse_order(books, checked.order, OrderReason.DEBTOR_ACCOUNT_UNKNOWN)
         if debtor.state is not AccountState.OPEN:
             closed = debtor.state is AccountState.CLOSED
             reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED
-            return refuse_order(books, order, reason)
+            return refuse_order(books, checked.order, reason)
         if order.returns is None and not books.limits.clears(order.currency):
-            return refuse_order(books, order, OrderReason.CURRENCY_NOT_CLEARED)
+            return refuse_order(books, checked.order, OrderReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)
             if original is None or original.direction != "in" or original.status is not Status.ACCEPTED:
-                return refuse_order(books, order, OrderReason.RETURN_OF_UNKNOWN)
+                return refuse_order(books, checked.order, OrderReason.RETURN_OF_UNKNOWN)
             if not original.is_given_back_by(order, order.creditor_agent):
-                return refuse_order(books, order, OrderReason.RETURN_DIFFERS)
+                return refuse_order(books, checked.order, OrderReason.RETURN_DIFFERS)
         amount = int(order.amount_minor)
         if debtor.balance + amount > debtor.highest:
-            return refuse_order(books, order, OrderReason.INSUFFICIENT_FUNDS)
+            return refuse_order(books, checked.order, OrderReason.INSUFFICIENT_FUNDS)
         reserved = books.chart(reserved_key)
         if reserved.balance - amount < reserved.lowest:
-            return refuse_order(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
+            return refuse_order(books, checked.order, OrderReason.BALANCE_OUT_OF_RANGE)
         if checked.hits:
             held = events.OutgoingHeld(order=order, hits=checked.hits, actor=events.maker_of(checked.order))
             sequence = books.advance(None, order.id, "payment.held_out", held)
@@ -179,10 +179,11 @@ def _is_of(payment: Payment, order: PaymentOrder) -> bool:
     )
 
 
-def refuse_order(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
-    """Refuse an order, and take that down."""
+def refuse_order(books: Books, asked: ReadableOrder, reason: OrderReason) -> OrderOutcome:
+    """Refuse an order, and take that down: once, however often the same is asked for."""
+    order = asked.value
     if order.id not in books.payments:
         # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
         books.assumed_versions[order.id] = 0
-    books.rows.refusals.append((books.now, order.id, reason.value))
+    books.refuse(order.id, reason.value, asked.text)
     return OrderOutcome(order.id, "refused", reason.value)
