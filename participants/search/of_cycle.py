@@ -72,7 +72,7 @@ async def settled_payments(
     connection: asyncpg.Connection, lanes: Sequence[CycleLane], *, after: tuple[int, int], limit: int
 ) -> list[CycleEntry]:
     """Return the payments of lanes that a cycle settled, those after a lane and number, in their order."""
-    wanted = [
+    parts = [
         (
             lane.id,
             max(lane.settled.first_sequence, after[1] + 1 if lane.id == after[0] else 0),
@@ -81,7 +81,7 @@ async def settled_payments(
         for lane in lanes
         if lane.id >= after[0]
     ]
-    if not wanted:
+    if not parts:
         return []
-    rows = await connection.fetch(ENTRIES, *map(list, zip(*wanted, strict=True)), limit)
+    rows = await connection.fetch(ENTRIES, *map(list, zip(*parts, strict=True)), limit)
     return [CycleEntry(row[0], row[1], row[2]) for row in rows]

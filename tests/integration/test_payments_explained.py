@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from importing import command
 from running_banks import RunningBank, Town, order
 from running_coordinator import ALPHA, BRAVO, on_demand
 from running_desk import Desk, pay, running_desk, until
@@ -166,3 +167,35 @@ async def test_over_http(town: Town) -> None:
         assert answer.status_code == 400, (wrong, answer.text)
     token = alpha.staff_token("rita", Role.READ, scope="cycles")
     assert (await alpha.send("GET", "/cycles/2026-01-01-01/payments", token=token)).status_code == 403
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_at_a_terminal(town: Town) -> None:
+    alpha = town.alpha
+    await alpha.open("a-term")
+    paid = await ordered(alpha, 123_456, debtor_account="a-term", end_to_end_id="INV 7\u00b7")
+    refused = await ordered(alpha, 1, debtor_account="a-term", creditor_agent=alpha.bic)
+    await alpha.until(paid, "posted")
+    code, output = await command(alpha, "payments", "--account", "a-term")
+    assert code == 0, output
+    lines = output.splitlines()
+    assert [line.split()[-1] for line in lines] == [refused, paid]
+    assert " 1,234.56 EUR posted " in lines[1]
+    assert "in_no_cycle" in lines[1]
+    assert "refused" in lines[0]
+    code, output = await command(alpha, "payments", "--account", "a-term", "--status", "posted", "--limit", "1")
+    assert (code, output.split()[-1]) == (0, paid)
+    code, output = await command(alpha, "payment", paid)
+    assert code == 0, output
+    assert "end to end: INV 7\u00b7" in output
+    assert "settlement: no cycle has taken it in yet" in output
+    assert "payment.posted (" in output
+    for arguments in (("payments", "--status", "sttled"), ("payment", refused), ("payments", "--direction", "up")):
+        code, output = await command(alpha, *arguments)
+        assert code == 2, output
+    code, output = await command(alpha, "payments", "--cycle", "2020-01-01-01", "--currency", "EUR")
+    assert (code, output) == (0, "")
+    code, output = await command(alpha, "payments", "--cycle", "2020-01-01-01", "--account", "a-term")
+    assert (code, "not together with --cycle" in output) == (2, True)
+    code, output = await command(alpha, "payments", url="http://127.0.0.1:9")
+    assert code == 1, output
