@@ -10,6 +10,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands.group import group
+from participants import payment_list
 from participants.access import cli as access
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = group("participant", "A bank's node.")
 
 intake.register(app)
+payment_list.register(app)
 app.add_typer(access.app)
 webhooks.register(app)
 

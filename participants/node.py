@@ -60,6 +60,7 @@ from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
+from participants.search.terms import Terms
 from participants.webhooks.signing import WebhookSecrets
 from participants.webhooks.targets import Targets
 from participants.webhooks.webhooks import Webhooks
@@ -90,6 +91,7 @@ class BankNode:
     feed: Feed
     webhooks: Webhooks
     unsettled: UnsettledWatch
+    terms: Terms
     agents: dict[str, OrderReason | None]
     head_offices: dict[str, str]
     """Banks that the scheme knows under a BIC with XXX, by its normal form."""
@@ -188,6 +190,7 @@ class BankNode:
         self.exposures = ExposureWatch(self.bic, self.pool)
         self.backlog = Backlog(self.bic, self.pool)
         self.unsettled = UnsettledWatch(self.bic, self.pool)
+        self.terms = Terms(self._feed_pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -261,6 +264,7 @@ class BankNode:
         self.feed.start()
         self.webhooks.start()
         self.unsettled.task.start()
+        self.terms.task.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -273,6 +277,7 @@ class BankNode:
         await self.webhooks.stop()
         await self.feed.stop()
         await self.unsettled.task.stop()
+        await self.terms.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.recalls.stop()

@@ -48,6 +48,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         node.feed.task,
         node.webhooks.task,
         node.unsettled.task,
+        node.terms.task,
     )
     behind = not node.follower.heard or node.follower.silent_s() > SILENCE_SECONDS_MAX
     membership, keys = _membership(node), _keys(node)

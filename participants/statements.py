@@ -139,6 +139,7 @@ class Entry(Struct, frozen=True):
     amount: int
     balance: int
     reference: str | None = None
+    payment_id: str | None = None
     external_reference: str | None = None
     direction: Direction | None = None
     counterparty: str | None = None
@@ -259,6 +260,7 @@ def _about(data: Any) -> dict[str, Any]:
             terms = data.terms
             return {
                 "reference": terms.id,
+                "payment_id": terms.id,
                 "direction": "in",
                 "counterparty": data.sender,
                 "counterparty_account": terms.debtor_account,
@@ -269,6 +271,7 @@ def _about(data: Any) -> dict[str, Any]:
             order = data.order if isinstance(data, events.OutgoingHeld) else data
             return {
                 "reference": order.id,
+                "payment_id": order.id,
                 "direction": "out",
                 "counterparty": order.creditor_agent,
                 "counterparty_account": order.creditor_account,

@@ -17,6 +17,7 @@ from participants.api.accounts import ACCOUNT_HANDLERS
 from participants.api.cancellations import CANCELLATION_HANDLERS
 from participants.api.holds import HOLD_HANDLERS
 from participants.api.hot_path import HotPath
+from participants.api.payments import PAYMENT_HANDLERS
 from participants.api.recalls import RECALL_HANDLERS
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
@@ -24,9 +25,15 @@ from participants.api.statements import STATEMENT_HANDLERS
 from participants.node import BankNode
 
 HANDLERS = [
-    *ROUTE_HANDLERS, *CANCELLATION_HANDLERS, *RECALL_HANDLERS, *HOLD_HANDLERS, *ACCOUNT_HANDLERS, *STATEMENT_HANDLERS,
+    *ROUTE_HANDLERS,
+    *PAYMENT_HANDLERS,
+    *CANCELLATION_HANDLERS,
+    *RECALL_HANDLERS,
+    *HOLD_HANDLERS,
+    *ACCOUNT_HANDLERS,
+    *STATEMENT_HANDLERS,
     *SETTLEMENT_HANDLERS,
-]  # fmt: skip
+]
 """Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
 """Payments: the journal has each of them, with who ordered or sent it."""

@@ -13,6 +13,7 @@ from compliance.statements import (
     Count,
     CurrencyCode,
     CycleId,
+    Date,
     NetAmount,
     PaymentAmount,
     Timestamp,
@@ -30,11 +31,14 @@ from gateway.federation.messages.base import (
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.api.orders import FreeText, OpeningRequest, OrderRequest, StatedText, normalise_text
 from participants.cycle.movements import MovementFault
+from participants.feed.messages import EventType, SettledLane
 from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalReference
 from participants.ledger.accounts import BOUNDS, AccountState
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.orders import OrderOutcome
+from participants.roles import Scope
+from participants.search.settlement import SettlementState
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """Of a request that holds much: another bank's payments, a sanctions list."""
@@ -43,6 +47,13 @@ BATCH_BYTES_MAX = 64 * 1024 * 1024
 BatchOutcome = Literal["taken", "known", "refused"]
 LineNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 PaymentStatus = Annotated[str, open_words(*Status)]
+ORDER_REFUSED = "order.refused"
+HISTORY_TYPES = (
+    ORDER_REFUSED,
+    *(type_ for type_ in EventType if type_.scope is Scope.PAYMENTS),
+    EventType.CYCLE_SETTLED,
+)
+"""What happens to a payment, or to an order under its id."""
 
 
 class OrderBatch(Request, frozen=True, kw_only=True):
@@ -181,8 +192,41 @@ class RecallView(Answer, frozen=True, kw_only=True):
     """Who answered, of a payment that this bank accepted."""
 
 
+class SettlementView(Answer, frozen=True, kw_only=True):
+    """Whether a payment is settled or why not: in a stable word, and in a sentence.
+
+    `since` is when it came to wait or to be held. `cycle` settled it, or has taken it in.
+    """
+
+    state: Annotated[str, open_words(*SettlementState)]
+    explanation: str
+    since: Timestamp | None = None
+    cycle: CycleId | None = None
+    value_date: Date | None = None
+    settled_at: Timestamp | None = None
+
+
+class PaymentEvent(Answer, frozen=True, kw_only=True):
+    """What happened to a payment, and when. `status` is how it stood then, `event_sequence` its place in the journal.
+
+    Types are those of `GET /events`; `order.refused` is an order under the same id that wasn't taken.
+    """
+
+    type: Annotated[str, open_words(*HISTORY_TYPES)]
+    at: Timestamp
+    status: PaymentStatus
+    event_sequence: Count | None = None
+    sequence: Count | None = None
+    reason: str | None = None
+    cycle: CycleId | None = None
+    returned_by: Uuid | None = None
+
+
 class PaymentView(Answer, frozen=True, kw_only=True):
-    """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events."""
+    """A payment as it stands. `sequence` is its number in its lane once accepted; `version` counts its events.
+
+    An order that was refused has no event, so its `version` is 0, and its id is free.
+    """
 
     id: Uuid
     direction: Annotated[str, open_words("out", "in")]
@@ -215,11 +259,33 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     """Its returns, in their order, but those that failed."""
     recalls: tuple[RecallView, ...] = ()
     """How often it was asked for back, and what was answered."""
+    created_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+    """When something happened to it last, settlement aside."""
+    settlement: SettlementView | None = None
+    history: tuple[PaymentEvent, ...] = ()
+    """Of a payment that is asked for by its id: what happened to it, oldest first."""
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):
-    """Newest first. `next` is the cursor of the following page."""
+    """Newest first. `next` is the cursor of the following page: there may be one where this page is short, or empty."""
 
+    items: tuple[PaymentView, ...]
+    next: str | None = None
+
+
+class CycleLaneView(SettledLane, frozen=True, kw_only=True):
+    """What a cycle settled of a lane."""
+
+    currency: CurrencyCode
+
+
+class CyclePayments(Answer, frozen=True, kw_only=True):
+    """What a cycle settled of this bank's payments, by lane and number. `lanes` are those asked for, whole."""
+
+    cycle: CycleId
+    value_date: Date
+    lanes: tuple[CycleLaneView, ...]
     items: tuple[PaymentView, ...]
     next: str | None = None
 
@@ -310,6 +376,10 @@ class PostingView(Answer, frozen=True, kw_only=True):
     amount_minor: NetAmount
     previous_balance_minor: NetAmount
     balance_minor: NetAmount
+    account: str = ""
+    """The account's code."""
+    payment_id: Uuid | None = None
+    """The payment that it is of."""
 
 
 class PostingPage(Answer, frozen=True, kw_only=True):
@@ -342,6 +412,7 @@ class StatementEntry(Answer, frozen=True, kw_only=True):
     version: Count
     event_sequence: Count
     event_type: str
+    payment_id: Uuid | None = None
     booked_at: Timestamp
     value_at: Timestamp
     amount_minor: NetAmount

@@ -39,7 +39,6 @@ from participants.api.messages import (
     ListImport,
     OrderBatch,
     OrderResults,
-    PaymentPage,
     PaymentView,
     PostingPage,
     StatedReason,
@@ -117,21 +116,6 @@ async def submit_payments(data: JSONBody[OrderBatch], node: Node, request: Conco
     if not data.dry_run:
         orders_log.taken(request.auth.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
     return OrderResults(results=tuple(outcomes))
-
-
-@get("/payments", guards=SEES_PAYMENTS, tags=["payments"], operation_id="listPayments")
-async def list_payments(node: Node, page: NamedDependency[Page]) -> PaymentPage:
-    """List payments, newest first."""
-    before = page.number()
-    async with node.pool.acquire() as connection:
-        items, after = await views.payments(connection, before, page.limit)
-    return PaymentPage(items=tuple(items), next=None if after is None else encode_cursor(after))
-
-
-@get("/payments/{payment_id:uuid}", guards=SEES_PAYMENTS, tags=["payments"], operation_id="getPayment")
-async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
-    """Show one payment as it stands."""
-    return await views.payment(node.pool, str(payment_id))
 
 
 @post("/payments/{payment_id:uuid}/return", guards=ORDERS, tags=["payments"], operation_id="returnPayment")
@@ -388,7 +372,7 @@ def instant(text: str) -> datetime:
 
 
 ROUTE_HANDLERS = [
-    submit_payment, submit_payments, list_payments, get_payment, return_payment, dispute_payment, withdraw_dispute,
+    submit_payment, submit_payments, return_payment, dispute_payment, withdraw_dispute,
     import_list, list_lists, list_waiting, open_accounts, list_accounts, list_postings,
     list_balances, list_lanes, get_cycle, list_attestations, list_instructions, receive_payments, list_shared_lanes,
     get_evidence, compare_results, *batches.HANDLERS, *exposures.HANDLERS, *events.HANDLERS, *webhooks.HANDLERS,

@@ -33,7 +33,7 @@ XML = "application/xml"
 CSV_COLUMNS = (
     "version", "booked_at", "value_at", "event_type", "amount_minor", "balance_minor", "currency", "reference",
     "external_reference", "counterparty", "counterparty_account", "counterparty_name", "text", "returns",
-    "return_reason", "end_to_end_id", "instruction_id", "uetr",
+    "return_reason", "end_to_end_id", "instruction_id", "uetr", "payment_id", "account",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -167,6 +167,7 @@ def _entry(entry: Entry) -> StatementEntry:
         version=entry.posting,
         event_sequence=entry.event,
         event_type=entry.type,
+        payment_id=entry.payment_id,
         booked_at=timestamp(entry.booked_at),
         value_at=timestamp(entry.value_at),
         amount_minor=str(entry.amount),
@@ -203,12 +204,13 @@ async def _csv(node: Node, statement: Statement) -> AsyncIterator[str]:
     opening = ("", begins, "", "opening balance", "", statement.opening.balance, currency)
     yield _rows([CSV_COLUMNS, opening])
     async for page in statements.all_entries(node.pool, statement):
-        yield _rows([_row(entry, currency) for entry in page])
+        yield _rows([_row(entry, statement) for entry in page])
     name = "closing balance" if statement.final else "balance so far"
     yield _rows([("", ends, "", name, "", statement.closing.balance, currency)])
 
 
-def _row(entry: Entry, currency: str) -> tuple[object, ...]:
+def _row(entry: Entry, statement: Statement) -> tuple[object, ...]:
+    currency = statement.account.currency
     texts = (
         entry.reference,
         entry.external_reference,
@@ -221,6 +223,8 @@ def _row(entry: Entry, currency: str) -> tuple[object, ...]:
         entry.end_to_end_id,
         entry.instruction_id,
         entry.uetr,
+        entry.payment_id,
+        statement.account.code,
     )
     booked, value = timestamp(entry.booked_at), timestamp(entry.value_at)
     return entry.posting, booked, value, entry.type, entry.amount, entry.balance, currency, *map(_inert, texts)

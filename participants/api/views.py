@@ -96,11 +96,6 @@ def payment_view(payment: Payment) -> PaymentView:
     )
 
 
-PAGE_OF_PAYMENTS = """
-SELECT sequence, subject::text FROM event
-WHERE version = 1 AND type LIKE 'payment.%' AND ($1::bigint IS NULL OR sequence < $1)
-ORDER BY sequence DESC LIMIT $2
-"""
 ACCOUNTS = """
 SELECT a.id, a.kind, a.code, a.currency, coalesce(b.name, a.name), b.balance, b.version, b.state
 FROM account a JOIN account_balance b ON b.account_id = a.id
@@ -113,8 +108,9 @@ SELECT a.id, a.kind, a.code, a.currency, coalesce(b.name, a.name), b.balance, b.
 FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 """
 POSTINGS = """
-SELECT p.version, p.event_sequence, e.type, e.recorded_at, e.effective_at, p.amount, p.previous_balance, p.balance
-FROM posting p JOIN event e ON e.sequence = p.event_sequence
+SELECT p.version, p.event_sequence, e.type, e.recorded_at, e.effective_at, p.amount, p.previous_balance, p.balance,
+    a.code, CASE WHEN e.type LIKE 'payment.%' THEN e.subject::text END
+FROM posting p JOIN event e ON e.sequence = p.event_sequence JOIN account a ON a.id = p.account_id
 WHERE p.account_id = $1 AND ($2::bigint IS NULL OR p.version < $2)
 ORDER BY p.version DESC LIMIT $3
 """
@@ -127,16 +123,6 @@ LEFT JOIN LATERAL (SELECT sequence, total FROM lane_settled WHERE lane_id = l.id
     ON true
 ORDER BY l.sender, l.receiver, l.currency
 """
-
-
-async def payments(
-    connection: asyncpg.Connection, before: int | None, limit: int
-) -> tuple[list[PaymentView], int | None]:
-    """Return a page of payments, newest first, and the cursor of the next one."""
-    rows = await connection.fetch(PAGE_OF_PAYMENTS, before, limit)
-    by_id = await store.read_payments(connection, [row[1] for row in rows])
-    items = [payment_view(by_id[row[1]]) for row in rows]
-    return items, rows[-1][0] if len(rows) == limit else None
 
 
 async def payment(pool: asyncpg.Pool, payment_id: str) -> PaymentView:
@@ -221,6 +207,8 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
             amount_minor=str(row[5]),
             previous_balance_minor=str(row[6]),
             balance_minor=str(row[7]),
+            account=row[8],
+            payment_id=row[9],
         )
         for row in await connection.fetch(POSTINGS, account, before, limit)
     ]

@@ -24,6 +24,10 @@ from participants.ledger.rows import Evidence, Rows
 D = TypeVar("D", bound=Document)
 
 
+REFUSED_MAX = 10_000
+"""So many refused orders are remembered, so that each is taken down once."""
+
+
 class OutOfBoundsError(Exception):
     """A posting would take an account beyond its bounds: the decision should have refused it."""
 
@@ -45,6 +49,7 @@ class Books:
         self.last_lane = last_lane
         self.accounts: dict[AccountKey, Account | None] = {}
         self.lanes: dict[LaneKey, Lane] = {}
+        self._refused: set[tuple[str, str, str]] = set()
         self.begin(self.now)
 
     def begin(self, now: datetime) -> None:
@@ -98,6 +103,18 @@ class Books:
         """Take a payment out of the queue, or away from people."""
         if self.rows.open_payments.pop(payment.id, None) is None:
             self.rows.ended_waits.append((payment.counterparty, payment.waiting_since))
+
+    def refuse(self, payment_id: str, reason: str, asked: str) -> None:
+        """Refuse an order, and take that down: once, however often a client asks for the same."""
+        # It moves the head even so: on books of before another node's last word it isn't refused for good.
+        self.rows.refusals.append((self.now, payment_id, reason))
+        refusal = (payment_id, reason, asked)
+        if refusal in self._refused:
+            return
+        if len(self._refused) >= REFUSED_MAX:
+            self._refused.clear()
+        self._refused.add(refusal)
+        self.rows.refused_orders.append((self.now, payment_id, reason, self.head, asked))
 
     def keep(self, evidence: Evidence) -> None:
         """Keep what a counterparty signed."""

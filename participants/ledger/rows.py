@@ -81,6 +81,8 @@ class Rows:
         self.ended_disputes: list[str] = []
         self.evidence: list[tuple[datetime, Evidence]] = []
         self.refusals: list[tuple[datetime, str, str]] = []
+        self.refused_orders: list[tuple[datetime, str, str, int, str]] = []
+        """Of the refusals those that are taken down, with the journal's last event and what was asked for."""
         self.batches: dict[str, BatchRow] = {}
         self.batch_orders: dict[tuple[str, str], BatchOrder] = {}
 

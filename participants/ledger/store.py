@@ -307,9 +307,11 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
             KEEP_EVIDENCE,
             [(bytes.fromhex(e.sha256), e.kind, e.counterparty, now, e.envelope) for now, e in rows.evidence],
         )
-    if rows.refusals:
+    if rows.refused_orders:
         await connection.copy_records_to_table(
-            "refusal", records=rows.refusals, columns=["recorded_at", "payment_id", "reason"]
+            "refusal",
+            records=rows.refused_orders,
+            columns=["recorded_at", "payment_id", "reason", "head", "asked"],
         )
     if rows.batches:
         await connection.execute(KEEP_BATCHES, *map(list, zip(*rows.batches.values(), strict=True)))

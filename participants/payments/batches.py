@@ -103,7 +103,7 @@ class SubmitBatch(SubmitOrders):
                 outcomes.append(outcome)
             else:
                 reason = OrderReason.BATCH_NOT_TAKEN if outcome.reason is None else OrderReason(outcome.reason)
-                outcomes.append(refuse_order(books, order, reason))
+                outcomes.append(refuse_order(books, checked.order, reason))
         return outcomes
 
     def _keep(self, books: Books, batch: Batch, outcomes: Sequence[OrderOutcome]) -> None:

@@ -146,35 +146,35 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if earlier is not None:
             if _is_of(earlier, order):
                 return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
-            return refuse_order(books, order, OrderReason.ID_REUSED)
+            return refuse_order(books, checked.order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
-            return refuse_order(books, order, OrderReason.ID_RESERVED)
+            return refuse_order(books, checked.order, OrderReason.ID_RESERVED)
         if order.expires_at is not None and is_expired(order, books.now):
-            return refuse_order(books, order, OrderReason.EXPIRED)
+            return refuse_order(books, checked.order, OrderReason.EXPIRED)
         if checked.refusal is not None:
-            return refuse_order(books, order, checked.refusal)
+            return refuse_order(books, checked.order, checked.refusal)
         debtor = books.accounts[debtor_key]
         if debtor is None:
-            fault = iban_fault(order.debtor_account)
-            reason = OrderReason.DEBTOR_ACCOUNT_UNKNOWN if fault is None else OrderReason(fault.value)
-            return refuse_order(books, order, reason)
+            misspelled = iban_fault(order.debtor_account)
+            reason = OrderReason.DEBTOR_ACCOUNT_UNKNOWN if misspelled is None else OrderReason(misspelled.value)
+            return refuse_order(books, checked.order, reason)
         if debtor.state is not AccountState.OPEN:
             closed = debtor.state is AccountState.CLOSED
             reason = OrderReason.DEBTOR_ACCOUNT_CLOSED if closed else OrderReason.DEBTOR_ACCOUNT_BLOCKED
-            return refuse_order(books, order, reason)
+            return refuse_order(books, checked.order, reason)
         if order.returns is None and not books.limits.clears(order.currency):
-            return refuse_order(books, order, OrderReason.CURRENCY_NOT_CLEARED)
+            return refuse_order(books, checked.order, OrderReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)
             if (fault := return_fault(original, order, order.creditor_agent, direction="in")) is not None:
-                return refuse_order(books, order, OrderReason(fault.value))
+                return refuse_order(books, checked.order, OrderReason(fault.value))
         amount = int(order.amount_minor)
         if debtor.balance + amount > debtor.highest:
-            return refuse_order(books, order, OrderReason.INSUFFICIENT_FUNDS)
+            return refuse_order(books, checked.order, OrderReason.INSUFFICIENT_FUNDS)
         reserved = books.chart(reserved_key)
         if reserved.balance - amount < reserved.lowest:
-            return refuse_order(books, order, OrderReason.BALANCE_OUT_OF_RANGE)
+            return refuse_order(books, checked.order, OrderReason.BALANCE_OUT_OF_RANGE)
         if checked.hits:
             held = events.OutgoingHeld(order=order, hits=checked.hits, actor=events.maker_of(checked.order))
             sequence = books.advance(None, order.id, "payment.held_out", held)
@@ -194,10 +194,11 @@ def _is_of(payment: Payment, order: PaymentOrder) -> bool:
     )
 
 
-def refuse_order(books: Books, order: PaymentOrder, reason: OrderReason) -> OrderOutcome:
-    """Refuse an order, and take that down."""
+def refuse_order(books: Books, asked: ReadableOrder, reason: OrderReason) -> OrderOutcome:
+    """Refuse an order, and take that down: once, however often the same is asked for."""
+    order = asked.value
     if order.id not in books.payments:
         # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
         books.assumed_versions[order.id] = 0
-    books.rows.refusals.append((books.now, order.id, reason.value))
+    books.refuse(order.id, reason.value, asked.text)
     return OrderOutcome(order.id, "refused", reason.value)

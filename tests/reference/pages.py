@@ -70,6 +70,7 @@ from participants.payments.recalls import RecallRequestReason
 from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
+from participants.search.settlement import SettlementState
 from participants.statements import StatementReason
 from participants.webhooks.targets import TargetReason
 from participants.webhooks.webhooks import WebhookReason
@@ -300,7 +301,8 @@ def explanations(enum: type[StrEnum]) -> dict[str, str]:
 
 
 def payment_states() -> str:
-    """One row for each transition of a payment at a bank."""
+    """One row for each transition of a payment at a bank, and for each word on its settlement."""
+    notes = explanations(SettlementState)
     return (
         "# Payment states\n\n" + MADE + "\nWhat can happen to a payment in the books of one bank; nothing else does. "
         "[The life of a payment](../concepts/payment-life-cycle.md) tells the story.\n\n"
@@ -308,6 +310,8 @@ def payment_states() -> str:
             ("state", "event", "then"),
             ((_state(was), f"`{event}`", _state(then)) for (was, event), then in TRANSITIONS.items()),
         )
+        + "\n## Whether it is settled\n\nWhat `settlement.state` says of a payment, in order of precedence.\n\n"
+        + table(("state", "which is"), ((_state(state), notes[state.name]) for state in SettlementState))
     )
 
 

@@ -132,6 +132,7 @@ PARTICIPANT: dict[str, Row] = {
     "withdrawDispute": _PAYER,
     "listPayments": _PAYMENTS,
     "getPayment": _PAYMENTS,
+    "listCyclePayments": _PAYMENTS,
     "getBatch": _BATCHES,
     "listBatchOrders": _BATCHES,
     "listHolds": {**_READ, "screening": "sees what waits for its decision"},

@@ -74,6 +74,7 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("PUT", "/settlement-account/movements/{movement:int}/explanation"): {"accounts"},
     ("GET", "/lanes"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}"): {"orders", "read"},
+    ("GET", "/cycles/{cycle:str}/payments"): {"orders", "screening", "read"},
     ("GET", "/cycles/{cycle:str}/attestations"): {"orders", "read"},
     ("GET", "/cycles/{cycle:str}/instructions"): {"orders", "read"},
     ("GET", "/events"): {"events", "orders", "screening", "accounts", "read"},

@@ -1,0 +1,180 @@
+"""The commands `concordat participant payments` and `payment`: find payments, and hear why one isn't settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compliance.bic import BicError, normal_bic
+from compliance.terminal import shown
+
+if TYPE_CHECKING:
+    from gateway.federation.http.client import FederationClient
+    from participants.api.messages import CyclePayments, PaymentPage, PaymentView
+
+REFUSED, UNREACHABLE = 2, 1
+"""Exit codes: what is asked for isn't taken, and the bank doesn't answer or lets nobody in."""
+
+_Url = Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")]
+_Bank = Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC.")]
+_Client = Annotated[str | None, typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank.")]
+_Key = Annotated[
+    Path | None,
+    typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
+]
+_DataDir = Annotated[
+    Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to ask without one.")
+]
+_Subject = Annotated[str | None, typer.Option(help="Who is asking, without a key of his own.")]
+_Instant = Annotated[str | None, typer.Option(help="An instant such as 2026-11-28T15:30:00Z.")]
+_Minor = Annotated[int | None, typer.Option(min=0, help="In minor units.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `concordat participant`."""
+    app.command("payments")(payments)
+    app.command("payment")(payment)
+
+
+def payments(
+    url: _Url,
+    bank: _Bank,
+    client: _Client = None,
+    key: _Key = None,
+    data_dir: _DataDir = None,
+    subject: _Subject = None,
+    cycle: Annotated[str | None, typer.Option(help="What this cycle settled, lane by lane.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only these; repeat it.")] = None,
+    direction: Annotated[str | None, typer.Option(help="`in` or `out`.")] = None,
+    account: Annotated[str | None, typer.Option(help="An account of this bank.")] = None,
+    counterparty: Annotated[str | None, typer.Option(help="The other bank's BIC.")] = None,
+    currency: Annotated[str | None, typer.Option()] = None,
+    amount_from: _Minor = None,
+    amount_to: _Minor = None,
+    created_from: _Instant = None,
+    created_to: _Instant = None,
+    updated_from: _Instant = None,
+    updated_to: _Instant = None,
+    end_to_end_id: Annotated[str | None, typer.Option()] = None,
+    instruction_id: Annotated[str | None, typer.Option()] = None,
+    uetr: Annotated[str | None, typer.Option()] = None,
+    batch: Annotated[str | None, typer.Option(help="The id of a batch.")] = None,
+    file: Annotated[str | None, typer.Option(help="The name of a file that was imported.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 100,
+) -> None:
+    """List payments that match all that is asked for, newest first, refused orders too; or what a cycle settled.
+
+    A line has the time, the way, the other bank, the amount, the status, whether it is settled, and the id.
+    """
+    asked: dict[str, Any] = {
+        "direction": direction,
+        "counterparty": counterparty,
+        "currency": currency,
+    }
+    others: dict[str, Any] = {
+        "status": status or None,
+        "account": account,
+        "amount_from": None if amount_from is None else str(amount_from),
+        "amount_to": None if amount_to is None else str(amount_to),
+        "created_from": created_from,
+        "created_to": created_to,
+        "updated_from": updated_from,
+        "updated_to": updated_to,
+        "end_to_end_id": end_to_end_id,
+        "instruction_id": instruction_id,
+        "uetr": uetr,
+        "batch": batch,
+        "file": file,
+    }
+    if cycle is None:
+        asked |= others
+    elif given := [name for name, value in others.items() if value is not None]:
+        raise typer.BadParameter(f"not together with --cycle: {', '.join(given)}")
+    path = "/payments" if cycle is None else f"/cycles/{cycle}/payments"
+
+    async def run(signed_in: FederationClient, name: str) -> None:
+        left = limit
+        async for page in _pages(signed_in, f"{url.rstrip('/')}{path}", name, asked, of_cycle=cycle is not None):
+            for item in page.items[:left]:
+                typer.echo(_line(item))
+            left -= len(page.items)
+            if left <= 0:
+                return
+
+    _ask(run, url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
+
+
+def payment(
+    payment_id: Annotated[str, typer.Argument(help="The payment's id.")],
+    url: _Url,
+    bank: _Bank,
+    client: _Client = None,
+    key: _Key = None,
+    data_dir: _DataDir = None,
+    subject: _Subject = None,
+) -> None:
+    """Show a payment: how it stands, whether it is settled or why not, and what happened to it."""
+
+    async def run(signed_in: FederationClient, name: str) -> None:
+        from participants.api.messages import PaymentView
+
+        view = await signed_in.get(f"{url.rstrip('/')}/payments/{payment_id}", PaymentView, audience=name)
+        typer.echo(_line(view))
+        references = (("end to end", view.end_to_end_id), ("instruction", view.instruction_id), ("UETR", view.uetr))
+        for what, reference in (*references, ("reason", view.reason), ("returns", view.returns)):
+            if reference is not None:
+                typer.echo(shown(f"{what}: {reference}"))
+        if view.settlement is not None:
+            typer.echo(shown(f"settlement: {view.settlement.explanation}"))
+        for event in view.history:
+            more = event.reason or event.cycle or event.returned_by or event.sequence
+            typer.echo(shown(f"{event.at} {event.type}" + ("" if more is None else f" ({more})")))
+
+    _ask(run, url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
+
+
+async def _pages(
+    client: FederationClient, url: str, bank: str, asked: dict[str, Any], *, of_cycle: bool
+) -> AsyncIterator[PaymentPage | CyclePayments]:
+    from participants.api.messages import CyclePayments, PaymentPage
+
+    kind: Any = CyclePayments if of_cycle else PaymentPage
+    cursor: str | None = None
+    while True:
+        page = await client.get(url, kind, audience=bank, params={**asked, "limit": "1000", "cursor": cursor})
+        yield page
+        if page.next is None:
+            return
+        cursor = page.next
+
+
+def _ask(run: Any, *, url: str, bank: str, **who: Any) -> None:
+    """Sign in and ask; ends the command with what went wrong."""
+    from gateway.federation.http.client import RemoteError, RemoteProblem
+    from participants.intake.intake import IntakeError, importing_client
+
+    async def signed_in(name: str) -> None:
+        async with importing_client(url=url.rstrip("/"), **who) as client:
+            await run(client, name)
+
+    try:
+        asyncio.run(signed_in(normal_bic(bank)))
+    except (BicError, RemoteError, IntakeError) as error:
+        typer.echo(shown(str(error)), err=True)
+        refused = isinstance(error, BicError) or (isinstance(error, RemoteProblem) and error.status in (400, 404, 422))
+        raise typer.Exit(REFUSED if refused else UNREACHABLE) from None
+
+
+def _line(item: PaymentView) -> str:
+    from gateway.federation.money import format_minor
+
+    amount = format_minor(int(item.amount_minor), item.currency)
+    way = "to  " if item.direction == "out" else "from"
+    state = "" if item.settlement is None else item.settlement.state
+    settled = "" if item.settlement is None or item.settlement.cycle is None else f" {item.settlement.cycle}"
+    line = f"{item.created_at} {way} {item.counterparty:<11} {amount:>18} {item.currency} {item.status:<9}"
+    return shown(f"{line} {state + settled:<26} {item.id}")
