@@ -85,7 +85,7 @@ class Bank:
         leaves = [leaf_of(t) for t in terms]
         batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=merkle.root(leaves).hex(), payments=terms)
         envelope = dsse.sign(batch, sender.key, payload_type=PAYMENT_BATCH_TYPE)
-        received = [ReceivedPayment(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
+        received = [ReceivedPayment.of(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
         return await self.ledger.submit(
             ReceivePayments(Evidence.of("payment-batch", sender.bic, envelope), received)
         )  # fmt: skip

@@ -167,7 +167,8 @@ class Inbound:
                 return outcomes
         await self._screener.prepare(batch.payments)
         hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
-        payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
+        received = list(zip(batch.payments, leaves, hits, strict=True))
+        payments = await in_slices(lambda some: [ReceivedPayment.of(*one) for one in some], received)
         command = ReceivePayments(evidence, payments)
         outcomes = await self._ledger.submit(command)
         if command.beyond_limit:

@@ -8,6 +8,7 @@ from enum import StrEnum
 import asyncpg
 from msgspec import Struct
 
+from compliance.plain_text import all_plain
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms
 from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
@@ -31,6 +32,8 @@ class DeclineReason(StrEnum):
     ID_REUSED = "id_reused"
     ID_RESERVED = "id_reserved"
     """A UUID of version 8: the ledger keeps these for what isn't a payment. Nothing is recorded."""
+    TEXT_NOT_PLAIN = "text_not_plain"
+    """A name or the remittance isn't as the one rule for text leaves it; a return may repeat its payment's names."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
     CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
     CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
@@ -46,11 +49,18 @@ class DeclineReason(StrEnum):
 
 
 class ReceivedPayment(Struct, frozen=True, gc=False):
-    """A payment of another bank with the hash of its terms and what screening says of it."""
+    """A payment of another bank with the hash of its terms, what screening says of it, and if its texts are plain."""
 
     terms: PaymentTerms
     leaf: bytes
     hits: tuple[Hit, ...] = ()
+    is_plain: bool = True
+
+    @classmethod
+    def of(cls, terms: PaymentTerms, leaf: bytes, hits: tuple[Hit, ...]) -> ReceivedPayment:
+        """Judge the texts of a payment that came in: each bank's own rule holds for what it is asked to book."""
+        plain = all_plain(terms.debtor_name, terms.creditor_name, free=terms.remittance)
+        return cls(terms, leaf, hits, plain)
 
 
 class TooFewNew(Struct, frozen=True):
@@ -112,6 +122,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
     def _decide_new(self, books: Books, payment: ReceivedPayment, limit: int) -> PaymentOutcome:
         """Decide a payment; `limit` is the most that its sender may owe in its currency, unsettled."""
         terms = payment.terms
+        if not payment.is_plain and not _repeats_names(books, terms):
+            return self._decline(books, terms, DeclineReason.TEXT_NOT_PLAIN)
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
@@ -176,6 +188,16 @@ async def read_outcomes(
     if _too_few(new, others):
         return TooFewNew(new, others)
     return None if new else [outcome for outcome in outcomes if outcome is not None]
+
+
+def _repeats_names(books: Books, terms: PaymentTerms) -> bool:
+    """Tell whether a return's names are those of its payment, which may be of before the rule, the rest plain."""
+    original = None if terms.returns is None else books.payments.get(terms.returns)
+    return (
+        original is not None
+        and (original.terms.debtor_name, original.terms.creditor_name) == (terms.creditor_name, terms.debtor_name)
+        and all_plain(free=terms.remittance)
+    )
 
 
 def _too_few(new: int, others: int) -> bool:
