@@ -67,6 +67,7 @@ TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 FEED_CONNECTIONS = 2
+"""Of those who ask for events, and as many of the webhooks."""
 
 log = structlog.get_logger(__name__)
 
@@ -165,16 +166,19 @@ class BankNode:
         )
         await self.sign_in.start()
         # Apart from the pool that payments go by, however many hear of them.
-        self._feed_pool = await asyncpg_pool(
-            self.database_url,
-            max_size=FEED_CONNECTIONS,
-            application_name=f"concordat {self.bic} feed",
-            statement_seconds=self.settings.statement_seconds,
-        )
-        self.feed = Feed(self._feed_pool, self.stopping)
+        self._feed_pool, self._webhook_pool = [
+            await asyncpg_pool(
+                self.database_url,
+                max_size=FEED_CONNECTIONS,
+                application_name=f"concordat {self.bic} {what}",
+                statement_seconds=self.settings.statement_seconds,
+            )
+            for what in ("feed", "webhooks")
+        ]
+        self.feed = Feed(self._webhook_pool, self.stopping, clients=self._feed_pool)
         self.webhooks = Webhooks(
             bank=self.bic,
-            pool=self._feed_pool,
+            pool=self._webhook_pool,
             feed=self.feed,
             secrets=WebhookSecrets(self.settings.keys_dir),
             targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
@@ -271,6 +275,7 @@ class BankNode:
         await self.peers.close()
         await self.client.close()
         await self._feed_pool.close()
+        await self._webhook_pool.close()
         await self.pool.close()
 
     def names_otherwise(self, orders: Sequence[ReadableOrder]) -> bool:

@@ -168,7 +168,7 @@ class Inbound:
         await self._screener.prepare(batch.payments)
         hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
         received = list(zip(batch.payments, leaves, hits, strict=True))
-        payments = await in_slices(lambda some: [ReceivedPayment.of(*one) for one in some], received)
+        payments = await in_slices(lambda some: [ReceivedPayment.of(*each) for each in some], received)
         command = ReceivePayments(evidence, payments)
         outcomes = await self._ledger.submit(command)
         if command.beyond_limit:
