@@ -40,10 +40,10 @@ from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.events import ExposureLimit, PaymentOrder
 from participants.ledger.exposure import CEILINGS, raised
 from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
-from participants.ledger.store import read_limits
+from participants.ledger.store import read_limits, read_payments
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import Backlog
-from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, tried
+from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, require_maker, tried
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
 from participants.payments.orders import (
@@ -53,6 +53,7 @@ from participants.payments.orders import (
     ReadableOrder,
     SubmitOrders,
     account_refusal,
+    replayed,
 )
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
@@ -300,6 +301,7 @@ class BankNode:
         earlier: Mapping[str, str] = {}
         if batch is not None:
             async with self.pool.acquire() as connection:
+                await require_maker(connection, batch)
                 earlier = await paid_earlier(connection, self.bic, [order.value for order in orders])
         new = [order for order in orders if order.value.id not in earlier]
         checked = await in_slices(self.check, new)
@@ -319,8 +321,9 @@ class BankNode:
             return decided
         async with self.pool.acquire() as connection:
             outcomes = iter(await named_batches(connection, decided))
+            paid = await read_payments(connection, list(earlier.values())) if earlier else {}
         return [
-            OrderOutcome(id_, "reserved", replayed=True) if (id_ := order.value.id) in earlier else next(outcomes)
+            replayed(id_, paid[earlier[id_]]) if (id_ := order.value.id) in earlier else next(outcomes)
             for order in orders
         ]
 

@@ -14,6 +14,7 @@ from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
 from participants.api import views
 from participants.api.messages import BatchOrderPage, BatchOutcome, BatchView, OrderBatch
+from participants.ledger.payment import Status
 from participants.node import BankNode
 from participants.payments.batches import Batch
 from participants.roles import Role, Scope
@@ -61,6 +62,7 @@ async def list_batch_orders(
     node: Node,
     page: NamedDependency[Page],
     outcome: Annotated[BatchOutcome | None, QueryParameter(description="Only orders that were answered so.")] = None,
+    status: Annotated[Status | None, QueryParameter(description="Only orders whose payments stand so.")] = None,
 ) -> BatchOrderPage:
     """List a batch's orders by their numbers, each with what was answered and how its payment stands."""
     match page.after:
@@ -71,7 +73,7 @@ async def list_batch_orders(
         case _:
             raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
     async with node.pool.acquire() as connection:
-        items = await views.batch_orders(connection, str(batch_id), outcome, after, page.limit)
+        items = await views.batch_orders(connection, str(batch_id), outcome, status, after, page.limit)
     following = encode_cursor(items[-1].line, items[-1].id) if len(items) == page.limit else None
     return BatchOrderPage(items=tuple(items), next=following)
 

@@ -84,7 +84,10 @@ class BatchView(Answer, frozen=True, kw_only=True):
 
 
 class BatchOrderView(Answer, frozen=True, kw_only=True):
-    """An order of a batch: its number in it, what was answered, and how its payment stands."""
+    """An order of a batch: its number in it, what was answered, and how its payment stands.
+
+    `reason` says why it was refused, or why its payment was after it was taken.
+    """
 
     line: Count
     id: Uuid

@@ -300,9 +300,15 @@ async def batch(connection: asyncpg.Connection, batch_id: str) -> BatchView | No
 
 
 async def batch_orders(
-    connection: asyncpg.Connection, batch_id: str, outcome: str | None, after: tuple[int, str], limit: int
+    connection: asyncpg.Connection,
+    batch_id: str,
+    outcome: str | None,
+    status: str | None,
+    after: tuple[int, str],
+    limit: int,
 ) -> list[BatchOrderView]:
     """Return a page of a batch's orders."""
+    types = None if status is None else [type_ for type_, after_ in batches.STATUS_AFTER.items() if after_ == status]
     return [
         BatchOrderView(
             line=row[0],
@@ -311,5 +317,5 @@ async def batch_orders(
             reason=row[3],
             status=None if row[4] is None else batches.STATUS_AFTER[row[4]].value,
         )
-        for row in await connection.fetch(batches.ORDERS, batch_id, outcome, *after, limit)
+        for row in await connection.fetch(batches.ORDERS, batch_id, outcome, *after, limit, types)
     ]

@@ -106,7 +106,10 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) ON C
 """
 KEEP_BATCH_ORDERS = """
 INSERT INTO batch_order (batch_id, payment_id, line, outcome, reason)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[])
+SELECT o.batch_id, o.payment_id, o.line, o.outcome, o.reason
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[])
+    AS o (batch_id, payment_id, line, outcome, reason, made_by)
+JOIN batch b ON b.id = o.batch_id AND b.made_by = o.made_by
 ON CONFLICT (batch_id, payment_id) DO UPDATE SET line = EXCLUDED.line, outcome = EXCLUDED.outcome,
     reason = EXCLUDED.reason WHERE batch_order.outcome <> 'taken'
 """

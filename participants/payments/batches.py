@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import store
 from participants.ledger.books import Books
 from participants.ledger.events import PaymentOrder
@@ -33,7 +34,7 @@ OUTCOMES = "SELECT outcome, count(*) FROM batch_order WHERE batch_id = $1::uuid 
 # What a payment is follows from the type of its last event alone.
 LAST_EVENT = """
 LEFT JOIN LATERAL (
-    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type LIKE 'payment.%'
+    SELECT e.type, e.data FROM event e WHERE e.subject = b.payment_id AND e.type LIKE 'payment.%'
     ORDER BY e.version DESC LIMIT 1
 ) last ON b.outcome <> 'refused'
 """
@@ -42,11 +43,22 @@ SELECT last.type, count(*) FROM batch_order b {LAST_EVENT} WHERE b.batch_id = $1
 GROUP BY last.type
 """  # noqa: S608 - text of ours
 ORDERS = f"""
-SELECT b.line, b.payment_id::text, b.outcome, b.reason, last.type FROM batch_order b {LAST_EVENT}
+SELECT b.line, b.payment_id::text, b.outcome,
+    coalesce(b.reason, CASE last.type WHEN 'payment.refused' THEN last.data->>'reason' END), last.type
+FROM batch_order b {LAST_EVENT}
 WHERE b.batch_id = $1::uuid AND ($2::text IS NULL OR b.outcome = $2) AND (b.line, b.payment_id) > ($3, $4::uuid)
+    AND ($6::text[] IS NULL OR last.type = ANY($6))
 ORDER BY b.line, b.payment_id LIMIT $5
 """  # noqa: S608 - text of ours
+MAKER = "SELECT made_by FROM batch WHERE id = $1::uuid"
 STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items()}
+
+
+class BatchReason(RefusalReason):
+    """Why orders aren't taken into a batch that has an id."""
+
+    BATCH_OF_ANOTHER = "batch_of_another", 409
+    """Somebody else made it, and only its maker adds to it. No order of the request was looked at."""
 
 
 class Batch(Struct, frozen=True):
@@ -103,12 +115,16 @@ class SubmitBatch(SubmitOrders):
         return outcomes
 
     def _keep(self, books: Books, batch: Batch, outcomes: Sequence[OrderOutcome]) -> None:
-        books.rows.batches[batch.id] = BatchRow(batch.id, batch.name, batch.made_by, books.now)
+        made = BatchRow(batch.id, batch.name, batch.made_by, books.now)
+        if books.rows.batches.setdefault(batch.id, made).made_by != batch.made_by:
+            return
         rows = [
-            BatchOrder(batch.id, outcome.id, line, _word(outcome), outcome.reason)
+            BatchOrder(batch.id, outcome.id, line, _word(outcome), outcome.reason, batch.made_by)
             for outcome, line in zip(outcomes, batch.lines, strict=True)
         ]
-        rows += [BatchOrder(batch.id, known.payment_id, known.line, "known", None) for known in self._known]
+        rows += [
+            BatchOrder(batch.id, known.payment_id, known.line, "known", None, batch.made_by) for known in self._known
+        ]
         kept = books.rows.batch_orders
         for row in rows:
             # The very same request may stand in this group twice, since its answer took long.
@@ -133,6 +149,13 @@ async def tried(
     books.begin(datetime.now(UTC))
     books.payments = await store.read_into(connection, books, [command], read_all=True)
     return command.decide(books)
+
+
+async def require_maker(connection: asyncpg.Connection, batch: Batch) -> None:
+    """Raise Refusal BATCH_OF_ANOTHER unless a batch is new or its maker's."""
+    made_by = await connection.fetchval(MAKER, batch.id)
+    if made_by not in (None, batch.made_by):
+        raise Refusal(BatchReason.BATCH_OF_ANOTHER, f"{made_by} made batch {batch.id}", pointer="/id")
 
 
 async def named_batches(connection: asyncpg.Connection, outcomes: Iterable[OrderOutcome]) -> list[OrderOutcome]:
