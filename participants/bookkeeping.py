@@ -19,15 +19,8 @@ SELECT sequence, subject::text, version, type, schema_version, data FROM event W
 EARLIER_REFERENCE = "SELECT id::text FROM own_entry WHERE (internal, currency, reference) = ($1, $2, $3)"
 REFERENCE_UNIQUE = "own_entry_reference"
 ACCOUNT = """
-SELECT a.kind, a.code, a.currency, b.state, b.version, b.changes
+SELECT a.kind, a.code, a.currency, b.state, b.changes
 FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
-"""
-# Payments that may still come back to the account, or go on from it or to it.
-WAITING = """
-SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
-    LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
-WHERE t.terms ->> 'currency' = $2
-  AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
 """
 
 
@@ -93,14 +86,12 @@ async def change_state(
     What lets more be posted is kept for another person, who has to ask for the very same within a week.
     """
     async with pool.acquire() as connection, connection.transaction():
-        key, now, version, changes = await _account(connection, account)
+        key, now, changes = await _account(connection, account)
         people: tuple[str, ...] = (person,)
         if now is not AccountState.CLOSED and state.loosens(now):
             (other,) = await propose(connection, "unblocking", [unblocking(key, state, changes)], person)
             people = people if other is None else (other, person)
-        closes = state is AccountState.CLOSED and now is not state
-        waiting = await connection.fetchval(WAITING, key.code, key.currency) if closes else 0
-    command = ChangeState(key, state, people=people, reason=reason, seen=(version, changes), waiting=waiting)
+    command = ChangeState(key, state, people=people, reason=reason, seen=changes)
     _require_changed(key, await ledger.submit(command))
 
 
@@ -111,15 +102,15 @@ async def rename(ledger: Ledger, pool: asyncpg.Pool, account: int, name: str, *,
     _require_changed(key, await ledger.submit(Rename(key, name, people=(person,), reason=reason)))
 
 
-async def _account(connection: asyncpg.Connection, account: int) -> tuple[AccountKey, AccountState, int, int]:
-    """Return an account that people opened, its state, and how often it was posted to and changed."""
+async def _account(connection: asyncpg.Connection, account: int) -> tuple[AccountKey, AccountState, int]:
+    """Return an account that people opened, its state, and how often it was changed."""
     row = await connection.fetchrow(ACCOUNT, account)
     if row is None:
         raise Refusal(ChangeReason.ACCOUNT_UNKNOWN, f"no account {account}")
     key = AccountKey(row[0], row[1], row[2])
     if key.kind not in ("customer", "internal"):
         raise Refusal(ChangeReason.ACCOUNT_OF_CHART, f"account {account} is {'/'.join(key)}, which opens by itself")
-    return key, AccountState(row[3]), row[4], row[5]
+    return key, AccountState(row[3]), row[4]
 
 
 def _require_changed(key: AccountKey, reason: ChangeReason | None) -> None:

@@ -349,6 +349,8 @@ class BankNode:
         other = None
         async with self.pool.acquire() as connection, connection.transaction():
             limits = await read_limits(connection)
+            if (fault := ceiling.fault(limits)) is not None:
+                raise Refusal(fault, f"the rulebook doesn't clear {ceiling.currency}")
             if raised(limits.ceilings, ceiling.among(limits.ceilings)):
                 (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
         people = (person,) if other is None else (other, person)

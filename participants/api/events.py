@@ -16,9 +16,9 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from gateway.federation.http.node import requires
 from gateway.federation.identity.tokens import Claims
-from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.storage.failures import failure_of
 from participants.feed.feed import LOOK_SECONDS, Selection
@@ -75,7 +75,7 @@ async def list_events(
         list[EventType] | None, QueryParameter(name="type", max_items=32, description="Only these; repeat it.")
     ] = None,
     account: Annotated[
-        str | None, QueryParameter(pattern=ACCOUNT_PATTERN, description="Only of this account of the bank.")
+        str | None, QueryParameter(pattern=SPELLED_ACCOUNT_PATTERN, description="Only of this account of the bank.")
     ] = None,
     last_event_id: Annotated[
         str | None, HeaderParameter(name="Last-Event-ID", max_length=20, description="In place of `after`.")
@@ -86,7 +86,7 @@ async def list_events(
     With `Accept: text/event-stream` they come as a stream of server-sent events, for as long as the token is good. None
     is left out and none comes twice. What is filtered out, or isn't for the token's role and scope, moves `next` on.
     """
-    selection = Selection(_types(request.auth, types), account)
+    selection = Selection(_types(request.auth, types), None if account is None else normal_account(account))
     after = after if last_event_id is None else _cursor(last_event_id)
     if STREAM_TYPE not in request.headers.get("Accept", ""):
         with node.feed.place(request.auth.sub) if wait_s else nullcontext():

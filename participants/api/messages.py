@@ -27,7 +27,15 @@ from gateway.federation.messages.base import (
     open_words,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from participants.api.orders import FreeText, OpeningRequest, OrderRequest, StatedText, normalise_text
+from participants.api.orders import (
+    FreeText,
+    OpeningRequest,
+    OrderRequest,
+    SpelledAccount,
+    StatedText,
+    normalise_accounts,
+    normalise_text,
+)
 from participants.cycle.movements import MovementFault
 from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalReference
 from participants.ledger.accounts import BOUNDS, AccountState
@@ -200,14 +208,15 @@ class EntryRequest(Request, frozen=True, kw_only=True):
 
     id: Uuid
     kind: EntryKind
-    account: AccountCode
+    account: SpelledAccount
     currency: CurrencyCode
     amount_minor: PaymentAmount
-    against: AccountCode
+    against: SpelledAccount
     reference: ExternalReference
     text: FreeText = ""
 
     def __post_init__(self) -> None:
+        normalise_accounts(self, "account", "against")
         normalise_text(self, "text", stated=False)
 
 

@@ -16,13 +16,13 @@ from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from compliance.plain_text import STATED_PATTERN
 from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims
-from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
@@ -243,12 +243,13 @@ async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
     kind: Annotated[Kind | None, QueryParameter()] = None,
-    code: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN)] = None,
+    code: Annotated[str | None, QueryParameter(pattern=SPELLED_ACCOUNT_PATTERN)] = None,
     currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
     after = page.number() or 0
     async with node.pool.acquire() as connection:
+        code = None if code is None else normal_account(code)
         items = await views.accounts(connection, after, kind, code, currency, page.limit)
     return AccountPage(items=tuple(items), next=encode_cursor(items[-1].id) if len(items) == page.limit else None)
 

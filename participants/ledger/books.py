@@ -45,6 +45,7 @@ class Books:
         self.last_lane = last_lane
         self.accounts: dict[AccountKey, Account | None] = {}
         self.lanes: dict[LaneKey, Lane] = {}
+        self.awaited: dict[AccountKey, int] = {}
         self.begin(self.now)
 
     def begin(self, now: datetime) -> None:
@@ -98,6 +99,11 @@ class Books:
         """Take a payment out of the queue, or away from people."""
         if self.rows.open_payments.pop(payment.id, None) is None:
             self.rows.ended_waits.append((payment.counterparty, payment.waiting_since))
+
+    def awaits(self, key: AccountKey) -> bool:
+        """Tell whether payments may still come back to a customer's account or go on, of which that was read."""
+        decided = [self.payments[id_] for id_ in self.rows.open_payments]
+        return bool(self.awaited[key]) or any(payment.own_account == key for payment in decided)
 
     def keep(self, evidence: Evidence) -> None:
         """Keep what a counterparty signed."""

@@ -31,8 +31,10 @@ class RecordLimits(Command[bool]):
 
 
 class CeilingReason(RefusalReason):
-    """Why a ceiling isn't set."""
+    """Why a ceiling isn't set, in order of precedence."""
 
+    CURRENCY_NOT_CLEARED = "currency_not_cleared", 422
+    """The rulebook doesn't clear it, so nothing is owed in it. A ceiling of before may be lifted."""
     SECOND_PERSON_MISSING = "ceiling_needs_second_person"
     """It lets others owe more: it is proposed, and set once another person asks for the very same."""
 
@@ -51,6 +53,11 @@ class Ceiling(Struct, frozen=True):
             limit = ExposureLimit(currency=self.currency, limit_minor=self.limit_minor, counterparty=self.counterparty)
             others.append(limit)
         return in_order(others)
+
+    def fault(self, limits: Limits) -> CeilingReason | None:
+        """Return why it is set by nobody, whoever asks; None if it may be."""
+        lifts = self.limit_minor is None
+        return None if lifts or limits.clears(self.currency) else CeilingReason.CURRENCY_NOT_CLEARED
 
     def proposal(self, limits: Limits) -> Proposal:
         """Return what somebody proposes who wants it set in the place of what stands now; another change ends that."""
@@ -76,6 +83,8 @@ class SetCeiling(Command[tuple[ExposureLimit, ...] | CeilingReason]):
         self.seen = seen
 
     def decide(self, books: Books) -> tuple[ExposureLimit, ...] | CeilingReason:
+        if (fault := self.ceiling.fault(books.limits)) is not None:
+            return fault
         before = books.limits.ceilings
         ceilings = self.ceiling.among(before)
         if ceilings == before:

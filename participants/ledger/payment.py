@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger import events
+from participants.ledger.accounts import AccountKey
 from participants.ledger.events import Event
 
 Direction = Literal["out", "in"]
@@ -77,6 +78,13 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     def amount(self) -> int:
         """The amount in minor units."""
         return int(self.terms.amount_minor)
+
+    @property
+    def own_account(self) -> AccountKey:
+        """The customer's account at this bank."""
+        terms = self.terms
+        code = terms.debtor_account if self.direction == "out" else terms.creditor_account
+        return AccountKey("customer", code, terms.currency)
 
     def is_given_back_by(self, details: PaymentDetails, counterparty: str) -> bool:
         """Tell whether a return gives the whole of this payment back, to the bank and account it came from."""

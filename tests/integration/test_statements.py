@@ -72,6 +72,9 @@ async def test_a_statement_in_three_forms(town: Town) -> None:
     assert int(rows[0]["balance_minor"]) + sum(int(row["amount_minor"] or 0) for row in rows) == -9518
     assert rows[-1]["balance_minor"] == "-9518"
     assert "'=SUM(A1)" in {row["text"] for row in rows}
+    exact = await alpha.send("GET", f"{path}/csv", params={"date": str(today), "exact": "true"})
+    assert "=SUM(A1)" in {row["text"] for row in csv.DictReader(exact.text.splitlines())}
+    assert exact.text.replace("=SUM(A1)", "'=SUM(A1)") == answer.text
 
     answer = await alpha.send("GET", f"{path}/camt053", params={"date": str(today)})
     assert answer.headers["Content-Type"].partition(";")[0] == "application/xml"
