@@ -89,7 +89,7 @@ async def change_state(
         key, now, changes = await _account(connection, account)
         people: tuple[str, ...] = (person,)
         if now is not AccountState.CLOSED and state.loosens(now):
-            (other,) = await propose(connection, "unblocking", [unblocking(key, state, changes)], person)
+            (other,) = await propose(connection, "unblocking", [unblocking(key, now, state, changes)], person)
             people = people if other is None else (other, person)
     command = ChangeState(key, state, people=people, reason=reason, seen=changes)
     _require_changed(key, await ledger.submit(command))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import (
@@ -407,6 +407,11 @@ class WaitingView(Answer, frozen=True, kw_only=True):
     subject: str
     person: str
     proposed_at: Timestamp
+    content: dict[str, str] = field(default_factory=dict)
+    """Exactly what is proposed, by the members of the request that confirms it; `from` is what it would replace.
+
+    Left out of proposals of earlier releases, and for who may not read what it is about.
+    """
 
 
 class CycleView(Answer, frozen=True, kw_only=True):

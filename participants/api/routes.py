@@ -21,7 +21,7 @@ from compliance.plain_text import STATED_PATTERN
 from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.paging import FOLLOWING_PAGE, Page, encode_cursor, following_page
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
@@ -211,11 +211,24 @@ def list_lists(node: Node) -> list[ScreeningList]:
     return list(node.screener.lists)
 
 
-@get("/proposals", guards=SEES_PROPOSALS, tags=["books"], operation_id="listWaiting")
-async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingView]:
-    """List what one person proposed and a second one has to confirm by asking for the same, newest first."""
+@get(
+    "/proposals",
+    guards=SEES_PROPOSALS,
+    tags=["books"],
+    operation_id="listWaiting",
+    response_headers=[FOLLOWING_PAGE],
+)
+async def list_waiting(
+    node: Node, page: NamedDependency[Page], request: ConcordatRequest
+) -> Response[list[WaitingView]]:
+    """List what one person proposed and a second one has to confirm by asking for the same, newest first.
+
+    `content` says exactly what it is: amounts, accounts, names. Whoever may see lists only is told that of lists only.
+    """
+    shown = ("list",) if request.auth.role == Role.LISTS else None
     async with node.pool.acquire() as connection:
-        return await views.waiting(connection, page.limit)
+        listed, after = await views.waiting(connection, page.number(), page.limit, shown=shown)
+    return Response(listed, headers=following_page("/proposals", page, after))
 
 
 # --- books ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import asyncpg
@@ -209,17 +209,25 @@ def ceilings(limits: Iterable[ExposureLimit]) -> list[CeilingView]:
     ]
 
 
-async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingView]:
-    """Return what waits for a second person, newest first."""
-    return [
+async def waiting(
+    connection: asyncpg.Connection, before: int | None, limit: int, *, shown: Collection[str] | None
+) -> tuple[list[WaitingView], int | None]:
+    """Return what waits for a second person, newest first, and after which number the next page begins.
+
+    What exactly is proposed stands in those of the kinds that are `shown`, or in all.
+    """
+    waits = await proposals.waiting(connection, limit, ceilings=subject_id(CEILINGS), before=before)
+    listed = [
         WaitingView(
             kind=proposal.kind,
             subject=proposal.subject,
             person=proposal.person,
             proposed_at=timestamp(proposal.proposed_at),
+            content=dict(proposal.content) if shown is None or proposal.kind in shown else {},
         )
-        for proposal in await proposals.waiting(connection, limit, ceilings=subject_id(CEILINGS))
+        for proposal in waits
     ]
+    return listed, waits[-1].id if len(waits) == limit else None
 
 
 MOVEMENTS = """

@@ -119,10 +119,11 @@ class Rename(Command[ChangeReason | None]):
         return None
 
 
-def unblocking(key: AccountKey, state: AccountState, changes: int) -> Proposal:
+def unblocking(key: AccountKey, before: AccountState, state: AccountState, changes: int) -> Proposal:
     """Return what somebody proposes who wants more posted to an account; another change of it ends that."""
     subject = f"{key.code} {key.currency}, change {changes + 1}"
-    return Proposal(subject, sha256(f"{key.kind} {subject}: {state}".encode()).digest())
+    content = {"kind": key.kind, "code": key.code, "currency": key.currency, "from": before.value, "state": state.value}
+    return Proposal(subject, sha256(f"{key.kind} {subject}: {state}".encode()).digest(), content)
 
 
 def opened_kind(key: AccountKey) -> OpenedKind:

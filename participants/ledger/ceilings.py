@@ -63,7 +63,11 @@ class Ceiling(Struct, frozen=True):
         """Return what somebody proposes who wants it set in the place of what stands now; another change ends that."""
         before = next((c.limit_minor for c in limits.ceilings if (c.counterparty, c.currency) == self._place), "none")
         subject = f"{self.currency} of {self.counterparty or 'all'}: from {before} to {self.limit_minor or 'none'}"
-        return Proposal(subject, sha256(f"{subject}, after {limits.version(CEILINGS)}".encode()).digest())
+        digest = sha256(f"{subject}, after {limits.version(CEILINGS)}".encode()).digest()
+        content = {"currency": self.currency, "from": before, "limit_minor": self.limit_minor or "none"}
+        if self.counterparty is not None:
+            content["counterparty"] = self.counterparty
+        return Proposal(subject, digest, content)
 
     @property
     def _place(self) -> tuple[str | None, str]:
