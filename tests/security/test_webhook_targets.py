@@ -112,6 +112,17 @@ async def test_answers_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.close()
 
 
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER", "rEtRy-aFtEr"])
+async def test_when_to_try_again_is_read_however_it_is_written(name: str) -> None:
+    async with receiving() as receiver:
+        client = WebhookClient(Targets(["127.0.0.1"], ["127.0.0.0/8"]))
+        for value, seconds in (("7", 7), ("soon", None), ("9" * 9, None)):
+            head = f"HTTP/1.1 503 X\r\n{name}: {value}\r\nContent-Length: 0\r\n\r\n".encode()
+            receiver.answer = lambda _, head=head: head  # type: ignore[misc]
+            assert await client.post(receiver.url, {}, b"{}") == (503, seconds)
+        await client.close()
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_nobody_has_a_bank_send_its_books_elsewhere(town: Town) -> None:
     alpha = town.alpha
