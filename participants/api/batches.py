@@ -9,18 +9,13 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
 from participants.api import views
+from participants.api.guards import SEES_BATCHES, Node
 from participants.api.messages import BatchOrderPage, BatchOutcome, BatchView, OrderBatch
 from participants.ledger.payment import Status
-from participants.node import BankNode
 from participants.payments.batches import Batch
-from participants.roles import Role, Scope
-
-SEES = [requires(Role.READ, Role.ORDERS, scope=Scope.PAYMENTS)]
-Node = NamedDependency[BankNode]
 
 
 class BatchRequestReason(RefusalReason):
@@ -46,7 +41,7 @@ def batch_of(asked: OrderBatch, *, made_by: str) -> Batch | None:
     return Batch(asked.id, asked.name, made_by, lines)
 
 
-@get("/batches/{batch_id:uuid}", guards=SEES, tags=["payments"], operation_id="getBatch")
+@get("/batches/{batch_id:uuid}", guards=SEES_BATCHES, tags=["payments"], operation_id="getBatch")
 async def get_batch(batch_id: FromPath[UUID], node: Node) -> BatchView:
     """Sum up what became of a batch's payments."""
     async with node.pool.acquire() as connection:
@@ -56,7 +51,7 @@ async def get_batch(batch_id: FromPath[UUID], node: Node) -> BatchView:
     return batch
 
 
-@get("/batches/{batch_id:uuid}/orders", guards=SEES, tags=["payments"], operation_id="listBatchOrders")
+@get("/batches/{batch_id:uuid}/orders", guards=SEES_BATCHES, tags=["payments"], operation_id="listBatchOrders")
 async def list_batch_orders(
     batch_id: FromPath[UUID],
     node: Node,

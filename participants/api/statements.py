@@ -20,8 +20,9 @@ from gateway.federation.iso20022 import camt053
 from gateway.federation.iso20022.reasons import MessageRefused
 from gateway.federation.problems import Refusal
 from participants import statements
+from participants.api.guards import SEES_ACCOUNTS, AccountPath, Node
 from participants.api.messages import AccountBalance, StatementEntry, StatementPage
-from participants.api.routes import SEES_ACCOUNTS, AccountPath, Node, instant
+from participants.api.routes import instant
 from participants.feed.public import timestamp
 from participants.ledger.account_events import ENTRY_TYPES
 from participants.statements import Entry, Period, Statement, StatementReason
