@@ -1,15 +1,23 @@
-"""What a bank's people do to its accounts, beside opening them: who agrees is looked up, then the ledger decides."""
+"""What a bank's people do to its accounts and ceilings: who agrees is looked up, then the ledger decides."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import asyncpg
 
 from gateway.federation.problems import Refusal
 from participants.ledger import events
 from participants.ledger.account_changes import ChangeReason, ChangeState, Rename, unblocking
-from participants.ledger.accounts import AccountKey, AccountState
+from participants.ledger.account_events import AccountOpening
+from participants.ledger.accounts import AccountKey, AccountOutcome, AccountState
+from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.command import RecordedAlreadyError
+from participants.ledger.events import ExposureLimit
+from participants.ledger.exposure import CEILINGS, raised
+from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.own_entries import AskedEntry, EntryReason, MakeEntry
+from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
 from participants.proposals import propose
 
@@ -22,6 +30,50 @@ ACCOUNT = """
 SELECT a.kind, a.code, a.currency, b.state, b.changes
 FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 """
+
+
+async def open_accounts(
+    ledger: Ledger, pool: asyncpg.Pool, openings: Sequence[AccountOpening], person: str
+) -> list[AccountOutcome]:
+    """Open accounts that `person` asks for; those that hold money once somebody else has asked too."""
+    proposals = {opening: proposal(opening) for opening in openings if opening.opening_balance_minor != "0"}
+    others: dict[AccountOpening, str | None] = {}
+    if proposals:
+        async with pool.acquire() as connection, connection.transaction():
+            people = await propose(connection, "opening", list(proposals.values()), person)
+        others = dict(zip(proposals, people, strict=True))
+    asked = [
+        AskedOpening(opening, (person,) if (other := others.get(opening)) is None else (other, person))
+        for opening in openings
+    ]
+    return await ledger.submit(OpenAccounts(asked))
+
+
+async def set_ceiling(
+    ledger: Ledger, pool: asyncpg.Pool, ceiling: Ceiling, *, person: str, reason: str
+) -> tuple[ExposureLimit, ...]:
+    """Set a ceiling that `person` asks for, one that lets others owe more once somebody else has asked too.
+
+    Raises Refusal with a CeilingReason.
+    """
+    other = None
+    async with pool.acquire() as connection, connection.transaction():
+        limits = await read_limits(connection)
+        if (fault := ceiling.fault(limits)) is not None:
+            raise _unset(ceiling, fault)
+        if raised(limits.ceilings, ceiling.among(limits.ceilings)):
+            (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
+    people = (person,) if other is None else (other, person)
+    outcome = await ledger.submit(SetCeiling(ceiling, people=people, reason=reason, seen=limits.version(CEILINGS)))
+    if isinstance(outcome, CeilingReason):
+        raise _unset(ceiling, outcome)
+    return outcome
+
+
+def _unset(ceiling: Ceiling, reason: CeilingReason) -> Refusal:
+    if reason is CeilingReason.CURRENCY_NOT_CLEARED:
+        return Refusal(reason, f"the rulebook doesn't clear {ceiling.currency}")
+    return Refusal(reason, "it lets others owe more: another person must ask for the very same within a week")
 
 
 async def make_entry(ledger: Ledger, pool: asyncpg.Pool, asked: AskedEntry, person: str) -> bool:

@@ -34,13 +34,8 @@ from participants.cycle.follower import Follower
 from participants.cycle.settlement_account import SettlementAccount
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
-from participants.ledger.account_events import AccountOpening
-from participants.ledger.accounts import AccountOutcome
-from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
-from participants.ledger.events import ExposureLimit, PaymentOrder
-from participants.ledger.exposure import CEILINGS, raised
-from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
-from participants.ledger.store import read_limits, read_payments
+from participants.ledger.events import PaymentOrder
+from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import Backlog
 from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, require_maker, tried
@@ -58,7 +53,6 @@ from participants.payments.orders import (
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
-from participants.proposals import propose
 from participants.roles import PeerReason, Role
 from participants.webhooks.signing import WebhookSecrets
 from participants.webhooks.targets import Targets
@@ -326,39 +320,6 @@ class BankNode:
             replayed(id_, paid[earlier[id_]]) if (id_ := order.value.id) in earlier else next(outcomes)
             for order in orders
         ]
-
-    async def open_accounts(self, openings: Sequence[AccountOpening], person: str) -> list[AccountOutcome]:
-        """Open customer accounts that `person` asks for; those that hold money once somebody else has asked too."""
-        proposals = {opening: proposal(opening) for opening in openings if opening.opening_balance_minor != "0"}
-        others: dict[AccountOpening, str | None] = {}
-        if proposals:
-            async with self.pool.acquire() as connection, connection.transaction():
-                people = await propose(connection, "opening", list(proposals.values()), person)
-            others = dict(zip(proposals, people, strict=True))
-        asked = [
-            AskedOpening(opening, (person,) if (other := others.get(opening)) is None else (other, person))
-            for opening in openings
-        ]
-        return await self.ledger.submit(OpenAccounts(asked))
-
-    async def set_ceiling(self, ceiling: Ceiling, *, person: str, reason: str) -> tuple[ExposureLimit, ...]:
-        """Set a ceiling that `person` asks for, one that lets others owe more once somebody else has asked too.
-
-        Raises Refusal `ceiling_needs_second_person` before.
-        """
-        other = None
-        async with self.pool.acquire() as connection, connection.transaction():
-            limits = await read_limits(connection)
-            if (fault := ceiling.fault(limits)) is not None:
-                raise Refusal(fault, f"the rulebook doesn't clear {ceiling.currency}")
-            if raised(limits.ceilings, ceiling.among(limits.ceilings)):
-                (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
-        people = (person,) if other is None else (other, person)
-        command = SetCeiling(ceiling, people=people, reason=reason, seen=limits.version(CEILINGS))
-        outcome = await self.ledger.submit(command)
-        if isinstance(outcome, CeilingReason):
-            raise Refusal(outcome, "it lets others owe more: another person must ask for the very same within a week")
-        return outcome
 
     def check(self, orders: Sequence[ReadableOrder]) -> list[CheckedOrder]:
         """Screen orders and look up the banks they go to: all that is decided before the books."""

@@ -6,6 +6,7 @@ from litestar import get, put
 from litestar.params import JSONBody
 
 from compliance.bic import normal_bic
+from participants import bookkeeping
 from participants.api import views
 from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, BicPath, ConcordatRequest, CurrencyPath, Node
 from participants.api.messages import CeilingChange, CeilingView, ExposureView
@@ -61,7 +62,8 @@ async def _set_ceiling(
     node: BankNode, counterparty: str | None, currency: str, change: CeilingChange, *, person: str
 ) -> list[CeilingView]:
     ceiling = Ceiling(counterparty, currency, change.limit_minor)
-    return views.ceilings(await node.set_ceiling(ceiling, person=person, reason=change.reason))
+    ceilings = await bookkeeping.set_ceiling(node.ledger, node.pool, ceiling, person=person, reason=change.reason)
+    return views.ceilings(ceilings)
 
 
 HANDLERS = [list_exposures, list_ceilings, set_ceiling_for_all, set_ceiling]

@@ -26,6 +26,7 @@ from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
+from participants import bookkeeping
 from participants.api import batches, events, exposures, orders_log, views, webhooks
 from participants.api.guards import (
     KEEPS_ACCOUNTS,
@@ -246,7 +247,8 @@ async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: Conco
     One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
     week. One that opens empty needs one person.
     """
-    return await node.open_accounts([asked.opening() for asked in data.accounts], request.auth.sub)
+    openings = [asked.opening() for asked in data.accounts]
+    return await bookkeeping.open_accounts(node.ledger, node.pool, openings, request.auth.sub)
 
 
 @get("/accounts", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listAccounts")
