@@ -10,22 +10,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
+from gateway.federation.problems import Refusal, ServiceReason
 from participants.api import views
 from participants.api.guards import SEES_BATCHES, Node
 from participants.api.messages import BatchOrderPage, BatchOutcome, BatchView, OrderBatch
 from participants.ledger.payment import Status
-from participants.payments.batches import Batch
-
-
-class BatchRequestReason(RefusalReason):
-    """Why a request about a batch of the bank's own is refused, in order of precedence."""
-
-    BATCH_ID_MISSING = "batch_id_missing", 400
-    """It says how the batch is called or numbered, and not which one it is."""
-    BATCH_LINES_DIFFER = "batch_lines_differ", 400
-    """There isn't one number for each order."""
-    BATCH_UNKNOWN = "batch_unknown", 404
+from participants.payments.batches import Batch, BatchRequestReason
 
 
 def batch_of(asked: OrderBatch, *, made_by: str) -> Batch | None:

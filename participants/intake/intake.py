@@ -38,7 +38,7 @@ from participants.intake.files import (
     read_rows,
 )
 from participants.intake.status import FOLLOWING_MAX, batch_status, file_id
-from participants.payments.batches import BatchReason
+from participants.payments.batches import BatchRequestReason
 from participants.payments.orders import OrderOutcome, OrderReason
 from participants.payments.row_identity import following_id
 from participants.roles import Role
@@ -204,7 +204,7 @@ class Intake:
             return
         for attempt, outcome in judged:
             if attempt.row.line in bad:
-                self._refuse(_refused(attempt, outcome))
+                self._refuse(self._refused(attempt, outcome))
             elif outcome.replayed:
                 self._count(attempt, outcome, unanswered=False)
             else:
@@ -214,6 +214,11 @@ class Intake:
         """Tell whether a row isn't to be paid, given the last answer on it."""
         free = attempt.refused is not None and not outcome.replayed
         return outcome.status == "refused" or (free and not self._pay_again)
+
+    def _refused(self, attempt: Attempt, outcome: OrderOutcome) -> RefusedRow:
+        """Return the refusal of a bad row: by what was answered last, which counts only for what is to be paid."""
+        said = outcome if attempt.refused is None or self._pay_again else OrderOutcome(attempt.id, "refused")
+        return _refused(attempt, said)
 
     async def take(self, rows: Sequence[PaymentRow]) -> None:
         """Submit rows, each for itself."""
@@ -234,7 +239,7 @@ class Intake:
         outcomes, unanswered = await self._ask(attempts, atomic=atomic, dry_run=self._dry_run)
         again, looked_up = [], []
         for attempt, outcome in zip(attempts, outcomes, strict=True):
-            following = attempt.next(outcome)
+            following = None if atomic else attempt.next(outcome)
             if following is None:
                 self._count(attempt, outcome, unanswered=unanswered)
             elif following.refused is None or self._pay_again:
@@ -244,7 +249,7 @@ class Intake:
         if looked_up:
             for attempt, outcome in await self._judge(looked_up):
                 if self._is_bad(attempt, outcome):
-                    self._refuse(_refused(attempt, outcome))
+                    self._refuse(self._refused(attempt, outcome))
                 else:
                     self._count(attempt, outcome, unanswered=False)
         if again:
@@ -281,7 +286,7 @@ class Intake:
             try:
                 outcomes = await self._answers(batch)
             except RemoteProblem as problem:
-                if problem.code != BatchReason.BATCH_OF_ANOTHER or self._file.id is None:
+                if problem.code != BatchRequestReason.BATCH_OF_ANOTHER or self._file.id is None:
                     raise
                 tried += 1
                 following = following_id(self._file.id) if tried < FOLLOWING_MAX else str(uuid.uuid4())
@@ -347,7 +352,7 @@ def _outcome_of(attempt: Attempt, problem: RemoteProblem) -> OrderOutcome:
 
 
 def _refused(attempt: Attempt, outcome: OrderOutcome, detail: str = "") -> RefusedRow:
-    """Return the refusal of a row: what was answered last, but for the payment that was refused after it was taken."""
+    """Return the refusal of a row; one without a reason is of a payment that was refused after it was taken."""
     reason = (outcome.reason or attempt.refused) or "unspecified"
     if outcome.reason is None:
         detail = f"it was taken, and refused afterwards ({reason}): its money is free, and --pay-again pays it anew"

@@ -54,11 +54,16 @@ MAKER = "SELECT made_by FROM batch WHERE id = $1::uuid"
 STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items()}
 
 
-class BatchReason(RefusalReason):
-    """Why orders aren't taken into a batch that has an id."""
+class BatchRequestReason(RefusalReason):
+    """Why a request about a batch of the bank's own is refused, in order of precedence."""
 
+    BATCH_ID_MISSING = "batch_id_missing", 400
+    """It says how the batch is called or numbered, and not which one it is."""
+    BATCH_LINES_DIFFER = "batch_lines_differ", 400
+    """There isn't one number for each order."""
     BATCH_OF_ANOTHER = "batch_of_another", 409
     """Somebody else made it, and only its maker adds to it. No order of the request was looked at."""
+    BATCH_UNKNOWN = "batch_unknown", 404
 
 
 class Batch(Struct, frozen=True):
@@ -155,7 +160,7 @@ async def require_maker(connection: asyncpg.Connection, batch: Batch) -> None:
     """Raise Refusal BATCH_OF_ANOTHER unless a batch is new or its maker's."""
     made_by = await connection.fetchval(MAKER, batch.id)
     if made_by not in (None, batch.made_by):
-        raise Refusal(BatchReason.BATCH_OF_ANOTHER, f"{made_by} made batch {batch.id}", pointer="/id")
+        raise Refusal(BatchRequestReason.BATCH_OF_ANOTHER, f"{made_by} made batch {batch.id}", pointer="/id")
 
 
 async def named_batches(connection: asyncpg.Connection, outcomes: Iterable[OrderOutcome]) -> list[OrderOutcome]:

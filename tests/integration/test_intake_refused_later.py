@@ -60,6 +60,19 @@ async def test_a_payment_that_the_other_bank_refused_is_not_paid_before(town: To
     assert await paid(town.alpha, "f-later") == [100, 200, 200]
 
 
+async def test_the_reason_is_the_other_banks_whatever_would_be_answered_now(town: Town, tmp_path: Path) -> None:
+    await town.alpha.open("f-poor", balance=200)
+    path = write(tmp_path / "poor.csv", row("f-poor", "2.00", "late", creditor="b-poor"))
+    assert (await command(town.alpha, "import", str(path)))[0] == 0
+    assert await until_decided(town, "f-poor", 1) == ["payment.refused"]
+    other = write(tmp_path / "other.csv", row("f-poor", "2.00", "another"))
+    assert (await command(town.alpha, "import", str(other)))[0] == 0
+    for options, reason in (((), "creditor_account_unknown"), (("--pay-again",), "insufficient_funds")):
+        code, output = await command(town.alpha, "import", str(path), *options)
+        assert (code, f"line 2: {reason}" in output) == (3, True), output
+    assert await paid(town.alpha, "f-poor") == [200, 200]
+
+
 async def test_all_or_nothing_pays_anew_only_if_asked(town: Town, tmp_path: Path) -> None:
     await town.alpha.open("f-whole", balance=10_000)
     bad = row("f-whole", "2.00", "late", creditor="b-whole")

@@ -19,9 +19,11 @@ async def proposed(bank: RunningBank, **params: Any) -> dict[str, dict[str, str]
     return {one["kind"]: one.get("content", {}) for one in reversed(await bank.get("/proposals", **params))}
 
 
-async def ask(bank: RunningBank, method: str, path: str, body: Any, reason: str, subject: str = "sam") -> None:
+async def ask(
+    bank: RunningBank, method: str, path: str, body: Any, reason: str, subject: str = "sam", *, status: int = 409
+) -> None:
     answer = await bank.send(method, path, body, subject=subject)
-    assert (answer.status_code, answer.json()["code"]) == (409, reason), answer.text
+    assert (answer.status_code, answer.json()["code"]) == (status, reason), answer.text
 
 
 def sanctions(*names: str) -> dict[str, Any]:
@@ -74,6 +76,16 @@ async def test_each_kind_says_what_is_to_be_confirmed(town: Town) -> None:
     # Who keeps lists is told of lists only.
     answer = await bank.send("GET", "/proposals", token=bank.staff_token(role=Role.LISTS))
     assert {one["kind"] for one in answer.json() if "content" in one} == {"list"}
+
+
+@pytest.mark.parametrize("path", ["ZZZ", "XAU", "HRK", "ZZZ/BRAVFRP0"])
+async def test_nobody_is_asked_to_confirm_what_cannot_be(town: Town, path: str) -> None:
+    """A ceiling in a currency that nothing is owed in: refused at once, and not proposed."""
+    before = await town.carlo.get("/proposals")
+    body = {"limit_minor": "5", "reason": "why"}
+    await ask(town.carlo, "PUT", f"/ceilings/{path}", body, "currency_not_cleared", status=422)
+    assert await town.carlo.get("/proposals") == before
+    assert [one for one in await town.carlo.get("/ceilings") if one["currency"] == path[:3]] == []
 
 
 async def test_page_by_page(town: Town) -> None:
