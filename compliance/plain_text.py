@@ -82,3 +82,10 @@ def normal_text(text: str, what: str, *, characters_max: int, stated: bool = Tru
 def is_normal(text: str) -> bool:
     """Tell whether a text is in NFC and nothing in it is forbidden, control characters of ASCII aside."""
     return text.isascii() or (unicodedata.is_normalized("NFC", text) and not _ANYTHING_FORBIDDEN.search(text))
+
+
+def all_plain(*stated: str, free: str) -> bool:
+    """Tell, at one look, whether texts are as `normal_text` leaves them; `free` may say nothing."""
+    # What stands between them is no letter and composes with none.
+    text = "/".join((*stated, free))
+    return (text.isprintable() if text.isascii() else is_normal(text)) and all(map(str.strip, stated))

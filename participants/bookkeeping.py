@@ -1,15 +1,23 @@
-"""What a bank's people do to its accounts, beside opening them: who agrees is looked up, then the ledger decides."""
+"""What a bank's people do to its accounts and ceilings: who agrees is looked up, then the ledger decides."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import asyncpg
 
 from gateway.federation.problems import Refusal
 from participants.ledger import events
 from participants.ledger.account_changes import ChangeReason, ChangeState, Rename, unblocking
-from participants.ledger.accounts import AccountKey, AccountState
+from participants.ledger.account_events import AccountOpening
+from participants.ledger.accounts import AccountKey, AccountOutcome, AccountState
+from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.command import RecordedAlreadyError
+from participants.ledger.events import ExposureLimit
+from participants.ledger.exposure import CEILINGS, raised
+from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
 from participants.ledger.own_entries import AskedEntry, EntryReason, MakeEntry
+from participants.ledger.store import read_limits
 from participants.ledger.writer import Ledger
 from participants.proposals import propose
 
@@ -19,16 +27,53 @@ SELECT sequence, subject::text, version, type, schema_version, data FROM event W
 EARLIER_REFERENCE = "SELECT id::text FROM own_entry WHERE (internal, currency, reference) = ($1, $2, $3)"
 REFERENCE_UNIQUE = "own_entry_reference"
 ACCOUNT = """
-SELECT a.kind, a.code, a.currency, b.state, b.version, b.changes
+SELECT a.kind, a.code, a.currency, b.state, b.changes
 FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 """
-# Payments that may still come back to the account, or go on from it or to it.
-WAITING = """
-SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
-    LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
-WHERE o.state <> 'recalled' AND t.terms ->> 'currency' = $2
-  AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
-"""
+
+
+async def open_accounts(
+    ledger: Ledger, pool: asyncpg.Pool, openings: Sequence[AccountOpening], person: str
+) -> list[AccountOutcome]:
+    """Open accounts that `person` asks for; those that hold money once somebody else has asked too."""
+    proposals = {opening: proposal(opening) for opening in openings if opening.opening_balance_minor != "0"}
+    others: dict[AccountOpening, str | None] = {}
+    if proposals:
+        async with pool.acquire() as connection, connection.transaction():
+            people = await propose(connection, "opening", list(proposals.values()), person)
+        others = dict(zip(proposals, people, strict=True))
+    asked = [
+        AskedOpening(opening, (person,) if (other := others.get(opening)) is None else (other, person))
+        for opening in openings
+    ]
+    return await ledger.submit(OpenAccounts(asked))
+
+
+async def set_ceiling(
+    ledger: Ledger, pool: asyncpg.Pool, ceiling: Ceiling, *, person: str, reason: str
+) -> tuple[ExposureLimit, ...]:
+    """Set a ceiling that `person` asks for, one that lets others owe more once somebody else has asked too.
+
+    Raises Refusal with a CeilingReason.
+    """
+    other = None
+    async with pool.acquire() as connection, connection.transaction():
+        limits = await read_limits(connection)
+        if (fault := ceiling.fault(limits)) is not None:
+            raise _unset(ceiling, fault)
+        if raised(limits.ceilings, ceiling.among(limits.ceilings)):
+            (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
+    people = (person,) if other is None else (other, person)
+    outcome = await ledger.submit(SetCeiling(ceiling, people=people, reason=reason, seen=limits.version(CEILINGS)))
+    if isinstance(outcome, CeilingReason):
+        raise _unset(ceiling, outcome)
+    return outcome
+
+
+def _unset(ceiling: Ceiling, reason: CeilingReason) -> Refusal:
+    if reason is CeilingReason.CURRENCY_NOT_CLEARED:
+        return Refusal(reason, f"the rulebook doesn't clear {ceiling.currency}")
+    return Refusal(reason, "it lets others owe more: another person must ask for the very same within a week")
 
 
 async def make_entry(ledger: Ledger, pool: asyncpg.Pool, asked: AskedEntry, person: str) -> bool:
@@ -93,14 +138,12 @@ async def change_state(
     What lets more be posted is kept for another person, who has to ask for the very same within a week.
     """
     async with pool.acquire() as connection, connection.transaction():
-        key, now, version, changes = await _account(connection, account)
+        key, now, changes = await _account(connection, account)
         people: tuple[str, ...] = (person,)
         if now is not AccountState.CLOSED and state.loosens(now):
-            (other,) = await propose(connection, "unblocking", [unblocking(key, state, changes)], person)
+            (other,) = await propose(connection, "unblocking", [unblocking(key, now, state, changes)], person)
             people = people if other is None else (other, person)
-        closes = state is AccountState.CLOSED and now is not state
-        waiting = await connection.fetchval(WAITING, key.code, key.currency) if closes else 0
-    command = ChangeState(key, state, people=people, reason=reason, seen=(version, changes), waiting=waiting)
+    command = ChangeState(key, state, people=people, reason=reason, seen=changes)
     _require_changed(key, await ledger.submit(command))
 
 
@@ -111,15 +154,15 @@ async def rename(ledger: Ledger, pool: asyncpg.Pool, account: int, name: str, *,
     _require_changed(key, await ledger.submit(Rename(key, name, people=(person,), reason=reason)))
 
 
-async def _account(connection: asyncpg.Connection, account: int) -> tuple[AccountKey, AccountState, int, int]:
-    """Return an account that people opened, its state, and how often it was posted to and changed."""
+async def _account(connection: asyncpg.Connection, account: int) -> tuple[AccountKey, AccountState, int]:
+    """Return an account that people opened, its state, and how often it was changed."""
     row = await connection.fetchrow(ACCOUNT, account)
     if row is None:
         raise Refusal(ChangeReason.ACCOUNT_UNKNOWN, f"no account {account}")
     key = AccountKey(row[0], row[1], row[2])
     if key.kind not in ("customer", "internal"):
         raise Refusal(ChangeReason.ACCOUNT_OF_CHART, f"account {account} is {'/'.join(key)}, which opens by itself")
-    return key, AccountState(row[3]), row[4], row[5]
+    return key, AccountState(row[3]), row[4]
 
 
 def _require_changed(key: AccountKey, reason: ChangeReason | None) -> None:

@@ -34,16 +34,11 @@ from participants.cycle.follower import Follower
 from participants.cycle.settlement_account import SettlementAccount
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
-from participants.ledger.account_events import AccountOpening
-from participants.ledger.accounts import AccountOutcome
-from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
-from participants.ledger.events import ExposureLimit, PaymentOrder
-from participants.ledger.exposure import CEILINGS, raised
-from participants.ledger.opening import AskedOpening, OpenAccounts, proposal
-from participants.ledger.store import read_limits
+from participants.ledger.events import PaymentOrder
+from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import Backlog
-from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, tried
+from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, require_maker, tried
 from participants.payments.exposures import ExposureWatch
 from participants.payments.inbound import Inbound
 from participants.payments.orders import (
@@ -53,12 +48,12 @@ from participants.payments.orders import (
     ReadableOrder,
     SubmitOrders,
     creditor_refusal,
+    replayed,
 )
 from participants.payments.outbound import Outbound
 from participants.payments.recall_desk import RecallDesk
 from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
-from participants.proposals import propose
 from participants.roles import PeerReason, Role
 from participants.search.terms import Terms
 from participants.webhooks.signing import WebhookSecrets
@@ -69,6 +64,7 @@ TRUST_RETRY_SECONDS_MAX = 5.0
 KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 FEED_CONNECTIONS = 2
+"""Of those who ask for events, and as many of the webhooks."""
 
 log = structlog.get_logger(__name__)
 
@@ -169,16 +165,19 @@ class BankNode:
         )
         await self.sign_in.start()
         # Apart from the pool that payments go by, however many hear of them.
-        self._feed_pool = await asyncpg_pool(
-            self.database_url,
-            max_size=FEED_CONNECTIONS,
-            application_name=f"concordat {self.bic} feed",
-            statement_seconds=self.settings.statement_seconds,
-        )
-        self.feed = Feed(self._feed_pool, self.stopping)
+        self._feed_pool, self._webhook_pool = [
+            await asyncpg_pool(
+                self.database_url,
+                max_size=FEED_CONNECTIONS,
+                application_name=f"concordat {self.bic} {what}",
+                statement_seconds=self.settings.statement_seconds,
+            )
+            for what in ("feed", "webhooks")
+        ]
+        self.feed = Feed(self._webhook_pool, self.stopping, clients=self._feed_pool)
         self.webhooks = Webhooks(
             bank=self.bic,
-            pool=self._feed_pool,
+            pool=self._webhook_pool,
             feed=self.feed,
             secrets=WebhookSecrets(self.settings.keys_dir),
             targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
@@ -288,6 +287,7 @@ class BankNode:
         await self.peers.close()
         await self.client.close()
         await self._feed_pool.close()
+        await self._webhook_pool.close()
         await self.pool.close()
 
     def names_otherwise(self, orders: Sequence[ReadableOrder]) -> bool:
@@ -312,6 +312,7 @@ class BankNode:
         earlier: Mapping[str, str] = {}
         if batch is not None:
             async with self.pool.acquire() as connection:
+                await require_maker(connection, batch)
                 earlier = await paid_earlier(connection, self.bic, [order.value for order in orders])
         new = [order for order in orders if order.value.id not in earlier]
         checked = await in_slices(self.check, new)
@@ -331,41 +332,11 @@ class BankNode:
             return decided
         async with self.pool.acquire() as connection:
             outcomes = iter(await named_batches(connection, decided))
+            paid = await read_payments(connection, list(earlier.values())) if earlier else {}
         return [
-            OrderOutcome(id_, "reserved", replayed=True) if (id_ := order.value.id) in earlier else next(outcomes)
+            replayed(id_, paid[earlier[id_]]) if (id_ := order.value.id) in earlier else next(outcomes)
             for order in orders
         ]
-
-    async def open_accounts(self, openings: Sequence[AccountOpening], person: str) -> list[AccountOutcome]:
-        """Open customer accounts that `person` asks for; those that hold money once somebody else has asked too."""
-        proposals = {opening: proposal(opening) for opening in openings if opening.opening_balance_minor != "0"}
-        others: dict[AccountOpening, str | None] = {}
-        if proposals:
-            async with self.pool.acquire() as connection, connection.transaction():
-                people = await propose(connection, "opening", list(proposals.values()), person)
-            others = dict(zip(proposals, people, strict=True))
-        asked = [
-            AskedOpening(opening, (person,) if (other := others.get(opening)) is None else (other, person))
-            for opening in openings
-        ]
-        return await self.ledger.submit(OpenAccounts(asked))
-
-    async def set_ceiling(self, ceiling: Ceiling, *, person: str, reason: str) -> tuple[ExposureLimit, ...]:
-        """Set a ceiling that `person` asks for, one that lets others owe more once somebody else has asked too.
-
-        Raises Refusal `ceiling_needs_second_person` before.
-        """
-        other = None
-        async with self.pool.acquire() as connection, connection.transaction():
-            limits = await read_limits(connection)
-            if raised(limits.ceilings, ceiling.among(limits.ceilings)):
-                (other,) = await propose(connection, "ceiling", [ceiling.proposal(limits)], person)
-        people = (person,) if other is None else (other, person)
-        command = SetCeiling(ceiling, people=people, reason=reason, seen=limits.version(CEILINGS))
-        outcome = await self.ledger.submit(command)
-        if isinstance(outcome, CeilingReason):
-            raise Refusal(outcome, "it lets others owe more: another person must ask for the very same within a week")
-        return outcome
 
     def check(self, orders: Sequence[ReadableOrder]) -> list[CheckedOrder]:
         """Screen orders and look up the banks they go to: all that is decided before the books."""

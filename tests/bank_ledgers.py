@@ -88,7 +88,7 @@ class Bank:
         root = merkle.root(leaves).hex()
         batch = PaymentBatch(sender=sender.bic, receiver=self.bic, root=root, payments=terms, withdrawn=withdrawn)
         envelope = dsse.sign(batch, sender.key, payload_type=PAYMENT_BATCH_TYPE)
-        received = [ReceivedPayment(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
+        received = [ReceivedPayment.of(t, leaf, tuple(hits)) for t, leaf in zip(terms, leaves, strict=True)]
         return await self.ledger.submit(
             ReceivePayments(Evidence.of("payment-batch", sender.bic, envelope), received, withdrawn=withdrawn)
         )  # fmt: skip

@@ -63,7 +63,8 @@ class Match:
 class Verdict:
     """What screening says of a name: `hit` means that people decide. Matches come best first.
 
-    A name without any letter or digit can't be screened, so it is a hit without matches.
+    A name without any letter or digit can't be screened, so it is a hit without matches; and so is one that turns the
+    direction of writing, unless it resembles a listed one read forwards or backwards.
     """
 
     hit: bool
@@ -123,16 +124,22 @@ class Matcher:
         key = names.normalise(name)
         if not key:
             return UNSCREENABLE
+        if not names.is_turned(name):
+            matches = self._matches(key)
+            return Verdict(hit=True, matches=tuple(matches)) if matches else CLEAR
+        # In what order people see it depends on where it is shown, so no reading of it clears it.
+        matches = sorted({*self._matches(key), *self._matches(names.normalise(name[::-1]))}, key=_best_first)
+        return Verdict(hit=True, matches=tuple(matches))
+
+    def _matches(self, key: str) -> list[Match]:
+        """Return the listed names that a normalised name is or resembles, best first."""
         matches = [Match(*listed, 100, "exact") for listed in self._listed.get(key, ())]
         for index in self._candidates(key):
             candidate = self._keys[index]
             score = 200 * LCSseq.similarity(key, candidate) // (len(key) + len(candidate))
             if score >= self.threshold and candidate != key:
                 matches += [Match(*listed, score, "fuzzy") for listed in self._listed[candidate]]
-        if not matches:
-            return CLEAR
-        matches.sort(key=lambda match: (-match.score, match.method, match.list, match.entry, match.listed_name))
-        return Verdict(hit=True, matches=tuple(matches))
+        return sorted(matches, key=_best_first)
 
     def _candidates(self, key: str) -> list[int]:
         """Return the listed names that may reach the threshold, by their position."""
@@ -153,6 +160,10 @@ class Matcher:
         first, last = np.searchsorted(self._lengths, (shortest, longest + 1)).tolist()
         steps = (100 - threshold) * (length + self._lengths[first:last]) // 100
         return first, last, np.minimum(steps, 255).astype(np.uint8)
+
+
+def _best_first(match: Match) -> tuple[int, str, str, str, str]:
+    return -match.score, match.method, match.list, match.entry, match.listed_name
 
 
 def _signature(key: str) -> int:

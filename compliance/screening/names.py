@@ -19,12 +19,14 @@ import unicodedata
 
 from anyascii import anyascii
 
-RULES_VERSION = "names-1"
-"""Grows with any change to what `normalise` returns; part of a matcher's version."""
+RULES_VERSION = "names-2"
+"""Grows with any change to what `normalise` or `is_turned` returns; part of a matcher's version."""
 
 # NFKC would tear the spacing accent into a space and a combining mark, and so "O´Brien" into two words.
 _APOSTROPHES = str.maketrans({"´": "'", "΄": "'", "῾": "'", "᾿": "'"})
 _DROPPED = str.maketrans("", "", "'`")
+# Unicode's Bidi_Control.
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
 
@@ -46,6 +48,11 @@ def normalise(name: str) -> str:
         tokens = _join_initials(tokens)
     tokens.sort()
     return " ".join(tokens)
+
+
+def is_turned(name: str) -> bool:
+    """Tell whether a name holds characters of direction: people may see its letters in another order."""
+    return not name.isascii() and _DIRECTION.search(name) is not None
 
 
 def _without_format_characters(text: str) -> list[str]:

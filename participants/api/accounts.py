@@ -7,19 +7,15 @@ from uuid import UUID
 from litestar import Response, get, post, put
 from litestar.params import FromPath, JSONBody
 
-from gateway.federation.http.node import requires
 from participants import bookkeeping
 from participants.api import views
+from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, AccountPath, ConcordatRequest, Node
 from participants.api.messages import AccountView, EntryRequest, EntryView, NameChange, StateChange
-from participants.api.routes import SEES_ACCOUNTS, AccountPath, ConcordatRequest, Node
 from participants.ledger.account_events import EntryTerms
 from participants.ledger.own_entries import AskedEntry
-from participants.roles import Role
-
-KEEPS = [requires(Role.ACCOUNTS)]
 
 
-@post("/entries", guards=KEEPS, tags=["books"], operation_id="makeEntry")
+@post("/entries", guards=KEEPS_ACCOUNTS, tags=["books"], operation_id="makeEntry")
 async def make_entry(data: JSONBody[EntryRequest], node: Node, request: ConcordatRequest) -> Response[EntryView]:
     """Book a deposit, a withdrawal or a fee between a customer's account and an internal one; 201 once durable.
 
@@ -55,7 +51,7 @@ async def get_account(account_id: AccountPath, node: Node) -> AccountView:
         return await views.account(connection, account_id)
 
 
-@put("/accounts/{account_id:int}/state", guards=KEEPS, tags=["books"], operation_id="setAccountState")
+@put("/accounts/{account_id:int}/state", guards=KEEPS_ACCOUNTS, tags=["books"], operation_id="setAccountState")
 async def set_state(
     account_id: AccountPath, data: JSONBody[StateChange], node: Node, request: ConcordatRequest
 ) -> AccountView:
@@ -70,7 +66,7 @@ async def set_state(
     return await _account(node, account_id)
 
 
-@put("/accounts/{account_id:int}/name", guards=KEEPS, tags=["books"], operation_id="renameAccount")
+@put("/accounts/{account_id:int}/name", guards=KEEPS_ACCOUNTS, tags=["books"], operation_id="renameAccount")
 async def rename(
     account_id: AccountPath, data: JSONBody[NameChange], node: Node, request: ConcordatRequest
 ) -> AccountView:

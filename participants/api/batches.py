@@ -9,27 +9,13 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
+from gateway.federation.problems import Refusal, ServiceReason
 from participants.api import views
+from participants.api.guards import SEES_ORDERS, Node
 from participants.api.messages import BatchOrderPage, BatchOutcome, BatchView, OrderBatch
-from participants.node import BankNode
-from participants.payments.batches import Batch
-from participants.roles import Role, Scope
-
-SEES = [requires(Role.READ, Role.ORDERS, scope=Scope.PAYMENTS)]
-Node = NamedDependency[BankNode]
-
-
-class BatchRequestReason(RefusalReason):
-    """Why a request about a batch of the bank's own is refused, in order of precedence."""
-
-    BATCH_ID_MISSING = "batch_id_missing", 400
-    """It says how the batch is called or numbered, and not which one it is."""
-    BATCH_LINES_DIFFER = "batch_lines_differ", 400
-    """There isn't one number for each order."""
-    BATCH_UNKNOWN = "batch_unknown", 404
+from participants.ledger.payment import Status
+from participants.payments.batches import Batch, BatchRequestReason
 
 
 def batch_of(asked: OrderBatch, *, made_by: str) -> Batch | None:
@@ -45,7 +31,7 @@ def batch_of(asked: OrderBatch, *, made_by: str) -> Batch | None:
     return Batch(asked.id, asked.name, made_by, lines)
 
 
-@get("/batches/{batch_id:uuid}", guards=SEES, tags=["payments"], operation_id="getBatch")
+@get("/batches/{batch_id:uuid}", guards=SEES_ORDERS, tags=["payments"], operation_id="getBatch")
 async def get_batch(batch_id: FromPath[UUID], node: Node) -> BatchView:
     """Sum up what became of a batch's payments."""
     async with node.pool.acquire() as connection:
@@ -55,12 +41,13 @@ async def get_batch(batch_id: FromPath[UUID], node: Node) -> BatchView:
     return batch
 
 
-@get("/batches/{batch_id:uuid}/orders", guards=SEES, tags=["payments"], operation_id="listBatchOrders")
+@get("/batches/{batch_id:uuid}/orders", guards=SEES_ORDERS, tags=["payments"], operation_id="listBatchOrders")
 async def list_batch_orders(
     batch_id: FromPath[UUID],
     node: Node,
     page: NamedDependency[Page],
     outcome: Annotated[BatchOutcome | None, QueryParameter(description="Only orders that were answered so.")] = None,
+    status: Annotated[Status | None, QueryParameter(description="Only orders whose payments stand so.")] = None,
 ) -> BatchOrderPage:
     """List a batch's orders by their numbers, each with what was answered and how its payment stands."""
     match page.after:
@@ -71,7 +58,7 @@ async def list_batch_orders(
         case _:
             raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
     async with node.pool.acquire() as connection:
-        items = await views.batch_orders(connection, str(batch_id), outcome, after, page.limit)
+        items = await views.batch_orders(connection, str(batch_id), outcome, status, after, page.limit)
     following = encode_cursor(items[-1].line, items[-1].id) if len(items) == page.limit else None
     return BatchOrderPage(items=tuple(items), next=following)
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from litestar import Request, post
-from litestar.di import NamedDependency
+from litestar import post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta
 
-from gateway.federation.http.node import requires
 from gateway.federation.http.paging import LIMIT_MAX
 from gateway.federation.messages.base import Answer, Uuid
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
+from participants.api.guards import ORDERS, ConcordatRequest, Node
 from participants.api.messages import PaymentView
-from participants.node import BankNode
 from participants.payments.cancellations import CancellationOutcome, RequestCancellation
-from participants.roles import Role
-
-CANCELS = [requires(Role.ORDERS)]
-Node = NamedDependency[BankNode]
 
 
 class Cancellations(Body, frozen=True, kw_only=True):
@@ -39,12 +33,12 @@ class CancellationOutcomes(Answer, frozen=True, kw_only=True):
 
 @post(
     "/payments/{payment_id:uuid}/cancellation",
-    guards=CANCELS,
+    guards=ORDERS,
     status_code=HTTP_200_OK,
     tags=["payments"],
     operation_id="cancelPayment",
 )
-async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Request[Any, Any, Any]) -> PaymentView:
+async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: ConcordatRequest) -> PaymentView:
     """Cancel a payment that the other bank hasn't answered yet: it is `cancelling` until that bank says if it is in.
 
     If it isn't, it is declined there for good and `cancelled` here, with its money free again; if it is, it is
@@ -57,14 +51,12 @@ async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Reques
 
 @post(
     "/payments/cancellations",
-    guards=CANCELS,
+    guards=ORDERS,
     status_code=HTTP_200_OK,
     tags=["payments"],
     operation_id="cancelPayments",
 )
-async def cancel_payments(
-    data: JSONBody[Cancellations], node: Node, request: Request[Any, Any, Any]
-) -> CancellationOutcomes:
+async def cancel_payments(data: JSONBody[Cancellations], node: Node, request: ConcordatRequest) -> CancellationOutcomes:
     """Cancel up to 1,000 payments, each for itself; each has its own result."""
     outcomes = await node.ledger.submit(RequestCancellation(data.payments, request.auth.sub))
     return CancellationOutcomes(results=tuple(outcomes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,9 +16,9 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from gateway.federation.http.node import requires
 from gateway.federation.identity.tokens import Claims
-from gateway.federation.messages.base import ACCOUNT_PATTERN
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.storage.failures import failure_of
 from participants.feed.feed import LOOK_SECONDS, Selection
@@ -74,7 +75,7 @@ async def list_events(
         list[EventType] | None, QueryParameter(name="type", max_items=32, description="Only these; repeat it.")
     ] = None,
     account: Annotated[
-        str | None, QueryParameter(pattern=ACCOUNT_PATTERN, description="Only of this account of the bank.")
+        str | None, QueryParameter(pattern=SPELLED_ACCOUNT_PATTERN, description="Only of this account of the bank.")
     ] = None,
     last_event_id: Annotated[
         str | None, HeaderParameter(name="Last-Event-ID", max_length=20, description="In place of `after`.")
@@ -85,13 +86,15 @@ async def list_events(
     With `Accept: text/event-stream` they come as a stream of server-sent events, for as long as the token is good. None
     is left out and none comes twice. What is filtered out, or isn't for the token's role and scope, moves `next` on.
     """
-    selection = Selection(_types(request.auth, types), account)
+    selection = Selection(_types(request.auth, types), None if account is None else normal_account(account))
     after = after if last_event_id is None else _cursor(last_event_id)
     if STREAM_TYPE not in request.headers.get("Accept", ""):
-        return Response(await node.feed.read(after=after, limit=limit, selection=selection, wait_s=wait_s))
+        with node.feed.place(request.auth.sub) if wait_s else nullcontext():
+            page = await node.feed.read(after=after, limit=limit, selection=selection, wait_s=wait_s, for_client=True)
+        return Response(page)
     # Read before the answer begins, so that what is refused is refused.
-    node.feed.require_room()
-    page = await node.feed.read(after=after, limit=min(limit, STREAM_PAGE), selection=selection)
+    with node.feed.place(request.auth.sub):
+        page = await node.feed.read(after=after, limit=min(limit, STREAM_PAGE), selection=selection, for_client=True)
     content: Any = Stream(
         _stream(node, page, selection, after=after, claims=request.auth),
         media_type=STREAM_TYPE,
@@ -130,28 +133,35 @@ async def _stream(
     The next are read only when the reader has taken these.
     """
     feed = node.feed
-    yield b"retry: 1000\n\n"
-    while not node.sign_in.withdrawn(claims):
-        if page.events:
-            yield b"".join(map(_server_sent, page.events))
-        else:
-            # An id without data moves the reader's cursor past what he isn't told of.
-            yield f":\nid: {page.next}\n\n".encode() if page.next > after else b":\n\n"
-        after = page.next
-        left = claims.exp - time.time()
-        if left <= 0 or feed.stopping.is_set():
-            return
-        if len(page.events) < STREAM_PAGE:
-            await asyncio.sleep(LOOK_SECONDS)
+    with ExitStack() as held:
         try:
-            page = await feed.read(
-                after=after, limit=STREAM_PAGE, selection=selection, wait_s=min(HEARTBEAT_SECONDS, left)
-            )
-        except Exception as error:
-            # The answer has begun, so it can only end: the reader comes back, and is told why he isn't answered.
-            if not isinstance(error, Refusal) and failure_of(error) is None:
-                raise
+            held.enter_context(feed.place(claims.sub))
+        except Refusal:
+            # Others were quicker, and the answer has begun: the reader comes back, and is told why.
             return
+        yield b"retry: 1000\n\n"
+        while not node.sign_in.withdrawn(claims):
+            if page.events:
+                yield b"".join(map(_server_sent, page.events))
+            else:
+                # An id without data moves the reader's cursor past what he isn't told of.
+                yield f":\nid: {page.next}\n\n".encode() if page.next > after else b":\n\n"
+            after = page.next
+            left = claims.exp - time.time()
+            if left <= 0 or feed.stopping.is_set():
+                return
+            if len(page.events) < STREAM_PAGE:
+                await asyncio.sleep(LOOK_SECONDS)
+            wait_s = min(HEARTBEAT_SECONDS, left)
+            try:
+                page = await feed.read(
+                    after=after, limit=STREAM_PAGE, selection=selection, wait_s=wait_s, for_client=True
+                )
+            except Exception as error:
+                # Here too it can only end.
+                if not isinstance(error, Refusal) and failure_of(error) is None:
+                    raise
+                return
 
 
 def _server_sent(event: LedgerEvent) -> bytes:

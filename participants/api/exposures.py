@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from litestar import get, put
+from litestar.params import JSONBody
 
-from litestar import Request, get, put
-from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
-
-from compliance.bic import SPELLED_BIC_PATTERN, normal_bic
-from compliance.statements import CURRENCY_PATTERN
-from gateway.federation.http.node import requires
+from compliance.bic import normal_bic
+from participants import bookkeeping
 from participants.api import views
+from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, BicPath, ConcordatRequest, CurrencyPath, Node
 from participants.api.messages import CeilingChange, CeilingView, ExposureView
 from participants.ledger import store
 from participants.ledger.ceilings import Ceiling
 from participants.node import BankNode
-from participants.roles import Role, Scope
-
-SEES = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
-SETS = [requires(Role.ACCOUNTS)]
-Node = NamedDependency[BankNode]
-BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
-CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
 
 
-@get("/exposures", guards=SEES, tags=["exposure"], operation_id="listExposures")
+@get("/exposures", guards=SEES_ACCOUNTS, tags=["exposure"], operation_id="listExposures")
 async def list_exposures(node: Node) -> list[ExposureView]:
     """List what each counterparty owes before it is settled, the most that it may, and who set that."""
     async with node.pool.acquire() as connection:
         return await views.exposures(connection)
 
 
-@get("/ceilings", guards=SEES, tags=["exposure"], operation_id="listCeilings")
+@get("/ceilings", guards=SEES_ACCOUNTS, tags=["exposure"], operation_id="listCeilings")
 async def list_ceilings(node: Node) -> list[CeilingView]:
     """List this bank's own ceilings of what others may owe it."""
     async with node.pool.acquire() as connection:
         return views.ceilings((await store.read_limits(connection)).ceilings)
 
 
-@put("/ceilings/{currency:str}", guards=SETS, tags=["exposure"], operation_id="setCeilingForAll")
+@put("/ceilings/{currency:str}", guards=KEEPS_ACCOUNTS, tags=["exposure"], operation_id="setCeilingForAll")
 async def set_ceiling_for_all(
-    currency: CurrencyPath, data: JSONBody[CeilingChange], node: Node, request: Request[Any, Any, Any]
+    currency: CurrencyPath, data: JSONBody[CeilingChange], node: Node, request: ConcordatRequest
 ) -> list[CeilingView]:
     """Set the most that any counterparty may owe that has no ceiling of its own, and list all ceilings.
 
@@ -51,13 +41,13 @@ async def set_ceiling_for_all(
     return await _set_ceiling(node, None, currency, data, person=request.auth.sub)
 
 
-@put("/ceilings/{currency:str}/{counterparty:str}", guards=SETS, tags=["exposure"], operation_id="setCeiling")
+@put("/ceilings/{currency:str}/{counterparty:str}", guards=KEEPS_ACCOUNTS, tags=["exposure"], operation_id="setCeiling")
 async def set_ceiling(
     currency: CurrencyPath,
     counterparty: BicPath,
     data: JSONBody[CeilingChange],
     node: Node,
-    request: Request[Any, Any, Any],
+    request: ConcordatRequest,
 ) -> list[CeilingView]:
     """Set the most that a counterparty may owe, and list all ceilings. What it owes already stays.
 
@@ -72,7 +62,8 @@ async def _set_ceiling(
     node: BankNode, counterparty: str | None, currency: str, change: CeilingChange, *, person: str
 ) -> list[CeilingView]:
     ceiling = Ceiling(counterparty, currency, change.limit_minor)
-    return views.ceilings(await node.set_ceiling(ceiling, person=person, reason=change.reason))
+    ceilings = await bookkeeping.set_ceiling(node.ledger, node.pool, ceiling, person=person, reason=change.reason)
+    return views.ceilings(ceilings)
 
 
 HANDLERS = [list_exposures, list_ceilings, set_ceiling_for_all, set_ceiling]

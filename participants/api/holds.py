@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.datastructures import ResponseHeader
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
@@ -19,23 +17,17 @@ from msgspec import Meta
 from compliance.screening import holds
 from compliance.screening.holds import HoldState
 from compliance.statements import Timestamp
-from gateway.federation.http.node import requires
-from gateway.federation.http.paging import LIMIT_MAX, Page, encode_cursor
+from gateway.federation.http.paging import FOLLOWING_PAGE, LIMIT_MAX, Page, following_page
 from gateway.federation.messages.base import Answer, GivenReason, Uuid, open_words
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
+from participants.api.guards import DECIDES_HOLDS, SEES_HOLDS, ConcordatRequest, Node
 from participants.api.messages import PaymentView
 from participants.api.views import payment_view
 from participants.feed.public import timestamp
 from participants.ledger import events, store
 from participants.ledger.events import Hit, Opinion
-from participants.node import BankNode
 from participants.payments.holds import DecideHold, HoldOutcome, opinions_on
-from participants.roles import Role, Scope
-
-SEES = [requires(Role.READ, Role.SCREENING, scope=Scope.PAYMENTS)]
-DECIDES = [requires(Role.SCREENING)]
-Node = NamedDependency[BankNode]
 
 # A payment waits for people since the event that held it.
 HELD = """
@@ -75,29 +67,22 @@ class HoldOutcomes(Answer, frozen=True, kw_only=True):
 
 @get(
     "/holds",
-    guards=SEES,
+    guards=SEES_HOLDS,
     tags=["screening"],
     operation_id="listHolds",
-    response_headers=[
-        ResponseHeader(
-            name="Link", documentation_only=True, description='The following page, `rel="next"`, if there is one.'
-        )
-    ],
+    response_headers=[FOLLOWING_PAGE],
 )
 async def list_holds(node: Node, page: NamedDependency[Page]) -> Response[list[HoldView]]:
     """List the payments that wait for two people's decision, oldest first, and why each is held."""
     async with node.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(HELD, page.number(), page.limit)
         listed = await _views(connection, rows)
-    headers = {}
-    if len(rows) == page.limit:
-        query = urlencode({"limit": page.limit, "cursor": encode_cursor(rows[-1]["sequence"])})
-        headers["Link"] = f'</holds?{query}>; rel="next"'
-    return Response(listed, headers=headers)
+    after = rows[-1]["sequence"] if len(rows) == page.limit else None
+    return Response(listed, headers=following_page("/holds", page, after))
 
 
-@post("/holds/decisions", guards=DECIDES, status_code=HTTP_200_OK, tags=["screening"], operation_id="decideHolds")
-async def decide_holds(data: JSONBody[HoldOpinions], node: Node, request: Request[Any, Any, Any]) -> HoldOutcomes:
+@post("/holds/decisions", guards=DECIDES_HOLDS, status_code=HTTP_200_OK, tags=["screening"], operation_id="decideHolds")
+async def decide_holds(data: JSONBody[HoldOpinions], node: Node, request: ConcordatRequest) -> HoldOutcomes:
     """Give one person's word on up to 1,000 held payments; each has its own result.
 
     The same request again changes nothing, and is answered with where each hold stands then.
@@ -107,9 +92,9 @@ async def decide_holds(data: JSONBody[HoldOpinions], node: Node, request: Reques
     return HoldOutcomes(results=tuple(await asyncio.gather(*map(node.ledger.submit, words))))
 
 
-@post("/holds/{payment_id:uuid}/decisions", guards=DECIDES, tags=["screening"], operation_id="decideHold")
+@post("/holds/{payment_id:uuid}/decisions", guards=DECIDES_HOLDS, tags=["screening"], operation_id="decideHold")
 async def decide_hold(
-    payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: Request[Any, Any, Any]
+    payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Give one person's word on a held payment; two different people must agree before anything happens."""
     (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()

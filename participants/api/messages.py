@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from compliance.crypto.dsse import Envelope
 from compliance.recall_reasons import RecallReason, RecallRefusal
@@ -29,7 +29,15 @@ from gateway.federation.messages.base import (
     open_words,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from participants.api.orders import FreeText, OpeningRequest, OrderRequest, StatedText, normalise_text
+from participants.api.orders import (
+    FreeText,
+    OpeningRequest,
+    OrderRequest,
+    SpelledAccount,
+    StatedText,
+    normalise_accounts,
+    normalise_text,
+)
 from participants.cycle.movements import MovementFault
 from participants.feed.messages import EventType, SettledLane
 from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalReference
@@ -96,7 +104,10 @@ class BatchView(Answer, frozen=True, kw_only=True):
 
 
 class BatchOrderView(Answer, frozen=True, kw_only=True):
-    """An order of a batch: its number in it, what was answered, and how its payment stands."""
+    """An order of a batch: its number in it, what was answered, and how its payment stands.
+
+    `reason` says why it was refused, or why its payment was after it was taken.
+    """
 
     line: Count
     id: Uuid
@@ -299,14 +310,15 @@ class EntryRequest(Request, frozen=True, kw_only=True):
 
     id: Uuid
     kind: EntryKind
-    account: AccountCode
+    account: SpelledAccount
     currency: CurrencyCode
     amount_minor: PaymentAmount
-    against: AccountCode
+    against: SpelledAccount
     reference: ExternalReference
     text: FreeText = ""
 
     def __post_init__(self) -> None:
+        normalise_accounts(self, "account", "against")
         normalise_text(self, "text", stated=False)
 
 
@@ -507,6 +519,11 @@ class WaitingView(Answer, frozen=True, kw_only=True):
     subject: str
     person: str
     proposed_at: Timestamp
+    content: dict[str, str] = field(default_factory=dict)
+    """Exactly what is proposed, by the members of the request that confirms it; `from` is what it would replace.
+
+    Left out of proposals of earlier releases, and for who may not read what it is about.
+    """
 
 
 class CycleView(Answer, frozen=True, kw_only=True):

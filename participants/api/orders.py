@@ -50,8 +50,7 @@ class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         force_setattr(self, "creditor_agent", normal_bic(self.creditor_agent))
-        for member in ("debtor_account", "creditor_account"):
-            force_setattr(self, member, normal_account(getattr(self, member)))
+        normalise_accounts(self, "debtor_account", "creditor_account")
         for member in ("debtor_name", "creditor_name", "remittance"):
             normalise_text(self, member, stated=member != "remittance")
         for member in ("end_to_end_id", "instruction_id"):
@@ -71,9 +70,10 @@ class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
     code: SpelledAccount
     """An IBAN, whose check digits are checked, or a code of the bank's own."""
     name: StatedText
+    against: SpelledAccount | None = None
 
     def __post_init__(self) -> None:
-        force_setattr(self, "code", normal_account(self.code))
+        normalise_accounts(self, "code", "against")
         normalise_text(self, "name")
 
     def opening(self) -> AccountOpening:
@@ -113,6 +113,12 @@ def is_plain(order: ReadableOrder) -> bool:
         and (value.creditor_account.isupper() or not _SMALL_IBAN.fullmatch(value.creditor_account))
         and (text.isascii() or (is_normal(text) and all(map(str.strip, (value.debtor_name, value.creditor_name)))))
     )
+
+
+def normalise_accounts(said: Request | PaymentOrder | AccountOpening, *members: str) -> None:
+    for member in members:
+        if (account := getattr(said, member)) is not None:
+            force_setattr(said, member, normal_account(account))
 
 
 def normalise_text(

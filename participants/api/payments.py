@@ -23,6 +23,7 @@ from gateway.federation.messages.base import (
     UETR_PATTERN,
 )
 from gateway.federation.problems import Refusal, ServiceReason
+from participants.api.guards import SEES_PAYMENTS, CyclePath, Node
 from participants.api.messages import (
     ORDER_REFUSED,
     CycleLaneView,
@@ -32,7 +33,7 @@ from participants.api.messages import (
     PaymentView,
     SettlementView,
 )
-from participants.api.routes import SEES_PAYMENTS, CyclePath, Node, instant
+from participants.api.routes import instant
 from participants.api.views import RequestReason, payment_view
 from participants.feed.messages import EventType
 from participants.feed.public import PAYMENTS, VALUE_DATE_CHARS, timestamp

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from litestar import Request, get, post
+from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
@@ -13,26 +13,21 @@ from litestar.status_codes import HTTP_200_OK
 from compliance.crypto.dsse import Envelope
 from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.return_reasons import ReturnReason
-from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.messages.base import Answer, Uuid
 from gateway.federation.messages.base import Request as Body
 from gateway.federation.problems import Refusal
 from participants.api import orders_log, views
+from participants.api.guards import MEMBERS, ORDERS, SEES_ORDERS, ConcordatRequest, Node
 from participants.api.messages import PaymentView
 from participants.api.orders import FreeText, ReturnRequest, normalise_text
 from participants.api.returns import return_order
-from participants.api.routes import MEMBERS, EnvelopeOperation
+from participants.api.routes import EnvelopeOperation
 from participants.api.views import payment_view
 from participants.ledger import events, store
-from participants.node import BankNode
 from participants.payments.orders import readable
 from participants.payments.recalls import GiveBackRecalled, RefuseRecall, RequestRecall
-from participants.roles import Role, Scope
 
-SEES = [requires(Role.READ, Role.ORDERS, scope=Scope.PAYMENTS)]
-ORDERS = [requires(Role.ORDERS)]
-Node = NamedDependency[BankNode]
 RECALL_BYTES_MAX = 16 * 1024
 """Of a signed recall."""
 
@@ -75,7 +70,7 @@ class RecalledPage(Answer, frozen=True, kw_only=True):
 
 @post("/payments/{payment_id:uuid}/recalls", guards=ORDERS, tags=["payments"], operation_id="recallPayment")
 async def recall_payment(
-    payment_id: FromPath[UUID], data: JSONBody[RecallRequest], node: Node, request: Request[Any, Any, Any]
+    payment_id: FromPath[UUID], data: JSONBody[RecallRequest], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Ask for a payment back that the other bank has accepted; its people decide.
 
@@ -87,7 +82,7 @@ async def recall_payment(
     return await views.payment(node.pool, str(payment_id))
 
 
-@get("/recalls", guards=SEES, tags=["payments"], operation_id="listRecalls")
+@get("/recalls", guards=SEES_ORDERS, tags=["payments"], operation_id="listRecalls")
 async def list_recalls(
     node: Node,
     page: NamedDependency[Page],
@@ -115,7 +110,7 @@ async def return_recalled(
     recall_id: FromPath[UUID],
     data: JSONBody[ReturnRequest],
     node: Node,
-    request: Request[Any, Any, Any],
+    request: ConcordatRequest,
 ) -> PaymentView:
     """Give back what another bank asks for, whole or in part, by a return; that answers its recall.
 
@@ -146,7 +141,7 @@ async def refuse_recall(
     recall_id: FromPath[UUID],
     data: JSONBody[RecallRefused],
     node: Node,
-    request: Request[Any, Any, Any],
+    request: ConcordatRequest,
 ) -> PaymentView:
     """Refuse to give back what another bank asks for, and say why; that answers its recall."""
     command = RefuseRecall(str(payment_id), str(recall_id), person=request.auth.sub, reason=data.reason, text=data.text)
@@ -163,7 +158,7 @@ async def refuse_recall(
     operation_id="receiveRecall",
     operation_class=EnvelopeOperation,
 )
-async def receive_recall(request: Request[Any, Any, Any], node: Node) -> Envelope:
+async def receive_recall(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed Recall of a payment that the caller sent and this bank accepted, and answer with a signed one.
 
     It is `open` until people here have decided. The same again is answered with how it stands: ask again later.

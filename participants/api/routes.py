@@ -6,29 +6,42 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from litestar import Request, Response, delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
-from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from compliance.plain_text import STATED_PATTERN
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
+from compliance.statements import CURRENCY_PATTERN, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
-from gateway.federation.http.node import requires
-from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.identity.tokens import Claims
-from gateway.federation.messages.base import ACCOUNT_PATTERN
+from gateway.federation.http.paging import FOLLOWING_PAGE, Page, encode_cursor, following_page
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
+from participants import bookkeeping
 from participants.api import batches, events, exposures, orders_log, views, webhooks
+from participants.api.guards import (
+    KEEPS_ACCOUNTS,
+    KEEPS_LISTS,
+    MEMBERS,
+    ORDERS,
+    SEES_ACCOUNTS,
+    SEES_CYCLES,
+    SEES_LISTS,
+    SEES_PROPOSALS,
+    AccountPath,
+    ConcordatRequest,
+    CyclePath,
+    Node,
+)
 from participants.api.messages import (
     BATCH_BYTES_MAX,
     BODY_BYTES_MAX,
@@ -51,29 +64,14 @@ from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger.accounts import AccountOutcome, Kind
 from participants.ledger.events import settled_subject
-from participants.node import BankNode
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
-from participants.roles import Role, Scope
+from participants.roles import Role
 from participants.statements import FIRST_YEAR
 
-ORDERS = [requires(Role.ORDERS)]
-SEES_PAYMENTS = [requires(Role.READ, Role.ORDERS, Role.SCREENING, scope=Scope.PAYMENTS)]
-SEES_HOLDS = [requires(Role.READ, Role.SCREENING, scope=Scope.PAYMENTS)]
-SEES_LISTS = [requires(Role.READ, Role.SCREENING, Role.LISTS, scope=Scope.LISTS)]
-SEES_ACCOUNTS = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
-SEES_PROPOSALS = [requires(Role.READ, Role.ACCOUNTS, Role.LISTS, scope=Scope.ACCOUNTS)]
-SEES_CYCLES = [requires(Role.READ, Role.ORDERS, scope=Scope.CYCLES)]
-MEMBERS = [requires("participant")]
-"""Other banks, by what they say of themselves; what each may see is between it and this bank."""
-ConcordatRequest = Request[str, Claims, Any]
-"""Who is asking is in `request.auth`."""
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-Node = NamedDependency[BankNode]
-CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
-AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
 # --- payments ------------------------------------------------------------------------------------------------
@@ -168,7 +166,7 @@ async def withdraw_dispute(
 
 @post(
     "/screening/lists",
-    guards=[requires(Role.LISTS)],
+    guards=KEEPS_LISTS,
     request_max_body_size=BODY_BYTES_MAX,
     tags=["screening"],
     operation_id="importList",
@@ -188,11 +186,24 @@ def list_lists(node: Node) -> list[ScreeningList]:
     return list(node.screener.lists)
 
 
-@get("/proposals", guards=SEES_PROPOSALS, tags=["books"], operation_id="listWaiting")
-async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingView]:
-    """List what one person proposed and a second one has to confirm by asking for the same, newest first."""
+@get(
+    "/proposals",
+    guards=SEES_PROPOSALS,
+    tags=["books"],
+    operation_id="listWaiting",
+    response_headers=[FOLLOWING_PAGE],
+)
+async def list_waiting(
+    node: Node, page: NamedDependency[Page], request: ConcordatRequest
+) -> Response[list[WaitingView]]:
+    """List what one person proposed and a second one has to confirm by asking for the same, newest first.
+
+    `content` says exactly what it is: amounts, accounts, names. Whoever may see lists only is told that of lists only.
+    """
+    shown = ("list",) if request.auth.role == Role.LISTS else None
     async with node.pool.acquire() as connection:
-        return await views.waiting(connection, page.limit)
+        listed, after = await views.waiting(connection, page.number(), page.limit, shown=shown)
+    return Response(listed, headers=following_page("/proposals", page, after))
 
 
 # --- books ---------------------------------------------------------------------------------------------------
@@ -200,7 +211,7 @@ async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingV
 
 @post(
     "/accounts",
-    guards=[requires(Role.ACCOUNTS)],
+    guards=KEEPS_ACCOUNTS,
     status_code=HTTP_200_OK,
     request_max_body_size=BATCH_BYTES_MAX,
     tags=["books"],
@@ -212,7 +223,8 @@ async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: Conco
     One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
     week. One that opens empty needs one person.
     """
-    return await node.open_accounts([asked.opening() for asked in data.accounts], request.auth.sub)
+    openings = [asked.opening() for asked in data.accounts]
+    return await bookkeeping.open_accounts(node.ledger, node.pool, openings, request.auth.sub)
 
 
 @get("/accounts", guards=SEES_ACCOUNTS, tags=["books"], operation_id="listAccounts")
@@ -220,12 +232,13 @@ async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
     kind: Annotated[Kind | None, QueryParameter()] = None,
-    code: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN)] = None,
+    code: Annotated[str | None, QueryParameter(pattern=SPELLED_ACCOUNT_PATTERN)] = None,
     currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
     after = page.number() or 0
     async with node.pool.acquire() as connection:
+        code = None if code is None else normal_account(code)
         items = await views.accounts(connection, after, kind, code, currency, page.limit)
     return AccountPage(items=tuple(items), next=encode_cursor(items[-1].id) if len(items) == page.limit else None)
 

@@ -7,12 +7,10 @@ from typing import Annotated
 from litestar import get, put
 from litestar.params import JSONBody, QueryParameter
 
-from gateway.federation.http.node import requires
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.api import views
+from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, AccountPath, ConcordatRequest, Node
 from participants.api.messages import MovementPage, SettlementAccountState, StatedReason
-from participants.api.routes import SEES_ACCOUNTS, AccountPath, ConcordatRequest, Node
-from participants.roles import Role
 
 
 class MovementReason(RefusalReason):
@@ -40,7 +38,7 @@ async def list_movements(
 
 @put(
     "/settlement-account/movements/{movement:int}/explanation",
-    guards=[requires(Role.ACCOUNTS)],
+    guards=KEEPS_ACCOUNTS,
     tags=["settlement"],
     operation_id="explainMovement",
 )

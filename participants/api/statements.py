@@ -20,8 +20,9 @@ from gateway.federation.iso20022 import camt053
 from gateway.federation.iso20022.reasons import MessageRefused
 from gateway.federation.problems import Refusal
 from participants import statements
+from participants.api.guards import SEES_ACCOUNTS, AccountPath, Node
 from participants.api.messages import AccountBalance, StatementEntry, StatementPage
-from participants.api.routes import SEES_ACCOUNTS, AccountPath, Node, instant
+from participants.api.routes import instant
 from participants.feed.public import timestamp
 from participants.ledger.account_events import ENTRY_TYPES
 from participants.statements import Entry, Period, Statement, StatementReason
@@ -35,12 +36,17 @@ CSV_COLUMNS = (
     "external_reference", "counterparty", "counterparty_account", "counterparty_name", "text", "returns",
     "return_reason", "end_to_end_id", "instruction_id", "uetr", "payment_id", "account",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What OWASP names of CSV injection, the wide forms included. No text of ours holds a tab or a line break.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 Day = Annotated[
     date | None, QueryParameter(name="date", description="A day of the bank's time zone, such as 2026-11-27.")
 ]
 From = Annotated[str | None, QueryParameter(name="from", description="RFC 3339 instant that the period begins at.")]
+Exact = Annotated[
+    bool,
+    QueryParameter(description="For programs: texts as they are, without a `'` before formulas."),
+]
 To = Annotated[str | None, QueryParameter(name="to", description="RFC 3339 instant that the period ends before.")]
 
 
@@ -110,11 +116,20 @@ async def get_statement(
     operation_id="getStatementAsCsv",
 )
 async def get_statement_csv(
-    account_id: AccountPath, node: Node, day: Day = None, begins: From = None, ends: To = None
+    account_id: AccountPath,
+    node: Node,
+    day: Day = None,
+    begins: From = None,
+    ends: To = None,
+    exact: Exact = False,
 ) -> Response[bytes]:
-    """Show a statement as CSV (RFC 4180): a row for the opening balance, each entry, the closing balance."""
+    """Show a statement as CSV (RFC 4180): a row for the opening balance, each entry, the closing balance.
+
+    Amounts are numbers, debits positive. A text that begins as a formula of a spreadsheet comes after a `'`, so that it
+    stays one when people open the file; with `exact=true` it is as it was written, for programs.
+    """
     statement = await _statement(node, account_id, day, begins, ends)
-    stream = Stream(_csv(node, statement), media_type=CSV, headers=_named(statement, "csv"))
+    stream = Stream(_csv(node, statement, exact=exact), media_type=CSV, headers=_named(statement, "csv"))
     return cast(Response[bytes], stream)
 
 
@@ -198,18 +213,18 @@ def _id(statement: Statement) -> str:
     return f"{statement.account.id}-{statement.opening.event}-{statement.closing.event}"[:35]
 
 
-async def _csv(node: Node, statement: Statement) -> AsyncIterator[str]:
+async def _csv(node: Node, statement: Statement, *, exact: bool) -> AsyncIterator[str]:
     currency = statement.account.currency
     begins, ends = timestamp(statement.period.begins_at), timestamp(statement.period.ends_at)
     opening = ("", begins, "", "opening balance", "", statement.opening.balance, currency)
     yield _rows([CSV_COLUMNS, opening])
     async for page in statements.all_entries(node.pool, statement):
-        yield _rows([_row(entry, statement) for entry in page])
+        yield _rows([_row(entry, statement, exact=exact) for entry in page])
     name = "closing balance" if statement.final else "balance so far"
     yield _rows([("", ends, "", name, "", statement.closing.balance, currency)])
 
 
-def _row(entry: Entry, statement: Statement) -> tuple[object, ...]:
+def _row(entry: Entry, statement: Statement, *, exact: bool) -> tuple[object, ...]:
     currency = statement.account.currency
     texts = (
         entry.reference,
@@ -227,12 +242,21 @@ def _row(entry: Entry, statement: Statement) -> tuple[object, ...]:
         statement.account.code,
     )
     booked, value = timestamp(entry.booked_at), timestamp(entry.value_at)
-    return entry.posting, booked, value, entry.type, entry.amount, entry.balance, currency, *map(_inert, texts)
+    return (
+        entry.posting,
+        booked,
+        value,
+        entry.type,
+        entry.amount,
+        entry.balance,
+        currency,
+        *(text or "" if exact else inert(text or "") for text in texts),
+    )
 
 
-def _inert(text: str | None) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
-    return "" if text is None else f"'{text}" if text.startswith(_FORMULA) else text
+def inert(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, also one that leaves spaces out."""
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _rows(rows: list[tuple[object, ...]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import asyncpg
@@ -37,7 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.payment import AskedBack, Payment
+from participants.ledger.payment import STATUS_AFTER, AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
 
@@ -237,17 +237,25 @@ def ceilings(limits: Iterable[ExposureLimit]) -> list[CeilingView]:
     ]
 
 
-async def waiting(connection: asyncpg.Connection, limit: int) -> list[WaitingView]:
-    """Return what waits for a second person, newest first."""
-    return [
+async def waiting(
+    connection: asyncpg.Connection, before: int | None, limit: int, *, shown: Collection[str] | None
+) -> tuple[list[WaitingView], int | None]:
+    """Return what waits for a second person, newest first, and after which number the next page begins.
+
+    What exactly is proposed stands in those of the kinds that are `shown`, or in all.
+    """
+    waits = await proposals.waiting(connection, limit, ceilings=subject_id(CEILINGS), before=before)
+    listed = [
         WaitingView(
             kind=proposal.kind,
             subject=proposal.subject,
             person=proposal.person,
             proposed_at=timestamp(proposal.proposed_at),
+            content=dict(proposal.content) if shown is None or proposal.kind in shown else {},
         )
-        for proposal in await proposals.waiting(connection, limit, ceilings=subject_id(CEILINGS))
+        for proposal in waits
     ]
+    return listed, waits[-1].id if len(waits) == limit else None
 
 
 MOVEMENTS = """
@@ -315,7 +323,7 @@ async def batch(connection: asyncpg.Connection, batch_id: str) -> BatchView | No
         return None
     payments: dict[str, int] = {}
     for type_, count in await connection.fetch(batches.STATES, batch_id):
-        status = batches.STATUS_AFTER[type_].value
+        status = STATUS_AFTER[type_].value
         payments[status] = payments.get(status, 0) + count
     return BatchView(
         id=row[0],
@@ -328,16 +336,22 @@ async def batch(connection: asyncpg.Connection, batch_id: str) -> BatchView | No
 
 
 async def batch_orders(
-    connection: asyncpg.Connection, batch_id: str, outcome: str | None, after: tuple[int, str], limit: int
+    connection: asyncpg.Connection,
+    batch_id: str,
+    outcome: str | None,
+    status: str | None,
+    after: tuple[int, str],
+    limit: int,
 ) -> list[BatchOrderView]:
     """Return a page of a batch's orders."""
+    types = None if status is None else [type_ for type_, after_ in STATUS_AFTER.items() if after_ == status]
     return [
         BatchOrderView(
             line=row[0],
             id=row[1],
             outcome=row[2],
             reason=row[3],
-            status=None if row[4] is None else batches.STATUS_AFTER[row[4]].value,
+            status=None if row[4] is None else STATUS_AFTER[row[4]].value,
         )
-        for row in await connection.fetch(batches.ORDERS, batch_id, outcome, *after, limit)
+        for row in await connection.fetch(batches.ORDERS, batch_id, outcome, *after, limit, types)
     ]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
-from litestar import Request, delete, get, post
-from litestar.di import NamedDependency
+from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from gateway.federation.http.node import requires
+from participants.api.guards import KEEPS_WEBHOOKS, SEES_WEBHOOKS, ConcordatRequest, Node
 from participants.feed.public import timestamp
-from participants.node import BankNode
-from participants.roles import Role
 from participants.webhooks.messages import ReplayRequest, WebhookRequest, WebhookSecret, WebhookView
 from participants.webhooks.store import Webhook
 
-SENDS = [requires(Role.EVENTS)]
-SEES = [requires(Role.EVENTS, Role.READ)]
-Node = NamedDependency[BankNode]
 
-
-@post("/webhooks", guards=SENDS, tags=["events"], operation_id="addWebhook")
-async def add_webhook(data: JSONBody[WebhookRequest], node: Node, request: Request[str, Any, Any]) -> WebhookSecret:
+@post("/webhooks", guards=KEEPS_WEBHOOKS, tags=["events"], operation_id="addWebhook")
+async def add_webhook(data: JSONBody[WebhookRequest], node: Node, request: ConcordatRequest) -> WebhookSecret:
     """Send events to an address from now on, or from a cursor on; its secret is shown this once.
 
     An address is taken whose host the node's settings name. Asked again under the same id it is 409 `webhook_exists`;
@@ -33,19 +25,19 @@ async def add_webhook(data: JSONBody[WebhookRequest], node: Node, request: Reque
     return WebhookSecret(webhook=_view(webhook), secret=secret)
 
 
-@get("/webhooks", guards=SEES, tags=["events"], operation_id="listWebhooks")
+@get("/webhooks", guards=SEES_WEBHOOKS, tags=["events"], operation_id="listWebhooks")
 async def list_webhooks(node: Node) -> list[WebhookView]:
     """List where events are sent, and how far each place has them. There are 64 at most."""
     return [_view(webhook) for webhook in await node.webhooks.every()]
 
 
-@get("/webhooks/{webhook_id:uuid}", guards=SEES, tags=["events"], operation_id="getWebhook")
+@get("/webhooks/{webhook_id:uuid}", guards=SEES_WEBHOOKS, tags=["events"], operation_id="getWebhook")
 async def get_webhook(webhook_id: FromPath[UUID], node: Node) -> WebhookView:
     """Show one webhook as it stands."""
     return _view(await node.webhooks.get(str(webhook_id)))
 
 
-@delete("/webhooks/{webhook_id:uuid}", guards=SENDS, tags=["events"], operation_id="deleteWebhook")
+@delete("/webhooks/{webhook_id:uuid}", guards=KEEPS_WEBHOOKS, tags=["events"], operation_id="deleteWebhook")
 async def delete_webhook(webhook_id: FromPath[UUID], node: Node) -> None:
     """Send nothing there any more, and forget it."""
     await node.webhooks.delete(str(webhook_id))
@@ -53,7 +45,7 @@ async def delete_webhook(webhook_id: FromPath[UUID], node: Node) -> None:
 
 @post(
     "/webhooks/{webhook_id:uuid}/secret",
-    guards=SENDS,
+    guards=KEEPS_WEBHOOKS,
     status_code=HTTP_200_OK,
     tags=["events"],
     operation_id="changeWebhookSecret",
@@ -66,7 +58,7 @@ async def change_secret(webhook_id: FromPath[UUID], node: Node) -> WebhookSecret
 
 @post(
     "/webhooks/{webhook_id:uuid}/replay",
-    guards=SENDS,
+    guards=KEEPS_WEBHOOKS,
     status_code=HTTP_200_OK,
     tags=["events"],
     operation_id="replayWebhook",

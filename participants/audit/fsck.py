@@ -22,7 +22,7 @@ from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, his
 from participants.cycle import reads
 from participants.ledger import events
 from participants.ledger.lanes import LaneKey
-from participants.ledger.payment import Payment, Status
+from participants.ledger.payment import CAME_TO_NOTHING, Payment, Status
 from participants.payments.answers import UNANSWERED
 
 SORTED_ENTRIES = "SELECT payment_id::text, lane_id, sequence, amount, leaf FROM lane_entry ORDER BY payment_id, lane_id"
@@ -46,8 +46,6 @@ SELECT a.kind, a.code, a.currency, b.balance FROM account a JOIN account_balance
 WHERE a.kind IN ('reserved', 'due_to', 'due_from')
 """
 
-# A return that ended so gives nothing back.
-FAILED = (Status.DECLINED, Status.REFUSED, Status.CANCELLED)
 WAITING = {**UNANSWERED, Status.HELD: "held"}
 
 ChartKey = tuple[str, str, str]
@@ -250,9 +248,10 @@ class _Walk:
     def _note_returns(self, payment: Payment) -> None:
         for part in payment.given_back:
             self._given_back[part.by] = (payment.id, part.amount)
-        original, received = payment.terms.returns, payment.direction == "in"
+        original = payment.terms.returns
         # One that was received and is held gives nothing back yet.
-        if original is not None and payment.status not in FAILED and not (received and payment.sequence is None):
+        waits = payment.direction == "in" and payment.sequence is None
+        if original is not None and payment.status not in CAME_TO_NOTHING and not waits:
             self._giving_back[payment.id] = (original, payment.amount)
 
     def _note_people(self, fault: str | None) -> None:

@@ -7,7 +7,9 @@ second for as long as anybody waits, whichever of the bank's nodes has written; 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import asyncpg
 import structlog
@@ -24,7 +26,9 @@ LOOK_SECONDS = 0.05
 """How long news may wait to be told."""
 RETRY_SECONDS = 1.0
 WAITING_MAX = 256
-"""Requests and streams that wait for news at once, at one node."""
+"""Requests and streams of clients at once that wait for news, at one node. Its webhooks wait beside them."""
+CLIENT_WAITING_MAX = 32
+"""Of these one client's."""
 STRETCHES_SECONDS = 1.0
 """For how long a request looks for events of a kind that is rare, before it answers how far it got."""
 ACCOUNT_STRETCH = 1_000
@@ -40,6 +44,8 @@ class FeedReason(RefusalReason):
     """The journal ends before this cursor: the ledger is another one, or was restored to a backup of before."""
     EVENT_UNKNOWN = "event_unknown", 503
     """A node of a later release has written the next event: ask it, or upgrade this one; with `Retry-After`."""
+    TOO_MANY_READERS_OF_CLIENT = "too_many_readers_of_client", 429
+    """32 requests and streams of this client wait for news at this node already; with `Retry-After`."""
     TOO_MANY_READERS = "too_many_readers", 503
     """256 wait for news at this node already; with `Retry-After`."""
 
@@ -64,17 +70,19 @@ class Selection(Struct, frozen=True):
 class Feed:
     """Reads the journal for its hearers and lets them wait. One per node; `start` before use.
 
-    Once `stopping` is set, nobody waits any longer.
+    Once `stopping` is set, nobody waits any longer. What clients ask for is read by `clients`, connections apart from
+    those of the node's own (`pool`), so that its webhooks don't wait behind them.
     """
 
-    def __init__(self, pool: asyncpg.Pool, stopping: asyncio.Event) -> None:
+    def __init__(self, pool: asyncpg.Pool, stopping: asyncio.Event, *, clients: asyncpg.Pool | None = None) -> None:
         self.stopping = stopping
         self.task = Supervised("event-feed", self._look)
         self._pool = pool
+        self._clients = clients or pool
         self._head = 0
         self._news = asyncio.Event()
-        self.waiting = 0
-        """How many wait for news now."""
+        self._readers: Counter[str] = Counter()
+        self._waiting = 0
         self._awaited = asyncio.Event()
 
     def start(self) -> None:
@@ -87,17 +95,45 @@ class Feed:
         """Return the number of the journal's last event."""
         return await read_head(self._pool)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests and streams of clients have a place now."""
+        return self._readers.total()
+
+    @contextmanager
+    def place(self, client: str) -> Iterator[None]:
+        """Give a client one of the places, of which each has a share. Raises Refusal where there is none."""
+        if self._readers[client] >= CLIENT_WAITING_MAX:
+            detail = f"{CLIENT_WAITING_MAX} of this client wait for news at this node"
+            raise Refusal(FeedReason.TOO_MANY_READERS_OF_CLIENT, detail, retry_after_s=5)
+        if self.waiting >= WAITING_MAX:
+            raise Refusal(FeedReason.TOO_MANY_READERS, "too many wait for news at this node", retry_after_s=5)
+        self._readers[client] += 1
+        try:
+            yield
+        finally:
+            self._readers[client] -= 1
+            if not self._readers[client]:
+                del self._readers[client]
+
     async def read(
-        self, *, after: int, limit: int, selection: Selection, wait_s: float = 0, through: int | None = None
+        self,
+        *,
+        after: int,
+        limit: int,
+        selection: Selection,
+        wait_s: float = 0,
+        through: int | None = None,
+        for_client: bool = False,
     ) -> LedgerEvents:
         """Return the events after a cursor, waiting up to `wait_s` for the first; none after `through`.
 
-        Raises Refusal with a FeedReason.
+        Whoever waits `for_client` has a `place`. Raises Refusal with a FeedReason.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while True:
-            page = await self._page(after, limit, selection, through)
+            page = await self._page(self._clients if for_client else self._pool, after, limit, selection, through)
             waited = loop.time() - begun
             at_end = page.next in (page.head, through)
             if page.events or (at_end and waited >= wait_s) or waited >= max(wait_s, STRETCHES_SECONDS):
@@ -106,18 +142,9 @@ class Feed:
             if at_end and (self.stopping.is_set() or not await self.wait(after, wait_s - waited)):
                 return page
 
-    def require_room(self) -> None:
-        """Raise Refusal TOO_MANY_READERS where nobody else can wait."""
-        if self.waiting >= WAITING_MAX:
-            raise Refusal(FeedReason.TOO_MANY_READERS, "too many wait for news at this node", retry_after_s=5)
-
     async def wait(self, after: int, seconds: float) -> bool:
-        """Wait, at most so long, until the journal goes on after an event; False if it didn't.
-
-        Raises Refusal TOO_MANY_READERS.
-        """
-        self.require_room()
-        self.waiting += 1
+        """Wait, at most so long, until the journal goes on after an event; False if it didn't."""
+        self._waiting += 1
         self._awaited.set()
         try:
             with suppress(TimeoutError):
@@ -125,16 +152,18 @@ class Feed:
                     while self._head <= after and not self.stopping.is_set():
                         await self._news.wait()
         finally:
-            self.waiting -= 1
-            if not self.waiting:
+            self._waiting -= 1
+            if not self._waiting:
                 self._awaited.clear()
         return self._head > after
 
-    async def _page(self, after: int, limit: int, selection: Selection, through: int | None) -> LedgerEvents:
+    async def _page(
+        self, pool: asyncpg.Pool, after: int, limit: int, selection: Selection, through: int | None
+    ) -> LedgerEvents:
         """Return what one stretch of the journal holds of what is wanted."""
         rows_max = limit if selection.account is None else max(limit, ACCOUNT_STRETCH)
         try:
-            async with self._pool.acquire() as connection:
+            async with pool.acquire() as connection:
                 stretch = await read_stretch(
                     connection, after=after, through=through, limit=rows_max, types=selection.types
                 )

@@ -65,6 +65,10 @@ def import_file(
     all_or_nothing: Annotated[
         bool, typer.Option("--all-or-nothing", help="Pay every row of this bank, or if one is refused none.")
     ] = False,
+    pay_again: Annotated[
+        bool,
+        typer.Option("--pay-again", help="Pay anew, once more, what was taken before and refused afterwards."),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Where to write the refused rows, as CSV that can be imported as it is.")
     ] = None,
@@ -72,12 +76,15 @@ def import_file(
 ) -> None:
     """Pay from a file. Run it again after an interruption: no payment is taken twice, from whatever file.
 
+    A row whose payment was refused after it was taken, by the other bank or by screening, isn't paid. It is refused,
+    and --pay-again pays it under a new id, which is another one only if that payment is refused as well.
+
     Exit code 0 when every row of this bank was taken or was known before, 3 when rows were refused, 2 when the file is
     no good (nothing was sent), 1 when the bank didn't answer or let nobody in, 130 when it was interrupted. After 1 and
     130 run it again. With --dry-run the codes are those that an import would have.
     """
     # Imported here, so that the other commands don't wait for an HTTP client.
-    from participants.intake.intake import Intake, file_id, importing_client
+    from participants.intake.intake import Intake, importing_client
 
     url, bank = url.rstrip("/"), _normal(bank)
 
@@ -92,6 +99,7 @@ def import_file(
                 batch_items=batch,
                 patience_s=patience_s,
                 dry_run=dry_run,
+                pay_again=pay_again,
                 on_progress=on_progress,
                 on_refusal=on_refusal,
             )
@@ -110,7 +118,7 @@ def import_file(
             on_progress = stack.enter_context(_progress_bar(payments))
             on_refusal = stack.enter_context(_refusal_report(report))
             summary, names = asyncio.run(run(payments, on_progress, on_refusal))
-    _show(summary, names, own=file_id(payments, bank), report=report, dry_run=dry_run)
+    _show(summary, names, report=report, dry_run=dry_run)
     if summary.refusals:
         raise typer.Exit(ROWS_REFUSED)
 
@@ -124,32 +132,31 @@ def file_status(
     data_dir: _DataDir = None,
     subject: _Subject = None,
 ) -> None:
-    """Sum up what became of a file's payments, and list its rows that the bank refused.
+    """Sum up what became of a file's payments, and list its rows that aren't paid, refused by this bank or the other.
 
     Rows that the reader refused never reached the bank: the import reports them. Exit codes are those of `import`.
     """
-    from gateway.federation.http.client import RemoteProblem
-    from participants.intake.intake import batch_status, file_id, importing_client, refused_orders
+    from participants.intake.intake import importing_client
+    from participants.intake.status import file_batches, unpaid_orders
 
     url, bank = url.rstrip("/"), _normal(bank)
 
     async def run(payments: PaymentFile) -> bool:
-        id_ = file_id(payments, bank)
         async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
-            try:
-                status = await batch_status(signed_in, url=url, bank=bank, id_=id_)
-            except RemoteProblem as problem:
-                if problem.status != 404:
-                    raise
-                typer.echo(f"{shown(file.name)}: no row of it has reached {bank}")
-                return False
-            refused = await refused_orders(signed_in, url=url, bank=bank, id_=id_)
-        typer.echo(f"{shown(status.name)}, imported by {shown(status.made_by)} at {status.recorded_at}, batch {id_}")
-        typer.echo(f"rows: {_counts(status.outcomes)}")
-        typer.echo(f"payments: {_counts(status.payments)}")
-        for order in refused:
-            typer.echo(f"line {order.line}: {order.reason}: payment {order.id}")
-        return not refused
+            batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
+            unpaid = [await unpaid_orders(signed_in, url=url, bank=bank, id_=batch.id) for batch in batches]
+        if not batches:
+            typer.echo(f"{shown(file.name)}: no row of it has reached {bank}")
+        for batch, orders in zip(batches, unpaid, strict=True):
+            typer.echo(
+                f"{shown(batch.name)}, imported by {shown(batch.made_by)} at {batch.recorded_at}, batch {batch.id}"
+            )
+            typer.echo(f"rows: {_counts(batch.outcomes)}")
+            typer.echo(f"payments: {_counts(batch.payments)}")
+            for order in orders:
+                afterwards = " after it was taken" if order.status is not None else ""
+                typer.echo(f"line {order.line}: {order.reason}: payment {order.id} was refused{afterwards}")
+        return bool(batches) and not any(unpaid)
 
     with _failures():
         good = asyncio.run(run(inspect_file(file)))
@@ -222,14 +229,14 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
         yield write
 
 
-def _show(summary: Summary, names: dict[str, BatchView], *, own: str, report: Path | None, dry_run: bool) -> None:
+def _show(summary: Summary, names: dict[str, BatchView], *, report: Path | None, dry_run: bool) -> None:
     typer.echo(
         f"{summary.taken:,} payments {'would be ' if dry_run else ''}taken ({summary.held:,} held by screening),"
         f" {summary.known_rows:,} known before, {len(summary.refusals):,} rows refused,"
         f" {summary.of_other_banks:,} of other banks"
     )
     for batch, lines in summary.known.items():
-        if batch == own:
+        if batch == summary.batch:
             by = "this file, imported before"
         elif batch in names:
             by = f"{shown(names[batch].name or batch)}, imported by {shown(names[batch].made_by)}"

@@ -3,6 +3,12 @@
 Only the rows that this bank is the debtor's bank of are taken. Every payment has an id, its own or one derived from
 what its row says, so a run that was interrupted is simply run again: what was taken before, from whatever file, is
 answered as known. A file is a batch at the bank, under an id that follows from its content.
+
+Other ids follow from these, one after the other, for three reasons:
+
+- a derived id is an order's that says something else: somebody took it, on purpose or not, and the row is still paid;
+- the payment was refused after it was taken, so its money is free: the row is refused, and paid anew only if asked for;
+- the file's batch is somebody else's: everybody who imports a file has a batch of his own.
 """
 
 from __future__ import annotations
@@ -17,10 +23,10 @@ from itertools import islice
 from pathlib import Path
 
 from compliance.crypto.keys import SigningKey
-from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable, TokenNotGranted
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from participants.api.messages import BatchOrderPage, BatchOrderView, BatchView, OrderBatch, OrderResults
+from participants.api.messages import BatchView, OrderBatch, OrderResults
 from participants.api.orders import OrderRequest
 from participants.intake.files import (
     FileReason,
@@ -31,12 +37,14 @@ from participants.intake.files import (
     RefusedRow,
     read_rows,
 )
+from participants.intake.status import FOLLOWING_MAX, batch_status, file_id
+from participants.payments.batches import BatchRequestReason
 from participants.payments.orders import OrderOutcome, OrderReason
+from participants.payments.row_identity import following_id
 from participants.roles import Role
 
 RETRY_SECONDS_MAX = 5.0
 FILE_NAME_CHARACTERS_MAX = 140
-_NAMESPACE = uuid.UUID("6f0b7c3e-4d0f-5a0e-9f39-0d1f6ad0c0de")
 # The request as a whole is refused: some order in it isn't even one, or it is too large.
 _STATUSES_TO_DIVIDE = frozenset({400, 413, 422})
 _STATUSES_TO_REPEAT = frozenset({429, 502, 503, 504})
@@ -59,21 +67,37 @@ class Summary:
     known: dict[str, list[int]] = field(default_factory=dict)
     of_other_banks: int = 0
     refusals: list[RefusedRow] = field(default_factory=list)
+    batch: str | None = None
+    """The id of the batch that the file is, once a row was sent."""
 
     @property
     def known_rows(self) -> int:
         return sum(map(len, self.known.values()))
 
 
-def file_id(file: PaymentFile, bank: str) -> str:
-    """Return the id of the batch that a file is at a bank: a UUID version 5 of its content."""
-    return str(uuid.uuid5(_NAMESPACE, f"{bank}/{file.digest}"))
+@dataclass(frozen=True)
+class Attempt:
+    """A row under an id by which it is paid: its own, or one that follows. `earlier` are those before."""
+
+    row: PaymentRow
+    id: str
+    earlier: int = 0
+    refused: str | None = None
+    """Why its payment was refused after it was taken, under an id before."""
+
+    def next(self, outcome: OrderOutcome) -> Attempt | None:
+        """Return what is to be tried after an answer; None if that answer stands."""
+        derived = self.row.equal_before is not None
+        taken_by_another = outcome.reason == OrderReason.ID_REUSED and (derived or self.earlier > 0)
+        if self.earlier >= FOLLOWING_MAX or not (taken_by_another or outcome.payment_reason):
+            return None
+        return Attempt(self.row, following_id(self.id), self.earlier + 1, outcome.payment_reason or self.refused)
 
 
-def order_of(row: PaymentRow) -> OrderRequest:
-    """Return the order that a row of a file stands for."""
+def order_of(row: PaymentRow, id_: str | None = None) -> OrderRequest:
+    """Return the order that a row of a file stands for, under its own id or another."""
     return OrderRequest(
-        id=row.id,
+        id=id_ or row.id,
         creditor_agent=row.creditor_bank,
         amount_minor=str(row.amount_minor),
         currency=row.currency,
@@ -114,6 +138,7 @@ class Intake:
         batch_items: int = 1_000,
         patience_s: float = 60,
         dry_run: bool = False,
+        pay_again: bool = False,
         on_progress: Callable[[int], None] = _ignore,
         on_refusal: Callable[[RefusedRow], None] = _ignore,
     ) -> None:
@@ -123,6 +148,7 @@ class Intake:
         self._batch_items = BATCH_ITEMS_MAX if dry_run else batch_items
         self._patience_s = patience_s
         self._dry_run = dry_run
+        self._pay_again = pay_again
         self._on_progress = on_progress
         self._on_refusal = on_refusal
         self._file = _NO_FILE
@@ -148,7 +174,7 @@ class Intake:
         """Return what the bank has of the other batches that paid rows of this file before, by their ids."""
         others = {}
         for id_ in self.summary.known:
-            if id_ and id_ != self._file.id:
+            if id_ and id_ != self.summary.batch:
                 with contextlib.suppress(RemoteUnavailable, RemoteProblem):
                     others[id_] = await batch_status(self._client, url=self._url, bank=self._bank, id_=id_)
         return others
@@ -172,42 +198,108 @@ class Intake:
             )
         if not rows:
             return
-        if self.summary.refusals:
-            for row in rows:
-                self._refuse(_refused(row, OrderReason.BATCH_NOT_TAKEN))
-            return
-        try:
-            await self._submit(rows, atomic=True)
-        except RemoteProblem as problem:
-            if problem.status not in _STATUSES_TO_DIVIDE:
+        judged = await self._judge([Attempt(row, row.id) for row in rows])
+        bad = {attempt.row.line for attempt, outcome in judged if self._is_bad(attempt, outcome)}
+        if not bad and not self.summary.refusals:
+            try:
+                await self._submit([attempt for attempt, _ in judged], atomic=True)
+            except RemoteProblem as problem:
                 raise IntakeError(str(problem)) from problem
-            for row in rows:
-                self._refuse(_refused(row, problem.code, problem.detail))
+            return
+        for attempt, outcome in judged:
+            if attempt.row.line in bad:
+                self._refuse(self._refused(attempt, outcome))
+            elif outcome.replayed:
+                self._count(attempt, outcome, unanswered=False)
+            else:
+                self._refuse(_refused(attempt, OrderOutcome(attempt.id, "refused", OrderReason.BATCH_NOT_TAKEN)))
+
+    def _is_bad(self, attempt: Attempt, outcome: OrderOutcome) -> bool:
+        """Tell whether a row isn't to be paid, given the last answer on it."""
+        free = attempt.refused is not None and not outcome.replayed
+        return outcome.status == "refused" or (free and not self._pay_again)
+
+    def _refused(self, attempt: Attempt, outcome: OrderOutcome) -> RefusedRow:
+        """Return the refusal of a bad row: by what was answered last, which counts only for what is to be paid."""
+        said = outcome if attempt.refused is None or self._pay_again else OrderOutcome(attempt.id, "refused")
+        return _refused(attempt, said)
 
     async def take(self, rows: Sequence[PaymentRow]) -> None:
+        """Submit rows, each for itself."""
+        await self._take([Attempt(row, row.id) for row in rows])
+
+    async def _take(self, attempts: Sequence[Attempt]) -> None:
         """Submit rows; a request refused as a whole is divided until the row to blame stands alone."""
         try:
-            await self._submit(rows)
+            await self._submit(attempts)
         except RemoteProblem as problem:
-            if problem.status not in _STATUSES_TO_DIVIDE:
-                raise IntakeError(str(problem)) from problem
-            if len(rows) == 1:
-                self._refuse(_refused(rows[0], problem.code, problem.detail))
-                return
-            middle = len(rows) // 2
-            await self.take(rows[:middle])
-            await self.take(rows[middle:])
+            for some in _divided(attempts, problem):
+                await self._take(some)
+            if len(attempts) == 1:
+                self._refuse(_refused(attempts[0], _outcome_of(attempts[0], problem), problem.detail))
 
-    async def _submit(self, rows: Sequence[PaymentRow], *, atomic: bool = False) -> None:
+    async def _submit(self, attempts: Sequence[Attempt], *, atomic: bool = False) -> None:
         """Ask until there is an answer, and take it down. Raises IntakeError, RemoteProblem."""
-        batch = OrderBatch(
-            payments=tuple(map(order_of, rows)),
-            id=self._file.id,
-            name=self._file.name,
-            lines=tuple(row.line for row in rows) if self._file.id else (),
-            atomic=atomic,
-            dry_run=self._dry_run,
-        )
+        outcomes, unanswered = await self._ask(attempts, atomic=atomic, dry_run=self._dry_run)
+        again, looked_up = [], []
+        for attempt, outcome in zip(attempts, outcomes, strict=True):
+            following = None if atomic else attempt.next(outcome)
+            if following is None:
+                self._count(attempt, outcome, unanswered=unanswered)
+            elif following.refused is None or self._pay_again:
+                again.append(following)
+            else:
+                looked_up.append(following)
+        if looked_up:
+            for attempt, outcome in await self._judge(looked_up):
+                if self._is_bad(attempt, outcome):
+                    self._refuse(self._refused(attempt, outcome))
+                else:
+                    self._count(attempt, outcome, unanswered=False)
+        if again:
+            await self._take(again)
+
+    async def _judge(self, attempts: Sequence[Attempt]) -> list[tuple[Attempt, OrderOutcome]]:
+        """Return each row under the id by which it is paid or would be, and what would be answered. Pays nothing."""
+        if not attempts:
+            return []
+        try:
+            outcomes, _ = await self._ask(attempts, dry_run=True)
+        except RemoteProblem as problem:
+            judged = [pair for some in _divided(attempts, problem) for pair in await self._judge(some)]
+            return judged or [(attempts[0], _outcome_of(attempts[0], problem))]
+        judged = list(zip(attempts, outcomes, strict=True))
+        following = [after for attempt, outcome in judged if (after := attempt.next(outcome)) is not None]
+        later = {attempt.row.line: (attempt, outcome) for attempt, outcome in await self._judge(following)}
+        return [later.get(attempt.row.line, (attempt, outcome)) for attempt, outcome in judged]
+
+    async def _ask(
+        self, attempts: Sequence[Attempt], *, atomic: bool = False, dry_run: bool
+    ) -> tuple[Sequence[OrderOutcome], bool]:
+        """Return the bank's answers, and whether one was lost before. Raises IntakeError, RemoteProblem."""
+        tried = 0
+        while True:
+            batch = OrderBatch(
+                payments=tuple(order_of(attempt.row, attempt.id) for attempt in attempts),
+                id=self._file.id,
+                name=self._file.name,
+                lines=tuple(attempt.row.line for attempt in attempts) if self._file.id else (),
+                atomic=atomic,
+                dry_run=dry_run,
+            )
+            try:
+                outcomes = await self._answers(batch)
+            except RemoteProblem as problem:
+                if problem.code != BatchRequestReason.BATCH_OF_ANOTHER or self._file.id is None:
+                    raise
+                tried += 1
+                following = following_id(self._file.id) if tried < FOLLOWING_MAX else str(uuid.uuid4())
+                self._file = replace(self._file, id=following)
+            else:
+                self.summary.batch = self._file.id
+                return outcomes
+
+    async def _answers(self, batch: OrderBatch) -> tuple[Sequence[OrderOutcome], bool]:
         give_up_at = time.monotonic() + self._patience_s
         delay = 0.2
         unanswered = False
@@ -222,6 +314,8 @@ class Intake:
                     attempts_max=1,
                 )
             except (RemoteUnavailable, RemoteProblem) as error:
+                if isinstance(error, TokenNotGranted) and error.status not in _STATUSES_TO_REPEAT:
+                    raise IntakeError(f"{self._url} lets nobody in by this name to order payments: {error}") from error
                 if isinstance(error, RemoteProblem) and error.status not in _STATUSES_TO_REPEAT:
                     raise
                 if time.monotonic() + delay > give_up_at:
@@ -230,16 +324,16 @@ class Intake:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
             else:
-                break
-        for row, outcome in zip(rows, results.results, strict=True):
-            self._count(row, outcome, unanswered=unanswered)
+                return results.results, unanswered
 
-    def _count(self, row: PaymentRow, outcome: OrderOutcome, *, unanswered: bool) -> None:
+    def _count(self, attempt: Attempt, outcome: OrderOutcome, *, unanswered: bool) -> None:
         if outcome.status == "refused":
-            self._refuse(_refused(row, outcome.reason or "unspecified"))
+            self._refuse(_refused(attempt, outcome))
+        elif outcome.payment_reason is not None:
+            self._refuse(_refused(replace(attempt, refused=outcome.payment_reason), outcome))
         # What this file took in may have been taken just now, by a request of which the answer was lost.
         elif outcome.replayed and not (unanswered and outcome.batch == self._file.id):
-            self.summary.known.setdefault(outcome.batch or "", []).append(row.line)
+            self.summary.known.setdefault(outcome.batch or "", []).append(attempt.row.line)
         else:
             self.summary.taken += 1
             self.summary.held += outcome.status == "held"
@@ -249,29 +343,29 @@ class Intake:
         self.summary.refusals.append(replace(row, fields={}))
 
 
-def _refused(row: PaymentRow, reason: str, detail: str = "") -> RefusedRow:
-    return RefusedRow(row.line, reason, detail or f"payment {row.id}: {reason.replace('_', ' ')}", fields=row.fields())
+def _divided(attempts: Sequence[Attempt], problem: RemoteProblem) -> list[Sequence[Attempt]]:
+    """Return the halves of what was refused as a whole, none of what is one row. Raises IntakeError for the rest."""
+    if problem.status not in _STATUSES_TO_DIVIDE:
+        raise IntakeError(str(problem)) from problem
+    middle = len(attempts) // 2
+    return [attempts[:middle], attempts[middle:]] if middle else []
+
+
+def _outcome_of(attempt: Attempt, problem: RemoteProblem) -> OrderOutcome:
+    return OrderOutcome(attempt.id, "refused", problem.code)
+
+
+def _refused(attempt: Attempt, outcome: OrderOutcome, detail: str = "") -> RefusedRow:
+    """Return the refusal of a row; one without a reason is of a payment that was refused after it was taken."""
+    reason = (outcome.reason or attempt.refused) or "unspecified"
+    if outcome.reason is None:
+        detail = f"it was taken, and refused afterwards ({reason}): its money is free, and --pay-again pays it anew"
+    said = detail or f"payment {attempt.id}: {reason.replace('_', ' ')}"
+    return RefusedRow(attempt.row.line, reason, said, fields=attempt.row.fields())
 
 
 def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)[:FILE_NAME_CHARACTERS_MAX]
-
-
-async def batch_status(client: FederationClient, *, url: str, bank: str, id_: str) -> BatchView:
-    """Return what became of a batch. Raises RemoteProblem, RemoteUnavailable."""
-    return await client.get(f"{url}/batches/{id_}", BatchView, audience=bank)
-
-
-async def refused_orders(client: FederationClient, *, url: str, bank: str, id_: str) -> list[BatchOrderView]:
-    """Return the orders of a batch that were refused. Raises RemoteProblem, RemoteUnavailable."""
-    orders: list[BatchOrderView] = []
-    params = {"outcome": "refused", "limit": "1000"}
-    while True:
-        page = await client.get(f"{url}/batches/{id_}/orders", BatchOrderPage, audience=bank, params=params)
-        orders += page.items
-        if page.next is None:
-            return orders
-        params = {**params, "cursor": page.next}
 
 
 def importing_client(

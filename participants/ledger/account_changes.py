@@ -22,7 +22,7 @@ class ChangeReason(RefusalReason):
     ACCOUNT_CLOSED = "account_closed", 409
     """It is closed for good."""
     ACCOUNT_MOVED = "account_moved", 409
-    """Something was posted to it, or changed about it, while it was looked at: ask again."""
+    """Something was changed about it while it was looked at: ask again."""
     BALANCE_NOT_ZERO = "account_balance_not_zero", 409
     PAYMENTS_WAITING = "account_payments_waiting", 409
     """Payments of it wait for the other bank's answer, or before people: they would come back to it, or go on."""
@@ -33,8 +33,7 @@ class ChangeReason(RefusalReason):
 class ChangeState(Command[ChangeReason | None]):
     """Block an account, unblock it or close it, or return why not. The state that it has already changes nothing.
 
-    `seen` is the number of its postings and of its changes when it was looked at: what `waiting` says, and what two
-    people agreed on, holds for that.
+    `seen` is the number of its changes when it was looked at: what two people agreed on holds for that.
     """
 
     def __init__(
@@ -44,15 +43,18 @@ class ChangeState(Command[ChangeReason | None]):
         *,
         people: tuple[str, ...],
         reason: str,
-        seen: tuple[int, int],
-        waiting: int = 0,
+        seen: int,
     ) -> None:
         self.key = key
         self.state = state
         self.people = people
         self.reason = reason
         self.seen = seen
-        self.waiting = waiting
+        # To close it the payments that wait are counted, in the transaction that decides.
+        self.assumes_new = state is not AccountState.CLOSED
+
+    def awaited_account(self) -> AccountKey | None:
+        return self.key if self.state is AccountState.CLOSED and self.key.kind == "customer" else None
 
     def account_keys(self, books: Books) -> set[AccountKey]:  # noqa: ARG002
         return {self.key}
@@ -61,7 +63,7 @@ class ChangeState(Command[ChangeReason | None]):
         account = books.existing(self.key)
         if account.state is self.state:
             return None
-        if (refusal := self._refusal(account)) is not None:
+        if (refusal := self._refusal(books, account)) is not None:
             return refusal
         account.state = self.state
         data = StateChanged(
@@ -75,18 +77,16 @@ class ChangeState(Command[ChangeReason | None]):
         books.change(account, STATE_TYPES[self.state], data)
         return None
 
-    def _refusal(self, account: Account) -> ChangeReason | None:
+    def _refusal(self, books: Books, account: Account) -> ChangeReason | None:
         if account.state is AccountState.CLOSED:
             return ChangeReason.ACCOUNT_CLOSED
         if self.state is AccountState.CLOSED:
-            if (account.version, account.changes) != self.seen:
-                return ChangeReason.ACCOUNT_MOVED
             if account.balance:
                 return ChangeReason.BALANCE_NOT_ZERO
-            return ChangeReason.PAYMENTS_WAITING if self.waiting else None
+            return ChangeReason.PAYMENTS_WAITING if self.awaited_account() and books.awaits(self.key) else None
         if not self.state.loosens(account.state):
             return None
-        if account.changes != self.seen[1]:
+        if account.changes != self.seen:
             return ChangeReason.ACCOUNT_MOVED
         return ChangeReason.SECOND_PERSON_MISSING if one_person(self.people) else None
 
@@ -119,10 +119,11 @@ class Rename(Command[ChangeReason | None]):
         return None
 
 
-def unblocking(key: AccountKey, state: AccountState, changes: int) -> Proposal:
+def unblocking(key: AccountKey, before: AccountState, state: AccountState, changes: int) -> Proposal:
     """Return what somebody proposes who wants more posted to an account; another change of it ends that."""
     subject = f"{key.code} {key.currency}, change {changes + 1}"
-    return Proposal(subject, sha256(f"{key.kind} {subject}: {state}".encode()).digest())
+    content = {"kind": key.kind, "code": key.code, "currency": key.currency, "from": before.value, "state": state.value}
+    return Proposal(subject, sha256(f"{key.kind} {subject}: {state}".encode()).digest(), content)
 
 
 def opened_kind(key: AccountKey) -> OpenedKind:

@@ -50,6 +50,7 @@ class Books:
         self.accounts: dict[AccountKey, Account | None] = {}
         self.lanes: dict[LaneKey, Lane] = {}
         self._refused: set[tuple[str, str, str]] = set()
+        self.awaited: dict[AccountKey, int] = {}
         self.begin(self.now)
 
     def begin(self, now: datetime) -> None:
@@ -115,6 +116,11 @@ class Books:
             self._refused.clear()
         self._refused.add(refusal)
         self.rows.refused_orders.append((self.now, payment_id, reason, self.head, asked))
+
+    def awaits(self, key: AccountKey) -> bool:
+        """Tell whether payments may still come back to a customer's account or go on, of which that was read."""
+        decided = [self.payments[id_] for id_, row in self.rows.open_payments.items() if row[3] != "recalled"]
+        return bool(self.awaited[key]) or any(payment.own_account == key for payment in decided)
 
     def keep(self, evidence: Evidence) -> None:
         """Keep what a counterparty signed."""

@@ -31,8 +31,10 @@ class RecordLimits(Command[bool]):
 
 
 class CeilingReason(RefusalReason):
-    """Why a ceiling isn't set."""
+    """Why a ceiling isn't set, in order of precedence."""
 
+    CURRENCY_NOT_CLEARED = "currency_not_cleared", 422
+    """The rulebook doesn't clear it, so nothing is owed in it. A ceiling of before may be lifted."""
     SECOND_PERSON_MISSING = "ceiling_needs_second_person"
     """It lets others owe more: it is proposed, and set once another person asks for the very same."""
 
@@ -52,11 +54,20 @@ class Ceiling(Struct, frozen=True):
             others.append(limit)
         return in_order(others)
 
+    def fault(self, limits: Limits) -> CeilingReason | None:
+        """Return why it is set by nobody, whoever asks; None if it may be."""
+        lifts = self.limit_minor is None
+        return None if lifts or limits.clears(self.currency) else CeilingReason.CURRENCY_NOT_CLEARED
+
     def proposal(self, limits: Limits) -> Proposal:
         """Return what somebody proposes who wants it set in the place of what stands now; another change ends that."""
         before = next((c.limit_minor for c in limits.ceilings if (c.counterparty, c.currency) == self._place), "none")
         subject = f"{self.currency} of {self.counterparty or 'all'}: from {before} to {self.limit_minor or 'none'}"
-        return Proposal(subject, sha256(f"{subject}, after {limits.version(CEILINGS)}".encode()).digest())
+        digest = sha256(f"{subject}, after {limits.version(CEILINGS)}".encode()).digest()
+        content = {"currency": self.currency, "from": before, "limit_minor": self.limit_minor or "none"}
+        if self.counterparty is not None:
+            content["counterparty"] = self.counterparty
+        return Proposal(subject, digest, content)
 
     @property
     def _place(self) -> tuple[str | None, str]:
@@ -76,6 +87,8 @@ class SetCeiling(Command[tuple[ExposureLimit, ...] | CeilingReason]):
         self.seen = seen
 
     def decide(self, books: Books) -> tuple[ExposureLimit, ...] | CeilingReason:
+        if (fault := self.ceiling.fault(books.limits)) is not None:
+            return fault
         before = books.limits.ceilings
         ceilings = self.ceiling.among(before)
         if ceilings == before:

@@ -47,6 +47,10 @@ class Command(ABC, Generic[R]):
         """Return the lanes that may be numbered or looked at, besides those of incoming payments that are read."""
         return frozenset()
 
+    def awaited_account(self) -> AccountKey | None:
+        """Return the account of which it must be known what payments may still come back to it, or go on."""
+        return None
+
     @abstractmethod
     def decide(self, books: Books) -> R:
         """Decide, add the rows to the books, and return the answer."""

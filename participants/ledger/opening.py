@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
@@ -47,7 +48,7 @@ class OpenAccounts(Command[list[AccountOutcome]]):
 def proposal(opening: AccountOpening) -> Proposal:
     """Return what somebody proposes who wants an account opened."""
     digest = bytes.fromhex(canonical.digest(canonical.encode(opening)))
-    return Proposal(f"{opening.code} {opening.currency}", digest)
+    return Proposal(f"{opening.code} {opening.currency}", digest, msgspec.to_builtins(opening))
 
 
 def _source_key(books: Books, opening: AccountOpening) -> AccountKey:

@@ -62,7 +62,8 @@ class AskedEntry(Struct, frozen=True):
     def proposal(self) -> Proposal:
         """Return what somebody proposes who wants it made."""
         text = canonical.encode(self.terms)
-        return Proposal(self.terms.id, bytes.fromhex(canonical.digest(self.type.encode() + b" " + text)))
+        digest = bytes.fromhex(canonical.digest(self.type.encode() + b" " + text))
+        return Proposal(self.terms.id, digest, {"kind": self.kind, **msgspec.to_builtins(self.terms)})
 
 
 class MakeEntry(Command[EntryReason | None]):

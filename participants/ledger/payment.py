@@ -11,6 +11,7 @@ from msgspec import Struct
 from compliance.recall_reasons import RecallReason
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger import events
+from participants.ledger.accounts import AccountKey
 from participants.ledger.events import Event
 
 Direction = Literal["out", "in"]
@@ -31,6 +32,9 @@ class Status(StrEnum):
     RETURNED = "returned"
     CANCELLED = "cancelled"
 
+
+CAME_TO_NOTHING = frozenset({Status.DECLINED, Status.REFUSED, Status.CANCELLED})
+"""How a payment ends that moves no money."""
 
 # (status before, event) -> status after. What isn't here doesn't happen.
 TRANSITIONS: dict[tuple[Status | None, str], Status] = {
@@ -65,6 +69,12 @@ TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (Status.DISPUTED, "payment.recall_answered"): Status.DISPUTED,
     (Status.RETURNED, "payment.recall_answered"): Status.RETURNED,
 }
+UNMOVED = frozenset(type_ for (_, type_) in TRANSITIONS) - {
+    type_ for (before, type_), after in TRANSITIONS.items() if before is not after
+}
+"""The types of events after which a payment stands as it did before."""
+STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items() if type_ not in UNMOVED}
+"""How a payment stands after the last event that moved it, by that event's type alone."""
 
 
 class ImpossibleEventError(ValueError):
@@ -131,6 +141,13 @@ class Payment(Struct, frozen=True, kw_only=True, gc=False):
     def returned(self) -> int:
         """How much of it is given back, in minor units."""
         return sum(part.amount for part in self.given_back)
+
+    @property
+    def own_account(self) -> AccountKey:
+        """The customer's account at this bank."""
+        terms = self.terms
+        code = terms.debtor_account if self.direction == "out" else terms.creditor_account
+        return AccountKey("customer", code, terms.currency)
 
     def is_given_back_by(self, details: PaymentDetails, counterparty: str) -> bool:
         """Tell whether a return gives something of this payment back, to the bank and account it came from."""

@@ -59,6 +59,8 @@ class BatchOrder(NamedTuple):
     line: int
     outcome: str
     reason: str | None
+    made_by: str
+    """Who adds it. Only the maker of a batch does."""
 
 
 class Rows:

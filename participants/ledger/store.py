@@ -24,6 +24,13 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, code, currency)
 JOIN account a ON a.kind = k.kind AND a.code = k.code AND a.currency = k.currency
 JOIN account_balance b ON b.account_id = a.id
 """
+# Payments that may still come back to an account, or go on from it or to it.
+READ_AWAITED = """
+SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
+    LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
+WHERE o.state <> 'recalled' AND t.terms ->> 'currency' = $2
+  AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
+"""
 READ_LANES = """
 SELECT l.id, l.sender, l.receiver, l.currency, h.sequence, h.total, h.peaks,
     (SELECT coalesce(max(sequence), 0) FROM lane_settled WHERE lane_id = l.id)
@@ -106,7 +113,10 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) ON C
 """
 KEEP_BATCH_ORDERS = """
 INSERT INTO batch_order (batch_id, payment_id, line, outcome, reason)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[])
+SELECT o.batch_id, o.payment_id, o.line, o.outcome, o.reason
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::text[])
+    AS o (batch_id, payment_id, line, outcome, reason, made_by)
+JOIN batch b ON b.id = o.batch_id AND b.made_by = o.made_by
 ON CONFLICT (batch_id, payment_id) DO UPDATE SET line = EXCLUDED.line, outcome = EXCLUDED.outcome,
     reason = EXCLUDED.reason WHERE batch_order.outcome <> 'taken'
 """
@@ -173,7 +183,10 @@ async def read_into(
     accounts: set[AccountKey] = set()
     lanes: set[LaneKey] = set()
     payments: set[str] = set()
+    books.awaited = {}
     for command in commands:
+        if (awaited := command.awaited_account()) is not None:
+            books.awaited[awaited] = await connection.fetchval(READ_AWAITED, awaited.code, awaited.currency)
         accounts.update(command.account_keys(books))
         lanes.update(command.lane_keys(books))
         payments.update(command.known_payment_ids())

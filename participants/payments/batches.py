@@ -14,10 +14,11 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import store
 from participants.ledger.books import Books
 from participants.ledger.events import PaymentOrder
-from participants.ledger.payment import TRANSITIONS, Status
+from participants.ledger.payment import STATUS_AFTER
 from participants.ledger.rows import BatchOrder, BatchRow
 from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders, refuse_order
 from participants.payments.row_identity import REFERENCES, Content, row_ids
@@ -30,16 +31,11 @@ SELECT content, payment_id::text FROM earlier_order WHERE content = ANY($1::byte
 """
 BATCH = "SELECT id::text, name, made_by, recorded_at FROM batch WHERE id = $1::uuid"
 OUTCOMES = "SELECT outcome, count(*) FROM batch_order WHERE batch_id = $1::uuid GROUP BY outcome"
-# Events after which a payment stands as it did before.
-UNMOVED = frozenset(type_ for (_, type_) in TRANSITIONS) - {
-    type_ for (before, type_), after in TRANSITIONS.items() if before is not after
-}
 # What a payment is follows from the type of the last event that moved it.
-STATUS_AFTER: dict[str, Status] = {type_: status for (_, type_), status in TRANSITIONS.items() if type_ not in UNMOVED}
 LAST_EVENT = f"""
 LEFT JOIN LATERAL (
-    SELECT e.type FROM event e WHERE e.subject = b.payment_id AND e.type IN ({", ".join(map(repr, STATUS_AFTER))})
-    ORDER BY e.version DESC LIMIT 1
+    SELECT e.type, e.data FROM event e WHERE e.subject = b.payment_id
+    AND e.type IN ({", ".join(map(repr, STATUS_AFTER))}) ORDER BY e.version DESC LIMIT 1
 ) last ON b.outcome <> 'refused'
 """  # noqa: S608 - names of ours
 STATES = f"""
@@ -47,10 +43,27 @@ SELECT last.type, count(*) FROM batch_order b {LAST_EVENT} WHERE b.batch_id = $1
 GROUP BY last.type
 """  # noqa: S608 - text of ours
 ORDERS = f"""
-SELECT b.line, b.payment_id::text, b.outcome, b.reason, last.type FROM batch_order b {LAST_EVENT}
+SELECT b.line, b.payment_id::text, b.outcome,
+    coalesce(b.reason, CASE WHEN last.type IN ('payment.refused', 'payment.cancelled') THEN last.data->>'reason' END),
+    last.type
+FROM batch_order b {LAST_EVENT}
 WHERE b.batch_id = $1::uuid AND ($2::text IS NULL OR b.outcome = $2) AND (b.line, b.payment_id) > ($3, $4::uuid)
+    AND ($6::text[] IS NULL OR last.type = ANY($6))
 ORDER BY b.line, b.payment_id LIMIT $5
 """  # noqa: S608 - text of ours
+MAKER = "SELECT made_by FROM batch WHERE id = $1::uuid"
+
+
+class BatchRequestReason(RefusalReason):
+    """Why a request about a batch of the bank's own is refused, in order of precedence."""
+
+    BATCH_ID_MISSING = "batch_id_missing", 400
+    """It says how the batch is called or numbered, and not which one it is."""
+    BATCH_LINES_DIFFER = "batch_lines_differ", 400
+    """There isn't one number for each order."""
+    BATCH_OF_ANOTHER = "batch_of_another", 409
+    """Somebody else made it, and only its maker adds to it. No order of the request was looked at."""
+    BATCH_UNKNOWN = "batch_unknown", 404
 
 
 class Batch(Struct, frozen=True):
@@ -107,12 +120,16 @@ class SubmitBatch(SubmitOrders):
         return outcomes
 
     def _keep(self, books: Books, batch: Batch, outcomes: Sequence[OrderOutcome]) -> None:
-        books.rows.batches[batch.id] = BatchRow(batch.id, batch.name, batch.made_by, books.now)
+        made = BatchRow(batch.id, batch.name, batch.made_by, books.now)
+        if books.rows.batches.setdefault(batch.id, made).made_by != batch.made_by:
+            return
         rows = [
-            BatchOrder(batch.id, outcome.id, line, _word(outcome), outcome.reason)
+            BatchOrder(batch.id, outcome.id, line, _word(outcome), outcome.reason, batch.made_by)
             for outcome, line in zip(outcomes, batch.lines, strict=True)
         ]
-        rows += [BatchOrder(batch.id, known.payment_id, known.line, "known", None) for known in self._known]
+        rows += [
+            BatchOrder(batch.id, known.payment_id, known.line, "known", None, batch.made_by) for known in self._known
+        ]
         kept = books.rows.batch_orders
         for row in rows:
             # The very same request may stand in this group twice, since its answer took long.
@@ -137,6 +154,13 @@ async def tried(
     books.begin(datetime.now(UTC))
     books.payments = await store.read_into(connection, books, [command], read_all=True)
     return command.decide(books)
+
+
+async def require_maker(connection: asyncpg.Connection, batch: Batch) -> None:
+    """Raise Refusal BATCH_OF_ANOTHER unless a batch is new or its maker's."""
+    made_by = await connection.fetchval(MAKER, batch.id)
+    if made_by not in (None, batch.made_by):
+        raise Refusal(BatchRequestReason.BATCH_OF_ANOTHER, f"{made_by} made batch {batch.id}", pointer="/id")
 
 
 async def named_batches(connection: asyncpg.Connection, outcomes: Iterable[OrderOutcome]) -> list[OrderOutcome]:

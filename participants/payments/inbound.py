@@ -171,7 +171,8 @@ class Inbound:
         else:
             await self._screener.prepare(batch.payments)
             hits = await in_slices(lambda some: [self._screener.hits_for(terms) for terms in some], batch.payments)
-        payments = [ReceivedPayment(*received) for received in zip(batch.payments, leaves, hits, strict=True)]
+        received = list(zip(batch.payments, leaves, hits, strict=True))
+        payments = await in_slices(lambda some: [ReceivedPayment.of(*each) for each in some], received)
         command = ReceivePayments(evidence, payments, withdrawn=batch.withdrawn)
         outcomes = await self._ledger.submit(command)
         if command.beyond_limit:

@@ -8,6 +8,7 @@ from enum import StrEnum
 import asyncpg
 from msgspec import Struct
 
+from compliance.plain_text import all_plain
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms, is_expired
 from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
@@ -36,6 +37,8 @@ class DeclineReason(StrEnum):
     """The sender doesn't want it paid any more, and it wasn't in yet."""
     EXPIRED = "expired"
     """It wasn't accepted before the instant that the sender set; or it was held then, and released later."""
+    TEXT_NOT_PLAIN = "text_not_plain"
+    """A name or the remittance isn't as the one rule for text leaves it; a return may repeat its payment's names."""
     CREDITOR_ACCOUNT_UNKNOWN = "creditor_account_unknown"
     CREDITOR_ACCOUNT_CLOSED = "creditor_account_closed"
     CREDITOR_ACCOUNT_BLOCKED = "creditor_account_blocked"
@@ -57,11 +60,18 @@ class DeclineReason(StrEnum):
 
 
 class ReceivedPayment(Struct, frozen=True, gc=False):
-    """A payment of another bank with the hash of its terms and what screening says of it."""
+    """A payment of another bank with the hash of its terms, what screening says of it, and if its texts are plain."""
 
     terms: PaymentTerms
     leaf: bytes
     hits: tuple[Hit, ...] = ()
+    is_plain: bool = True
+
+    @classmethod
+    def of(cls, terms: PaymentTerms, leaf: bytes, hits: tuple[Hit, ...]) -> ReceivedPayment:
+        """Judge the texts of a payment that came in: each bank's own rule holds for what it is asked to book."""
+        plain = all_plain(terms.debtor_name, terms.creditor_name, free=terms.remittance)
+        return cls(terms, leaf, hits, plain)
 
 
 class TooFewNew(Struct, frozen=True):
@@ -128,6 +138,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
             return self._decline(books, terms, DeclineReason.CANCELLED_BY_SENDER)
         if terms.expires_at is not None and is_expired(terms, books.now):
             return self._decline(books, terms, DeclineReason.EXPIRED)
+        if not payment.is_plain and not _repeats_names(books, terms):
+            return self._decline(books, terms, DeclineReason.TEXT_NOT_PLAIN)
         creditor = books.accounts[AccountKey("customer", terms.creditor_account, terms.currency)]
         if creditor is None:
             return self._decline(books, terms, DeclineReason.CREDITOR_ACCOUNT_UNKNOWN)
@@ -190,6 +202,16 @@ async def read_outcomes(
     if _too_few(new, others):
         return TooFewNew(new, others)
     return None if new else [outcome for outcome in outcomes if outcome is not None]
+
+
+def _repeats_names(books: Books, terms: PaymentTerms) -> bool:
+    """Tell whether a return's names are those of its payment, which may be of before the rule, the rest plain."""
+    original = None if terms.returns is None else books.payments.get(terms.returns)
+    return (
+        original is not None
+        and (original.terms.debtor_name, original.terms.creditor_name) == (terms.creditor_name, terms.debtor_name)
+        and all_plain(free=terms.remittance)
+    )
 
 
 def _too_few(new: int, others: int) -> bool:

@@ -17,7 +17,7 @@ from participants.ledger.accounts import AccountKey, AccountState
 from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import EventData, Hit, PaymentOrder
-from participants.ledger.payment import Payment
+from participants.ledger.payment import CAME_TO_NOTHING, Payment
 from participants.payments.returns import ReturnFault, give_back, return_fault
 
 
@@ -61,6 +61,8 @@ class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
     """The answer on one order. `replayed` says that the order was known before.
 
     `batch` is the batch that took it in then: of a replayed one, where the request has an id of its own.
+    `payment_reason` says why the payment of a replayed one was refused after all, by the other bank or by people who
+    screen: its money is free again.
     """
 
     id: str
@@ -68,6 +70,7 @@ class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str | None = None
     replayed: bool = False
     batch: str | None = None
+    payment_reason: str | None = None
 
     def answer(self) -> OrderOutcome:
         """Return the outcome as it is answered to a single order: the same the first time and every time after."""
@@ -145,7 +148,7 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         earlier = books.payments.get(order.id)
         if earlier is not None:
             if _is_of(earlier, order):
-                return OrderOutcome(order.id, "held" if earlier.was_held else "reserved", replayed=True)
+                return replayed(order.id, earlier)
             return refuse_order(books, checked.order, OrderReason.ID_REUSED)
         if events.is_reserved(order.id):
             return refuse_order(books, checked.order, OrderReason.ID_RESERVED)
@@ -185,6 +188,13 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if original is not None:
             give_back(books, original, order)
         return OrderOutcome(order.id, "held" if checked.hits else "reserved")
+
+
+def replayed(order_id: str, payment: Payment) -> OrderOutcome:
+    """Return the answer on an order that is known, whose payment this is."""
+    reason = payment.reason if payment.status in CAME_TO_NOTHING else None
+    status: Literal["held", "reserved"] = "held" if payment.was_held else "reserved"
+    return OrderOutcome(order_id, status, replayed=True, payment_reason=reason)
 
 
 def _is_of(payment: Payment, order: PaymentOrder) -> bool:

@@ -50,3 +50,11 @@ def row_id(content: Content, equal_before: int) -> str:
 def row_ids(content: Content, count: int) -> Iterator[str]:
     """Yield the ids of so many equal rows."""
     return (row_id(content, number) for number in range(count))
+
+
+def following_id(id_: str) -> str:
+    """Return the id under which a payment is tried again whose own is another's, or was refused after it was taken.
+
+    It follows from the one before, so whoever tries again tries the same, and nothing is paid twice.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{id_}{_BETWEEN}following"))

@@ -165,7 +165,7 @@ class Screener:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(KEEP_OUT, name)
             lost, many = await self._lost(connection, read)
-            proposed_by = await self._proposed_by(connection, read, imported_by) if many else None
+            proposed_by = await self._proposed_by(connection, read, imported_by, lost) if many else None
             if proposed_by is not None or not many:
                 await connection.execute(
                     KEEP,
@@ -202,11 +202,14 @@ class Screener:
         agreed = await asyncio.to_thread(stored, *row)
         return lost, weakens(agreed, before, lost + earlier)
 
-    async def _proposed_by(self, connection: asyncpg.Connection, read: SanctionsList, person: str) -> str | None:
+    async def _proposed_by(
+        self, connection: asyncpg.Connection, read: SanctionsList, person: str, lost: int
+    ) -> str | None:
         """Return who proposed this very list to take the place of the one in force, before `person` did."""
         version = await connection.fetchval(VERSION_IN_FORCE, read.name)
         digest = sha256(f"{read.name}\n{read.sha256}\n{_timestamp(version)}".encode()).digest()
-        (other,) = await propose(connection, "list", [Proposal(read.name, digest)], person)
+        content = {"name": read.name, "sha256": read.sha256, "entries": str(len(read.entries)), "names_lost": str(lost)}
+        (other,) = await propose(connection, "list", [Proposal(read.name, digest, content)], person)
         return other
 
     def _in_force(self, name: str) -> SanctionsList | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from participants.ledger.payment import TRANSITIONS, Direction, Status
+from participants.ledger.payment import STATUS_AFTER, TRANSITIONS, Direction, Status
 
 BEGINNINGS: dict[str, Direction] = {
     type_: "out" if type_ in ("payment.reserved", "payment.held_out") else "in"
@@ -15,12 +15,6 @@ BEGINNINGS: dict[str, Direction] = {
     if before is None
 }
 """The types of first events, and which way such a payment goes."""
-STILL = sorted(
-    type_
-    for type_ in {type_ for _, type_ in TRANSITIONS}
-    if all(before == after for (before, other), after in TRANSITIONS.items() if other == type_)
-)
-"""The types of events after which a payment stands as it stood before."""
 REFERENCES = ("end_to_end_id", "instruction_id", "uetr")
 
 
@@ -54,10 +48,10 @@ class Criteria(Struct, frozen=True, kw_only=True):
 
     def arguments(self) -> tuple[Any, ...]:
         """Return the arguments of MATCHES and REFUSAL_MATCHES, $1 to $14."""
-        ends = {type_ for (_, type_), status in TRANSITIONS.items() if status in self.statuses}.difference(STILL)
+        ends = [type_ for type_, status in STATUS_AFTER.items() if status in self.statuses]
         return (
             [type_ for type_, way in BEGINNINGS.items() if self.direction in (None, way)],
-            sorted(ends) or None,
+            ends or None,
             self.account,
             self.counterparty,
             self.currency,
@@ -81,8 +75,8 @@ LEFT JOIN LATERAL (
     ORDER BY version DESC LIMIT 1
 ) last ON $10::timestamptz IS NOT NULL OR $11::timestamptz IS NOT NULL
 LEFT JOIN LATERAL (
-    SELECT type FROM event WHERE subject = f.subject AND type LIKE 'payment.%'
-    AND type NOT IN ({", ".join(map(repr, STILL))}) ORDER BY version DESC LIMIT 1
+    SELECT type FROM event WHERE subject = f.subject
+    AND type IN ({", ".join(map(repr, STATUS_AFTER))}) ORDER BY version DESC LIMIT 1
 ) standing ON $2::text[] IS NOT NULL
 CROSS JOIN LATERAL (
     SELECT CASE f.type

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
+from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
 from compliance.statements import Count, Timestamp
-from gateway.federation.messages.base import AccountCode, Answer, Request, Uuid, open_words
+from gateway.federation.messages.base import Answer, Request, Uuid, open_words
 from participants.feed.messages import EventType, LedgerEvent
 
 URL_CHARS_MAX = 2_048
@@ -21,9 +23,13 @@ class WebhookRequest(Request, frozen=True, kw_only=True):
     url: Annotated[str, Meta(min_length=1, max_length=URL_CHARS_MAX)]
     types: Annotated[tuple[EventType, ...], Meta(max_length=32)] = ()
     """All, where none is named."""
-    account: AccountCode | None = None
+    account: Annotated[str, Meta(pattern=SPELLED_ACCOUNT_PATTERN)] | None = None
     after: Count | None = None
     """Left out: what happens from now on."""
+
+    def __post_init__(self) -> None:
+        if self.account is not None:
+            force_setattr(self, "account", normal_account(self.account))
 
 
 class ReplayRequest(Request, frozen=True, kw_only=True):

@@ -26,6 +26,17 @@ ANSWER_BYTES_MAX = 16 * 1024
 """Of an answer that is read so that the connection can be used again; what is longer costs its connection."""
 CONNECTIONS_MAX = 32
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = 0x0000_5EFE
+# What IANA's registries of special-purpose addresses name, and old standards kept apart, and `is_global` calls global.
+_SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.175.48.0/24", "2001::/23",
+            "2002::/16", "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "64:ff9b:1::/48", "fec0::/10",
+        ),
+    )
+)  # fmt: skip
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Address = IPv4Address | IPv6Address
 
@@ -82,7 +93,7 @@ class Targets:
         if any(address in network for network in self._networks):
             return True
         special = address.is_multicast or address.is_reserved or address.is_unspecified
-        return address.is_global and not special
+        return address.is_global and not special and not any(address in network for network in _SPECIAL)
 
 
 def _names(pattern: str, host: str) -> bool:
@@ -96,7 +107,8 @@ def _inside(address: Address) -> Iterable[IPv4Address]:
         for embedded in (address.ipv4_mapped, address.sixtofour, (address.teredo or (None, None))[1]):
             if embedded is not None:
                 yield embedded
-        if address in _NAT64:
+        # ISATAP has it in the interface's identifier, with a bit that says whether it is unique.
+        if address in _NAT64 or (int(address) >> 32) & 0xFDFF_FFFF == _ISATAP:
             yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 

@@ -202,7 +202,7 @@ class Scheme:
         pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in agreed]
         netting = net_cycle(
             cycle=cycle,
-            value_date="2026-03-02",
+            value_date=cycle[:10],
             rulebook_sha256=canonical.digest(rulebook),
             statements=pairs,
             limits=LIMITS,
@@ -219,7 +219,7 @@ class Scheme:
         lists = (self.trust_list(1), self.trust_list(2))
         record = CycleRecord(
             cycle=cycle,
-            value_date="2026-03-02",
+            value_date=cycle[:10],
             state="final",
             rulebook=rulebook,
             trust_lists=tuple(self.sign(COORDINATOR, trust_list) for trust_list in lists),

@@ -26,7 +26,9 @@ def write(path: Path, *rows: str, start: str = "", end: str = "\n", header: str 
     return path
 
 
-async def start(bank: RunningBank, *arguments: str, url: str | None = None) -> asyncio.subprocess.Process:
+async def start(
+    bank: RunningBank, *arguments: str, url: str | None = None, subject: str | None = "dora"
+) -> asyncio.subprocess.Process:
     environment = {
         **os.environ,
         "CONCORDAT_BIC": bank.bic,
@@ -36,14 +38,17 @@ async def start(bank: RunningBank, *arguments: str, url: str | None = None) -> a
     }
     program = shutil.which("concordat", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert program is not None
+    who = ("--subject", subject) if subject else ()
     return await asyncio.create_subprocess_exec(
-        program, "participant", arguments[0], "--subject", "dora", *arguments[1:], env=environment,
+        program, "participant", arguments[0], *who, *arguments[1:], env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
 
 
-async def command(bank: RunningBank, *arguments: str, url: str | None = None) -> tuple[int, str]:
-    process = await start(bank, *arguments, url=url)
+async def command(
+    bank: RunningBank, *arguments: str, url: str | None = None, subject: str | None = "dora"
+) -> tuple[int, str]:
+    process = await start(bank, *arguments, url=url, subject=subject)
     output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode()

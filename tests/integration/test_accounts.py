@@ -75,6 +75,20 @@ async def test_a_deposit_takes_two_people_and_is_made_once(town: Town) -> None:
     await assert_sound(bank)
 
 
+async def test_entries_read_ibans_as_orders_do(town: Town) -> None:
+    """In groups and small letters; and so do the filters by account."""
+    bank, iban, spelled = town.alpha, "DE89370400440532013000", "de89 3704 0044 0532 0130 00"
+    await internal(bank, "cash-iban")
+    await bank.open(iban, balance=0)
+    deposit = {**entry("deposit", spelled, 700), "against": "cash-iban"}
+    assert await ask(bank, deposit, "sam", "tom") == (201, None)
+    assert (await bank.get(f"/entries/{deposit['id']}"))["account"] == iban
+    (found,) = (await bank.get("/accounts", code=spelled))["items"]
+    assert (found["code"], found["balance_minor"]) == (iban, "-700")
+    events = await bank.get("/events", account=spelled, type="account.deposited")
+    assert [one["entry"]["id"] for one in events["events"]] == [deposit["id"]]
+
+
 async def test_a_withdrawal_and_a_fee_take_one_person(town: Town) -> None:
     bank = town.alpha
     await internal(bank, "cash")

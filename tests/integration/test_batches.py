@@ -156,7 +156,13 @@ async def test_a_batch_sums_up_what_became_of_its_payments(town: Town) -> None:
     assert everything["items"] == [
         {"line": 2, "id": good["id"], "outcome": "taken", "status": "posted"},
         {"line": 3, "id": poor["id"], "outcome": "refused", "reason": "debtor_account_unknown"},
-        {"line": 5, "id": lost["id"], "outcome": "taken", "status": "refused"},
+        {
+            "line": 5,
+            "id": lost["id"],
+            "outcome": "taken",
+            "status": "refused",
+            "reason": "creditor_account_unknown",
+        },
         {"line": 9, "id": earlier["id"], "outcome": "known", "status": "posted"},
     ]
     page = await town.alpha.get(f"/batches/{batch}/orders", limit=3)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
 from pathlib import Path
 
+from clearing_house import rulebook
 from running_coordinator import ALPHA, COORDINATOR, Coordinator, running_coordinator
 from typer.testing import CliRunner
 
+from gateway.coordinator import clock
 from gateway.coordinator.registry import members
 from gateway.federation.commands.decide import app
 from gateway.federation.storage.database import transaction
@@ -63,3 +66,27 @@ async def test_two_operators_suspend_a_bank(new_database: NewDatabase, tmp_path:
         assert "rejected" in await decide(coordinator, "alice", "reject", lowered, "--reason", "too low")
         for wrong in (("explode", ALPHA), ("cap", ALPHA, "--term", "currency")):
             await decide(coordinator, "bob", "propose", *wrong, "--reason", "r", code=2)
+
+
+async def test_two_operators_close_a_day_and_open_it_again(new_database: NewDatabase, tmp_path: Path) -> None:
+    rules = rulebook(calendar="any_open", settlement_systems={"EUR": "TARGET", "JPY": "BOJ-NET"}, slots=())
+    days = (clock.now().date() + timedelta(days=n) for n in range(2, 20))
+    day = str(next(day for day in days if not rules.days.closed_of(("EUR", "JPY"), day)))
+    async with running_coordinator(await new_database("gateway.coordinator"), tmp_path, rulebook=rules) as coordinator:
+        propose = ("propose", "day.close", "JPY", "--reason", "an earthquake", "--term")
+        made = await decide(coordinator, "alice", *propose, f"day={day}")
+        assert f'"kind":"day.close","subject":"JPY","terms":{{"day":"{day}"}}' in made
+        assert day not in await decide(coordinator, "alice", "calendar"), "one person closes nothing"
+        done = await decide(coordinator, "bob", "confirm", id_of(made), "--reason", "seen", typed="JPY\n")
+        assert "confirmed" in done
+        shown = await decide(coordinator, "bob", "calendar")
+        assert f"{day} JPY declared closed: " in shown
+        assert "an earthquake" in shown
+        again = await decide(
+            coordinator, "bob", "propose", "day.reopen", "JPY", "--reason", "r", "--term", f"day={day}"
+        )
+        await decide(coordinator, "alice", "confirm", id_of(again), "--reason", "seen", typed="JPY\n")
+        assert day not in await decide(coordinator, "alice", "calendar")
+        for wrong in ("day=2027-02-30", "date=2027-03-24", "day=yesterday"):
+            said = await decide(coordinator, "alice", *propose, wrong, code=1)
+            assert "day" in said

@@ -27,7 +27,7 @@ async def build(alfa: Bank) -> None:
     )
     assert await alfa.ledger.submit(MakeEntry(AskedEntry("deposit", terms), people=("mona", "nora"))) is None
     for number, state in enumerate((AccountState.BLOCKED, AccountState.OPEN, AccountState.DEBITS_BLOCKED)):
-        change = ChangeState(A_1, state, people=("mona", "nora"), reason="why", seen=(1, number))
+        change = ChangeState(A_1, state, people=("mona", "nora"), reason="why", seen=number)
         assert await alfa.ledger.submit(change) is None
     assert await alfa.ledger.submit(Rename(A_1, "Ann", people=("mona",), reason="married")) is None
 

@@ -72,6 +72,9 @@ async def test_a_statement_in_three_forms(town: Town) -> None:
     assert int(rows[0]["balance_minor"]) + sum(int(row["amount_minor"] or 0) for row in rows) == -9518
     assert rows[-1]["balance_minor"] == "-9518"
     assert "'=SUM(A1)" in {row["text"] for row in rows}
+    exact = await alpha.send("GET", f"{path}/csv", params={"date": str(today), "exact": "true"})
+    assert "=SUM(A1)" in {row["text"] for row in csv.DictReader(exact.text.splitlines())}
+    assert exact.text.replace("=SUM(A1)", "'=SUM(A1)") == answer.text
 
     answer = await alpha.send("GET", f"{path}/camt053", params={"date": str(today)})
     assert answer.headers["Content-Type"].partition(";")[0] == "application/xml"
@@ -115,6 +118,9 @@ async def test_a_period_and_an_instant(town: Town) -> None:
         ({"date": "9999-12-31"}, 400, "period_malformed"),
         ({"date": "2026-W13-6"}, 400, "validation_failed"),
         ({"date": "1774656000"}, 400, "validation_failed"),
+        ({"date": "1899-12-31"}, 400, "period_malformed"),
+        ({"date": "0001-01-01"}, 400, "period_malformed"),
+        ({"from": "1899-12-31T00:00:00Z", "to": "2026-03-29T00:00:00Z"}, 400, "instant_malformed"),
         ({"from": "2026-03-28", "to": "2026-03-29T00:00:00Z"}, 400, "instant_malformed"),
         ({"from": "2026-03-28T00:00:00", "to": "2026-03-29T00:00:00Z"}, 400, "instant_malformed"),
     ],
@@ -126,7 +132,10 @@ async def test_what_is_no_period(town: Town, params: dict[str, str], status: int
 
 
 async def test_what_is_no_instant_or_no_account(town: Town) -> None:
-    for at in ("2026-11-27", "2026-11-27T15:30:00", "2026-W48-5", "1774656000", "2026-13-01T00:00:00Z"):
+    for at in (
+        "2026-11-27", "2026-11-27T15:30:00", "2026-W48-5", "1774656000", "2026-13-01T00:00:00Z", "1899-12-31T23:59:59Z",
+        "0001-01-01T00:00:00Z", "1900-01-01T00:00:00+01:00",
+    ):  # fmt: skip
         for path in ("/accounts/1/balance", "/balances"):
             answer = await town.alpha.send("GET", path, params={"at": at})
             assert (answer.status_code, answer.json()["code"]) == (400, "instant_malformed")

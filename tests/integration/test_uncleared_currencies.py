@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, giving_back, payment
 
-from participants.ledger.ceilings import RecordLimits
+from participants.ledger.ceilings import Ceiling, CeilingReason, RecordLimits, SetCeiling
 from participants.ledger.events import ExposureLimit, ExposureLimits
+from participants.ledger.exposure import CEILINGS
 from participants.payments.unsettled import LEFT_OVER, LaneLeft, LeftReason, read_lanes_left, reason_left
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -66,6 +67,23 @@ async def test_accounts(banks: tuple[Bank, Bank]) -> None:
     assert (outcome.status, outcome.reason) == ("refused", "currency_not_cleared")
     (outcome,) = await alfa.open("a-3")
     assert outcome.status == "opened"
+
+
+async def test_ceilings(banks: tuple[Bank, Bank]) -> None:
+    """Of a currency that isn't cleared none is set; one of before can be lifted."""
+    alfa, _ = banks
+
+    async def ceiling(currency: str, limit: str | None) -> object:
+        seen = alfa.ledger.books.limits.version(CEILINGS)
+        command = SetCeiling(Ceiling(None, currency, limit), people=("dora", "egon"), reason="why", seen=seen)
+        return await alfa.ledger.submit(command)
+
+    for currency in ("ZZZ", "XAU", "HRK"):
+        assert await ceiling(currency, "5") is CeilingReason.CURRENCY_NOT_CLEARED
+    assert await ceiling("EUR", "5") == (ExposureLimit(currency="EUR", limit_minor="5"),)
+    await clears(alfa, "USD")
+    assert await ceiling("EUR", "4") is CeilingReason.CURRENCY_NOT_CLEARED
+    assert await ceiling("EUR", None) == ()
 
 
 @pytest.mark.parametrize(

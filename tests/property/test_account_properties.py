@@ -19,7 +19,6 @@ from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
 from participants import statements
 from participants.audit.fsck import fsck
-from participants.bookkeeping import WAITING
 from participants.ledger.account_changes import ChangeState, Rename
 from participants.ledger.account_events import AccountOpening, EntryKind, EntryTerms
 from participants.ledger.accounts import AccountKey, AccountState
@@ -117,13 +116,12 @@ async def _step(action: str, choice: int, alfa: Bank, beta: Bank) -> None:
         await beta.deliver(alfa)
     elif action == "state":
         state = tuple(AccountState)[choice % 4]
-        seen = await alfa.connection.fetchrow(
-            "SELECT b.version, b.changes FROM account a JOIN account_balance b ON b.account_id = a.id"
+        seen = await alfa.connection.fetchval(
+            "SELECT b.changes FROM account a JOIN account_balance b ON b.account_id = a.id"
             " WHERE (a.kind, a.code, a.currency) = ($1, $2, $3)", *key,
         )  # fmt: skip
-        waiting = await alfa.connection.fetchval(WAITING, code, "EUR")
         people = ("mona", "nora") if choice % 3 else ("mona",)
-        change = ChangeState(key, state, people=people, reason="why", seen=(seen[0], seen[1]), waiting=waiting)
+        change = ChangeState(key, state, people=people, reason="why", seen=seen)
         await alfa.ledger.submit(change)
     else:
         await alfa.ledger.submit(Rename(key, f"Name {choice}", people=("mona",), reason="why"))

@@ -8,7 +8,7 @@ from rapidfuzz import fuzz
 
 from compliance.screening.lists import Entry, SanctionsList
 from compliance.screening.matcher import Matcher
-from compliance.screening.names import fold, normalise
+from compliance.screening.names import fold, is_turned, normalise
 
 # Few letters, so that names resemble each other; then any text at all.
 ALIKE = st.lists(st.text("aben ", min_size=1, max_size=6), min_size=1, max_size=4).map(" ".join)
@@ -27,9 +27,9 @@ def test_finds_what_brute_force_finds(names: list[str], query: str, threshold: i
     entries = tuple(Entry(str(number), "entity", (name,)) for number, name in enumerate(names))
     matcher = Matcher([SanctionsList("list", "0" * 64, entries, "2026-03-02T08:00:00Z")], threshold=threshold)
     verdict = matcher.screen(query)
-    if not normalise(query):
+    if not normalise(query) or is_turned(query):
         assert verdict.hit
-        assert not verdict.matches
+        assert not verdict.matches or normalise(query)
         return
     assert {m.listed_name for m in verdict.matches} == brute_force(names, query, threshold)
     for match in verdict.matches:

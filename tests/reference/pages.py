@@ -44,7 +44,6 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
-from participants.api.batches import BatchRequestReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
 from participants.cycle.movements import MovementFault
@@ -60,6 +59,7 @@ from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
+from participants.payments.batches import BatchRequestReason
 from participants.payments.cancellations import CancellationReason
 from participants.payments.disputes import DisputeReason
 from participants.payments.holds import HoldReason

@@ -43,6 +43,14 @@ Promises = dict[str, str]
 """By quote: the tests that keep it, with spaces between; `TRUST` where there is nothing to keep."""
 
 TRUST_MODEL: Promises = {
+    "| somebody takes the ids that a payment file's rows will have,": " ".join(
+        "security/test_ids_of_rows.py::" + of
+        for of in ("test_an_id_that_is_taken_keeps_no_row_from_being_paid", "test_only_its_maker_adds_to_a_batch")
+    ),
+    "| a bank writes a name that reads otherwise than it stands": "security/test_texts_of_other_banks.py::"
+    "test_texts_are_judged_where_they_come_in unit/test_screening_matcher.py::test_a_name_is_read_in_both_directions",
+    "| one client takes every place of the feed": "security/test_feed_shares.py::"
+    "test_a_client_has_its_share_and_others_have_theirs",
     # Who believes whom
     "| a bank | another bank |": "integration/test_members_speak.py::test_assertions_that_do_not_count",
     "| a bank | the agent |": _SETTLED + "test_a_bank_speaks_for_itself_and_only_while_it_is_a_member",

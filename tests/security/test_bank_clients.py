@@ -18,6 +18,7 @@ from gateway.federation.identity.tokens import client_assertion
 from participants.access import clients
 from participants.access.clients import ClientError
 from participants.access.sign_in import LOOK_SECONDS
+from participants.api import events
 from participants.api.messages import PaymentPage
 from participants.ledger.events import PaymentOrder
 from participants.payments.orders import OrderOutcome
@@ -150,6 +151,21 @@ async def test_who_is_revoked_is_out_and_so_is_every_token_of_before(town: Town)
                 await asyncio.sleep(0.2)
     assert told(await alpha.send("GET", "/payments", token=token)) == (401, "token_withdrawn")
     assert (await alpha.send("GET", "/payments", token=kept)).status_code == 200
+
+
+async def test_who_is_revoked_hears_nothing_more(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that has begun ends, though its token would be good for minutes yet."""
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.2)
+    alpha = town.alpha
+    key = await let_in(alpha, "listener", Role.EVENTS)
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {await token_of(alpha, 'listener', key)}"}
+    url = f"{alpha.settings.url}/events?after={(await alpha.get('/events'))['head']}"
+    async with alpha.http.stream("GET", url, headers=headers) as answer, asyncio.timeout(LOOK_SECONDS * 6):
+        lines = answer.aiter_lines()
+        assert await anext(lines) == "retry: 1000"
+        async with alpha.node.pool.acquire() as connection:
+            await clients.revoke(connection, "listener", by="tess", reason="test")
+        assert [line async for line in lines if line.startswith("data:")] == []
 
 
 async def test_a_key_ends_when_it_was_said_to_and_its_tokens_with_it(town: Town) -> None:

@@ -66,7 +66,10 @@ def test_which_urls_are_taken(url: str, reason: TargetReason | None) -> None:
         "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.0.0.1", "172.16.5.5", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
         "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
-        "2002:a9fe:a9fe::",
+        "2002:a9fe:a9fe::", "2002:808:808::", "64:ff9b::808:808", "::ffff:8.8.8.8", "fec0::1",
+        "feff::1", "3fff::1", "5f00::1", "100::1", "64:ff9b:1::808:808",
+        "2001::1", "2001:db8::1", "2001:20::1", "2606:4700::5efe:a00:1", "2606:4700::200:5efe:a00:1", "192.0.0.8",
+        "192.0.0.170", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "192.31.196.1",
     ],
 )  # fmt: skip
 def test_which_addresses_are_nobodys_business(address: str) -> None:
@@ -106,6 +109,17 @@ async def test_answers_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises((TimeoutError, httpcore.TimeoutException)):
             async with asyncio.timeout(20):
                 await client.post(receiver.url, {}, b"{}")
+        await client.close()
+
+
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER", "rEtRy-aFtEr"])
+async def test_when_to_try_again_is_read_however_it_is_written(name: str) -> None:
+    async with receiving() as receiver:
+        client = WebhookClient(Targets(["127.0.0.1"], ["127.0.0.0/8"]))
+        for value, seconds in (("7", 7), ("soon", None), ("9" * 9, None)):
+            head = f"HTTP/1.1 503 X\r\n{name}: {value}\r\nContent-Length: 0\r\n\r\n".encode()
+            receiver.answer = lambda _, head=head: head  # type: ignore[misc]
+            assert await client.post(receiver.url, {}, b"{}") == (503, seconds)
         await client.close()
 
 

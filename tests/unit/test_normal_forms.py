@@ -17,7 +17,7 @@ from compliance.plain_text import SPACES, STATED_PATTERN, TEXT_PATTERN, TextErro
 from gateway.federation.messages.participants import Invitation
 from gateway.federation.settings import NodeSettings
 from participants.api.holds import HoldOpinion
-from participants.api.messages import StatedReason
+from participants.api.messages import EntryRequest, NameChange, StatedReason
 from participants.api.orders import OpeningRequest, OrderRequest, ReturnRequest, is_plain
 from participants.intake.files import PaymentRow, RefusedRow, inspect_file, read_rows
 from participants.ledger.events import EventData
@@ -199,6 +199,39 @@ def test_openings_and_returns_are_judged_as_well() -> None:
     ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(json.dumps(said), type=type_)
+
+
+ENTRY = {
+    "id": ORDER["id"], "kind": "fee", "account": "a-1", "currency": "EUR", "amount_minor": "5", "against": "fees",
+    "reference": "slip 1",
+}  # fmt: skip
+
+
+def test_texts_of_entries_and_names_of_accounts_are_composed() -> None:
+    entry = msgspec.json.decode(json.dumps(ENTRY | {"text": DECOMPOSED, "account": GROUPED.lower()}), type=EntryRequest)
+    assert (entry.text, entry.account) == (COMPOSED, IBAN)
+    change = msgspec.json.decode(json.dumps({"name": DECOMPOSED, "reason": "married"}), type=NameChange)
+    assert change.name == COMPOSED
+
+
+@pytest.mark.parametrize("letter", UNSEEN, ids=ascii)
+def test_texts_of_entries_and_names_of_accounts_are_judged(letter: str) -> None:
+    for type_, said in (
+        (EntryRequest, ENTRY | {"text": f"for{letter}"}),
+        (EntryRequest, ENTRY | {"reference": f"slip{letter}"}),
+        (EntryRequest, ENTRY | {"account": f"a{letter}1"}),
+        (NameChange, {"name": f"Ada{letter}", "reason": "married"}),
+        (NameChange, {"name": "Ada", "reason": f"married{letter}"}),
+        (OpeningRequest, {"code": "a-1", "currency": "EUR", "name": f"Ada{letter}"}),
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(json.dumps(said), type=type_)
+
+
+@pytest.mark.parametrize("name", BLANK, ids=ascii)
+def test_an_account_has_a_name_that_can_be_seen(name: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(json.dumps({"name": name, "reason": "why"}), type=NameChange)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,19 @@ def test_exact_in_every_list() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["\u202eNITUP RIMIDALV\u202c", "\u2067\u202eNITUP rimidalV", "\u202dVladimir Putin", "Put\u200fin Vladimir"]
+)
+def test_a_name_is_read_in_both_directions(name: str) -> None:
+    """One that turns the direction of writing: on a screen it is Vladimir Putin."""
+    assert [m.listed_name for m in Matcher([UN]).screen(name).matches] == ["Vladimir PUTIN"]
+
+
+@pytest.mark.parametrize("name", ["Vovka TIN\u200fPU", "\u2067Ann\u2069", "Ann\u061c", "\u202eA"])
+def test_whatever_turns_the_direction_is_seen_by_people(name: str) -> None:
+    assert Matcher([UN]).screen(name) == UNSCREENABLE
+
+
 def test_fuzzy_after_exact_and_best_first() -> None:
     verdict = Matcher([OFAC]).screen("Vladimir Vladimirovitch Putin")
     assert verdict.hit

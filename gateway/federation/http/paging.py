@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
+from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 from msgspec import Struct
 
@@ -47,6 +49,19 @@ class Page(Struct, frozen=True):
 def encode_cursor(*key: str | int) -> str:
     """Return the cursor that continues after the row with this sort key."""
     return b64url(msgspec.json.encode(key))
+
+
+FOLLOWING_PAGE = ResponseHeader(
+    name="Link", documentation_only=True, description='The following page, `rel="next"`, if there is one.'
+)
+
+
+def following_page(path: str, page: Page, after: int | None) -> dict[str, str]:
+    """Return the header `Link` of a list that is an array: to what follows after a row, if anything does."""
+    if after is None:
+        return {}
+    query = urlencode({"limit": page.limit, "cursor": encode_cursor(after)})
+    return {"Link": f'<{path}?{query}>; rel="next"'}
 
 
 def decode_cursor(cursor: str) -> Key:
