@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -31,6 +31,7 @@ from participants.access.sign_in import SignIn
 from participants.continuity.continuity import Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import Follower
+from participants.cycle.nostro import NostroBooking
 from participants.cycle.settlement_account import SettlementAccount
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
@@ -59,6 +60,7 @@ from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
 from participants.proposals import propose
 from participants.roles import PeerReason, Role
+from participants.watch import Outage
 from participants.webhooks.signing import WebhookSecrets
 from participants.webhooks.targets import Targets
 from participants.webhooks.webhooks import Webhooks
@@ -126,6 +128,8 @@ class BankNode:
         self.agents = {}
         self.stopping = asyncio.Event()
         """Set once the node drains: whoever waits for news then goes with what he has."""
+        self.waits_for: Callable[[str], None] = lambda _: None
+        """Told what a start waits for."""
         self.head_offices = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
@@ -155,8 +159,10 @@ class BankNode:
             application_name=f"concordat {self.bic}",
             statement_seconds=self.settings.statement_seconds,
         )
+        outage = Outage()
         self.sign_in = SignIn(
             self.pool,
+            outage,
             bank=self.bic,
             issuer=self.settings.url,
             scheme=self.trust.anchor.scheme,
@@ -179,13 +185,12 @@ class BankNode:
             secrets=WebhookSecrets(self.settings.keys_dir),
             targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
         )
-        self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
+        self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent(), funding=self.settings.funding_account)
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
-        self.exposures = ExposureWatch(self.bic, self.pool)
-        self.backlog = Backlog(self.bic, self.pool)
-        self.unsettled = UnsettledWatch(self.bic, self.pool)
+        self.exposures = ExposureWatch(self.bic, self.pool, outage)
+        self.unsettled = UnsettledWatch(self.bic, self.pool, outage)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -216,6 +221,7 @@ class BankNode:
             signer=self.identity.sign,
             agree_with=self.continuity.agree_with,
         )
+        self.backlog = Backlog(self.bic, self.pool, outage, held_elsewhere=self.outbound.held_elsewhere)
         self.settlement_account = SettlementAccount(
             bank=self.bic,
             agent=self._agent(),
@@ -224,6 +230,7 @@ class BankNode:
             client=self.client,
             peers=self.peers,
             trust_changed=self._trust_changed,
+            nostro=NostroBooking(self.pool, self.ledger),
         )
         self.follower = Follower(
             bank=self.bic,
@@ -245,7 +252,7 @@ class BankNode:
         self.clock_watch.start()
         self.outbound.start()
         self.follower.start()
-        self.exposures.start()
+        self.exposures.task.start()
         self.backlog.task.start()
         self.feed.start()
         self.webhooks.start()
@@ -258,7 +265,7 @@ class BankNode:
         await self.sign_in.task.stop()
         await self.trust_task.stop()
         await self.backlog.task.stop()
-        await self.exposures.stop()
+        await self.exposures.task.stop()
         await self.webhooks.stop()
         await self.feed.stop()
         await self.unsettled.task.stop()
@@ -384,6 +391,7 @@ class BankNode:
                 if self.trust.loaded:
                     log.warning("coordinator away, going on with the kept trust list", error=str(error)[:200])
                     return
+                self.waits_for(f"waiting for the first trust list: {str(error)[:200]}")
                 log.warning(
                     "waiting for the first trust list: the coordinator gives none yet",
                     coordinator=self.settings.coordinator_url,
