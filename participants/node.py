@@ -33,6 +33,7 @@ from participants.continuity.watermark import Watermark
 from participants.cycle.follower import Follower
 from participants.cycle.nostro import NostroBooking
 from participants.cycle.settlement_account import SettlementAccount
+from participants.cycle.value_dates import own_days
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.account_events import AccountOpening
@@ -122,6 +123,7 @@ class BankNode:
         self.peers = FederationClient(
             settings.bic, auth, coordinator_url, token_source=member_assertions(auth, settings.bic)
         )
+        self._days = own_days(settings.rulebook)
         self.trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self.clocks = Clocks(settings.bic)
         self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
@@ -247,6 +249,7 @@ class BankNode:
             cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,
             settled=self.settlement_account.wake,
+            days=self._days,
         )
         self._trust_changed()
         self.clock_watch.start()

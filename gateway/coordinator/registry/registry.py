@@ -300,6 +300,7 @@ class Registry:
         return CalendarView(
             today=today.isoformat(),
             time_zone=self._rulebook.time_zone,
+            calendar=self._rulebook.calendar,
             settlement_systems=self._rulebook.settlement_systems,
             closed=tuple(closed),
         )
