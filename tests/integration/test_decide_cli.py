@@ -63,3 +63,10 @@ async def test_two_operators_suspend_a_bank(new_database: NewDatabase, tmp_path:
         assert "rejected" in await decide(coordinator, "alice", "reject", lowered, "--reason", "too low")
         for wrong in (("explode", ALPHA), ("cap", ALPHA, "--term", "currency")):
             await decide(coordinator, "bob", "propose", *wrong, "--reason", "r", code=2)
+
+
+async def test_what_is_wrong_is_named(new_database: NewDatabase, tmp_path: Path) -> None:
+    async with running_coordinator(await new_database("gateway.coordinator"), tmp_path) as coordinator:
+        for kind, subject, blamed in (("member.banish", ALPHA, "KIND"), ("member.suspend", "no bank", "SUBJECT")):
+            said = await decide(coordinator, "alice", "propose", kind, subject, "--reason", "r", code=2)
+            assert f"Invalid value for {blamed}" in said, said
