@@ -9,7 +9,7 @@ TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench sim chaos openapi reference lock clean
+.PHONY: help demo test check format bench sim chaos core openapi reference lock clean
 
 help:  ## Show the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7
 
 chaos: $(TEST)  ## Break a federation on purpose for minutes, and see it heal: make chaos SEED=7 MINUTES=5
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+core: $(TEST)  ## Kill the guide's core system at random for minutes, and see it book each credit once: make core MINUTES=60
+	CONCORDAT_CORE_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -q tests/integration/test_core_system.py $(ARGS)
 
 openapi: $(TEST)  ## Rewrite the published descriptions of the HTTP APIs
 	$(BIN)/python -m tests.contract

@@ -42,7 +42,10 @@ def init(
         Path | None, typer.Option(help="Where to write the application (standard output if absent).")
     ] = None,
 ) -> None:
-    """Make the bank's keys and print its signed application for membership."""
+    """Make the bank's keys and print its signed application for membership.
+
+    Run again, it makes the keys that are missing, as those of a later release, and leaves the others.
+    """
     from gateway.federation.http.client import MemberIdentity
     from participants.webhooks.signing import WebhookSecrets
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -31,7 +31,9 @@ from participants.access.sign_in import SignIn
 from participants.continuity.continuity import Continuity
 from participants.continuity.watermark import Watermark
 from participants.cycle.follower import Follower
+from participants.cycle.nostro import NostroBooking
 from participants.cycle.settlement_account import SettlementAccount
+from participants.cycle.value_dates import own_days
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.events import PaymentOrder
@@ -56,6 +58,7 @@ from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
 from participants.roles import PeerReason, Role
 from participants.search.terms import Terms
+from participants.watch import Outage
 from participants.webhooks.signing import WebhookSecrets
 from participants.webhooks.targets import Targets
 from participants.webhooks.webhooks import Webhooks
@@ -120,12 +123,15 @@ class BankNode:
         self.peers = FederationClient(
             settings.bic, auth, coordinator_url, token_source=member_assertions(auth, settings.bic)
         )
+        self._days = own_days(settings.rulebook)
         self.trust_task = Supervised("trust-list-refresh", self._keep_trust_list)
         self.clocks = Clocks(settings.bic)
         self.clock_watch = ClockWatch(self.clocks, lambda: self.trust.others(self.bic))
         self.agents = {}
         self.stopping = asyncio.Event()
         """Set once the node drains: whoever waits for news then goes with what he has."""
+        self.waits_for: Callable[[str], None] = lambda _: None
+        """Told what a start waits for."""
         self.head_offices = {}
 
     def _token_key(self, issuer: str, kid: str) -> VerifyingKey | None:
@@ -155,8 +161,10 @@ class BankNode:
             application_name=f"concordat {self.bic}",
             statement_seconds=self.settings.statement_seconds,
         )
+        outage = Outage()
         self.sign_in = SignIn(
             self.pool,
+            outage,
             bank=self.bic,
             issuer=self.settings.url,
             scheme=self.trust.anchor.scheme,
@@ -182,13 +190,12 @@ class BankNode:
             secrets=WebhookSecrets(self.settings.keys_dir),
             targets=Targets(self.settings.webhook_hosts, self.settings.webhook_networks),
         )
-        self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent())
+        self.ledger = Ledger(self._connect, bank=self.bic, agent=self._agent(), funding=self.settings.funding_account)
         await self.ledger.start()
         self.screener = Screener(self.pool, self.bic)
         await self.screener.start()
-        self.exposures = ExposureWatch(self.bic, self.pool)
-        self.backlog = Backlog(self.bic, self.pool)
-        self.unsettled = UnsettledWatch(self.bic, self.pool)
+        self.exposures = ExposureWatch(self.bic, self.pool, outage)
+        self.unsettled = UnsettledWatch(self.bic, self.pool, outage)
         self.terms = Terms(self._feed_pool)
         self.continuity = Continuity(
             bank=self.bic,
@@ -228,6 +235,7 @@ class BankNode:
             client=self.peers,
             signer=self.identity.sign,
         )
+        self.backlog = Backlog(self.bic, self.pool, outage, held_elsewhere=self.outbound.held_elsewhere)
         self.settlement_account = SettlementAccount(
             bank=self.bic,
             agent=self._agent(),
@@ -236,6 +244,7 @@ class BankNode:
             client=self.client,
             peers=self.peers,
             trust_changed=self._trust_changed,
+            nostro=NostroBooking(self.pool, self.ledger),
         )
         self.follower = Follower(
             bank=self.bic,
@@ -252,13 +261,14 @@ class BankNode:
             cut_kept=self.continuity.remember,
             trust_changed=self._trust_changed,
             settled=self.settlement_account.wake,
+            days=self._days,
         )
         self._trust_changed()
         self.clock_watch.start()
         self.outbound.start()
         self.recalls.start()
         self.follower.start()
-        self.exposures.start()
+        self.exposures.task.start()
         self.backlog.task.start()
         self.feed.start()
         self.webhooks.start()
@@ -272,7 +282,7 @@ class BankNode:
         await self.sign_in.task.stop()
         await self.trust_task.stop()
         await self.backlog.task.stop()
-        await self.exposures.stop()
+        await self.exposures.task.stop()
         await self.webhooks.stop()
         await self.feed.stop()
         await self.unsettled.task.stop()
@@ -372,6 +382,7 @@ class BankNode:
                 if self.trust.loaded:
                     log.warning("coordinator away, going on with the kept trust list", error=str(error)[:200])
                     return
+                self.waits_for(f"waiting for the first trust list: {str(error)[:200]}")
                 log.warning(
                     "waiting for the first trust list: the coordinator gives none yet",
                     coordinator=self.settings.coordinator_url,

@@ -21,7 +21,8 @@ async def ready(node: BankNode) -> dict[str, str]:
 
     What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so do a settlement
     account on which something moved that this bank wasn't instructed with, keys that the trust list doesn't name,
-    and payments that wait for long; the others go on. `reasons` names the conditions that it is for.
+    and payments that wait for long without the other bank's answer; the others go on. `reasons` names the conditions
+    that it is for.
     """
     if (finding := node.continuity.finding) is not None:
         raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
@@ -68,6 +69,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         "membership": membership,
         "keys": keys,
         "queued": _queued_condition(node),
+        "held_elsewhere": node.backlog.elsewhere_condition(),
         "outbound": node.outbound.condition(),
         "undeliverable": undeliverable or "none",
         "set_aside": f"{sum(map(len, node.outbound.set_aside.values()))} payments",

@@ -17,7 +17,7 @@ from gateway.federation.messages.payments import PaymentDetails
 from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.storage.sessions import LONG_READ_SECONDS_MAX
 from participants.ledger import events
-from participants.ledger.account_events import AccountsOpened, OwnEntry
+from participants.ledger.account_events import AccountsOpened, NostroMoved, OpeningsMoved, OwnEntry
 from participants.ledger.instants import is_past, last_event_at, last_event_before
 from participants.ledger.payment import Direction
 
@@ -254,6 +254,10 @@ def _about(data: Any) -> dict[str, Any]:
         case AccountsOpened():
             against = next((opening.against for opening in data.accounts), None)
             return {"counterparty_account": against}
+        case NostroMoved():
+            return {"reference": data.reference, "counterparty": data.agent, "counterparty_account": data.against}
+        case OpeningsMoved():
+            return {"counterparty": data.agent, "counterparty_account": data.against}
         case events.CycleSettled():
             return {"reference": data.cycle}
         case events.Incoming():

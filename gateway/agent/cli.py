@@ -32,7 +32,10 @@ def init(
         Path | None, typer.Option(help="Where to write the application (standard output if absent).")
     ] = None,
 ) -> None:
-    """Make the agent's keys and print its application for membership, for the coordinator's operator."""
+    """Make the agent's keys and print its application for membership, for the coordinator's operator.
+
+    Run again, it makes the keys that are missing and leaves the others.
+    """
     from gateway.federation.http.client import MemberIdentity
     from gateway.federation.membership.institution import application
 

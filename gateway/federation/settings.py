@@ -17,6 +17,7 @@ from compliance.bic import HEAD_OFFICE, BicError, normal_bic
 
 UTC = ZoneInfo("UTC")
 TRUST_LIST = "trust-list.json"
+FUNDING_ACCOUNT = "settlement-funding"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -115,6 +116,8 @@ class NodeSettings:
     """By which the settlement agent asks for approvals, whatever the coordinator's asks for."""
     statement_seconds: int = 5
     """How long one statement may take at the database."""
+    funding_account: str = FUNDING_ACCOUNT
+    """The code of a bank's internal accounts that stand against its nostro outside of cycles, one in each currency."""
     time_zone: ZoneInfo = UTC
     """In which a bank's days begin and end, on statements of its accounts."""
     log_level: str = "info"
@@ -185,6 +188,7 @@ class NodeSettings:
             if coordinator_url is None
             else _url(f"{prefix}COORDINATOR_URL", coordinator_url, outgoing),
             rulebook=path("RULEBOOK"),
+            funding_account=_account(f"{prefix}FUNDING_ACCOUNT", env.get(prefix + "FUNDING_ACCOUNT", FUNDING_ACCOUNT)),
             time_zone=_zone(f"{prefix}TIME_ZONE", env.get(prefix + "TIME_ZONE", UTC.key)),
             log_level=log_level,
             webhook_hosts=_list(f"{prefix}WEBHOOK_HOSTS", env, _host),
@@ -228,6 +232,12 @@ def _numbers(prefix: str, env: Mapping[str, str], *names: str, least: int = 0) -
                 raise SettingsError(f"{variable}: expected a whole number{bound}, found {env[variable]!r}")
             numbers[name] = int(env[variable])
     return numbers
+
+
+def _account(name: str, text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/-]{1,64}", text):
+        raise SettingsError(f"{name}: expected the code of an account, found {text!r}")
+    return text
 
 
 def _zone(name: str, text: str) -> ZoneInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ from authlib.oauth2.rfc6749.errors import InvalidScopeError
 from compliance.crypto.keys import Signer, VerifyingKey
 from gateway.federation.access.oauth import NAME, Fields, Grant, InvalidTargetError, TokenService
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, AssertionClaims, Claims, signed_in_by
-from gateway.federation.supervision import Supervised
 from participants.access import clients
 from participants.access.clients import BankClient, ClientKey
 from participants.roles import Role, Scope
+from participants.watch import Outage, Watch
 
 LOOK_SECONDS = 5.0
 """How often the revoked keys are read: a command at the bank's machine revokes, and each node has to hear of it."""
@@ -27,14 +26,22 @@ class SignIn:
     """Who signs in at the bank. Belongs to one event loop."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, bank: str, issuer: str, scheme: str, key: Signer, forget: Callable[[], None]
+        self,
+        pool: asyncpg.Pool,
+        outage: Outage,
+        *,
+        bank: str,
+        issuer: str,
+        scheme: str,
+        key: Signer,
+        forget: Callable[[], None],
     ) -> None:
         """`forget` lets go of verified tokens: some of them may count no more."""
         self._pool = pool
         self._bank = bank
         self._forget = forget
         self._revoked: frozenset[str] = frozenset()
-        self.task = Supervised("client-keys", self._watch)
+        self.task = Watch("client-keys", self.look, every_s=LOOK_SECONDS, outage=outage).task
 
         async def published() -> Iterable[VerifyingKey]:
             return (key.verifying_key,)
@@ -57,11 +64,6 @@ class SignIn:
         if revoked != self._revoked:
             self._revoked = revoked
             self._forget()
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
 
     @asynccontextmanager
     async def _register(self) -> AsyncIterator[_Register]:

@@ -65,4 +65,5 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
     )
     app.state.node = node
     node.stopping = app.state.stopping
+    node.waits_for = app.state.readiness.waits_for
     return app

@@ -65,7 +65,10 @@ class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
 
 
 class OpeningRequest(AccountOpening, frozen=True, kw_only=True):
-    """A customer account and the money it opens with, which came in over the nostro."""
+    """An account and the money it opens with, which is on the internal account `against`.
+
+    Where none is named, it is the one that stands against the nostro (`CONCORDAT_FUNDING_ACCOUNT`).
+    """
 
     code: SpelledAccount
     """An IBAN, whose check digits are checked, or a code of the bank's own."""

@@ -218,7 +218,7 @@ async def list_waiting(
     operation_id="openAccounts",
 )
 async def open_accounts(data: JSONBody[AccountBatch], node: Node, request: ConcordatRequest) -> list[AccountOutcome]:
-    """Open customer accounts; what they open with came in over the nostro.
+    """Open accounts; what they open with is on the internal account `against`, or on the one against the nostro.
 
     One that opens with money is `proposed` at first, and opened once another person has asked for the same within a
     week. One that opens empty needs one person.

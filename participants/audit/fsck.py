@@ -130,7 +130,7 @@ async def _account_checks(connection: asyncpg.Connection) -> list[Check]:
 
 async def _nostro_check(connection: asyncpg.Connection, bank: str) -> Check:
     result = await nostro.compare(connection, bank)
-    proves = f"cycles moved the nostro as they moved the account at the settlement agent{result.standing}"
+    proves = f"the nostro is the account at the settlement agent{result.standing}"
     return Check("nostro", proves, result.entries, result.difference)
 
 

@@ -9,7 +9,14 @@ import asyncpg
 from msgspec import Struct
 
 from participants.ledger import events
-from participants.ledger.account_events import ENTRY_TYPES, AccountOpening, AccountsOpened, OwnEntry
+from participants.ledger.account_events import (
+    ENTRY_TYPES,
+    AccountOpening,
+    AccountsOpened,
+    NostroMoved,
+    OpeningsMoved,
+    OwnEntry,
+)
 from participants.ledger.payment import ImpossibleEventError, Payment, apply
 
 PREFETCH_ROWS = 2_000
@@ -102,6 +109,10 @@ def _legs(event: events.Event, payment: Payment | None) -> list[Leg]:
             Leg("internal", entry.against, entry.currency, amount),
             Leg("customer", entry.account, entry.currency, -amount),
         ]
+    if isinstance(event.data, NostroMoved | OpeningsMoved):
+        moved, amount = event.data, int(event.data.amount_minor)
+        amount = amount if isinstance(moved, NostroMoved) else -amount
+        return [Leg("nostro", "", moved.currency, amount), Leg("internal", moved.against, moved.currency, -amount)]
     return []
 
 

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
+from compliance.calendars import ValueDates
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
@@ -48,6 +49,7 @@ from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
 from participants.cycle.results import Results
 from participants.cycle.shown_result import check_shown, missing
 from participants.cycle.statements import InstructionReason, check_instruction
+from participants.cycle.value_dates import AgreedDays
 from participants.ledger.events import BreakHeard, break_subject, instructed_subject, settled_subject
 from participants.ledger.lanes import LaneKey
 from participants.ledger.writer import Ledger
@@ -121,13 +123,14 @@ class Follower:
         peers: FederationClient,
         agree: Callable[[], Awaitable[None]],
         cut_kept: Callable[[int], Awaitable[None]],
+        days: ValueDates | None = None,
         trust_changed: Callable[[], None] = lambda: None,
         settled: Callable[[], None] = lambda: None,
     ) -> None:
         """`agree` makes sure that the coordinator has no cut of ours that the ledger lacks.
 
         `settled` is called when a settlement leg was posted, `cut_kept` with the number of the event that keeps a
-        signed cut, before it is handed in.
+        signed cut, before it is handed in. `days` are those of the rulebook that the bank's own people gave it.
         """
         self._agree = agree
         self._cut_kept = cut_kept
@@ -140,6 +143,7 @@ class Follower:
         self._signer = signer
         self._trust_changed = trust_changed
         self._limits = AgreedLimits(self._coordinator, ledger)
+        self._days = AgreedDays(self._coordinator, pool, days)
         self._settled = settled
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
@@ -346,8 +350,10 @@ class Follower:
             return []  # This bank had no part in the cycle.
         shown, unproven = await self.results.shown(cycle, signed[0][0].result if signed else None)
         believed, doubted = [], unproven
+        await self._days.take_up()
         for instruction, envelope in signed:
-            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own) or unproven
+            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
+            reason = reason or await self._days.refusal(instruction) or unproven
             if reason is None and shown is not None:
                 reason = check_shown(instruction, shown, bank=self._bank, own=own)
             if reason is None:

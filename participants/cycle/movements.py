@@ -38,6 +38,8 @@ class MovementFault(StrEnum):
     """It moved for a cycle that doesn't become final: what it settled may be settled once more."""
     MISSING = "movement_missing"
     """A cycle is final, and its net didn't move."""
+    NOT_BOOKED = "movement_not_booked"
+    """The internal account that stands against it is blocked or closed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -128,6 +130,31 @@ def findings(
         if complete or overdue:
             detail = f"{settlement.net} is final and didn't move"
             listed.append(Finding(MovementFault.MISSING, currency, cycle, None, detail))
+    return tuple(listed)
+
+
+def to_book(
+    movements: Iterable[Movement], settlements: Settlements, *, explained: Collection[int] = ()
+) -> tuple[tuple[Movement, int], ...]:
+    """Return what the nostro must be moved by beside the settled cycles: each entry with its amount, in order.
+
+    All that moved outside of cycles is. Of what moved for a cycle, and people have explained, what the cycle's own net
+    doesn't explain; nothing as long as that may still become final.
+    """
+    listed: list[tuple[Movement, int]] = []
+    moved: set[tuple[str, str]] = set()
+    for movement in movements:
+        amount = movement.amount
+        if movement.cycle is not None:
+            key = (movement.cycle, movement.currency)
+            settlement = settlements.get(key)
+            if movement.id not in explained:
+                amount = 0
+            elif settlement is not None and key not in moved:
+                amount = 0 if settlement.net is None else amount - settlement.net
+            moved.add(key)
+        if amount:
+            listed.append((movement, amount))
     return tuple(listed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import asyncpg
 
@@ -42,6 +43,7 @@ SELECT cycle FROM (
 ) AS newest
 GROUP BY cycle ORDER BY max(sequence) DESC LIMIT $1
 """
+CUT_AT = "SELECT recorded_at FROM event WHERE subject = ANY ($1::uuid[]) AND version = 1"
 EVENTS_OF = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
@@ -63,6 +65,13 @@ async def cut(connection: asyncpg.Connection, cycle: str) -> tuple[CycleCut | No
         else:
             (envelope,) = event.data.envelopes
     return document, envelope
+
+
+async def cut_at(connection: asyncpg.Connection, cycle: str) -> datetime | None:
+    """Return when this bank fixed its cut of a cycle."""
+    subject = events.cut_subject(cycle)
+    at: datetime | None = await connection.fetchval(CUT_AT, [subject, events.earlier_subject(subject)])
+    return at
 
 
 async def submissions(connection: asyncpg.Connection, cycle: str) -> list[events.CycleDocuments]:

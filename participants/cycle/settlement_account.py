@@ -25,6 +25,7 @@ from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle.coordinator import report
 from participants.cycle.movements import LATE_SECONDS, Finding, Movement, MovementFault, Settlement, findings
+from participants.cycle.nostro import NostroBooking
 from participants.ledger import events
 
 LOOK_SECONDS = 10.0
@@ -42,6 +43,7 @@ KEEP = """
 INSERT INTO settlement_movement (agent, id, currency, sequence, amount, cycle, reference, signed)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
+OTHER_AGENTS = "SELECT DISTINCT agent FROM settlement_movement WHERE agent <> $1"
 EXPLAINED = "SELECT id FROM movement_explanation WHERE agent = $1"
 EXPLAIN = """
 INSERT INTO movement_explanation (agent, id, reason, explained_by)
@@ -77,9 +79,13 @@ class SettlementAccount:
         client: FederationClient,
         peers: FederationClient,
         trust_changed: Callable[[], None],
+        nostro: NostroBooking,
         late_s: float = LATE_SECONDS,
     ) -> None:
-        """`client` asks the coordinator, `peers` asks other members by this bank's own word."""
+        """`client` asks the coordinator, `peers` asks other members by this bank's own word.
+
+        What is read is booked by `nostro`.
+        """
         self.agent = agent
         self.late_s = late_s
         self.findings: tuple[Finding, ...] = ()
@@ -92,11 +98,13 @@ class SettlementAccount:
         self._client = client
         self._peers = peers
         self._trust_changed = trust_changed
+        self._nostro = nostro
         self._movements: list[Movement] = []
         self._settlements: dict[tuple[str, str], Settlement] = {}
         self._event = 0
         self._unbelieved: Finding | None = None
         self._failing = False
+        self._others_booked = False
         self._news = asyncio.Event()
 
     def start(self) -> None:
@@ -127,6 +135,7 @@ class SettlementAccount:
             query = "SELECT true FROM movement_explanation WHERE agent = $1 AND id = $2"
             known = bool(await connection.fetchval(query, self.agent, movement))
         await self._compare(complete=False)
+        self.wake()
         return known
 
     async def _watch(self) -> None:
@@ -135,7 +144,10 @@ class SettlementAccount:
             complete = False
             try:
                 await self._read_events()
+                await self._take_up()
+                await self._book()
                 complete = await self._read_notifications()
+                await self._book()
                 self._failing = False
             except Exception as error:  # whatever went wrong, the bank must go on watching
                 if not self._failing:
@@ -147,6 +159,23 @@ class SettlementAccount:
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    async def _book(self) -> None:
+        """Let the nostro follow: all that is kept is booked, of this agent and of those before."""
+        if not self._others_booked:
+            for (agent,) in await self._pool.fetch(OTHER_AGENTS, self.agent):
+                movements = [Movement(*row) for row in await self._pool.fetch(KEPT, agent, 0)]
+                settlements: dict[tuple[str, str], Settlement] = {}
+                await read_settlements(self._pool, agent, settlements)
+                await self._nostro.book(agent, movements, settlements, explained=await self._explained(agent))
+            self._others_booked = True
+        explained = await self._explained(self.agent)
+        await self._nostro.book(self.agent, self._movements, self._settlements, explained=explained)
+        await self._nostro.move_openings()
+
+    async def _explained(self, agent: str) -> set[int]:
+        """Return the entries for which this bank's people know the reason."""
+        return {row[0] for row in await self._pool.fetch(EXPLAINED, agent)}
 
     async def _read_events(self) -> None:
         """Take up what this bank was instructed with and what became final since."""
@@ -215,7 +244,7 @@ class SettlementAccount:
 
     async def _compare(self, *, complete: bool) -> None:
         """Compare what moved with what was to move; say what is new, once."""
-        explained = {row[0] for row in await self._pool.fetch(EXPLAINED, self.agent)}
+        explained = await self._explained(self.agent)
         listed = findings(
             self._movements,
             self._settlements,
@@ -231,6 +260,7 @@ class SettlementAccount:
             listed += tuple(
                 finding for finding in kept if finding not in listed and (finding.cycle, finding.currency) not in moved
             )
+        listed += self._nostro.unbooked
         if self._unbelieved is not None:
             listed = (self._unbelieved, *listed)
         for finding in listed:

@@ -25,6 +25,8 @@ class InstructionReason(StrEnum):
     STATEMENT_NOT_SIGNED = "instruction_statement_not_signed"
     AMOUNTS_DIFFER = "instruction_amounts_differ"
     NET_DIFFERS = "instruction_net_differs"
+    VALUE_DATE_REFUSED = "instruction_value_date_refused"
+    """The currency doesn't settle on the cycle's value date, or that is before the cut, or beyond the next such day."""
     RESULT_DIFFERS = "instruction_result_differs"
     """The finality, or what this bank was shown of the result, is of another one."""
     RESULT_UNPROVEN = "result_unproven"

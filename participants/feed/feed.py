@@ -64,6 +64,8 @@ class Selection(Struct, frozen=True):
             return event.payment.account == self.account
         if event.entry is not None:
             return self.account in (event.entry.account, event.entry.against)
+        if event.nostro is not None:
+            return self.account == event.nostro.against
         return any(account.code == self.account for account in event.accounts)
 
 

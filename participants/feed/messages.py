@@ -76,6 +76,10 @@ class EventType(StrEnum):
     ACCOUNT_UNBLOCKED = "account.unblocked"
     ACCOUNT_CLOSED = "account.closed"
     ACCOUNT_RENAMED = "account.renamed"
+    NOSTRO_MOVED = "nostro.moved"
+    """Something moved at the settlement agent outside of cycles: a funding or a withdrawal; the nostro follows."""
+    NOSTRO_OPENINGS_MOVED = "nostro.openings_moved"
+    """What an earlier release took from the nostro for opening balances is on the internal account `against` now."""
     CYCLE_BREAK = "cycle.break"
     """This bank and another don't agree on what they owe each other in a cycle, or do again: their pair waits."""
     CYCLE_SETTLED = "cycle.settled"
@@ -87,7 +91,13 @@ class EventType(StrEnum):
         return _SCOPES[self.partition(".")[0]]
 
 
-_SCOPES = {"payment": Scope.PAYMENTS, "accounts": Scope.ACCOUNTS, "account": Scope.ACCOUNTS, "cycle": Scope.CYCLES}
+_SCOPES = {
+    "payment": Scope.PAYMENTS,
+    "accounts": Scope.ACCOUNTS,
+    "account": Scope.ACCOUNTS,
+    "nostro": Scope.ACCOUNTS,
+    "cycle": Scope.CYCLES,
+}
 
 
 class EventPayment(Answer, frozen=True, kw_only=True):
@@ -142,7 +152,7 @@ class EventAccount(Answer, frozen=True, kw_only=True):
     name: str | None = None
     opening_balance_minor: TotalAmount = "0"
     against: str | None = None
-    """The internal account that the opening balance came from; the nostro where none is named."""
+    """The internal account that the opening balance is on; the nostro of an earlier release where none is named."""
     state: Annotated[str, open_words(*AccountState)] | None = None
 
 
@@ -159,6 +169,21 @@ class EventEntry(Answer, frozen=True, kw_only=True):
     against: str
     reference: str
     text: str = ""
+
+
+class EventNostro(Answer, frozen=True, kw_only=True):
+    """What the nostro moved by outside of cycles, debits positive, and the internal account `against` it.
+
+    `entry` and `reference` are the agent's; `cycle` is named where people have explained an entry that differs.
+    """
+
+    agent: Bic
+    currency: CurrencyCode
+    amount_minor: str
+    against: str
+    entry: Count | None = None
+    reference: str | None = None
+    cycle: CycleId | None = None
 
 
 class SettledLane(Answer, frozen=True, kw_only=True):
@@ -200,6 +225,7 @@ class LedgerEvent(Answer, frozen=True, kw_only=True):
     payment: EventPayment | None = None
     accounts: tuple[EventAccount, ...] = ()
     entry: EventEntry | None = None
+    nostro: EventNostro | None = None
     settlement: EventSettlement | None = None
     break_: EventBreak | None = field(default=None, name="break")
 

@@ -12,6 +12,7 @@ from participants.feed.messages import (
     EventAccount,
     EventBreak,
     EventEntry,
+    EventNostro,
     EventPayment,
     EventRecall,
     EventSettlement,
@@ -20,7 +21,15 @@ from participants.feed.messages import (
     SettledLane,
 )
 from participants.ledger import events
-from participants.ledger.account_events import ENTRY_TYPES, RENAMED, STATE_TYPES
+from participants.ledger.account_events import (
+    ENTRY_TYPES,
+    NOSTRO_MOVED,
+    OPENINGS_MOVED,
+    RENAMED,
+    STATE_TYPES,
+    NostroMoved,
+    OpeningsMoved,
+)
 from participants.ledger.events import Event
 from participants.ledger.payment import Status, first_of
 
@@ -53,9 +62,11 @@ SENT: Mapping[str, Status] = {"payment.returned_in_part": Status.POSTED}
 ACCOUNTS_OPENED, CYCLE_SETTLED, CYCLE_BREAK = "accounts.opened", "cycle.settled", "cycle.break"
 ENTRIES: Mapping[str, EventType] = {type_: EventType(type_) for type_ in ENTRY_TYPES.values()}
 CHANGES: Mapping[str, EventType] = {type_: EventType(type_) for type_ in (*STATE_TYPES.values(), RENAMED)}
+NOSTRO: Mapping[str, EventType] = {type_: EventType(type_) for type_ in (NOSTRO_MOVED, OPENINGS_MOVED)}
 PUBLIC: Mapping[str, EventType] = {
     **ENTRIES,
     **CHANGES,
+    **NOSTRO,
     **{type_: public for type_, (public, _) in PAYMENTS.items()},
     ACCOUNTS_OPENED: EventType.ACCOUNTS_OPENED,
     CYCLE_SETTLED: EventType.CYCLE_SETTLED,
@@ -96,6 +107,7 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
         return None
     payment: EventPayment | None = None
     entry: EventEntry | None = None
+    nostro: EventNostro | None = None
     accounts: tuple[EventAccount, ...] = ()
     settlement: EventSettlement | None = None
     break_: EventBreak | None = None
@@ -119,6 +131,8 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
         accounts = (_changed(event),)
     elif event.type in ENTRIES:
         entry = _entry(event)
+    elif event.type in NOSTRO:
+        nostro = _nostro(event.data)
     elif event.type == CYCLE_BREAK:
         break_ = EventBreak(
             cycle=event.data.cycle,
@@ -142,6 +156,7 @@ def public_event(recorded: Recorded) -> LedgerEvent | None:
         payment=payment,
         accounts=accounts,
         entry=entry,
+        nostro=nostro,
         settlement=settlement,
         break_=break_,
     )
@@ -168,6 +183,22 @@ def _entry(event: Event) -> EventEntry:
         against=made.against,
         reference=made.reference,
         text=made.text,
+    )
+
+
+def _nostro(moved: NostroMoved | OpeningsMoved) -> EventNostro:
+    if isinstance(moved, OpeningsMoved):
+        return EventNostro(
+            agent=moved.agent, currency=moved.currency, amount_minor=f"-{moved.amount_minor}", against=moved.against
+        )
+    return EventNostro(
+        agent=moved.agent,
+        currency=moved.currency,
+        amount_minor=moved.amount_minor,
+        against=moved.against,
+        entry=moved.entry,
+        reference=moved.reference,
+        cycle=moved.cycle,
     )
 
 

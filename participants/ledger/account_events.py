@@ -1,4 +1,4 @@
-"""What the journal says of accounts: their opening, their state and name, and the entries that a bank makes itself."""
+"""What the journal says of accounts: opening, state, name, the bank's own entries, and what moved on its nostro."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from compliance.statements import CurrencyCode, Document, PaymentAmount, Reason, TotalAmount, whole
+from compliance.statements import (
+    Bic,
+    Count,
+    CurrencyCode,
+    CycleId,
+    Document,
+    NetAmount,
+    PaymentAmount,
+    Reason,
+    TotalAmount,
+    whole,
+)
 from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
 from participants.ledger.accounts import AccountState
 
@@ -15,9 +26,10 @@ OpenedKind = Literal["customer", "internal"]
 
 
 class AccountOpening(Document, frozen=True, kw_only=True):
-    """An account and the money it opens with, which came in over the nostro, or from an internal account `against`.
+    """An account and the money it opens with, which is on the internal account `against`.
 
-    An internal account is of the bank's own (cash, fees, what is to be cleared), and opens empty.
+    Journals of earlier releases name none: what an account opened with was taken from the nostro. An internal account
+    is of the bank's own (cash, fees, what is to be cleared), and opens empty.
     """
 
     code: AccountCode
@@ -77,6 +89,36 @@ class Renamed(AccountChange, frozen=True, kw_only=True):
     name: PartyName
 
 
+class NostroMoved(Document, frozen=True, kw_only=True):
+    """Something moved at the settlement agent that no cycle did: the nostro follows, `against` an internal account.
+
+    `entry` is its number on the bank's account there, and `reference` the agent's name for it; the amount is positive
+    where the bank was credited. Of an entry with a `cycle`, that people have explained, it is what the cycle itself
+    doesn't explain.
+    """
+
+    agent: Bic
+    currency: CurrencyCode
+    entry: Count
+    amount_minor: NetAmount
+    against: AccountCode
+    reference: str
+    cycle: CycleId | None = None
+
+
+class OpeningsMoved(Document, frozen=True, kw_only=True):
+    """What accounts opened with was taken from the nostro, where nothing had moved: it goes to `against` instead.
+
+    `through` is the nostro's last posting that was looked at.
+    """
+
+    agent: Bic
+    currency: CurrencyCode
+    amount_minor: TotalAmount
+    against: AccountCode
+    through: Count
+
+
 EntryKind = Literal["deposit", "withdrawal", "fee"]
 ENTRY_TYPES: dict[EntryKind, str] = {
     "deposit": "account.deposited",
@@ -90,3 +132,5 @@ STATE_TYPES = {
     AccountState.CLOSED: "account.closed",
 }
 RENAMED = "account.renamed"
+NOSTRO_MOVED = "nostro.moved"
+OPENINGS_MOVED = "nostro.openings_moved"

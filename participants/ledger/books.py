@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from compliance.statements import Document
+from gateway.federation.settings import FUNDING_ACCOUNT
 from participants.ledger import events
-from participants.ledger.account_events import AccountsOpened, OwnEntry
+from participants.ledger.account_events import AccountOpening, AccountsOpened, OwnEntry
 from participants.ledger.accounts import BOUNDS, Account, AccountKey
 from participants.ledger.events import Event, EventData, EventUnreadableError
 from participants.ledger.exposure import Limits
@@ -22,6 +23,8 @@ from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import Evidence, Rows
 
 D = TypeVar("D", bound=Document)
+
+FUNDING_NAME = "Funding of the settlement account"
 
 
 REFUSED_MAX = 10_000
@@ -35,9 +38,11 @@ class OutOfBoundsError(Exception):
 class Books:
     """A bank's books as far as they have been read, and the rows decided but not yet written."""
 
-    def __init__(self, bank: str, agent: str) -> None:
+    def __init__(self, bank: str, agent: str, funding: str = FUNDING_ACCOUNT) -> None:
+        """`funding` is the code of the internal account that stands against the nostro outside of cycles."""
         self.bank = bank
         self.agent = agent
+        self.funding_account = funding
         self.limits = Limits()
         self.now = datetime.min.replace(tzinfo=UTC)
         self.clear(0, 0, 0)
@@ -63,7 +68,7 @@ class Books:
 
     def copy_for(self, keys: Iterable[AccountKey]) -> Books:
         """Return books with these accounts and the payments that were read, to try out on what can't be undone here."""
-        trial = Books(self.bank, self.agent)
+        trial = Books(self.bank, self.agent, self.funding_account)
         trial.now, trial.limits = self.now, self.limits
         trial.head, trial.last_account, trial.last_lane = self.head, self.last_account, self.last_lane
         trial.accounts = {key: copy(self.accounts[key]) for key in keys}
@@ -185,6 +190,19 @@ class Books:
             subject = events.subject_id("account", *key)
             event = self.record(subject, 1, "accounts.opened", opened)
             account = self.open_account(key, f"{key.kind} {key.code}", event.sequence)
+        return account
+
+    def funding_key(self, currency: str) -> AccountKey:
+        return AccountKey("internal", self.funding_account, currency)
+
+    def funding(self, currency: str) -> Account:
+        """Return the internal account against the nostro outside of cycles, opening it when first used."""
+        key = self.funding_key(currency)
+        account = self.accounts[key]
+        if account is None:
+            opening = AccountOpening(code=key.code, currency=currency, name=FUNDING_NAME, kind="internal")
+            event = self.record(events.subject_id(*key), 1, "accounts.opened", AccountsOpened(accounts=(opening,)))
+            account = self.open_account(key, opening.name, event.sequence)
         return account
 
     def change(self, account: Account, type_: str, data: Document, *, name: str | None = None) -> Event:

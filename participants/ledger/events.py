@@ -37,9 +37,13 @@ from gateway.federation.messages.base import Remittance, Uuid
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
+    NOSTRO_MOVED,
+    OPENINGS_MOVED,
     RENAMED,
     STATE_TYPES,
     AccountsOpened,
+    NostroMoved,
+    OpeningsMoved,
     OwnEntry,
     Renamed,
     StateChanged,
@@ -319,6 +323,8 @@ TYPES: dict[str, type[Document]] = {
     **dict.fromkeys(ENTRY_TYPES.values(), OwnEntry),
     **dict.fromkeys(STATE_TYPES.values(), StateChanged),
     RENAMED: Renamed,
+    NOSTRO_MOVED: NostroMoved,
+    OPENINGS_MOVED: OpeningsMoved,
     "cycle.cut": CutFixed,
     "cycle.cut_signed": CycleDocuments,
     "cycle.attested": CycleDocuments,
@@ -510,6 +516,16 @@ def changes_subject(kind: str, code: str, currency: str) -> str:
 def entry_subject(entry: str) -> str:
     """Return the subject of an entry that the bank makes itself."""
     return subject_id("account.entry", entry)
+
+
+def movement_subject(agent: str, currency: str, entry: int) -> str:
+    """Return the subject of an entry at the settlement agent, by its number on the account: that is signed."""
+    return subject_id("nostro.movement", agent, currency, str(entry))
+
+
+def openings_subject(agent: str, currency: str) -> str:
+    """Return the subject of openings that were taken from a nostro."""
+    return subject_id("nostro.openings", agent, currency)
 
 
 def cut_subject(cycle: str) -> str:

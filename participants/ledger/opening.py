@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from compliance.crypto import canonical
 from compliance.iban import iban_fault
@@ -31,7 +32,11 @@ class AskedOpening(Struct, frozen=True):
 
 
 class OpenAccounts(Command[list[AccountOutcome]]):
-    """Open accounts with what they hold at the start: it came in over the nostro, or is on an internal account."""
+    """Open accounts with what they hold at the start, which is on an internal account.
+
+    Where none is named it is the one that stands against the nostro: what customers bring and what the bank has at the
+    settlement agent meet there, and its balance is what is missing of either.
+    """
 
     def __init__(self, asked: Sequence[AskedOpening]) -> None:
         self.asked = asked
@@ -54,7 +59,7 @@ def proposal(opening: AccountOpening) -> Proposal:
 def _source_key(books: Books, opening: AccountOpening) -> AccountKey:
     """Return the account that the opening balance is taken from."""
     if opening.against is None:
-        return AccountKey("nostro", books.agent, opening.currency)
+        return books.funding_key(opening.currency)
     return AccountKey("internal", opening.against, opening.currency)
 
 
@@ -75,6 +80,8 @@ def _open(books: Books, asked: AskedOpening) -> AccountOutcome:
     if isinstance(source, AccountReason):
         return AccountOutcome(opening.code, opening.currency, "refused", source.value)
     subject = events.subject_id(*key)
+    if source is not None:
+        opening = replace(opening, against=source.key.code)
     opened = AccountsOpened(accounts=(opening,), people=asked.people)
     sequence = books.record(subject, 1, "accounts.opened", opened).sequence
     account = books.open_account(key, opening.name, sequence)
@@ -88,7 +95,7 @@ def _source(books: Books, opening: AccountOpening) -> Account | AccountReason:
     if opening.kind == "internal":
         return AccountReason.INTERNAL_OPENS_EMPTY
     key = _source_key(books, opening)
-    source = books.chart(key) if key.kind == "nostro" else books.accounts[key]
+    source = books.funding(opening.currency) if opening.against is None else books.accounts[key]
     if source is None or source.state is not AccountState.OPEN:
         return AccountReason.INTERNAL_UNKNOWN
     if int(opening.opening_balance_minor) > source.highest - source.balance:

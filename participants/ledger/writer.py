@@ -31,6 +31,7 @@ import structlog
 
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.settings import FUNDING_ACCOUNT
 from gateway.federation.supervision import Supervised
 from participants.ledger.books import Books
 from participants.ledger.command import Command
@@ -66,8 +67,16 @@ class WriterReason(RefusalReason):
 class Ledger:
     """The writer of one ledger. `start` before use, `stop` to finish what was submitted."""
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, bank: str, agent: str) -> None:
-        self.books = Books(bank, agent)
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        *,
+        bank: str,
+        agent: str,
+        funding: str = FUNDING_ACCOUNT,
+    ) -> None:
+        """`funding` is the code of the internal account that stands against the nostro outside of cycles."""
+        self.books = Books(bank, agent, funding)
         self.figures = LedgerFigures(bank)
         self.listeners: list[Callable[[Rows], None]] = [self.figures.count]
         self.task = Supervised("ledger-writer", self._run)

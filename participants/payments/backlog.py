@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 import asyncpg
 from msgspec import Struct
 from prometheus_client import Gauge
 
-from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
+from participants.watch import Outage, Watch
 
 LOOK_SECONDS = 10.0
 OLD_SECONDS = 300.0
 """A payment that waits for another bank for so long is worth a look of people."""
 NAMED_MAX = 5
 WAITING = """
-SELECT w.counterparty, w.state, w.direction, w.number, e.recorded_at FROM (
-    SELECT counterparty, state, direction, count(*) AS number, min(event_sequence) AS oldest
-    FROM payment_open GROUP BY counterparty, state, direction
+SELECT w.counterparty, w.state, w.direction, w.elsewhere, w.number, e.recorded_at FROM (
+    SELECT counterparty, state, direction, payment_id = ANY($1::uuid[]) AS elsewhere, count(*) AS number,
+        min(event_sequence) AS oldest
+    FROM payment_open GROUP BY 1, 2, 3, 4
 ) w JOIN event e ON e.sequence = w.oldest
 """
 UNSETTLED = """
@@ -33,12 +34,24 @@ LISTS = "SELECT name, max(imported_at) FROM screening_list GROUP BY name"
 
 QUEUED = Gauge(
     "concordat_payments_queued",
-    "Payments that wait for the other bank's answer.",
+    "Payments that wait for the other bank's answer, without those that it holds.",
     ("bank", "counterparty"),
     registry=REGISTRY,
 )
 QUEUED_SINCE = Gauge(
     "concordat_payments_queued_since_timestamp_seconds",
+    "Unix time since when the oldest of them waits; 0 if none does.",
+    ("bank", "counterparty"),
+    registry=REGISTRY,
+)
+HELD_ELSEWHERE = Gauge(
+    "concordat_payments_held_elsewhere",
+    "Payments to another bank that it holds: its people have to decide.",
+    ("bank", "counterparty"),
+    registry=REGISTRY,
+)
+HELD_ELSEWHERE_SINCE = Gauge(
+    "concordat_payments_held_elsewhere_since_timestamp_seconds",
     "Unix time since when the oldest of them waits; 0 if none does.",
     ("bank", "counterparty"),
     registry=REGISTRY,
@@ -83,22 +96,31 @@ class Waiting(Struct, frozen=True):
 class Backlog:
     """Looks at what waits. Belongs to one event loop."""
 
-    def __init__(self, bank: str, pool: asyncpg.Pool) -> None:
+    def __init__(
+        self, bank: str, pool: asyncpg.Pool, outage: Outage, *, held_elsewhere: Callable[[], Collection[str]]
+    ) -> None:
+        """`held_elsewhere` names the payments that other banks have answered to hold."""
         self._bank = bank
         self._pool = pool
+        self._held_elsewhere = held_elsewhere
         self.queued: dict[str, Waiting] = {}
-        """By counterparty."""
+        """By counterparty, without those that it holds."""
+        self.elsewhere: dict[str, Waiting] = {}
+        """Those, by counterparty."""
         self.held: dict[str, Waiting] = {}
         """By direction, `in` or `out`."""
-        self.task = Supervised("backlog-watch", self._watch)
+        self.task = Watch("backlog-watch", self.look, every_s=LOOK_SECONDS, outage=outage).task
 
     def condition(self) -> str:
         """Tell how many payments wait for other banks, and since when the oldest does, for the node's readiness."""
-        if not self.queued:
-            return "none waits"
-        oldest = min(waiting.since for waiting in self.queued.values())
-        number = sum(waiting.number for waiting in self.queued.values())
-        return f"{number} wait, the oldest since {oldest:%Y-%m-%dT%H:%M:%SZ}"
+        return f"{_sum(self.queued)} wait, {_oldest(self.queued)}" if self.queued else "none waits"
+
+    def elsewhere_condition(self) -> str:
+        """Tell how many payments other banks hold, by bank: nothing that this one could do about."""
+        named = [f"{waiting.number} at {name}" for name, waiting in sorted(self.elsewhere.items())]
+        more = [f"{len(named) - NAMED_MAX} more banks"] if len(named) > NAMED_MAX else []
+        listed = ", ".join([*named[:NAMED_MAX], *more])
+        return f"{listed}, {_oldest(self.elsewhere)}" if named else "none"
 
     def old(self) -> dict[str, datetime]:
         """Return the counterparties for which a payment waits for long already, and since when."""
@@ -112,23 +134,27 @@ class Backlog:
     async def look(self) -> None:
         """Read what waits, and set the metrics."""
         async with self._pool.acquire() as connection:
-            waiting = await connection.fetch(WAITING)
+            waiting = await connection.fetch(WAITING, list(self._held_elsewhere()))
             unsettled = await connection.fetch(UNSETTLED)
             lists = await connection.fetch(LISTS)
         queued: dict[str, Waiting] = {}
         held: dict[str, Waiting] = {}
         recalls = {"in": 0, "out": 0}
-        for counterparty, state, direction, number, since in waiting:
+        there: dict[str, Waiting] = {}
+        for counterparty, state, direction, elsewhere, number, since in waiting:
             if state == "recalled":
                 recalls[direction] += number
                 continue
-            of_kind, name = (held, direction) if state == "held" else (queued, counterparty)
+            of_kind, name = (held, direction) if state == "held" else (there if elsewhere else queued, counterparty)
             before = of_kind.get(name)
             of_kind[name] = (
                 Waiting(number, since) if before is None else Waiting(before.number + number, min(before.since, since))
             )
         for name in self.queued.keys() | queued.keys():
             _set(QUEUED.labels(self._bank, name), QUEUED_SINCE.labels(self._bank, name), queued.get(name))
+        for name in self.elsewhere.keys() | there.keys():
+            gauges = HELD_ELSEWHERE.labels(self._bank, name), HELD_ELSEWHERE_SINCE.labels(self._bank, name)
+            _set(*gauges, there.get(name))
         for name in ("in", "out"):
             _set(HELD.labels(self._bank, name), HELD_SINCE.labels(self._bank, name), held.get(name))
         for name, number in recalls.items():
@@ -137,12 +163,15 @@ class Backlog:
             UNSETTLED_MINOR.labels(sender, receiver, currency).set(float(minor))
         for name, imported_at in lists:
             LIST_IMPORTED_AT.labels(self._bank, name).set(imported_at.timestamp())
-        self.queued, self.held = queued, held
+        self.queued, self.held, self.elsewhere = queued, held, there
 
-    async def _watch(self) -> None:
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+
+def _sum(waiting: Mapping[str, Waiting]) -> int:
+    return sum(kept.number for kept in waiting.values())
+
+
+def _oldest(waiting: Mapping[str, Waiting]) -> str:
+    return f"the oldest since {min(kept.since for kept in waiting.values()):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _set(number: Gauge, since: Gauge, waiting: Waiting | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -10,11 +9,10 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter, Gauge
 
-from gateway.federation.storage.failures import failure_of
-from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.ledger import store
 from participants.ledger.exposure import Limit
+from participants.watch import Outage, Watch
 
 WATCH_SECONDS = 2.0
 NAMED_MAX = 10
@@ -78,18 +76,11 @@ class ExposureWatch:
     It reads the database, so it also knows what the bank's other nodes accept.
     """
 
-    def __init__(self, bank: str, pool: asyncpg.Pool) -> None:
+    def __init__(self, bank: str, pool: asyncpg.Pool, outage: Outage) -> None:
         self._bank = bank
         self._pool = pool
         self._near: list[Exposure] = []
-        self.task = Supervised("exposure-watch", self._watch)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self.task.start()
-
-    async def stop(self) -> None:
-        await self.task.stop()
+        self.task = Watch("exposure-watch", self.look, every_s=WATCH_SECONDS, outage=outage).task
 
     def condition(self) -> str:
         """Tell who is near its limit, for the node's readiness."""
@@ -97,16 +88,10 @@ class ExposureWatch:
         more = len(self._near) - NAMED_MAX
         return f"near the limit: {named}" + (f" and {more} more" if more > 0 else "") if named else "within limits"
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    self._tell(await read_exposures(connection))
-            except Exception as error:
-                # A failing database is told of elsewhere, and this goes on when it is back.
-                if failure_of(error) is None:
-                    raise
-            await asyncio.sleep(WATCH_SECONDS)
+    async def look(self) -> None:
+        """Read what is owed, and tell who came near since."""
+        async with self._pool.acquire() as connection:
+            self._tell(await read_exposures(connection))
 
     def _tell(self, exposures: Sequence[Exposure]) -> None:
         before = {(exposure.counterparty, exposure.currency) for exposure in self._near}

@@ -124,6 +124,7 @@ class Outbound:
         self._wakes: dict[str, asyncio.Event] = {}
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
         self._circuits: dict[str, Circuit] = {}
+        self._held_there: dict[str, set[str]] = {}
         self.set_aside: dict[str, set[str]] = {}
         self._withdrawing: set[str] = set()
         self._ordinary_until: dict[str, float] = {}
@@ -155,6 +156,10 @@ class Outbound:
         """Return which counterparties can't be paid, and since when."""
         since = {counterparty: circuit.undeliverable_since for counterparty, circuit in self._circuits.items()}
         return {counterparty: instant for counterparty, instant in sorted(since.items()) if instant is not None}
+
+    def held_elsewhere(self) -> list[str]:
+        """Return the payments that other banks have answered to hold: they wait for people there."""
+        return [payment for held in self._held_there.values() for payment in held]
 
     def wake(self, counterparty: str, *, payments: Iterable[str] = ()) -> None:
         """Send what is queued for a bank now, also those of these payments that the bank holds.
@@ -328,6 +333,7 @@ class Outbound:
         for id_ in set(asked).difference(queued):
             del held[id_]
             aside.discard(id_)
+            self._held_there.get(counterparty, aside).discard(id_)
         return queued
 
     async def _send(self, counterparty: str, batch: _Batch) -> None:
@@ -376,7 +382,12 @@ class Outbound:
 
     def _remember_held(self, counterparty: str, answers: list[SentPayment], conflicts: set[str]) -> None:
         held = self._held.setdefault(counterparty, {})
+        there = self._held_there.setdefault(counterparty, set())
         for answer in answers:
+            if answer.outcome.status == "held":
+                there.add(answer.payment.id)
+            else:
+                there.discard(answer.payment.id)
             if answer.outcome.status == "held" or answer.payment.id in conflicts:
                 self._put_off(counterparty, answer.payment.id)
             else:

@@ -6,7 +6,6 @@ it. This looks at the lanes now and then and says which they are.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,10 +15,9 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Gauge
 
-from gateway.federation.storage.failures import failure_of
-from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.ledger import store
+from participants.watch import Outage, Watch
 
 WATCH_SECONDS = 30.0
 LEFT_OVER = timedelta(days=7)
@@ -90,11 +88,11 @@ async def read_lanes_left(connection: asyncpg.Connection) -> list[LaneLeft]:
 class UnsettledWatch:
     """Tells of value that no cycle settles: a line in the log for each lane, once, a gauge, and readiness."""
 
-    def __init__(self, bank: str, pool: asyncpg.Pool) -> None:
+    def __init__(self, bank: str, pool: asyncpg.Pool, outage: Outage) -> None:
         self._bank = bank
         self._pool = pool
         self._left: list[LaneLeft] = []
-        self.task = Supervised("unsettled-watch", self._watch)
+        self.task = Watch("unsettled-watch", self.look, every_s=WATCH_SECONDS, outage=outage).task
 
     def condition(self) -> str:
         """Tell on which lanes value is left, for the node's readiness."""
@@ -102,16 +100,10 @@ class UnsettledWatch:
         more = len(self._left) - NAMED_MAX
         return f"in no cycle: {named}" + (f" and {more} more" if more > 0 else "") if named else "none left over"
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    self._tell(await read_lanes_left(connection))
-            except Exception as error:
-                # A failing database is told of elsewhere, and this goes on when it is back.
-                if failure_of(error) is None:
-                    raise
-            await asyncio.sleep(WATCH_SECONDS)
+    async def look(self) -> None:
+        """Read the lanes, and tell of those that came since."""
+        async with self._pool.acquire() as connection:
+            self._tell(await read_lanes_left(connection))
 
     def _tell(self, left: Sequence[LaneLeft]) -> None:
         before, self._left = set(self._left), list(left)

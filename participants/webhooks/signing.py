@@ -27,9 +27,9 @@ class WebhookSecrets:
         self._path = keys_dir / KEY_FILE
 
     def make_key(self) -> None:
-        """Make the key, unless there is one. Raises OSError."""
+        """Make the key, unless there is one: what `init` does, and nothing else. Raises OSError."""
         if not self._path.exists():
-            # Another node may have made it meanwhile.
+            # Another `init` may have made it meanwhile.
             with suppress(FileExistsError):
                 create_secret(self._path, token_bytes(KEY_BYTES))
 

@@ -73,6 +73,8 @@ class WebhookReason(RefusalReason):
     """There are 64."""
     WEBHOOK_CHANGED = "webhook_changed", 409
     """Somebody else has changed its secret at the same moment."""
+    WEBHOOK_KEY_MISSING = "webhook_key_missing", 503
+    """There is no `webhooks.key` in this node's key directory: `concordat participant init`, run again, makes it."""
     WEBHOOK_KEY_DIFFERS = "webhook_key_differs", 503
     """The key in this node's key directory isn't the one that the webhook's secret is of."""
 
@@ -138,7 +140,6 @@ class Webhooks:
         """Add a webhook and return it with its secret. Raises Refusal."""
         self._targets.require(request.url)
         after = await self._cursor(request.after)
-        await asyncio.to_thread(self._secrets.make_key)
         # A webhook that is added again under the same id has another secret.
         generation = 1 + secrets.randbelow(FIRST_GENERATIONS)
         secret = self._secret(request.id, generation)
@@ -197,6 +198,9 @@ class Webhooks:
     def _secret(self, id_: str, generation: int) -> bytes:
         try:
             return self._secrets.secret(id_, generation)
+        except FileNotFoundError as error:
+            detail = "no webhooks.key; `concordat participant init`, run again, makes what is missing"
+            raise Refusal(WebhookReason.WEBHOOK_KEY_MISSING, detail) from error
         except (OSError, ValueError) as error:
             raise Refusal(WebhookReason.WEBHOOK_KEY_DIFFERS, f"no key of webhooks here: {error}") from error
 

@@ -44,6 +44,7 @@ from participants.api.app import HANDLERS, bank_app
 from participants.audit import nostro
 from participants.node import BankNode
 from participants.roles import Role
+from participants.webhooks.signing import WebhookSecrets
 
 LISTED = "Ottoline Vantongeren-Skarsholt"
 SANCTIONS = f"uid,name,type,programs,alternate_names\n1,{LISTED},individual,TEST,\n".encode()
@@ -143,8 +144,10 @@ class RunningBank:
         assert statuses == {"opened"}, answer.text
 
     async def balance(self, code: str, currency: str = "EUR", kind: str = "customer") -> int:
+        """Return what an account holds or is owed, as a positive number; the nostro may be overdrawn."""
         found = (await self.get("/accounts", kind=kind, code=code, currency=currency))["items"]
-        return abs(int(found[0]["balance_minor"])) if found else 0
+        balance = int(found[0]["balance_minor"]) if found else 0
+        return balance if kind == "nostro" else abs(balance)
 
     async def nostro(self, *, late_s: float) -> nostro.NostroFindings:
         """Compare the nostro with the account at the agent, as `fsck` does."""
@@ -320,6 +323,7 @@ async def running_town(
                 webhook_networks=("127.0.0.0/8", "::1/128"),
             )
             identity = MemberIdentity.made(bic, settings.keys_dir)
+            WebhookSecrets(settings.keys_dir).make_key()
             await coordinator.registry.admit(
                 Bank(identity, settings.url).application(),
                 kind="participant",

@@ -288,8 +288,9 @@ async def test_a_name_changes_and_the_journal_keeps_it(town: Town) -> None:
 
 async def test_accounts_between_banks_stay_as_they_are(town: Town) -> None:
     bank = town.alpha
-    (nostro,) = (await bank.get("/accounts", kind="nostro"))["items"]
-    answer = await bank.send("PUT", f"/accounts/{nostro['id']}/state", {"state": "blocked", "reason": "x"})
+    await bank.send("POST", "/payments", order(1))
+    reserved = (await bank.get("/accounts", kind="reserved"))["items"][0]
+    answer = await bank.send("PUT", f"/accounts/{reserved['id']}/state", {"state": "blocked", "reason": "x"})
     assert (answer.status_code, answer.json()["code"]) == (409, "account_of_chart")
     answer = await bank.send("PUT", "/accounts/999999/state", {"state": "blocked", "reason": "x"})
     assert (answer.status_code, answer.json()["code"]) == (404, "account_unknown")

@@ -14,8 +14,10 @@ from compliance.statements import Act, ActKind
 from compliance.verifier.verify import verify_bytes
 from gateway.coordinator import clock
 from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.registry import closed_days
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.messages.proposals import ActProposal, ProposalView
+from gateway.federation.storage.database import transaction
 
 LABOUR_THANKSGIVING = date(2026, 11, 23)  # BOJ-NET is closed, TARGET isn't
 OPEN = date(2026, 11, 24)
@@ -161,8 +163,29 @@ async def test_two_operators_declare_a_day_closed_and_take_it_back(new_house: Ne
     await decide(house, service, reopen)
     await service.cut_off(cycle)
     assert (await service.views.cycle(cycle)).currencies == ("EUR", "JPY")
-    # Now a cycle counts on it.
+    # Now a cycle counts on it; and once that is final the day was open.
     assert await refused(decide(house, service, close)) == "day_under_way"
+    for bank in BANKS:
+        await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
+    await service.advance(cycle)
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is State.FINAL
+    assert await refused(decide(house, service, close)) == "day_settled"
+
+
+async def test_one_operator_opens_a_cycle_for_today_or_the_next_day_that_settles(new_house: NewHouse) -> None:
+    """A far value date would hold up every cycle after it."""
+    house = await new_house(rules())
+    at(house, date(2026, 11, 27))  # a Friday
+    service = house.service()
+    for day in ("2026-11-26", "2026-11-28", "2026-12-01", "2026-12-25"):
+        asked = service.open_on_demand(date.fromisoformat(day), by="alice")
+        assert await refused(asked) == "value_date_refused", day
+    async with transaction(house.engine) as conn:
+        for currency in ("EUR", "JPY"):
+            await closed_days.close(conn, currency, date(2026, 11, 30), "a day of mourning")
+    assert await refused(service.open_on_demand(date(2026, 11, 30), by="alice")) == "value_date_refused"
+    assert (await service.open_on_demand(date(2026, 12, 1), by="alice")).value_date == date(2026, 12, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ async def test_refusals_are_problem_documents(
 
 async def test_a_value_date_must_be_a_business_day_to_come(coordinator: Coordinator) -> None:
     async with await coordinator.operator() as alice:
-        for day in ("2020-01-06", "2099-12-26", "2099-02-30"):
+        later = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
+        for day in ("2020-01-06", later, "2099-12-26", "2099-02-30"):
             with pytest.raises(RemoteProblem) as refused:
                 await alice.post(
                     f"{coordinator.url}/cycles", Cycle, audience=COORDINATOR, json=OpenCycle(value_date=day)

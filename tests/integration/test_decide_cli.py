@@ -90,3 +90,10 @@ async def test_two_operators_close_a_day_and_open_it_again(new_database: NewData
         for wrong in ("day=2027-02-30", "date=2027-03-24", "day=yesterday"):
             said = await decide(coordinator, "alice", *propose, wrong, code=1)
             assert "day" in said
+
+
+async def test_what_is_wrong_is_named(new_database: NewDatabase, tmp_path: Path) -> None:
+    async with running_coordinator(await new_database("gateway.coordinator"), tmp_path) as coordinator:
+        for kind, subject, blamed in (("member.banish", ALPHA, "KIND"), ("member.suspend", "no bank", "SUBJECT")):
+            said = await decide(coordinator, "alice", "propose", kind, subject, "--reason", "r", code=2)
+            assert f"Invalid value for {blamed}" in said, said

@@ -59,6 +59,10 @@ def directory() -> Iterator[Path]:
 def test_the_guides_run(directory: Path) -> None:
     pages = [*(f"guides/{name}.md" for name in GUIDES), *RUNBOOKS]
     text = "".join(script_of((DOCS / page).read_text("utf-8")) for page in pages)
+    # A program of a guide may be run again; the guides after it go on with the first cycle.
+    again = "python clear.py\ncp cycle.txt kept.txt\npython clear.py\nmv kept.txt cycle.txt\n"
+    assert "python clear.py\n" in text
+    text = text.replace("python clear.py\n", again, 1)
     ports = sorted(set(re.findall(r"\b71\d\d\b", text)))
     for written, free in zip(ports, free_ports(len(ports)), strict=True):
         text = re.sub(rf"\b{written}\b", str(free), text)

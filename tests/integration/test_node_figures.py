@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Callable
 from typing import Any
@@ -148,6 +149,42 @@ async def test_degraded_says_why(postgres_url: str, tmp_path: Any, monkeypatch: 
         node.identity.__dict__["auth"] = SigningKey.generate()
         said = await readiness(town)
         assert (said["keys"], said["reasons"]) == ("not on the trust list: auth", "keys, queued")
+
+
+async def test_what_another_bank_holds_degrades_nobody(
+    postgres_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for people there, however long; here it is named apart."""
+    monkeypatch.setattr(backlog, "OLD_SECONDS", 0.0)
+    async with running_town(postgres_url, tmp_path, bics=(ALPHA, BRAVO)) as town:
+        files = {"list.csv": base64.b64encode(SANCTIONS).decode()}
+        answer = await town.banks[BRAVO].send("POST", "/screening/lists", {"name": "test", "files": files})
+        assert answer.status_code == 201, answer.text
+        held = order(1, id=uuid7(), creditor_name=LISTED)
+        assert (await town.alpha.send("POST", "/payments", held)).status_code == 201
+        watch = town.alpha.node.backlog
+
+        async def looked() -> bool:
+            await watch.look()
+            return bool(watch.elsewhere)
+
+        await until(looked)
+        await until(lambda: _is(town, "status", "ready"))
+        said = await readiness(town)
+        assert (said["reasons"], said["queued"]) == ("none", "none waits")
+        assert re.fullmatch(rf"1 at {BRAVO}, the oldest since \S+", said["held_elsewhere"])
+        found = await metrics(town)
+        assert found[labelled("concordat_payments_held_elsewhere", bank=ALPHA, counterparty=BRAVO)] == 1
+        assert (
+            labelled("concordat_payments_queued", bank=ALPHA, counterparty=BRAVO) not in found
+            or not found[labelled("concordat_payments_queued", bank=ALPHA, counterparty=BRAVO)]
+        )
+        for person in ("gina", "hugo"):
+            word = {"decision": "release", "reason": "another person"}
+            await town.banks[BRAVO].send("POST", f"/holds/{held['id']}/decisions", word, subject=person)
+        await town.alpha.until(held["id"], "posted")
+        await watch.look()
+        assert watch.elsewhere_condition() == "none"
 
 
 async def _is(town: Town, name: str, value: str) -> bool:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,67 @@ async def test_a_port_in_use_is_found_before_anything_starts(setting: str, schem
         answer = await asyncio.to_thread(run, settings, "participant", "serve")
         refused(answer, f"CONCORDAT_{setting}", str(port), "in use")
         assert {path.name for path in (tmp_path / "bank").iterdir()} == {"keys"}
+
+
+@pytest.mark.parametrize("kind", ["participant", "agent", "coordinator"])
+async def test_the_private_port_says_from_the_beginning_what_is_waited_for(
+    kind: str, scheme: Scheme, tmp_path: Path, new_database: Any
+) -> None:
+    real, port, private_port = dsn(await new_database()), free_port(), free_port()
+    settings = {
+        "CONCORDAT_BIC": "ALFADEFF",
+        "CONCORDAT_DATA_DIR": str(tmp_path / "node"),
+        "CONCORDAT_PORT": str(free_port()),
+        "CONCORDAT_PRIVATE_PORT": str(private_port),
+        "CONCORDAT_ANCHOR": str(scheme.directory / "anchor.json"),
+        "CONCORDAT_COORDINATOR_URL": f"http://127.0.0.1:{free_port()}",
+        "CONCORDAT_DATABASE_URL": _at(real, port),
+    }
+    MemberIdentity.made("ALFADEFF", tmp_path / "node" / "keys")
+    process = _serving(settings, kind)
+    try:
+        async with asyncio.timeout(WAIT_S), httpx.AsyncClient(trust_env=False) as http:
+            here = f"http://127.0.0.1:{private_port}"
+
+            async def says(status: int, word: str) -> None:
+                """Ask until it is said; nothing else is before it but that it is starting."""
+                while True:
+                    with suppress(httpx.TransportError):
+                        answer = await http.get(f"{here}/health/ready")
+                        if answer.status_code == status and word in answer.text:
+                            return
+                        assert answer.status_code == 503, answer.text
+                    assert process.poll() is None
+                    await asyncio.sleep(0.05)
+
+            await says(503, "waiting for PostgreSQL at 127.0.0.1:")
+            answer = await http.get(f"{here}/health/ready")
+            assert answer.json()["code"] == "database_unavailable"
+            assert "secret" not in answer.text
+            assert (await http.get(f"{here}/health/live")).status_code == 200
+            assert (await http.get(f"{here}/health/startup")).status_code == 503
+            assert "concordat_build_info" in (await http.get(f"{here}/metrics")).text
+            if kind == "participant":
+                async with _relay(port, real):
+                    await says(503, "waiting for the first trust list")
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
+
+
+async def test_a_command_that_gets_no_answer_says_so_in_one_line(scheme: Scheme, tmp_path: Path) -> None:
+    """It asks again meanwhile, and doesn't talk of that."""
+    keys = tmp_path / "bank" / "keys"
+    MemberIdentity.made("ALFADEFF", keys)
+    settings = {
+        "CONCORDAT_BIC": "ALFADEFF",
+        "CONCORDAT_DATA_DIR": str(tmp_path / "bank"),
+        "CONCORDAT_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    answer = await asyncio.to_thread(run, settings, "participant", "webhook-list", "--subject", "core")
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert "stamina" not in answer.stderr
 
 
 async def test_it_waits_for_postgresql(scheme: Scheme, new_database: Any) -> None:
@@ -192,8 +253,8 @@ async def test_the_registry_of_another_coordinator_is_left_alone(tmp_path: Path,
         refused(answer, "belongs to CNCDXXC0", "OTHRXXC0")
 
 
-def _serving(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([CONCORDAT, "agent", "serve"], env={**os.environ, **environment})
+def _serving(environment: dict[str, str], kind: str = "agent") -> subprocess.Popen[bytes]:
+    return subprocess.Popen([CONCORDAT, kind, "serve"], env={**os.environ, **environment})
 
 
 @asynccontextmanager

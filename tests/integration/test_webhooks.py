@@ -83,6 +83,7 @@ async def desk(new_database: Any, tmp_path: Path) -> AsyncIterator[Desk]:
     url = await new_database("participants.ledger")
     async with bank(url) as alfa, receiving() as receiver:
         await alfa.open("a-1", balance=100_000)
+        WebhookSecrets(tmp_path / "keys").make_key()
         yield Desk(url, tmp_path / "keys", alfa, receiver)
 
 
@@ -223,6 +224,17 @@ async def test_a_node_without_the_key_sends_nothing(desk: Desk, tmp_path: Path) 
                 await asyncio.sleep(0.02)
         assert "webhook_key_differs" in str(stands.last_error)
     assert desk.receiver.messages == []
+
+
+async def test_only_init_makes_the_key(desk: Desk, tmp_path: Path) -> None:
+    """A directory of before lacks it: nothing is made by the way, and the way out is named."""
+    async with node(desk.url, tmp_path / "earlier") as sends:
+        with pytest.raises(Refusal) as refused:
+            await sends.add(asked(desk.receiver), by="core")
+        assert refused.value.reason == "webhook_key_missing"
+        assert "`concordat participant init`, run again" in refused.value.detail
+        assert await sends.every() == []
+    assert not (tmp_path / "earlier").exists()
 
 
 # --- over HTTP -----------------------------------------------------------------------------------------------

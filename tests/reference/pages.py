@@ -165,13 +165,17 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def every_command() -> Iterator[tuple[str, Any]]:
     """Yield every command with its whole name, in the order of `--help`."""
     for name in cli.COMMANDS:
-        command = cli.load(name)
-        found = getattr(command, "commands", None)
-        if found is None:
-            yield f"concordat {name}", command
-        else:
-            for sub, one in found.items():
-                yield f"concordat {name} {sub}", one
+        yield from _within(f"concordat {name}", cli.load(name))
+
+
+def _within(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command, or those of a group, however deep."""
+    group = getattr(command, "commands", None)
+    if group is None:
+        yield name, command
+    else:
+        for sub, one in group.items():
+            yield from _within(f"{name} {sub}", one)
 
 
 def commands() -> str:

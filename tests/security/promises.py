@@ -208,6 +208,13 @@ TRUST_MODEL: Promises = {
     "| whoever has the coordinator's machine | another rulebook,": _ADOPTED + "test_a_file_alone_changes_no_rules",
     "its caps and prefunding are 0 from its application on": _INVITED
     + "test_a_bank_that_returns_may_owe_nothing_until_operators_say_so",
+    "| works for a day on which the currency doesn't settle,": (
+        "security/test_value_date_lies.py::test_a_far_value_date_is_believed_by_no_bank "
+        "unit/test_value_dates.py::test_a_value_date_is_the_day_of_the_cut_or_the_next_that_settles"
+    ),
+    "| opens a cycle for a day far away,": (
+        "integration/test_closed_currencies.py::test_one_operator_opens_a_cycle_for_today_or_the_next_day_that_settles"
+    ),
     "| settles a cycle twice,": _SETTLED + "test_a_cycle_settles_once_and_never_by_an_older_edition",
     "| signs a result that doesn't follow": _LYING
     + "test_a_pair_that_is_counted_for_one_bank_only_is_found_by_both "

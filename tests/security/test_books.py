@@ -11,6 +11,7 @@ from running_banks import LISTED, RunningBank, Town, order, role_for
 from running_coordinator import AGENT, ALPHA, BRAVO, COORDINATOR
 
 from gateway.federation.identity.tokens import issue_access_token, member_assertion
+from gateway.federation.settings import FUNDING_ACCOUNT
 from participants.api.app import HANDLERS
 from participants.ledger.ceilings import Ceiling, CeilingReason, SetCeiling
 from participants.ledger.exposure import CEILINGS
@@ -231,17 +232,17 @@ async def opened(bank: RunningBank, body: dict[str, Any], subject: str) -> tuple
 async def test_nobody_makes_money_alone(town: Town) -> None:
     """An account that opens with money takes two people who ask for the very same."""
     alpha, waits = town.alpha, ("proposed", "opening_needs_second_person")
-    before = await alpha.balance(AGENT, kind="nostro")
+    before = await alpha.balance(FUNDING_ACCOUNT, kind="internal")
     for spelling in SPELLINGS:
         assert await opened(alpha, opening("a-made"), spelling) == waits
     assert await opened(alpha, opening("a-made", 901), "egon") == waits
     assert await opened(alpha, opening("a-made", 902), "dora") == waits
-    assert await alpha.balance(AGENT, kind="nostro") == before
+    assert await alpha.balance(FUNDING_ACCOUNT, kind="internal") == before
     waiting = [(one["subject"], one["person"]) for one in await alpha.get("/proposals")]
     assert waiting[:3] == [("a-made EUR", "dora"), ("a-made EUR", "egon"), ("a-made EUR", "dora")]
     assert await opened(alpha, opening("a-made"), "egon") == ("opened", None)
     assert await alpha.balance("a-made") == 900
-    assert await alpha.balance(AGENT, kind="nostro") == before + 900
+    assert await alpha.balance(FUNDING_ACCOUNT, kind="internal") == before + 900
     assert await opened(alpha, opening("a-made"), "dora") == ("exists", "account_exists")
     assert [one for one in await alpha.get("/proposals") if one["subject"] == "a-made EUR"] == []
     assert await opened(alpha, opening("a-empty", 0), "dora") == ("opened", None)

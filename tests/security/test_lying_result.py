@@ -195,6 +195,7 @@ async def trial(postgres_url: str, new_database: NewDatabase, tmp_path: Path, li
     async with running_desk(postgres_url, await new_database("gateway.agent"), tmp_path, live, wrap=wrap) as desk:
         funding = Funding(id="f" * 8 + "-0000-4000-8000-000000000000", currency="EUR", amount_minor="1000")
         await desk.at_agent(f"/accounts/{ALPHA}/funding", funding)
+        await settled(desk.town.alpha, 1_000)
         nostro = {bic: await bank.balance(AGENT, kind="nostro") for bic, bank in desk.town.banks.items()}
         yield Trial(desk, liars[0], nostro)
         liars[0].final.set()

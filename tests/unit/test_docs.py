@@ -87,6 +87,12 @@ def test_a_generated_page_is_what_the_program_says(name: str) -> None:
     assert path.read_text("utf-8") == made()[path], "run `make reference`"
 
 
+def test_the_page_of_commands_has_those_of_groups_within_groups() -> None:
+    listed = re.findall(r"^## (concordat .*)$", page("reference/commands.md"), re.MULTILINE)
+    assert {f"concordat participant client {name}" for name in ("add", "list", "revoke")} <= set(listed)
+    assert "concordat participant client" not in listed
+
+
 def test_every_enumeration_of_reasons_is_in_the_page() -> None:
     listed = {enum.__name__ for enums in pages.REASONS.values() for enum in enums}
     defined = set(re.findall(r"^class (\w*(?:Reason|Refusal)\w*)\((?:StrEnum|RefusalReason)\)", source(), re.MULTILINE))

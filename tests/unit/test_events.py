@@ -17,10 +17,14 @@ from compliance.statements import CycleCut, Document, LaneCut
 from participants.ledger import events
 from participants.ledger.account_events import (
     ENTRY_TYPES,
+    NOSTRO_MOVED,
+    OPENINGS_MOVED,
     RENAMED,
     STATE_TYPES,
     AccountOpening,
     AccountsOpened,
+    NostroMoved,
+    OpeningsMoved,
     OwnEntry,
     Renamed,
     StateChanged,
@@ -90,6 +94,13 @@ GOLDEN_V1 = {
     "account.unblocked": CHANGED % ("", ',"state":"open"'),
     "account.closed": CHANGED % ("", ',"state":"closed"'),
     "account.renamed": CHANGED % (',"name":"Ann Birch"', ""),
+    "nostro.moved": (
+        '{"against":"settlement-funding","agent":"AGNTBEB1","amount_minor":"-700","currency":"EUR",'
+        '"cycle":"2026-10-02-01","entry":4,"reference":"F000000000012"}'
+    ),
+    "nostro.openings_moved": (
+        '{"against":"settlement-funding","agent":"AGNTBEB1","amount_minor":"900","currency":"EUR","through":31}'
+    ),
     "cycle.cut": f'{{"cycle":"2026-10-02-01","envelopes":[{CUT_ENVELOPE}]}}',
     "cycle.cut_signed": f'{{"cycle":"2026-10-02-01","envelopes":[{CUT_ENVELOPE}]}}',
     "cycle.attested": f'{{"cycle":"2026-10-02-01","envelopes":[{ENVELOPE},{ENVELOPE}]}}',
@@ -185,6 +196,7 @@ CYCLE = "2026-10-02-01"
 SIGNED = dsse.sign(CycleCut(cycle=CYCLE, receiver="ALFADEFF", lanes=()), SigningKey.generate())
 ENTRY: dict[str, Any] = {"id": ID, "account": "a-1", "currency": "EUR", "amount_minor": "7", "against": "cash",
     "reference": "slip 17", "people": ("dora",)}  # fmt: skip
+MOVED: dict[str, Any] = {"agent": "AGNTBEB1", "currency": "EUR", "against": "settlement-funding"}
 CHANGE: dict[str, Any] = {"kind": "customer", "code": "a-1", "currency": "EUR", "people": ("dora",), "reason": "why"}
 
 
@@ -228,6 +240,8 @@ UNREADABLE: list[tuple[str, Document]] = [
     *((kind, OwnEntry(**{**ENTRY, "reference": "a\nb"})) for kind in ENTRY_TYPES.values()),
     *((kind, StateChanged(**CHANGE, state="frozen")) for kind in sorted(set(STATE_TYPES.values()))),  # type: ignore[arg-type]
     (RENAMED, Renamed(**CHANGE, name="")),
+    (NOSTRO_MOVED, NostroMoved(**MOVED, amount_minor="1.00", entry=1, reference="F1")),
+    (OPENINGS_MOVED, OpeningsMoved(**MOVED, amount_minor="-1", through=1)),
     (
         "cycle.cut",
         events.CutFixed(

@@ -14,6 +14,7 @@ from participants.cycle.movements import (
     MovementFault,
     Settlement,
     findings,
+    to_book,
 )
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -109,3 +110,25 @@ def test_people_explain_a_movement_and_no_gap() -> None:
     hidden = entry(-1, None, number=7, sequence=2)
     found = findings((hidden,), {}, now=NOW, complete=True, explained={7})
     assert faults(found) == [(MovementFault.LEFT_OUT, None, "EUR")]
+
+
+@pytest.mark.parametrize(
+    ("movements", "settlements", "booked"),
+    [
+        ((FUNDED, entry(-70, None, number=2)), {}, {1: 1_000, 2: -70}),
+        # What a cycle moved, it books itself, and what differs is an alarm until people know why.
+        ((entry(-5),), {EUR: instructed(-5, final=0)}, {}),
+        ((entry(-6, number=4),), {EUR: instructed(-5, final=0)}, {}),
+        # Of what they have explained (odd numbers), what the cycle's own net leaves.
+        ((entry(-6),), {EUR: instructed(-5, final=0)}, {1: -1}),
+        ((entry(-5), entry(-5, number=3)), {EUR: instructed(-5, final=0)}, {3: -5}),
+        ((entry(-5, TWO),), {}, {1: -5}),
+        # It may still become final.
+        ((entry(-5),), {EUR: instructed(-5)}, {}),
+    ],
+)
+def test_what_no_cycle_explains_is_booked(
+    movements: tuple[Movement, ...], settlements: dict[tuple[str, str], Settlement], booked: dict[int, int]
+) -> None:
+    due = to_book(movements, settlements, explained={1, 3, 5})
+    assert {movement.id: amount for movement, amount in due} == booked

@@ -44,6 +44,7 @@ STUCK = Gauge(
 )
 
 VALUE_DATE_AHEAD_DAYS = 31
+"""So far ahead a business day is looked for."""
 
 
 class CycleService:
@@ -99,19 +100,34 @@ class CycleService:
             return await self._refuse_second_open(conn)
 
     async def open_on_demand(self, value_date: date | None, *, by: str) -> Cycle:
-        """Open a cycle by hand; without a value date, the next business day's. Raises Refusal."""
+        """Open a cycle by hand; without a value date, the next business day's. Raises Refusal.
+
+        One operator alone opens it, and nothing settles before its value date, nor does any later cycle: so that is
+        today, or the next day on which one of the currencies settles.
+        """
         today = self._rulebook.days.today(self._now())
-        last = today + timedelta(days=VALUE_DATE_AHEAD_DAYS)
-        if value_date is not None and not (today <= value_date <= last and self._rulebook.is_business_day(value_date)):
-            detail = f"{value_date.isoformat()} isn't a business day from today to {last.isoformat()}"
-            raise Refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
         day = value_date or self._rulebook.business_day(today)
         async with transaction(self._engine) as conn:
+            if value_date is not None and value_date not in (days := await self._days_to_open(conn, today)):
+                named = " or ".join(day.isoformat() for day in days)
+                detail = f"{value_date.isoformat()} isn't {named}: today, if it is a business day, or the next one"
+                raise Refusal(CycleReason.VALUE_DATE_REFUSED, detail, pointer="/value_date")
             opened = await self._open(conn, day, await self._free_number(conn, day), None)
             if opened is None:
                 return await self._refuse_second_open(conn)
             await events.acted(conn, by, "open", opened.id, "opened by hand")
             return opened
+
+    async def _days_to_open(self, conn: AsyncConnection, today: date) -> list[date]:
+        """Return the value dates that a cycle may be opened for by hand: today, and the next day that settles."""
+        rules = await rulebooks.in_force(conn) or self._rulebook
+        days = [today] if rules.is_business_day(today) else []
+        for ahead in range(1, VALUE_DATE_AHEAD_DAYS + 1):
+            day = today + timedelta(days=ahead)
+            closed = await closed_days.closed(conn, rules, day, now=self._now())
+            if rules.is_business_day(day) and len(closed) < len(rules.currencies):
+                return [*days, day]
+        return days
 
     async def _open(
         self, conn: AsyncConnection, value_date: date, number: int, cut_off_at: datetime | None

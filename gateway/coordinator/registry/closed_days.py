@@ -51,10 +51,16 @@ async def reopen(conn: AsyncConnection, currency: str, day: date) -> bool:
     return (await conn.execute(query, {"currency": currency, "day": day})).scalar_one_or_none() is not None
 
 
-async def taken_in_by(conn: AsyncConnection, currency: str, day: date) -> str | None:
-    """Return a cycle that took in a currency for a value date, None if none did; nobody cuts one off meanwhile."""
+async def taken_in_by(conn: AsyncConnection, currency: str, day: date) -> tuple[str, bool] | None:
+    """Return a cycle that took in a currency for a value date, and whether it is final; None if none did.
+
+    One that isn't final comes first. Nobody cuts one off meanwhile.
+    """
+    settled: tuple[str, bool] | None = None
     query = text("SELECT id, state, currencies FROM cycles WHERE value_date = :day ORDER BY number FOR UPDATE")
     for cycle in await conn.execute(query, {"day": day}):
         if cycle.state not in ("open", "abandoned") and currency in cycle.currencies:
-            return str(cycle.id)
-    return None
+            if cycle.state != "final":
+                return str(cycle.id), False
+            settled = str(cycle.id), True
+    return settled

@@ -80,7 +80,9 @@ class RegistryReason(RefusalReason):
     DAY_OPEN = "day_open", 409
     """Nobody declared that day closed."""
     DAY_UNDER_WAY = "day_under_way", 409
-    """The day is over, or a cycle of that value date has taken the currency in."""
+    """The day is over, or a cycle of that value date has taken the currency in and isn't final."""
+    DAY_SETTLED = "day_settled", 409
+    """A cycle of that value date has settled the currency."""
     BEFORE_DIFFERS = "act_before_differs"
     """What the act says that it changes from isn't what stands: look again, and propose it anew."""
     TRUST_LIST_MISSING = "trust_list_missing", 503

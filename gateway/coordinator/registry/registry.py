@@ -300,6 +300,7 @@ class Registry:
         return CalendarView(
             today=today.isoformat(),
             time_zone=self._rulebook.time_zone,
+            calendar=self._rulebook.calendar,
             settlement_systems=self._rulebook.settlement_systems,
             closed=tuple(closed),
         )
@@ -309,7 +310,10 @@ class Registry:
         self._require_cleared(currency)
         if day < (today := self._rulebook.days.today(clock.now())):
             raise Refusal(RegistryReason.DAY_UNDER_WAY, f"{day.isoformat()} is over: it is {today.isoformat()}")
-        if (cycle := await closed_days.taken_in_by(conn, currency, day)) is not None:
+        if (taken_in := await closed_days.taken_in_by(conn, currency, day)) is not None:
+            cycle, final = taken_in
+            if final:
+                raise Refusal(RegistryReason.DAY_SETTLED, f"cycle {cycle} has settled {currency} for that day")
             detail = f"cycle {cycle} has taken {currency} in: abandon it, or let it settle"
             raise Refusal(RegistryReason.DAY_UNDER_WAY, detail)
 

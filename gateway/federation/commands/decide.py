@@ -71,13 +71,14 @@ def propose(
     from gateway.federation.messages.proposals import ProposalView
 
     try:
-        act = Act(
-            kind=ActKind(kind),
-            subject=subject if kind in OF_CLIENTS | OF_DAYS else normal_bic(subject),
-            terms=dict(_term(entry) for entry in term or ()),
-        )
+        asked = ActKind(kind)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="KIND") from error
+    try:
+        named = subject if asked in OF_CLIENTS | OF_DAYS else normal_bic(subject)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="SUBJECT") from error
+    act = Act(kind=asked, subject=named, terms=dict(_term(entry) for entry in term or ()))
 
     async def send(http: FederationClient, deciding: DecidingKey, url: str) -> ProposalView:
         async def get(path: str, kind: type[Any]) -> Any:

@@ -39,9 +39,11 @@ def serve(
     table `owner` says so, and one that is nobody's yet becomes this node's. Raises ConfigurationError, SystemExit.
     """
     from gateway.federation.http.serve import Certificate, run
+    from gateway.federation.http.starting import Starting
     from gateway.federation.storage.database import migrate
     from gateway.federation.storage.owner import OWNER, require_owner
     from gateway.federation.storage.postgres import database as database_of
+    from gateway.federation.telemetry import configure_logging
 
     async def prepare(url: str) -> None:
         await migrate(url, package)
@@ -53,11 +55,18 @@ def serve(
         if settings.private is not None:
             private = stack.enter_context(_reserved("PRIVATE_PORT", *settings.private))
         certificate = _certificate(settings)
-        url = stack.enter_context(database_of(settings, database))
-        _wait_for_database(url)
-        asyncio.run(prepare(url))
+        configure_logging(settings.log_level)
+        with ExitStack() as start:
+            waits_for: Callable[..., None] = _nobody_asks
+            if private is not None and settings.private is not None:
+                waits_for = start.enter_context(Starting(private, settings.private)).readiness.waits_for
+            url = stack.enter_context(database_of(settings, database))
+            _wait_for_database(url, waits_for)
+            waits_for("the database is brought up to date")
+            asyncio.run(prepare(url))
+            app = build(url)
         run(
-            build(url),
+            app,
             host=settings.host,
             port=settings.port,
             private=settings.private,
@@ -96,9 +105,14 @@ def _certificate(settings: NodeSettings) -> tuple[str, str] | None:
     return files
 
 
-def _wait_for_database(url: str) -> None:
+def _nobody_asks(*_: object) -> None:
+    """Where there is no private port to say on what is waited for."""
+
+
+def _wait_for_database(url: str, waits_for: Callable[..., None]) -> None:
     """Wait until the database takes a connection, and say every few seconds that it doesn't, and why."""
-    from gateway.federation.storage.failures import DATABASE_ERRORS
+    from gateway.federation.problems import ServiceReason
+    from gateway.federation.storage.failures import DATABASE_ERRORS, failure_of
     from gateway.federation.storage.postgres import dsn, place
     from gateway.federation.storage.sessions import open_session
 
@@ -111,10 +125,11 @@ def _wait_for_database(url: str) -> None:
         try:
             asyncio.run(ask())
         except DATABASE_ERRORS as error:
-            now = time.monotonic()
+            now, what = time.monotonic(), f"waiting for PostgreSQL at {place(url)}: {error}"
+            waits_for(what, failure_of(error) or ServiceReason.DATABASE_UNAVAILABLE)
             if said_at is None or now - said_at >= SAID_AGAIN_SECONDS:
                 said_at = now
-                _say(f"waiting for PostgreSQL at {place(url)}: {error}")
+                _say(what)
             time.sleep(RETRY_SECONDS)
         else:
             if said_at is not None:

@@ -37,6 +37,9 @@ if not structlog.is_configured():
     # In a command, which prints what was asked for; a node says itself where its log goes.
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
+# Whoever calls says what came of it in the end; of each attempt neither a node's log nor a command need tell.
+stamina.instrumentation.set_on_retry_hooks(())
+
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ANSWER_MALFORMED = "answer_malformed"
 """The code of an answer that can't be read; a RemoteProblem here, and never on the wire."""

@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gateway.federation.build import build
 from gateway.federation.http.edge import Edge
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
-from gateway.federation.problems import Refusal, ServiceReason
+from gateway.federation.problems import Refusal, RefusalReason, ServiceReason
 from gateway.federation.storage.failures import database_refusal, failure_of
 from gateway.federation.telemetry import REGISTRY
 
@@ -43,6 +43,15 @@ class Readiness:
         self._looked_at = -math.inf
         self._refusal: Refusal | None = None
         self.started = False
+        self.waits_for("it is starting")
+
+    def waits_for(self, what: str, reason: RefusalReason = ServiceReason.NOT_READY) -> None:
+        """Say from now on, until it has started, that it waits for this."""
+        self._starting = (reason, what)
+
+    def not_started(self) -> Refusal:
+        """Return why it hasn't started."""
+        return Refusal(*self._starting, retry_after_s=5)
 
     async def refusal(self) -> Refusal | None:
         """Return why the node can't serve, if it can't, by a look that was taken within the last second."""
@@ -72,7 +81,7 @@ class Readiness:
 
     async def _look(self) -> dict[str, str]:
         if not self.started:
-            raise Refusal(ServiceReason.NOT_READY, "it is starting", retry_after_s=5)
+            raise self.not_started()
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 return await self._ready()
@@ -142,7 +151,7 @@ def private_app(readiness: Readiness) -> Litestar:
     @get("/health/startup", opt=_UNATTENDED)
     async def started() -> dict[str, str]:
         if not readiness.started:
-            raise Refusal(ServiceReason.NOT_READY, "it is starting", retry_after_s=5)
+            raise readiness.not_started()
         return {"status": "started"}
 
     app = Litestar(

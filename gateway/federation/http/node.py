@@ -107,6 +107,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
     app.state.private = private_app(readiness)
+    app.state.readiness = readiness
     handler: ASGIApp = Edge(app.asgi_handler, traffic=traffic)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app

@@ -123,16 +123,16 @@ def server(
 
     `sockets` have these ports already; with a `certificate` the public one speaks TLS.
     """
-    public = _config(app, (host, port), app.state.limits, certificate=certificate)
+    public = config_of(app, (host, port), app.state.limits, certificate=certificate)
     if private is None:
         return NodeServer(public, sockets=sockets)
-    behind = _config(app.state.private, private, PRIVATE_LIMITS, lifespan="off")
+    behind = config_of(app.state.private, private, PRIVATE_LIMITS, lifespan="off")
     # Counted with the public port's: who fills that must not keep the node's own people from looking at it.
     behind.limit_concurrency = None
     return NodeServer(public, behind, sockets)
 
 
-def _config(
+def config_of(
     app: Litestar,
     address: Address,
     limits: EdgeLimits,
@@ -140,6 +140,7 @@ def _config(
     lifespan: str = "on",
     certificate: Certificate | None = None,
 ) -> ConnectionConfig:
+    """Return how an application is served on an address."""
     return ConnectionConfig(
         app,
         limits=limits,

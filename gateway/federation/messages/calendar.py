@@ -22,5 +22,7 @@ class CalendarView(Answer, frozen=True, kw_only=True):
 
     today: Date
     time_zone: str
+    calendar: str | None = None
+    """The scheme's own business days, as in the rulebook. Earlier releases don't say."""
     settlement_systems: dict[CurrencyCode, str] = msgspec.field(default_factory=dict)
     closed: tuple[ClosedDay, ...]
