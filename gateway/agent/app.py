@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from litestar import Litestar, Request, get, post
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec.structs import replace
 
 from compliance.bic import known_as, normal_bic
@@ -33,6 +33,7 @@ from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.trust import FreshnessReason, TrustError, TrustStore
@@ -73,6 +74,7 @@ NOTIFICATIONS_MAX = 500
 ORDER_BYTES_MAX = 32 * 1024 * 1024
 """A settlement request and, of hundreds of banks, the result with the digest of each pair's statement."""
 
+BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
 AgentRequest = Request[str, Claims, Any]
 
 
@@ -282,7 +284,7 @@ async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccou
 
 @get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
-    request: AgentRequest, bic: FromPath[SpelledBic], agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
+    request: AgentRequest, bic: BicPath, agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
 ) -> tuple[SettlementAccountView, ...]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
     bic = agent.known_as(bic)
@@ -308,7 +310,7 @@ async def post_account(
 @post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"], operation_id="fundAccount")
 async def post_funding(
     request: AgentRequest,
-    bic: FromPath[SpelledBic],
+    bic: BicPath,
     data: JSONBody[Funding],
     agent: NamedDependency[Agent],
     ledger: NamedDependency[Ledger],

@@ -8,9 +8,11 @@ from litestar import Request, get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 
-from compliance.bic import SPELLED_BIC_PATTERN, normal_bic
-from compliance.statements import CURRENCY_PATTERN
+from compliance.bic import normal_bic
+from compliance.statements import CurrencyCode
 from gateway.federation.http.node import requires
+from gateway.federation.http.parameters import form_of
+from gateway.federation.messages.base import SpelledBic
 from participants.api import views
 from participants.api.messages import CeilingChange, CeilingView, ExposureView
 from participants.ledger import store
@@ -21,8 +23,8 @@ from participants.roles import Role, Scope
 SEES = [requires(Role.READ, Role.ACCOUNTS, scope=Scope.ACCOUNTS)]
 SETS = [requires(Role.ACCOUNTS)]
 Node = NamedDependency[BankNode]
-BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
-CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
+BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
+CurrencyPath = Annotated[str, PathParameter(**form_of(CurrencyCode))]
 
 
 @get("/exposures", guards=SEES, tags=["exposure"], operation_id="listExposures")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -11,18 +10,17 @@ from uuid import UUID
 
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
 from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
-from compliance.plain_text import STATED_PATTERN
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN, ScreeningList
+from compliance.statements import CurrencyCode, CycleId, ScreeningList
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims
-from gateway.federation.messages.base import ACCOUNT_PATTERN
+from gateway.federation.messages.base import AccountCode, GivenReason
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
@@ -72,7 +70,7 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 Node = NamedDependency[BankNode]
-CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
+CyclePath = Annotated[str, PathParameter(**form_of(CycleId))]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 
 
@@ -178,7 +176,7 @@ async def withdraw_dispute(
     payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
-    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=STATED_PATTERN)] = "dispute withdrawn",
+    reason: Annotated[str, QueryParameter(**form_of(GivenReason))] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
@@ -243,8 +241,8 @@ async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
     kind: Annotated[Kind | None, QueryParameter()] = None,
-    code: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN)] = None,
-    currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
+    code: Annotated[str | None, QueryParameter(**form_of(AccountCode))] = None,
+    currency: Annotated[str | None, QueryParameter(**form_of(CurrencyCode))] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
     after = page.number() or 0
@@ -313,15 +311,6 @@ async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
 # --- federation ----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _EnvelopeOperation(Operation):
-    """An operation whose request body is a signed document, read by itself because its very bytes count."""
-
-    def __post_init__(self) -> None:
-        body = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Envelope"))
-        self.request_body = RequestBody(content={"application/json": body}, required=True)
-
-
 @post(
     "/federation/payments",
     guards=MEMBERS,
@@ -329,7 +318,7 @@ class _EnvelopeOperation(Operation):
     request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
     operation_id="receivePayments",
-    operation_class=_EnvelopeOperation,
+    opt={"body": Envelope},  # read by itself, because its very bytes count
 )
 async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.

@@ -7,19 +7,22 @@ from datetime import date
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get, post, put
+from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import View, part_of
-from compliance.statements import CYCLE_PATTERN, whole
+from compliance.statements import CycleId, form, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.sight import shows
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
+from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.attestation import (
     SUBMITTED_MAX,
     Breaks,
@@ -44,8 +47,11 @@ from gateway.federation.messages.default import DefaultView
 from gateway.federation.messages.proposals import ActProposal, Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.problems import Refusal, ServiceReason
 
-CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
-ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]
+CyclePath = Annotated[str, PathParameter(**form_of(CycleId))]
+ProposalId = Annotated[
+    str, form(whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "the id of a proposal: a UUID in small letters")
+]
+ProposalPath = Annotated[str, PathParameter(**form_of(ProposalId))]
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 
@@ -60,12 +66,12 @@ _PARTICIPANT = requires("participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-async def _refuse_crowds(request: Caller) -> None:
+async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a body of more JSON objects than a submission can have: counting takes a tenth of the time to make them.
 
     Objects are counted by their braces; neither base64 nor a name in a submission has one.
     """
-    if (await request.body()).count(b"{") > STATEMENTS_OBJECTS_MAX:
+    if isinstance(request, Request) and (await request.body()).count(b"{") > STATEMENTS_OBJECTS_MAX:
         detail = f"more than {STATEMENTS_OBJECTS_MAX} objects: a submission has at most {SUBMITTED_MAX} statements"
         raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
 
@@ -135,10 +141,9 @@ class CycleController(Controller):
 
     @post(
         "/{cycle:str}/statements",
-        guards=[_PARTICIPANT],
+        guards=[_PARTICIPANT, _refuse_crowds],
         status_code=200,
         request_max_body_size=STATEMENTS_BYTES_MAX,
-        before_request=_refuse_crowds,
         operation_id="submitStatements",
     )
     async def submit_statements(

@@ -44,7 +44,7 @@ class Exposed:
         body = handler.parsed_data_field
         return cls(
             roles=roles,
-            body=None if body is None else body.annotation,
+            body=handler.opt.get("body") if body is None else body.annotation,
             answer=_answered(handler.parsed_return_field.annotation),
             described=frozenset(str(int(status)) for status in handler.responses or {}),
         )
