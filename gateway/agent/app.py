@@ -75,6 +75,8 @@ ORDER_BYTES_MAX = 32 * 1024 * 1024
 """A settlement request and, of hundreds of banks, the result with the digest of each pair's statement."""
 
 BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
+LINKS = {"bic": {"openAccount": "$response.body#/participant", "listAccounts": "$response.body#/0/participant"}}
+"""Where what stands in paths comes from."""
 AgentRequest = Request[str, Claims, Any]
 
 
@@ -338,4 +340,5 @@ def build_app(
             "ledger": Provide(lambda: agent.ledger, sync_to_thread=False),
         },
         limits=settings.limits,
+        links=LINKS,
     )

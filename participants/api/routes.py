@@ -15,6 +15,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
 from compliance.statements import CurrencyCode, CycleId, ScreeningList
+from gateway.federation.http.answer_headers import IDEMPOTENCY_HIT
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
@@ -77,7 +78,13 @@ AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 # --- payments ------------------------------------------------------------------------------------------------
 
 
-@post("/payments", guards=ORDERS, tags=["payments"], operation_id="submitPayment")
+@post(
+    "/payments",
+    guards=ORDERS,
+    tags=["payments"],
+    operation_id="submitPayment",
+    response_headers=[IDEMPOTENCY_HIT],
+)
 async def submit_payment(data: JSONBody[OrderRequest], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
     """Reserve the debtor's money and queue the payment; 201 once that is durable.
 
@@ -262,7 +269,10 @@ async def list_postings(account_id: AccountPath, node: Node, page: NamedDependen
 
 @get("/balances", guards=SEES_ACCOUNTS, tags=["books"], operation_id="balancesAt")
 async def list_balances(
-    node: Node, at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None
+    node: Node,
+    at: Annotated[
+        str | None, QueryParameter(format="date-time", description="RFC 3339 instant; now if left out.")
+    ] = None,
 ) -> list[dict[str, str]]:
     """Show the balance of every kind of account and currency as of an instant."""
     moment = None if at is None else instant(at)

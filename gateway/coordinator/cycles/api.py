@@ -19,6 +19,7 @@ from compliance.statements import CycleId, form, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.sight import shows
+from gateway.federation.http.answer_headers import FILE_NAME
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Key, Page, encode_cursor
@@ -31,6 +32,7 @@ from gateway.federation.messages.attestation import (
     StatementSubmission,
     StatementVerdicts,
 )
+from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -202,7 +204,13 @@ class CycleController(Controller):
         """Show the signed `SettlementFinality`."""
         return await cycles.views.finality(cycle)
 
-    @get("/{cycle:str}/export", **shows(View.EXPORT), media_type="application/zip", operation_id="exportCycle")
+    @get(
+        "/{cycle:str}/export",
+        **shows(View.EXPORT),
+        media_type="application/zip",
+        operation_id="exportCycle",
+        response_headers=[FILE_NAME],
+    )
     async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:
         """Export the cycle's evidence as one signed archive, for `concordat verify`."""
         disposition = {"Content-Disposition": f'attachment; filename="{cycle}.zip"'}
@@ -228,7 +236,8 @@ class CycleController(Controller):
         cycle: CyclePath,
         cycles: Cycles,
         participant: Annotated[
-            list[str], QueryParameter(description="Who can't pay; repeat it for several.", min_items=1, max_items=100)
+            list[SpelledBic],
+            QueryParameter(description="Who can't pay; repeat it for several.", min_items=1, max_items=100),
         ],
     ) -> DefaultView:
         """Show what each way out of a default would mean; nothing is changed by it."""

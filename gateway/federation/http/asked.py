@@ -49,23 +49,23 @@ class Asked:
         for signature in reversed(signatures):
             kinds |= signature.__annotations__
         defined: list[tuple[Place, Any]] = [
-            *(("path", one) for one in model.expected_path_params),
-            *(("query", one) for one in model.expected_query_params),
-            *(("header", one) for one in model.expected_header_params),
+            *(("path", parameter) for parameter in model.expected_path_params),
+            *(("query", parameter) for parameter in model.expected_query_params),
+            *(("header", parameter) for parameter in model.expected_header_params),
         ]
         parameters = [
             Parameter(
                 place,
-                one.field_alias,
-                _item(kinds[one.field_name]) if one.is_sequence else kinds[one.field_name],
-                one.is_required,
-                one.is_sequence,
+                parameter.field_alias,
+                _item(kinds[parameter.field_name]) if parameter.is_sequence else kinds[parameter.field_name],
+                parameter.is_required,
+                parameter.is_sequence,
             )
-            for place, one in defined
+            for place, parameter in defined
         ]
         data = handler.parsed_data_field
         body = handler.opt.get("body") if data is None else data.annotation
-        return cls(tuple(sorted(parameters, key=lambda one: (one.place, one.name))), body)
+        return cls(tuple(sorted(parameters, key=lambda parameter: (parameter.place, parameter.name))), body)
 
     def has_unknown(self, request: Request[Any, Any, Any]) -> bool:
         """Tell whether the query asks for what isn't there, or for one thing twice.
@@ -77,18 +77,20 @@ class Asked:
     def faults(self, request: Request[Any, Any, Any], body: Any) -> Iterator[ProblemError]:
         """Yield all that is wrong with a request, its body left aside where that is Ellipsis."""
         yield from self._faults_of_query_names(request)
-        for one in self.parameters:
-            for text in _texts(one, request):
-                if (detail := text_fault(one.name, text, one.kind)) is not None:
-                    yield _error(one, detail)
-        for one in self.parameters:
-            if one.required and one.place != "path" and not _texts(one, request):
-                yield _error(one, f"{one.name}: missing; it takes {asked_for(inspect.type_info(one.kind))}")
+        for parameter in self.parameters:
+            for text in _texts(parameter, request):
+                if (detail := text_fault(parameter.name, text, parameter.kind)) is not None:
+                    yield _error(parameter, detail)
+        for parameter in self.parameters:
+            if parameter.required and parameter.place != "path" and not _texts(parameter, request):
+                yield _error(
+                    parameter, f"{parameter.name}: missing; it takes {asked_for(inspect.type_info(parameter.kind))}"
+                )
         if body is not ...:
             yield from body_faults(body, self.body)
 
     def _faults_of_query_names(self, request: Request[Any, Any, Any]) -> Iterator[ProblemError]:
-        known = {one.name: one for one in self.parameters if one.place == "query"}
+        known = {parameter.name: parameter for parameter in self.parameters if parameter.place == "query"}
         for name in sorted(set(request.query_params.keys())):
             said = shown(name, characters_max=VALUE_SHOWN)
             if name not in known:
@@ -140,20 +142,24 @@ def _item(kind: Any) -> Any:
     return _item(kinds[0]) if origin is Annotated else kinds[0]
 
 
-def _texts(one: Parameter, request: Request[Any, Any, Any]) -> list[str]:
-    match one.place:
+def _texts(parameter: Parameter, request: Request[Any, Any, Any]) -> list[str]:
+    match parameter.place:
         case "path":
             # What the path's own pattern read is no text any more, and right.
-            text = request.path_params.get(one.name)
+            text = request.path_params.get(parameter.name)
             return [text] if isinstance(text, str) else []
         case "query":
-            return list(request.query_params.getall(one.name, []))
+            return list(request.query_params.getall(parameter.name, []))
         case "header":
-            return [] if (text := request.headers.get(one.name)) is None else [text]
+            return [] if (text := request.headers.get(parameter.name)) is None else [text]
 
 
-def _error(one: Parameter, detail: str) -> ProblemError:
-    return ProblemError(detail, header=one.name) if one.place == "header" else ProblemError(detail, parameter=one.name)
+def _error(parameter: Parameter, detail: str) -> ProblemError:
+    return (
+        ProblemError(detail, header=parameter.name)
+        if parameter.place == "header"
+        else ProblemError(detail, parameter=parameter.name)
+    )
 
 
 def operations_of(app: Litestar) -> Mapping[BaseRouteHandler, Asked]:

@@ -31,10 +31,10 @@ _BRACKETS = re.compile(r"\[(\d+|\.\.\.)\]")
 
 def body_faults(value: Any, kind: Any) -> tuple[ProblemError, ...]:
     """Return the faults of a parsed body, or the first hundred; none if nothing but msgspec finds one."""
-    found = list(islice(_faults(value, inspect.type_info(kind), "", None), ERRORS_MAX + 1))
-    if len(found) > ERRORS_MAX:
-        found[ERRORS_MAX:] = [ProblemError(f"there are more than these {ERRORS_MAX}")]
-    return tuple(found)
+    faults = list(islice(_faults(value, inspect.type_info(kind), "", None), ERRORS_MAX + 1))
+    if len(faults) > ERRORS_MAX:
+        faults[ERRORS_MAX:] = [ProblemError(f"there are more than these {ERRORS_MAX}")]
+    return tuple(faults)
 
 
 def text_fault(name: str, text: str, kind: Any) -> str | None:
@@ -171,20 +171,20 @@ def _faults_of_members(value: dict[str, Any], info: inspect.StructType, pointer:
             any_fault = True
             yield ProblemError(f"{name}: missing; it takes {asked_for(field.type)}", f"{pointer}/{name}")
     if not any_fault:
-        yield from _faults_together(value, info.cls, pointer)
+        yield from _faults_beyond_members(value, info.cls, pointer)
 
 
-def _faults_together(value: dict[str, Any], cls: type, pointer: str) -> Iterator[ProblemError]:
+def _faults_beyond_members(value: dict[str, Any], cls: type, pointer: str) -> Iterator[ProblemError]:
     """Yield why an object isn't taken each of whose members is: what a type says beyond its members' forms."""
     try:
         msgspec.convert(value, cls)
     except msgspec.ValidationError as error:
         message = str(error)
-        found = _PATH.search(message)
-        said = message[: found.start()] if found else message
+        path = _PATH.search(message)
+        said = message[: path.start()] if path else message
         first = said.partition(":")[0]
-        path = json_pointer(found[1]) if found else f"/{first}" if first in value else ""
-        yield ProblemError(said, pointer + path)
+        where = json_pointer(path[1]) if path else f"/{first}" if first in value else ""
+        yield ProblemError(said, pointer + where)
 
 
 def _is_taken(value: Any, cls: type) -> bool:

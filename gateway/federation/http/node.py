@@ -20,7 +20,7 @@ from gateway.federation.http.asked import Asked, has_body, operations_of, requir
 from gateway.federation.http.edge import Admission, Authentication, Edge
 from gateway.federation.http.health import Readiness, Ready, live, private_app, public_readiness, startup
 from gateway.federation.http.methods import Methods
-from gateway.federation.http.openapi import Exposed, Operations, openapi_config
+from gateway.federation.http.openapi import Exposed, Links, Operations, openapi_config
 from gateway.federation.http.paging import provide_page
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS, PARSED_BODY
 from gateway.federation.identity.tokens import TokenVerifier
@@ -70,6 +70,7 @@ def create_app(
     limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     traffic: Collection[str] = (),
+    links: Links | None = None,
 ) -> Litestar:
     """Return a node's application.
 
@@ -77,7 +78,8 @@ def create_app(
     route that verifies tokens itself, `opt={"raw": True}`. `admission` is asked about whoever has a good token. `ready`
     names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
     application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything.
-    `traffic` names the operations that are no changes to keep a security record of. While the server drains, the event
+    `traffic` names the operations that are no changes to keep a security record of. `links` says in which answers the
+    values of path parameters are, for the published description. While the server drains, the event
     `app.state.stopping` is set: whoever waits for news should then answer.
     """
     limits = limits or EdgeLimits()
@@ -98,11 +100,11 @@ def create_app(
         request_class=StrictRequest,
         request_max_body_size=BODY_BYTES_MAX,
         before_request=partial(_look_first, asked),
-        openapi_config=openapi_config(title=title, version=version, operations=operations),
+        openapi_config=openapi_config(title=title, version=version, operations=operations, links=links or {}),
         logging_config=None,
     )
-    _check_routes(app, operations)
     asked |= operations_of(app)
+    _check_routes(app, operations, asked)
     app.state.asked = asked
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
@@ -143,7 +145,7 @@ async def _look_first(asked: Mapping[BaseRouteHandler, Asked], request: Request[
         raise ValidationException
 
 
-def _check_routes(app: Litestar, operations: Operations) -> None:
+def _check_routes(app: Litestar, operations: Operations, asked: Mapping[BaseRouteHandler, Asked]) -> None:
     """Refuse to build a node with a route that anybody with any token could use; collect what there is."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", (getattr(route, "route_handler", None),)):
@@ -154,7 +156,7 @@ def _check_routes(app: Litestar, operations: Operations) -> None:
                 raise ValueError(f"route {route.path}: say who may use it, by requires(...) or opt={{'public': True}}")
             if isinstance(handler, HTTPRouteHandler):
                 roles = tuple(role for guard in guards if isinstance(guard, _Requires) for role in guard.roles)
-                exposed = Exposed.of(handler, roles)
+                exposed = Exposed.of(handler, asked[handler], roles)
                 operations.update(
                     {(route.path_format or "/", str(method).lower()): exposed for method in handler.http_methods}
                 )

@@ -12,6 +12,6 @@ def form_of(kind: Any) -> dict[str, Any]:
 
     Litestar leaves aside what an annotation says beside the parameter's own definition.
     """
-    (meta,) = [one for one in get_args(kind) if isinstance(one, Meta)]
+    (meta,) = [meta for meta in get_args(kind) if isinstance(meta, Meta)]
     said = {name: getattr(meta, name) for name in ("pattern", "min_length", "max_length", "description")}
     return {name: value for name, value in said.items() if value is not None}

@@ -16,6 +16,7 @@ from compliance.crypto.dsse import EvidenceError
 from gateway.federation import correlation, security_log
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
 from gateway.federation.http.faults import ERRORS_MAX, json_pointer
+from gateway.federation.http.refusals import EVIDENCE_STATUS
 from gateway.federation.problems import (
     PROBLEM_MEDIA_TYPE,
     Problem,
@@ -43,8 +44,6 @@ _BY_STATUS = {
         ServiceReason.UNAVAILABLE,
     )
 }
-# A document that was understood and doesn't prove what it says.
-EVIDENCE_STATUS = 422
 PARSED_BODY = "concordat.parsed_body"
 """Where a request's scope has its JSON as it was read, None if it has no body; of what is read by itself, nothing."""
 
@@ -97,8 +96,8 @@ def _faults(request: Request[Any, Any, Any], error: ValidationException) -> tupl
     """Return all that is wrong with a request; if nothing is found, what the framework says of it."""
     operation = request.app.state.get("asked", {}).get(request.scope.get("route_handler"))
     body: Any = request.scope.get(PARSED_BODY, ...)
-    found = () if operation is None else tuple(islice(operation.faults(request, body), ERRORS_MAX + 1))
-    return found or tuple(_framework_errors(error.extra if isinstance(error.extra, list) else ()))
+    faults = () if operation is None else tuple(islice(operation.faults(request, body), ERRORS_MAX + 1))
+    return faults or tuple(_framework_errors(error.extra if isinstance(error.extra, list) else ()))
 
 
 def _framework_errors(entries: Iterable[Any]) -> Iterable[ProblemError]:
