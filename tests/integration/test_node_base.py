@@ -303,7 +303,7 @@ async def test_strangers_who_ask_at_once_cost_one_look_a_second(live: Live) -> N
 
 async def test_metrics_count_by_route_and_never_by_path(http: httpx.AsyncClient) -> None:
     for number in (918273645501, 918273645502):
-        await http.post(f"/orders/{number}", headers=bearer(), content=b'{"lines":[]}')
+        await http.post(f"/orders/{number}", headers=sending(), content=b'{"lines":[]}')
     await http.get("/secret-path-918273645503")
     text = (await http.get(private(str(http.base_url).rstrip("/")) + "/metrics")).text
     assert 'concordat_http_requests_total{method="POST",route="/orders/{number}",status="201"}' in text
@@ -317,7 +317,8 @@ async def test_the_api_description_tells_the_truth(http: httpx.AsyncClient) -> N
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["security"] == [{"bearer": []}]
     taken = document["paths"]["/orders/{number}"]["post"]
-    assert list(taken["responses"]) == ["201", "413", "429", "default"]
+    refused = ["400", "401", "403", "404", "413", "415", "422", "429", "503", "default"]
+    assert list(taken["responses"]) == ["201", *refused]
     assert list(taken["responses"]["default"]["content"]) == [PROBLEM_MEDIA_TYPE]
     assert taken["security"] == [{"bearer": ["operator"]}]
     assert document["paths"]["/whoami"]["get"]["security"] == [{"bearer": ["operator"]}, {"bearer": ["participant"]}]
