@@ -33,6 +33,7 @@ from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.paging import Page, rows_of
 from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
@@ -279,22 +280,26 @@ async def get_notifications(
 
 
 @get("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="listAccounts")
-async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccountView, ...]:
+async def get_accounts(ledger: NamedDependency[Ledger], part: NamedDependency[Page]) -> list[SettlementAccountView]:
     """List all accounts."""
-    return await ledger.accounts()
+    return rows_of(part, await ledger.accounts(), lambda row: (row.participant, row.currency))
 
 
 @get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
-    request: AgentRequest, bic: BicPath, agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
-) -> tuple[SettlementAccountView, ...]:
+    request: AgentRequest,
+    bic: BicPath,
+    agent: NamedDependency[Agent],
+    ledger: NamedDependency[Ledger],
+    part: NamedDependency[Page],
+) -> list[SettlementAccountView]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
     bic = agent.known_as(bic)
     if request.auth.role == "participant":
         agent.require_own_word(request.auth)
         if request.auth.sub != bic:
             raise Refusal(LedgerReason.NOT_YOURS, "a participant sees its own accounts")
-    return await ledger.accounts(bic)
+    return rows_of(part, await ledger.accounts(bic), lambda row: (row.participant, row.currency))
 
 
 @post("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="openAccount")

@@ -11,6 +11,7 @@ from litestar.params import JSONBody, PathParameter
 from compliance.bic import normal_bic
 from compliance.statements import CurrencyCode
 from gateway.federation.http.node import requires
+from gateway.federation.http.paging import Page, rows_of
 from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.base import SpelledBic
 from participants.api import views
@@ -28,17 +29,19 @@ CurrencyPath = Annotated[str, PathParameter(**form_of(CurrencyCode))]
 
 
 @get("/exposures", guards=SEES, tags=["exposure"], operation_id="listExposures")
-async def list_exposures(node: Node) -> list[ExposureView]:
+async def list_exposures(node: Node, part: NamedDependency[Page]) -> list[ExposureView]:
     """List what each counterparty owes before it is settled, the most that it may, and who set that."""
     async with node.pool.acquire() as connection:
-        return await views.exposures(connection)
+        exposures = await views.exposures(connection)
+    return rows_of(part, exposures, lambda row: (row.counterparty, row.currency))
 
 
 @get("/ceilings", guards=SEES, tags=["exposure"], operation_id="listCeilings")
-async def list_ceilings(node: Node) -> list[CeilingView]:
+async def list_ceilings(node: Node, part: NamedDependency[Page]) -> list[CeilingView]:
     """List this bank's own ceilings of what others may owe it."""
     async with node.pool.acquire() as connection:
-        return views.ceilings((await store.read_limits(connection)).ceilings)
+        ceilings = views.ceilings((await store.read_limits(connection)).ceilings)
+    return rows_of(part, ceilings, lambda row: (row.currency, row.counterparty or ""))
 
 
 @put("/ceilings/{currency:str}", guards=SETS, tags=["exposure"], operation_id="setCeilingForAll")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.datastructures import ResponseHeader
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
@@ -20,7 +18,7 @@ from compliance.screening import holds
 from compliance.screening.holds import HoldState
 from compliance.statements import Timestamp
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import LIMIT_MAX, Page, encode_cursor
+from gateway.federation.http.paging import LIMIT_MAX, Page, Rows, encode_cursor
 from gateway.federation.messages.base import Answer, GivenReason, Uuid, open_words
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
@@ -78,22 +76,13 @@ class HoldOutcomes(Answer, frozen=True, kw_only=True):
     guards=SEES,
     tags=["screening"],
     operation_id="listHolds",
-    response_headers=[
-        ResponseHeader(
-            name="Link", documentation_only=True, description='The following page, `rel="next"`, if there is one.'
-        )
-    ],
 )
-async def list_holds(node: Node, page: NamedDependency[Page]) -> Response[list[HoldView]]:
+async def list_holds(node: Node, page: NamedDependency[Page]) -> list[HoldView]:
     """List the payments that wait for two people's decision, oldest first, and why each is held."""
     async with node.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(HELD, page.number(), page.limit)
         listed = await _views(connection, rows)
-    headers = {}
-    if len(rows) == page.limit:
-        query = urlencode({"limit": page.limit, "cursor": encode_cursor(rows[-1]["sequence"])})
-        headers["Link"] = f'</holds?{query}>; rel="next"'
-    return Response(listed, headers=headers)
+    return Rows(listed, encode_cursor(rows[-1]["sequence"]) if len(rows) == page.limit else None)
 
 
 @post("/holds/decisions", guards=DECIDES, status_code=HTTP_200_OK, tags=["screening"], operation_id="decideHolds")

@@ -18,7 +18,7 @@ from compliance.statements import CurrencyCode, CycleId, ScreeningList
 from gateway.federation.http.answer_headers import IDEMPOTENCY_HIT
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.paging import Page, encode_cursor, envelope_key, rows_of
 from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims
 from gateway.federation.messages.base import AccountCode, GivenReason
@@ -70,6 +70,8 @@ ConcordatRequest = Request[str, Claims, Any]
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+WAITING_MAX = 10_000
+"""Proposals that are looked at for a page of them: a week's."""
 Node = NamedDependency[BankNode]
 CyclePath = Annotated[str, PathParameter(**form_of(CycleId))]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
@@ -211,16 +213,17 @@ async def import_list(data: JSONBody[ListImport], node: Node, request: Concordat
 
 
 @get("/screening/lists", guards=SEES_LISTS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
-def list_lists(node: Node) -> list[ScreeningList]:
+def list_lists(node: Node, part: NamedDependency[Page]) -> list[ScreeningList]:
     """List the sanctions lists in force."""
-    return list(node.screener.lists)
+    return rows_of(part, node.screener.lists, lambda listed: (listed.name,))
 
 
 @get("/proposals", guards=SEES_PROPOSALS, tags=["books"], operation_id="listWaiting")
 async def list_waiting(node: Node, page: NamedDependency[Page]) -> list[WaitingView]:
     """List what one person proposed and a second one has to confirm by asking for the same, newest first."""
     async with node.pool.acquire() as connection:
-        return await views.waiting(connection, page.limit)
+        waiting = await views.waiting(connection, WAITING_MAX)
+    return rows_of(page, waiting, lambda row: (row.proposed_at, row.kind, row.subject, row.person))
 
 
 # --- books ---------------------------------------------------------------------------------------------------
@@ -270,6 +273,7 @@ async def list_postings(account_id: AccountPath, node: Node, page: NamedDependen
 @get("/balances", guards=SEES_ACCOUNTS, tags=["books"], operation_id="balancesAt")
 async def list_balances(
     node: Node,
+    part: NamedDependency[Page],
     at: Annotated[
         str | None, QueryParameter(format="date-time", description="RFC 3339 instant; now if left out.")
     ] = None,
@@ -277,17 +281,19 @@ async def list_balances(
     """Show the balance of every kind of account and currency as of an instant."""
     moment = None if at is None else instant(at)
     async with node.pool.acquire() as connection:
-        return await balances_at(connection, moment)
+        balances = await balances_at(connection, moment)
+    return rows_of(part, balances, lambda row: (row["kind"], row["code"], row["currency"]))
 
 
 # --- cycles --------------------------------------------------------------------------------------------------
 
 
 @get("/lanes", guards=SEES_CYCLES, tags=["cycles"], operation_id="listLanes")
-async def list_lanes(node: Node) -> list[LaneView]:
+async def list_lanes(node: Node, part: NamedDependency[Page]) -> list[LaneView]:
     """List the lanes to and from other banks: accepted, settled, and what is between."""
     async with node.pool.acquire() as connection:
-        return await views.lanes(connection, node.outbound.undeliverable())
+        lanes = await views.lanes(connection, node.outbound.undeliverable())
+    return rows_of(part, lanes, lambda lane: (lane.sender, lane.receiver, lane.currency))
 
 
 @get("/cycles/{cycle:str}", guards=SEES_CYCLES, tags=["cycles"], operation_id="getCycleMembership")
@@ -302,20 +308,21 @@ async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
 
 
 @get("/cycles/{cycle:str}/attestations", guards=SEES_CYCLES, tags=["cycles"], operation_id="listAttestations")
-async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
+async def list_attestations(cycle: CyclePath, node: Node, part: NamedDependency[Page]) -> list[Envelope]:
     """Show every document that this bank signed in a cycle: cut, statements, screening."""
     async with node.pool.acquire() as connection:
         _, cut = await reads.cut(connection, cycle)
         submissions = await reads.submissions(connection, cycle)
     attested = [envelope for documents in submissions for envelope in documents.envelopes]
-    return attested if cut is None else [cut, *attested]
+    return rows_of(part, attested if cut is None else [cut, *attested], envelope_key)
 
 
 @get("/cycles/{cycle:str}/instructions", guards=SEES_CYCLES, tags=["cycles"], operation_id="listInstructions")
-async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
+async def list_instructions(cycle: CyclePath, node: Node, part: NamedDependency[Page]) -> list[Envelope]:
     """Show the settlement instructions of a cycle that this bank verified."""
     async with node.pool.acquire() as connection:
-        return await reads.instructions(connection, cycle, node.bic)
+        instructions = await reads.instructions(connection, cycle, node.bic)
+    return rows_of(part, instructions, envelope_key)
 
 
 # --- federation ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from gateway.federation.http.node import requires
+from gateway.federation.http.paging import Page, rows_of
 from participants.feed.public import timestamp
 from participants.node import BankNode
 from participants.roles import Role
@@ -34,9 +35,9 @@ async def add_webhook(data: JSONBody[WebhookRequest], node: Node, request: Reque
 
 
 @get("/webhooks", guards=SEES, tags=["events"], operation_id="listWebhooks")
-async def list_webhooks(node: Node) -> list[WebhookView]:
+async def list_webhooks(node: Node, part: NamedDependency[Page]) -> list[WebhookView]:
     """List where events are sent, and how far each place has them. There are 64 at most."""
-    return [_view(webhook) for webhook in await node.webhooks.every()]
+    return rows_of(part, map(_view, await node.webhooks.every()), lambda row: (row.id,))
 
 
 @get("/webhooks/{webhook_id:uuid}", guards=SEES, tags=["events"], operation_id="getWebhook")

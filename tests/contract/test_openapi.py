@@ -172,3 +172,21 @@ def test_parameters_say_what_they_take(served: dict[str, dict[str, Any]], servic
             schema = parameter["schema"].get("items", parameter["schema"])
             bounds = schema.keys() & {"pattern", "maximum", "maxLength", "enum", "format", "$ref"}
             assert bounds or schema.get("type") == "boolean", (where, parameter)
+
+
+FEEDS = {"listEvents", "listMovements", "listNotifications"}
+"""They have no end: `next` is where to ask again."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_list_has_a_cursor(served: dict[str, dict[str, Any]], service: str) -> None:
+    schemas = served[service]["components"]["schemas"]
+    for where, operation in operations(served[service]):
+        content = operation["responses"].get("200", {}).get("content", {}).get("application/json", {})
+        schema = content.get("schema", {})
+        members = schemas.get(schema.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
+        if where.startswith("GET ") and (schema.get("type") == "array" or "next" in members):
+            takes = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+            feed = operation["operationId"] in FEEDS
+            assert takes >= ({"after", "limit"} if feed else {"cursor", "limit"}), where
+            assert feed or "Link" in operation["responses"]["200"]["headers"], where

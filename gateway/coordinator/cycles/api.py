@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
+from msgspec.structs import replace
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import View, part_of
@@ -22,7 +23,7 @@ from gateway.coordinator.sight import shows
 from gateway.federation.http.answer_headers import FILE_NAME
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import Key, Page, encode_cursor
+from gateway.federation.http.paging import Key, Page, encode_cursor, envelope_key, rows_of
 from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.attestation import (
     SUBMITTED_MAX,
@@ -162,9 +163,11 @@ class CycleController(Controller):
     # --- what there is to see
 
     @get("/{cycle:str}/breaks", **shows(View.BREAKS), operation_id="listBreaks")
-    async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
+    async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]) -> Breaks:
         """Show the breaks; a participant sees those of its own pairs."""
-        return await cycles.views.breaks(cycle, _part(View.BREAKS, request))
+        breaks = await cycles.views.breaks(cycle, _part(View.BREAKS, request))
+        rows = rows_of(part, breaks.breaks, lambda row: (*row.pair, row.currency, row.kind))
+        return replace(breaks, breaks=tuple(rows), next=rows.next)
 
     @get("/{cycle:str}/progress", **shows(View.PROGRESS), operation_id="getProgress")
     async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
@@ -219,9 +222,9 @@ class CycleController(Controller):
     # --- four eyes and instructions
 
     @get("/{cycle:str}/proposals", **shows(View.PROPOSALS), operation_id="listProposals")
-    async def proposals(self, cycle: CyclePath, cycles: Cycles) -> Proposals:
+    async def proposals(self, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]) -> Proposals:
         """Show what operators proposed and decided, newest first."""
-        return await cycles.approvals.proposals(cycle)
+        return _page_of(await cycles.approvals.proposals(cycle), part)
 
     @post("/{cycle:str}/proposals", guards=[_OPERATOR], operation_id="propose")
     async def propose(
@@ -244,25 +247,30 @@ class CycleController(Controller):
         return await cycles.defaults.dry_run(cycle, participant)
 
     @get("/{cycle:str}/instructions", **shows(View.INSTRUCTIONS), operation_id="listCycleInstructions")
-    async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
+    async def instructions(
+        self, request: Caller, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]
+    ) -> list[Envelope]:
         """Deliver the signed instructions; a participant gets its own."""
-        return await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
+        instructions = await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
+        return rows_of(part, instructions, envelope_key)
 
     @get("/{cycle:str}/deliveries", **shows(View.DELIVERIES), operation_id="listDeliveries")
     async def deliveries(
         self,
         cycle: CyclePath,
         cycles: Cycles,
+        part: NamedDependency[Page],
         acknowledged: Annotated[bool | None, QueryParameter(description="Only those with or without receipt.")] = None,
     ) -> list[InstructionView]:
         """Show which instructions were acknowledged when."""
-        return await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
+        deliveries = await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
+        return rows_of(part, deliveries, lambda row: (row.id,))
 
 
 @get("/proposals", **shows(View.PROPOSALS), tags=["proposals"], operation_id="listPendingProposals")
-async def pending_proposals(cycles: Cycles) -> Proposals:
+async def pending_proposals(cycles: Cycles, part: NamedDependency[Page]) -> Proposals:
     """Show all that waits for a second operator, on cycles and on the registry, newest first."""
-    return await cycles.approvals.pending()
+    return _page_of(await cycles.approvals.pending(), part)
 
 
 @get("/proposals/{proposal:str}", **shows(View.PROPOSALS), tags=["proposals"], operation_id="getProposal")
@@ -313,9 +321,9 @@ async def latest_submission(request: Caller, cycles: Cycles) -> HandedIn:
     tags=["cycles"],
     operation_id="listPendingInstructions",
 )
-async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
+async def pending_instructions(request: Caller, cycles: Cycles, part: NamedDependency[Page]) -> list[Envelope]:
     """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
-    return await cycles.delivery.pending(request.auth.sub)
+    return rows_of(part, await cycles.delivery.pending(request.auth.sub), envelope_key)
 
 
 @post(
@@ -328,6 +336,11 @@ async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope
 async def acknowledge(request: Caller, data: JSONBody[Envelope], cycles: Cycles) -> None:
     """Acknowledge an instruction by a signed `Receipt`; the same again is fine."""
     await cycles.delivery.acknowledge(request.auth.sub, data)
+
+
+def _page_of(listed: Proposals, part: Page) -> Proposals:
+    rows = rows_of(part, listed.proposals, lambda row: (row.id,))
+    return replace(listed, proposals=tuple(rows), next=rows.next)
 
 
 def _part(view: View, request: Caller) -> str | None:

@@ -21,7 +21,7 @@ from gateway.federation.http.edge import Admission, Authentication, Edge
 from gateway.federation.http.health import Readiness, Ready, live, private_app, public_readiness, startup
 from gateway.federation.http.methods import Methods
 from gateway.federation.http.openapi import Exposed, Links, Operations, openapi_config
-from gateway.federation.http.paging import provide_page
+from gateway.federation.http.paging import PageResponse, provide_page, provide_part
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS, PARSED_BODY
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
@@ -94,10 +94,15 @@ def create_app(
         route_handlers=[live, startup, public_readiness(readiness), *route_handlers],
         middleware=[Authentication(verifier, limits, admission)],
         exception_handlers=EXCEPTION_HANDLERS,
-        dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
+        dependencies={
+            "page": Provide(provide_page, sync_to_thread=False),
+            "part": Provide(provide_part, sync_to_thread=False),
+            **(dependencies or {}),
+        },
         on_startup=[*on_startup, begin],
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
+        response_class=PageResponse,
         request_max_body_size=BODY_BYTES_MAX,
         before_request=partial(_look_first, asked),
         openapi_config=openapi_config(title=title, version=version, operations=operations, links=links or {}),

@@ -219,6 +219,8 @@ class _Made:
         if status in exposed.described and not status.startswith("2"):
             return answer
         headers = {name: {"schema": _TEXT, **header} for name, header in answer.get("headers", {}).items()}
+        if any(parameter.name == "cursor" for parameter in exposed.asked.parameters):
+            headers["Link"] = {"$ref": "#/components/headers/Link"}
         document = {**answer, "headers": {**headers, **refusals.CORRELATION}}
         if status not in exposed.described:
             document["description"] = HTTPStatus(int(status)).phrase

@@ -20,6 +20,10 @@ HEADERS: Mapping[str, Any] = {
         "schema": {"type": "string"},
     },
     "RetryAfter": {"description": "Seconds until it may be asked again.", "schema": {"type": "integer"}},
+    "Link": {
+        "description": 'The following page of a list, `rel="next"` (RFC 8288); not there at its end.',
+        "schema": {"type": "string"},
+    },
     "WwwAuthenticate": {"description": "How to say who is asking (RFC 6750).", "schema": {"type": "string"}},
     "Accept": {"description": "The media type that is taken.", "schema": {"type": "string"}},
 }
