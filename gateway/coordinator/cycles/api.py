@@ -105,7 +105,7 @@ class CycleController(Controller):
         value_date = None if data.value_date is None else _date(data.value_date)
         return (await cycles.open_on_demand(value_date, by=request.auth.sub)).message()
 
-    @get("/current", **shows(View.CYCLES), operation_id="getCurrentCycle")
+    @get("/current", **shows(View.CYCLES, refuses=[404]), operation_id="getCurrentCycle")
     async def current(self, cycles: Cycles) -> Cycle:
         """Show the open cycle."""
         return (await cycles.views.current()).message()

@@ -40,6 +40,8 @@ class Exposed:
     answer: Any
     described: frozenset[str]
     """The statuses whose answers the route describes itself, such as refusals that are no problem documents."""
+    refuses: frozenset[int]
+    """With what it refuses beside what any such operation does: `opt={"refuses": [404]}`."""
     package: str
     """Where it is from, and so which reasons it refuses for."""
 
@@ -49,6 +51,7 @@ class Exposed:
         return cls(
             roles=roles,
             asked=asked,
+            refuses=frozenset(handler.opt.get("refuses", ())),
             package=".".join(steps[:2]) if steps[0] == "gateway" else steps[0],
             answer=_answered(handler.parsed_return_field.annotation),
             described=frozenset(str(int(status)) for status in handler.responses or {}),
@@ -168,7 +171,8 @@ class _Made:
         }
         path = any(parameter.place == "path" for parameter in exposed.asked.parameters)
         body = "requestBody" in operation or exposed.asked.body is not None
-        said = refusals.statuses(method, guarded=bool(exposed.roles), body=body, path=path)
+        usual = refusals.statuses(method, guarded=bool(exposed.roles), body=body, path=path)
+        said = sorted({*usual, *exposed.refuses})
         refused = {str(status): {"$ref": f"#/components/responses/{status}"} for status in said if status in self.codes}
         document: dict[str, Any] = {
             **operation,
