@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
@@ -12,6 +13,7 @@ import pytest
 from litestar import get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.response import Stream
 from support import Live
 
 from compliance.statements import CurrencyCode, CycleId
@@ -77,13 +79,31 @@ async def rows(
     return number
 
 
+ended = asyncio.Event()
+
+
+@get("/ticks", opt={"public": True})
+async def ticks() -> Stream:
+    """Go on for ever."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick\n"
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    return Stream(endless())
+
+
 @pytest.fixture
 async def http(live: Live) -> AsyncIterator[httpx.AsyncClient]:
     def node() -> Any:
         return create_app(
             title="Test node",
             version="0",
-            route_handlers=[order, batch, login, rows],
+            route_handlers=[order, batch, login, rows, ticks],
             verifier=TokenVerifier(BIC, lambda issuer, kid: None),
             ready=all_well,
         )
@@ -247,6 +267,13 @@ async def test_head_is_get_without_its_content(http: httpx.AsyncClient) -> None:
     detail = check_problem(wrong, 405, "method_not_allowed")["detail"]
     assert detail.startswith("DELETE is no method of this path, which takes ")
     assert allowed(wrong) == {"GET", "HEAD", "OPTIONS"}
+
+
+async def test_head_of_what_has_no_end_ends(http: httpx.AsyncClient) -> None:
+    assert (await http.head("/ticks")).status_code == 200
+    async with asyncio.timeout(20):
+        while not ended.is_set():  # noqa: ASYNC110 - it is set by another thread's loop
+            await asyncio.sleep(0.02)
 
 
 def allowed(answer: httpx.Response) -> set[str]:
