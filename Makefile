@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# A lock file is whole, so pip resolves nothing: it would refuse what pyproject.toml overrides.
+LOCKED := $(PIP) --no-deps --require-hashes -r
 # What is installed: what a run needs; with it, what tests and checks need; with it, the benchmarks' peers.
 RUN := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
@@ -16,13 +18,13 @@ help:  ## Show the commands
 
 $(RUN): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements.lock
+	$(LOCKED) requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(TEST) $(BENCH): $(RUN)
 $(VENV)/.installed-%: requirements-%.lock
-	$(PIP) --require-hashes -r $<
+	$(LOCKED) $<
 	@touch $@
 
 demo: $(RUN)  ## Run a whole clearing day on this machine (six banks, embedded PostgreSQL)

@@ -28,6 +28,8 @@ SPACES = " \xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205
 _HALVES = "\ud800-\udfff"
 _ANYTHING_FORBIDDEN = re.compile(f"[{_FORBIDDEN}{_HALVES}]")
 
+SEEN = "not blank, and none a control, a line break, unseen, or turning the direction of writing"
+"""The rule in words, of a text that must say something."""
 TEXT_PATTERN = whole(f"[^{_FORBIDDEN}]*")
 """What may be empty."""
 STATED_PATTERN = whole(f"[{_SPACES}]*[^{_FORBIDDEN}{_SPACES}][^{_FORBIDDEN}]*")

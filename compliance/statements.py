@@ -25,27 +25,61 @@ BIC_PATTERN = whole(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
 CURRENCY_PATTERN = whole(r"[A-Z]{3}")
 CYCLE_PATTERN = whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}")
 
-Bic = Annotated[str, Meta(pattern=BIC_PATTERN)]
-CurrencyCode = Annotated[str, Meta(pattern=CURRENCY_PATTERN)]
-CycleId = Annotated[str, Meta(pattern=CYCLE_PATTERN)]
-Date = Annotated[str, Meta(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
+
+def form(pattern: str, description: str, *examples: str) -> Meta:
+    """Return what a text must be, for those who check it and, in words, for those who write it.
+
+    The words follow "it takes": an answer that refuses a text says so.
+    """
+    return Meta(pattern=pattern, description=description, examples=list(examples))
+
+
+Bic = Annotated[str, form(BIC_PATTERN, "a BIC in capitals: 8 or 11 letters and digits (ISO 9362)", "BRCHXXB0")]
+CurrencyCode = Annotated[str, form(CURRENCY_PATTERN, "a currency's three capital letters (ISO 4217)", "EUR")]
+CycleId = Annotated[str, form(CYCLE_PATTERN, "a cycle: its value date and number", "2026-11-27-01")]
+Date = Annotated[str, form(whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "a date", "2026-11-27")]
 Timestamp = Annotated[
-    str, Meta(pattern=whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z"))
+    str,
+    form(
+        whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z"),
+        "an instant in UTC (RFC 3339)",
+        "2026-11-27T15:30:00Z",
+    ),
 ]
-Sha256 = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{64}"))]
+Sha256 = Annotated[str, form(whole(r"[0-9a-f]{64}"), "a SHA-256 as 64 hexadecimal digits in small letters")]
 # One payment: positive, below 10^15 minor units, so that sums of thousands stay inside a BIGINT.
-PaymentAmount = Annotated[str, Meta(pattern=whole(r"[1-9][0-9]{0,14}"))]
+PaymentAmount = Annotated[
+    str,
+    form(
+        whole(r"[1-9][0-9]{0,14}"),
+        "a positive whole number of minor units, as a text of at most 15 digits without leading zeros",
+        "123450",
+    ),
+]
 # A total: zero or more, up to 38 digits.
-TotalAmount = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,37})"))]
-KeyId = Annotated[str, Meta(pattern=whole(r"[A-Za-z0-9_-]{43}"))]
+TotalAmount = Annotated[
+    str,
+    form(whole(r"(0|[1-9][0-9]{0,37})"), "a whole number of minor units, zero or more, as a text", "123450"),
+]
+KeyId = Annotated[str, form(whole(r"[A-Za-z0-9_-]{43}"), "the thumbprint of a key (RFC 7638): 43 letters of base64url")]
 """The JWK thumbprint of a public key (RFC 7638), base64url."""
 # A net: signed, up to 38 digits; positive is owed to the participant, negative is owed by it.
-NetAmount = Annotated[str, Meta(pattern=whole(r"(0|-?[1-9][0-9]{0,37})"))]
+NetAmount = Annotated[
+    str, form(whole(r"(0|-?[1-9][0-9]{0,37})"), "a whole number of minor units with its sign, as a text", "-123450")
+]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # Text for people: no control characters, which no bank prints and no database keeps.
 REASON_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=REASON_PATTERN)]
+Reason = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        pattern=REASON_PATTERN,
+        description="a reason of 1 to 500 characters, none a control",
+    ),
+]
 
 
 KeyUse = Literal["auth", "sign", "token"]

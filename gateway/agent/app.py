@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from litestar import Litestar, Request, get, post
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec.structs import replace
 
 from compliance.bic import known_as, normal_bic
@@ -33,6 +33,8 @@ from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app, requires
+from gateway.federation.http.paging import Page, rows_of
+from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims, TokenVerifier
 from gateway.federation.membership.confirmation import keep_confirmed
 from gateway.federation.membership.trust import FreshnessReason, TrustError, TrustStore
@@ -73,6 +75,9 @@ NOTIFICATIONS_MAX = 500
 ORDER_BYTES_MAX = 32 * 1024 * 1024
 """A settlement request and, of hundreds of banks, the result with the digest of each pair's statement."""
 
+BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
+LINKS = {"bic": {"openAccount": "$response.body#/participant", "listAccounts": "$response.body#/0/participant"}}
+"""Where what stands in paths comes from."""
 AgentRequest = Request[str, Claims, Any]
 
 
@@ -275,22 +280,26 @@ async def get_notifications(
 
 
 @get("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="listAccounts")
-async def get_accounts(ledger: NamedDependency[Ledger]) -> tuple[SettlementAccountView, ...]:
+async def get_accounts(ledger: NamedDependency[Ledger], part: NamedDependency[Page]) -> list[SettlementAccountView]:
     """List all accounts."""
-    return await ledger.accounts()
+    return rows_of(part, await ledger.accounts(), lambda row: (row.participant, row.currency))
 
 
 @get("/accounts/{bic:str}", guards=[requires("participant", "staff")], tags=["accounts"], operation_id="getAccounts")
 async def get_account(
-    request: AgentRequest, bic: FromPath[SpelledBic], agent: NamedDependency[Agent], ledger: NamedDependency[Ledger]
-) -> tuple[SettlementAccountView, ...]:
+    request: AgentRequest,
+    bic: BicPath,
+    agent: NamedDependency[Agent],
+    ledger: NamedDependency[Ledger],
+    part: NamedDependency[Page],
+) -> list[SettlementAccountView]:
     """List the accounts of one participant, by currency. A participant sees its own only."""
     bic = agent.known_as(bic)
     if request.auth.role == "participant":
         agent.require_own_word(request.auth)
         if request.auth.sub != bic:
             raise Refusal(LedgerReason.NOT_YOURS, "a participant sees its own accounts")
-    return await ledger.accounts(bic)
+    return rows_of(part, await ledger.accounts(bic), lambda row: (row.participant, row.currency))
 
 
 @post("/accounts", guards=[requires("staff")], tags=["accounts"], operation_id="openAccount")
@@ -308,7 +317,7 @@ async def post_account(
 @post("/accounts/{bic:str}/funding", guards=[requires("staff")], tags=["accounts"], operation_id="fundAccount")
 async def post_funding(
     request: AgentRequest,
-    bic: FromPath[SpelledBic],
+    bic: BicPath,
     data: JSONBody[Funding],
     agent: NamedDependency[Agent],
     ledger: NamedDependency[Ledger],
@@ -336,4 +345,5 @@ def build_app(
             "ledger": Provide(lambda: agent.ledger, sync_to_thread=False),
         },
         limits=settings.limits,
+        links=LINKS,
     )

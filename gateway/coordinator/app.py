@@ -99,6 +99,23 @@ def own_application(settings: NodeSettings, identity: MemberIdentity, name: str)
     return Application(bic=settings.bic, name=name, url=settings.url, keys=keys)
 
 
+LINKS = {
+    "cycle": {
+        "openCycle": "$response.body#/id",
+        "getCurrentCycle": "$response.body#/id",
+        "listCycles": "$response.body#/items/0/cycle/id",
+    },
+    "proposal": {
+        "propose": "$response.body#/id",
+        "proposeAct": "$response.body#/id",
+        "listPendingProposals": "$response.body#/proposals/0/id",
+    },
+    "bic": {"listParticipants": "$response.body#/items/0/bic"},
+    "counterparty": {"listParticipants": "$response.body#/items/1/bic"},
+}
+"""Where what stands in paths comes from."""
+
+
 def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name: str) -> Litestar:
     """Return the coordinator's application on a migrated database."""
     core = CoordinatorCore.open(settings, database_url, rulebook)
@@ -180,6 +197,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             "cycles": provide(cycles),
         },
         limits=settings.limits,
+        links=LINKS,
     )
     app.state.standing = standing
     return app

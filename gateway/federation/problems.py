@@ -36,7 +36,7 @@ class ServiceReason(RefusalReason):
     BAD_REQUEST = "bad_request", 400
     """The request can't be read at all."""
     VALIDATION_FAILED = "validation_failed", 400
-    """It doesn't have the documented form; `errors` says where, by JSON pointer."""
+    """It doesn't have the documented form; `errors` says all that is wrong, and where."""
     CURSOR_MALFORMED = "cursor_malformed", 400
     """The cursor is of another list, or of none."""
     UNAUTHORIZED = "unauthorized", 401
@@ -51,6 +51,7 @@ class ServiceReason(RefusalReason):
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     BODY_TOO_LARGE = "body_too_large", 413
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", 415
+    """The body isn't said to be JSON (a form, at the token endpoint), or is compressed."""
     TOO_MANY_REQUESTS = "too_many_requests", 429
     """With `Retry-After`."""
     INTERNAL_ERROR = "internal_error", 500
@@ -98,10 +99,13 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
 
 
 class ProblemError(Struct, frozen=True, omit_defaults=True):
-    """One error among several; `pointer` is a JSON pointer into the request's body."""
+    """One error among several, in words, and where: in the body (a JSON pointer), in a parameter or in a header."""
 
     detail: str
     pointer: str | None = None
+    parameter: str | None = None
+    """Of the query or the path."""
+    header: str | None = None
 
 
 class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -6,10 +6,15 @@ Nor is one deeper or wider than anything that a node takes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 import msgspec
 
+from compliance.terminal import shown
+
+NAME_SHOWN = 40
+"""Characters of a repeated member's name that an answer repeats."""
 DEPTH_MAX = 32
 MEMBERS_MAX = 1_024
 """Of one object."""
@@ -53,7 +58,8 @@ def _require_bounded(document: Any) -> None:
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(members)
     if len(document) != len(members):
-        raise ValueError("a member is repeated")
+        repeated = next(name for name, times in Counter(name for name, _ in members).items() if times > 1)
+        raise ValueError(f"the member {shown(repeated, characters_max=NAME_SHOWN)} is repeated")
     return document
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from litestar import Response, get, post, put
 from litestar.params import FromPath, JSONBody
 
+from gateway.federation.http.answer_headers import IDEMPOTENCY_HIT
 from participants import bookkeeping
 from participants.api import views
 from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, AccountPath, ConcordatRequest, Node
@@ -15,7 +16,7 @@ from participants.ledger.account_events import EntryTerms
 from participants.ledger.own_entries import AskedEntry
 
 
-@post("/entries", guards=KEEPS_ACCOUNTS, tags=["books"], operation_id="makeEntry")
+@post("/entries", guards=KEEPS_ACCOUNTS, tags=["books"], operation_id="makeEntry", response_headers=[IDEMPOTENCY_HIT])
 async def make_entry(data: JSONBody[EntryRequest], node: Node, request: ConcordatRequest) -> Response[EntryView]:
     """Book a deposit, a withdrawal or a fee between a customer's account and an internal one; 201 once durable.
 

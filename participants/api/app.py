@@ -37,6 +37,22 @@ HANDLERS = [
 """Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
 """Payments: the journal has each of them, with who ordered or sent it."""
+LINKS = {
+    "payment_id": {
+        "submitPayment": "$response.body#/id",
+        "listPayments": "$response.body#/items/0/id",
+        "listHolds": "$response.body#/0/id",
+    },
+    "batch_id": {"submitPayments": "$request.body#/id"},
+    "account_id": {"listAccounts": "$response.body#/items/0/id"},
+    "entry_id": {"makeEntry": "$response.body#/id"},
+    "webhook_id": {"addWebhook": "$response.body#/webhook/id", "listWebhooks": "$response.body#/0/id"},
+    "movement": {"listMovements": "$response.body#/movements/0/id"},
+    "cycle": {"listMovements": "$response.body#/movements/0/cycle"},
+    "currency": {"listExposures": "$response.body#/0/currency", "listCeilings": "$response.body#/0/currency"},
+    "counterparty": {"listExposures": "$response.body#/0/counterparty"},
+}
+"""Where what stands in paths comes from."""
 
 
 def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
@@ -62,6 +78,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
         limits=settings.limits,
         wrap=wrap,
         traffic=TRAFFIC,
+        links=LINKS,
     )
     app.state.node = node
     node.stopping = app.state.stopping

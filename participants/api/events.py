@@ -60,7 +60,7 @@ class _StreamedOperation(Operation):
 @get(
     "/events",
     guards=[_GUARD],
-    opt={"quiet": True},
+    opt={"quiet": True, "refuses": [409]},
     tags=["events"],
     operation_id="listEvents",
     operation_class=_StreamedOperation,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from litestar import get, put
+from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from compliance.bic import normal_bic
+from gateway.federation.http.paging import Page, rows_of
 from participants import bookkeeping
 from participants.api import views
 from participants.api.guards import KEEPS_ACCOUNTS, SEES_ACCOUNTS, BicPath, ConcordatRequest, CurrencyPath, Node
@@ -16,17 +18,19 @@ from participants.node import BankNode
 
 
 @get("/exposures", guards=SEES_ACCOUNTS, tags=["exposure"], operation_id="listExposures")
-async def list_exposures(node: Node) -> list[ExposureView]:
+async def list_exposures(node: Node, part: NamedDependency[Page]) -> list[ExposureView]:
     """List what each counterparty owes before it is settled, the most that it may, and who set that."""
     async with node.pool.acquire() as connection:
-        return await views.exposures(connection)
+        exposures = await views.exposures(connection)
+    return rows_of(part, exposures, lambda row: (row.counterparty, row.currency))
 
 
 @get("/ceilings", guards=SEES_ACCOUNTS, tags=["exposure"], operation_id="listCeilings")
-async def list_ceilings(node: Node) -> list[CeilingView]:
+async def list_ceilings(node: Node, part: NamedDependency[Page]) -> list[CeilingView]:
     """List this bank's own ceilings of what others may owe it."""
     async with node.pool.acquire() as connection:
-        return views.ceilings((await store.read_limits(connection)).ceilings)
+        ceilings = views.ceilings((await store.read_limits(connection)).ceilings)
+    return rows_of(part, ceilings, lambda row: (row.currency, row.counterparty or ""))
 
 
 @put("/ceilings/{currency:str}", guards=KEEPS_ACCOUNTS, tags=["exposure"], operation_id="setCeilingForAll")

@@ -8,10 +8,11 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
-from compliance.bic import SPELLED_BIC_PATTERN
-from compliance.statements import CURRENCY_PATTERN, CYCLE_PATTERN
+from compliance.statements import CurrencyCode, CycleId
 from gateway.federation.http.node import requires
+from gateway.federation.http.parameters import form_of
 from gateway.federation.identity.tokens import Claims
+from gateway.federation.messages.base import SpelledBic
 from participants.node import BankNode
 from participants.roles import Role, Scope
 
@@ -35,7 +36,7 @@ MEMBERS = [requires("participant")]
 ConcordatRequest = Request[str, Claims, Any]
 """Who is asking is in `request.auth`."""
 Node = NamedDependency[BankNode]
-CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
+CyclePath = Annotated[str, PathParameter(**form_of(CycleId))]
 AccountPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
-BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
-CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
+BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
+CurrencyPath = Annotated[str, PathParameter(**form_of(CurrencyCode))]

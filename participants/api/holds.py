@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import Response, get, post
+from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
@@ -17,7 +17,7 @@ from msgspec import Meta
 from compliance.screening import holds
 from compliance.screening.holds import HoldState
 from compliance.statements import Timestamp
-from gateway.federation.http.paging import FOLLOWING_PAGE, LIMIT_MAX, Page, following_page
+from gateway.federation.http.paging import LIMIT_MAX, Page, Rows, encode_cursor
 from gateway.federation.messages.base import Answer, GivenReason, Uuid, open_words
 from gateway.federation.messages.base import Request as Body
 from participants.api import views
@@ -70,15 +70,13 @@ class HoldOutcomes(Answer, frozen=True, kw_only=True):
     guards=SEES_HOLDS,
     tags=["screening"],
     operation_id="listHolds",
-    response_headers=[FOLLOWING_PAGE],
 )
-async def list_holds(node: Node, page: NamedDependency[Page]) -> Response[list[HoldView]]:
+async def list_holds(node: Node, page: NamedDependency[Page]) -> list[HoldView]:
     """List the payments that wait for two people's decision, oldest first, and why each is held."""
     async with node.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(HELD, page.number(), page.limit)
         listed = await _views(connection, rows)
-    after = rows[-1]["sequence"] if len(rows) == page.limit else None
-    return Response(listed, headers=following_page("/holds", page, after))
+    return Rows(listed, encode_cursor(rows[-1]["sequence"]) if len(rows) == page.limit else None)
 
 
 @post("/holds/decisions", guards=DECIDES_HOLDS, status_code=HTTP_200_OK, tags=["screening"], operation_id="decideHolds")

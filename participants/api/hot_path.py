@@ -1,8 +1,8 @@
 """The short way for payment orders: the two busiest requests, without the framework's share of the cost.
 
-It takes a request only when all is as it should be (a good token, a well-formed body without repeated members, BICs,
-accounts and texts in their normal form) and hands any other to the application as it came, so validation, normal forms
-and problem documents are written once. A typed handler of the framework costs about as much as everything else a
+It takes a request only when all is as it should be (a good token, a well-formed body of JSON without repeated members,
+BICs, accounts and texts in their normal form) and hands any other to the application as it came, so validation, normal
+forms and problem documents are written once. A typed handler of the framework costs about as much as everything else a
 payment needs (docs/decisions/0006-hot-path.md).
 """
 
@@ -44,6 +44,8 @@ class _RawBatch(Request, frozen=True, kw_only=True):
 
 
 _decode_batch = msgspec.json.Decoder(_RawBatch).decode
+_JSON = frozenset({b"application/json", b"application/json; charset=utf-8"})
+"""As nearly everybody writes it; what is written otherwise is looked at on the long way."""
 _EMPTY_BATCH = '{"payments":[]}'
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _log = structlog.get_logger(__name__)
@@ -72,7 +74,7 @@ class HotPath:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
             return await self._app(scope, receive, send)
-        if claims.role != Role.ORDERS or claims.scope:
+        if claims.role != Role.ORDERS or claims.scope or header(scope, b"content-type") not in _JSON:
             return await self._app(scope, receive, send)
         body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
         if body is None:

@@ -14,9 +14,9 @@ from msgspec.structs import asdict, force_setattr
 
 from compliance.bic import HEAD_OFFICE, normal_bic
 from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
-from compliance.plain_text import STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
+from compliance.plain_text import SEEN, STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
 from compliance.return_reasons import ReturnReason
-from compliance.statements import PaymentAmount
+from compliance.statements import PaymentAmount, form
 from gateway.federation.messages.base import (
     REFERENCE_CHARACTERS_MAX,
     TEXT_CHARACTERS_MAX,
@@ -28,9 +28,33 @@ from participants.ledger.account_events import AccountOpening
 from participants.ledger.events import PaymentOrder
 from participants.payments.orders import ReadableOrder
 
-SpelledAccount = Annotated[str, Meta(pattern=SPELLED_ACCOUNT_PATTERN)]
-StatedText = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX, pattern=STATED_PATTERN)]
-FreeText = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX, pattern=TEXT_PATTERN)]
+SpelledAccount = Annotated[
+    str,
+    form(
+        SPELLED_ACCOUNT_PATTERN,
+        "an IBAN, also in groups and small letters, or a code of 1 to 64 letters, digits and any of . _ : / -",
+        "DE89370400440532013000",
+    ),
+]
+StatedText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=TEXT_CHARACTERS_MAX,
+        pattern=STATED_PATTERN,
+        description=f"a text of 1 to {TEXT_CHARACTERS_MAX} characters, {SEEN}",
+        examples=["Ada Alder"],
+    ),
+]
+FreeText = Annotated[
+    str,
+    Meta(
+        max_length=TEXT_CHARACTERS_MAX,
+        pattern=TEXT_PATTERN,
+        description=f"a text of at most {TEXT_CHARACTERS_MAX} characters, {SEEN.removeprefix('not blank, and ')}",
+        examples=["invoice 17"],
+    ),
+]
 _SMALL_IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,}")
 # How the canonical form of an order writes a name that begins with a space, and may hold nothing else.
 _BEGINS_BLANK = '_name":" '

@@ -13,15 +13,12 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from compliance.bic import SPELLED_BIC_PATTERN, normal_bic
-from compliance.statements import CURRENCY_PATTERN, whole
+from compliance.bic import normal_bic
+from compliance.iban import normal_account
+from compliance.statements import CurrencyCode, whole
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.messages.base import (
-    ACCOUNT_PATTERN,
-    REFERENCE_CHARACTERS_MAX,
-    TEXT_CHARACTERS_MAX,
-    UETR_PATTERN,
-)
+from gateway.federation.http.parameters import form_of
+from gateway.federation.messages.base import REFERENCE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, SpelledBic, Uetr
 from gateway.federation.problems import Refusal, ServiceReason
 from participants.api.guards import SEES_PAYMENTS, CyclePath, Node
 from participants.api.messages import (
@@ -33,6 +30,7 @@ from participants.api.messages import (
     PaymentView,
     SettlementView,
 )
+from participants.api.orders import SpelledAccount
 from participants.api.routes import instant
 from participants.api.views import RequestReason, payment_view
 from participants.feed.messages import EventType
@@ -49,13 +47,13 @@ from participants.search.sources import START, Place
 
 AMOUNT_PATTERN = whole(r"[0-9]{1,15}")
 
-Instant = Annotated[str | None, QueryParameter(description="RFC 3339 instant.")]
+Instant = Annotated[str | None, QueryParameter(format="date-time", description="RFC 3339 instant.")]
 Amount = Annotated[str | None, QueryParameter(pattern=AMOUNT_PATTERN, description="In minor units.")]
 Reference = Annotated[
     str | None, QueryParameter(min_length=1, max_length=REFERENCE_CHARACTERS_MAX, description="Exactly this one.")
 ]
-Counterparty = Annotated[str | None, QueryParameter(pattern=SPELLED_BIC_PATTERN, description="The other bank's BIC.")]
-Currency = Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)]
+Counterparty = Annotated[str | None, QueryParameter(**form_of(SpelledBic))]
+Currency = Annotated[str | None, QueryParameter(**form_of(CurrencyCode))]
 
 
 @get("/payments", guards=SEES_PAYMENTS, tags=["payments"], operation_id="listPayments")
@@ -64,7 +62,7 @@ async def list_payments(
     page: NamedDependency[Page],
     status: Annotated[list[Status] | None, QueryParameter(max_items=16, description="Only these; repeat it.")] = None,
     direction: Annotated[Direction | None, QueryParameter()] = None,
-    account: Annotated[str | None, QueryParameter(pattern=ACCOUNT_PATTERN, description="Of this bank.")] = None,
+    account: Annotated[str | None, QueryParameter(**form_of(SpelledAccount))] = None,
     counterparty: Counterparty = None,
     currency: Currency = None,
     amount_from: Amount = None,
@@ -75,7 +73,7 @@ async def list_payments(
     updated_to: Instant = None,
     end_to_end_id: Reference = None,
     instruction_id: Reference = None,
-    uetr: Annotated[str | None, QueryParameter(pattern=UETR_PATTERN)] = None,
+    uetr: Annotated[str | None, QueryParameter(**form_of(Uetr))] = None,
     batch: Annotated[UUID | None, QueryParameter(description="The id of a batch.")] = None,
     file: Annotated[
         str | None, QueryParameter(min_length=1, max_length=TEXT_CHARACTERS_MAX, description="The name of a file.")
@@ -90,7 +88,7 @@ async def list_payments(
     criteria = Criteria(
         statuses=frozenset(status or ()),
         direction=direction,
-        account=account,
+        account=None if account is None else normal_account(account),
         counterparty=None if counterparty is None else normal_bic(counterparty),
         currency=currency,
         amount_from=None if amount_from is None else int(amount_from),

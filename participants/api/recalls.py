@@ -22,7 +22,6 @@ from participants.api.guards import MEMBERS, ORDERS, SEES_ORDERS, ConcordatReque
 from participants.api.messages import PaymentView
 from participants.api.orders import FreeText, ReturnRequest, normalise_text
 from participants.api.returns import return_order
-from participants.api.routes import EnvelopeOperation
 from participants.api.views import payment_view
 from participants.ledger import events, store
 from participants.payments.orders import readable
@@ -156,7 +155,7 @@ async def refuse_recall(
     request_max_body_size=RECALL_BYTES_MAX,
     tags=["federation"],
     operation_id="receiveRecall",
-    operation_class=EnvelopeOperation,
+    opt={"body": Envelope},  # read by itself, because its very bytes count
 )
 async def receive_recall(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed Recall of a payment that the caller sent and this bank accepted, and answer with a signed one.

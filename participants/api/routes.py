@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -11,16 +10,17 @@ from uuid import UUID
 
 from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from compliance.crypto.dsse import Envelope
-from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
-from compliance.plain_text import STATED_PATTERN
-from compliance.statements import CURRENCY_PATTERN, ScreeningList
+from compliance.iban import normal_account
+from compliance.statements import CurrencyCode, ScreeningList
+from gateway.federation.http.answer_headers import IDEMPOTENCY_HIT
 from gateway.federation.http.edge import WHILE_INACTIVE
-from gateway.federation.http.paging import FOLLOWING_PAGE, Page, encode_cursor, following_page
+from gateway.federation.http.paging import Page, Rows, encode_cursor, envelope_key, rows_of
+from gateway.federation.http.parameters import form_of
+from gateway.federation.messages.base import GivenReason
 from gateway.federation.messages.cycles import ResultProof
 from gateway.federation.messages.lanes import SharedLanes
 from gateway.federation.messages.results import SharedResult
@@ -57,7 +57,7 @@ from participants.api.messages import (
     StatedReason,
     WaitingView,
 )
-from participants.api.orders import OrderRequest, ReturnRequest
+from participants.api.orders import OrderRequest, ReturnRequest, SpelledAccount
 from participants.api.returns import return_order
 from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
@@ -77,7 +77,13 @@ _INSTANT = re.compile(
 # --- payments ------------------------------------------------------------------------------------------------
 
 
-@post("/payments", guards=ORDERS, tags=["payments"], operation_id="submitPayment")
+@post(
+    "/payments",
+    guards=ORDERS,
+    tags=["payments"],
+    operation_id="submitPayment",
+    response_headers=[IDEMPOTENCY_HIT],
+)
 async def submit_payment(data: JSONBody[OrderRequest], node: Node, request: ConcordatRequest) -> Response[OrderOutcome]:
     """Reserve the debtor's money and queue the payment; 201 once that is durable.
 
@@ -153,7 +159,7 @@ async def withdraw_dispute(
     payment_id: FromPath[UUID],
     node: Node,
     request: ConcordatRequest,
-    reason: Annotated[str, QueryParameter(min_length=1, max_length=500, pattern=STATED_PATTERN)] = "dispute withdrawn",
+    reason: Annotated[str, QueryParameter(**form_of(GivenReason))] = "dispute withdrawn",
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
@@ -181,21 +187,13 @@ async def import_list(data: JSONBody[ListImport], node: Node, request: Concordat
 
 
 @get("/screening/lists", guards=SEES_LISTS, tags=["screening"], operation_id="listLists", sync_to_thread=False)
-def list_lists(node: Node) -> list[ScreeningList]:
+def list_lists(node: Node, part: NamedDependency[Page]) -> list[ScreeningList]:
     """List the sanctions lists in force."""
-    return list(node.screener.lists)
+    return rows_of(part, node.screener.lists, lambda listed: (listed.name,))
 
 
-@get(
-    "/proposals",
-    guards=SEES_PROPOSALS,
-    tags=["books"],
-    operation_id="listWaiting",
-    response_headers=[FOLLOWING_PAGE],
-)
-async def list_waiting(
-    node: Node, page: NamedDependency[Page], request: ConcordatRequest
-) -> Response[list[WaitingView]]:
+@get("/proposals", guards=SEES_PROPOSALS, tags=["books"], operation_id="listWaiting")
+async def list_waiting(node: Node, page: NamedDependency[Page], request: ConcordatRequest) -> list[WaitingView]:
     """List what one person proposed and a second one has to confirm by asking for the same, newest first.
 
     `content` says exactly what it is: amounts, accounts, names. Whoever may see lists only is told that of lists only.
@@ -203,7 +201,7 @@ async def list_waiting(
     shown = ("list",) if request.auth.role == Role.LISTS else None
     async with node.pool.acquire() as connection:
         listed, after = await views.waiting(connection, page.number(), page.limit, shown=shown)
-    return Response(listed, headers=following_page("/proposals", page, after))
+    return Rows(listed, None if after is None else encode_cursor(after))
 
 
 # --- books ---------------------------------------------------------------------------------------------------
@@ -232,8 +230,8 @@ async def list_accounts(
     node: Node,
     page: NamedDependency[Page],
     kind: Annotated[Kind | None, QueryParameter()] = None,
-    code: Annotated[str | None, QueryParameter(pattern=SPELLED_ACCOUNT_PATTERN)] = None,
-    currency: Annotated[str | None, QueryParameter(pattern=CURRENCY_PATTERN)] = None,
+    code: Annotated[str | None, QueryParameter(**form_of(SpelledAccount))] = None,
+    currency: Annotated[str | None, QueryParameter(**form_of(CurrencyCode))] = None,
 ) -> AccountPage:
     """List accounts and where they stand."""
     after = page.number() or 0
@@ -254,22 +252,28 @@ async def list_postings(account_id: AccountPath, node: Node, page: NamedDependen
 
 @get("/balances", guards=SEES_ACCOUNTS, tags=["books"], operation_id="balancesAt")
 async def list_balances(
-    node: Node, at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None
+    node: Node,
+    part: NamedDependency[Page],
+    at: Annotated[
+        str | None, QueryParameter(format="date-time", description="RFC 3339 instant; now if left out.")
+    ] = None,
 ) -> list[dict[str, str]]:
     """Show the balance of every kind of account and currency as of an instant."""
     moment = None if at is None else instant(at)
     async with node.pool.acquire() as connection:
-        return await balances_at(connection, moment)
+        balances = await balances_at(connection, moment)
+    return rows_of(part, balances, lambda row: (row["kind"], row["code"], row["currency"]))
 
 
 # --- cycles --------------------------------------------------------------------------------------------------
 
 
 @get("/lanes", guards=SEES_CYCLES, tags=["cycles"], operation_id="listLanes")
-async def list_lanes(node: Node) -> list[LaneView]:
+async def list_lanes(node: Node, part: NamedDependency[Page]) -> list[LaneView]:
     """List the lanes to and from other banks: accepted, settled, and what is between."""
     async with node.pool.acquire() as connection:
-        return await views.lanes(connection, node.outbound.undeliverable())
+        lanes = await views.lanes(connection, node.outbound.undeliverable())
+    return rows_of(part, lanes, lambda lane: (lane.sender, lane.receiver, lane.currency))
 
 
 @get("/cycles/{cycle:str}", guards=SEES_CYCLES, tags=["cycles"], operation_id="getCycleMembership")
@@ -284,32 +288,24 @@ async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
 
 
 @get("/cycles/{cycle:str}/attestations", guards=SEES_CYCLES, tags=["cycles"], operation_id="listAttestations")
-async def list_attestations(cycle: CyclePath, node: Node) -> list[Envelope]:
+async def list_attestations(cycle: CyclePath, node: Node, part: NamedDependency[Page]) -> list[Envelope]:
     """Show every document that this bank signed in a cycle: cut, statements, screening."""
     async with node.pool.acquire() as connection:
         _, cut = await reads.cut(connection, cycle)
         submissions = await reads.submissions(connection, cycle)
     attested = [envelope for documents in submissions for envelope in documents.envelopes]
-    return attested if cut is None else [cut, *attested]
+    return rows_of(part, attested if cut is None else [cut, *attested], envelope_key)
 
 
 @get("/cycles/{cycle:str}/instructions", guards=SEES_CYCLES, tags=["cycles"], operation_id="listInstructions")
-async def list_instructions(cycle: CyclePath, node: Node) -> list[Envelope]:
+async def list_instructions(cycle: CyclePath, node: Node, part: NamedDependency[Page]) -> list[Envelope]:
     """Show the settlement instructions of a cycle that this bank verified."""
     async with node.pool.acquire() as connection:
-        return await reads.instructions(connection, cycle, node.bic)
+        instructions = await reads.instructions(connection, cycle, node.bic)
+    return rows_of(part, instructions, envelope_key)
 
 
 # --- federation ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class EnvelopeOperation(Operation):
-    """An operation whose request body is a signed document, read by itself because its very bytes count."""
-
-    def __post_init__(self) -> None:
-        body = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Envelope"))
-        self.request_body = RequestBody(content={"application/json": body}, required=True)
 
 
 @post(
@@ -319,7 +315,7 @@ class EnvelopeOperation(Operation):
     request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
     operation_id="receivePayments",
-    operation_class=EnvelopeOperation,
+    opt={"body": Envelope},  # read by itself, because its very bytes count
 )
 async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.

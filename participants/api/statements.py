@@ -15,6 +15,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
+from gateway.federation.http.answer_headers import FILE_NAME
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.iso20022 import camt053
 from gateway.federation.iso20022.reasons import MessageRefused
@@ -42,19 +43,27 @@ _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 Day = Annotated[
     date | None, QueryParameter(name="date", description="A day of the bank's time zone, such as 2026-11-27.")
 ]
-From = Annotated[str | None, QueryParameter(name="from", description="RFC 3339 instant that the period begins at.")]
 Exact = Annotated[
     bool,
     QueryParameter(description="For programs: texts as they are, without a `'` before formulas."),
 ]
-To = Annotated[str | None, QueryParameter(name="to", description="RFC 3339 instant that the period ends before.")]
+From = Annotated[
+    str | None,
+    QueryParameter(name="from", format="date-time", description="RFC 3339 instant that the period begins at."),
+]
+To = Annotated[
+    str | None,
+    QueryParameter(name="to", format="date-time", description="RFC 3339 instant that the period ends before."),
+]
 
 
 @get("/accounts/{account_id:int}/balance", guards=SEES_ACCOUNTS, tags=["books"], operation_id="getBalance")
 async def get_balance(
     account_id: AccountPath,
     node: Node,
-    at: Annotated[str | None, QueryParameter(description="RFC 3339 instant; now if left out.")] = None,
+    at: Annotated[
+        str | None, QueryParameter(format="date-time", description="RFC 3339 instant; now if left out.")
+    ] = None,
 ) -> AccountBalance:
     """Show where an account stood at an instant."""
     moment = None if at is None else instant(at)
@@ -114,6 +123,7 @@ async def get_statement(
     media_type=CSV,
     tags=["books"],
     operation_id="getStatementAsCsv",
+    response_headers=[FILE_NAME],
 )
 async def get_statement_csv(
     account_id: AccountPath,
@@ -139,6 +149,7 @@ async def get_statement_csv(
     media_type=XML,
     tags=["books"],
     operation_id="getStatementAsMessage",
+    response_headers=[FILE_NAME],
 )
 async def get_statement_camt053(
     account_id: AccountPath, node: Node, day: Day = None, begins: From = None, ends: To = None

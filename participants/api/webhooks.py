@@ -5,9 +5,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from litestar import delete, get, post
+from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from gateway.federation.http.paging import Page, rows_of
 from participants.api.guards import KEEPS_WEBHOOKS, SEES_WEBHOOKS, ConcordatRequest, Node
 from participants.feed.public import timestamp
 from participants.webhooks.messages import ReplayRequest, WebhookRequest, WebhookSecret, WebhookView
@@ -26,9 +28,9 @@ async def add_webhook(data: JSONBody[WebhookRequest], node: Node, request: Conco
 
 
 @get("/webhooks", guards=SEES_WEBHOOKS, tags=["events"], operation_id="listWebhooks")
-async def list_webhooks(node: Node) -> list[WebhookView]:
+async def list_webhooks(node: Node, part: NamedDependency[Page]) -> list[WebhookView]:
     """List where events are sent, and how far each place has them. There are 64 at most."""
-    return [_view(webhook) for webhook in await node.webhooks.every()]
+    return rows_of(part, map(_view, await node.webhooks.every()), lambda row: (row.id,))
 
 
 @get("/webhooks/{webhook_id:uuid}", guards=SEES_WEBHOOKS, tags=["events"], operation_id="getWebhook")

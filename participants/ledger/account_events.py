@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from compliance.statements import (
     Bic,
     Count,
@@ -16,12 +14,20 @@ from compliance.statements import (
     PaymentAmount,
     Reason,
     TotalAmount,
+    form,
     whole,
 )
 from gateway.federation.messages.base import AccountCode, PartyName, Remittance, Uuid
 from participants.ledger.accounts import AccountState
 
-ExternalReference = Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,33}[!-~])?"))]
+ExternalReference = Annotated[
+    str,
+    form(
+        whole(r"[!-~]([ -~]{0,33}[!-~])?"),
+        "a reference: 1 to 35 characters of ASCII, no space at either end",
+        "slip 4711",
+    ),
+]
 OpenedKind = Literal["customer", "internal"]
 
 

@@ -7,19 +7,24 @@ from datetime import date
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get, post, put
+from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
+from msgspec.structs import replace
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import View, part_of
-from compliance.statements import CYCLE_PATTERN, whole
+from compliance.statements import CycleId, form, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.sight import shows
+from gateway.federation.http.answer_headers import FILE_NAME
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import Key, Page, encode_cursor
+from gateway.federation.http.paging import Key, Page, encode_cursor, envelope_key, rows_of
+from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.attestation import (
     SUBMITTED_MAX,
     Breaks,
@@ -28,6 +33,7 @@ from gateway.federation.messages.attestation import (
     StatementSubmission,
     StatementVerdicts,
 )
+from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -44,8 +50,11 @@ from gateway.federation.messages.default import DefaultView
 from gateway.federation.messages.proposals import ActProposal, Decision, ProposalRequest, Proposals, ProposalView
 from gateway.federation.problems import Refusal, ServiceReason
 
-CyclePath = Annotated[str, PathParameter(pattern=CYCLE_PATTERN)]
-ProposalPath = Annotated[str, PathParameter(pattern=whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"))]
+CyclePath = Annotated[str, PathParameter(**form_of(CycleId))]
+ProposalId = Annotated[
+    str, form(whole(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "the id of a proposal: a UUID in small letters")
+]
+ProposalPath = Annotated[str, PathParameter(**form_of(ProposalId))]
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 
@@ -60,12 +69,12 @@ _PARTICIPANT = requires("participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-async def _refuse_crowds(request: Caller) -> None:
+async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a body of more JSON objects than a submission can have: counting takes a tenth of the time to make them.
 
     Objects are counted by their braces; neither base64 nor a name in a submission has one.
     """
-    if (await request.body()).count(b"{") > STATEMENTS_OBJECTS_MAX:
+    if isinstance(request, Request) and (await request.body()).count(b"{") > STATEMENTS_OBJECTS_MAX:
         detail = f"more than {STATEMENTS_OBJECTS_MAX} objects: a submission has at most {SUBMITTED_MAX} statements"
         raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
 
@@ -96,7 +105,7 @@ class CycleController(Controller):
         value_date = None if data.value_date is None else _date(data.value_date)
         return (await cycles.open_on_demand(value_date, by=request.auth.sub)).message()
 
-    @get("/current", **shows(View.CYCLES), operation_id="getCurrentCycle")
+    @get("/current", **shows(View.CYCLES, refuses=[404]), operation_id="getCurrentCycle")
     async def current(self, cycles: Cycles) -> Cycle:
         """Show the open cycle."""
         return (await cycles.views.current()).message()
@@ -135,10 +144,9 @@ class CycleController(Controller):
 
     @post(
         "/{cycle:str}/statements",
-        guards=[_PARTICIPANT],
+        guards=[_PARTICIPANT, _refuse_crowds],
         status_code=200,
         request_max_body_size=STATEMENTS_BYTES_MAX,
-        before_request=_refuse_crowds,
         operation_id="submitStatements",
     )
     async def submit_statements(
@@ -155,9 +163,11 @@ class CycleController(Controller):
     # --- what there is to see
 
     @get("/{cycle:str}/breaks", **shows(View.BREAKS), operation_id="listBreaks")
-    async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> Breaks:
+    async def breaks(self, request: Caller, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]) -> Breaks:
         """Show the breaks; a participant sees those of its own pairs."""
-        return await cycles.views.breaks(cycle, _part(View.BREAKS, request))
+        breaks = await cycles.views.breaks(cycle, _part(View.BREAKS, request))
+        rows = rows_of(part, breaks.breaks, lambda row: (*row.pair, row.currency, row.kind))
+        return replace(breaks, breaks=tuple(rows), next=rows.next)
 
     @get("/{cycle:str}/progress", **shows(View.PROGRESS), operation_id="getProgress")
     async def progress(self, cycle: CyclePath, cycles: Cycles) -> CycleProgress:
@@ -197,7 +207,13 @@ class CycleController(Controller):
         """Show the signed `SettlementFinality`."""
         return await cycles.views.finality(cycle)
 
-    @get("/{cycle:str}/export", **shows(View.EXPORT), media_type="application/zip", operation_id="exportCycle")
+    @get(
+        "/{cycle:str}/export",
+        **shows(View.EXPORT),
+        media_type="application/zip",
+        operation_id="exportCycle",
+        response_headers=[FILE_NAME],
+    )
     async def export(self, cycle: CyclePath, cycles: Cycles) -> Response[bytes]:
         """Export the cycle's evidence as one signed archive, for `concordat verify`."""
         disposition = {"Content-Disposition": f'attachment; filename="{cycle}.zip"'}
@@ -206,9 +222,9 @@ class CycleController(Controller):
     # --- four eyes and instructions
 
     @get("/{cycle:str}/proposals", **shows(View.PROPOSALS), operation_id="listProposals")
-    async def proposals(self, cycle: CyclePath, cycles: Cycles) -> Proposals:
+    async def proposals(self, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]) -> Proposals:
         """Show what operators proposed and decided, newest first."""
-        return await cycles.approvals.proposals(cycle)
+        return _page_of(await cycles.approvals.proposals(cycle), part)
 
     @post("/{cycle:str}/proposals", guards=[_OPERATOR], operation_id="propose")
     async def propose(
@@ -223,32 +239,38 @@ class CycleController(Controller):
         cycle: CyclePath,
         cycles: Cycles,
         participant: Annotated[
-            list[str], QueryParameter(description="Who can't pay; repeat it for several.", min_items=1, max_items=100)
+            list[SpelledBic],
+            QueryParameter(description="Who can't pay; repeat it for several.", min_items=1, max_items=100),
         ],
     ) -> DefaultView:
         """Show what each way out of a default would mean; nothing is changed by it."""
         return await cycles.defaults.dry_run(cycle, participant)
 
     @get("/{cycle:str}/instructions", **shows(View.INSTRUCTIONS), operation_id="listCycleInstructions")
-    async def instructions(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> list[Envelope]:
+    async def instructions(
+        self, request: Caller, cycle: CyclePath, cycles: Cycles, part: NamedDependency[Page]
+    ) -> list[Envelope]:
         """Deliver the signed instructions; a participant gets its own."""
-        return await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
+        instructions = await cycles.delivery.instructions(cycle, _part(View.INSTRUCTIONS, request))
+        return rows_of(part, instructions, envelope_key)
 
     @get("/{cycle:str}/deliveries", **shows(View.DELIVERIES), operation_id="listDeliveries")
     async def deliveries(
         self,
         cycle: CyclePath,
         cycles: Cycles,
+        part: NamedDependency[Page],
         acknowledged: Annotated[bool | None, QueryParameter(description="Only those with or without receipt.")] = None,
     ) -> list[InstructionView]:
         """Show which instructions were acknowledged when."""
-        return await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
+        deliveries = await cycles.delivery.follow(cycle_id=cycle, acknowledged=acknowledged)
+        return rows_of(part, deliveries, lambda row: (row.id,))
 
 
 @get("/proposals", **shows(View.PROPOSALS), tags=["proposals"], operation_id="listPendingProposals")
-async def pending_proposals(cycles: Cycles) -> Proposals:
+async def pending_proposals(cycles: Cycles, part: NamedDependency[Page]) -> Proposals:
     """Show all that waits for a second operator, on cycles and on the registry, newest first."""
-    return await cycles.approvals.pending()
+    return _page_of(await cycles.approvals.pending(), part)
 
 
 @get("/proposals/{proposal:str}", **shows(View.PROPOSALS), tags=["proposals"], operation_id="getProposal")
@@ -299,9 +321,9 @@ async def latest_submission(request: Caller, cycles: Cycles) -> HandedIn:
     tags=["cycles"],
     operation_id="listPendingInstructions",
 )
-async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope]:
+async def pending_instructions(request: Caller, cycles: Cycles, part: NamedDependency[Page]) -> list[Envelope]:
     """Deliver the caller's instructions of all cycles that it hasn't acknowledged, oldest first."""
-    return await cycles.delivery.pending(request.auth.sub)
+    return rows_of(part, await cycles.delivery.pending(request.auth.sub), envelope_key)
 
 
 @post(
@@ -314,6 +336,11 @@ async def pending_instructions(request: Caller, cycles: Cycles) -> list[Envelope
 async def acknowledge(request: Caller, data: JSONBody[Envelope], cycles: Cycles) -> None:
     """Acknowledge an instruction by a signed `Receipt`; the same again is fine."""
     await cycles.delivery.acknowledge(request.auth.sub, data)
+
+
+def _page_of(listed: Proposals, part: Page) -> Proposals:
+    rows = rows_of(part, listed.proposals, lambda row: (row.id,))
+    return replace(listed, proposals=tuple(rows), next=rows.next)
 
 
 def _part(view: View, request: Caller) -> str | None:

@@ -13,16 +13,17 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from compliance.bic import SPELLED_BIC_PATTERN
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import Reader, View, part_of, readers
-from compliance.statements import CURRENCY_PATTERN
+from compliance.statements import CurrencyCode
 from gateway.coordinator.registry.lifecycle import RegistryReason
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.sight import Caller, reader_of, shows
 from gateway.federation.http.edge import WHILE_INACTIVE
 from gateway.federation.http.node import requires
 from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.parameters import form_of
+from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.calendar import CalendarView
 from gateway.federation.messages.limits import BilateralLimitChange
 from gateway.federation.messages.participants import (
@@ -34,8 +35,8 @@ from gateway.federation.messages.participants import (
 )
 from gateway.federation.problems import Refusal
 
-BicPath = Annotated[str, PathParameter(pattern=SPELLED_BIC_PATTERN)]
-CurrencyPath = Annotated[str, PathParameter(pattern=CURRENCY_PATTERN)]
+BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
+CurrencyPath = Annotated[str, PathParameter(**form_of(CurrencyCode))]
 
 CALENDAR_DAYS_MAX = 400
 

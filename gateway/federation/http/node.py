@@ -14,14 +14,15 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import ClientException, ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
 
+from gateway.federation.http.asked import Asked, has_body, operations_of, require_json
 from gateway.federation.http.edge import Admission, Authentication, Edge
 from gateway.federation.http.health import Readiness, Ready, live, private_app, public_readiness, startup
-from gateway.federation.http.openapi import Exposed, Operations, openapi_config
-from gateway.federation.http.paging import provide_page
-from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS
+from gateway.federation.http.methods import Methods
+from gateway.federation.http.openapi import Exposed, Links, Operations, openapi_config
+from gateway.federation.http.paging import PageResponse, provide_page, provide_part
+from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS, PARSED_BODY
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
@@ -30,8 +31,6 @@ from gateway.federation.strict_json import read_strictly
 
 BODY_BYTES_MAX = 64 * 1024
 """Of a request; a route that takes more says so beside itself."""
-QUERY_NAME_SHOWN = 40
-"""Characters of an unknown query parameter's name that an answer repeats."""
 
 
 def requires(*roles: str, scope: str | tuple[str, ...] = ()) -> Guard:
@@ -71,6 +70,7 @@ def create_app(
     limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     traffic: Collection[str] = (),
+    links: Links | None = None,
 ) -> Litestar:
     """Return a node's application.
 
@@ -78,12 +78,13 @@ def create_app(
     route that verifies tokens itself, `opt={"raw": True}`. `admission` is asked about whoever has a good token. `ready`
     names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
     application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything.
-    `traffic` names the operations that are no changes to keep a security record of. While the server drains, the event
+    `traffic` names the operations that are no changes to keep a security record of. `links` says in which answers the
+    values of path parameters are, for the published description. While the server drains, the event
     `app.state.stopping` is set: whoever waits for news should then answer.
     """
     limits = limits or EdgeLimits()
     operations: Operations = {}
-    queries: dict[BaseRouteHandler, frozenset[str]] = {}
+    asked: dict[BaseRouteHandler, Asked] = {}
     readiness = Readiness(ready)
 
     async def begin() -> None:
@@ -93,22 +94,28 @@ def create_app(
         route_handlers=[live, startup, public_readiness(readiness), *route_handlers],
         middleware=[Authentication(verifier, limits, admission)],
         exception_handlers=EXCEPTION_HANDLERS,
-        dependencies={"page": Provide(provide_page, sync_to_thread=False), **(dependencies or {})},
+        dependencies={
+            "page": Provide(provide_page, sync_to_thread=False),
+            "part": Provide(provide_part, sync_to_thread=False),
+            **(dependencies or {}),
+        },
         on_startup=[*on_startup, begin],
         on_shutdown=list(on_shutdown),
         request_class=StrictRequest,
+        response_class=PageResponse,
         request_max_body_size=BODY_BYTES_MAX,
-        before_request=partial(_refuse_unknown_query, queries),
-        openapi_config=openapi_config(title=title, version=version, operations=operations),
+        before_request=partial(_look_first, asked),
+        openapi_config=openapi_config(title=title, version=version, operations=operations, links=links or {}),
         logging_config=None,
     )
-    _check_routes(app, operations)
-    queries |= _query_parameters(app)
+    asked |= operations_of(app)
+    _check_routes(app, operations, asked)
+    app.state.asked = asked
     app.state.stopping = asyncio.Event()
     app.state.limits = limits
     app.state.private = private_app(readiness)
     app.state.readiness = readiness
-    handler: ASGIApp = Edge(app.asgi_handler, traffic=traffic)
+    handler: ASGIApp = Edge(Methods(app.asgi_handler), traffic=traffic)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app
 
@@ -120,40 +127,31 @@ class StrictRequest(Request[Any, Any, Any]):
         """Parse the body; raises ClientException (400)."""
         try:
             body = await self.body() or b"null"
-            return await beside_if_large(len(body), lambda: read_strictly(body))
+            # Kept for whoever has to say what is wrong with it.
+            parsed = await beside_if_large(len(body), lambda: read_strictly(body))
+            self.scope[PARSED_BODY] = parsed  # type: ignore[literal-required]
+            return parsed
         except msgspec.DecodeError as error:
             raise ClientException(f"the body isn't acceptable JSON: {error}") from error
 
 
-def _query_parameters(app: Litestar) -> dict[BaseRouteHandler, frozenset[str]]:
-    """Return the names of the query parameters that each operation takes."""
-    return {
-        handler: frozenset(
-            parameter.field_alias
-            for parameter in handler.create_kwargs_model(path_parameters=route.path_parameters).expected_query_params
-        )
-        for route in app.routes
-        if isinstance(route, HTTPRoute)
-        for handler in route.route_handlers
-    }
-
-
-async def _refuse_unknown_query(
-    queries: Mapping[BaseRouteHandler, frozenset[str]], request: Request[Any, Any, Any]
-) -> None:
-    """Refuse a filter that isn't there: who asks for a part would take the whole for it."""
-    if not request.scope["query_string"]:
+async def _look_first(asked: Mapping[BaseRouteHandler, Asked], request: Request[Any, Any, Any]) -> None:
+    """Refuse a body of another kind, and a filter that isn't there."""
+    operation = asked.get(request.route_handler)
+    if operation is None:
         return
-    unknown = sorted(request.query_params.keys() - queries.get(request.route_handler, frozenset()))
-    if unknown:
-        raise ValidationException(
-            extra=[
-                {"key": name[:QUERY_NAME_SHOWN], "message": "no query parameter of this operation"} for name in unknown
-            ]
-        )
+    if operation.body is not None:
+        if has_body(request):
+            require_json(request)
+        else:
+            request.scope[PARSED_BODY] = None  # type: ignore[literal-required]
+    if request.scope["query_string"] and operation.has_unknown(request):
+        if operation.body is not None:
+            await request.json()  # so that its faults are told as well
+        raise ValidationException
 
 
-def _check_routes(app: Litestar, operations: Operations) -> None:
+def _check_routes(app: Litestar, operations: Operations, asked: Mapping[BaseRouteHandler, Asked]) -> None:
     """Refuse to build a node with a route that anybody with any token could use; collect what there is."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", (getattr(route, "route_handler", None),)):
@@ -164,7 +162,7 @@ def _check_routes(app: Litestar, operations: Operations) -> None:
                 raise ValueError(f"route {route.path}: say who may use it, by requires(...) or opt={{'public': True}}")
             if isinstance(handler, HTTPRouteHandler):
                 roles = tuple(role for guard in guards if isinstance(guard, _Requires) for role in guard.roles)
-                exposed = Exposed.of(handler, roles)
+                exposed = Exposed.of(handler, asked[handler], roles)
                 operations.update(
                     {(route.path_format or "/", str(method).lower()): exposed for method in handler.http_methods}
                 )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from compliance.bic import BicError
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation import correlation, security_log
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
+from gateway.federation.http.faults import ERRORS_MAX, json_pointer
+from gateway.federation.http.refusals import EVIDENCE_STATUS
 from gateway.federation.problems import (
     PROBLEM_MEDIA_TYPE,
     Problem,
@@ -42,9 +44,8 @@ _BY_STATUS = {
         ServiceReason.UNAVAILABLE,
     )
 }
-# A document that was understood and doesn't prove what it says.
-EVIDENCE_STATUS = 422
-_BRACKETS = re.compile(r"\[(\d+|\.\.\.)\]")
+PARSED_BODY = "concordat.parsed_body"
+"""Where a request's scope has its JSON as it was read, None if it has no body; of what is read by itself, nothing."""
 
 
 def respond(document: Problem, *, headers: dict[str, str] | None = None) -> Response[Problem]:
@@ -52,6 +53,8 @@ def respond(document: Problem, *, headers: dict[str, str] | None = None) -> Resp
     headers = headers or {}
     if document.status == 401:
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    if document.status == 415:
+        headers["Accept"] = "application/json"
     return Response(document, status_code=document.status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
 
 
@@ -69,28 +72,41 @@ def _on_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[P
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     if error.status_code >= 500:
         return _on_failure(request, error)
-    errors = tuple(_validation_errors(error.extra)) if isinstance(error.extra, list) else ()
+    errors = _faults(request, error) if isinstance(error, ValidationException) else ()
     code = ServiceReason.VALIDATION_FAILED if errors else _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
     # Litestar's own text repeats the address with its query, which may hold what nobody should log.
-    detail = "the request doesn't have the documented form" if errors else error.detail
+    detail = "the request doesn't have the documented form" if errors else _said(request, error)
     security_log.note(request.scope, reason=str(code))
     document = problem(code, error.status_code, detail, instance=correlation.current(), errors=errors)
     return respond(document, headers=dict(error.headers or {}))
 
 
-def _validation_errors(entries: Iterable[Any]) -> Iterable[ProblemError]:
+def _said(request: Request[Any, Any, Any], error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "no such path"
+        case 405:
+            return (
+                f"{request.method} is no method of this path, which takes {(error.headers or {}).get('Allow', 'none')}"
+            )
+    return error.detail
+
+
+def _faults(request: Request[Any, Any, Any], error: ValidationException) -> tuple[ProblemError, ...]:
+    """Return all that is wrong with a request; if nothing is found, what the framework says of it."""
+    operation = request.app.state.get("asked", {}).get(request.scope.get("route_handler"))
+    body: Any = request.scope.get(PARSED_BODY, ...)
+    faults = () if operation is None else tuple(islice(operation.faults(request, body), ERRORS_MAX + 1))
+    return faults or tuple(_framework_errors(error.extra if isinstance(error.extra, list) else ()))
+
+
+def _framework_errors(entries: Iterable[Any]) -> Iterable[ProblemError]:
     for entry in entries:
         key, message = str(entry.get("key", "")), str(entry.get("message", ""))
         if entry.get("source") == "body":
             yield ProblemError(message, json_pointer("" if key == "data" else key))
         else:
             yield ProblemError(f"{key}: {message}" if key else message)
-
-
-def json_pointer(path: str) -> str:
-    """Turn msgspec's path ("payments[3].amount_minor") into a JSON pointer (RFC 6901)."""
-    steps = _BRACKETS.sub(r".\1", path).strip(".")
-    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps.split(".")) if steps else ""
 
 
 def _on_bad_evidence(_: Request[Any, Any, Any], error: EvidenceError) -> Response[Problem]:

@@ -116,3 +116,4 @@ class Breaks(Answer, frozen=True, kw_only=True):
 
     cycle: CycleId
     breaks: tuple[BreakNotice, ...]
+    next: str | None = None

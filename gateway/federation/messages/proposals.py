@@ -83,3 +83,4 @@ class Proposals(Answer, frozen=True, kw_only=True):
     """`GET /cycles/{id}/proposals`, and `GET /proposals` for all that wait: newest first."""
 
     proposals: tuple[ProposalView, ...]
+    next: str | None = None

@@ -8,14 +8,28 @@ from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.checks import Verdict
-from compliance.statements import Bic, Count, CurrencyCode, NetAmount, whole
+from compliance.statements import Bic, Count, CurrencyCode, NetAmount, form, whole
 from gateway.federation.messages.base import Answer, Request, SpelledBic, Uuid
 
 # Below 10^15 minor units either way, and never zero: a funding is positive, a withdrawal negative.
-FundingAmount = Annotated[str, Meta(pattern=whole(r"-?[1-9][0-9]{0,14}"))]
+FundingAmount = Annotated[
+    str,
+    form(
+        whole(r"-?[1-9][0-9]{0,14}"),
+        "a whole number of minor units but zero, as a text of at most 15 digits, negative to take money back",
+        "123450",
+    ),
+]
 DECISIONS_MAX = 64
 """In one order: a few are needed, and each is verified."""
-OverdraftLimit = Annotated[str, Meta(pattern=whole(r"(0|[1-9][0-9]{0,14})"))]
+OverdraftLimit = Annotated[
+    str,
+    form(
+        whole(r"(0|[1-9][0-9]{0,14})"),
+        "a whole number of minor units, zero or more, as a text of at most 15 digits",
+        "0",
+    ),
+]
 
 
 class SettlementOrder(Request, frozen=True, kw_only=True):
