@@ -86,6 +86,7 @@ SCOPES: dict[str, set[str]] = {
     Scope.PAYMENTS: {
         "/payments",
         "/payments/{payment_id:uuid}",
+        "/cycles/{cycle:str}/payments",
         "/batches/{batch_id:uuid}",
         "/batches/{batch_id:uuid}/orders",
         "/holds",
