@@ -55,6 +55,13 @@ UNLUCKY = (
     "/accounts?cursor=WyJhIl0",
     "/accounts?cursor=W10",
     "/payments?cursor=WzkyMjMzNzIwMzY4NTQ3NzU4MDhd",
+    "/payments?cursor=WzkyMjMzNzIwMzY4NTQ3NzU4MDgsMF0",
+    "/payments?cursor=WyJhIiwxXQ",
+    "/payments?end_to_end_id=%00",
+    "/payments?file=%00",
+    "/payments?created_from=0001-01-01T00:00:00%2B14:00",
+    "/payments?amount_from=9999999999999999",
+    "/cycles/2026-03-02-01/payments?cursor=WzIxNDc0ODM2NDgsMV0",
     "/accounts/9223372036854775808/postings",
     "/balances?at=0001-01-01T00:00:00%2B14:00",
 )

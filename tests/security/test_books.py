@@ -96,6 +96,7 @@ SCOPES: dict[str, set[str]] = {
         "/payments",
         "/payments/{payment_id:uuid}",
         "/recalls",
+        "/cycles/{cycle:str}/payments",
         "/batches/{batch_id:uuid}",
         "/batches/{batch_id:uuid}/orders",
         "/holds",
