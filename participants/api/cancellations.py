@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
-from msgspec import Meta
 
 from gateway.federation.http.node import requires
-from gateway.federation.http.paging import LIMIT_MAX
-from gateway.federation.messages.base import Answer, Uuid
-from gateway.federation.messages.base import Request as Body
 from participants.api import views
-from participants.api.messages import PaymentView
+from participants.api.messages import CancellationOutcomes, Cancellations, PaymentView
 from participants.node import BankNode
-from participants.payments.cancellations import CancellationOutcome, RequestCancellation
+from participants.payments.cancellations import RequestCancellation
 from participants.roles import Role
 
 CANCELS = [requires(Role.ORDERS)]
 Node = NamedDependency[BankNode]
-
-
-class Cancellations(Body, frozen=True, kw_only=True):
-    """Payments that are to be paid no more."""
-
-    payments: Annotated[tuple[Uuid, ...], Meta(min_length=1, max_length=LIMIT_MAX)]
-
-
-class CancellationOutcomes(Answer, frozen=True, kw_only=True):
-    """How each payment stands, or why it isn't cancelled; in the order of the request."""
-
-    results: tuple[CancellationOutcome, ...]
 
 
 @post(

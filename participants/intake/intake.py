@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,15 @@ from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from participants.api.messages import BatchOrderPage, BatchOrderView, BatchView, OrderBatch, OrderResults
+from participants.api.messages import (
+    BatchOrderPage,
+    BatchOrderView,
+    BatchView,
+    CancellationOutcomes,
+    Cancellations,
+    OrderBatch,
+    OrderResults,
+)
 from participants.api.orders import OrderRequest
 from participants.intake.files import (
     FileReason,
@@ -264,13 +272,35 @@ async def batch_status(client: FederationClient, *, url: str, bank: str, id_: st
 
 async def refused_orders(client: FederationClient, *, url: str, bank: str, id_: str) -> list[BatchOrderView]:
     """Return the orders of a batch that were refused. Raises RemoteProblem, RemoteUnavailable."""
-    orders: list[BatchOrderView] = []
-    params = {"outcome": "refused", "limit": "1000"}
+    return [order async for page in _orders(client, url, bank, id_, outcome="refused") for order in page]
+
+
+async def cancel_batch(client: FederationClient, *, url: str, bank: str, id_: str) -> dict[str, int]:
+    """Cancel the payments that a batch took in, and count by how they stand, or why they can't be cancelled.
+
+    Raises RemoteProblem, RemoteUnavailable.
+    """
+    counts: dict[str, int] = {}
+    async for page in _orders(client, url, bank, id_, outcome="taken"):
+        asked = Cancellations(payments=tuple(order.id for order in page))
+        answer = await client.post(f"{url}/payments/cancellations", CancellationOutcomes, audience=bank, json=asked)
+        for outcome in answer.results:
+            word = str(outcome.reason or outcome.status)
+            counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+async def _orders(
+    client: FederationClient, url: str, bank: str, id_: str, *, outcome: str
+) -> AsyncIterator[tuple[BatchOrderView, ...]]:
+    """Yield the orders of a batch that were answered so, page by page."""
+    params = {"outcome": outcome, "limit": "1000"}
     while True:
         page = await client.get(f"{url}/batches/{id_}/orders", BatchOrderPage, audience=bank, params=params)
-        orders += page.items
+        if page.items:
+            yield page.items
         if page.next is None:
-            return orders
+            return
         params = {**params, "cursor": page.next}
 
 
