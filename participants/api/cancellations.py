@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from gateway.federation.http.node import requires
-from participants.api import views
+from participants.api import orders_log, views
 from participants.api.messages import CancellationOutcomes, Cancellations, PaymentView
 from participants.node import BankNode
 from participants.payments.cancellations import RequestCancellation
@@ -36,6 +36,7 @@ async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Reques
     """
     (outcome,) = await node.ledger.submit(RequestCancellation([str(payment_id)], request.auth.sub))
     outcome.or_refuse()
+    orders_log.note("cancellation requested", request.auth.sub, (outcome.id,))
     return await views.payment(node.pool, str(payment_id))
 
 
@@ -51,6 +52,8 @@ async def cancel_payments(
 ) -> CancellationOutcomes:
     """Cancel up to 1,000 payments, each for itself; each has its own result."""
     outcomes = await node.ledger.submit(RequestCancellation(data.payments, request.auth.sub))
+    taken = [outcome.id for outcome in outcomes if outcome.reason is None]
+    orders_log.note("cancellation requested", request.auth.sub, taken)
     return CancellationOutcomes(results=tuple(outcomes))
 
 
