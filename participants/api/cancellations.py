@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
 from litestar import post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
-from msgspec import Meta
 
-from gateway.federation.http.paging import LIMIT_MAX
-from gateway.federation.messages.base import Answer, Uuid
-from gateway.federation.messages.base import Request as Body
-from participants.api import views
+from participants.api import orders_log, views
 from participants.api.guards import ORDERS, ConcordatRequest, Node
-from participants.api.messages import PaymentView
-from participants.payments.cancellations import CancellationOutcome, RequestCancellation
-
-
-class Cancellations(Body, frozen=True, kw_only=True):
-    """Payments that are to be paid no more."""
-
-    payments: Annotated[tuple[Uuid, ...], Meta(min_length=1, max_length=LIMIT_MAX)]
-
-
-class CancellationOutcomes(Answer, frozen=True, kw_only=True):
-    """How each payment stands, or why it isn't cancelled; in the order of the request."""
-
-    results: tuple[CancellationOutcome, ...]
+from participants.api.messages import CancellationOutcomes, Cancellations, PaymentView
+from participants.payments.cancellations import RequestCancellation
 
 
 @post(
@@ -46,6 +29,7 @@ async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Concor
     """
     (outcome,) = await node.ledger.submit(RequestCancellation([str(payment_id)], request.auth.sub))
     outcome.or_refuse()
+    orders_log.note("cancellation requested", request.auth.sub, (outcome.id,))
     return await views.payment(node.pool, str(payment_id))
 
 
@@ -59,6 +43,8 @@ async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Concor
 async def cancel_payments(data: JSONBody[Cancellations], node: Node, request: ConcordatRequest) -> CancellationOutcomes:
     """Cancel up to 1,000 payments, each for itself; each has its own result."""
     outcomes = await node.ledger.submit(RequestCancellation(data.payments, request.auth.sub))
+    taken = [outcome.id for outcome in outcomes if outcome.reason is None]
+    orders_log.note("cancellation requested", request.auth.sub, taken)
     return CancellationOutcomes(results=tuple(outcomes))
 
 

@@ -44,6 +44,7 @@ from participants.ledger.account_events import ENTRY_TYPES, EntryKind, ExternalR
 from participants.ledger.accounts import BOUNDS, AccountState
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
+from participants.payments.cancellations import CancellationOutcome
 from participants.payments.orders import OrderOutcome
 from participants.roles import Scope
 from participants.search.settlement import SettlementState
@@ -52,6 +53,8 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 """Of a request that holds much: another bank's payments, a sanctions list."""
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """Of a request that holds many, payments or accounts: 8,192 of the longest with every character escaped are 58 MB."""
+CANCELLED_MAX = 1_000
+"""Payments in one request."""
 BatchOutcome = Literal["taken", "known", "refused"]
 LineNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 PaymentStatus = Annotated[str, open_words(*Status)]
@@ -276,6 +279,18 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     settlement: SettlementView | None = None
     history: tuple[PaymentEvent, ...] = ()
     """Of a payment that is asked for by its id: what happened to it, oldest first."""
+
+
+class Cancellations(Request, frozen=True, kw_only=True):
+    """Payments that are to be paid no more."""
+
+    payments: Annotated[tuple[Uuid, ...], Meta(min_length=1, max_length=CANCELLED_MAX)]
+
+
+class CancellationOutcomes(Answer, frozen=True, kw_only=True):
+    """How each payment stands, or why it isn't cancelled; in the order of the request."""
+
+    results: tuple[CancellationOutcome, ...]
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):

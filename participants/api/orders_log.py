@@ -23,9 +23,15 @@ def taken(subject: str, payments: Iterable[str]) -> None:
     _waiting.setdefault(subject, []).extend(payments)
 
 
+def note(what: str, subject: str, payments: Iterable[str]) -> None:
+    """Say at once that somebody asked for something else of payments, many in a line."""
+    ids = list(payments)
+    for start in range(0, len(ids), LINE_PAYMENTS_MAX):
+        _log.info(what, subject=subject, payments=ids[start : start + LINE_PAYMENTS_MAX])
+
+
 def _say() -> None:
     said = dict(_waiting)
     _waiting.clear()
     for subject, payments in said.items():
-        for start in range(0, len(payments), LINE_PAYMENTS_MAX):
-            _log.info("orders taken", subject=subject, payments=payments[start : start + LINE_PAYMENTS_MAX])
+        note("orders taken", subject, payments)

@@ -78,6 +78,7 @@ async def recall_payment(
     """
     asked = events.RecallRequested(id=data.id, reason=data.reason, text=data.text, person=request.auth.sub)
     (await node.ledger.submit(RequestRecall(str(payment_id), asked))).or_refuse()
+    orders_log.note("recall requested", request.auth.sub, (str(payment_id),))
     return await views.payment(node.pool, str(payment_id))
 
 
@@ -145,6 +146,7 @@ async def refuse_recall(
     """Refuse to give back what another bank asks for, and say why; that answers its recall."""
     command = RefuseRecall(str(payment_id), str(recall_id), person=request.auth.sub, reason=data.reason, text=data.text)
     (await node.ledger.submit(command)).or_refuse()
+    orders_log.note("recall refused", request.auth.sub, (str(payment_id),))
     return await views.payment(node.pool, str(payment_id))
 
 

@@ -1,9 +1,10 @@
-"""The commands `concordat participant import` and `file-status`: pay from a file, and see what became of it."""
+"""`concordat participant import`, `file-status` and `file-cancel`: pay from a file, see what became of it, undo it."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `concordat participant`."""
     app.command("import")(import_file)
     app.command("file-status")(file_status)
+    app.command("file-cancel")(file_cancel)
 
 
 def import_file(
@@ -161,6 +163,42 @@ def file_status(
     with _failures():
         good = asyncio.run(run(inspect_file(file)))
     if not good:
+        raise typer.Exit(ROWS_REFUSED)
+
+
+def file_cancel(
+    file: _File,
+    url: _Url,
+    bank: _Bank,
+    client: _Client = None,
+    key: _Key = None,
+    data_dir: _DataDir = None,
+    subject: _Subject = None,
+) -> None:
+    """Cancel the payments of a file that the other banks haven't answered yet.
+
+    Whether each is in by then, its bank says: `file-status` counts them as cancelled, or as posted. Asked again, it
+    cancels what is left. Exit codes are those of `import`; 3 is that some payments couldn't be cancelled any more.
+    """
+    from participants.intake.intake import importing_client
+    from participants.intake.status import cancel_batch, file_batches
+
+    url, bank = url.rstrip("/"), _normal(bank)
+
+    async def run(payments: PaymentFile) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
+            for batch in await file_batches(signed_in, url=url, bank=bank, file=payments):
+                counts += await cancel_batch(signed_in, url=url, bank=bank, id_=batch.id)
+        return counts
+
+    with _failures():
+        counts = asyncio.run(run(inspect_file(file)))
+    if not counts:
+        typer.echo(f"{shown(file.name)}: {bank} has taken no payment of it")
+        raise typer.Exit(ROWS_REFUSED)
+    typer.echo(f"payments: {_counts(counts)}")
+    if counts.keys() - {"cancelling", "cancelled"}:
         raise typer.Exit(ROWS_REFUSED)
 
 

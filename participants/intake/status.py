@@ -1,11 +1,20 @@
-"""What became of a file at the bank: the batches that it is, and its rows that aren't paid."""
+"""What became of a file at the bank: the batches that it is, its rows that aren't paid, and cancelling those that are."""
 
 from __future__ import annotations
 
 import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
 
 from gateway.federation.http.client import FederationClient, RemoteProblem
-from participants.api.messages import BatchOrderPage, BatchOrderView, BatchView, PaymentView
+from participants.api.messages import (
+    BatchOrderPage,
+    BatchOrderView,
+    BatchView,
+    CancellationOutcomes,
+    Cancellations,
+    PaymentView,
+)
 from participants.intake.files import PaymentFile
 from participants.ledger.payment import CAME_TO_NOTHING
 from participants.payments.orders import OrderReason
@@ -48,15 +57,37 @@ async def unpaid_orders(client: FederationClient, *, url: str, bank: str, id_: s
     Not those that were taken under an id that follows. Raises RemoteProblem, RemoteUnavailable.
     """
     orders: list[BatchOrderView] = []
-    for what, which in (("outcome", "refused"), *(("status", str(status)) for status in sorted(CAME_TO_NOTHING))):
-        params = {"limit": "1000", what: which}
-        while True:
-            page = await client.get(f"{url}/batches/{id_}/orders", BatchOrderPage, audience=bank, params=params)
-            orders += [order for order in page.items if not await _follows(client, url=url, bank=bank, order=order)]
-            if page.next is None:
-                break
-            params = {**params, "cursor": page.next}
+    for what in ({"outcome": "refused"}, *({"status": str(status)} for status in sorted(CAME_TO_NOTHING))):
+        async for page in _orders(client, url, bank, id_, **what):
+            orders += [order for order in page if not await _follows(client, url=url, bank=bank, order=order)]
     return sorted(orders, key=lambda order: order.line)
+
+
+async def cancel_batch(client: FederationClient, *, url: str, bank: str, id_: str) -> Counter[str]:
+    """Cancel the payments that a batch took in, and count by how they stand, or why they can't be cancelled.
+
+    Raises RemoteProblem, RemoteUnavailable.
+    """
+    counts: Counter[str] = Counter()
+    async for page in _orders(client, url, bank, id_, outcome="taken"):
+        asked = Cancellations(payments=tuple(order.id for order in page))
+        answer = await client.post(f"{url}/payments/cancellations", CancellationOutcomes, audience=bank, json=asked)
+        counts.update(str(outcome.reason or outcome.status) for outcome in answer.results)
+    return counts
+
+
+async def _orders(
+    client: FederationClient, url: str, bank: str, id_: str, **which: str
+) -> AsyncIterator[tuple[BatchOrderView, ...]]:
+    """Yield the orders of a batch that were answered or stand so, page by page."""
+    params = {"limit": "1000", **which}
+    while True:
+        page = await client.get(f"{url}/batches/{id_}/orders", BatchOrderPage, audience=bank, params=params)
+        if page.items:
+            yield page.items
+        if page.next is None:
+            return
+        params = {**params, "cursor": page.next}
 
 
 async def _follows(client: FederationClient, *, url: str, bank: str, order: BatchOrderView) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import msgspec
 import pytest
 import pytest_asyncio
+from importing import command, row, write
 from litestar import Litestar, Request, Response, post
 from litestar.datastructures import State
 from msgspec import Meta
@@ -67,6 +69,13 @@ async def away(town: Town, bic: str, restarted: AsyncExitStack) -> AsyncIterator
         town.banks[bic] = await restarted.enter_async_context(again)
 
 
+async def none_waits(bank: RunningBank) -> None:
+    """Return when every payment of the bank has its answer."""
+    async with asyncio.timeout(WAIT_S):
+        while await bank.node.pool.fetchval("SELECT count(*) FROM payment_open"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def types_of(bank: RunningBank, id_: str) -> list[str]:
     """Return what the feed tells of a payment."""
     page = await bank.send("GET", "/events", token=bank.staff_token(role="events"), params={"limit": 1000})
@@ -121,6 +130,23 @@ async def test_many_are_cancelled_at_once_each_for_itself(town: Town, restarted:
     assert results["results"][-1]["reason"] == "payment_unknown"
     for id_ in many:
         await town.alpha.until(id_, "cancelled")
+
+
+async def test_a_file_is_cancelled(town: Town, restarted: AsyncExitStack, tmp_path: Path) -> None:
+    path = write(tmp_path / "wrong.csv", row("a-1", "1.00", "one"), row("a-1", "2.00", "two"))
+    code, output = await command(town.alpha, "file-cancel", str(path))
+    assert (code, "has taken no payment of it" in output) == (3, True), output
+    async with away(town, BRAVO, restarted):
+        assert (await command(town.alpha, "import", str(path)))[0] == 0
+        code, output = await command(town.alpha, "file-cancel", str(path))
+        assert (code, "payments: 2 cancelling" in output) == (0, True), output
+    await none_waits(town.alpha)
+    assert "payments: 2 cancelled" in (await command(town.alpha, "file-status", str(path)))[1]
+    late = write(tmp_path / "late.csv", row("a-1", "3.00", "three"))
+    assert (await command(town.alpha, "import", str(late)))[0] == 0
+    await none_waits(town.alpha)
+    code, output = await command(town.alpha, "file-cancel", str(late))
+    assert (code, "1 payment_answered" in output) == (3, True), output
 
 
 async def test_what_the_other_bank_holds_is_asked_about_until_its_people_decide(town: Town) -> None:
