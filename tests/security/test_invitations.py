@@ -47,7 +47,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def apply(coordinator: Coordinator, http: httpx.AsyncClient, envelope: Envelope) -> httpx.Response:
-    return await http.post(f"{coordinator.url}/participants", content=msgspec.json.encode(envelope))
+    return await http.post(f"{coordinator.url}/participants", json=msgspec.to_builtins(envelope))
 
 
 async def all_rows(coordinator: Coordinator) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Asked:
             )
             for place, parameter in defined
         ]
-        data = handler.parsed_data_field
+        data = None if model.expected_form_data or model.expected_msgpack_data else handler.parsed_data_field
         body = handler.opt.get("body") if data is None else data.annotation
         return cls(tuple(sorted(parameters, key=lambda parameter: (parameter.place, parameter.name))), body)
 
