@@ -1,4 +1,4 @@
-"""What became of a file at the bank: the batches that it is, its rows that aren't paid, and cancelling those that are."""
+"""What became of a file at the bank: the batches that it is, its rows that aren't paid, and what is cancelled of it."""
 
 from __future__ import annotations
 

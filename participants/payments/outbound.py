@@ -20,11 +20,11 @@ import structlog
 from msgspec import Struct
 
 from compliance.crypto import canonical, dsse, merkle
-from compliance.crypto.dsse import Envelope, EvidenceError, EvidenceReason
+from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
-from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
+from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
@@ -33,9 +33,7 @@ from gateway.federation.messages.payments import (
     PaymentBatch,
     leaf_of,
 )
-from gateway.federation.problems import Refusal
 from gateway.federation.signers.signing import sign_document
-from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from participants.ledger import store
 from participants.ledger.payment import Payment, Status
@@ -43,6 +41,7 @@ from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
 from participants.payments.answers import EVIDENCE_KIND, UNANSWERED, ApplyAnswers, SentPayment
 from participants.payments.circuit import Circuit
+from participants.payments.failures import EXPECTED, NOT_UNDERSTOOD, OURS, AnswerRefusedError, is_of_content
 from participants.payments.queue import (
     CANCELLING,
     COUNTERPARTIES_CANCELLING,
@@ -66,17 +65,6 @@ HELD_RETRY_SECONDS_MAX = 60.0
 log = structlog.get_logger(__name__)
 
 
-class AnswerRefusedError(Exception):
-    """The other bank's answer isn't one to this batch; the payments stay queued."""
-
-
-# What the batch itself is refused for; anything else may pass with time.
-REFUSED_AS_A_WHOLE = (400, 413, 422)
-# What says nothing about the counterparty.
-OURS = (*DATABASE_ERRORS, Refusal)
-EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
-
-
 class _Batch(Struct, frozen=True):
     """Payments for one bank that wait in this state, the hashes of their terms, and the signed PaymentBatch."""
 
@@ -87,15 +75,8 @@ class _Batch(Struct, frozen=True):
     withdrawn: bool
 
 
-# How a closed document is refused that says more than its reader knows.
-NOT_UNDERSTOOD = EvidenceReason.SCHEMA_VIOLATION.value
 ORDINARY_SECONDS = 600.0
 """How long payments that their sender withdraws go the ordinary way to a bank that doesn't know of withdrawing."""
-
-
-def _is_of_content(error: Exception) -> bool:
-    """Tell whether a counterparty refused a batch for what it is."""
-    return isinstance(error, RemoteProblem) and error.status in REFUSED_AS_A_WHOLE
 
 
 class Outbound:
@@ -226,7 +207,7 @@ class Outbound:
                 batch, items_max, again = None, min(items_max * 2, SENT_ITEMS_MAX), not again
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
-                of_content = batch is not None and _is_of_content(error)
+                of_content = batch is not None and is_of_content(error)
                 if batch is not None and batch.withdrawn and getattr(error, "code", None) == NOT_UNDERSTOOD:
                     self._ordinary_until[counterparty] = time.monotonic() + ORDINARY_SECONDS
                     log.warning(
