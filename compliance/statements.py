@@ -8,7 +8,7 @@ bytes. A member is named by its BIC (ISO 9362).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct
 
@@ -19,6 +19,16 @@ def whole(pattern: str) -> str:
     By `$` alone Python would let a line break follow.
     """
     return rf"^{pattern}(?!\n)$"
+
+
+def inside(kind: Any) -> str:
+    """Return the regular expression of a type of texts (`Bic`) without its ends, to be part of a longer one."""
+    (meta,) = [meta for meta in get_args(kind) if isinstance(meta, Meta) and meta.pattern is not None]
+    pattern = str(meta.pattern)
+    begin, end = whole("\0").split("\0")
+    if not (pattern.startswith(begin) and pattern.endswith(end)):
+        raise ValueError(f"{pattern!r} isn't of a whole text")
+    return f"(?:{pattern.removeprefix(begin).removesuffix(end)})"
 
 
 BIC_PATTERN = whole(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")

@@ -122,7 +122,7 @@ def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder
     aside.
     """
     around = 0 if path == "/payments" else len(_EMPTY_BATCH) + len(orders) - 1
-    length = around + sum([len(order.text) for order in orders]) - len(orders) * len(beginning(maker)[1:].decode())
+    length = around + sum([len(order.text) for order in orders]) - len(orders) * (len(beginning(maker)) - 1)
     # Without white space or a letter beyond ASCII, which is nearly always so, nothing has to be taken out first.
     return len(body) == length or len(msgspec.json.format(body, indent=-1).decode()) == length
 

@@ -8,6 +8,7 @@ encoding.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -32,8 +33,17 @@ from compliance.statements import (
     Sequence,
     Sha256,
     TotalAmount,
+    inside,
 )
-from gateway.federation.messages.base import Remittance, Uuid
+from gateway.federation.messages.base import (
+    REFERENCE_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    AccountCode,
+    Instant,
+    Remittance,
+    Uetr,
+    Uuid,
+)
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
@@ -372,6 +382,55 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {type_: msgspec.json.Decoder(f
 _ORDER_DECODER = msgspec.json.Decoder(PaymentOrder)
 
 
+class _Texts(PaymentOrder, frozen=True, kw_only=True, gc=False):
+    """An order whose members are asked to be texts and no more: `_ORDER` asks the rest, of all of them at once."""
+
+    id: str
+    amount_minor: str
+    currency: str
+    debtor_account: str
+    debtor_name: str
+    creditor_account: str
+    creditor_name: str
+    creditor_agent: str
+    remittance: str = ""
+    end_to_end_id: str | None = None
+    instruction_id: str | None = None
+    uetr: str | None = None
+    expires_at: str | None = None
+
+
+_TEXTS_DECODER = msgspec.json.Decoder(_Texts)
+# What canonical JSON writes as it is.
+_UNESCAPED, _VISIBLE_ASCII = r'[^"\\\x00-\x1f\x7f]', r"[!#-\[\]-~]"
+_TEXT, _REFERENCE = rf"{_UNESCAPED}{{1,{TEXT_CHARACTERS_MAX}}}", rf"{_VISIBLE_ASCII}{{1,{REFERENCE_CHARACTERS_MAX}}}"
+_MEMBERS = {
+    "amount_minor": inside(PaymentAmount),
+    "creditor_account": inside(AccountCode),
+    "creditor_agent": inside(Bic),
+    "creditor_name": _TEXT,
+    "currency": inside(CurrencyCode),
+    "debtor_account": inside(AccountCode),
+    "debtor_name": _TEXT,
+    "end_to_end_id": _REFERENCE,
+    "expires_at": inside(Instant),
+    "id": inside(Uuid),
+    "instruction_id": _REFERENCE,
+    "remittance": _TEXT,
+    "uetr": inside(Uetr),
+}
+_OPTIONAL = {field.name for field in msgspec.structs.fields(_Texts) if not field.required}
+# An order as the journal has it, after its maker. Whatever it matches the patterns of the members take, each of which
+# costs as much as this; whatever it doesn't is left to them.
+_ORDER = re.compile(
+    "".join(
+        rf'(?:{comma}"{member}":"{form}")' + ("?" if member in _OPTIONAL else "")
+        for (member, form), comma in zip(_MEMBERS.items(), ("", *[","] * len(_MEMBERS)), strict=False)
+    )
+    + "}"
+)
+
+
 _RESERVED = "payment.reserved"
 
 
@@ -406,11 +465,18 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
     def orders(bodies: Iterable[bytes | msgspec.Raw], *, maker: str) -> list[EventData[PaymentOrder]]:
         """Decode orders that `maker` sent as the reader does. Raises msgspec.MsgspecError, UnicodeError.
 
-        Who made it stands in the text, and not in the value, which is what was sent. What a decoder gave it takes
-        again, so nothing is read twice here.
+        Who made it stands in the text, and not in the value, which is what was sent: compare texts. What a decoder gave
+        it takes again, so nothing is read twice here.
         """
-        decode, encode, begin = _ORDER_DECODER.decode, canonical.encode, beginning(maker)
-        return [EventData(_RESERVED, value, (begin + encode(value)[1:]).decode()) for value in map(decode, bodies)]
+        begin, encode, matches = beginning(maker), canonical.encode, _ORDER.fullmatch
+        orders: list[EventData[PaymentOrder]] = []
+        for body in bodies:
+            value: PaymentOrder = _TEXTS_DECODER.decode(body)
+            said = encode(value)[1:].decode()
+            if matches(said) is None:
+                value = _ORDER_DECODER.decode(body)
+            orders.append(EventData(_RESERVED, value, begin + said))
+        return orders
 
     @classmethod
     def of_read(cls, type_: str, value: D) -> EventData[D]:
@@ -423,15 +489,16 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
 
 
 @lru_cache(1_024)
-def beginning(maker: str) -> bytes:
+def beginning(maker: str) -> str:
     """Return how an order begins in the journal: who made it comes before all others in the canonical form."""
-    return canonical.encode({"actor": maker})[:-1] + b","
+    return canonical.encode({"actor": maker})[:-1].decode() + ","
 
 
-def maker_of(order: EventData[PaymentOrder]) -> str | None:
-    """Return who made an order, as the journal's reader will find it."""
-    taken: OrderTaken = _DECODERS[_RESERVED].decode(order.text)
-    return taken.actor
+def held_out(order: EventData[PaymentOrder], hits: tuple[Hit, ...]) -> OutgoingHeld:
+    """Return that an order is held, with who made it, as the journal's reader reads the order."""
+    said = msgspec.structs.asdict(_DECODERS[_RESERVED].decode(order.text))
+    maker: str | None = said.pop("actor")
+    return OutgoingHeld(order=PaymentOrder(**said), hits=hits, actor=maker)
 
 
 class EventRow(Struct, frozen=True):

@@ -90,10 +90,11 @@ ReadableOrder = EventData[PaymentOrder]
 def readable(orders: Sequence[PaymentOrder], *, maker: str) -> list[ReadableOrder]:
     """Let the journal's reader read orders that were put together here. Raises Refusal `order_malformed`."""
     try:
-        again = EventData.orders(map(canonical.encode, orders), maker=maker)
+        said = [canonical.encode(order) for order in orders]
+        again = EventData.orders(said, maker=maker)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise Refusal(OrderReason.ORDER_MALFORMED, str(error)) from error
-    if [order.value for order in again] != list(orders):
+    if [order.text for order in again] != [events.beginning(maker) + body[1:].decode() for body in said]:
         raise Refusal(OrderReason.ORDER_MALFORMED, "it is read back as something else")
     return again
 
@@ -179,7 +180,7 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if reserved.balance - amount < reserved.lowest:
             return refuse_order(books, checked.order, OrderReason.BALANCE_OUT_OF_RANGE)
         if checked.hits:
-            held = events.OutgoingHeld(order=order, hits=checked.hits, actor=events.maker_of(checked.order))
+            held = events.held_out(checked.order, checked.hits)
             sequence = books.advance(None, order.id, "payment.held_out", held)
         else:
             sequence = books.advance(None, order.id, "payment.reserved", checked.order)

@@ -21,8 +21,8 @@ ORDER: dict[str, Any] = {
 def test_an_order_is_read_back_with_its_maker() -> None:
     order = PaymentOrder(**ORDER)
     (again,) = readable([order], maker="mona")
-    assert again.value == order
-    assert events.maker_of(again) == "mona"
+    assert events.held_out(again, ()).order == order
+    assert events.held_out(again, ()).actor == "mona"
 
 
 @pytest.mark.parametrize(
