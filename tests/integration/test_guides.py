@@ -30,7 +30,7 @@ GUIDES = (
 )
 RUNBOOKS = ("operating/keys.md",)
 """Pages that go on where the guides end."""
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 _BLOCK = re.compile(r"^```(sh|python (\S+))\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
