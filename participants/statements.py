@@ -52,7 +52,8 @@ WHERE p.account_id = $1 AND p.version > $2 AND p.version <= $3 ORDER BY p.versio
 PAGE = 1_000
 
 
-FIRST_YEAR = 1900
+FIRST_YEAR, LAST_YEAR = 1900, 9998
+"""Of what is asked for: before any books, and where a calendar still goes on a little."""
 
 
 class StatementReason(RefusalReason):
@@ -104,8 +105,8 @@ class Period(Struct, frozen=True):
     @classmethod
     def of_day(cls, day: date, zone: ZoneInfo) -> Period:
         """Return a calendar day of a time zone; it may have 23 hours, or 25. Raises OverflowError."""
-        if day.year < FIRST_YEAR:
-            raise OverflowError(f"{day} is before any books")
+        if not FIRST_YEAR <= day.year <= LAST_YEAR:
+            raise OverflowError(f"{day} is of no books")
         begins, ends = (datetime.combine(d, time.min, zone) for d in (day, day + timedelta(days=1)))
         return cls(begins, ends, day)
 

@@ -22,6 +22,7 @@ from compliance.statements import (
 from gateway.federation.messages.base import (
     AccountCode,
     Answer,
+    FreeText,
     GivenReason,
     Remittance,
     Request,
@@ -30,7 +31,6 @@ from gateway.federation.messages.base import (
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.api.orders import (
-    FreeText,
     OpeningRequest,
     OrderRequest,
     SpelledAccount,

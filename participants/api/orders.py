@@ -14,12 +14,13 @@ from msgspec.structs import asdict, force_setattr
 
 from compliance.bic import HEAD_OFFICE, normal_bic
 from compliance.iban import SPELLED_ACCOUNT_PATTERN, normal_account
-from compliance.plain_text import SEEN, STATED_PATTERN, TEXT_PATTERN, is_normal, normal_text
+from compliance.plain_text import SEEN, STATED_PATTERN, is_normal, normal_text
 from compliance.return_reasons import ReturnReason
 from compliance.statements import PaymentAmount, form
 from gateway.federation.messages.base import (
     REFERENCE_CHARACTERS_MAX,
     TEXT_CHARACTERS_MAX,
+    FreeText,
     Request,
     SpelledBic,
     Uuid,
@@ -44,15 +45,6 @@ StatedText = Annotated[
         pattern=STATED_PATTERN,
         description=f"a text of 1 to {TEXT_CHARACTERS_MAX} characters, {SEEN}",
         examples=["Ada Alder"],
-    ),
-]
-FreeText = Annotated[
-    str,
-    Meta(
-        max_length=TEXT_CHARACTERS_MAX,
-        pattern=TEXT_PATTERN,
-        description=f"a text of at most {TEXT_CHARACTERS_MAX} characters, {SEEN.removeprefix('not blank, and ')}",
-        examples=["invoice 17"],
     ),
 ]
 _SMALL_IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,}")

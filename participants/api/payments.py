@@ -16,7 +16,7 @@ from litestar.params import FromPath, QueryParameter
 from compliance.bic import normal_bic
 from compliance.iban import normal_account
 from compliance.statements import CurrencyCode, whole
-from gateway.federation.http.paging import Page, encode_cursor
+from gateway.federation.http.paging import NUMBER_MAX, Page, encode_cursor
 from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.base import REFERENCE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, SpelledBic, Uetr
 from gateway.federation.problems import Refusal, ServiceReason
@@ -153,7 +153,7 @@ async def list_cycle_payments(
     match page.after:
         case None:
             after = 0, 0
-        case (int(lane), int(sequence)) if 0 <= lane < 2**31 and 0 <= sequence < 2**63:
+        case (int(lane), int(sequence)) if 0 <= lane < 2**31 and 0 <= sequence <= NUMBER_MAX:
             after = lane, sequence
         case _:
             raise _malformed()
@@ -283,7 +283,7 @@ def _place(page: Page) -> Place:
     match page.after:
         case None:
             return START
-        case (int(sequence), int(refusal)) if 0 <= sequence < 2**63 and 0 <= refusal < 2**63:
+        case (int(sequence), int(refusal)) if 0 <= sequence <= NUMBER_MAX and 0 <= refusal <= NUMBER_MAX:
             return sequence, refusal
     raise _malformed()
 

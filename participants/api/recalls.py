@@ -14,13 +14,13 @@ from compliance.crypto.dsse import Envelope
 from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.return_reasons import ReturnReason
 from gateway.federation.http.paging import Page, encode_cursor
-from gateway.federation.messages.base import Answer, Uuid
+from gateway.federation.messages.base import Answer, FreeText, Uuid
 from gateway.federation.messages.base import Request as Body
 from gateway.federation.problems import Refusal
 from participants.api import orders_log, views
 from participants.api.guards import MEMBERS, ORDERS, SEES_ORDERS, ConcordatRequest, Node
 from participants.api.messages import PaymentView
-from participants.api.orders import FreeText, ReturnRequest, normalise_text
+from participants.api.orders import ReturnRequest, normalise_text
 from participants.api.returns import return_order
 from participants.api.views import payment_view
 from participants.ledger import events, store

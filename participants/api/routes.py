@@ -67,7 +67,7 @@ from participants.ledger.events import settled_subject
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role
-from participants.statements import FIRST_YEAR
+from participants.statements import FIRST_YEAR, LAST_YEAR
 
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -372,7 +372,7 @@ def instant(text: str) -> datetime:
         if not _INSTANT.fullmatch(text):
             raise ValueError
         moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
-        if moment.year < FIRST_YEAR:
+        if not FIRST_YEAR <= moment.year <= LAST_YEAR:
             raise ValueError
         return moment
     except (ValueError, OverflowError):

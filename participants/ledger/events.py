@@ -39,8 +39,8 @@ from gateway.federation.messages.base import (
     REFERENCE_CHARACTERS_MAX,
     TEXT_CHARACTERS_MAX,
     AccountCode,
+    FreeText,
     Instant,
-    Remittance,
     Uetr,
     Uuid,
 )
@@ -192,7 +192,7 @@ class RecallRequested(Document, frozen=True, kw_only=True):
 
     id: Uuid
     reason: RecallReason
-    text: Remittance = ""
+    text: FreeText = ""
     person: str | None = None
 
 
@@ -215,7 +215,7 @@ class RecallAnswered(Document, frozen=True, kw_only=True):
     status: str
     returned_by: Uuid | None = None
     reason: RecallRefusal | None = None
-    text: Remittance = ""
+    text: FreeText = ""
     person: str | None = None
     acknowledgement: Sha256 | None = None
 
@@ -432,6 +432,8 @@ _ORDER = re.compile(
 
 
 _RESERVED = "payment.reserved"
+# The escape of NUL, and not one of a reverse solidus before a text that looks like it.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class EventUnreadableError(Exception):
@@ -459,6 +461,8 @@ class EventData(Struct, Generic[D], frozen=True, gc=False):
             raise EventUnreadableError(f"{type_}: {error}") from error
         if again != value:
             raise EventUnreadableError(f"{type_}: {type(value).__name__} is read back as something else")
+        if _NUL.search(text):
+            raise EventUnreadableError(f"{type_}: a text holds NUL, which PostgreSQL reads in no JSON")
         return cls(type_, again, text)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from participants.payments.incoming import DeclineReason
 
 EVIDENCE_KIND = "acknowledgement"
 REASON_NOT_GIVEN = "unspecified"
+_REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 UNANSWERED = {Status.RESERVED: "queued", Status.CANCELLING: "cancelling"}
 """How a payment stands that waits for the other bank's answer, and how that wait is called."""
 
@@ -74,7 +76,9 @@ class ApplyAnswers(Command[int]):
             if payment.status not in UNANSWERED:
                 continue
             if answer.outcome.status != "accepted":
-                reason = answer.outcome.reason or REASON_NOT_GIVEN
+                reason = answer.outcome.reason or ""
+                # A code, of any release; nothing else that another bank writes stands in this one's books.
+                reason = reason if _REASON.fullmatch(reason) else REASON_NOT_GIVEN
                 refuse(books, payment, events.Refused(reason=reason, acknowledgement=self.acknowledgement.sha256))
             elif not self._post(books, payment, answer):
                 if payment.id not in books.payments:

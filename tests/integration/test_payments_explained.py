@@ -17,6 +17,7 @@ from support import Live, uuid7
 from test_accounts import account_id
 
 from compliance.crypto.dsse import Envelope
+from compliance.crypto.keys import b64url
 from compliance.statements import PositionStatement
 from gateway.federation.messages.settlement import Funding
 from participants.roles import Role
@@ -161,6 +162,8 @@ async def test_over_http(town: Town) -> None:
     for wrong in (
         {"status": "sttled"}, {"stats": "posted"}, {"amount_from": "1.5"}, {"created_from": "2026-11-28"},
         {"uetr": "x"}, {"batch": "x"}, {"file": ""}, {"cursor": "WzFd"}, {"file": "\x00"}, {"counterparty": "x"},
+        {"created_to": "9999-12-31T23:59:59Z"}, {"updated_from": "9999-12-31T23:59:59Z"},
+        {"cursor": b64url(b"[1,9223372036854775807]")}, {"cursor": b64url(b"[9223372036854775807,1]")},
         {"batch": uuid7(), "cursor": "WzFd"}, {"end_to_end_id": "x" * 36},
     ):  # fmt: skip
         answer = await alpha.send("GET", "/payments", params=wrong)

@@ -72,6 +72,8 @@ async def test_what_it_may_not_recall_leaves_nothing(town: Town) -> None:
         (sealed(town, id_, key=stranger), ALPHA, None),
         (wrong_type, ALPHA, None),
         (sealed(town, id_, reason="XXXX"), ALPHA, "schema_violation"),
+        (sealed(town, id_, text="17\u202e71"), ALPHA, "schema_violation"),
+        (sealed(town, id_, text="a\u2028b"), ALPHA, "schema_violation"),
     ):
         answer = await ask(town, envelope, caller=caller)
         assert answer.status_code in (400, 403, 404), answer.text

@@ -25,6 +25,8 @@ from gateway.federation.problems import Refusal, ServiceReason
 LIMIT_MAX = 1_000
 LIMIT_DEFAULT = 100
 CURSOR_CHARS_MAX = 512
+NUMBER_MAX = 2**53
+"""No row of any list has a larger one, and what is computed with it still fits where the database counts."""
 
 WHOLE = 2**31 - 1
 """Rows of a page of which nobody said how many."""
@@ -44,7 +46,7 @@ class Page(Struct, frozen=True):
         match self.after:
             case None:
                 return None
-            case (int(number),) if 0 <= number < 2**63:
+            case (int(number),) if 0 <= number <= NUMBER_MAX:
                 return number
         raise _malformed()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from compliance.bic import SPELLED_BIC_PATTERN
-from compliance.plain_text import SEEN, STATED_PATTERN
+from compliance.plain_text import SEEN, STATED_PATTERN, TEXT_PATTERN
 from compliance.statements import form, whole
 
 Uuid = Annotated[
@@ -45,6 +45,16 @@ Remittance = Annotated[
     ),
 ]
 
+# By the one rule for text from the first, and it may say nothing.
+FreeText = Annotated[
+    str,
+    Meta(
+        max_length=TEXT_CHARACTERS_MAX,
+        pattern=TEXT_PATTERN,
+        description=f"a text of at most {TEXT_CHARACTERS_MAX} characters, {SEEN.removeprefix('not blank, and ')}",
+        examples=["invoice 17"],
+    ),
+]
 REFERENCE_CHARACTERS_MAX = 35
 # ISO 20022's Max35Text, by the one rule for text from the first.
 OwnReference = Annotated[

@@ -6,7 +6,7 @@ from typing import Literal
 
 from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import Bic, Document, Sha256
-from gateway.federation.messages.base import Remittance, Uuid
+from gateway.federation.messages.base import FreeText, Uuid
 
 RECALL_TYPE = "application/vnd.concordat.recall.v1+json"
 RECALL_ANSWER_TYPE = "application/vnd.concordat.recall-answer.v1+json"
@@ -24,7 +24,7 @@ class Recall(Document, frozen=True, kw_only=True):
     receiver: Bic
     payment: Uuid
     reason: RecallReason
-    text: Remittance = ""
+    text: FreeText = ""
 
 
 class RecallAnswer(Document, frozen=True, kw_only=True):
@@ -40,4 +40,4 @@ class RecallAnswer(Document, frozen=True, kw_only=True):
     status: Literal["open", "returned", "refused"]
     returned_by: Uuid | None = None
     reason: RecallRefusal | None = None
-    text: Remittance = ""
+    text: FreeText = ""
