@@ -305,6 +305,8 @@ def _message(bank: str, zone: ZoneInfo, statement: Statement, entries: list[Entr
                 uetr=entry.uetr,
                 party=camt053.StatementParty(entry.counterparty, entry.counterparty_account, entry.counterparty_name),
                 text=entry.text,
+                returns=entry.returns,
+                return_reason=entry.return_reason,
             )
             for entry in entries
         ],

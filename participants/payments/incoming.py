@@ -70,8 +70,10 @@ class ReceivedPayment(Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, terms: PaymentTerms, leaf: bytes, hits: tuple[Hit, ...]) -> ReceivedPayment:
         """Judge the texts of a payment that came in: each bank's own rule holds for what it is asked to book."""
-        plain = all_plain(terms.debtor_name, terms.creditor_name, free=terms.remittance)
-        return cls(terms, leaf, hits, plain)
+        stated: tuple[str, ...] = (terms.debtor_name, terms.creditor_name)
+        if terms.end_to_end_id is not None or terms.instruction_id is not None:
+            stated += tuple(filter(None, (terms.end_to_end_id, terms.instruction_id)))
+        return cls(terms, leaf, hits, all_plain(*stated, free=terms.remittance))
 
 
 class TooFewNew(Struct, frozen=True):

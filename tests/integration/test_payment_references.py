@@ -46,7 +46,14 @@ async def entry_of(bank: RunningBank, code: str, payment_id: str) -> dict[str, A
     document = etree.fromstring((await bank.send("GET", f"{path}/camt053", params={"date": today})).content)
     if XSD.exists():
         etree.XMLSchema(etree.parse(XSD)).assertValid(document)
-    (refs,) = [refs for refs in document.iter("{*}Refs") if refs.findtext("{*}TxId") == payment_id.replace("-", "")]
+    tx_id = payment_id.replace("-", "")
+    (details,) = [one for one in document.iter("{*}TxDtls") if one.findtext("{*}Refs/{*}TxId") == tx_id]
+    refs = details.find("{*}Refs")
+    assert refs is not None
+    given_back = {"returns": "{*}RtrInf/{*}AddtlInf", "return_reason": "{*}RtrInf/{*}Rsn/{*}Cd"}
+    assert {member: listed.get(member) for member in given_back} == {
+        member: details.findtext(path) for member, path in given_back.items()
+    }
     return {
         "json": {member: listed.get(member) for member in ("end_to_end_id", "instruction_id", "uetr")},
         "csv": {member: row[member] for member in ("end_to_end_id", "instruction_id", "uetr")},
@@ -117,6 +124,7 @@ async def test_a_reason_to_give_back_goes_with_a_return_alone(town: Town) -> Non
     taken = await town.bravo.send("POST", "/payments", back)
     assert taken.status_code == 201, taken.text
     assert (await town.alpha.until(back["id"], "accepted"))["return_reason"] == "CUST"
+    assert await entry_of(town.alpha, "a-1", back["id"])
 
 
 class EarlierTerms(Document, frozen=True, kw_only=True):

@@ -49,6 +49,9 @@ class StatementEntry:
     uetr: str | None = None
     party: StatementParty | None = None
     text: str | None = None
+    returns: str | None = None
+    return_reason: str | None = None
+    """Which payment it gives back, and why: a code of ISO 20022."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,12 @@ def _details(entry: StatementEntry) -> list[Node]:
         ("RltdPties", None if party is None else _parties(party, credited=entry.amount > 0)),
         ("RltdAgts", None if party is None or party.agent is None else _agents(party.agent, entry.amount > 0)),
         ("RmtInf", None if not entry.text else [("Ustrd", _text(entry.text, _NAME_MAX))]),
+        ("RtrInf", None if entry.returns is None else _return(entry.returns, entry.return_reason)),
     ]
+
+
+def _return(payment: str, reason: str | None) -> list[Node]:
+    return [("Rsn", None if reason is None else [("Cd", reason)]), ("AddtlInf", payment)]
 
 
 def _parties(party: StatementParty, *, credited: bool) -> list[Node] | None:
