@@ -94,7 +94,7 @@ async def test_a_cycle_to_finality_and_posting(desk: Desk, monkeypatch: pytest.M
         cycle = await desk.netted()
         await desk.decide(cycle, "approve")
         await desk.until(cycle, "final")
-        await settled(alpha, before[ALPHA] - 400)
+        await settled(alpha, before[ALPHA] + 1_000 - 400)
         await settled(bravo, before[BRAVO] + 200)
         await settled(carlo, before[CARLO] + 200)
 
