@@ -16,7 +16,7 @@ from support import free_port
 
 from gateway.federation.http.client import MemberIdentity, RemoteProblem
 from gateway.federation.problems import problem
-from participants.payments.outbound import _is_of_content
+from participants.payments.failures import is_of_content
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -124,4 +124,4 @@ async def test_a_sender_that_ends_by_an_error_is_begun_again_and_costs_its_own_c
     ],
 )
 async def test_only_a_refused_batch_is_halved(error: Exception, of_content: bool) -> None:
-    assert _is_of_content(error) is of_content
+    assert is_of_content(error) is of_content
