@@ -13,7 +13,8 @@ class AnswerRefusedError(Exception):
 
 
 # What the batch itself is refused for; anything else may pass with time.
-REFUSED_AS_A_WHOLE = (400, 413, 422)
+TOO_LARGE = 413
+REFUSED_AS_A_WHOLE = (400, TOO_LARGE, 422)
 # What says nothing about the counterparty.
 OURS = (*DATABASE_ERRORS, Refusal)
 EXPECTED = (*OURS, RemoteError, AnswerRefusedError, EvidenceError)
@@ -24,3 +25,8 @@ NOT_UNDERSTOOD = EvidenceReason.SCHEMA_VIOLATION.value
 def is_of_content(error: Exception) -> bool:
     """Tell whether a counterparty refused a batch for what it is."""
     return isinstance(error, RemoteProblem) and error.status in REFUSED_AS_A_WHOLE
+
+
+def is_of_size(error: Exception) -> bool:
+    """Tell whether a counterparty refused a batch because there is too much in it."""
+    return isinstance(error, RemoteProblem) and error.status == TOO_LARGE

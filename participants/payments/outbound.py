@@ -17,39 +17,37 @@ from functools import partial
 import asyncpg
 import msgspec
 import structlog
-from msgspec import Struct
 
-from compliance.crypto import canonical, dsse, merkle
-from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from gateway.federation import correlation
-from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
-from gateway.federation.messages.payments import (
-    ACKNOWLEDGEMENT_TYPE,
-    PAYMENT_BATCH_TYPE,
-    Acknowledgement,
-    PaymentBatch,
-    leaf_of,
-)
-from gateway.federation.signers.signing import sign_document
 from gateway.federation.supervision import Supervised
 from participants.ledger import store
-from participants.ledger.payment import Payment, Status
+from participants.ledger.payment import Status
 from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
 from participants.payments.answers import EVIDENCE_KIND, UNANSWERED, ApplyAnswers, SentPayment
 from participants.payments.circuit import Circuit
-from participants.payments.failures import EXPECTED, NOT_UNDERSTOOD, OURS, AnswerRefusedError, is_of_content
+from participants.payments.failures import (
+    EXPECTED,
+    NOT_UNDERSTOOD,
+    OURS,
+    AnswerRefusedError,
+    is_of_content,
+    is_of_size,
+)
 from participants.payments.queue import (
     CANCELLING,
     COUNTERPARTIES_CANCELLING,
     QUEUED,
     STANDING,
     STILL_QUEUED,
+    STILL_UNANSWERED,
     STILL_WAITING,
 )
+from participants.payments.refused_batches import RefusedBatches
+from participants.payments.sent_batch import Kind, SentBatch
 
 LOOK_SECONDS = 3.0
 SENT_ITEMS_MAX = 2_048
@@ -61,22 +59,12 @@ AGAIN_ITEMS_MAX = 32
 """Of payments that were asked about before in a batch: the answer is kept whole if one of them was decided."""
 HELD_RETRY_SECONDS_MIN = 1.0
 HELD_RETRY_SECONDS_MAX = 60.0
-
-log = structlog.get_logger(__name__)
-
-
-class _Batch(Struct, frozen=True):
-    """Payments for one bank that wait in this state, the hashes of their terms, and the signed PaymentBatch."""
-
-    payments: list[Payment]
-    leaves: list[bytes]
-    envelope: Envelope
-    state: str
-    withdrawn: bool
-
-
+REFUSED_SECONDS = 0.1
+"""Between a batch that is refused for what it is and the next one: whoever refuses lives, and takes others."""
 ORDINARY_SECONDS = 600.0
 """How long payments that their sender withdraws go the ordinary way to a bank that doesn't know of withdrawing."""
+
+log = structlog.get_logger(__name__)
 
 
 class Outbound:
@@ -106,7 +94,7 @@ class Outbound:
         self._held: dict[str, dict[str, tuple[float, float]]] = {}
         self._circuits: dict[str, Circuit] = {}
         self._held_there: dict[str, set[str]] = {}
-        self.set_aside: dict[str, set[str]] = {}
+        self._refused: dict[str, RefusedBatches] = {}
         self._withdrawing: set[str] = set()
         self._ordinary_until: dict[str, float] = {}
         self.task = Supervised("outbound-look", self._look_by_time)
@@ -138,6 +126,11 @@ class Outbound:
         since = {counterparty: circuit.undeliverable_since for counterparty, circuit in self._circuits.items()}
         return {counterparty: instant for counterparty, instant in sorted(since.items()) if instant is not None}
 
+    @property
+    def set_aside(self) -> dict[str, set[str]]:
+        """By counterparty, the payments that it refuses to answer, each for itself."""
+        return {counterparty: set(refused.set_aside) for counterparty, refused in self._refused.items()}
+
     def held_elsewhere(self) -> list[str]:
         """Return the payments that other banks have answered to hold: they wait for people there."""
         return [payment for held in self._held_there.values() for payment in held]
@@ -147,7 +140,9 @@ class Outbound:
 
         Each that is asked about too early keeps its back-off, and so do all others.
         """
-        held = self._held.get(counterparty, {})
+        held, payments = self._held.get(counterparty, {}), list(payments)
+        if (refused := self._refused.get(counterparty)) is not None:
+            refused.wake(payments)
         for payment_id in payments:
             if payment_id in held:
                 held[payment_id] = (0.0, held[payment_id][1])
@@ -186,9 +181,9 @@ class Outbound:
 
     async def _work(self, counterparty: str) -> None:
         circuit = self._circuits.setdefault(counterparty, Circuit(counterparty))
-        batch: _Batch | None = None
+        batch: SentBatch | None = None
         items_max = SENT_ITEMS_MAX
-        again = False
+        last = Kind.REFUSED
         while True:
             self._wakes[counterparty].clear()
             try:
@@ -196,7 +191,7 @@ class Outbound:
                 # something of it is to be paid no more, or has been answered to another replica.
                 if batch is not None and not await self._still_waits(counterparty, batch):
                     batch = None
-                batch = batch or await self._next_batch(counterparty, items_max, again=again)
+                batch = batch or await self._next_batch(counterparty, items_max, after=last)
                 if batch is None:
                     # Nothing waits, whoever delivered it: nothing is undeliverable.
                     circuit.succeeded()
@@ -204,27 +199,19 @@ class Outbound:
                     continue
                 correlation.begin()
                 await self._send(counterparty, batch)
-                batch, items_max, again = None, min(items_max * 2, SENT_ITEMS_MAX), not again
+                last, batch, items_max = batch.kind, None, min(items_max * 2, SENT_ITEMS_MAX)
                 circuit.succeeded()
             except Exception as error:  # whatever went wrong, queued payments must be tried again
-                of_content = batch is not None and is_of_content(error)
-                if batch is not None and batch.withdrawn and getattr(error, "code", None) == NOT_UNDERSTOOD:
-                    self._ordinary_until[counterparty] = time.monotonic() + ORDINARY_SECONDS
-                    log.warning(
-                        "payments can't be withdrawn there: the other bank runs an earlier release",
-                        counterparty=counterparty,
-                        payments=len(batch.payments),
-                    )
-                    batch = None
-                elif batch is not None and of_content:
-                    # Refused as a whole: smaller batches keep what is the matter from holding up the rest.
-                    items_max = max(1, len(batch.payments) // 2)
-                    if len(batch.payments) == 1:
-                        self._put_off(counterparty, batch.payments[0].id)
-                        self._set_aside(counterparty).add(batch.payments[0].id)
-                    batch = None
+                if batch is not None and is_of_content(error):
+                    circuit.succeeded()
+                    if is_of_size(error):
+                        items_max = max(1, len(batch.payments) // 2)
+                    self._apart(counterparty, batch, error)
+                    last, batch = batch.kind, None
+                    await asyncio.sleep(REFUSED_SECONDS)
+                    continue
                 retry_s = circuit.failed(
-                    ours=of_content or isinstance(error, OURS) or not isinstance(error, EXPECTED),
+                    ours=isinstance(error, OURS) or not isinstance(error, EXPECTED),
                     retry_after_s=error.retry_after_s if isinstance(error, RemoteProblem) else None,
                 )
                 log.warning(
@@ -237,87 +224,105 @@ class Outbound:
                 )
                 await circuit.rest(retry_s)
 
+    def _apart(self, counterparty: str, batch: SentBatch, error: Exception) -> None:
+        """Keep what was refused for what it is from holding up the rest."""
+        if batch.document.withdrawn and getattr(error, "code", None) == NOT_UNDERSTOOD:
+            self._ordinary_until[counterparty] = time.monotonic() + ORDINARY_SECONDS
+            event = "payments can't be withdrawn there: the other bank runs an earlier release"
+        else:
+            self._refused_by(counterparty).refused(batch.payments)
+            event = "payments refused as a whole"
+        log.warning(event, counterparty=counterparty, payments=len(batch.payments), error=str(error)[:200])
+
     async def _wait(self, counterparty: str) -> None:
-        """Wait for a new payment, or until a held one is to be asked about again."""
-        held = self._held.get(counterparty)
-        timeout = max(0.05, min(due for due, _ in held.values()) - time.monotonic()) if held else None
+        """Wait for a new payment, or until a held or a refused one is to be asked about again."""
+        times = [due for due, _ in self._held.get(counterparty, {}).values()]
+        if (due_at := self._refused_by(counterparty).due_at()) is not None:
+            times.append(due_at)
+        timeout = max(0.05, min(times) - time.monotonic()) if times else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._wakes[counterparty].wait()
 
-    async def _next_batch(self, counterparty: str, items_max: int, *, again: bool) -> _Batch | None:
-        """Read and sign what is queued for a bank, at most `items_max` payments; None if nothing is.
+    async def _next_batch(self, counterparty: str, items_max: int, *, after: Kind) -> SentBatch | None:
+        """Read and sign what waits for a bank, at most `items_max` payments; None if nothing does.
 
-        New payments, or else some that were asked about before; with `again` those go first. They aren't mixed: what
-        both banks keep as evidence is in proportion to what is new in it.
+        Of the first kind of which anything does, `after` the one of which the last batch was.
         """
-        held = self._held.setdefault(counterparty, {})
+        kinds = list(Kind)
+        turns = [*kinds[kinds.index(after) + 1 :], *kinds[: kinds.index(after) + 1]]
         async with self._pool.acquire() as connection:
-            ids = await self._withdrawn(connection, counterparty, items_max)
-            state = UNANSWERED[Status.CANCELLING if ids else Status.RESERVED]
-            withdrawn = bool(ids) and not self._ordinary(counterparty)
-            if not ids and again:
-                ids = await self._due(connection, counterparty, items_max)
-            if not ids:
-                ids = [row[0] for row in await connection.fetch(QUEUED, counterparty, list(held), items_max)]
-            if not ids and not again:
-                ids = await self._due(connection, counterparty, items_max)
-            if not ids:
+            for kind in turns:
+                ids = await self._waiting(connection, kind, counterparty, items_max)
+                by_id = await store.read_payments(connection, ids) if ids else {}
+                # Another node of this bank may have had an answer since, or somebody may have cancelled one.
+                payments = [by_id[id_] for id_ in ids if by_id[id_].status in UNANSWERED]
+                if payments:
+                    break
+            else:
                 return None
-            by_id = await store.read_payments(connection, ids)
-        payments = [by_id[id_] for id_ in ids]
-        terms = [payment.terms for payment in payments]
-        leaves = [leaf_of(t) for t in terms]
-        batch = PaymentBatch(
-            sender=self._bank,
-            receiver=counterparty,
-            root=merkle.root(leaves).hex(),
-            payments=tuple(terms),
-            withdrawn=withdrawn,
+        cancelling = [payment for payment in payments if payment.status is Status.CANCELLING]
+        withdrawn = bool(cancelling) and not self._ordinary(counterparty)
+        return await SentBatch.signed(
+            kind, cancelling or payments, self._signer, sender=self._bank, withdrawn=withdrawn
         )
-        envelope = await sign_document(batch, self._signer, payload_type=PAYMENT_BATCH_TYPE)
-        return _Batch(payments, leaves, envelope, state, withdrawn)
+
+    async def _waiting(
+        self, connection: asyncpg.Connection, kind: Kind, counterparty: str, items_max: int
+    ) -> list[str]:
+        """Return the payments of a kind that are to be sent now."""
+        held, refused = self._held.setdefault(counterparty, {}), self._refused_by(counterparty)
+        match kind:
+            case Kind.WITHDRAWN:
+                return await self._withdrawn(connection, counterparty, items_max)
+            case Kind.NEW:
+                rows = await connection.fetch(QUEUED, counterparty, [*held, *refused.ids()], items_max)
+                return [row[0] for row in rows]
+            case Kind.ASKED:
+                return await self._due(connection, counterparty, items_max)
+            case Kind.REFUSED:
+                if not (due := refused.due()):
+                    return []
+                waiting = [row[0] for row in await connection.fetch(STILL_UNANSWERED, counterparty, due)]
+                refused.forget(set(due).difference(waiting))
+                return waiting[:items_max]
 
     async def _withdrawn(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
-        """Return payments that are to be withdrawn now, but those that the other bank holds and isn't asked about yet.
-
-        They go before all others, for what is asked meanwhile might bring them in.
-        """
+        """Return payments that are to be withdrawn now, but those kept apart, or held and not asked about yet."""
         if counterparty not in self._withdrawing:
             return []
         self._withdrawing.discard(counterparty)  # before looking: whoever adds to them says so again
-        held, now = self._held[counterparty], time.monotonic()
-        rows = await connection.fetch(CANCELLING, counterparty, items_max + len(held))
+        held, now, refused = self._held[counterparty], time.monotonic(), set(self._refused_by(counterparty).ids())
+        rows = await connection.fetch(CANCELLING, counterparty, items_max + len(held) + len(refused))
         if rows:
             self._withdrawing.add(counterparty)
-        return [row[0] for row in rows if held.get(row[0], (0.0,))[0] <= now][:items_max]
+        due = [row[0] for row in rows if held.get(row[0], (0.0,))[0] <= now]
+        return [id_ for id_ in due if id_ not in refused][:items_max]
 
     def _ordinary(self, counterparty: str) -> bool:
         """Tell whether a bank, which doesn't know of withdrawing, is asked the ordinary way."""
         return time.monotonic() < self._ordinary_until.get(counterparty, 0.0)
 
-    async def _still_waits(self, counterparty: str, batch: _Batch) -> bool:
+    def _refused_by(self, counterparty: str) -> RefusedBatches:
+        return self._refused.setdefault(counterparty, RefusedBatches())
+
+    async def _still_waits(self, counterparty: str, batch: SentBatch) -> bool:
         """Tell whether all payments of a batch still wait as they did when it was made."""
         since = [payment.waiting_since for payment in batch.payments]
         waiting = await self._pool.fetchval(STILL_WAITING, counterparty, batch.state, since)
         return bool(waiting == len(batch.payments))
 
     async def _due(self, connection: asyncpg.Connection, counterparty: str, items_max: int) -> list[str]:
-        """Return payments to ask about again, and forget those that another replica had answered.
-
-        One that was refused an answer goes alone, so that no other waits with it.
-        """
-        held, aside, now = self._held[counterparty], self._set_aside(counterparty), time.monotonic()
-        due = [id_ for id_, (at, _) in held.items() if at <= now]
-        asked = [id_ for id_ in due if id_ not in aside][: min(items_max, AGAIN_ITEMS_MAX)] or due[:1]
+        """Return payments to ask about again, and forget those that another replica had answered."""
+        held, now = self._held[counterparty], time.monotonic()
+        asked = [id_ for id_, (at, _) in held.items() if at <= now][: min(items_max, AGAIN_ITEMS_MAX)]
         queued = [row[0] for row in await connection.fetch(STILL_QUEUED, counterparty, asked)] if asked else []
         for id_ in set(asked).difference(queued):
             del held[id_]
-            aside.discard(id_)
-            self._held_there.get(counterparty, aside).discard(id_)
+            self._held_there.get(counterparty, set()).discard(id_)
         return queued
 
-    async def _send(self, counterparty: str, batch: _Batch) -> None:
+    async def _send(self, counterparty: str, batch: SentBatch) -> None:
         """Send a batch and apply the answers. Raises RemoteError, AnswerRefusedError, EvidenceError, Refusal."""
         self._trust.require_fresh()
         member = self._trust.member(counterparty)
@@ -334,54 +339,25 @@ class Outbound:
             attempts_max=1,
             answer_bytes_max=ACKNOWLEDGEMENT_BYTES_MAX + OUTCOME_BYTES_MAX * len(batch.payments),
         )
-        envelope, answer = self._read_answer(counterparty, batch, response.content)
-        answers = [
-            SentPayment(payment, leaf, outcome)
-            for payment, leaf, outcome in zip(batch.payments, batch.leaves, answer.outcomes, strict=True)
-        ]
+        envelope, answers = batch.answered(response.content, self._trust.signing_keys(counterparty))
         command = ApplyAnswers(Evidence.of(EVIDENCE_KIND, counterparty, envelope), answers)
         await self._ledger.submit(command)
         if command.conflicts:
             log.error("numbers given twice", counterparty=counterparty, payments=len(command.conflicts))
         self._remember_held(counterparty, answers, set(command.conflicts))
 
-    def _read_answer(self, counterparty: str, sent: _Batch, body: bytes) -> tuple[Envelope, Acknowledgement]:
-        try:
-            envelope = read_answer(body, Envelope, peer=counterparty)
-        except msgspec.DecodeError as error:
-            raise AnswerRefusedError(f"answer isn't an envelope: {error}") from error
-        answer = dsse.verify_submitted(
-            envelope, Acknowledgement, self._trust.signing_keys(counterparty), payload_type=ACKNOWLEDGEMENT_TYPE
-        )
-        if (answer.sender, answer.receiver) != (self._bank, counterparty):
-            raise AnswerRefusedError("answer is between other banks")
-        if answer.batch != canonical.digest(sent.envelope.payload_bytes()):
-            raise AnswerRefusedError("answer is to another batch")
-        if [outcome.id for outcome in answer.outcomes] != [payment.id for payment in sent.payments]:
-            raise AnswerRefusedError("answer isn't on these payments in this order")
-        return envelope, answer
-
     def _remember_held(self, counterparty: str, answers: list[SentPayment], conflicts: set[str]) -> None:
         held = self._held.setdefault(counterparty, {})
         there = self._held_there.setdefault(counterparty, set())
+        self._refused_by(counterparty).answered([answer.payment.id for answer in answers])
         for answer in answers:
             if answer.outcome.status == "held":
                 there.add(answer.payment.id)
             else:
                 there.discard(answer.payment.id)
             if answer.outcome.status == "held" or answer.payment.id in conflicts:
-                self._put_off(counterparty, answer.payment.id)
+                _, delay = held.get(answer.payment.id, (0.0, HELD_RETRY_SECONDS_MIN / 2))
+                delay = min(delay * 2, HELD_RETRY_SECONDS_MAX)
+                held[answer.payment.id] = (time.monotonic() + delay, delay)
             else:
                 held.pop(answer.payment.id, None)
-                self._set_aside(counterparty).discard(answer.payment.id)
-
-    def _set_aside(self, counterparty: str) -> set[str]:
-        """Return the payments that a counterparty refuses to answer: tried rarely, and others go before them."""
-        return self.set_aside.setdefault(counterparty, set())
-
-    def _put_off(self, counterparty: str, payment_id: str) -> None:
-        """Ask about a payment again later, and each time later than the last."""
-        held = self._held.setdefault(counterparty, {})
-        _, delay = held.get(payment_id, (0.0, HELD_RETRY_SECONDS_MIN / 2))
-        delay = min(delay * 2, HELD_RETRY_SECONDS_MAX)
-        held[payment_id] = (time.monotonic() + delay, delay)

@@ -25,6 +25,11 @@ SELECT payment_id::text FROM payment_open
 WHERE counterparty = $1 AND state = 'queued' AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
 """
 
+STILL_UNANSWERED = """
+SELECT payment_id::text FROM payment_open
+WHERE counterparty = $1 AND state IN ('queued', 'cancelling') AND payment_id = ANY($2::uuid[]) ORDER BY event_sequence
+"""
+
 # From one counterparty to the next along the key, so the cost grows with the counterparties and not with the queue.
 STANDING = """
 WITH RECURSIVE waiting (counterparty) AS (
