@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from compliance.terminal import shown
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import may_pass, told
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.bank_client import (
     ORDERS,
@@ -30,6 +30,7 @@ from participants.bank_client import (
 )
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
 from participants.intake.layouts import CONCORDAT, REPORT_COLUMNS
+from participants.ledger.payment import Status
 
 if TYPE_CHECKING:
     from participants.api.messages import BatchView
@@ -39,6 +40,11 @@ SHOWN_REFUSALS_MAX = 10
 SHOWN_RANGES_MAX = 20
 UNREACHABLE, UNREADABLE, ROWS_REFUSED, INTERRUPTED = 1, 2, 3, 130
 """Exit codes; 0 is that every row of this bank was taken or known. 2 is also a command that is written wrong."""
+
+NO_BATCH = (
+    "no row of a file of this content has reached {bank}; if it was changed since it was imported,"
+    " `import --dry-run` tells which of its rows were paid before, and by which file"
+)
 
 _File = Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")]
 
@@ -136,7 +142,8 @@ def file_status(
 ) -> None:
     """Sum up what became of a file's payments, and list its rows that aren't paid, refused by this bank or the other.
 
-    Rows that the reader refused never reached the bank: the import reports them. Exit codes are those of `import`.
+    Each row counts once, by what became of it in the end. Rows that the reader refused never reached the bank: the
+    import reports them. Exit codes are those of `import`. A file is known by its content, whatever it is called by now.
     """
     from participants.intake.status import file_batches, is_unpaid, row_ends
 
@@ -148,7 +155,7 @@ def file_status(
             batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
             ends = [[end async for end in row_ends(signed_in, url=url, bank=bank, id_=batch.id)] for batch in batches]
         if not batches:
-            typer.echo(f"{shown(file.name)}: no row of it has reached {bank}")
+            typer.echo(f"{shown(file.name)}: {NO_BATCH.format(bank=bank)}")
         for batch, rows in zip(batches, ends, strict=True):
             typer.echo(
                 f"{shown(batch.name)}, imported by {shown(batch.made_by)} at {batch.recorded_at}, batch {batch.id}"
@@ -156,8 +163,9 @@ def file_status(
             typer.echo(f"rows: {_counts(Counter(row.outcome for row in rows))}")
             typer.echo(f"payments: {_counts(Counter(row.status for row in rows if row.status is not None))}")
             for row in filter(is_unpaid, rows):
+                ended = "cancelled" if row.status == Status.CANCELLED else "refused"
                 afterwards = " after it was taken" if row.status is not None else ""
-                typer.echo(shown(f"line {row.line}: {row.reason}: payment {row.id} was refused{afterwards}"))
+                typer.echo(shown(f"line {row.line}: {row.reason}: payment {row.id} was {ended}{afterwards}"))
         return bool(batches) and not any(map(is_unpaid, chain.from_iterable(ends)))
 
     with _failures():
@@ -178,30 +186,33 @@ def file_cancel(
     """Cancel the payments of a file that the other banks haven't answered yet.
 
     Whether each is in by then, its bank says: `file-status` counts them as cancelled, or as posted. Asked again, it
-    cancels what is left. Exit codes are those of `import`; 3 is that some payments couldn't be cancelled any more.
+    cancels what is left. Those that can't be cancelled any more are named, with why: then the exit code is 3. Others
+    are those of `import`.
     """
     from participants.intake.status import cancel_batch, file_batches
 
     url, bank = url.rstrip("/"), bank_of(bank)
     who: Any = {"url": url, "client": client, "key": key, "data_dir": data_dir, "subject": subject}
 
-    async def run(payments: PaymentFile) -> tuple[Counter[str], list[str]]:
+    async def run(payments: PaymentFile) -> tuple[bool, Counter[str], list[str]]:
         counts: Counter[str] = Counter()
         not_cancelled = []
         async with bank_client(ORDERS, **who) as signed_in:
-            for batch in await file_batches(signed_in, url=url, bank=bank, file=payments):
+            batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
+            for batch in batches:
                 async for order, outcome in cancel_batch(signed_in, url=url, bank=bank, id_=batch.id):
                     word = str(outcome.reason or outcome.status)
                     counts[word] += 1
                     if word not in ("cancelling", "cancelled"):
                         stood = "" if order.status in (None, "reserved") else f", which is {order.status}"
                         not_cancelled.append(f"line {order.line}: {word}: payment {order.id}{stood}")
-        return counts, not_cancelled
+        return bool(batches), counts, not_cancelled
 
     with _failures():
-        counts, not_cancelled = asyncio.run(run(inspect_file(file)))
+        imported, counts, not_cancelled = asyncio.run(run(inspect_file(file)))
     if not counts:
-        typer.echo(f"{shown(file.name)}: {bank} has taken no payment of it")
+        none = "{bank} has taken no payment of it" if imported else NO_BATCH
+        typer.echo(f"{shown(file.name)}: {none.format(bank=bank)}")
         raise typer.Exit(ROWS_REFUSED)
     typer.echo(f"payments: {_counts(counts)}")
     for line in not_cancelled:
@@ -221,7 +232,7 @@ def _failures() -> Iterator[None]:
     except FileRefused as error:
         _end(UNREADABLE, shown(error))
     except (IntakeError, RemoteError) as error:
-        _end(UNREACHABLE, told(error), "Run the same command again to go on.")
+        _end(UNREACHABLE, told(error), "Run the same command again to go on." if may_pass(error) else "")
     except KeyboardInterrupt:
         _end(INTERRUPTED, "interrupted", "Run the same command again to go on.")
 

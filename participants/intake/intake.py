@@ -36,6 +36,7 @@ from participants.intake.files import (
 )
 from participants.intake.status import FOLLOWING_MAX, batch_status, file_id
 from participants.payments.batches import BatchRequestReason
+from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderOutcome, OrderReason
 from participants.payments.row_identity import following_id
 
@@ -361,7 +362,8 @@ def _refused(attempt: Attempt, outcome: OrderOutcome, detail: str = "") -> Refus
     """Return the refusal of a row; one without a reason is of a payment that was refused after it was taken."""
     reason = (outcome.reason or attempt.refused) or "unspecified"
     if outcome.reason is None:
-        detail = f"it was taken, and refused afterwards ({reason}): its money is free, and --pay-again pays it anew"
+        ended = "cancelled" if reason == DeclineReason.CANCELLED_BY_SENDER else "refused"
+        detail = f"it was taken, and {ended} afterwards ({reason}): its money is free, and --pay-again pays it anew"
     said = detail or f"payment {attempt.id}: {reason.replace('_', ' ')}"
     return RefusedRow(attempt.row.line, reason, said, fields=attempt.row.fields())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compliance.terminal import shown
 
 ERRORS_SHOWN_MAX = 50
+TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
 
 def told(error: Exception) -> str:
@@ -17,3 +18,11 @@ def told(error: Exception) -> str:
     if len(errors) > ERRORS_SHOWN_MAX:
         lines.append(f"  … and {len(errors) - ERRORS_SHOWN_MAX:,} more")
     return "\n".join(lines)
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether the same request may succeed later: nothing is to be set right before."""
+    from gateway.federation.http.client import RemoteProblem
+
+    problems = [one for one in (error, error.__cause__) if isinstance(one, RemoteProblem)]
+    return all(one.status >= SERVER_ERROR or one.status == TOO_MANY_REQUESTS for one in problems)
