@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compliance.bic import BicError, normal_bic
 from compliance.terminal import shown
+from gateway.federation.commands.failures import told
+from participants.bank_client import (
+    SEES_PAYMENTS,
+    Bank,
+    ClientKey,
+    ClientName,
+    DataDir,
+    Subject,
+    Url,
+    bank_client,
+    bank_of,
+)
 
 if TYPE_CHECKING:
     from gateway.federation.http.client import FederationClient
@@ -19,17 +29,6 @@ if TYPE_CHECKING:
 REFUSED, UNREACHABLE = 2, 1
 """Exit codes: what is asked for isn't taken, and the bank doesn't answer or lets nobody in."""
 
-_Url = Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")]
-_Bank = Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC.")]
-_Client = Annotated[str | None, typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank.")]
-_Key = Annotated[
-    Path | None,
-    typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
-]
-_DataDir = Annotated[
-    Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to ask without one.")
-]
-_Subject = Annotated[str | None, typer.Option(help="Who is asking, without a key of his own.")]
 _Instant = Annotated[str | None, typer.Option(help="An instant such as 2026-11-28T15:30:00Z.")]
 _Minor = Annotated[int | None, typer.Option(min=0, help="In minor units.")]
 
@@ -41,12 +40,12 @@ def register(app: typer.Typer) -> None:
 
 
 def payments(
-    url: _Url,
-    bank: _Bank,
-    client: _Client = None,
-    key: _Key = None,
-    data_dir: _DataDir = None,
-    subject: _Subject = None,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
     cycle: Annotated[str | None, typer.Option(help="What this cycle settled, lane by lane.")] = None,
     status: Annotated[list[str] | None, typer.Option(help="Only these; repeat it.")] = None,
     direction: Annotated[str | None, typer.Option(help="`in` or `out`.")] = None,
@@ -66,9 +65,11 @@ def payments(
     file: Annotated[str | None, typer.Option(help="The name of a file that was imported.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 100,
 ) -> None:
-    """List payments that match all that is asked for, newest first, refused orders too; or what a cycle settled.
+    """List payments that match all that is asked for, refused orders too; or what a cycle settled.
 
-    A line has the time, the way, the other bank, the amount, the status, whether it is settled, and the id.
+    The newest comes first; what changed last, where a time of change is asked for; and of a batch or file each payment
+    once, in the order of its lines. A line has the time, the way, the other bank, the amount, the status, whether it is
+    settled, and the id.
     """
     asked: dict[str, Any] = {
         "direction": direction,
@@ -110,14 +111,17 @@ def payments(
 
 def payment(
     payment_id: Annotated[str, typer.Argument(help="The payment's id.")],
-    url: _Url,
-    bank: _Bank,
-    client: _Client = None,
-    key: _Key = None,
-    data_dir: _DataDir = None,
-    subject: _Subject = None,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
 ) -> None:
-    """Show a payment: how it stands, whether it is settled or why not, and what happened to it."""
+    """Show a payment: how it stands, whether it is settled or why not, and what happened to it.
+
+    Also how much of it is given back and by which payments, and what became of its recalls.
+    """
 
     async def run(signed_in: FederationClient, name: str) -> None:
         from participants.api.messages import PaymentView
@@ -130,11 +134,28 @@ def payment(
                 typer.echo(shown(f"{what}: {reference}"))
         if view.settlement is not None:
             typer.echo(shown(f"settlement: {view.settlement.explanation}"))
+        for line in _given_back(view):
+            typer.echo(shown(line))
         for event in view.history:
             more = event.reason or event.cycle or event.returned_by or event.sequence
             typer.echo(shown(f"{event.at} {event.type}" + ("" if more is None else f" ({more})")))
 
     _ask(run, url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
+
+
+def _given_back(view: PaymentView) -> Iterator[str]:
+    """Yield what is given back of a payment, and how often it was asked for back."""
+    from gateway.federation.money import format_minor
+
+    if view.returned_minor is not None:
+        given = format_minor(int(view.returned_minor), view.currency)
+        yield f"given back: {given} of {format_minor(int(view.amount_minor), view.currency)} {view.currency}"
+    for one in view.given_back:
+        yield f"  {format_minor(int(one.amount_minor), view.currency)} {view.currency} by {one.by}"
+    for recall in view.recalls:
+        said = (recall.text, recall.state, recall.refusal, recall.refusal_text)
+        by = f", by {recall.returned_by}" if recall.returned_by else ""
+        yield f"recall {recall.id}: {recall.reason}: {', '.join(word for word in said if word)}{by}"
 
 
 async def _pages(
@@ -155,17 +176,18 @@ async def _pages(
 def _ask(run: Any, *, url: str, bank: str, **who: Any) -> None:
     """Sign in and ask; ends the command with what went wrong."""
     from gateway.federation.http.client import RemoteError, RemoteProblem
-    from participants.intake.intake import IntakeError, importing_client
 
-    async def signed_in(name: str) -> None:
-        async with importing_client(url=url.rstrip("/"), **who) as client:
+    name = bank_of(bank)
+
+    async def signed_in() -> None:
+        async with bank_client(SEES_PAYMENTS, url=url.rstrip("/"), **who) as client:
             await run(client, name)
 
     try:
-        asyncio.run(signed_in(normal_bic(bank)))
-    except (BicError, RemoteError, IntakeError) as error:
-        typer.echo(shown(str(error)), err=True)
-        refused = isinstance(error, BicError) or (isinstance(error, RemoteProblem) and error.status in (400, 404, 422))
+        asyncio.run(signed_in())
+    except RemoteError as error:
+        typer.echo(told(error), err=True)
+        refused = isinstance(error, RemoteProblem) and error.status in (400, 404, 422)
         raise typer.Exit(REFUSED if refused else UNREACHABLE) from None
 
 

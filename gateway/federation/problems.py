@@ -107,6 +107,14 @@ class ProblemError(Struct, frozen=True, omit_defaults=True):
     """Of the query or the path."""
     header: str | None = None
 
+    def __str__(self) -> str:
+        """Return it in a line: where, and what."""
+        if self.parameter is not None:
+            return f"parameter {self.parameter}: {self.detail}"
+        if self.header is not None:
+            return f"header {self.header}: {self.detail}"
+        return f"{self.pointer}: {self.detail}" if self.pointer else self.detail
+
 
 class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """An RFC 9457 problem document. `code` is the reason; `instance` is the request's correlation id."""

@@ -96,7 +96,9 @@ class _Register:
             asked = [granted.roles[0]]
         role, *books = asked
         if role not in granted.roles:
-            return InvalidScopeError(f"Not one of this client's roles: {', '.join(granted.roles)}")
+            # What is asked for may be any text, and isn't said again unless it is a role.
+            asked_for = f"The role {role}" if role in set(Role) else "That"
+            return InvalidScopeError(f"{asked_for} isn't one of this client's: {', '.join(granted.roles)}")
         scope = _narrowed(Role(role), books, granted)
         if scope is None:
             return InvalidScopeError("Only read is narrowed, to some of payments, accounts, cycles, lists that it has")

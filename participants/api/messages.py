@@ -294,7 +294,7 @@ class CancellationOutcomes(Answer, frozen=True, kw_only=True):
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):
-    """Newest first. `next` is the cursor of the following page: there may be one where this page is short, or empty."""
+    """`next` is the cursor of the following page: there may be one where this page is short, or empty."""
 
     items: tuple[PaymentView, ...]
     next: str | None = None

@@ -79,11 +79,12 @@ async def list_payments(
         str | None, QueryParameter(min_length=1, max_length=TEXT_CHARACTERS_MAX, description="The name of a file.")
     ] = None,
 ) -> PaymentPage:
-    """List payments, and orders that were refused, newest first: those that match all that is asked for.
+    """List payments, and orders that were refused: those that match all that is asked for.
 
-    Times and amounts are from one on; `…_to` is the instant before which, and the largest amount. With `updated_from`
-    or `updated_to` what changed last comes first; of a `batch` or `file` they come in the order of its lines. A page
-    may be short, or empty, while there is more: go on for as long as there is `next`. What comes in moves nothing.
+    Times and amounts are from one on; `…_to` is the instant before which, and the largest amount. The newest comes
+    first. With `updated_from` or `updated_to` what changed last does; of a `batch` or `file` each comes once, in the
+    order of its lines, those of files of one name as they were imported. A page may be short, or empty, while there is
+    more: go on for as long as there is `next`. What comes in moves nothing.
     """
     criteria = Criteria(
         statuses=frozenset(status or ()),

@@ -7,16 +7,30 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from compliance.bic import BicError, normal_bic
 from compliance.terminal import shown
+from gateway.federation.commands.failures import may_pass, told
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from participants.bank_client import (
+    ORDERS,
+    SEES_PAYMENTS,
+    Bank,
+    ClientKey,
+    ClientName,
+    DataDir,
+    Subject,
+    Url,
+    bank_client,
+    bank_of,
+)
 from participants.intake.files import FileRefused, PaymentFile, ReadOptions, RefusedRow, inspect_file
 from participants.intake.layouts import CONCORDAT, REPORT_COLUMNS
+from participants.ledger.payment import Status
 
 if TYPE_CHECKING:
     from participants.api.messages import BatchView
@@ -27,21 +41,12 @@ SHOWN_RANGES_MAX = 20
 UNREACHABLE, UNREADABLE, ROWS_REFUSED, INTERRUPTED = 1, 2, 3, 130
 """Exit codes; 0 is that every row of this bank was taken or known. 2 is also a command that is written wrong."""
 
+NO_BATCH = (
+    "no row of a file of this content has reached {bank}; if it was changed since it was imported,"
+    " `import --dry-run` tells which of its rows were paid before, and by which file"
+)
+
 _File = Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")]
-_Url = Annotated[str, typer.Option(envvar="CONCORDAT_URL", help="The bank's base URL.")]
-_Bank = Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC: rows of others are passed over.")]
-_Client = Annotated[
-    str | None,
-    typer.Option(envvar="CONCORDAT_CLIENT", help="Your name at the bank: recorded with each order as who made it."),
-]
-_Key = Annotated[
-    Path | None,
-    typer.Option(envvar="CONCORDAT_CLIENT_KEY", help="Your private key (PEM) that the bank knows.", dir_okay=False),
-]
-_DataDir = Annotated[
-    Path | None, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are, to import without one.")
-]
-_Subject = Annotated[str | None, typer.Option(help="Who is importing, without a key of his own.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,12 +58,12 @@ def register(app: typer.Typer) -> None:
 
 def import_file(
     file: _File,
-    url: _Url,
-    bank: _Bank,
-    client: _Client = None,
-    key: _Key = None,
-    data_dir: _DataDir = None,
-    subject: _Subject = None,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
     currency: Annotated[str, typer.Option(help="The currency, where the file doesn't say.")] = "EUR",
     rounding: Annotated[bool, typer.Option(help="Round amounts with too many decimals, half to even.")] = False,
     banks: Annotated[int, typer.Option(help="How many banks accounts are spread over, where the file has none.")] = 6,
@@ -86,14 +91,15 @@ def import_file(
     130 run it again. With --dry-run the codes are those that an import would have.
     """
     # Imported here, so that the other commands don't wait for an HTTP client.
-    from participants.intake.intake import Intake, importing_client
+    from participants.intake.intake import Intake
 
-    url, bank = url.rstrip("/"), _normal(bank)
+    url, bank = url.rstrip("/"), bank_of(bank)
+    who: Any = {"url": url, "client": client, "key": key, "data_dir": data_dir, "subject": subject}
 
     async def run(
         payments: PaymentFile, on_progress: Callable[[int], None], on_refusal: Callable[[RefusedRow], None]
     ) -> tuple[Summary, dict[str, BatchView]]:
-        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
+        async with bank_client(ORDERS, **who) as signed_in:
             intake = Intake(
                 signed_in,
                 url=url,
@@ -111,11 +117,11 @@ def import_file(
     try:
         options = ReadOptions(currency=currency, banks=banks, rounding=rounding)
     except ValueError as error:
-        _end(UNREADABLE, str(error))
+        _end(UNREADABLE, shown(error))
     with _failures():
         payments = inspect_file(file)
         if report is not None and report.exists() and report.samefile(file):
-            _end(UNREADABLE, f"{report} is the file itself: write the refused rows to another one")
+            _end(UNREADABLE, f"{shown(report)} is the file itself: write the refused rows to another one")
         with ExitStack() as stack:
             on_progress = stack.enter_context(_progress_bar(payments))
             on_refusal = stack.enter_context(_refusal_report(report))
@@ -127,38 +133,40 @@ def import_file(
 
 def file_status(
     file: _File,
-    url: _Url,
-    bank: _Bank,
-    client: _Client = None,
-    key: _Key = None,
-    data_dir: _DataDir = None,
-    subject: _Subject = None,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
 ) -> None:
     """Sum up what became of a file's payments, and list its rows that aren't paid, refused by this bank or the other.
 
-    Rows that the reader refused never reached the bank: the import reports them. Exit codes are those of `import`.
+    Each row counts once, by what became of it in the end. Rows that the reader refused never reached the bank: the
+    import reports them. Exit codes are those of `import`. A file is known by its content, whatever it is called by now.
     """
-    from participants.intake.intake import importing_client
-    from participants.intake.status import file_batches, unpaid_orders
+    from participants.intake.status import file_batches, is_unpaid, row_ends
 
-    url, bank = url.rstrip("/"), _normal(bank)
+    url, bank = url.rstrip("/"), bank_of(bank)
+    who: Any = {"url": url, "client": client, "key": key, "data_dir": data_dir, "subject": subject}
 
     async def run(payments: PaymentFile) -> bool:
-        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
+        async with bank_client(SEES_PAYMENTS, **who) as signed_in:
             batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
-            unpaid = [await unpaid_orders(signed_in, url=url, bank=bank, id_=batch.id) for batch in batches]
+            ends = [[end async for end in row_ends(signed_in, url=url, bank=bank, id_=batch.id)] for batch in batches]
         if not batches:
-            typer.echo(f"{shown(file.name)}: no row of it has reached {bank}")
-        for batch, orders in zip(batches, unpaid, strict=True):
+            typer.echo(f"{shown(file.name)}: {NO_BATCH.format(bank=bank)}")
+        for batch, rows in zip(batches, ends, strict=True):
             typer.echo(
                 f"{shown(batch.name)}, imported by {shown(batch.made_by)} at {batch.recorded_at}, batch {batch.id}"
             )
-            typer.echo(f"rows: {_counts(batch.outcomes)}")
-            typer.echo(f"payments: {_counts(batch.payments)}")
-            for order in orders:
-                afterwards = " after it was taken" if order.status is not None else ""
-                typer.echo(f"line {order.line}: {order.reason}: payment {order.id} was refused{afterwards}")
-        return bool(batches) and not any(unpaid)
+            typer.echo(f"rows: {_counts(Counter(row.outcome for row in rows))}")
+            typer.echo(f"payments: {_counts(Counter(row.status for row in rows if row.status is not None))}")
+            for row in filter(is_unpaid, rows):
+                ended = "cancelled" if row.status == Status.CANCELLED else "refused"
+                afterwards = " after it was taken" if row.status is not None else ""
+                typer.echo(shown(f"line {row.line}: {row.reason}: payment {row.id} was {ended}{afterwards}"))
+        return bool(batches) and not any(map(is_unpaid, chain.from_iterable(ends)))
 
     with _failures():
         good = asyncio.run(run(inspect_file(file)))
@@ -168,46 +176,49 @@ def file_status(
 
 def file_cancel(
     file: _File,
-    url: _Url,
-    bank: _Bank,
-    client: _Client = None,
-    key: _Key = None,
-    data_dir: _DataDir = None,
-    subject: _Subject = None,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
 ) -> None:
     """Cancel the payments of a file that the other banks haven't answered yet.
 
     Whether each is in by then, its bank says: `file-status` counts them as cancelled, or as posted. Asked again, it
-    cancels what is left. Exit codes are those of `import`; 3 is that some payments couldn't be cancelled any more.
+    cancels what is left. Those that can't be cancelled any more are named, with why: then the exit code is 3. Others
+    are those of `import`.
     """
-    from participants.intake.intake import importing_client
     from participants.intake.status import cancel_batch, file_batches
 
-    url, bank = url.rstrip("/"), _normal(bank)
+    url, bank = url.rstrip("/"), bank_of(bank)
+    who: Any = {"url": url, "client": client, "key": key, "data_dir": data_dir, "subject": subject}
 
-    async def run(payments: PaymentFile) -> dict[str, int]:
+    async def run(payments: PaymentFile) -> tuple[bool, Counter[str], list[str]]:
         counts: Counter[str] = Counter()
-        async with importing_client(url=url, client=client, key=key, data_dir=data_dir, subject=subject) as signed_in:
-            for batch in await file_batches(signed_in, url=url, bank=bank, file=payments):
-                counts += await cancel_batch(signed_in, url=url, bank=bank, id_=batch.id)
-        return counts
+        not_cancelled = []
+        async with bank_client(ORDERS, **who) as signed_in:
+            batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
+            for batch in batches:
+                async for order, outcome in cancel_batch(signed_in, url=url, bank=bank, id_=batch.id):
+                    word = str(outcome.reason or outcome.status)
+                    counts[word] += 1
+                    if word not in ("cancelling", "cancelled"):
+                        stood = "" if order.status in (None, "reserved") else f", which is {order.status}"
+                        not_cancelled.append(f"line {order.line}: {word}: payment {order.id}{stood}")
+        return bool(batches), counts, not_cancelled
 
     with _failures():
-        counts = asyncio.run(run(inspect_file(file)))
+        imported, counts, not_cancelled = asyncio.run(run(inspect_file(file)))
     if not counts:
-        typer.echo(f"{shown(file.name)}: {bank} has taken no payment of it")
+        none = "{bank} has taken no payment of it" if imported else NO_BATCH
+        typer.echo(f"{shown(file.name)}: {none.format(bank=bank)}")
         raise typer.Exit(ROWS_REFUSED)
     typer.echo(f"payments: {_counts(counts)}")
-    if counts.keys() - {"cancelling", "cancelled"}:
+    for line in not_cancelled:
+        typer.echo(shown(line))
+    if not_cancelled:
         raise typer.Exit(ROWS_REFUSED)
-
-
-def _normal(bank: str) -> str:
-    """Return a BIC in its normal form; ends the command for what is none."""
-    try:
-        return normal_bic(bank)
-    except BicError as error:
-        _end(UNREADABLE, f"--bank: {error}")
 
 
 @contextmanager
@@ -219,18 +230,19 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except FileRefused as error:
-        _end(UNREADABLE, str(error))
+        _end(UNREADABLE, shown(error))
     except (IntakeError, RemoteError) as error:
-        _end(UNREACHABLE, f"{error}", "Run the same command again to go on.")
+        _end(UNREACHABLE, told(error), "Run the same command again to go on." if may_pass(error) else "")
     except KeyboardInterrupt:
         _end(INTERRUPTED, "interrupted", "Run the same command again to go on.")
 
 
 def _end(code: int, what: str, then: str = "") -> NoReturn:
+    """End the command, having said why, in text that is fit for a terminal."""
     from rich.console import Console
     from rich.markup import escape
 
-    Console(stderr=True).print(f"[red]{escape(shown(what))}[/]{then and chr(10) + then}", highlight=False)
+    Console(stderr=True).print(f"[red]{escape(what)}[/]{then and chr(10) + then}", highlight=False)
     raise typer.Exit(code) from None
 
 
@@ -254,7 +266,7 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
     try:
         stream = path.open("w", newline="", encoding="utf-8", errors="replace")
     except OSError as error:
-        _end(UNREADABLE, f"{path}: {error.strerror}")
+        _end(UNREADABLE, f"{shown(path)}: {error.strerror}")
     with stream:
         writer = csv.writer(stream)
         writer.writerow((*CONCORDAT.columns, *REPORT_COLUMNS))

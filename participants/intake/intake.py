@@ -20,11 +20,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 
-from compliance.crypto.keys import SigningKey
 from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable, TokenNotGranted
-from gateway.federation.membership.institution import staff_tokens
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.api.messages import BatchView, OrderBatch, OrderResults
 from participants.api.orders import OrderRequest
@@ -39,9 +36,9 @@ from participants.intake.files import (
 )
 from participants.intake.status import FOLLOWING_MAX, batch_status, file_id
 from participants.payments.batches import BatchRequestReason
+from participants.payments.incoming import DeclineReason
 from participants.payments.orders import OrderOutcome, OrderReason
 from participants.payments.row_identity import following_id
-from participants.roles import Role
 
 RETRY_SECONDS_MAX = 5.0
 FILE_NAME_CHARACTERS_MAX = 140
@@ -236,7 +233,8 @@ class Intake:
             for some in _divided(attempts, problem):
                 await self._take(some)
             if len(attempts) == 1:
-                self._refuse(_refused(attempts[0], _outcome_of(attempts[0], problem), problem.detail))
+                said = "; ".join(map(str, problem.problem.errors)) or problem.detail
+                self._refuse(_refused(attempts[0], _outcome_of(attempts[0], problem), said))
 
     async def _submit(self, attempts: Sequence[Attempt], *, atomic: bool = False) -> None:
         """Ask until there is an answer, and take it down. Raises IntakeError, RemoteProblem."""
@@ -251,11 +249,16 @@ class Intake:
             else:
                 looked_up.append(following)
         if looked_up:
-            for attempt, outcome in await self._judge(looked_up):
+            judged = await self._judge(looked_up)
+            good = [pair for pair in judged if not self._is_bad(*pair)]
+            for attempt, outcome in judged:
                 if self._is_bad(attempt, outcome):
                     self._refuse(self._refused(attempt, outcome))
-                else:
-                    self._count(attempt, outcome, unanswered=False)
+            if good and not self._dry_run:
+                # They are paid, by other files perhaps: so this file's batch has the payments that paid its rows.
+                await self._ask([attempt for attempt, _ in good], dry_run=False)
+            for attempt, outcome in good:
+                self._count(attempt, outcome, unanswered=False)
         if again:
             await self._take(again)
 
@@ -359,34 +362,11 @@ def _refused(attempt: Attempt, outcome: OrderOutcome, detail: str = "") -> Refus
     """Return the refusal of a row; one without a reason is of a payment that was refused after it was taken."""
     reason = (outcome.reason or attempt.refused) or "unspecified"
     if outcome.reason is None:
-        detail = f"it was taken, and refused afterwards ({reason}): its money is free, and --pay-again pays it anew"
+        ended = "cancelled" if reason == DeclineReason.CANCELLED_BY_SENDER else "refused"
+        detail = f"it was taken, and {ended} afterwards ({reason}): its money is free, and --pay-again pays it anew"
     said = detail or f"payment {attempt.id}: {reason.replace('_', ' ')}"
     return RefusedRow(attempt.row.line, reason, said, fields=attempt.row.fields())
 
 
 def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)[:FILE_NAME_CHARACTERS_MAX]
-
-
-def importing_client(
-    *, url: str, client: str | None, key: Path | None, data_dir: Path | None, subject: str | None
-) -> FederationClient:
-    """Return who orders payments: a client by its key, or somebody named at the bank's machine. Raises IntakeError."""
-    if subject is None and client is not None and key is not None:
-        try:
-            return FederationClient(client, SigningKey.load(key), url, timeout_s=60, scope=Role.ORDERS)
-        except (OSError, ValueError) as error:
-            raise IntakeError(f"{key}: can't be read as a private key: {error}") from error
-    if data_dir is None or subject is None:
-        raise IntakeError("who is importing? `concordat login`, or give --client and --key")
-    return staff_client(data_dir, url=url, subject=subject)
-
-
-def staff_client(data_dir: Path, *, url: str, subject: str) -> FederationClient:
-    """Return a client that orders payments in a person's name, by the `token.pem` of the bank's data directory."""
-    path = data_dir / "keys" / "token.pem"
-    if not path.exists():
-        raise IntakeError(f"{path} is missing: run this where the bank's keys are (concordat participant init)")
-    key = SigningKey.load(path)
-    tokens = staff_tokens(key, issuer=url, subject=subject, role=Role.ORDERS)
-    return FederationClient(subject, key, url, timeout_s=60, token_source=tokens)

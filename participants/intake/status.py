@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.federation.http.client import FederationClient, RemoteProblem
 from participants.api.messages import (
@@ -17,7 +16,7 @@ from participants.api.messages import (
 )
 from participants.intake.files import PaymentFile
 from participants.ledger.payment import CAME_TO_NOTHING
-from participants.payments.orders import OrderReason
+from participants.payments.cancellations import CancellationOutcome
 from participants.payments.row_identity import following_id
 
 FOLLOWING_MAX = 16
@@ -51,29 +50,40 @@ async def file_batches(client: FederationClient, *, url: str, bank: str, file: P
     return batches
 
 
-async def unpaid_orders(client: FederationClient, *, url: str, bank: str, id_: str) -> list[BatchOrderView]:
-    """Return a batch's orders that were refused, and those whose payments were after they were taken.
+async def row_ends(client: FederationClient, *, url: str, bank: str, id_: str) -> AsyncIterator[BatchOrderView]:
+    """Yield each row of a batch once, in their order, by the order that says what became of it in the end.
 
-    Not those that were taken under an id that follows. Raises RemoteProblem, RemoteUnavailable.
+    A row has several orders where it was paid anew: under ids that follow one from the other, each because the payment
+    before came to nothing, perhaps as a row of another file. Raises RemoteProblem, RemoteUnavailable.
     """
-    orders: list[BatchOrderView] = []
-    for what in ({"outcome": "refused"}, *({"status": str(status)} for status in sorted(CAME_TO_NOTHING))):
-        async for page in _orders(client, url, bank, id_, **what):
-            orders += [order for order in page if not await _follows(client, url=url, bank=bank, order=order)]
-    return sorted(orders, key=lambda order: order.line)
+    row: list[BatchOrderView] = []
+    async for page in _orders(client, url, bank, id_):
+        for order in page:
+            if row and row[0].line != order.line:
+                yield await _end(client, url=url, bank=bank, row=row)
+                row = []
+            row.append(order)
+    if row:
+        yield await _end(client, url=url, bank=bank, row=row)
 
 
-async def cancel_batch(client: FederationClient, *, url: str, bank: str, id_: str) -> Counter[str]:
-    """Cancel the payments that a batch took in, and count by how they stand, or why they can't be cancelled.
+def is_unpaid(order: BatchOrderView) -> bool:
+    """Tell whether an order was refused, or its payment was after it was taken."""
+    return order.outcome == "refused" or order.status in CAME_TO_NOTHING
+
+
+async def cancel_batch(
+    client: FederationClient, *, url: str, bank: str, id_: str
+) -> AsyncIterator[tuple[BatchOrderView, CancellationOutcome]]:
+    """Cancel the payments that a batch took in; yield how each stands, or why it can't be cancelled.
 
     Raises RemoteProblem, RemoteUnavailable.
     """
-    counts: Counter[str] = Counter()
     async for page in _orders(client, url, bank, id_, outcome="taken"):
         asked = Cancellations(payments=tuple(order.id for order in page))
         answer = await client.post(f"{url}/payments/cancellations", CancellationOutcomes, audience=bank, json=asked)
-        counts.update(str(outcome.reason or outcome.status) for outcome in answer.results)
-    return counts
+        for pair in zip(page, answer.results, strict=True):
+            yield pair
 
 
 async def _orders(
@@ -90,11 +100,13 @@ async def _orders(
         params = {**params, "cursor": page.next}
 
 
-async def _follows(client: FederationClient, *, url: str, bank: str, order: BatchOrderView) -> bool:
-    """Tell whether a row is paid under an id that follows from the one that was refused."""
-    if order.status not in CAME_TO_NOTHING and order.reason != OrderReason.ID_REUSED:
-        return False
-    id_ = order.id
+async def _end(client: FederationClient, *, url: str, bank: str, row: Sequence[BatchOrderView]) -> BatchOrderView:
+    """Return the order that says what became of a row, given all that the batch has of it."""
+    ids = {order.id for order in row}
+    end = min(row, key=lambda order: (is_unpaid(order), following_id(order.id) in ids))
+    if end.status not in CAME_TO_NOTHING:
+        return end
+    id_ = end.id
     for _ in range(FOLLOWING_MAX):
         id_ = following_id(id_)
         try:
@@ -102,7 +114,10 @@ async def _follows(client: FederationClient, *, url: str, bank: str, order: Batc
         except RemoteProblem as problem:
             if problem.status != NOT_FOUND:
                 raise
-            return False
-        if payment.status not in CAME_TO_NOTHING:
-            return True
-    return False
+            break
+        end = BatchOrderView(
+            line=end.line, id=payment.id, outcome="known", reason=payment.reason, status=payment.status
+        )
+        if not is_unpaid(end):
+            break
+    return end

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 
-from compliance.terminal import shown
+from gateway.federation.commands.failures import told
+from participants.bank_client import (
+    EVENTS,
+    SEES_WEBHOOKS,
+    Bank,
+    ClientKey,
+    ClientName,
+    DataDir,
+    Subject,
+    Url,
+    bank_client,
+    bank_of,
+)
 
-_Url = Annotated[str, typer.Option("--node", envvar="CONCORDAT_URL", help="The bank's base URL.")]
-_Data = Annotated[Path, typer.Option(envvar="CONCORDAT_DATA_DIR", help="Where the bank's keys are.")]
-_Bic = Annotated[str, typer.Option(envvar="CONCORDAT_BIC", help="The bank's BIC.")]
-_Subject = Annotated[str, typer.Option(help="Who asks: recorded with the webhook, and in the security log.")]
 _Id = Annotated[str, typer.Argument(help="The webhook's id.")]
 
 
@@ -32,10 +40,12 @@ def register(app: typer.Typer) -> None:
 
 def add(
     address: Annotated[str, typer.Argument(help="Where to send: an https URL whose host the node's settings name.")],
-    node: _Url,
-    data_dir: _Data,
-    bic: _Bic,
-    subject: _Subject,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Only events of this type; repeat for several.")
     ] = None,
@@ -52,63 +62,96 @@ def add(
         "account": account,
         "after": after,
     }
-    _ask(node, data_dir, bic, subject, "POST", "", body)
+    _ask(EVENTS, "POST", "", body, url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
 
 
-def list_webhooks(node: _Url, data_dir: _Data, bic: _Bic, subject: _Subject) -> None:
+def list_webhooks(
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
+) -> None:
     """Print where the bank's events are sent, how far each place has them, and what it fails of."""
-    _ask(node, data_dir, bic, subject, "GET", "")
+    _ask(SEES_WEBHOOKS, "GET", "", url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
 
 
-def change_secret(id_: _Id, node: _Url, data_dir: _Data, bic: _Bic, subject: _Subject) -> None:
+def change_secret(
+    id_: _Id,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
+) -> None:
     """Change a webhook's secret and print the new one, this once; for a day messages are signed under both."""
-    _ask(node, data_dir, bic, subject, "POST", f"/{id_}/secret")
+    _ask(
+        EVENTS, "POST", f"/{id_}/secret", url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject
+    )
 
 
 def replay(
     id_: _Id,
     after: Annotated[int, typer.Argument(min=0, help="The event to begin after.")],
-    node: _Url,
-    data_dir: _Data,
-    bic: _Bic,
-    subject: _Subject,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
 ) -> None:
     """Send again what follows an event; also where a webhook is disabled."""
-    _ask(node, data_dir, bic, subject, "POST", f"/{id_}/replay", {"after": after})
+    _ask(
+        EVENTS,
+        "POST",
+        f"/{id_}/replay",
+        {"after": after},
+        url=url,
+        bank=bank,
+        client=client,
+        key=key,
+        data_dir=data_dir,
+        subject=subject,
+    )
 
 
-def delete(id_: _Id, node: _Url, data_dir: _Data, bic: _Bic, subject: _Subject) -> None:
+def delete(
+    id_: _Id,
+    url: Url,
+    bank: Bank,
+    client: ClientName = None,
+    key: ClientKey = None,
+    data_dir: DataDir = None,
+    subject: Subject = None,
+) -> None:
     """Send nothing there any more, and forget the webhook."""
-    _ask(node, data_dir, bic, subject, "DELETE", f"/{id_}")
+    _ask(EVENTS, "DELETE", f"/{id_}", url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
 
 
-def _ask(node: str, data_dir: Path, bic: str, subject: str, method: str, path: str, body: Any = None) -> None:
+def _ask(scopes: Sequence[str], method: str, path: str, body: Any = None, *, url: str, bank: str, **who: Any) -> None:
     """Ask the node and print its answer; exit code 1 if it refuses, or doesn't answer."""
     # Imported here, so that the other commands don't wait for an HTTP client.
     import msgspec
 
-    from compliance.crypto.keys import SigningKey
-    from gateway.federation.http.client import FederationClient, RemoteError
-    from gateway.federation.membership.institution import staff_tokens
-    from participants.roles import Role
+    from gateway.federation.http.client import RemoteError
 
-    key_path, url = data_dir / "keys" / "token.pem", node.rstrip("/")
-    if not key_path.exists():
-        raise typer.BadParameter(f"no token key in {key_path.parent}; `init` makes it", param_hint="--data-dir")
-    tokens = staff_tokens(SigningKey.load(key_path), issuer=url, subject=subject, role=Role.EVENTS)
+    url, name = url.rstrip("/"), bank_of(bank)
 
     async def ask() -> bytes:
-        async with FederationClient(subject, SigningKey.load(key_path), url, token_source=tokens) as client:
+        async with bank_client(scopes, url=url, **who) as signed_in:
             content = None if body is None else msgspec.json.encode(body)
             headers = {"Content-Type": "application/json"}
-            target = f"{url}/webhooks{path}"
-            answer = await client.request(method, target, audience=bic, content=content, headers=headers)
+            answer = await signed_in.request(
+                method, f"{url}/webhooks{path}", audience=name, content=content, headers=headers
+            )
             return answer.content
 
     try:
         content = asyncio.run(ask())
     except RemoteError as error:
-        typer.echo(f"refused: {shown(error)}", err=True)
+        typer.echo(f"refused: {told(error)}", err=True)
         raise typer.Exit(1) from error
     if content:
         typer.echo(msgspec.json.format(content).decode())

@@ -20,8 +20,9 @@ from running_banks import RunningBank, Town
 from running_coordinator import ALPHA, BRAVO
 from support import free_port, uuid7
 
+from participants.bank_client import staff_client
 from participants.intake.files import PaymentRow, ReadOptions, inspect_file, read_rows
-from participants.intake.intake import Intake, IntakeError, Summary, staff_client
+from participants.intake.intake import Intake, IntakeError, Summary
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from running_banks import Town
+from importing import HEADER, row
+from running_banks import Town, order
 from running_coordinator import ALPHA, BRAVO, COORDINATOR
+from support import uuid7
 
 from compliance.crypto.keys import SigningKey
 from participants.access import clients
@@ -93,11 +95,11 @@ async def test_a_file_is_imported_by_a_key_of_ones_own(town: Town, desk: Desk) -
     """Nothing of the node is on that machine; the journal has the client's name as who ordered."""
     await town.alpha.open("a-import", balance=1_000)
     await registered(town, "erp", await desk.key("erp"), Role.ORDERS)
-    row = {
+    said_of_it = {
         "debtor_bank": ALPHA, "debtor_account": "a-import", "debtor_name": "Ada", "creditor_bank": BRAVO,
         "creditor_account": "b-1", "creditor_name": "Bruno", "amount": "2.50", "currency": "EUR",
     }  # fmt: skip
-    (desk.home / "pay.jsonl").write_text(json.dumps(row) + "\n")
+    (desk.home / "pay.jsonl").write_text(json.dumps(said_of_it) + "\n")
     code, _, said = await desk.run("participant", "import", "pay.jsonl", CONCORDAT_URL="http://127.0.0.1:9")
     assert code == 2, said
     at = ("--url", town.alpha.settings.url, "--bic", ALPHA, "--key", "erp.pem", "--client", "erp")
@@ -116,3 +118,39 @@ async def test_an_operator_goes_by_a_profile(town: Town, desk: Desk) -> None:
     assert (await desk.run("decide", "list", CONCORDAT_PROFILE="ines"))[0] == 0
     code, _, said = await desk.run("decide", "list", CONCORDAT_PROFILE="ines", CONCORDAT_CLIENT="otto")
     assert (code, "invalid_client" in said) == (1, True), said
+
+
+async def test_every_command_that_asks_the_bank_goes_by_a_profile(town: Town, desk: Desk) -> None:
+    """An auditor's `read` does for what only reads, however many roles he has; and each error is named in words."""
+    await registered(town, "rhea", await desk.key("rhea"), Role.READ, Role.SCREENING)
+    at = ("--url", town.alpha.settings.url, "--bic", ALPHA, "--key", "rhea.pem")
+    assert (await desk.run("login", "rhea", *at))[0] == 0
+    id_ = uuid7()
+    assert (await town.alpha.send("POST", "/payments", order(1, id=id_))).status_code == 201
+    await town.alpha.until(id_, "posted")
+    (desk.home / "pay.csv").write_text(f"{HEADER}\n{row('a-1', '1.00', 'none')}\n")
+    for arguments, code, told in (
+        (("payments",), 0, id_),
+        (("payment", id_), 0, "payment.posted"),
+        (("file-status", "pay.csv"), 3, "no row of it has reached"),
+        (("webhook-list",), 0, "[]"),
+        (("file-cancel", "pay.csv"), 1, "invalid_scope"),
+        (("import", "pay.csv"), 1, "invalid_scope"),
+        (("webhook-delete", id_), 1, "invalid_scope"),
+        (("payments", "--status", "nonsense", "--direction", "sideways"), 2, "\n  parameter status: "),
+        (("payments", "--status", "nonsense", "--direction", "sideways"), 2, "\n  parameter direction: "),
+        (("payments", "--cycle", "foo"), 2, "\n  parameter cycle: "),
+    ):
+        got, out, said = await desk.run("participant", *arguments, CONCORDAT_PROFILE="rhea")
+        assert (got, told in out + said) == (code, True), (arguments, got, out, said)
+    await registered(town, "olga", await desk.key("olga"), Role.ORDERS)
+    who = ("--url", town.alpha.settings.url, "--bank", ALPHA, "--client", "olga", "--key", "olga.pem")
+    assert id_ in (await desk.run("participant", "payments", *who))[1]
+
+
+async def test_who_asks_is_said_to_be_missing(town: Town, desk: Desk) -> None:
+    (desk.home / "pay.csv").write_text(f"{HEADER}\n{row('a-1', '1.00', 'none')}\n")
+    where = ("--url", town.alpha.settings.url, "--bank", ALPHA, "--data-dir", str(town.alpha.settings.data_dir))
+    for arguments in (("payments",), ("file-status", "pay.csv"), ("import", "pay.csv"), ("webhook-list",)):
+        code, _, said = await desk.run("participant", *arguments, *where)
+        assert (code, "who asks?" in said, "--subject" in said) == (2, True, True), said

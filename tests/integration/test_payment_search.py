@@ -30,7 +30,7 @@ from participants.payments.recalls import RequestRecall
 from participants.search import search
 from participants.search.criteria import Criteria
 from participants.search.known import KnownPayment, read_known, read_refused
-from participants.search.of_batches import FIRST, find_of_batches
+from participants.search.of_batches import FIRST, Line, find_of_batches
 from participants.search.search import find
 from participants.search.sources import START, Place
 from participants.search.terms import Terms
@@ -334,3 +334,37 @@ async def test_terms_are_taken_down_once_by_many_nodes(books: Books) -> None:
     while await books.pool.fetchval("SELECT c.through < h.sequence FROM event_term_cursor c, ledger_head h"):
         await asyncio.gather(*(one.advance() for one in others))
     assert await terms() == first
+
+
+async def test_a_payment_of_several_batches_of_a_name_is_found_once(books: Books) -> None:
+    """Where the first of them has it; an order that was refused is there only as long as none of them paid it."""
+    twice, late, new, poor = (payment(1, debtor="late" if n == 1 else "a-1") for n in range(4))
+    poor = msgspec.structs.replace(poor, debtor_account="nobody")
+    ids = [str(uuid4()) for _ in range(3)]
+
+    async def submit(id_: str, *rows: Any) -> None:
+        checked = [CheckedOrder(order) for order in readable(rows, maker="mona")]
+        await books.alfa.ledger.submit(
+            SubmitBatch(checked, batch=Batch(id_, "twice.csv", "mona", range(2, 2 + len(rows))))
+        )
+
+    async def pages(limit: int, **asked: Any) -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = []
+        after: Line | None = FIRST
+        while after is not None:
+            page, after = await find_of_batches(books.pool, Criteria(**asked), after=after, limit=limit)
+            found += [(order.payment_id, order.refusal > 0) for order in page]
+        return found
+
+    await submit(ids[0], twice, late, poor)
+    await submit(ids[1], new, poor, twice)
+    refused = [(late.id, True), (poor.id, True)]
+    for limit in (1, 2, 100):
+        assert await pages(limit, file="twice.csv") == [(twice.id, False), *refused, (new.id, False)]
+    await books.alfa.open("late", balance=10)
+    await submit(ids[2], twice, new, late)
+    expected = [(twice.id, False), (poor.id, True), (new.id, False), (late.id, False)]
+    for limit in (1, 2, 3, 100):
+        assert await pages(limit, file="twice.csv") == expected
+        assert await pages(limit, batch=ids[2]) == [(one.id, False) for one in (twice, new, late)]
+    assert await pages(1, file="twice.csv", statuses=frozenset({Status.REFUSED})) == [(poor.id, True)]

@@ -10,6 +10,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands import profiles
+from gateway.federation.commands.failures import told
 from gateway.federation.commands.profiles import Profile
 
 if TYPE_CHECKING:
@@ -95,12 +96,12 @@ def _token(profile: Profile, role: str | None = None) -> str:
 
     async def ask() -> str:
         scope = profile.role if role is None else role
-        async with FederationClient(profile.client, key, profile.url, scope=scope) as client:
+        async with FederationClient(profile.client, key, profile.url, scopes=(scope,)) as client:
             return await client.token(profile.bic)
 
     return asyncio.run(ask())
 
 
 def _refused(error: RemoteError) -> typer.Exit:
-    typer.echo(f"concordat: {shown(error)}", err=True)
+    typer.echo(f"concordat: {told(error)}", err=True)
     return typer.Exit(1)

@@ -15,6 +15,18 @@ DEFAULT = "default"
 ENVIRONMENT = "CONCORDAT_PROFILE"
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _DECIDE = ("list", "propose", "confirm", "reject", "withdraw", "calendar")
+_AT_BANK = (
+    "import",
+    "file-status",
+    "file-cancel",
+    "payments",
+    "payment",
+    "webhook-add",
+    "webhook-list",
+    "webhook-secret",
+    "webhook-replay",
+    "webhook-delete",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +53,7 @@ class Profile:
             "console": at_coordinator,
             "export": at_coordinator,
             "decide": dict.fromkeys(_DECIDE, at_coordinator),
-            "participant": {"import": at_bank, "file-status": at_bank},
+            "participant": dict.fromkeys(_AT_BANK, at_bank),
         }
 
 

@@ -7,7 +7,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ANSWER_MALFORMED = "answer_malformed"
+INVALID_SCOPE = "invalid_scope"
 """The code of an answer that can't be read; a RemoteProblem here, and never on the wire."""
 REFRESH_BEFORE_EXPIRY_S = 30
 ATTEMPTS_MAX = 4
@@ -168,14 +169,14 @@ class FederationClient:
         timeout_s: float = TIMEOUT_S,
         token_source: TokenSource | None = None,
         verify: ssl.SSLContext | bool = True,
-        scope: str = "",
+        scopes: Sequence[str] = ("",),
     ) -> None:
-        """`scope` is asked for with each token of the issuer's: at a bank, the role that it is for."""
+        """`scopes` are asked for with a token of the issuer's until one is had: at a bank, the role that it is for."""
         self.client_id = client_id
         self.issuer = issuer.rstrip("/")
         self._auth_key = auth_key
         self._token_source = token_source or self._request_token
-        self._scope = scope
+        self._scopes = scopes
         self._tokens: dict[str, tuple[str, float]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._peers = Peers(timeout_s=timeout_s, verify=verify)
@@ -317,6 +318,17 @@ class FederationClient:
         return response
 
     async def _request_token(self, audience: str) -> AccessToken:
+        """Ask the issuer for a token of the first scope that this client may have."""
+        *others, last = self._scopes
+        for scope in others:
+            try:
+                return await self._request_token_of(scope, audience)
+            except TokenNotGranted as problem:
+                if problem.code != INVALID_SCOPE:
+                    raise
+        return await self._request_token_of(last, audience)
+
+    async def _request_token_of(self, scope: str, audience: str) -> AccessToken:
         """Ask the issuer's token endpoint (RFC 6749 4.4, RFC 7523, RFC 8707)."""
 
         async def send() -> httpx.Response:
@@ -330,7 +342,7 @@ class FederationClient:
                 "client_assertion_type": ASSERTION_GRANT,
                 "client_assertion": assertion,
                 "resource": audience,
-                **({"scope": self._scope} if self._scope else {}),
+                **({"scope": scope} if scope else {}),
             }
             response = await self._peers.send(
                 "POST",
