@@ -322,7 +322,7 @@ class CyclePayments(Answer, frozen=True, kw_only=True):
 
     cycle: CycleId
     value_date: Date
-    settled: tuple[CurrencyCode, ...] = ()
+    settled: tuple[CurrencyCode, ...]
     lanes: tuple[CycleLaneView, ...]
     items: tuple[PaymentView, ...]
     next: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,12 @@ from running_banks import RunningBank, Town, order
 from running_coordinator import BRAVO
 from support import uuid7
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from gateway.federation.problems import Refusal
+from participants.payments.cancellations import CancellationOutcome, CancellationReason
+from participants.payments.disputes import DisputeOutcome, DisputeReason
+from participants.payments.holds import HoldOutcome, HoldReason
 
+ID = "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10"
 WRONG, SHORT = "DE00370400440532013000", "DE8937040044053201300"
 
 
@@ -18,6 +23,18 @@ async def detail(bank: RunningBank, path: str, body: Any, code: str) -> str:
     answer = await bank.send("POST", path, body)
     assert answer.json()["code"] == code, answer.text
     return str(answer.json()["detail"])
+
+
+@pytest.mark.parametrize("outcome", [CancellationOutcome, HoldOutcome, partial(DisputeOutcome, disputed=False)])
+def test_each_reason_has_its_words(outcome: Any) -> None:
+    kind = {CancellationOutcome: CancellationReason, HoldOutcome: HoldReason}.get(outcome, DisputeReason)
+    said = set()
+    for reason in kind:
+        with pytest.raises(Refusal) as refused:
+            outcome(id=ID, reason=reason).or_refuse()
+        assert ID in refused.value.detail
+        said.add(refused.value.detail)
+    assert len(said) == len(kind)
 
 
 async def accepted(town: Town, amount: int = 100) -> str:
@@ -61,6 +78,7 @@ async def accepted(town: Town, amount: int = 100) -> str:
     ],
     ids=lambda value: value if isinstance(value, str) and value.islower() else "",
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_order_on_every_way(town: Town, changes: dict[str, str], code: str, said: str) -> None:
     body = order(**changes)
     for plain in (False, True):
@@ -73,6 +91,7 @@ async def test_an_order_on_every_way(town: Town, changes: dict[str, str], code: 
         assert second.get("detail", "").startswith("another order of the batch") == atomic
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_query_that_nobody_knows_on_the_short_way(town: Town) -> None:
     body = order(7)
     for path, said in (("/payments", body), ("/payments/batch", {"payments": [body]})):
@@ -83,6 +102,7 @@ async def test_a_query_that_nobody_knows_on_the_short_way(town: Town) -> None:
     assert (await town.alpha.send("GET", f"/payments/{body['id']}")).status_code == 404
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_body_where_none_is_taken(town: Town) -> None:
     id_ = await accepted(town)
     path = f"/payments/{id_}/cancellation"
@@ -100,6 +120,7 @@ async def test_a_body_where_none_is_taken(town: Town) -> None:
     assert (withdrawn.status_code, withdrawn.json()["code"]) == (400, "validation_failed")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_is_given_back(town: Town) -> None:
     id_ = await accepted(town)
     path = f"/payments/{id_}/return"
@@ -126,6 +147,7 @@ async def test_what_is_given_back(town: Town) -> None:
     assert "payment" in await detail(town.alpha, "/payments", unlike, "return_of_unknown")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_reason_that_needs_a_text(town: Town) -> None:
     id_, said = await accepted(town), "missing; the reason NARR says that it tells why, so it needs one"
     recalls = f"/payments/{id_}/recalls"
@@ -145,6 +167,7 @@ async def test_a_reason_that_needs_a_text(town: Town) -> None:
         assert answer.json()["errors"] == [{"detail": f"remittance: {said}", "pointer": "/remittance"}]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_recalls(town: Town) -> None:
     id_, first = await accepted(town), uuid7()
     path = f"/payments/{id_}/recalls"
