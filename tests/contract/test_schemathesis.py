@@ -32,6 +32,7 @@ from gateway.federation.identity.tokens import issue_access_token, member_assert
 from gateway.federation.settings import NodeSettings
 from participants.api.app import bank_app
 from participants.roles import Role
+from participants.webhooks.signing import WebhookSecrets
 from tests.agent_harness import Desk, Scheme
 from tests.conftest import Live, NewDatabase
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Coordinator, running_coordinator
@@ -126,6 +127,7 @@ async def test_a_bank(coordinator: Coordinator, new_database: NewDatabase, live:
         )
         settings.data_dir.mkdir()
         settings.keys_dir.symlink_to(tmp_path / ALPHA)
+        WebhookSecrets(settings.keys_dir).make_key()
         return bank_app(settings, database)
 
     url = await asyncio.to_thread(live, build)
@@ -311,7 +313,7 @@ def tell(http: httpx.Client, operation: Any, headers: Mapping[str, str], values:
     if "application/json" in content:
         refused = http.request(operation.method, path, headers={**headers, "Content-Type": "text/plain"}, content="{}")
         assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type"), operation.label
-        if operation.path != "/federation/payments":  # an envelope is evidence, and judged as that
+        if operation.path not in ("/federation/payments", "/federation/recalls"):  # an envelope is evidence, and judged as that
             body = {name: [[]] for name in content["application/json"]["example"]}
             answer = http.request(operation.method, path, headers=dict(headers), json={**body, "besides": 1})
             told = {error.get("pointer", "").split("/")[1] for error in answer.json()["errors"]}
