@@ -60,5 +60,16 @@ def iban_fault(account: str) -> IbanFault | None:
     return None if number % 97 == 1 else IbanFault.CHECK_DIGITS
 
 
+def iban_words(account: str) -> str:
+    """Return in words what `iban_fault` finds wrong with an account; empty if nothing."""
+    match iban_fault(account):
+        case IbanFault.LENGTH:
+            country = account[:2].upper()
+            return f"has {len(account)} characters, and an IBAN of {country} has {LENGTHS[country]}"
+        case IbanFault.CHECK_DIGITS:
+            return "has check digits that don't go with the rest: something in it was mistyped"
+    return ""
+
+
 def _begins_as_iban(account: str) -> bool:
     return account[:2].upper() in LENGTHS and _FORM.fullmatch(account) is not None

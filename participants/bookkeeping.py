@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import asyncpg
+import msgspec
 
 from gateway.federation.problems import Refusal
 from participants.ledger import events
@@ -127,7 +128,23 @@ async def _made_before(pool: asyncpg.Pool, asked: AskedEntry) -> bool:
 
 
 def _refused(asked: AskedEntry, reason: EntryReason) -> Refusal:
-    return Refusal(reason, f"entry {asked.terms.id} isn't made: {reason.replace('_', ' ')}")
+    terms = asked.terms
+    said = _ENTRY_DETAILS.get(reason, reason.replace("_", " "))
+    return Refusal(reason, said.format(**msgspec.structs.asdict(terms)))
+
+
+_ENTRY_DETAILS = {
+    EntryReason.ID_REUSED: "id: {id} is that of another entry; what isn't the very same entry takes an id of its own",
+    EntryReason.REFERENCE_KNOWN: "reference: '{reference}' was booked on '{against}' before, by another entry",
+    EntryReason.ACCOUNT_UNKNOWN: (
+        "account: this bank has no customer's account '{account}' in {currency}; each account has one currency"
+    ),
+    EntryReason.INTERNAL_UNKNOWN: "against: this bank has no open internal account '{against}' in {currency}",
+    EntryReason.ACCOUNT_CLOSED: "account: '{account}' in {currency} is closed",
+    EntryReason.ACCOUNT_BLOCKED: "account: '{account}' in {currency} is blocked for this",
+    EntryReason.INSUFFICIENT_FUNDS: "amount_minor: {amount_minor} is more than there is on '{account}' in {currency}",
+    EntryReason.BALANCE_OUT_OF_RANGE: "amount_minor: with {amount_minor} more there is too much for one account",
+}
 
 
 async def change_state(
@@ -167,4 +184,13 @@ async def _account(connection: asyncpg.Connection, account: int) -> tuple[Accoun
 
 def _require_changed(key: AccountKey, reason: ChangeReason | None) -> None:
     if reason is not None:
-        raise Refusal(reason, f"account {key.code} in {key.currency} stays as it is: {reason.replace('_', ' ')}")
+        said = _CHANGE_DETAILS.get(reason, f"account {{0}} stays as it is: {reason.replace('_', ' ')}")
+        raise Refusal(reason, said.format(f"'{key.code}' in {key.currency}"))
+
+
+_CHANGE_DETAILS = {
+    ChangeReason.ACCOUNT_CLOSED: "account {0} is closed for good",
+    ChangeReason.ACCOUNT_MOVED: "something was changed about account {0} while it was looked at: ask again",
+    ChangeReason.BALANCE_NOT_ZERO: "there is money on account {0}, or it owes some: only one without is closed",
+    ChangeReason.PAYMENTS_WAITING: "payments of account {0} wait for the other bank's answer, or before people",
+}

@@ -67,7 +67,7 @@ class HotPath:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         path = scope["path"]
-        if path not in ("/payments", "/payments/batch"):
+        if path not in ("/payments", "/payments/batch") or scope["query_string"]:
             return await self._app(scope, receive, send)
         began = time.perf_counter()
         try:

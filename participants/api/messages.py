@@ -45,7 +45,7 @@ from participants.ledger.accounts import BOUNDS, AccountState
 from participants.ledger.exposure import Source
 from participants.ledger.payment import Status
 from participants.payments.cancellations import CancellationOutcome
-from participants.payments.orders import OrderOutcome
+from participants.payments.orders import OrderOutcome, OrderReason
 from participants.roles import Scope
 from participants.search.settlement import SettlementState
 
@@ -58,13 +58,11 @@ CANCELLED_MAX = 1_000
 BatchOutcome = Literal["taken", "known", "refused"]
 LineNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 PaymentStatus = Annotated[str, open_words(*Status)]
-ORDER_REFUSED = "order.refused"
 HISTORY_TYPES = (
-    ORDER_REFUSED,
     *(type_ for type_ in EventType if type_.scope is Scope.PAYMENTS),
     EventType.CYCLE_SETTLED,
 )
-"""What happens to a payment, or to an order under its id."""
+"""What happens to a payment."""
 
 
 class OrderBatch(Request, frozen=True, kw_only=True):
@@ -223,7 +221,7 @@ class SettlementView(Answer, frozen=True, kw_only=True):
 class PaymentEvent(Answer, frozen=True, kw_only=True):
     """What happened to a payment, and when. `status` is how it stood then, `event_sequence` its place in the journal.
 
-    Types are those of `GET /events`; `order.refused` is an order under the same id that wasn't taken.
+    Types are those of `GET /events`.
     """
 
     type: Annotated[str, open_words(*HISTORY_TYPES)]
@@ -234,6 +232,14 @@ class PaymentEvent(Answer, frozen=True, kw_only=True):
     reason: str | None = None
     cycle: CycleId | None = None
     returned_by: Uuid | None = None
+
+
+class RefusedOrderView(Answer, frozen=True, kw_only=True):
+    """An order under a payment's id that wasn't taken, and is no part of the payment: when, why, and whose."""
+
+    at: Timestamp
+    reason: Annotated[str, open_words(*OrderReason)]
+    ordered_by: str | None = None
 
 
 class PaymentView(Answer, frozen=True, kw_only=True):
@@ -279,6 +285,8 @@ class PaymentView(Answer, frozen=True, kw_only=True):
     settlement: SettlementView | None = None
     history: tuple[PaymentEvent, ...] = ()
     """Of a payment that is asked for by its id: what happened to it, oldest first."""
+    refused_orders: tuple[RefusedOrderView, ...] = ()
+    """Of such a one: the orders under its id that weren't taken, newest first, twenty at most."""
 
 
 class Cancellations(Request, frozen=True, kw_only=True):
@@ -307,10 +315,14 @@ class CycleLaneView(SettledLane, frozen=True, kw_only=True):
 
 
 class CyclePayments(Answer, frozen=True, kw_only=True):
-    """What a cycle settled of this bank's payments, by lane and number. `lanes` are those asked for, whole."""
+    """What a cycle settled of this bank's payments, by lane and number. `lanes` are those asked for, whole.
+
+    `settled` are the currencies in which the cycle is final at this bank: none before that, or with nothing to settle.
+    """
 
     cycle: CycleId
     value_date: Date
+    settled: tuple[CurrencyCode, ...]
     lanes: tuple[CycleLaneView, ...]
     items: tuple[PaymentView, ...]
     next: str | None = None

@@ -74,6 +74,8 @@ class OrderRequest(PaymentOrder, frozen=True, kw_only=True, gc=False):
                 normalise_text(self, member, characters_max=REFERENCE_CHARACTERS_MAX)
         if self.return_reason is not None and self.returns is None:
             raise ValueError("return_reason: only a payment that `returns` another one has it")
+        if self.return_reason is ReturnReason.NARR:
+            require_told(self.remittance, "remittance")
 
     def order(self) -> PaymentOrder:
         """Return the order that is meant."""
@@ -114,8 +116,8 @@ class ReturnRequest(Request, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         normalise_text(self, "remittance", stated=False)
-        if self.reason is ReturnReason.NARR and not self.remittance:
-            raise ValueError("remittance: the reason NARR says that it tells why")
+        if self.reason is ReturnReason.NARR:
+            require_told(self.remittance, "remittance")
 
 
 def is_plain(order: ReadableOrder) -> bool:
@@ -126,12 +128,20 @@ def is_plain(order: ReadableOrder) -> bool:
     value, text = order.value, order.text
     return (
         value.creditor_agent[8:] != HEAD_OFFICE
-        and (value.return_reason is None or value.returns is not None)
+        and (
+            value.return_reason is None or (value.returns is not None and value.return_reason is not ReturnReason.NARR)
+        )
         and _BEGINS_BLANK not in text
         and (value.debtor_account.isupper() or not _SMALL_IBAN.fullmatch(value.debtor_account))
         and (value.creditor_account.isupper() or not _SMALL_IBAN.fullmatch(value.creditor_account))
         and (text.isascii() or (is_normal(text) and all(map(str.strip, (value.debtor_name, value.creditor_name)))))
     )
+
+
+def require_told(text: str, member: str) -> None:
+    """Raise ValueError unless a text tells why, where the reason says that it does."""
+    if not text.strip():
+        raise ValueError(f"{member}: missing; the reason NARR says that it tells why, so it needs one")
 
 
 def normalise_accounts(said: Request | PaymentOrder | AccountOpening, *members: str) -> None:

@@ -22,12 +22,12 @@ from gateway.federation.messages.base import REFERENCE_CHARACTERS_MAX, TEXT_CHAR
 from gateway.federation.problems import Refusal, ServiceReason
 from participants.api.guards import SEES_PAYMENTS, CyclePath, Node
 from participants.api.messages import (
-    ORDER_REFUSED,
     CycleLaneView,
     CyclePayments,
     PaymentEvent,
     PaymentPage,
     PaymentView,
+    RefusedOrderView,
     SettlementView,
 )
 from participants.api.orders import SpelledAccount
@@ -40,7 +40,7 @@ from participants.node import BankNode
 from participants.search.criteria import Criteria
 from participants.search.known import KnownPayment, RefusedOrder, read_known, read_refused, refusals_of
 from participants.search.of_batches import FIRST, Line, find_of_batches
-from participants.search.of_cycle import settled_lanes, settled_payments
+from participants.search.of_cycle import settled_currencies, settled_lanes, settled_payments
 from participants.search.search import find
 from participants.search.settlement import Standing, not_taken, read_standings
 from participants.search.sources import START, Place
@@ -121,7 +121,8 @@ async def list_payments(
 async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
     """Show one payment as it stands, whether it is settled or why not, and what happened to it.
 
-    Where an order under the id was refused and none taken, there is none; the refusal says when and why.
+    Orders under its id that were refused, before it or since, are `refused_orders`. Where none was taken, there is no
+    payment; the refusal says when and why.
     """
     id_ = str(payment_id)
     async with node.pool.acquire() as connection:
@@ -131,11 +132,9 @@ async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
             refused = "".join(f": {order.reason}, refused at {timestamp(order.at)}" for order in refusals[:1])
             raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}{refused}")
         (view,) = await _payments(connection, node, [known[id_]])
-    history = _history(known[id_], view.settlement) + [
-        PaymentEvent(type=ORDER_REFUSED, at=timestamp(order.at), status=Status.REFUSED.value, reason=order.reason)
-        for order in refusals
-    ]
-    return msgspec.structs.replace(view, history=tuple(sorted(history, key=lambda event: event.at)))
+    history = sorted(_history(known[id_], view.settlement), key=lambda event: event.at)
+    refused_orders = tuple(_refused_order(order) for order in refusals)
+    return msgspec.structs.replace(view, history=tuple(history), refused_orders=refused_orders)
 
 
 @get("/cycles/{cycle:str}/payments", guards=SEES_PAYMENTS, tags=["cycles"], operation_id="listCyclePayments")
@@ -149,7 +148,8 @@ async def list_cycle_payments(
 ) -> CyclePayments:
     """List what a cycle settled of this bank's payments, lane by lane and number by number.
 
-    What the payments of a lane come to is its `amount_minor`, which both banks attested.
+    What the payments of a lane come to is its `amount_minor`, which both banks attested. `settled` is empty until the
+    cycle is final here; one in which this bank has cut nothing off is 404 `cycle_unknown`.
     """
     match page.after:
         case None:
@@ -160,6 +160,9 @@ async def list_cycle_payments(
             raise _malformed()
     other = None if counterparty is None else normal_bic(counterparty)
     async with node.pool.acquire() as connection:
+        settled = await settled_currencies(connection, cycle, node.bic)
+        if settled is None:
+            raise Refusal(RequestReason.CYCLE_UNKNOWN, f"this bank has cut nothing off for a cycle {cycle}")
         lanes = await settled_lanes(
             connection, cycle, bank=node.bic, currency=currency, counterparty=other, direction=direction
         )
@@ -169,6 +172,7 @@ async def list_cycle_payments(
     return CyclePayments(
         cycle=cycle,
         value_date=cycle[:VALUE_DATE_CHARS],
+        settled=tuple(settled),
         lanes=tuple(CycleLaneView(**msgspec.structs.asdict(lane.settled), currency=lane.currency) for lane in lanes),
         items=tuple(items),
         next=None if last is None else encode_cursor(last.lane, last.sequence),
@@ -234,6 +238,11 @@ def _refused(refused: RefusedOrder) -> PaymentView:
     )
 
 
+def _refused_order(refused: RefusedOrder) -> RefusedOrderView:
+    by = None if refused.order is None else refused.order.actor
+    return RefusedOrderView(at=timestamp(refused.at), reason=refused.reason, ordered_by=by)
+
+
 def _settlement(standing: Standing) -> SettlementView:
     return SettlementView(
         state=standing.state.value,
@@ -251,7 +260,7 @@ def _history(known: KnownPayment, settlement: SettlementView | None) -> list[Pay
         PaymentEvent(
             type=PAYMENTS[recorded.event.type][0].value,
             at=timestamp(recorded.at),
-            status=PAYMENTS[recorded.event.type][1].value,
+            status=recorded.status.value,
             event_sequence=recorded.event.sequence,
             sequence=getattr(recorded.event.data, "sequence", None),
             reason=getattr(recorded.event.data, "reason", None),
@@ -261,10 +270,10 @@ def _history(known: KnownPayment, settlement: SettlementView | None) -> list[Pay
         if recorded.event.type in PAYMENTS
     ]
     if settlement is not None and settlement.settled_at is not None:
-        status = known.payment.status.value
-        settled = PaymentEvent(
-            type=EventType.CYCLE_SETTLED.value, at=settlement.settled_at, status=status, cycle=settlement.cycle
-        )
+        at = settlement.settled_at
+        before = [recorded.status for recorded in known.history if timestamp(recorded.at) <= at]
+        status = before[-1] if before else known.payment.status
+        settled = PaymentEvent(type=EventType.CYCLE_SETTLED.value, at=at, status=status.value, cycle=settlement.cycle)
         history.append(settled)
     return history
 

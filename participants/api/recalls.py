@@ -16,11 +16,10 @@ from compliance.return_reasons import ReturnReason
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.messages.base import Answer, FreeText, Uuid
 from gateway.federation.messages.base import Request as Body
-from gateway.federation.problems import Refusal
 from participants.api import orders_log, views
 from participants.api.guards import MEMBERS, ORDERS, SEES_ORDERS, ConcordatRequest, Node
 from participants.api.messages import PaymentView
-from participants.api.orders import ReturnRequest, normalise_text
+from participants.api.orders import ReturnRequest, normalise_text, require_told
 from participants.api.returns import return_order
 from participants.api.views import payment_view
 from participants.ledger import events, store
@@ -46,7 +45,9 @@ class RecallRequest(Body, frozen=True, kw_only=True):
     text: FreeText = ""
 
     def __post_init__(self) -> None:
-        normalise_text(self, "text", stated=self.reason is RecallReason.NARR)
+        normalise_text(self, "text", stated=False)
+        if self.reason is RecallReason.NARR:
+            require_told(self.text, "text")
 
 
 class RecallRefused(Body, frozen=True, kw_only=True):
@@ -57,7 +58,9 @@ class RecallRefused(Body, frozen=True, kw_only=True):
     text: FreeText = ""
 
     def __post_init__(self) -> None:
-        normalise_text(self, "text", stated=self.reason is RecallRefusal.NARR)
+        normalise_text(self, "text", stated=False)
+        if self.reason is RecallRefusal.NARR:
+            require_told(self.text, "text")
 
 
 class RecalledPage(Answer, frozen=True, kw_only=True):
@@ -123,8 +126,8 @@ async def return_recalled(
     (checked,) = node.check(orders)
     command = GiveBackRecalled(checked, str(recall_id), person=person)
     outcomes = await node.ledger.submit(command)
-    if command.reason is not None:
-        raise Refusal(command.reason, f"recall {recall_id} of payment {payment_id} isn't answered so")
+    if command.refused is not None:
+        command.refused.or_refuse()
     outcomes[0].or_refuse()
     orders_log.taken(person, (order.id,))
     return await views.payment(node.pool, str(payment_id))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncpg
 
 from compliance.return_reasons import ReturnReason
+from gateway.federation.problems import Refusal
 from participants.api import views
 from participants.api.orders import ReturnRequest
 from participants.ledger.events import PaymentOrder
+from participants.payments.orders import OrderReason
+from participants.payments.returns import not_incoming
 
 
 async def return_order(
@@ -15,9 +18,11 @@ async def return_order(
 ) -> PaymentOrder:
     """Return the order that gives a payment back, for the reason `default` where none is said.
 
-    Raises Refusal `payment_unknown`.
+    Raises Refusal `payment_unknown`, or `return_of_unknown` for a payment that this bank sent.
     """
     original = await views.payment(pool, payment_id)
+    if original.direction != "in":
+        raise Refusal(OrderReason.RETURN_OF_UNKNOWN, not_incoming(payment_id))
     return PaymentOrder(
         id=asked.id,
         creditor_agent=original.counterparty,

@@ -63,10 +63,10 @@ from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger.accounts import AccountOutcome, Kind
-from participants.ledger.events import settled_subject
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role
+from participants.search.of_cycle import settled_currencies
 from participants.statements import FIRST_YEAR, LAST_YEAR
 
 _INSTANT = re.compile(
@@ -282,9 +282,8 @@ async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     async with node.pool.acquire() as connection:
         cut, _ = await reads.cut(connection, cycle)
         submissions = await reads.submissions(connection, cycle)
-        currencies = sorted({s.currency for s in (await reads.signed_statements(connection, cycle)).values()})
-        posted = [c for c in currencies if await reads.exists(connection, settled_subject(f"{cycle}/{node.bic}/{c}"))]
-    return CycleView(cycle=cycle, cut=cut is not None, submissions=len(submissions), settled=tuple(posted))
+        settled = await settled_currencies(connection, cycle, node.bic)
+    return CycleView(cycle=cycle, cut=cut is not None, submissions=len(submissions), settled=tuple(settled or ()))
 
 
 @get("/cycles/{cycle:str}/attestations", guards=SEES_CYCLES, tags=["cycles"], operation_id="listAttestations")

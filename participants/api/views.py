@@ -46,6 +46,8 @@ class RequestReason(RefusalReason):
     """Why a bank's node refuses a request of its own people, in order of precedence."""
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
+    CYCLE_UNKNOWN = "cycle_unknown", 404
+    """This bank has cut nothing off for such a cycle."""
     INSTANT_MALFORMED = "instant_malformed", 400
 
 

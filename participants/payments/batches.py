@@ -116,7 +116,7 @@ class SubmitBatch(SubmitOrders):
                 outcomes.append(outcome)
             else:
                 reason = OrderReason.BATCH_NOT_TAKEN if outcome.reason is None else OrderReason(outcome.reason)
-                outcomes.append(refuse_order(books, checked.order, reason))
+                outcomes.append(refuse_order(books, checked.order, reason, outcome.detail))
         return outcomes
 
     def _keep(self, books: Books, batch: Batch, outcomes: Sequence[OrderOutcome]) -> None:

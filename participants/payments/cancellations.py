@@ -39,7 +39,17 @@ class CancellationOutcome(Struct, frozen=True, omit_defaults=True):
     def or_refuse(self) -> None:
         """Raise Refusal if the cancellation wasn't taken."""
         if self.reason is not None:
-            raise Refusal(self.reason, f"payment {self.id} isn't cancelled")
+            raise Refusal(self.reason, _DETAILS[self.reason].format(id=self.id))
+
+
+_DETAILS = {
+    CancellationReason.PAYMENT_UNKNOWN: "no payment {id}",
+    CancellationReason.NOT_OUTGOING: "payment {id} is an incoming one: it can be given back, and its sender cancels",
+    CancellationReason.PAYMENT_HELD: "screening holds payment {id} at this bank: two people reject it instead",
+    CancellationReason.PAYMENT_ANSWERED: (
+        "payment {id} has ended: it was refused, or the other bank has accepted it, and then it can be recalled"
+    ),
+}
 
 
 class RequestCancellation(Command[list[CancellationOutcome]]):

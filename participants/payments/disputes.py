@@ -39,7 +39,16 @@ class DisputeOutcome(Struct, frozen=True, omit_defaults=True):
     def or_refuse(self) -> None:
         """Raise Refusal if what was asked for wasn't done."""
         if self.reason is not None:
-            raise Refusal(self.reason, f"the dispute of payment {self.id} was left as it is")
+            raise Refusal(self.reason, _DETAILS[self.reason].format(id=self.id))
+
+
+_DETAILS = {
+    DisputeReason.PAYMENT_UNKNOWN: "no payment {id}",
+    DisputeReason.NOT_INCOMING: "payment {id} isn't an incoming one: its receiver contests it",
+    DisputeReason.NOT_ACCEPTED: "payment {id} isn't accepted, so statements leave it out anyway",
+    DisputeReason.PAYMENT_RETURNED: "some of payment {id} is given back, so it is acknowledged",
+    DisputeReason.PAYMENT_SETTLED: "payment {id} is settled, so what this bank attested of it stands",
+}
 
 
 class _DisputeCommand(Command[DisputeOutcome]):

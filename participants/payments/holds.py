@@ -56,7 +56,26 @@ class HoldOutcome(Struct, frozen=True, omit_defaults=True):
     def or_refuse(self) -> None:
         """Raise Refusal if the word wasn't taken."""
         if self.reason is not None:
-            raise Refusal(self.reason, f"no decision on payment {self.id} was taken")
+            raise Refusal(self.reason, _DETAILS[self.reason].format(id=self.id))
+
+
+_DETAILS = {
+    HoldReason.PAYMENT_UNKNOWN: "no payment {id}",
+    HoldReason.NOT_HELD: "screening doesn't hold payment {id}, or not any more",
+    HoldReason.ALREADY_DECIDED: "two people have decided on payment {id} already",
+    HoldReason.MAKER_IS_CHECKER: "payment {id} was ordered by the same person, who has no word on it",
+    HoldReason.SAME_PERSON: "the same person has given a word on payment {id} already; another one must agree",
+    HoldReason.REASON_MISSING: "reason: it says nothing, and a word on payment {id} needs one",
+    HoldReason.REASON_TOO_LONG: "reason: that of a word on payment {id} is too long",
+    HoldReason.RETURN_OF_UNKNOWN: "what payment {id} gives back is given back by now: it can only be rejected",
+    HoldReason.RETURN_DIFFERS: "payment {id} has other accounts or another currency than what it gives back",
+    HoldReason.RETURN_EXCEEDS: "payment {id} is more than is left of what it gives back: it can only be rejected",
+    HoldReason.TOO_MANY_RETURNS: "what payment {id} gives back has been given back in too many parts",
+    HoldReason.CREDITOR_ACCOUNT_CLOSED: "the account that payment {id} goes to was closed meanwhile",
+    HoldReason.CREDITOR_ACCOUNT_BLOCKED: "the account that payment {id} goes to was blocked meanwhile",
+    HoldReason.BALANCE_OUT_OF_RANGE: "with payment {id} there would be too much on one account",
+    HoldReason.EXPOSURE_LIMIT: "with payment {id} its sender's bank would owe more than it may",
+}
 
 
 def opinions_on(payment: Payment) -> list[Opinion]:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from compliance.crypto import canonical
-from compliance.iban import iban_fault
+from compliance.iban import iban_fault, iban_words
 from gateway.federation.messages.payments import is_expired
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger import events
@@ -18,7 +18,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.events import EventData, Hit, PaymentOrder
 from participants.ledger.payment import CAME_TO_NOTHING, Payment
-from participants.payments.returns import ReturnFault, give_back, return_fault
+from participants.payments.returns import ReturnFault, give_back, return_detail, return_fault
 
 
 class OrderReason(RefusalReason):
@@ -46,7 +46,7 @@ class OrderReason(RefusalReason):
     RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value, 422
     """There is no such payment, or nothing of it is left to give back."""
     RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value, 422
-    """Other accounts, another bank or currency than the payment's that it gives back."""
+    """Other accounts, another bank or currency than the payment's that it gives back; or that is a return itself."""
     RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value, 422
     """More than is left of the payment: other returns of it count once they are ordered."""
     TOO_MANY_RETURNS = ReturnFault.TOO_MANY_RETURNS.value, 422
@@ -62,7 +62,7 @@ class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
 
     `batch` is the batch that took it in then: of a replayed one, where the request has an id of its own.
     `payment_reason` says why the payment of a replayed one was refused after all, by the other bank or by people who
-    screen: its money is free again.
+    screen: its money is free again. `detail` says in words why an order was refused: which member, and what it says.
     """
 
     id: str
@@ -71,6 +71,7 @@ class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
     replayed: bool = False
     batch: str | None = None
     payment_reason: str | None = None
+    detail: str | None = None
 
     def answer(self) -> OrderOutcome:
         """Return the outcome as it is answered to a single order: the same the first time and every time after."""
@@ -79,8 +80,7 @@ class OrderOutcome(Struct, frozen=True, omit_defaults=True, gc=False):
     def or_refuse(self) -> None:
         """Raise Refusal if the order, asked for by itself, was refused."""
         if self.reason is not None:
-            reason = OrderReason(self.reason)
-            raise Refusal(reason, f"payment {self.id} was refused: {reason.replace('_', ' ')}")
+            raise Refusal(OrderReason(self.reason), self.detail or f"payment {self.id} was refused")
 
 
 ReadableOrder = EventData[PaymentOrder]
@@ -172,7 +172,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         if order.returns is not None:
             original = books.payments.get(order.returns)
             if (fault := return_fault(original, order, order.creditor_agent, direction="in")) is not None:
-                return refuse_order(books, checked.order, OrderReason(fault.value))
+                said = return_detail(fault, original, order)
+                return refuse_order(books, checked.order, OrderReason(fault.value), said)
         amount = int(order.amount_minor)
         if debtor.balance + amount > debtor.highest:
             return refuse_order(books, checked.order, OrderReason.INSUFFICIENT_FUNDS)
@@ -205,11 +206,51 @@ def _is_of(payment: Payment, order: PaymentOrder) -> bool:
     )
 
 
-def refuse_order(books: Books, asked: ReadableOrder, reason: OrderReason) -> OrderOutcome:
+def refuse_order(books: Books, asked: ReadableOrder, reason: OrderReason, detail: str | None = None) -> OrderOutcome:
     """Refuse an order, and take that down: once, however often the same is asked for."""
     order = asked.value
     if order.id not in books.payments:
         # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
         books.assumed_versions[order.id] = 0
     books.refuse(order.id, reason.value, asked.text)
-    return OrderOutcome(order.id, "refused", reason.value)
+    return OrderOutcome(order.id, "refused", reason.value, detail=detail or order_detail(reason, order))
+
+
+def order_detail(reason: OrderReason, order: PaymentOrder) -> str:
+    """Return in words why an order is refused: which member, and what it says. Nothing but the order's own is told."""
+    debtor = f"'{order.debtor_account}' in {order.currency}"
+    match reason:
+        case OrderReason.ID_REUSED:
+            return f"id: {order.id} is that of another order; what isn't the very same order takes an id of its own"
+        case OrderReason.ID_RESERVED:
+            return f"id: {order.id} is a UUID of version 8, which the ledger keeps for what isn't a payment"
+        case OrderReason.EXPIRED:
+            return f"expires_at: {order.expires_at} is over"
+        case OrderReason.CREDITOR_AGENT_IS_SELF:
+            return f"creditor_agent: {order.creditor_agent} is this bank itself"
+        case OrderReason.CREDITOR_AGENT_UNKNOWN:
+            return f"creditor_agent: {order.creditor_agent} is no member of the scheme"
+        case OrderReason.CREDITOR_AGENT_NOT_ACTIVE:
+            return f"creditor_agent: {order.creditor_agent} is a member, and isn't active now"
+        case OrderReason.IBAN_LENGTH_WRONG | OrderReason.IBAN_CHECK_DIGITS_WRONG:
+            of_creditor = creditor_refusal(order) is reason
+            member, account = ("creditor", order.creditor_account) if of_creditor else ("debtor", order.debtor_account)
+            return f"{member}_account: '{account}' {iban_words(account)}"
+        case OrderReason.DEBTOR_ACCOUNT_UNKNOWN:
+            return f"debtor_account: this bank has no customer's account {debtor}; each account has one currency"
+        case OrderReason.DEBTOR_ACCOUNT_CLOSED:
+            return f"debtor_account: {debtor} is closed"
+        case OrderReason.DEBTOR_ACCOUNT_BLOCKED:
+            return f"debtor_account: this bank lets no money off {debtor} now"
+        case OrderReason.CURRENCY_NOT_CLEARED:
+            return f"currency: the rulebook doesn't clear {order.currency}, so the payment would never settle"
+        case OrderReason.INSUFFICIENT_FUNDS:
+            return f"amount_minor: {order.amount_minor} is more than there is on {debtor}"
+        case OrderReason.BALANCE_OUT_OF_RANGE:
+            return (
+                f"amount_minor: with {order.amount_minor} more, too much would be on its way to a bank for one account"
+            )
+        case OrderReason.BATCH_NOT_TAKEN:
+            return "another order of the batch is refused, and this batch is taken whole or not at all"
+        case _:
+            return f"payment {order.id} was refused"

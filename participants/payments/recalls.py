@@ -49,13 +49,35 @@ class RecallOutcome(Struct, frozen=True):
 
     recall: AskedBack | None = None
     reason: RecallRequestReason | None = None
+    detail: str = ""
 
     def or_refuse(self) -> AskedBack:
         """Return the recall; raise Refusal if there is none."""
         if self.recall is None:
             reason = self.reason or RecallRequestReason.RECALL_UNKNOWN
-            raise Refusal(reason, reason.replace("_", " "))
+            raise Refusal(reason, self.detail or reason.replace("_", " "))
         return self.recall
+
+
+def _refused(reason: RecallRequestReason, detail: str) -> RecallOutcome:
+    return RecallOutcome(reason=reason, detail=detail)
+
+
+def _not_posted(payment: Payment) -> str:
+    match payment.status:
+        case Status.RETURNED:
+            return f"all of payment {payment.id} is given back already"
+        case Status.RESERVED | Status.HELD | Status.CANCELLING:
+            return f"payment {payment.id} is {payment.status}: what the other bank hasn't accepted can be cancelled"
+    return f"payment {payment.id} is {payment.status}: nothing of it was paid"
+
+
+def _answered_words(recall: AskedBack) -> str:
+    given = recall.answer
+    if given is not None and given.answer == "refused":
+        return f"recall {recall.id} is answered: it was refused with {given.reason}"
+    by = "" if given is None else f" by payment {given.returned_by}"
+    return f"recall {recall.id} is answered: it was given back{by}"
 
 
 def known_or_refused(payment: Payment, id_: str, reason: RecallReason, text: str) -> RecallOutcome | None:
@@ -63,20 +85,25 @@ def known_or_refused(payment: Payment, id_: str, reason: RecallReason, text: str
     known = payment.recall(id_)
     if known is not None:
         same = (known.reason, known.text) == (reason, text)
-        return RecallOutcome(known) if same else RecallOutcome(reason=RecallRequestReason.RECALL_ID_REUSED)
-    if payment.open_recall is not None:
-        return RecallOutcome(reason=RecallRequestReason.RECALL_OPEN)
+        detail = f"id: recall {id_} of payment {payment.id} was another one, by its reason or text; take a new id"
+        return RecallOutcome(known) if same else _refused(RecallRequestReason.RECALL_ID_REUSED, detail)
+    if (open_ := payment.open_recall) is not None:
+        detail = f"recall {open_.id} of payment {payment.id} waits for its answer, and one is open at a time"
+        return _refused(RecallRequestReason.RECALL_OPEN, detail)
     if len(payment.recalls) >= RECALLS_MAX:
-        return RecallOutcome(reason=RecallRequestReason.TOO_MANY_RECALLS)
+        detail = f"payment {payment.id} has been recalled {RECALLS_MAX} times, and no more often"
+        return _refused(RecallRequestReason.TOO_MANY_RECALLS, detail)
     return None
 
 
 def heard_before(payment: Payment | None, recall: Recall) -> RecallOutcome | None:
     """Return what another bank is told of a recall without anybody's doing; None if it is to be taken down."""
+    # One detail for all, so that nobody learns of a payment that isn't his.
+    unknown = f"no payment {recall.payment} that {recall.sender} sent and this bank accepted"
     if payment is None or (payment.direction, payment.counterparty) != ("in", recall.sender):
-        return RecallOutcome(reason=RecallRequestReason.PAYMENT_UNKNOWN)
+        return _refused(RecallRequestReason.PAYMENT_UNKNOWN, unknown)
     if payment.sequence is None:
-        return RecallOutcome(reason=RecallRequestReason.PAYMENT_UNKNOWN)
+        return _refused(RecallRequestReason.PAYMENT_UNKNOWN, unknown)
     outcome = known_or_refused(payment, recall.id, recall.reason, recall.text)
     if outcome is None and payment.status is Status.RETURNED:
         refused = events.RecallAnswered(
@@ -108,14 +135,15 @@ class RequestRecall(_RecallCommand):
     def decide(self, books: Books) -> RecallOutcome:
         payment, asked = books.payments.get(self.payment_id), self.requested
         if payment is None:
-            return RecallOutcome(reason=RecallRequestReason.PAYMENT_UNKNOWN)
+            return _refused(RecallRequestReason.PAYMENT_UNKNOWN, f"no payment {self.payment_id}")
         if payment.direction != "out":
-            return RecallOutcome(reason=RecallRequestReason.NOT_OUTGOING)
+            detail = f"payment {payment.id} is an incoming one: its sender recalls it, and this bank may give it back"
+            return _refused(RecallRequestReason.NOT_OUTGOING, detail)
         outcome = known_or_refused(payment, asked.id, asked.reason, asked.text)
         if outcome is not None and outcome.recall is not None:
             return outcome
         if payment.status is not Status.POSTED:
-            return RecallOutcome(reason=RecallRequestReason.NOT_POSTED)
+            return _refused(RecallRequestReason.NOT_POSTED, _not_posted(payment))
         return outcome or _begin(books, payment, "payment.recall_requested", asked)
 
 
@@ -161,11 +189,16 @@ class RefuseRecall(_RecallCommand):
         payment = books.payments.get(self.payment_id)
         recall = _received(payment, self.recall_id)
         if payment is None or recall is None:
-            return RecallOutcome(reason=RecallRequestReason.RECALL_UNKNOWN)
+            detail = f"no recall {self.recall_id} of an incoming payment {self.payment_id}"
+            return _refused(RecallRequestReason.RECALL_UNKNOWN, detail)
         person, reason, text = self.said
         if (given := recall.answer) is not None:
             same = (given.answer, given.reason, given.text) == ("refused", reason, text)
-            return RecallOutcome(recall) if same else RecallOutcome(reason=RecallRequestReason.RECALL_ANSWERED)
+            return (
+                RecallOutcome(recall)
+                if same
+                else _refused(RecallRequestReason.RECALL_ANSWERED, _answered_words(recall))
+            )
         status = payment.status.value
         answered = events.RecallAnswered(
             id=recall.id, answer="refused", reason=reason, text=text, person=person, status=status
@@ -180,19 +213,20 @@ class GiveBackRecalled(SubmitOrders):
         super().__init__([order])
         self._recall_id = recall_id
         self._person = person
-        self.reason: RecallRequestReason | None = None
+        self.refused: RecallOutcome | None = None
         """Why the recall isn't answered so, once it is decided: then nothing is ordered."""
 
     def decide(self, books: Books) -> list[OrderOutcome]:
-        self.reason = None
+        self.refused = None
         order = self.orders[0].order.value
         payment = books.payments.get(order.returns or "")
         recall = _received(payment, self._recall_id)
         if payment is None or recall is None:
-            self.reason = RecallRequestReason.RECALL_UNKNOWN
+            detail = f"no recall {self._recall_id} of an incoming payment {order.returns}"
+            self.refused = _refused(RecallRequestReason.RECALL_UNKNOWN, detail)
             return []
         if recall.answer is not None and recall.answer.returned_by != order.id:
-            self.reason = RecallRequestReason.RECALL_ANSWERED
+            self.refused = _refused(RecallRequestReason.RECALL_ANSWERED, _answered_words(recall))
             return []
         (outcome,) = super().decide(books)
         if outcome.reason is None and recall.answer is None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from gateway.federation.messages.payments import PaymentDetails
 from participants.ledger import events
 from participants.ledger.books import Books
+from participants.ledger.events import PaymentOrder
 from participants.ledger.payment import Direction, Payment, Status
 
 RETURNS_MAX = 64
@@ -25,7 +26,7 @@ class ReturnFault(StrEnum):
     RETURN_OF_UNKNOWN = "return_of_unknown"
     """There is no such payment, or nothing of it is left to give back."""
     RETURN_DIFFERS = "return_differs"
-    """Other accounts, another bank or currency."""
+    """Other accounts, another bank or currency; or it gives back a return."""
     RETURN_EXCEEDS = "return_exceeds"
     """More than is left of it."""
     TOO_MANY_RETURNS = "too_many_returns"
@@ -45,6 +46,42 @@ def return_fault(
     if len(original.given_back) >= RETURNS_MAX:
         return ReturnFault.TOO_MANY_RETURNS
     return None
+
+
+def return_detail(fault: ReturnFault, original: Payment | None, order: PaymentOrder) -> str:
+    """Return in words why an order gives back nothing that came in: which member, and what is left."""
+    id_ = order.returns
+    if original is None:
+        return f"returns: this bank has no payment {id_}"
+    match fault:
+        case ReturnFault.RETURN_OF_UNKNOWN if original.direction == "out":
+            return not_incoming(original.id)
+        case ReturnFault.RETURN_OF_UNKNOWN if original.status is Status.RETURNED:
+            return f"returns: nothing is left of payment {id_}, whose {original.amount} are given back"
+        case ReturnFault.RETURN_OF_UNKNOWN:
+            return f"returns: payment {id_} is {original.status}, and only an accepted one can be given back"
+        case ReturnFault.RETURN_DIFFERS if original.terms.returns is not None:
+            return f"returns: payment {id_} is a return itself, and isn't returned"
+        case ReturnFault.RETURN_DIFFERS:
+            terms = original.terms
+            right = {
+                "creditor_agent": order.creditor_agent == original.counterparty,
+                "currency": order.currency == terms.currency,
+                "debtor_account": order.debtor_account == terms.creditor_account,
+                "creditor_account": order.creditor_account == terms.debtor_account,
+            }
+            wrong = ", ".join(member for member, is_right in right.items() if not is_right)
+            return f"{wrong}: not those of payment {id_}, the other way round"
+        case ReturnFault.RETURN_EXCEEDS:
+            left = original.amount - original.returned
+            return f"amount_minor: {order.amount_minor} is more than the {left} that are left of payment {id_}"
+        case ReturnFault.TOO_MANY_RETURNS:
+            return f"returns: payment {id_} has been given back in {RETURNS_MAX} parts"
+
+
+def not_incoming(payment_id: str) -> str:
+    """Return in words why a payment that this bank sent isn't given back by it."""
+    return f"payment {payment_id} isn't an incoming one: this bank sent it, and may recall it"
 
 
 def give_back(books: Books, original: Payment, by: PaymentDetails) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from participants.ledger.events import Event, EventRow, OrderTaken, read
-from participants.ledger.payment import Payment, apply
+from participants.ledger.payment import Payment, Status, apply
 
 HISTORIES = """
 SELECT sequence, subject::text, version, type, schema_version, data, recorded_at FROM event
@@ -22,14 +23,16 @@ REFUSALS_OF = """
 SELECT id, payment_id::text, recorded_at, reason, asked FROM refusal WHERE payment_id = $1::uuid
 ORDER BY id DESC LIMIT 20
 """
+_RELEASED = "payment.released"
 _decode_order = msgspec.json.Decoder(OrderTaken).decode
 
 
 class Recorded(Struct, frozen=True):
-    """An event of a payment, and when it was recorded."""
+    """An event of a payment, when it was recorded, and how the payment stood then."""
 
     event: Event
     at: datetime
+    status: Status
 
 
 class KnownPayment(Struct, frozen=True):
@@ -48,9 +51,10 @@ class KnownPayment(Struct, frozen=True):
 
     @property
     def waiting_since(self) -> datetime:
-        """When it was put into the queue or before people."""
-        since = self.payment.waiting_since
-        return next((recorded.at for recorded in self.history if recorded.event.sequence == since), self.created_at)
+        """When it was put into the queue or before people, whatever was asked for since."""
+        return next(
+            (recorded.at for recorded in reversed(self.history) if recorded.event.type == _RELEASED), self.created_at
+        )
 
 
 class RefusedOrder(Struct, frozen=True):
@@ -65,17 +69,13 @@ class RefusedOrder(Struct, frozen=True):
 
 async def read_known(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, KnownPayment]:
     """Return the payments that exist under these ids. Raises EventUnreadableError, ImpossibleEventError."""
-    histories: dict[str, list[Recorded]] = {}
+    payments: dict[str, Payment] = {}
+    histories: defaultdict[str, list[Recorded]] = defaultdict(list)
     for row in await connection.fetch(HISTORIES, list(ids)):
-        histories.setdefault(row[1], []).append(Recorded(read(EventRow(*row[:6])), row[6]))
-    known = {}
-    for id_, history in histories.items():
-        payment: Payment | None = None
-        for recorded in history:
-            payment = apply(payment, recorded.event)
-        if payment is not None:
-            known[id_] = KnownPayment(payment, history)
-    return known
+        event = read(EventRow(*row[:6]))
+        payments[row[1]] = payment = apply(payments.get(row[1]), event)
+        histories[row[1]].append(Recorded(event, row[6], payment.status))
+    return {id_: KnownPayment(payment, histories[id_]) for id_, payment in payments.items()}
 
 
 async def read_refused(connection: asyncpg.Connection, numbers: Sequence[int]) -> dict[int, RefusedOrder]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import asyncpg
 from msgspec import Struct
 
+from participants.cycle import reads
 from participants.feed.messages import SettledLane
 from participants.ledger.payment import Direction
+from participants.search.settlement import settled_at
 
 # A lane's settlements follow each other: each takes it from the one before to its own number.
 LANES = """
@@ -45,6 +47,15 @@ class CycleEntry(Struct, frozen=True):
     lane: int
     sequence: int
     payment_id: str
+
+
+async def settled_currencies(connection: asyncpg.Connection, cycle: str, bank: str) -> list[str] | None:
+    """Return the currencies in which a cycle is final at a bank; None if the bank has done nothing in such a cycle."""
+    statements = await reads.signed_statements(connection, cycle)
+    if not statements and (await reads.cut(connection, cycle))[0] is None:
+        return None
+    settled = await settled_at(connection, bank, {(cycle, statement.currency) for statement in statements.values()})
+    return sorted(currency for _, currency in settled)
 
 
 async def settled_lanes(

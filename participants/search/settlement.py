@@ -211,11 +211,11 @@ async def _settled(connection: asyncpg.Connection, bank: str, payments: Sequence
     if not numbered:
         return {}
     rows = await connection.fetch(SETTLED, *map(list, zip(*numbered, strict=True)))
-    at = await _settled_at(connection, bank, {(row[1], row[2]) for row in rows})
+    at = await settled_at(connection, bank, {(row[1], row[2]) for row in rows})
     return {row[0]: Settled(row[1], at.get((row[1], row[2]))) for row in rows}
 
 
-async def _settled_at(
+async def settled_at(
     connection: asyncpg.Connection, bank: str, cycles: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], datetime]:
     """Return when cycles were final, by cycle and currency."""
@@ -252,7 +252,7 @@ async def _one_taken_in(connection: asyncpg.Connection, bank: str, cycle: str, *
     cut, _ = await reads.cut(connection, cycle)
     for lane in () if cut is None else cut.lanes:
         lanes.setdefault(LaneKey(lane.sender, bank, lane.currency), lane.last_sequence)
-    settled = await _settled_at(connection, bank, {(cycle, key.currency) for key in lanes})
+    settled = await settled_at(connection, bank, {(cycle, key.currency) for key in lanes})
     breaks: dict[tuple[str, str], bool] = {}
     for row in await connection.fetch(BREAKS, term("break", cycle)):
         heard: events.BreakHeard = events.read(events.EventRow(*row)).data

@@ -106,6 +106,11 @@ async def test_what_is_cancelled_while_the_other_bank_is_away_never_gets_in(
             "sam",
         )
         assert (await cancel(town.alpha, goes)).json()["status"] == "cancelling"
+        shown = await town.alpha.get(f"/payments/{goes}")
+        assert (shown["settlement"]["state"], shown["settlement"]["since"]) == (
+            "waiting_for_answer",
+            shown["created_at"],
+        )
     await town.alpha.until(goes, "cancelled")
     await town.alpha.until(stays, "posted")
     declined = await town.bravo.until(goes, "declined")

@@ -88,6 +88,7 @@ async def test_through_a_cycle(desk: Desk) -> None:
         shown = (await one.get(f"/payments/{first}"))["settlement"]
         assert (shown["state"], shown["cycle"]) == ("in_cycle", cycle)
         assert await state(one, later) == "in_no_cycle"
+        assert (await one.get(f"/cycles/{cycle}/payments"))["settled"] == []
     await desk.decide(cycle, "approve")
     await desk.until(cycle, "final")
     for one in (alpha, bravo):
@@ -121,7 +122,10 @@ async def test_through_a_cycle(desk: Desk) -> None:
         }
     out = await listed(alpha, cycle, direction="out", counterparty=BRAVO.lower(), currency="EUR")
     assert sorted(int(item["amount_minor"]) for item in out) == [7, 8, 9, 500]
-    assert await listed(alpha, cycle, currency="JPY") == await listed(alpha, "2020-01-01-01") == []
+    assert await listed(alpha, cycle, currency="JPY") == []
+    assert (await alpha.get(f"/cycles/{cycle}/payments"))["settled"] == ["EUR"]
+    nothing = await alpha.send("GET", "/cycles/2020-01-01-01/payments")
+    assert (nothing.status_code, nothing.json()["code"]) == (404, "cycle_unknown"), nothing.text
 
     # The next cycle leaves out what is contested at the receiver.
     assert (await bravo.send("PUT", f"/payments/{later}/dispute", {"reason": "no such invoice"})).is_success
@@ -153,9 +157,16 @@ async def test_over_http(town: Town) -> None:
     assert "debtor_account_unknown, refused at 20" in nothing.json()["detail"]
     # Its id is free: what is taken under it then says that it was refused before.
     assert (await alpha.send("POST", "/payments", order(33, id=refused))).status_code == 201
-    history = (await alpha.until(refused, "posted"))["history"]
-    assert [event["type"] for event in history] == ["order.refused", "payment.reserved", "payment.posted"]
-    assert history[-1]["sequence"] == 2
+    await alpha.until(refused, "posted")
+    # Somebody else's order under the id is no part of the payment.
+    assert (await alpha.send("POST", "/payments", order(34, id=refused), subject="tom")).status_code == 409
+    shown = await alpha.get(f"/payments/{refused}")
+    assert [event["type"] for event in shown["history"]] == ["payment.reserved", "payment.posted"]
+    assert shown["history"][-1]["sequence"] == 2
+    assert [(one["reason"], one["ordered_by"]) for one in shown["refused_orders"]] == [
+        ("id_reused", "tom"),
+        ("debtor_account_unknown", "sam"),
+    ]
 
     postings = (await alpha.get(f"/accounts/{await account_id(alpha, 'a-1')}/postings"))["items"]
     assert {(one["account"], one["payment_id"]) for one in postings[:2]} == {("a-1", paid), ("a-1", refused)}
@@ -197,7 +208,7 @@ async def test_at_a_terminal(town: Town) -> None:
         code, output = await command(alpha, *arguments)
         assert code == 2, output
     code, output = await command(alpha, "payments", "--cycle", "2020-01-01-01", "--currency", "EUR")
-    assert (code, output) == (0, "")
+    assert (code, "cycle_unknown" in output) == (2, True), output
     code, output = await command(alpha, "payments", "--cycle", "2020-01-01-01", "--account", "a-term")
     assert (code, "not together with --cycle" in output) == (2, True)
     code, output = await command(alpha, "payments", url="http://127.0.0.1:9")

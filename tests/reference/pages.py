@@ -228,23 +228,22 @@ def http_api(documents: Mapping[str, dict[str, Any]]) -> str:
         "# HTTP APIs\n\n",
         MADE,
         "\nEach service serves its OpenAPI 3.1 document at `/schema/openapi.json`; the same files are in "
-        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one. Answers "
-        "are open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). "
-        "Money is a string of digits in minor units. "
-        "A refusal is a problem document (RFC 9457, `application/problem+json`) with "
-        "a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also in the "
-        "header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. A "
-        "request that isn't as documented is 400 `validation_failed`, and `errors` says all that is wrong with it: "
+        "[openapi/](openapi/). Requests are closed: an unknown member is refused, and so is a repeated one, an "
+        "unknown query parameter, and a body where an operation takes none, an empty one or `{}` aside. Answers are "
+        "open: a client passes over members and words that it doesn't know ([compatibility](compatibility.md)). Money "
+        "is a string of digits in minor units. A refusal is a problem document (RFC 9457, `application/problem+json`) "
+        "with a stable `code` ([reasons](reasons.md)) and the request's correlation id as `instance`, which is also "
+        "in the header `X-Correlation-ID` and in the log; the token endpoint answers in the form of RFC 6749 instead. "
+        "A request that isn't as documented is 400 `validation_failed`, and `errors` says all that is wrong with it: "
         "where (a JSON `pointer` into the body, a `parameter` of query or path, a `header`), what was said, what is "
         "right. A body is `application/json` in UTF-8, as it is: anything else is 415. `Accept` is looked at for the "
         "stream of `GET /events` alone; any other answer has the one media type that is described. `HEAD` is answered "
-        "wherever `GET` is; 405 and `OPTIONS` name the methods of a path in `Allow`. Every list takes `limit` and "
-        '`cursor`: the header `Link` names the following page (`rel="next"`), and a list that is an object gives its '
-        "cursor as `next`. A list that is an array is whole unless a `limit` is asked for, `/holds` and a bank's "
-        "`/proposals` aside. Feeds (`/events`, movements, notifications) have no end: they take `after` and always "
-        "give `next`. "
-        "Metrics and "
-        "the details of readiness are on [the private port](../operating/README.md#what-to-watch).\n",
+        "wherever `GET` is; 405 and `OPTIONS` (without a token) name the methods of a path in `Allow`. Every list "
+        'takes `limit` and `cursor`: the header `Link` names the following page (`rel="next"`), and a list that is an '
+        "object gives its cursor as `next`. A list that is an array is whole unless a `limit` is asked for, `/holds` "
+        "and a bank's `/proposals` aside. Feeds (`/events`, movements, notifications) have no end: they take `after` "
+        "and always give `next`. Metrics and the details of readiness are on [the private "
+        "port](../operating/README.md#what-to-watch).\n",
     ]
     for service, (title, issuer) in SERVICES.items():
         rows = [

@@ -280,6 +280,41 @@ async def test_everybody_gets_what_the_table_says(
     assert otherwise == []
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("service", ACCESS)
+async def test_no_operation_passes_over_what_it_does_not_know(
+    federation: Federation, described: dict[str, dict[str, Any]], service: str
+) -> None:
+    url, tokens = {
+        "coordinator": (federation.town.coordinator.url, at_coordinator),
+        "participant": (federation.town.alpha.settings.url, at_bank),
+        "agent": (federation.agent.url, at_agent),
+    }[service]
+    callers: Tokens = {**tokens(federation), ANYBODY: None}
+    taken = []
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
+        for template, item in described[service]["paths"].items():
+            path = re.sub(r"\{(\w+)\}", lambda match: {**VALUES, "bic": ALPHA}[match[1]], template)
+            options = await http.options(path)
+            methods = {*map(str.upper, item), "OPTIONS"} | ({"HEAD"} if "get" in item else set())
+            assert (options.status_code, set(options.headers["Allow"].split(", "))) == (204, methods), path
+            for method, operation in item.items():
+                token = callers[next(iter(ACCESS[service][operation["operationId"]]))]
+                headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+                body: dict[str, Any] = {"json": {}} if "requestBody" in operation else {}
+                if operation["operationId"] == "requestToken":
+                    body = {"data": {"grant_type": "client_credentials"}}
+                asked = [("parameter", "besides", {"params": {"besides": 1}, **body})]
+                if not body:
+                    asked.append(("pointer", "", {"json": {"reason": "besides"}}))
+                for place, name, said in asked:
+                    answer = await http.request(method, path, headers=headers, **said)
+                    errors = answer.json().get("errors", ()) if answer.status_code == 400 else ()
+                    if not any(error.get(place) == name for error in errors):
+                        taken.append(f"{method} {path} with {name or 'a body'}: {answer.status_code} {answer.text}")
+    assert taken == []
+
+
 async def _ask(
     http: httpx.AsyncClient, method: str, template: str, name: str, caller: str, token: str | None
 ) -> tuple[int, str]:

@@ -102,7 +102,7 @@ async def _answer(request: Request[Any, Any, Any], tokens: TokenService[Any]) ->
 def _endpoint(operation: type[Operation], description: str) -> HTTPRouteHandler:
     @post(
         "/oauth/token",
-        opt={"public": True},
+        opt={"public": True, "form": True},
         status_code=200,
         request_max_body_size=FORM_BYTES_MAX,
         tags=["access"],

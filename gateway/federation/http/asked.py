@@ -35,10 +35,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an operation takes. `body` is the type of its JSON; None if it takes none."""
+    """What an operation takes. `body` is the type of its JSON; None if it takes none, or a form."""
 
     parameters: tuple[Parameter, ...]
     body: Any
+    form: bool = False
 
     @classmethod
     def by(cls, handler: HTTPRouteHandler, route: HTTPRoute) -> Asked:
@@ -65,7 +66,8 @@ class Asked:
         ]
         data = None if model.expected_form_data or model.expected_msgpack_data else handler.parsed_data_field
         body = handler.opt.get("body") if data is None else data.annotation
-        return cls(tuple(sorted(parameters, key=lambda parameter: (parameter.place, parameter.name))), body)
+        ordered = sorted(parameters, key=lambda parameter: (parameter.place, parameter.name))
+        return cls(tuple(ordered), body, handler.opt.get("form", False))
 
     def has_unknown(self, request: Request[Any, Any, Any]) -> bool:
         """Tell whether the query asks for what isn't there, or for one thing twice.
@@ -86,7 +88,11 @@ class Asked:
                 yield _error(
                     parameter, f"{parameter.name}: missing; it takes {asked_for(inspect.type_info(parameter.kind))}"
                 )
-        if body is not ...:
+        if body is ...:
+            return
+        if self.body is None:
+            yield ProblemError("the body: this operation takes none; leave it out, or send {}", "")
+        else:
             yield from body_faults(body, self.body)
 
     def _faults_of_query_names(self, request: Request[Any, Any, Any]) -> Iterator[ProblemError]:

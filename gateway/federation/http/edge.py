@@ -93,7 +93,8 @@ class Authentication(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         opt = scope["route_handler"].opt
-        if opt.get("public"):
+        # Which methods a path has is published, so who asks is nobody in particular.
+        if opt.get("public") or scope.get("method") == "OPTIONS":
             if not opt.get("quiet"):
                 self._count_stranger(scope)
         elif not opt.get("raw"):

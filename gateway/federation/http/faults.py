@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from typing import Any
 
@@ -171,11 +171,16 @@ def _faults_of_members(value: dict[str, Any], info: inspect.StructType, pointer:
             any_fault = True
             yield ProblemError(f"{name}: missing; it takes {asked_for(field.type)}", f"{pointer}/{name}")
     if not any_fault:
-        yield from _faults_beyond_members(value, info.cls, pointer)
+        yield from _faults_beyond_members(value, info.cls, members, pointer)
 
 
-def _faults_beyond_members(value: dict[str, Any], cls: type, pointer: str) -> Iterator[ProblemError]:
-    """Yield why an object isn't taken each of whose members is: what a type says beyond its members' forms."""
+def _faults_beyond_members(
+    value: dict[str, Any], cls: type, members: Container[str], pointer: str
+) -> Iterator[ProblemError]:
+    """Yield why an object isn't taken each of whose members is: what a type says beyond its members' forms.
+
+    What it says begins with the member that it is about, which may be missing.
+    """
     try:
         msgspec.convert(value, cls)
     except msgspec.ValidationError as error:
@@ -183,7 +188,7 @@ def _faults_beyond_members(value: dict[str, Any], cls: type, pointer: str) -> It
         path = _PATH.search(message)
         said = message[: path.start()] if path else message
         first = said.partition(":")[0]
-        where = json_pointer(path[1]) if path else f"/{first}" if first in value else ""
+        where = json_pointer(path[1]) if path else f"/{first}" if first in members else ""
         yield ProblemError(said, pointer + where)
 
 

@@ -16,6 +16,7 @@ from compliance.crypto.dsse import EvidenceError
 from gateway.federation import correlation, security_log
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
 from gateway.federation.http.faults import ERRORS_MAX, json_pointer
+from gateway.federation.http.methods import allowed_methods
 from gateway.federation.http.refusals import EVIDENCE_STATUS
 from gateway.federation.problems import (
     PROBLEM_MEDIA_TYPE,
@@ -86,9 +87,8 @@ def _said(request: Request[Any, Any, Any], error: HTTPException) -> str:
         case 404:
             return "no such path"
         case 405:
-            return (
-                f"{request.method} is no method of this path, which takes {(error.headers or {}).get('Allow', 'none')}"
-            )
+            methods = allowed_methods((error.headers or {}).get("allow", "").split(", "))
+            return f"{request.method} is no method of this path, which takes {methods}"
     return error.detail
 
 
