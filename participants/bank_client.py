@@ -74,9 +74,10 @@ def staff_client(data_dir: Path, *, url: str, subject: str, scopes: Sequence[str
 
     path = data_dir / "keys" / "token.pem"
     if not path.exists():
-        raise typer.BadParameter(
-            shown(f"{path} is missing: run this where the bank's keys are (concordat participant init)")
+        typer.echo(
+            shown(f"{path} is missing: run this where the bank's keys are (concordat participant init)"), err=True
         )
+        raise typer.Exit(1)
     key = SigningKey.load(path)
     role, *_ = scopes[0].split()
     tokens = staff_tokens(key, issuer=url, subject=subject, role=role)

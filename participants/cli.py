@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from gateway.federation.commands.group import group
 from participants import payment_list
 from participants.access import cli as access
@@ -90,7 +90,7 @@ def apply(
     try:
         view = asyncio.run(send())
     except RemoteError as error:
-        typer.echo(f"refused: {told(error)}", err=True)
+        typer.echo(f"refused: {explained(error)}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"{view.bic} ({view.name}) has applied with these keys:")
     for key in view.keys:

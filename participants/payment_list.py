@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compliance.terminal import shown
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from participants.bank_client import (
     SEES_PAYMENTS,
     Bank,
@@ -150,8 +150,8 @@ def _given_back(view: PaymentView) -> Iterator[str]:
     if view.returned_minor is not None:
         given = format_minor(int(view.returned_minor), view.currency)
         yield f"given back: {given} of {format_minor(int(view.amount_minor), view.currency)} {view.currency}"
-    for one in view.given_back:
-        yield f"  {format_minor(int(one.amount_minor), view.currency)} {view.currency} by {one.by}"
+    for part in view.given_back:
+        yield f"  {format_minor(int(part.amount_minor), view.currency)} {view.currency} by {part.by}"
     for recall in view.recalls:
         said = (recall.text, recall.state, recall.refusal, recall.refusal_text)
         by = f", by {recall.returned_by}" if recall.returned_by else ""
@@ -186,7 +186,7 @@ def _ask(run: Any, *, url: str, bank: str, **who: Any) -> None:
     try:
         asyncio.run(signed_in())
     except RemoteError as error:
-        typer.echo(told(error), err=True)
+        typer.echo(explained(error), err=True)
         refused = isinstance(error, RemoteProblem) and error.status in (400, 404, 422)
         raise typer.Exit(REFUSED if refused else UNREACHABLE) from None
 

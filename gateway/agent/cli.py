@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 
 from compliance.terminal import shown
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _ask(settings: NodeSettings, subject: str, ask: Callable[[FederationClient],
     try:
         return asyncio.run(answer())
     except RemoteError as error:
-        typer.echo(f"concordat: {told(error)}", err=True)
+        typer.echo(f"concordat: {explained(error)}", err=True)
         raise typer.Exit(1) from None
 
 

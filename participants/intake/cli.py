@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from compliance.terminal import shown
-from gateway.federation.commands.failures import may_pass, told
+from gateway.federation.commands.failures import explained, may_pass
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from participants.bank_client import (
     ORDERS,
@@ -41,9 +41,9 @@ SHOWN_RANGES_MAX = 20
 UNREACHABLE, UNREADABLE, ROWS_REFUSED, INTERRUPTED = 1, 2, 3, 130
 """Exit codes; 0 is that every row of this bank was taken or known. 2 is also a command that is written wrong."""
 
-NO_BATCH = (
-    "no row of a file of this content has reached {bank}; if it was changed since it was imported,"
-    " `import --dry-run` tells which of its rows were paid before, and by which file"
+IF_CHANGED = (
+    "by a file of this content; if it was changed since, `import --dry-run` tells which of its rows were paid before,"
+    " and by which file"
 )
 
 _File = Annotated[Path, typer.Argument(help="CSV or JSON lines of payments, plain, gzip or xz.")]
@@ -155,7 +155,7 @@ def file_status(
             batches = await file_batches(signed_in, url=url, bank=bank, file=payments)
             ends = [[end async for end in row_ends(signed_in, url=url, bank=bank, id_=batch.id)] for batch in batches]
         if not batches:
-            typer.echo(f"{shown(file.name)}: {NO_BATCH.format(bank=bank)}")
+            typer.echo(f"{shown(file.name)}: no row of it has reached {bank} {IF_CHANGED}")
         for batch, rows in zip(batches, ends, strict=True):
             typer.echo(
                 f"{shown(batch.name)}, imported by {shown(batch.made_by)} at {batch.recorded_at}, batch {batch.id}"
@@ -211,8 +211,7 @@ def file_cancel(
     with _failures():
         imported, counts, not_cancelled = asyncio.run(run(inspect_file(file)))
     if not counts:
-        none = "{bank} has taken no payment of it" if imported else NO_BATCH
-        typer.echo(f"{shown(file.name)}: {none.format(bank=bank)}")
+        typer.echo(f"{shown(file.name)}: {bank} has taken no payment of it{'' if imported else f' {IF_CHANGED}'}")
         raise typer.Exit(ROWS_REFUSED)
     typer.echo(f"payments: {_counts(counts)}")
     for line in not_cancelled:
@@ -232,7 +231,7 @@ def _failures() -> Iterator[None]:
     except FileRefused as error:
         _end(UNREADABLE, shown(error))
     except (IntakeError, RemoteError) as error:
-        _end(UNREACHABLE, told(error), "Run the same command again to go on." if may_pass(error) else "")
+        _end(UNREACHABLE, explained(error), "Run the same command again to go on." if may_pass(error) else "")
     except KeyboardInterrupt:
         _end(INTERRUPTED, "interrupted", "Run the same command again to go on.")
 

@@ -251,14 +251,14 @@ class Intake:
         if looked_up:
             judged = await self._judge(looked_up)
             good = [pair for pair in judged if not self._is_bad(*pair)]
-            for attempt, outcome in judged:
-                if self._is_bad(attempt, outcome):
-                    self._refuse(self._refused(attempt, outcome))
             if good and not self._dry_run:
                 # They are paid, by other files perhaps: so this file's batch has the payments that paid its rows.
                 await self._ask([attempt for attempt, _ in good], dry_run=False)
-            for attempt, outcome in good:
-                self._count(attempt, outcome, unanswered=False)
+            for attempt, outcome in judged:
+                if self._is_bad(attempt, outcome):
+                    self._refuse(self._refused(attempt, outcome))
+                else:
+                    self._count(attempt, outcome, unanswered=False)
         if again:
             await self._take(again)
 

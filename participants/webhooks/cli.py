@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from participants.bank_client import (
     EVENTS,
     SEES_WEBHOOKS,
@@ -151,7 +151,7 @@ def _ask(scopes: Sequence[str], method: str, path: str, body: Any = None, *, url
     try:
         content = asyncio.run(ask())
     except RemoteError as error:
-        typer.echo(f"refused: {told(error)}", err=True)
+        typer.echo(f"refused: {explained(error)}", err=True)
         raise typer.Exit(1) from error
     if content:
         typer.echo(msgspec.json.format(content).decode())

@@ -16,7 +16,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from gateway.federation.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def export(
         with whole_file(target) as file:
             asyncio.run(_download(cycle, coordinator.rstrip("/"), coordinator_bic, client, signing_key, file))
     except RemoteError as error:
-        typer.echo(f"concordat: {told(error)}", err=True)
+        typer.echo(f"concordat: {explained(error)}", err=True)
         raise typer.Exit(1) from error
     except OSError as error:
         typer.echo(f"concordat: {shown(error)}", err=True)

@@ -11,7 +11,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands.client_options import ClientKey, ClientName, CoordinatorBic, CoordinatorUrl
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from gateway.federation.commands.group import group
 
 if TYPE_CHECKING:
@@ -226,5 +226,5 @@ def _as_operator(work: Callable[..., Awaitable[Any]], coordinator: str, bic: str
     try:
         return asyncio.run(run())
     except RemoteError as error:
-        typer.echo(f"concordat: {told(error)}", err=True)
+        typer.echo(f"concordat: {explained(error)}", err=True)
         raise typer.Exit(1) from error

@@ -8,13 +8,13 @@ ERRORS_SHOWN_MAX = 50
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
 
-def told(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """Return why a request failed, fit for a terminal: in a line, and each error of the answer in one below it."""
     from gateway.federation.http.client import RemoteProblem
 
-    answers = [one.problem for one in (error, error.__cause__) if isinstance(one, RemoteProblem)]
+    answers = [problem.problem for problem in (error, error.__cause__) if isinstance(problem, RemoteProblem)]
     errors = answers[0].errors if answers else ()
-    lines = [shown(error), *(f"  {shown(one)}" for one in errors[:ERRORS_SHOWN_MAX])]
+    lines = [shown(error), *(f"  {shown(fault)}" for fault in errors[:ERRORS_SHOWN_MAX])]
     if len(errors) > ERRORS_SHOWN_MAX:
         lines.append(f"  … and {len(errors) - ERRORS_SHOWN_MAX:,} more")
     return "\n".join(lines)
@@ -24,5 +24,5 @@ def may_pass(error: Exception) -> bool:
     """Tell whether the same request may succeed later: nothing is to be set right before."""
     from gateway.federation.http.client import RemoteProblem
 
-    problems = [one for one in (error, error.__cause__) if isinstance(one, RemoteProblem)]
-    return all(one.status >= SERVER_ERROR or one.status == TOO_MANY_REQUESTS for one in problems)
+    problems = [problem for problem in (error, error.__cause__) if isinstance(problem, RemoteProblem)]
+    return all(problem.status >= SERVER_ERROR or problem.status == TOO_MANY_REQUESTS for problem in problems)

@@ -10,7 +10,7 @@ import typer
 
 from compliance.terminal import shown
 from gateway.federation.commands import profiles
-from gateway.federation.commands.failures import told
+from gateway.federation.commands.failures import explained
 from gateway.federation.commands.profiles import Profile
 
 if TYPE_CHECKING:
@@ -103,5 +103,5 @@ def _token(profile: Profile, role: str | None = None) -> str:
 
 
 def _refused(error: RemoteError) -> typer.Exit:
-    typer.echo(f"concordat: {told(error)}", err=True)
+    typer.echo(f"concordat: {explained(error)}", err=True)
     return typer.Exit(1)

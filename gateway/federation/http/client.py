@@ -42,8 +42,9 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 ASSERTION_GRANT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ANSWER_MALFORMED = "answer_malformed"
-INVALID_SCOPE = "invalid_scope"
 """The code of an answer that can't be read; a RemoteProblem here, and never on the wire."""
+INVALID_SCOPE = "invalid_scope"
+"""RFC 6749's code: the issuer gives this client no token for what is asked."""
 REFRESH_BEFORE_EXPIRY_S = 30
 ATTEMPTS_MAX = 4
 RETRY_AFTER_MAX_S = 30
