@@ -20,9 +20,9 @@ async def ready(node: BankNode) -> dict[str, str]:
     """Name what the node depends on. Raises Refusal where it can't pay or be paid.
 
     What only cycles need (the coordinator's feed, and who follows it) makes it `degraded`, and so do a settlement
-    account on which something moved that this bank wasn't instructed with, keys that the trust list doesn't name,
-    and payments that wait for long without the other bank's answer; the others go on. `reasons` names the conditions
-    that it is for.
+    account on which something moved that this bank wasn't instructed with, or that can't be watched, keys that the
+    trust list doesn't name, and payments that wait for long without the other bank's answer; the others go on.
+    `reasons` names the conditions that it is for.
     """
     if (finding := node.continuity.finding) is not None:
         raise Refusal(RestoredReason.LEDGER_RESTORED, f"{finding}. {WAY_OUT}")
@@ -58,7 +58,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         "keys": keys != KEYS_KNOWN,
         "coordinator_feed": behind,
         "queued": bool(node.backlog.old()),
-        "settlement_account": bool(node.settlement_account.findings),
+        "settlement_account": bool(node.settlement_account.findings) or node.settlement_account.unread,
         "webhooks_disabled": node.webhooks.disabled,
         **{task.name: task.failure is not None for task in tasks},
     }

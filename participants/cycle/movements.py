@@ -39,7 +39,7 @@ class MovementFault(StrEnum):
     MISSING = "movement_missing"
     """A cycle is final, and its net didn't move."""
     NOT_BOOKED = "movement_not_booked"
-    """The internal account that stands against it is blocked or closed."""
+    """The internal account that stands against it is blocked or closed, or no account holds as much."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,9 +14,10 @@ import asyncpg
 import msgspec
 
 from compliance.crypto.dsse import Envelope
-from gateway.federation.iso20022 import read_notification
+from gateway.federation.iso20022 import MessageRefused, read_notification
 from participants.cycle.movements import Finding, Movement, MovementFault, Settlements, to_book
 from participants.ledger import events
+from participants.ledger.books import OutOfBoundsError
 from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.nostro import BookMovement, MoveOpenings
 from participants.ledger.writer import Ledger
@@ -38,6 +39,7 @@ FROM posting p JOIN event e ON e.sequence = p.event_sequence
 WHERE p.account_id = $1 AND p.version > $2 AND p.version <= $3
 """
 PAGE = 10_000
+DETAIL_MAX = 200
 
 
 class NostroBooking:
@@ -49,13 +51,20 @@ class NostroBooking:
         self._booked: set[str] = set()
         """By their subjects."""
         self._looked: dict[int, int] = {}
-        self.unbooked: tuple[Finding, ...] = ()
-        """What can't be booked, for the account against it takes nothing."""
+        self._unbooked: dict[str, tuple[Finding, ...]] = {}
+
+    @property
+    def unbooked(self) -> tuple[Finding, ...]:
+        """What can't be booked, at whichever agent it moved, and why."""
+        return tuple(finding for findings in self._unbooked.values() for finding in findings)
 
     async def book(
         self, agent: str, movements: Sequence[Movement], settlements: Settlements, *, explained: Collection[int]
     ) -> None:
-        """Book what isn't yet, in the agent's order. Raises what the database and the ledger raise."""
+        """Book what isn't yet, in the agent's order. Raises what the database and the ledger raise.
+
+        What can't be booked keeps nothing after it from being booked.
+        """
         due = to_book(movements, settlements, explained=explained)
         subjects = [events.movement_subject(agent, movement.currency, movement.sequence) for movement, _ in due]
         if new := list(set(subjects) - self._booked):
@@ -64,14 +73,23 @@ class NostroBooking:
         for subject, (movement, amount) in zip(subjects, due, strict=True):
             if subject in self._booked:
                 continue
-            if await self._book(agent, movement, amount):
+            if (why := await self._book(agent, movement, amount)) is None:
                 self._booked.add(subject)
             else:
-                fault, detail = MovementFault.NOT_BOOKED, f"{amount}: the account against it takes nothing"
+                fault, detail = MovementFault.NOT_BOOKED, f"{amount}: {why}"[:DETAIL_MAX]
                 unbooked.append(Finding(fault, movement.currency, movement.cycle, movement.id, detail))
-        self.unbooked = tuple(unbooked)
+        self._unbooked[agent] = tuple(unbooked)
 
-    async def _book(self, agent: str, movement: Movement, amount: int) -> bool:
+    async def _book(self, agent: str, movement: Movement, amount: int) -> str | None:
+        """Book an entry; return why it isn't booked, None if it is."""
+        try:
+            return await self._submit(agent, movement, amount)
+        except RecordedAlreadyError:
+            return None  # By another node of the bank, or by this one before an answer was lost.
+        except (MessageRefused, events.EventUnreadableError, OutOfBoundsError) as error:
+            return str(error)
+
+    async def _submit(self, agent: str, movement: Movement, amount: int) -> str | None:
         signed = msgspec.json.decode(await self._pool.fetchval(SIGNED, agent, movement.id), type=Envelope)
         notification = read_notification(signed.payload_bytes())
         command = BookMovement(
@@ -83,10 +101,7 @@ class NostroBooking:
             cycle=movement.cycle,
             booked_at=notification.booked_at,
         )
-        try:
-            return await self._ledger.submit(command)
-        except RecordedAlreadyError:
-            return True  # By another node of the bank, or by this one before an answer was lost.
+        return await self._ledger.submit(command)
 
     async def move_openings(self) -> None:
         """Take off each nostro what accounts opened with at a release of before. Raises as `book` does."""

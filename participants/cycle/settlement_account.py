@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import asyncpg
 import msgspec
@@ -17,20 +18,37 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import EvidenceError
 from compliance.iso20022 import NOTIFICATION_TYPE
 from compliance.statements import SettlementInstruction
-from gateway.federation.http.client import FederationClient
+from gateway.federation.http.client import (
+    FederationClient,
+    RemoteAnswerRefused,
+    RemoteError,
+    RemoteProblem,
+    RemoteUnavailable,
+)
 from gateway.federation.iso20022 import MessageRefused, Notification, read_notification
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.settlement import SettlementNotification, SettlementNotifications
+from gateway.federation.problems import Refusal
+from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle.coordinator import report
-from participants.cycle.movements import LATE_SECONDS, Finding, Movement, MovementFault, Settlement, findings
+from participants.cycle.movements import (
+    LATE_SECONDS,
+    UNCONFIRMED_SECONDS_MAX,
+    Finding,
+    Movement,
+    MovementFault,
+    Settlement,
+    findings,
+)
 from participants.cycle.nostro import NostroBooking
 from participants.ledger import events
 
 LOOK_SECONDS = 10.0
 PAGE = 100
 FINDINGS_NAMED = 3
+CONDITION_MAX = 200
 MILESTONES = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE type IN ('cycle.instructed', 'cycle.settled') AND sequence > $1 ORDER BY sequence
@@ -63,7 +81,14 @@ READ_AT = Gauge(
     registry=REGISTRY,
 )
 
+AWAY = (RemoteUnavailable, RemoteProblem, Refusal, *DATABASE_ERRORS)
+"""What passes by itself, as a rule: the agent, or the database, is away for a while."""
+
 log = structlog.get_logger(__name__)
+
+
+class PageFaultyError(RemoteError):
+    """The agent answers with entries that don't follow what was asked for."""
 
 
 class SettlementAccount:
@@ -103,7 +128,8 @@ class SettlementAccount:
         self._settlements: dict[tuple[str, str], Settlement] = {}
         self._event = 0
         self._unbelieved: Finding | None = None
-        self._failing = False
+        self._failure: Exception | None = None
+        self._began = time.monotonic()
         self._others_booked = False
         self._news = asyncio.Event()
 
@@ -120,6 +146,9 @@ class SettlementAccount:
     def condition(self) -> str:
         """Tell how the account is, for the node's readiness."""
         read = "not read yet" if self.read_at is None else f"read {time.monotonic() - self.read_at:.0f} s ago"
+        if self._failure is not None:
+            read = f"{read}; not read now: {type(self._failure).__name__} {self._failure}"[:CONDITION_MAX]
+            return f"{read}; {len(self.findings)} findings" if self.findings else read
         if not self.findings:
             return f"{read}, agrees"
         named = "; ".join(
@@ -127,6 +156,15 @@ class SettlementAccount:
             for finding in self.findings[:FINDINGS_NAMED]
         )
         return f"{read}, {len(self.findings)} findings: {named}"
+
+    @property
+    def unread(self) -> bool:
+        """Tell whether nobody watches: what the agent says can't be dealt with, or it is away for long."""
+        if self._failure is None:
+            return False
+        since = self._began if self.read_at is None else self.read_at
+        passes = isinstance(self._failure, AWAY) and not isinstance(self._failure, RemoteAnswerRefused)
+        return not passes or time.monotonic() - since > UNCONFIRMED_SECONDS_MAX
 
     async def explain(self, movement: int, *, reason: str, by: str) -> bool:
         """Keep why this bank knows of a movement, once; False where there is no such movement."""
@@ -141,24 +179,27 @@ class SettlementAccount:
     async def _watch(self) -> None:
         while True:
             self._news.clear()
-            complete = False
-            try:
-                await self._read_events()
-                await self._take_up()
-                await self._book()
-                complete = await self._read_notifications()
-                await self._book()
-                self._failing = False
-            except Exception as error:  # whatever went wrong, the bank must go on watching
-                if not self._failing:
-                    report(error, "settlement account not read")
-                self._failing = True
-            await self._compare(complete=complete)
+            # What one step fails of keeps none of the others from being taken.
+            steps = (self._read_events, self._take_up, self._book, self._read_notifications, self._book)
+            failures = [failure for step in steps if (failure := await self._tried(step)) is not None]
+            if failures and self._failure is None:
+                report(failures[0], "settlement account not read")
+            self._failure = failures[0] if failures else None
+            await self._compare(complete=not failures and self._unbelieved is None)
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    @staticmethod
+    async def _tried(step: Callable[[], Awaitable[None]]) -> Exception | None:
+        """Take a step and return what it failed of."""
+        try:
+            await step()
+        except Exception as error:  # whatever went wrong, the bank must go on watching
+            return error
+        return None
 
     async def _book(self) -> None:
         """Let the nostro follow: all that is kept is booked, of this agent and of those before."""
@@ -168,7 +209,7 @@ class SettlementAccount:
                 settlements: dict[tuple[str, str], Settlement] = {}
                 await read_settlements(self._pool, agent, settlements)
                 await self._nostro.book(agent, movements, settlements, explained=await self._explained(agent))
-            self._others_booked = True
+            self._others_booked = not self._nostro.unbooked
         explained = await self._explained(self.agent)
         await self._nostro.book(self.agent, self._movements, self._settlements, explained=explained)
         await self._nostro.move_openings()
@@ -181,11 +222,10 @@ class SettlementAccount:
         """Take up what this bank was instructed with and what became final since."""
         self._event = await read_settlements(self._pool, self.agent, self._settlements, after=self._event)
 
-    async def _read_notifications(self) -> bool:
-        """Pull and keep what the agent says; True once all of it is read and believed. Raises RemoteError."""
+    async def _read_notifications(self) -> None:
+        """Pull and keep what the agent says, up to what isn't believed. Raises RemoteError."""
         await self._take_up()
         url = self._agent_url()
-        self._unbelieved = None
         while True:
             after = self._movements[-1].id if self._movements else 0
             page = await self._peers.get(
@@ -194,22 +234,26 @@ class SettlementAccount:
                 audience=self.agent,
                 params={"after": after, "limit": PAGE},
             )
+            ids = [after, *(sent.id for sent in page.notifications)]
+            if any(later <= earlier for earlier, later in pairwise(ids)):
+                raise PageFaultyError(f"asked for entries after {after}, the agent answers {ids[1:4]}")
             for sent in page.notifications:
                 try:
                     notification = await self._believed(sent)
                 except (EvidenceError, MessageRefused) as error:
                     self._unbelieved = Finding(MovementFault.NOT_SIGNED, "", None, sent.id, str(error)[:200])
-                    return False
+                    return
                 await self._pool.execute(
                     KEEP,
                     *(self.agent, sent.id, notification.currency, notification.sequence, notification.amount),
                     *(notification.cycle, notification.reference, msgspec.json.encode(sent.signed).decode()),
                 )
             await self._take_up()
-            if not page.notifications or page.next <= after:
+            self._unbelieved = None
+            if not page.notifications:
                 self.read_at = time.monotonic()
                 READ_AT.labels(self._bank).set_to_current_time()
-                return True
+                return
 
     async def _take_up(self) -> None:
         """Take up what is kept: what this node stored, or another one of this bank."""
@@ -236,6 +280,8 @@ class SettlementAccount:
         if (notification.sender, notification.participant) != (self.agent, self._bank):
             detail = f"from {notification.sender} to {notification.participant}"
             raise EvidenceError(dsse.EvidenceReason.SCHEMA_VIOLATION, detail)
+        if notification.sequence < 1:
+            raise EvidenceError(dsse.EvidenceReason.SCHEMA_VIOLATION, "entries are numbered from 1")
         return notification
 
     def _agent_url(self) -> str:

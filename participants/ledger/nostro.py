@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from enum import StrEnum
 
+from compliance.statements import CYCLE_PATTERN
 from participants.ledger import events
 from participants.ledger.account_events import NOSTRO_MOVED, OPENINGS_MOVED, NostroMoved, OpeningsMoved
 from participants.ledger.accounts import AccountKey, AccountState
@@ -11,10 +14,18 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 
 
-class BookMovement(Command[bool]):
-    """Book an entry at the settlement agent; False if the account against it takes nothing.
+class NotBooked(StrEnum):
+    """Why an entry at the settlement agent isn't booked."""
 
-    It counts from when the agent booked it. Raises RecordedAlreadyError if it is booked.
+    ACCOUNT_NOT_OPEN = "the account against it takes nothing"
+    OUT_OF_BOUNDS = "no account holds as much"
+
+
+class BookMovement(Command[NotBooked | None]):
+    """Book an entry at the settlement agent; the answer is why it isn't booked, None if it is.
+
+    It counts from when the agent booked it. A `cycle` that has no cycle's form is none, whatever the agent calls it.
+    Raises RecordedAlreadyError if it is booked.
     """
 
     def __init__(
@@ -33,7 +44,7 @@ class BookMovement(Command[bool]):
         self.entry = entry
         self.amount = amount
         self.reference = reference
-        self.cycle = cycle
+        self.cycle = cycle if cycle is not None and re.fullmatch(CYCLE_PATTERN, cycle) else None
         self.booked_at = booked_at
 
     def recorded_as(self) -> tuple[str, int]:
@@ -42,11 +53,14 @@ class BookMovement(Command[bool]):
     def account_keys(self, books: Books) -> set[AccountKey]:
         return {AccountKey("nostro", self.agent, self.currency), books.funding_key(self.currency)}
 
-    def decide(self, books: Books) -> bool:
+    def decide(self, books: Books) -> NotBooked | None:
         against = books.funding(self.currency)
         if against.state is not AccountState.OPEN:
-            return False
+            return NotBooked.ACCOUNT_NOT_OPEN
         nostro = books.chart(AccountKey("nostro", self.agent, self.currency))
+        for account, amount in ((nostro, self.amount), (against, -self.amount)):
+            if not account.lowest <= account.balance + amount <= account.highest:
+                return NotBooked.OUT_OF_BOUNDS
         data = NostroMoved(
             agent=self.agent,
             currency=self.currency,
@@ -58,7 +72,7 @@ class BookMovement(Command[bool]):
         )
         event = books.record(*self.recorded_as(), NOSTRO_MOVED, data, effective_at=self.booked_at)
         books.post_entry(event.sequence, ((nostro, self.amount), (against, -self.amount)))
-        return True
+        return None
 
 
 class MoveOpenings(Command[bool]):
