@@ -102,7 +102,7 @@ class TakenIn(Struct, frozen=True):
     """Counterparty and currency."""
     newest: bool = True
     unattested_since: datetime | None = None
-    """When this bank fixed its cut, where it has attested nothing: it knows then how far it is in of what it receives."""
+    """When this bank fixed its cut, where it has attested nothing: it knows what it receives of the cycle, only."""
 
 
 class Standing(Struct, frozen=True, kw_only=True):
