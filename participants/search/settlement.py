@@ -101,6 +101,8 @@ class TakenIn(Struct, frozen=True):
     breaks: frozenset[tuple[str, str]]
     """Counterparty and currency."""
     newest: bool = True
+    unattested_since: datetime | None = None
+    """When this bank fixed its cut, where it has attested nothing: it knows what it receives of the cycle, only."""
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -159,7 +161,17 @@ def explain(
         return _standing(SettlementState.LANE_IN_BREAK if broken else SettlementState.IN_CYCLE, cycle=cycle.cycle)
     if not limits.clears(currency):
         return _standing(SettlementState.CURRENCY_NOT_CLEARED)
-    return _standing(SettlementState.IN_NO_CYCLE)
+    return _standing(SettlementState.IN_NO_CYCLE, _unless_taken_in(known, taken_in))
+
+
+def _unless_taken_in(known: KnownPayment, taken_in: Sequence[TakenIn]) -> str:
+    """Return what may have taken in a payment that this bank sent: its number counts as far as the receiver says."""
+    newest = next(iter(taken_in), None)
+    if known.payment.direction == "in" or newest is None or newest.unattested_since is None:
+        return ""
+    if known.created_at > newest.unattested_since:
+        return ""
+    return f", unless cycle {newest.cycle} has: it is cut off, and this bank hasn't heard what the others took in"
 
 
 def not_taken(reason: str, at: datetime) -> Standing:
@@ -244,7 +256,8 @@ async def _taken_in(connection: asyncpg.Connection, bank: str) -> list[TakenIn]:
 
 async def _one_taken_in(connection: asyncpg.Connection, bank: str, cycle: str, *, newest: bool) -> TakenIn:
     lanes: dict[LaneKey, int] = {}
-    for statement in (await reads.signed_statements(connection, cycle)).values():
+    statements = (await reads.signed_statements(connection, cycle)).values()
+    for statement in statements:
         for flow in statement.flows:
             key = LaneKey(flow.sender, flow.receiver, statement.currency)
             lanes[key] = max(lanes.get(key, 0), flow.last_sequence)
@@ -263,4 +276,5 @@ async def _one_taken_in(connection: asyncpg.Connection, bank: str, cycle: str, *
         settled=frozenset(currency for _, currency in settled),
         breaks=frozenset(pair for pair, unresolved in breaks.items() if unresolved),
         newest=newest,
+        unattested_since=None if statements else await reads.cut_at(connection, cycle),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -32,7 +32,8 @@ S = SettlementState
 def known(status: Status) -> KnownPayment:
     payment = history(*HISTORIES[status])
     assert payment is not None
-    recorded = [Recorded(Event(n, ID, n, "payment.opinion", None), AT) for n in range(1, payment.version + 1)]
+    versions = range(1, payment.version + 1)
+    recorded = [Recorded(Event(n, ID, n, "payment.opinion", None), AT, status) for n in versions]
     return KnownPayment(payment, recorded)
 
 
@@ -94,3 +95,19 @@ def test_the_value_date_is_of_what_is_settled() -> None:
     taken = explain(known(Status.ACCEPTED), bank="ALFADEFF", settled=None, taken_in=(cycle(),), limits=CLEARED)
     assert (taken.value_date, taken.settled_at) == (None, None)
     assert msgspec.to_builtins(S.IN_CYCLE) == "in_cycle"
+
+
+@pytest.mark.parametrize(
+    ("status", "changes", "expected"),
+    [
+        (Status.POSTED, {"unattested_since": AT}, True),
+        (Status.POSTED, {"unattested_since": AT - timedelta(seconds=1)}, False),
+        (Status.POSTED, {}, False),
+        (Status.ACCEPTED, {"unattested_since": AT}, False),
+    ],
+)
+def test_a_cycle_whose_numbers_are_missing_may_have_taken_it_in(status: Status, changes: Any, expected: bool) -> None:
+    taken_in = (cycle(lanes={}, **changes),)
+    standing = explain(known(status), bank="ALFADEFF", settled=None, taken_in=taken_in, limits=CLEARED)
+    assert standing.state is S.IN_NO_CYCLE
+    assert ("unless cycle 2026-11-28-02 has" in standing.explanation) is expected
