@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from compliance.crypto import canonical
@@ -59,6 +59,7 @@ def read(body: bytes) -> str | None:
     return beginning("mona") + canonical.encode(order).decode()[1:]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     besides=st.sets(st.sampled_from(sorted(BESIDES))),
     changed=st.dictionaries(st.sampled_from(MEMBERS), SAID, max_size=2),
