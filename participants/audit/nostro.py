@@ -81,7 +81,14 @@ async def compare(connection: asyncpg.Connection, bank: str, *, late_s: float = 
         explained = {row[0] for row in await connection.fetch(EXPLAINED, agent)}
         moved = [event for event in booked if event.agent == agent]
         waiting = _Waiting(agent)
-        result.differs(waiting.bookings(to_book(movements, settlements, explained=explained), moved, since, until))
+        due = to_book(movements, settlements, explained=explained)
+        # Explained before this bank was instructed, and booked then.
+        instructed = {
+            (movement.currency, movement.sequence)
+            for movement in movements
+            if movement.id in explained and (movement.cycle, movement.currency) in settlements
+        }
+        result.differs(waiting.bookings(due, moved, instructed, since, until))
         waiting.cycles(movements, settlements, explained)
         balances = {row[0]: (int(row[1]), int(row[2])) for row in await connection.fetch(BALANCES, agent)}
         for currency in sorted(balances.keys() | {movement.currency for movement in movements}):
@@ -114,6 +121,7 @@ class _Waiting:
         self,
         due: Sequence[tuple[Movement, int]],
         moved: Sequence[NostroMoved | OpeningsMoved],
+        instructed: Collection[tuple[str, int]],
         since: datetime | None,
         until: datetime | None,
     ) -> str | None:
@@ -122,16 +130,26 @@ class _Waiting:
         Entries are booked in their order, and at once: one is in flight only if none after it is booked, and if no
         program that books was at work long after it came.
         """
-        booked = {(of.currency, of.entry): int(of.amount_minor) for of in moved if isinstance(of, NostroMoved)}
-        unsigned = booked.keys() - {(movement.currency, movement.sequence) for movement, _ in due}
-        for currency, entry in sorted(unsigned):
+        booked: defaultdict[tuple[str, int], int] = defaultdict(int)
+        for of in moved:
+            if isinstance(of, NostroMoved):
+                booked[of.currency, of.entry] += int(of.amount_minor)
+        elsewhere = booked.keys() - {(movement.currency, movement.sequence) for movement, _ in due}
+        for currency, entry in sorted(key for key in elsewhere if booked[key]):
+            if (currency, entry) in instructed:
+                what = f"of entry {entry} are yet to be taken back, for its cycle books them"
+                self._listed[currency].append((booked[currency, entry], what))
+                continue
             return f"entry {entry} in {currency} is booked, and {self._agent} signed nothing of it"
         waiting: list[tuple[Movement, int]] = []
         for movement, amount in due:
-            entered = booked.get((movement.currency, movement.sequence))
+            entered = booked.get((movement.currency, movement.sequence)) or None
             place = f"entry {movement.sequence} in {movement.currency} at {self._agent}"
             if entered is None:
                 waiting.append((movement, amount))
+            elif entered != amount and (movement.currency, movement.sequence) in instructed:
+                what = f"of entry {movement.sequence} are yet to be taken back, for its cycle books them"
+                self._listed[movement.currency].append((entered - amount, what))
             elif entered != amount:
                 return f"{place}: {entered} is booked, {amount} moved"
             elif waiting and movement.cycle is None:

@@ -22,7 +22,10 @@ from participants.ledger.command import RecordedAlreadyError
 from participants.ledger.nostro import BookMovement, MoveOpenings
 from participants.ledger.writer import Ledger
 
-BOOKED = "SELECT subject::text FROM event WHERE subject = ANY($1::uuid[]) AND version = 1"
+BOOKED = """
+SELECT subject::text, max(version), sum((data ->> 'amount_minor')::numeric)::numeric FROM event
+WHERE subject = ANY($1::uuid[]) GROUP BY subject
+"""
 SIGNED = "SELECT signed FROM settlement_movement WHERE agent = $1 AND id = $2"
 NOSTROS = """
 SELECT a.id, a.code, a.currency, b.version FROM account a JOIN account_balance b ON b.account_id = a.id
@@ -48,8 +51,8 @@ class NostroBooking:
     def __init__(self, pool: asyncpg.Pool, ledger: Ledger) -> None:
         self._pool = pool
         self._ledger = ledger
-        self._booked: set[str] = set()
-        """By their subjects."""
+        self._booked: dict[str, tuple[int, int]] = {}
+        """By their subjects: in how many events, and what these come to."""
         self._looked: dict[int, int] = {}
         self._unbooked: dict[str, tuple[Finding, ...]] = {}
 
@@ -63,33 +66,49 @@ class NostroBooking:
     ) -> None:
         """Book what isn't yet, in the agent's order. Raises what the database and the ledger raise.
 
-        What can't be booked keeps nothing after it from being booked.
+        What can't be booked keeps nothing after it from being booked. What was booked of an entry for a cycle, that
+        people explained before this bank was instructed, is taken back once it is: the cycle books it.
         """
         due = to_book(movements, settlements, explained=explained)
+        moves = {movement.id for movement, _ in due}
+        taken_back = set(explained) - moves
+        due += tuple(
+            (movement, 0) for movement in movements if movement.id in taken_back and movement.cycle is not None
+        )
         subjects = [events.movement_subject(agent, movement.currency, movement.sequence) for movement, _ in due]
-        if new := list(set(subjects) - self._booked):
-            self._booked.update(row[0] for row in await self._pool.fetch(BOOKED, new))
+        if new := list(set(subjects) - self._booked.keys()):
+            self._booked.update({row[0]: (row[1], int(row[2])) for row in await self._pool.fetch(BOOKED, new)})
         unbooked: list[Finding] = []
+        seen: set[str] = set()
         for subject, (movement, amount) in zip(subjects, due, strict=True):
-            if subject in self._booked:
+            version, booked = self._booked.get(subject, (0, 0))
+            # A number that the agent gave twice is booked once, as it came first.
+            if subject in seen or amount == booked:
+                seen.add(subject)
                 continue
-            if (why := await self._book(agent, movement, amount)) is None:
-                self._booked.add(subject)
-            else:
-                fault, detail = MovementFault.NOT_BOOKED, f"{amount}: {why}"[:DETAIL_MAX]
+            seen.add(subject)
+            why = await self._book(agent, movement, amount - booked, version + 1)
+            if why is not None:
+                fault, detail = MovementFault.NOT_BOOKED, f"{amount - booked}: {why}"[:DETAIL_MAX]
                 unbooked.append(Finding(fault, movement.currency, movement.cycle, movement.id, detail))
         self._unbooked[agent] = tuple(unbooked)
 
-    async def _book(self, agent: str, movement: Movement, amount: int) -> str | None:
+    async def _book(self, agent: str, movement: Movement, amount: int, version: int) -> str | None:
         """Book an entry; return why it isn't booked, None if it is."""
+        subject = events.movement_subject(agent, movement.currency, movement.sequence)
         try:
-            return await self._submit(agent, movement, amount)
+            why = await self._submit(agent, movement, amount, version)
         except RecordedAlreadyError:
-            return None  # By another node of the bank, or by this one before an answer was lost.
+            # By another node of the bank, or by this one before an answer was lost: read again what.
+            self._booked.pop(subject, None)
+            return None
         except (MessageRefused, events.EventUnreadableError, OutOfBoundsError) as error:
             return str(error)
+        if why is None:
+            self._booked[subject] = (version, self._booked.get(subject, (0, 0))[1] + amount)
+        return why
 
-    async def _submit(self, agent: str, movement: Movement, amount: int) -> str | None:
+    async def _submit(self, agent: str, movement: Movement, amount: int, version: int) -> str | None:
         signed = msgspec.json.decode(await self._pool.fetchval(SIGNED, agent, movement.id), type=Envelope)
         notification = read_notification(signed.payload_bytes())
         command = BookMovement(
@@ -100,6 +119,7 @@ class NostroBooking:
             reference=notification.reference,
             cycle=movement.cycle,
             booked_at=notification.booked_at,
+            version=version,
         )
         return await self._ledger.submit(command)
 

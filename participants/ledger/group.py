@@ -46,6 +46,8 @@ class Group:
         """Decide one more command on top of the others."""
         self.submissions.append(submission)
         self.items += submission.items
+        # Groups are begun while another one is written, which may take long: what expires goes by when it is decided.
+        self.books.now = datetime.now(UTC)
         self.answers.append(submission.command.decide(self.books))
 
     def close(self) -> None:

@@ -24,8 +24,9 @@ class NotBooked(StrEnum):
 class BookMovement(Command[NotBooked | None]):
     """Book an entry at the settlement agent; the answer is why it isn't booked, None if it is.
 
-    It counts from when the agent booked it. A `cycle` that has no cycle's form is none, whatever the agent calls it.
-    Raises RecordedAlreadyError if it is booked.
+    It counts from when the agent booked it. Where an entry turns out to move the nostro by something else than what is
+    booked of it, the difference is its next `version`. A `cycle` that has no cycle's form is none, whatever the agent
+    calls it. Raises RecordedAlreadyError if it is booked.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class BookMovement(Command[NotBooked | None]):
         reference: str,
         cycle: str | None,
         booked_at: datetime,
+        version: int = 1,
     ) -> None:
+        self.version = version
         self.agent = agent
         self.currency = currency
         self.entry = entry
@@ -48,7 +51,7 @@ class BookMovement(Command[NotBooked | None]):
         self.booked_at = booked_at
 
     def recorded_as(self) -> tuple[str, int]:
-        return events.movement_subject(self.agent, self.currency, self.entry), 1
+        return events.movement_subject(self.agent, self.currency, self.entry), self.version
 
     def account_keys(self, books: Books) -> set[AccountKey]:
         return {AccountKey("nostro", self.agent, self.currency), books.funding_key(self.currency)}

@@ -20,7 +20,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer
 from gateway.federation.http.answers import read_answer
-from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
+from gateway.federation.http.client import FederationClient, RemoteError, RemoteUnavailable
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.recalls import RECALL_ANSWER_TYPE, RECALL_TYPE, Recall, RecallAnswer
 from gateway.federation.problems import Refusal
@@ -45,6 +45,8 @@ ASKED_MAX = 256
 """In one go."""
 ASKED_AT_ONCE = 8
 """Counterparties: one that hangs keeps few others waiting, and those for one round."""
+FAILED_MAX = 8
+"""Of one counterparty's in one go: the next time there is others' turn, for these wait for longer."""
 ASK_SECONDS = 15.0
 AGAIN_SECONDS_MIN = 1.0
 AGAIN_SECONDS_MAX = 60.0
@@ -62,13 +64,22 @@ ORDER BY event_sequence LIMIT $3
 OPEN_OF = """
 SELECT count(*) FROM payment_open WHERE state = 'recalled' AND direction = 'in' AND counterparty = $1
 """
-EXPECTED = (RemoteError, EvidenceError, Refusal, msgspec.DecodeError, TimeoutError, *DATABASE_ERRORS)
-
-log = structlog.get_logger(__name__)
 
 
 class AnswerDiffersError(RemoteError):
     """What another bank answers isn't an answer to what it was asked."""
+
+
+class BankNotActiveError(RemoteError):
+    """The other bank isn't asked now."""
+
+
+EXPECTED = (RemoteError, EvidenceError, Refusal, msgspec.DecodeError, TimeoutError, *DATABASE_ERRORS)
+
+AWAY = (RemoteUnavailable, BankNotActiveError, Refusal, TimeoutError, *DATABASE_ERRORS)
+"""What isn't the doing of one recall, or may be but takes long to find out."""
+
+log = structlog.get_logger(__name__)
 
 
 class _Delays:
@@ -77,10 +88,12 @@ class _Delays:
     def __init__(self) -> None:
         self._due: dict[str, tuple[float, float]] = {}
 
-    def put_off(self, name: str) -> None:
+    def put_off(self, name: str, *, beyond_s: float = 0.0) -> float:
+        """Return after how many seconds it is asked about again: twice as many as the last time, or as `beyond_s`."""
         _, delay = self._due.get(name, (0.0, AGAIN_SECONDS_MIN / 2))
         delay = min(delay * 2, AGAIN_SECONDS_MAX)
-        self._due[name] = (time.monotonic() + delay, delay)
+        self._due[name] = (time.monotonic() + max(delay, 2 * beyond_s), delay)
+        return delay
 
     def forget(self, name: str) -> bool:
         """Ask about it at once; True if it was put off."""
@@ -222,18 +235,24 @@ class RecallDesk:
         await asyncio.gather(*(ask(counterparty, ids) for counterparty, ids in due.items()))
 
     async def _ask_bank(self, counterparty: str, payment_ids: Iterable[str]) -> None:
+        failed = 0
         for payment_id in payment_ids:
             try:
                 async with asyncio.timeout(ASK_SECONDS):
                     answered = await self._ask(counterparty, payment_id)
             except EXPECTED as error:
-                # What is the matter with one recall keeps no other waiting.
-                of_content = isinstance(error, RemoteProblem) and error.status in (400, 404, 409, 422)
-                (self._recalls if of_content else self._banks).put_off(payment_id if of_content else counterparty)
                 log.warning(
                     "recall not answered", counterparty=counterparty, payment=payment_id, error=str(error)[:200]
                 )
-                if not of_content:
+                # What is the matter with one recall keeps no other waiting, whatever the bank answers to it.
+                if isinstance(error, AWAY):
+                    delay_s = self._banks.put_off(counterparty)
+                    if isinstance(error, TimeoutError):
+                        self._recalls.put_off(payment_id, beyond_s=delay_s)
+                    return
+                self._recalls.put_off(payment_id)
+                failed += 1
+                if failed == FAILED_MAX:
                     return
             else:
                 self._banks.forget(counterparty)
@@ -247,7 +266,7 @@ class RecallDesk:
         self._trust.require_fresh()
         member = self._trust.member(counterparty)
         if member is None or member.status != "active":
-            raise AnswerDiffersError(f"{counterparty} isn't active on the trust list")
+            raise BankNotActiveError(f"{counterparty} isn't active on the trust list")
         async with self._pool.acquire() as connection:
             payment = (await store.read_payments(connection, [payment_id]))[payment_id]
         asked = payment.open_recall

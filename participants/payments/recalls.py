@@ -16,7 +16,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.payment import AskedBack, Payment, Status
 from participants.ledger.rows import Evidence
-from participants.payments.orders import CheckedOrder, OrderOutcome, SubmitOrders
+from participants.payments.orders import CheckedOrder, OrderOutcome, OrderReason, SubmitOrders, refuse_order
 
 RECALL_EVIDENCE, ANSWER_EVIDENCE = "recall", "recall-answer"
 RECALLS_MAX = 8
@@ -229,6 +229,9 @@ class GiveBackRecalled(SubmitOrders):
             self.refused = _refused(RecallRequestReason.RECALL_ANSWERED, _answered_words(recall))
             return []
         (outcome,) = super().decide(books)
+        if outcome.payment_reason is not None and recall.answer is None:
+            # A return of before that came to nothing gives nothing back: the recall stays open.
+            return [refuse_order(books, self.orders[0].order, OrderReason.ID_REUSED)]
         if outcome.reason is None and recall.answer is None:
             payment = books.payments[payment.id]
             answered = events.RecallAnswered(

@@ -9,28 +9,35 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
-from bank_ledgers import ALFA, connect
+from bank_ledgers import AGENT as LEDGERS_AGENT
+from bank_ledgers import ALFA, BETA, bank, connect, payment, settle
 from earlier_databases import lay_down
 from running_banks import OPENING, RunningBank
 from running_coordinator import AGENT
 from running_desk import Desk, pay, running_desk, settled, until
 from support import Live, NewDatabase
 
+from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
+from compliance.iso20022 import NOTIFICATION_TYPE
+from gateway.federation.iso20022 import Notification, notification
 from gateway.federation.messages.settlement import Funding
 from gateway.federation.settings import FUNDING_ACCOUNT
 from gateway.federation.storage import database
 from gateway.federation.storage.database import asyncpg_pool
 from gateway.federation.storage.postgres import dsn
 from participants.audit.fsck import Check, fsck
-from participants.cycle.movements import Movement
+from participants.cycle.movements import Movement, Settlement
 from participants.cycle.nostro import NostroBooking
-from participants.cycle.settlement_account import KEPT
+from participants.cycle.settlement_account import EXPLAIN, KEEP, KEPT, read_settlements
 from participants.ledger import MIGRATIONS
 from participants.ledger.writer import Ledger
 
@@ -210,4 +217,46 @@ async def beside(bank: RunningBank) -> AsyncIterator[tuple[NostroBooking, Any]]:
         yield NostroBooking(pool, ledger), pool
     finally:
         await ledger.stop()
+        await pool.close()
+
+
+async def test_an_entry_that_people_explained_before_its_cycle_was_instructed_is_booked_once(
+    new_database: NewDatabase,
+) -> None:
+    """The agent was quicker than the coordinator's feed: what the cycle books is taken back again."""
+    urls = [await new_database("participants.ledger") for _ in range(2)]
+    async with bank(urls[0]) as alfa, bank(urls[1], BETA) as beta:
+        await alfa.open("a-1", balance=1_000)
+        await beta.open("b-1")
+        await alfa.order(payment(300))
+        await alfa.deliver(beta)
+        pool, key, now = await asyncpg_pool(urls[1]), SigningKey.generate(), datetime.now(UTC)
+        cycle = "2026-11-28-01"
+        entry = Notification(
+            message_id="M1", created_at=now, sender=LEDGERS_AGENT, participant=BETA, account="X", sequence=1,
+            currency="EUR", amount=300, reference="R1", booked_at=now, value_date=now.date(), settlement="S",
+            cycle=cycle,
+        )  # fmt: skip
+        signed = msgspec.json.encode(dsse.seal(notification(entry), NOTIFICATION_TYPE, key)).decode()
+        await pool.execute(KEEP, LEDGERS_AGENT, 1, "EUR", 1, 300, cycle, "R1", signed)
+        booking = NostroBooking(pool, beta.ledger)
+
+        async def book(by: NostroBooking) -> int:
+            settlements: dict[tuple[str, str], Settlement] = {}
+            await read_settlements(pool, LEDGERS_AGENT, settlements)
+            movements = [Movement(*row) for row in await pool.fetch(KEPT, LEDGERS_AGENT, 0)]
+            await by.book(LEDGERS_AGENT, movements, settlements, explained={1})
+            return await beta.balance("nostro", LEDGERS_AGENT)
+
+        assert await book(booking) == 300
+        await pool.execute(EXPLAIN, LEDGERS_AGENT, 1, "known", "sam")
+        assert (await fsck(urls[1], BETA))["nostro"].difference is None
+        await settle(cycle, alfa, beta)
+        between = (await fsck(urls[1], BETA))["nostro"]
+        assert between.difference is None
+        assert "300 of entry 1 are yet to be taken back, for its cycle books them" in between.proves
+        # By this node and by another one, as often as they look.
+        for by in (booking, NostroBooking(pool, beta.ledger), booking):
+            assert await book(by) == 300
+        assert (await fsck(urls[1], BETA))["nostro"].proves == "the nostro is the account at the settlement agent"
         await pool.close()
