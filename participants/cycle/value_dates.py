@@ -1,7 +1,8 @@
 """Whether a bank believes the value date of an instruction: it goes by its own cut, and by the scheme's calendar.
 
 The calendar is the one that its own people gave it (`CONCORDAT_RULEBOOK`), or else what the coordinator shows to every
-member. A coordinator that lies about both is found by the bank's own rulebook, and by the settlement agent.
+member. A coordinator that lies about both is found by the bank's own rulebook, and by the settlement agent. Days that
+operators declared closed are the coordinator's word alone: by these it may put a value date off, for two weeks at most.
 """
 
 from __future__ import annotations

@@ -70,10 +70,8 @@ class ReceivedPayment(Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, terms: PaymentTerms, leaf: bytes, hits: tuple[Hit, ...]) -> ReceivedPayment:
         """Judge the texts of a payment that came in: each bank's own rule holds for what it is asked to book."""
-        stated: tuple[str, ...] = (terms.debtor_name, terms.creditor_name)
-        if terms.end_to_end_id is not None or terms.instruction_id is not None:
-            stated += tuple(filter(None, (terms.end_to_end_id, terms.instruction_id)))
-        return cls(terms, leaf, hits, all_plain(*stated, free=terms.remittance))
+        plain = all_plain(terms.debtor_name, terms.creditor_name, *_references(terms), free=terms.remittance)
+        return cls(terms, leaf, hits, plain)
 
 
 class TooFewNew(Struct, frozen=True):
@@ -212,8 +210,12 @@ def _repeats_names(books: Books, terms: PaymentTerms) -> bool:
     return (
         original is not None
         and (original.terms.debtor_name, original.terms.creditor_name) == (terms.creditor_name, terms.debtor_name)
-        and all_plain(free=terms.remittance)
+        and all_plain(*_references(terms), free=terms.remittance)
     )
+
+
+def _references(terms: PaymentTerms) -> list[str]:
+    return [reference for reference in (terms.end_to_end_id, terms.instruction_id) if reference is not None]
 
 
 def _too_few(new: int, others: int) -> bool:

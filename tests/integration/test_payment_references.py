@@ -184,3 +184,11 @@ async def test_a_receiver_of_the_release_before_takes_what_it_knows_and_the_rest
     for payment_id in unknown:
         await town.alpha.until(payment_id, "posted")
     assert await town.bravo.balance("b-1") == before + 10
+
+
+@pytest.mark.parametrize("member", ["end_to_end_id", "instruction_id"])
+async def test_another_banks_reference_in_no_normal_form_is_declined_as_a_name_is(town: Town, member: str) -> None:
+    """Else a search for it in the one form doesn't find it."""
+    odd = terms(1, **{member: "Zoe\u0308"})
+    (outcome,) = town.acknowledged(await town.deliver(town.sealed(odd))).outcomes
+    assert (outcome.status, outcome.reason) == ("refused", "text_not_plain")
