@@ -38,7 +38,7 @@ def node() -> Litestar:
         """Takes what all take."""
         return len(data)
 
-    @post("/open", opt={"public": True}, status_code=200)
+    @post("/open", opt={"public": True, "body": list[str]}, status_code=200)
     async def anybody() -> None:
         """Takes anybody."""
 

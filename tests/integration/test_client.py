@@ -72,7 +72,7 @@ class PeerNode:
             raise failures.pop(0)
 
     def app(self) -> Litestar:
-        @post("/oauth/token", opt={"public": True}, status_code=200)
+        @post("/oauth/token", opt={"public": True, "form": True}, status_code=200)
         async def token(
             data: Annotated[dict[str, str], BodyKwarg(media_type=RequestEncodingType.URL_ENCODED)],
         ) -> Response[Any]:
