@@ -343,7 +343,7 @@ class FalseAgent:
         self.status = 200
 
     def app(self) -> Litestar:
-        @post("/settlements", status_code=200, opt={"public": True})
+        @post("/settlements", status_code=200, opt={"public": True, "body": Envelope})
         async def settle() -> Response[bytes]:
             return Response(self.answer, media_type=MediaType.JSON, status_code=self.status)
 
