@@ -31,6 +31,7 @@ from gateway.federation.membership.trust import TrustStore
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database
 from participants.roles import Role
+from participants.webhooks.signing import WebhookSecrets
 from tests.benchmarks import load
 from tests.support import confirmation, free_port, uuid7
 
@@ -60,6 +61,7 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
     url = f"http://127.0.0.1:{port}"
     _found_scheme(directory)
     MemberIdentity.made(BANK, directory / "keys")
+    WebhookSecrets(directory / "keys").make_key()
     environment = {
         **os.environ,
         "CONCORDAT_BIC": BANK,
