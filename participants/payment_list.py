@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,8 +98,11 @@ def payments(
     path = "/payments" if cycle is None else f"/cycles/{cycle}/payments"
 
     async def run(signed_in: FederationClient, name: str) -> None:
-        left = limit
-        async for page in _pages(signed_in, f"{url.rstrip('/')}{path}", name, asked, of_cycle=cycle is not None):
+        from participants.api.messages import CyclePayments, PaymentPage
+
+        kind: type[CyclePayments | PaymentPage] = PaymentPage if cycle is None else CyclePayments
+        left, lists = limit, f"{url.rstrip('/')}{path}"
+        async for page in signed_in.pages(lists, kind, audience=name, params=asked):
             for item in page.items[:left]:
                 typer.echo(_line(item))
             left -= len(page.items)
@@ -156,21 +159,6 @@ def _given_back(view: PaymentView) -> Iterator[str]:
         said = (recall.text, recall.state, recall.refusal, recall.refusal_text)
         by = f", by {recall.returned_by}" if recall.returned_by else ""
         yield f"recall {recall.id}: {recall.reason}: {', '.join(word for word in said if word)}{by}"
-
-
-async def _pages(
-    client: FederationClient, url: str, bank: str, asked: dict[str, Any], *, of_cycle: bool
-) -> AsyncIterator[PaymentPage | CyclePayments]:
-    from participants.api.messages import CyclePayments, PaymentPage
-
-    kind: Any = CyclePayments if of_cycle else PaymentPage
-    cursor: str | None = None
-    while True:
-        page = await client.get(url, kind, audience=bank, params={**asked, "limit": "1000", "cursor": cursor})
-        yield page
-        if page.next is None:
-            return
-        cursor = page.next
 
 
 def _ask(run: Any, *, url: str, bank: str, **who: Any) -> None:

@@ -84,13 +84,10 @@ class ConsoleApi:
     async def participants(self) -> tuple[ParticipantView, ...]:
         """All participants, page after page."""
         members: list[ParticipantView] = []
-        params: dict[str, str | int | bool | None] = {"limit": 1000}
-        while True:
-            page = await self._get("/participants", ParticipantPage, params)
+        url = f"{self.url}/participants"
+        async for page in self.client.pages(url, ParticipantPage, audience=self.bic, attempts_max=1):
             members += page.items
-            if page.next is None:
-                return tuple(members)
-            params["cursor"] = page.next
+        return tuple(members)
 
     async def events(self, after: int, *, wait_s: int, limit: int = 1000) -> Events:
         """Long poll: what came after the cursor, or an empty page once the wait is over."""

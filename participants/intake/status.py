@@ -90,14 +90,10 @@ async def _orders(
     client: FederationClient, url: str, bank: str, id_: str, **which: str
 ) -> AsyncIterator[tuple[BatchOrderView, ...]]:
     """Yield the orders of a batch that were answered or stand so, page by page."""
-    params = {"limit": "1000", **which}
-    while True:
-        page = await client.get(f"{url}/batches/{id_}/orders", BatchOrderPage, audience=bank, params=params)
+    asked = f"{url}/batches/{id_}/orders"
+    async for page in client.pages(asked, BatchOrderPage, audience=bank, params=which):
         if page.items:
             yield page.items
-        if page.next is None:
-            return
-        params = {**params, "cursor": page.next}
 
 
 async def _end(client: FederationClient, *, url: str, bank: str, row: Sequence[BatchOrderView]) -> BatchOrderView:

@@ -7,12 +7,12 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -31,7 +31,16 @@ from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Problem, problem
 from gateway.federation.signers.key_store import KeyStore, open_keys
 from gateway.federation.signers.signing import signing
 
+
+class Paged(Protocol):
+    """A page of a list; `next` is the cursor of the following one, None at the end."""
+
+    @property
+    def next(self) -> str | None: ...
+
+
 T = TypeVar("T")
+P = TypeVar("P", bound=Paged)
 
 if not structlog.is_configured():
     # In a command, which prints what was asked for; a node says itself where its log goes.
@@ -50,6 +59,8 @@ ATTEMPTS_MAX = 4
 RETRY_AFTER_MAX_S = 30
 TIMEOUT_S = 10.0
 """For one attempt at one request, from the connection to the last byte of the answer."""
+PAGE_ROWS = 1_000
+"""As many as a list gives at once."""
 TOKEN_BYTES_MAX = 64 * 1024
 # The other side didn't begin (429, 503), or its gateway doesn't know whether it did (502, 504).
 _NOT_BEGUN = frozenset({429, 503})
@@ -270,6 +281,24 @@ class FederationClient:
             "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
         )
         return _read(answer, kind, audience)
+
+    async def pages(
+        self,
+        url: str,
+        kind: type[P],
+        *,
+        audience: str | None,
+        params: Query | None = None,
+        attempts_max: int = ATTEMPTS_MAX,
+    ) -> AsyncIterator[P]:
+        """GET a list and yield its pages, the largest that there are."""
+        asked = {**(params or {}), "limit": PAGE_ROWS}
+        while True:
+            page = await self.get(url, kind, audience=audience, params=asked, attempts_max=attempts_max)
+            yield page
+            if page.next is None:
+                return
+            asked["cursor"] = page.next
 
     async def post(
         self,
