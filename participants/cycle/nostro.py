@@ -83,10 +83,10 @@ class NostroBooking:
         for subject, (movement, amount) in zip(subjects, due, strict=True):
             version, booked = self._booked.get(subject, (0, 0))
             # A number that the agent gave twice is booked once, as it came first.
-            if subject in seen or amount == booked:
-                seen.add(subject)
-                continue
+            again = subject in seen
             seen.add(subject)
+            if again or amount == booked:
+                continue
             why = await self._book(agent, movement, amount - booked, version + 1)
             if why is not None:
                 fault, detail = MovementFault.NOT_BOOKED, f"{amount - booked}: {why}"[:DETAIL_MAX]

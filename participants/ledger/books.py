@@ -25,8 +25,6 @@ from participants.ledger.rows import Evidence, Rows
 D = TypeVar("D", bound=Document)
 
 FUNDING_NAME = "Funding of the settlement account"
-
-
 REFUSED_MAX = 10_000
 """So many refused orders are remembered, so that each is taken down once."""
 

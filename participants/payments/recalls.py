@@ -100,9 +100,8 @@ def heard_before(payment: Payment | None, recall: Recall) -> RecallOutcome | Non
     """Return what another bank is told of a recall without anybody's doing; None if it is to be taken down."""
     # One detail for all, so that nobody learns of a payment that isn't his.
     unknown = f"no payment {recall.payment} that {recall.sender} sent and this bank accepted"
-    if payment is None or (payment.direction, payment.counterparty) != ("in", recall.sender):
-        return _refused(RecallRequestReason.PAYMENT_UNKNOWN, unknown)
-    if payment.sequence is None:
+    theirs = payment is not None and (payment.direction, payment.counterparty) == ("in", recall.sender)
+    if payment is None or not theirs or payment.sequence is None:
         return _refused(RecallRequestReason.PAYMENT_UNKNOWN, unknown)
     outcome = known_or_refused(payment, recall.id, recall.reason, recall.text)
     if outcome is None and payment.status is Status.RETURNED:

@@ -72,7 +72,7 @@ def described(codes: Mapping[int, list[str]]) -> dict[str, Any]:
 
 def answer(status: int, codes: list[str]) -> dict[str, Any]:
     """Return how a refusal with a status is described."""
-    said = " or ".join(f"`{code}`" for code in codes[:1]) if len(codes) == 1 else ", ".join(f"`{c}`" for c in codes)
+    said = ", ".join(f"`{code}`" for code in codes)
     example = problem(codes[0], status, f"what is wrong with this request: {codes[0].replace('_', ' ')}")
     named = _OF_STATUS.get(status, {})
     return {
