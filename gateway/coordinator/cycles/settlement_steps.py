@@ -148,7 +148,7 @@ class SettlementSteps:
         """Sign finality, once, and count the lanes as settled."""
         async with transaction(self._engine) as conn:
             attempt, result = await _attempt(conn, cycle), await _result(conn, cycle)
-            statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
+            settled = [position for _, position in await pairs.agreed_statements(conn, cycle.id)]
         if attempt.reference is None or attempt.settled_at is None:
             raise LookupError(f"attempt {attempt.attempt} settled without a reference")
         finality = SettlementFinality(
@@ -163,7 +163,7 @@ class SettlementSteps:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
             await settlements.insert_finality(conn, cycle.id, envelope)
-            await submissions.settle_lanes(conn, cycle.id, statements)
+            await submissions.settle_lanes(conn, cycle.id, settled)
             data = {"result": result.sha256, "reference": attempt.reference}
             await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
 
