@@ -167,7 +167,7 @@ class CycleController(Controller):
         return await cycles.attestation.submit_attestation(request.auth.sub, cycle, data)
 
     @post("/{cycle:str}/statements", guards=[_PARTICIPANT], status_code=410, operation_id="submitStatements")
-    async def submit_statements(self, cycle: CyclePath) -> None:
+    async def submit_statements(self, cycle: CyclePath) -> None:  # noqa: ARG002 - of any cycle
         """Refuse position statements that are signed one by one, as releases before did: `release_too_old`."""
         raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
 

@@ -204,7 +204,9 @@ class Attestation:
         except Refusal as refused:
             return refused
         if tuple(digests) != stored.leaves:
-            return Refusal(CycleReason.NOT_ATTESTED, "these aren't the statements that were signed", pointer="/positions")
+            return Refusal(
+                CycleReason.NOT_ATTESTED, "these aren't the statements that were signed", pointer="/positions"
+            )
         return answer_again(bank, submission.positions, stored.refused, await pairs.closed_with(conn, cycle.id, bank))
 
     async def _take_attestations(
@@ -247,7 +249,9 @@ class Attestation:
             await cycles.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
         contests = fresh_contests(accepted, book)
-        told = await self._breaks(conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests))
+        told = await self._breaks(
+            conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests)
+        )
         await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in told], cycle=cycle)
         appended = await events.append_all(conn, CONTEST_EVENT, [contest.data() for contest in contests], cycle=cycle)
         book.take_contests(zip((event.id for event in appended), contests, strict=True))
@@ -436,9 +440,11 @@ def _lanes_of(book: Book, banks: Iterable[str]) -> list[tuple[ReceiverCut, ...]]
     ]
 
 
-def _read_all(callers: Callers, submitted: Iterable[_Coming], now: datetime) -> list[Submitted | Refusal]:
+def _read_all(
+    callers: Callers, submitted: Iterable[_Coming], now: datetime
+) -> list[Submitted | AttestationVerdict | Exception]:
     """Verify submissions to a cycle that attests."""
-    answers: list[Submitted | Refusal] = []
+    answers: list[Submitted | AttestationVerdict | Exception] = []
     for bank, submission in submitted:
         try:
             answers.append(_read(callers, bank, submission, now))

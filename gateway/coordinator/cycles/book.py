@@ -224,9 +224,7 @@ class Book:
 
     def agreed(self) -> dict[PairKey, str]:
         """Return the digests of the statements that both banks made."""
-        return {
-            key: _agreed(pair).sha256.hex() for key, pair in self._pairs.items() if pair.standing == "agreed"
-        }
+        return {key: _agreed(pair).sha256.hex() for key, pair in self._pairs.items() if pair.standing == "agreed"}
 
     def _never_stated(self) -> Collection[PairKey]:
         if self._unstated is None:

@@ -1,8 +1,8 @@
 """Keeping the books of cycles: brought up to date from the tables, changed by one at a time, dropped when in doubt.
 
 A book is a copy of what is committed and nothing else, so any number of replicas keep one each. Whoever changes it does
-so within a transaction that has the cycle's row locked. While that is open nobody else looks at the book, and if it ends
-in any other way than by a commit that is known of, the book is thrown away and read anew.
+so within a transaction that has the cycle's row locked. While that is open nobody else looks at the book, and if it
+ends in any other way than by a commit that is known of, the book is thrown away and read anew.
 """
 
 from __future__ import annotations

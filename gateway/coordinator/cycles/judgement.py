@@ -230,5 +230,3 @@ def _verdict(
 
 def _other(bank: str, key: PairKey) -> str:
     return key[2] if key[1] == bank else key[1]
-
-

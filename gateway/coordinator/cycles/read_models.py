@@ -18,8 +18,8 @@ from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.book import Book, Counts
 from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.reasons import CycleReason
-from gateway.coordinator.cycles.tables import cycles as store
 from gateway.coordinator.cycles.tables import attestations, pairs, results, settlements, submissions
+from gateway.coordinator.cycles.tables import cycles as store
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import Gross, Outcomes
 from gateway.coordinator.registry import limits
@@ -50,7 +50,7 @@ class Tally:
     `gross` is None where nobody has asked for it yet: `ReadModels` reads it of a cycle whose attestation is closed.
     """
 
-    total: PairCounts = PairCounts()
+    total: PairCounts = field(default_factory=PairCounts)
     of_bank: Mapping[str, PairCounts] = field(default_factory=dict)
     gross: Gross | None = None
 

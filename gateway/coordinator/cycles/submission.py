@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 from compliance.crypto import canonical, dsse
-from compliance.cycle import positions as stated
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle import positions as stated
 from compliance.cycle.contests import Contest
 from compliance.cycle.cuts import Lane, behind
 from compliance.cycle.positions import Position, PositionError, inconsistency

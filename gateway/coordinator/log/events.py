@@ -130,9 +130,7 @@ async def read_addressed(conn: asyncpg.Connection, *, after: int, limit: int) ->
     return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
 
 
-async def data_of(
-    conn: AsyncConnection, cycle: str, type_: str, *, after: int = 0
-) -> list[tuple[int, dict[str, Any]]]:
+async def data_of(conn: AsyncConnection, cycle: str, type_: str, *, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
     """Return what a cycle's events of one type after `after` say, each with its id, in their order."""
     rows = await conn.execute(_DATA_OF, {"cycle": cycle, "type": type_, "after": after})
     return [(row[0], msgspec.json.decode(row[1])) for row in rows]

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
@@ -130,9 +131,9 @@ async def since(conn: AsyncConnection, cycle: str, seen: int) -> list[Stored]:
     return [_stored(row) for row in await conn.execute(query, {"cycle": cycle, "seen": seen})]
 
 
-def _stored(row: Sequence[object]) -> Stored:
+def _stored(row: Sequence[Any]) -> Stored:
     number, participant, leaves, refused = row
-    return Stored(id=number, participant=participant, leaves=_leaves(leaves), refused=frozenset(refused))  # type: ignore[arg-type]
+    return Stored(id=number, participant=participant, leaves=_leaves(leaves), refused=frozenset(refused))
 
 
 async def envelopes(conn: AsyncConnection, cycle: str, bank: str) -> tuple[Envelope, ...]:
@@ -171,7 +172,8 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
     )
     signed = await conn.execute(
         text(
-            "SELECT id, participant, leaves, refused FROM attestations WHERE cycle = :cycle AND participant = ANY (:banks)"
+            "SELECT id, participant, leaves, refused FROM attestations"
+            " WHERE cycle = :cycle AND participant = ANY (:banks)"
         ),
         {"cycle": cycle, "banks": sorted({bank for key in keys for bank in key[1:]})},
     )
@@ -195,12 +197,10 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
 # --- positions ------------------------------------------------------------------------------------------
 
 
-async def insert_positions(
-    conn: AsyncConnection, cycle: str, fresh: Sequence[tuple[Position, bytes, int]]
-) -> None:
+async def insert_positions(conn: AsyncConnection, cycle: str, fresh: Sequence[tuple[Position, bytes, int]]) -> None:
     """Keep positions that nobody stated before: each with its digest and the id of the attestation that brought it."""
     columns = list(
-        zip(*(msgspec.structs.astuple(p) + (digest.hex(), number) for p, digest, number in fresh), strict=True)
+        zip(*((*msgspec.structs.astuple(p), digest.hex(), number) for p, digest, number in fresh), strict=True)
     )
     names = [f"c{number}" for number in range(len(columns))]
     types = ("text",) * 3 + ("bigint",) * 4 + ("text",) * 2 + ("bigint",) * 3 + ("text",) * 3 + ("bigint",)
@@ -231,10 +231,12 @@ async def position(conn: AsyncConnection, cycle: str, sha256: str) -> Position:
     return p
 
 
-async def read_positions(conn: AsyncConnection, query: object, values: dict[str, object]) -> list[tuple[Position, str]]:
+async def read_positions(
+    conn: AsyncConnection, query: TextClause, values: Mapping[str, object]
+) -> list[tuple[Position, str]]:
     """Return what a query finds whose columns are those of a position and its digest. There may be many of them."""
     found: list[tuple[Position, str]] = []
-    async with conn.stream(query, values) as rows:  # type: ignore[arg-type]
+    async with conn.stream(query, values) as rows:
         async for part in rows.partitions(_SEVERAL):
             found += [(Position(*row[:14]), row[14]) for row in part]
             await asyncio.sleep(0)
@@ -280,7 +282,8 @@ async def screenings(conn: AsyncConnection, cycle: str) -> dict[str, ScreeningSt
     """Return each participant's screening statement that counts: the last that it named. They were verified."""
     rows = await conn.execute(
         text(
-            "SELECT DISTINCT ON (s.participant) s.participant, s.envelope::text AS envelope, s.document::text AS document"
+            "SELECT DISTINCT ON (s.participant) s.participant, s.envelope::text AS envelope,"
+            " s.document::text AS document"
             " FROM screenings s LEFT JOIN attestations a"
             " ON (a.cycle, a.participant, a.screening) = (s.cycle, s.participant, s.sha256)"
             " WHERE s.cycle = :cycle ORDER BY s.participant, a.id DESC NULLS LAST, s.id DESC"
@@ -288,6 +291,4 @@ async def screenings(conn: AsyncConnection, cycle: str) -> dict[str, ScreeningSt
         {"cycle": cycle},
     )
     decode = msgspec.json.Decoder(ScreeningStatement).decode
-    return {
-        row.participant: decode(row.document or envelope_of(row.envelope).payload_bytes()) for row in rows
-    }
+    return {row.participant: decode(row.document or envelope_of(row.envelope).payload_bytes()) for row in rows}

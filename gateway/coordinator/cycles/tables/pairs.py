@@ -101,9 +101,7 @@ async def agreed_statements(
     values = {"cycle": cycle, "also": sorted(also)}
     positions = await read_positions(
         conn,
-        text(
-            f"SELECT {POSITION}, p.sha256 FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {wanted}"
-        ),
+        text(f"SELECT {POSITION}, p.sha256 FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {wanted}"),
         values,
     )
     if not positions:
@@ -111,7 +109,9 @@ async def agreed_statements(
     return await asyncio.to_thread(_in_order, positions)
 
 
-async def _agreed_before(conn: AsyncConnection, wanted: str, values: dict[str, object]) -> list[tuple[Position, str]]:
+async def _agreed_before(
+    conn: AsyncConnection, wanted: str, values: Mapping[str, object]
+) -> list[tuple[Position, str]]:
     """Return the same of a cycle whose banks signed statement by statement, before there were attestations."""
     rows = await conn.execute(
         text(

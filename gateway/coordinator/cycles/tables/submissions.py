@@ -82,7 +82,7 @@ async def cuts_since(conn: AsyncConnection, cycle: str, known: Iterable[str]) ->
     return await asyncio.to_thread(_read_cuts, rows.all())
 
 
-async def cuts_by(conn: AsyncConnection, cycle: str, receivers: Iterable[str]) -> dict[Lane, int]:
+async def cuts_by(conn: AsyncConnection, cycle: str, receivers: Iterable[str]) -> Mapping[Lane, int]:
     """Return where some banks cut their lanes in a cycle."""
     rows = await conn.execute(
         text("SELECT sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver = ANY (:receivers)"),
@@ -236,9 +236,7 @@ async def breaks(conn: AsyncConnection, cycle: str, bank: str | None = None) -> 
     return _notices(rows)
 
 
-async def notice_breaks(
-    conn: AsyncConnection, cycle: str, matches: Sequence[Match], at: datetime
-) -> list[BreakNotice]:
+async def notice_breaks(conn: AsyncConnection, cycle: str, matches: Sequence[Match], at: datetime) -> list[BreakNotice]:
     """Write breaks down, and return those that weren't noticed before."""
     rows = await conn.execute(
         text(
@@ -263,9 +261,7 @@ async def notice_breaks(
     return _notices(rows)
 
 
-async def resolve_breaks(
-    conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], at: datetime
-) -> list[BreakNotice]:
+async def resolve_breaks(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], at: datetime) -> list[BreakNotice]:
     """Write down that the breaks of some pairs are mended, and return them."""
     rows = await conn.execute(
         text(
