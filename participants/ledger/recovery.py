@@ -108,10 +108,13 @@ class Recovery:
         return group
 
     async def _require_unrecorded(self, submissions: Sequence[Submission]) -> None:
-        for submission in submissions:
-            event = submission.command.recorded_as()
-            if event is not None and await store.is_recorded(self._session.connection, *event):
-                raise RecordedAlreadyError(f"{type(submission.command).__name__} {event[0]}")
+        named = [
+            (event, type(s.command).__name__) for s in submissions if (event := s.command.recorded_as()) is not None
+        ]
+        recorded = await store.recorded(self._session.connection, [event for event, _ in named])
+        if recorded is not None:
+            name = next(name for event, name in named if event[0] == recorded)
+            raise RecordedAlreadyError(f"{name} {recorded}")
 
     async def _decide(self, submissions: Sequence[Submission], *, read_all: bool) -> Group:
         session = self._session

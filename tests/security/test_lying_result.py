@@ -159,7 +159,7 @@ class Trial:
         """Wait until a bank disbelieves its instruction for one of these reasons."""
 
         async def disagreements() -> bool:
-            return any(reason in reasons for reason in self.bank(bic).node.follower.disagreements.values())
+            return any(reason in reasons for reason in self.bank(bic).node.follower.instructions.disagreements.values())
 
         await until(disagreements, True)
 
@@ -387,7 +387,7 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
 
     async def kept_reasons(bic: str) -> bool:
         return {one.reason for one in await trial.evidence(bic)} >= set(
-            trial.bank(bic).node.follower.disagreements.values()
+            trial.bank(bic).node.follower.instructions.disagreements.values()
         )
 
     for bank in (BRAVO, CARLO):

@@ -13,6 +13,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import commit
 from compliance.cycle.limits import Limits
 from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.positions import of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -53,7 +54,7 @@ STATEMENTS = {
     canonical.digest(canonical.encode(one)): one
     for one in (statement(A, B, 70, 10), statement(A, C, 5, 25), statement(B, C, 9, 1))
 }
-OWN = {sha256: one for sha256, one in STATEMENTS.items() if A in one.pair}
+OWN = {sha256: of_statement(one) for sha256, one in STATEMENTS.items() if A in one.pair}
 HONEST = net_cycle(
     cycle=CYCLE,
     value_date="2026-01-05",

@@ -97,10 +97,15 @@ class StatementVerdicts(Answer, frozen=True, kw_only=True):
 
 
 class HandedIn(Answer, frozen=True, kw_only=True):
-    """What the caller handed in for the newest cycle that it has a cut in; empty if there is none."""
+    """What the caller handed in for the newest cycle that it has a cut in; empty if there is none.
+
+    An attestation is enough by itself: whoever signed it knows what it covers, or has lost that. `statements` are those
+    of a cycle that was attested before there were attestations, each signed by itself.
+    """
 
     cycle: CycleId | None = None
     cut: Envelope | None = None
+    attestations: tuple[Envelope, ...] = ()
     statements: tuple[Envelope, ...] = ()
 
 
