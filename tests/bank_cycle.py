@@ -16,6 +16,7 @@ from scripted_coordinator import BIC, ScriptedCoordinator
 from support import confirmation
 
 from compliance.crypto import dsse
+from compliance.crypto.keys import SigningKey
 from compliance.statements import DATED_TRUST_LIST_TYPE, Member, TrustKey, TrustList
 from compliance.trust import Anchor
 from gateway.federation.http.client import FederationClient
@@ -114,13 +115,13 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def wide_ledger(url: str, bic: str) -> AsyncIterator[Bank]:
+async def wide_ledger(url: str, bic: str, *, key: SigningKey | None = None) -> AsyncIterator[Bank]:
     """Open a bank's ledger whose writer counts its statements."""
     ledger = Ledger(lambda: counting(url), bank=bic, agent="AGNTBEB1")
     await ledger.start()
     connection = await asyncpg.connect(dsn(url))
     try:
-        yield Bank(bic, url, ledger, connection)
+        yield Bank(bic, url, ledger, connection, key or SigningKey.generate())
     finally:
         await ledger.stop()
         await connection.close()

@@ -7,13 +7,12 @@ what they sign is signed here, all with one key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bank_ledgers import Bank, payment
 
 from compliance.crypto import dsse, merkle
 from compliance.crypto.keys import SigningKey
-from compliance.statements import LaneCut
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -23,13 +22,13 @@ from gateway.federation.messages.payments import (
     leaf_of,
 )
 from participants.ledger import store
-from participants.ledger.lanes import LaneKey
 from participants.ledger.rows import Evidence
 from participants.payments.answers import ApplyAnswers, SentPayment
 from participants.payments.incoming import ReceivedPayment, ReceivePayments
 
 CURRENCIES = ("CHF", "EUR", "GBP", "JPY", "USD")
 ACCOUNT, BALANCE = "a-1", 10**12
+KEY = SigningKey.generate()
 
 
 def counterparties(count: int) -> list[str]:
@@ -38,43 +37,42 @@ def counterparties(count: int) -> list[str]:
 
 
 async def fill(bank: Bank, others: Sequence[str], currencies: Sequence[str], *, round_: int = 1) -> None:
-    """Pay each of the others once in each currency, and be paid by it once."""
-    key = SigningKey.generate()
+    """Pay each of the others once in each currency, and be paid by it once; `round_` counts how often."""
     if round_ == 1:
         for currency in currencies:
             await bank.open(ACCOUNT, balance=BALANCE, currency=currency)
-    await asyncio.gather(*(_receive(bank, other, currencies, key) for other in others))
+    await asyncio.gather(*(_receive(bank, other, currencies) for other in others))
+    sent = await pay(bank, others, currencies)
+    await asyncio.gather(*(answer(bank, other, payments, number=round_) for other, payments in sent.items()))
+
+
+async def pay(bank: Bank, others: Sequence[str], currencies: Sequence[str]) -> dict[str, list[store.Payment]]:
+    """Pay each of the others once in each currency; return the payments, none of which is answered."""
     orders = [payment(100, to=other, currency=currency) for other in others for currency in currencies]
     await bank.order(*orders)
     sent = await store.read_payments(bank.connection, [order.id for order in orders])
     by_bank: dict[str, list[store.Payment]] = {other: [] for other in others}
     for order in orders:
         by_bank[order.creditor_agent].append(sent[order.id])
-    await asyncio.gather(*(_answer(bank, other, payments, key, round_) for other, payments in by_bank.items()))
+    return by_bank
 
 
-async def _receive(bank: Bank, other: str, currencies: Sequence[str], key: SigningKey) -> None:
+async def answer(bank: Bank, other: str, payments: Sequence[store.Payment], *, number: int) -> None:
+    """Let another bank accept payments, each as the one with this number of its lane."""
+    outcomes = tuple(PaymentOutcome(id=one.id, status="accepted", sequence=number) for one in payments)
+    acknowledgement = Acknowledgement(sender=bank.bic, receiver=other, batch="0" * 64, outcomes=outcomes)
+    evidence = Evidence.of("acknowledgement", other, dsse.sign(acknowledgement, KEY, payload_type=ACKNOWLEDGEMENT_TYPE))
+    sent = [SentPayment(p, leaf_of(p.terms), o) for p, o in zip(payments, outcomes, strict=True)]
+    await bank.ledger.submit(ApplyAnswers(evidence, sent))
+
+
+async def _receive(bank: Bank, other: str, currencies: Sequence[str]) -> None:
     terms = tuple(
         payment(250, debtor="b-1", creditor=ACCOUNT, to=bank.bic, currency=currency).terms() for currency in currencies
     )
     leaves = [leaf_of(one) for one in terms]
     batch = PaymentBatch(sender=other, receiver=bank.bic, root=merkle.root(leaves).hex(), payments=terms)
-    evidence = Evidence.of("payment-batch", other, dsse.sign(batch, key, payload_type=PAYMENT_BATCH_TYPE))
+    evidence = Evidence.of("payment-batch", other, dsse.sign(batch, KEY, payload_type=PAYMENT_BATCH_TYPE))
     received = [ReceivedPayment.of(one, leaf, ()) for one, leaf in zip(terms, leaves, strict=True)]
-    outcomes = await bank.ledger.submit(ReceivePayments(evidence, received, withdrawn=False))
+    outcomes = await bank.ledger.submit(ReceivePayments(evidence, received))
     assert {outcome.status for outcome in outcomes} == {"accepted"}
-
-
-async def _answer(bank: Bank, other: str, payments: Sequence[store.Payment], key: SigningKey, number: int) -> None:
-    outcomes = tuple(PaymentOutcome(id=one.id, status="accepted", sequence=number) for one in payments)
-    answer = Acknowledgement(sender=bank.bic, receiver=other, batch="0" * 64, outcomes=outcomes)
-    evidence = Evidence.of("acknowledgement", other, dsse.sign(answer, key, payload_type=ACKNOWLEDGEMENT_TYPE))
-    sent = [SentPayment(p, leaf_of(p.terms), o) for p, o in zip(payments, outcomes, strict=True)]
-    await bank.ledger.submit(ApplyAnswers(evidence, sent))
-
-
-def cuts_of(bank: str, lanes: Sequence[LaneCut], others: Sequence[str], number: int) -> Mapping[LaneKey, int]:
-    """Return where a cycle cuts a bank's lanes: its own cut, and those of the others, who accepted so many each."""
-    cuts = {LaneKey(lane.sender, bank, lane.currency): lane.last_sequence for lane in lanes}
-    currencies = {lane.currency for lane in lanes}
-    return cuts | {LaneKey(bank, other, currency): number for other in others for currency in currencies}

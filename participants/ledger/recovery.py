@@ -23,6 +23,8 @@ from participants.ledger.session import LedgerRestored, Session
 
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 1.0
+DECIDING_SECONDS_MAX = 0.02
+"""After so much of deciding others are let in: the settlement of thousands of lanes takes longer."""
 PATIENCE_SECONDS = 5.0
 """How long a failing database is tried again before whoever waits is told. One that fails over is back by then."""
 
@@ -122,7 +124,12 @@ class Recovery:
         payments = await store.read_into(session.connection, session.books, commands, read_all=read_all)
         group = Group(session.books)
         session.books.payments = payments
+        began = time.monotonic()
         for submission in submissions:
             group.decide(submission)
+            if time.monotonic() - began > DECIDING_SECONDS_MAX:
+                # Nobody else decides on the books meanwhile.
+                await asyncio.sleep(0)
+                began = time.monotonic()
         group.close()
         return group
