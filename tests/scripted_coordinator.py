@@ -105,7 +105,7 @@ class ScriptedCoordinator(Coordinator):
 
     def net(self) -> None:
         """Net what was attested: from now on there are instructions, a proof of the result and its finality."""
-        statements = [(digest, positions.statement_of(self.cycle, row)) for digest, row in self.stated.items()]
+        statements = list(self.stated.items())
         result = net_cycle(
             cycle=self.cycle,
             value_date=self.cycle[:10],

@@ -16,6 +16,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
+from compliance.cycle.positions import Position, of_statement
 from compliance.cycle.result import (
     InconsistentInputError,
     instructions,
@@ -25,7 +26,6 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import PositionStatement
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents
 from compliance.verifier.findings import Finding, RefutedError
@@ -58,7 +58,9 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(agreed[key].sha256, agreed[key].document) for key in agreed if key not in left_out],
+            statements=[
+                (signed.sha256, of_statement(signed.document)) for key, signed in agreed.items() if key not in left_out
+            ],
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -72,7 +74,11 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [agreed[key].document for key in agreed if key not in left_out and unwound.isdisjoint(key[1:])]
+    matched = [
+        of_statement(signed.document)
+        for key, signed in agreed.items()
+        if key not in left_out and unwound.isdisjoint(key[1:])
+    ]
     _check_certificates(record, matched, computed.certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
@@ -82,9 +88,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     )
 
 
-def _check_certificates(
-    record: CycleRecord, matched: list[PositionStatement], computed: tuple[Certificate, ...]
-) -> None:
+def _check_certificates(record: CycleRecord, matched: list[Position], computed: tuple[Certificate, ...]) -> None:
     if canonical.encode(computed) != canonical.encode(record.certificates):
         difference = first_difference(msgspec.to_builtins(record.certificates), msgspec.to_builtins(computed))
         raise RefutedError(Finding.CERTIFICATE_DIFFERS, f"the certificates: {difference}")
@@ -127,7 +131,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(statement.sha256, statement.document) for statement in documents.statements]
+    statements = [(signed.sha256, of_statement(signed.document)) for signed in documents.statements]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)

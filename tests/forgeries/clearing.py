@@ -20,6 +20,7 @@ from compliance.cycle.audience import audience
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.positions import Position, of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import answer, cycle_act, propose
@@ -199,7 +200,7 @@ class Scheme:
             ours = replace(self.statement(low, high, *amounts), cycle=cycle)
             theirs = replace(self.statement(low, high, amounts[0], amounts[1] + 1), cycle=cycle)
             signed += [self.sign(low, ours), self.sign(high, theirs)]
-        pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in agreed]
+        pairs = [(canonical.digest(canonical.encode(statement)), of_statement(statement)) for statement in agreed]
         netting = net_cycle(
             cycle=cycle,
             value_date=cycle[:10],
@@ -230,7 +231,7 @@ class Scheme:
             screenings=tuple(self.sign(bank, screening) for bank, screening in screenings.items()),
             limits=LIMITS,
             certificates=netting.certificates,
-            checks=self.checks(result, [statement for _, statement in pairs], screenings),
+            checks=self.checks(result, pairs, screenings),
             result=self.sign(COORDINATOR, result),
             operators=(self.sign(COORDINATOR, self.operators()),),
             proposals=(self.proposal(sha256, cycle),),
@@ -281,13 +282,13 @@ class Scheme:
     def checks(
         self,
         result: NettingResult,
-        statements: list[PositionStatement],
+        pairs: list[tuple[str, Position]],
         screenings: dict[str, ScreeningStatement],
         limits: Limits = LIMITS,
     ) -> tuple[Check, ...]:
         """Run the checks as the coordinator does."""
         included = {entry.sha256 for entry in result.statements}
-        matched = [s for s in statements if canonical.digest(canonical.encode(s)) in included]
+        matched = [position for sha256, position in pairs if sha256 in included]
         return (
             checks.conservation(result, matched),
             checks.completeness(participants=BANKS, cuts=BANKS, attested=BANKS, result=result, severity="warn"),
@@ -302,7 +303,7 @@ class Scheme:
                 severity="fail",
             ),
             checks.aggregate_flow(
-                {(s.currency, *s.pair): 1 for s in matched},
+                {position.key: 1 for position in matched},
                 {},
                 cycles_min=5,
                 factor_percent=500,
