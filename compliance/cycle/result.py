@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from compliance.cycle import positions
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
+from compliance.cycle.positions import Position
 from compliance.statements import (
     CarriedOver,
     CarryReason,
@@ -24,8 +26,9 @@ from compliance.statements import (
     PositionStatement,
     SettlementInstruction,
 )
+from netting import multilateral
 from netting.model import Obligation
-from netting.multilateral import CurrencyNetting, Position, net
+from netting.multilateral import CurrencyNetting
 
 
 class InconsistentInputError(ValueError):
@@ -40,14 +43,7 @@ def inconsistency(statement: PositionStatement) -> str | None:
     for flow, sender, receiver in zip(statement.flows, (first, second), (second, first), strict=True):
         if (flow.sender, flow.receiver) != (sender, receiver):
             return f"the flow {flow.sender}→{flow.receiver} stands where {sender}→{receiver} belongs"
-        payments = flow.last_sequence - flow.first_sequence + 1
-        if flow.first_sequence < 1 or payments < 0:
-            return f"the flow {sender}→{receiver} runs from {flow.first_sequence} to {flow.last_sequence}"
-        if flow.count > payments:
-            return f"the flow {sender}→{receiver} counts {flow.count} of {payments} payments"
-        if int(flow.amount_minor) < flow.count or (flow.count == 0 and flow.amount_minor != "0"):
-            return f"the flow {sender}→{receiver} amounts to {flow.amount_minor} in {flow.count} payments"
-    return None
+    return positions.inconsistency(positions.of_statement(statement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ def net_cycle(
     cycle: str,
     value_date: str,
     rulebook_sha256: str,
-    statements: Sequence[tuple[str, PositionStatement]],
+    statements: Sequence[tuple[str, Position]],
     limits: Limits,
     liquidity: LiquidityRule,
     carried_over: Sequence[CarriedOver],
@@ -73,7 +69,7 @@ def net_cycle(
 ) -> CycleNetting:
     """Net the agreed statements of a cycle within the limits, and without the pairs of the `defaulted`.
 
-    `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency;
+    `statements` are (SHA-256 of the canonical bytes, position), one for each matched pair and currency of the cycle;
     `carried_over` are the pairs that didn't match; `liquidity` is the rulebook's rule for what settles where a limit
     binds. The order of none of them matters. A pair that a limit leaves out is carried over as `bilateral_limit`,
     where its own difference is beyond that, or as `net_debit_cap`; one of a defaulted participant as
@@ -82,7 +78,7 @@ def net_cycle(
     """
     if (edition == 1) != (supersedes is None) or (edition == 1 and defaulted):
         raise InconsistentInputError(f"edition {edition} supersedes {supersedes}")
-    agreed = _by_lane(cycle, statements, carried_over)
+    agreed = _by_lane(statements, carried_over)
     unwound = {lane for lane in agreed if not frozenset(defaulted).isdisjoint(lane[1])}
     by_lane = {lane: entry for lane, entry in agreed.items() if lane not in unwound}
     if (twice := repeated(limits)) is not None:
@@ -112,7 +108,7 @@ def net_cycle(
             IncludedStatement(pair=pair, currency=currency, sha256=digest)
             for (currency, pair), digest in sorted(included.items())
         ),
-        results=_currency_results(net(settling), included),
+        results=_currency_results(multilateral.net(settling), included),
         liquidity=choice.results,
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
@@ -132,7 +128,7 @@ def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1
 
 def instructions(
     result: NettingResult,
-    statements: Iterable[tuple[str, PositionStatement]],
+    statements: Iterable[tuple[str, Position]],
     result_sha256: str,
     settlement_agent: str,
 ) -> list[SettlementInstruction]:
@@ -144,12 +140,13 @@ def instructions(
     by_digest = dict(statements)
     lines: defaultdict[tuple[str, str], list[InstructionLine]] = defaultdict(list)
     for included in result.statements:
-        statement = by_digest.get(included.sha256)
-        if statement is None:
+        p = by_digest.get(included.sha256)
+        if p is None:
             raise InconsistentInputError(f"the result includes statement {included.sha256}, which isn't given")
-        forth, back = (flow.amount_minor for flow in statement.flows)
-        first, second = statement.pair
-        for participant, counterparty, receives, pays in ((first, second, back, forth), (second, first, forth, back)):
+        for participant, counterparty, receives, pays in (
+            (p.low, p.high, p.back_minor, p.forth_minor),
+            (p.high, p.low, p.forth_minor, p.back_minor),
+        ):
             lines[included.currency, participant].append(
                 InstructionLine(
                     counterparty=counterparty, statement=included.sha256, receives_minor=receives, pays_minor=pays
@@ -172,19 +169,17 @@ def instructions(
 
 
 def _by_lane(
-    cycle: str, statements: Sequence[tuple[str, PositionStatement]], carried_over: Sequence[CarriedOver]
-) -> dict[Lane, tuple[str, PositionStatement]]:
+    statements: Sequence[tuple[str, Position]], carried_over: Sequence[CarriedOver]
+) -> dict[Lane, tuple[str, Position]]:
     """Index by (currency, pair); raise InconsistentInputError for what contradicts itself or appears twice."""
-    by_lane: dict[Lane, tuple[str, PositionStatement]] = {}
-    for digest, statement in statements:
-        what = f"statement {'/'.join(statement.pair)} {statement.currency}"
-        if statement.cycle != cycle:
-            raise InconsistentInputError(f"{what} is of cycle {statement.cycle}, not {cycle}")
-        if (contradiction := inconsistency(statement)) is not None:
-            raise InconsistentInputError(f"{what}: {contradiction}")
-        if (statement.currency, statement.pair) in by_lane:
-            raise InconsistentInputError(f"{what} appears twice")
-        by_lane[statement.currency, statement.pair] = (digest, statement)
+    by_lane: dict[Lane, tuple[str, Position]] = {}
+    for entry in statements:
+        p = entry[1]
+        if (contradiction := positions.inconsistency(p)) is not None:
+            raise InconsistentInputError(f"statement {p.low}/{p.high} {p.currency}: {contradiction}")
+        by_lane[p.currency, (p.low, p.high)] = entry
+    if len(by_lane) != len(statements):
+        raise InconsistentInputError(f"{len(statements)} statements of {len(by_lane)} pairs: one appears twice")
     carried_lanes = set[Lane]()
     for carried in carried_over:
         lane = (carried.currency, carried.pair)
@@ -196,12 +191,12 @@ def _by_lane(
     return by_lane
 
 
-def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, PositionStatement]], limits: Limits) -> set[Lane]:
+def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, Position]], limits: Limits) -> set[Lane]:
     """Return the pairs in which one owes the other more than that one lets it."""
     between = limits.between()
     beyond = set[Lane]()
-    for (currency, pair), (_, statement) in by_lane.items() if between else ():
-        forth, back = (int(flow.amount_minor) for flow in statement.flows)
+    for (currency, pair), (_, position) in by_lane.items() if between else ():
+        forth, back = int(position.forth_minor), int(position.back_minor)
         for owing, owed, difference in ((*pair, forth - back), (*pair[::-1], back - forth)):
             limit = between.get((owing, owed, currency))
             if limit is not None and difference > limit:
@@ -209,24 +204,21 @@ def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, PositionStatement]], lim
     return beyond
 
 
-def _obligations(statement: PositionStatement) -> list[Obligation]:
-    return [
-        Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
-        for flow in statement.flows
-        if flow.amount_minor != "0"
-    ]
+def _obligations(p: Position) -> list[Obligation]:
+    both = ((p.low, p.high, p.forth_minor), (p.high, p.low, p.back_minor))
+    return [Obligation(p.currency, debtor, creditor, int(minor)) for debtor, creditor, minor in both if minor != "0"]
 
 
-def _currency_results(netted: Sequence[CurrencyNetting], included: Iterable[Lane]) -> tuple[CurrencyResult, ...]:
+def _currency_results(nettings: Sequence[CurrencyNetting], included: Iterable[Lane]) -> tuple[CurrencyResult, ...]:
     """Write out the netting, adding with zeros those whose included pairs owe nothing (all under dispute)."""
     participants: defaultdict[str, set[str]] = defaultdict(set)
     for currency, pair in included:
         participants[currency].update(pair)
-    by_currency = {netting.currency: netting for netting in netted}
+    by_currency = {netting.currency: netting for netting in nettings}
     results: list[CurrencyResult] = []
     for currency, members in sorted(participants.items()):
         netting = by_currency.get(currency) or CurrencyNetting(currency, 0, 0, 0, 0, ())
-        positions = {position.participant: position for position in netting.positions}
+        netted = {position.participant: position for position in netting.positions}
         results.append(
             CurrencyResult(
                 currency=currency,
@@ -235,13 +227,15 @@ def _currency_results(netted: Sequence[CurrencyNetting], included: Iterable[Lane
                 bilateral_minor=str(netting.bilateral),
                 saving_minor=str(netting.saving),
                 settlement_minor=str(netting.multilateral),
-                positions=tuple(_net_position(positions.get(m) or Position(m, 0, 0)) for m in sorted(members)),
+                positions=tuple(
+                    _net_position(netted.get(m) or multilateral.Position(m, 0, 0)) for m in sorted(members)
+                ),
             )
         )
     return tuple(results)
 
 
-def _net_position(position: Position) -> NetPosition:
+def _net_position(position: multilateral.Position) -> NetPosition:
     return NetPosition(
         participant=position.participant,
         receives_minor=str(position.receives),

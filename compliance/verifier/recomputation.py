@@ -16,7 +16,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
-from compliance.cycle.positions import statement_of
+from compliance.cycle.positions import Position
 from compliance.cycle.result import (
     InconsistentInputError,
     instructions,
@@ -26,9 +26,7 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import PositionStatement
 from compliance.trust import Signers
-from compliance.verifier.attestations import Stated
 from compliance.verifier.documents import Documents
 from compliance.verifier.findings import Finding, RefutedError
 from compliance.verifier.matching import Agreed
@@ -53,10 +51,6 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
-
-    def statement(of: Stated) -> PositionStatement:
-        return statement_of(record.cycle, of.position)
-
     unmatched = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
     left_out = {(carried.currency, *carried.pair) for carried in unmatched}
     try:
@@ -64,7 +58,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(of.sha256, statement(of)) for key, of in agreed.items() if key not in left_out],
+            statements=[(of.sha256, of.position) for key, of in agreed.items() if key not in left_out],
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -78,7 +72,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [statement(of) for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
+    matched = [of.position for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
     _check_certificates(record, matched, computed.certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
@@ -88,9 +82,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     )
 
 
-def _check_certificates(
-    record: CycleRecord, matched: list[PositionStatement], computed: tuple[Certificate, ...]
-) -> None:
+def _check_certificates(record: CycleRecord, matched: list[Position], computed: tuple[Certificate, ...]) -> None:
     if canonical.encode(computed) != canonical.encode(record.certificates):
         difference = first_difference(msgspec.to_builtins(record.certificates), msgspec.to_builtins(computed))
         raise RefutedError(Finding.CERTIFICATE_DIFFERS, f"the certificates: {difference}")
@@ -133,7 +125,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(of.sha256, statement_of(record.cycle, of.position)) for of in documents.attested.stated]
+    statements = [(of.sha256, of.position) for of in documents.attested.stated]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)

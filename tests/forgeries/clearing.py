@@ -21,7 +21,7 @@ from compliance.cycle.audience import audience
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
-from compliance.cycle.positions import ProvenStatement, statement_of
+from compliance.cycle.positions import Position, ProvenStatement, of_statement, statement_of
 from compliance.cycle.result import instructions, net_cycle
 from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import answer, cycle_act, propose
@@ -192,9 +192,8 @@ class Scheme:
 
         Each bank says that it screened so many payments.
         """
-        agreed = self.agreed(cycle)
         words = self.words(cycle, screened=screened, broken=broken)
-        pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in agreed]
+        pairs = [(canonical.digest(canonical.encode(of)), of_statement(of)) for of in self.agreed(cycle)]
         netting = net_cycle(
             cycle=cycle,
             value_date=cycle[:10],
@@ -222,7 +221,7 @@ class Scheme:
             equivocations=(self.accusation(cycle, words),) if broken else (),
             limits=LIMITS,
             certificates=netting.certificates,
-            checks=self.checks(result, [statement for _, statement in pairs], screenings),
+            checks=self.checks(result, pairs, screenings),
             result=self.sign(COORDINATOR, result),
             operators=(self.sign(COORDINATOR, self.operators()),),
             proposals=(self.proposal(sha256, cycle),),
@@ -319,13 +318,13 @@ class Scheme:
     def checks(
         self,
         result: NettingResult,
-        statements: list[PositionStatement],
+        pairs: list[tuple[str, Position]],
         screenings: dict[str, ScreeningStatement],
         limits: Limits = LIMITS,
     ) -> tuple[Check, ...]:
         """Run the checks as the coordinator does."""
         included = {entry.sha256 for entry in result.statements}
-        matched = [s for s in statements if canonical.digest(canonical.encode(s)) in included]
+        matched = [position for sha256, position in pairs if sha256 in included]
         return (
             checks.conservation(result, matched),
             checks.completeness(participants=BANKS, cuts=BANKS, attested=BANKS, result=result, severity="warn"),
@@ -340,7 +339,7 @@ class Scheme:
                 severity="fail",
             ),
             checks.aggregate_flow(
-                {(s.currency, *s.pair): 1 for s in matched},
+                {position.key: 1 for position in matched},
                 {},
                 cycles_min=5,
                 factor_percent=500,

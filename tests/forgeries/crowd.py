@@ -12,6 +12,7 @@ from compliance.crypto import canonical
 from compliance.crypto.keys import SigningKey
 from compliance.cycle import checks
 from compliance.cycle.limits import Limits
+from compliance.cycle.positions import of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.event_log import LoggedEvent
 from compliance.export.record import Attendance, CycleRecord
@@ -29,7 +30,7 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         for place, (low, high) in enumerate(combinations(names, 2))
         for currency in CURRENCIES
     ]
-    pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in statements]
+    pairs = [(canonical.digest(canonical.encode(statement)), of_statement(statement)) for statement in statements]
     netting = net_cycle(
         cycle=CYCLE,
         value_date="2026-03-02",
@@ -56,7 +57,7 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         cuts=tuple(crowd.sign(bank, _cut(bank, names)) for bank in names),
         **attested(crowd.sign, CYCLE, [Word(bank, own[bank], screenings[bank]) for bank in names]),
         certificates=netting.certificates,
-        checks=_checks(crowd, names, netting.result, statements, screenings),
+        checks=_checks(crowd, names, netting.result, pairs, screenings),
         result=crowd.sign(COORDINATOR, result),
         operators=(crowd.sign(COORDINATOR, crowd.operators()),),
         proposals=(crowd.proposal(sha256),),
@@ -96,8 +97,8 @@ def _cut(receiver: str, names: list[str]) -> CycleCut:
     return CycleCut(cycle=CYCLE, receiver=receiver, lanes=lanes)
 
 
-def _checks(crowd: Scheme, names: list[str], result, statements, screenings):  # type: ignore[no-untyped-def]
-    ran = crowd.checks(result, statements, screenings, Limits())
+def _checks(crowd: Scheme, names: list[str], result, pairs, screenings):  # type: ignore[no-untyped-def]
+    ran = crowd.checks(result, pairs, screenings, Limits())
     complete = checks.completeness(participants=names, cuts=names, attested=names, result=result, severity="warn")
     return tuple(complete if check.name == "completeness" else check for check in ran)
 

@@ -27,11 +27,11 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, SigningKey, unb64url
 from compliance.cycle.commitment import Leaf, ProvenLeaf, commit, is_proven
+from compliance.cycle.positions import Position, of_statement
 from compliance.cycle.result import instructions
 from compliance.statements import (
     CarryReason,
     NettingResult,
-    PositionStatement,
     ResultCommitment,
     SettlementFinality,
 )
@@ -75,16 +75,17 @@ class Liar:
         self.signer = signer = desk.town.coordinator.base.identity.sign
         envelope = await desk.get(f"/cycles/{cycle}/result", Envelope)
         honest = msgspec.json.decode(envelope.payload_bytes(), type=NettingResult)
-        statements: dict[str, PositionStatement] = {}
+        positions: dict[str, Position] = {}
         for bank in desk.town.banks.values():
-            statements |= await reads.signed_statements(bank.node.pool, cycle)
+            signed = await reads.signed_statements(bank.node.pool, cycle)
+            positions |= {sha256: of_statement(one) for sha256, one in signed.items()}
         for bic, lie in lies.items():
             result = lie(honest)
             sha256 = canonical.digest(canonical.encode(result))
             commitment = commit(dsse.sign(result, signer))
             followed = (instructed or {}).get(bic, lie)(honest)
             hidden = (hide or {}).get(bic, lambda _: False)
-            named = instructions(followed, statements.items(), sha256, AGENT)
+            named = instructions(followed, positions.items(), sha256, AGENT)
             self.told[bic] = {
                 f"/cycles/{cycle}/proof": {
                     "cycle": cycle,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.cycle.approval import Action
-from compliance.statements import NettingResult, PositionStatement
+from compliance.cycle.positions import Position
+from compliance.statements import NettingResult
 from gateway.coordinator.cycles.approvals import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
@@ -67,14 +68,14 @@ class Defaults:
         return _view(cycle_id, result.sha256, result.document.edition, None if attempt is None else attempt.detail, run)
 
 
-def _obligations(result: NettingResult, agreed: Sequence[tuple[str, PositionStatement]]) -> list[Obligation]:
+def _obligations(result: NettingResult, agreed: Sequence[tuple[str, Position]]) -> list[Obligation]:
     included = {statement.sha256 for statement in result.statements}
     return [
-        Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
-        for digest, statement in agreed
+        Obligation(p.currency, debtor, creditor, int(minor))
+        for digest, p in agreed
         if digest in included
-        for flow in statement.flows
-        if flow.amount_minor != "0"
+        for debtor, creditor, minor in ((p.low, p.high, p.forth_minor), (p.high, p.low, p.back_minor))
+        if minor != "0"
     ]
 
 

@@ -21,9 +21,10 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits
 from compliance.cycle.liquidity import is_bound
+from compliance.cycle.positions import Position
 from compliance.cycle.result import net_cycle
 from compliance.cycle.states import Trigger
-from compliance.statements import CarriedOver, NettingResult, PositionStatement
+from compliance.statements import CarriedOver, NettingResult
 from gateway.coordinator.cycles import figures, running_checks
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.running_checks import CheckInputs
@@ -44,7 +45,7 @@ class _Inputs:
     cycle: Cycle
     rulebook: Rulebook
     superseded: Result | None
-    statements: Sequence[tuple[str, PositionStatement]]
+    statements: Sequence[tuple[str, Position]]
     carried: tuple[CarriedOver, ...]
     limits: Limits
     limits_as_of: int
@@ -55,8 +56,8 @@ class _Inputs:
     @property
     def needs_kernels(self) -> bool:
         """Whether what settles has to be searched for, among so many pairs that it takes compiled kernels."""
-        of_currency = Counter(statement.currency for _, statement in self.statements)
-        many = [s for _, s in self.statements if of_currency[s.currency] > INTERPRETED_MAX]
+        of_currency = Counter(position.currency for _, position in self.statements)
+        many = [p for _, p in self.statements if of_currency[p.currency] > INTERPRETED_MAX]
         return bool(many) and is_bound(many, self.limits)
 
 
@@ -134,13 +135,13 @@ def _compute(inputs: _Inputs, signer: Signer) -> _Outcome:
     )
     result = netting.result
     included = {pair.sha256 for pair in result.statements}
-    statements = [statement for digest, statement in inputs.statements if digest in included]
+    positions = [position for digest, position in inputs.statements if digest in included]
     return _Outcome(
         result=result,
         sha256=canonical.digest(canonical.encode(result)),
         envelope=dsse.sign(result, signer),
         certificates=netting.certificates,
-        checks=running_checks.run(inputs.checks, inputs.rulebook, result, statements, inputs.limits),
+        checks=running_checks.run(inputs.checks, inputs.rulebook, result, positions, inputs.limits),
     )
 
 

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.cycle import checks
 from compliance.cycle.limits import Limits
 from compliance.cycle.matching import PairKey
-from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
+from compliance.cycle.positions import Position
+from compliance.statements import NettingResult, ScreeningStatement
 from gateway.coordinator.cycles.tables import cycles, pairs, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
@@ -41,15 +42,12 @@ def run(
     inputs: CheckInputs,
     rulebook: Rulebook,
     result: NettingResult,
-    included: list[PositionStatement],
+    included: Sequence[Position],
     keeping: Limits,
 ) -> list[checks.Check]:
-    """Return what each check says of a result, of the statements that it includes and of the limits it must keep."""
+    """Return what each check says of a result, of the positions that it includes and of the limits it must keep."""
     participations = inputs.participations
-    totals = {
-        (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
-        for statement in included
-    }
+    totals = {p.key: int(p.forth_minor) + int(p.back_minor) for p in included}
     rule = rulebook.aggregate_flow
     return [
         checks.conservation(result, included),

@@ -17,10 +17,11 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from compliance.cycle.checks import worst
+from compliance.cycle.positions import Position
 from compliance.cycle.result import instructions
 from compliance.cycle.states import Trigger
 from compliance.iso20022 import NO_MOVEMENT, SETTLEMENT_REQUEST_TYPE, request_id
-from compliance.statements import PositionStatement, SettlementFinality, SettlementInstruction
+from compliance.statements import SettlementFinality, SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import settlement
 from gateway.coordinator.cycles.failures import FailureReason
@@ -148,7 +149,7 @@ class SettlementSteps:
         """Sign finality, once, and count the lanes as settled."""
         async with transaction(self._engine) as conn:
             attempt, result = await _attempt(conn, cycle), await _result(conn, cycle)
-            statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
+            positions = [position for _, position in await pairs.agreed_statements(conn, cycle.id)]
         if attempt.reference is None or attempt.settled_at is None:
             raise LookupError(f"attempt {attempt.attempt} settled without a reference")
         finality = SettlementFinality(
@@ -163,7 +164,7 @@ class SettlementSteps:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
             await settlements.insert_finality(conn, cycle.id, envelope)
-            await submissions.settle_lanes(conn, cycle.id, statements)
+            await submissions.settle_lanes(conn, cycle.id, positions)
             data = {"result": result.sha256, "reference": attempt.reference}
             await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
 
@@ -210,7 +211,7 @@ def _require_active(instructed: str, active: str) -> None:
 
 
 def _sign_orders(
-    result: Result, statements: list[tuple[str, PositionStatement]], agent: str, signer: Signer
+    result: Result, statements: list[tuple[str, Position]], agent: str, signer: Signer
 ) -> list[tuple[SettlementInstruction, str, Envelope]]:
     """Return the instructions of a result with their digests, signed."""
     return [

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.cycle.matching import PairKey
+from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
 
 
@@ -81,8 +82,8 @@ async def _expect_many_rows(conn: AsyncConnection) -> None:
 
 async def agreed_statements(
     conn: AsyncConnection, cycle: str, *, also: Collection[CarryReason] = ()
-) -> list[tuple[str, PositionStatement]]:
-    """Return the agreed statements that aren't carried over, or for the reasons `also`, with their digests, in order.
+) -> list[tuple[str, Position]]:
+    """Return the agreed positions that aren't carried over, or for the reasons `also`, with their digests, in order.
 
     Both banks signed the same bytes, so one envelope tells all; it was verified when it came in.
     """
@@ -98,7 +99,7 @@ async def agreed_statements(
         {"cycle": cycle, "also": sorted(also)},
     )
     decode = msgspec.json.Decoder(PositionStatement).decode
-    return [(sha256, decode(b64decode(payload))) for sha256, payload in rows.all()]
+    return [(sha256, of_statement(decode(b64decode(payload)))) for sha256, payload in rows.all()]
 
 
 async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:

@@ -16,7 +16,8 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.contests import CONTEST_EVENT, Contest, standing
 from compliance.cycle.cuts import Bounds, Lane
 from compliance.cycle.matching import Attested, Match, PairKey
-from compliance.statements import PositionStatement, ScreeningStatement
+from compliance.cycle.positions import Position
+from compliance.statements import ScreeningStatement
 from gateway.coordinator.cycles.submission import (
     ReadCut,
     ReadScreening,
@@ -103,9 +104,10 @@ async def _lanes(
     return dict(zip(zip(senders, receivers, currencies, strict=True), numbers, strict=True)) if senders else {}
 
 
-async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[PositionStatement]) -> None:
-    """Write down that the statements' payments are settled."""
-    flows = [(flow, statement.currency) for statement in statements for flow in statement.flows if flow.last_sequence]
+async def settle_lanes(conn: AsyncConnection, cycle: str, positions: Iterable[Position]) -> None:
+    """Write down that the payments of the positions are settled."""
+    both = [((p.low, p.high, p.currency, p.forth_last), (p.high, p.low, p.currency, p.back_last)) for p in positions]
+    lanes = [lane for of_pair in both for lane in of_pair if lane[3]]
     await conn.execute(
         text(
             "INSERT INTO lane_settlements (sender, receiver, currency, settled_sequence, cycle)"
@@ -116,10 +118,10 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, statements: Iterable[P
         ),
         {
             "cycle": cycle,
-            "senders": [flow.sender for flow, _ in flows],
-            "receivers": [flow.receiver for flow, _ in flows],
-            "currencies": [currency for _, currency in flows],
-            "settled": [flow.last_sequence for flow, _ in flows],
+            "senders": [lane[0] for lane in lanes],
+            "receivers": [lane[1] for lane in lanes],
+            "currencies": [lane[2] for lane in lanes],
+            "settled": [lane[3] for lane in lanes],
         },
     )
 
