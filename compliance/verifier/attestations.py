@@ -30,7 +30,7 @@ POSITIONS_AT_ONCE = 4_096
 
 
 class Stated(NamedTuple):
-    """A position, the SHA-256 of its statement, and the banks that signed that.
+    """A position without the roots, the SHA-256 of its statement, and the banks that signed that.
 
     `attested` are the numbers of the attestations that it is a leaf of; none where it was signed alone.
     """
@@ -116,6 +116,7 @@ def _with_leaves(
 ) -> Iterator[Stated]:
     """Read positions with their digests, and add each to the leaves of the attestations that it names."""
     source, number, previous, holding = iter(positions), 0, None, set[int]()
+    kept: dict[str, str] = {}
     while rows := list(islice(source, POSITIONS_AT_ONCE)):
         try:
             of_rows = digests(cycle, (row.position for row in rows))
@@ -141,7 +142,28 @@ def _with_leaves(
                     banks.append(bank)
             if (contradiction := inconsistency(p)) is not None:
                 raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
-            yield Stated(p, digest.hex(), tuple(banks), row.attested)
+            yield Stated(_without_roots(p, kept), digest.hex(), tuple(banks), row.attested)
+
+
+def _without_roots(p: Position, kept: dict[str, str]) -> Position:
+    """Return a position that takes less memory: its names once for all, and no roots, of which the digest says all."""
+    once = kept.setdefault
+    return Position(
+        once(p.currency, p.currency),
+        once(p.low, p.low),
+        once(p.high, p.high),
+        p.revision,
+        p.forth_first,
+        p.forth_last,
+        p.forth_count,
+        p.forth_minor,
+        "",
+        p.back_first,
+        p.back_last,
+        p.back_count,
+        p.back_minor,
+        "",
+    )
 
 
 def _check_tree(entry: SignedAttestation, document: Attestation, signer: str, opened: Sequence[bytes]) -> None:

@@ -71,9 +71,11 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     if canonical.encode(computed.result) != canonical.encode(result):
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
+    certificates = computed.certificates
+    del computed  # As large as the result itself.
     unwound = frozenset(result.defaulted)
     matched = [of.position for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
-    _check_certificates(record, matched, computed.certificates)
+    _check_certificates(record, matched, certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
