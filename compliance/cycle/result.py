@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from compliance.cycle import positions
 from compliance.cycle.certificate import Certificate
@@ -27,8 +28,6 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from netting import multilateral
-from netting.model import Obligation
-from netting.multilateral import CurrencyNetting
 
 
 class InconsistentInputError(ValueError):
@@ -84,9 +83,8 @@ def net_cycle(
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
     choice = choose(by_lane, limits, liquidity)
-    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane in choice.settling}
-    settling = [obligation for lane in included for obligation in _obligations(by_lane[lane][1])]
-    excluded = by_lane.keys() - included.keys()
+    settling = sorted(lane for lane in by_lane if lane in choice.settling)
+    excluded = by_lane.keys() - choice.settling
     beyond = _beyond_bilateral(by_lane, limits) & excluded
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
@@ -105,10 +103,9 @@ def net_cycle(
         supersedes=supersedes,
         defaulted=tuple(sorted(set(defaulted))),
         statements=tuple(
-            IncludedStatement(pair=pair, currency=currency, sha256=digest)
-            for (currency, pair), digest in sorted(included.items())
+            IncludedStatement(pair=lane[1], currency=lane[0], sha256=by_lane[lane][0]) for lane in settling
         ),
-        results=_currency_results(multilateral.net(settling), included),
+        results=tuple(_currency_result(*of) for of in groupby((by_lane[lane][1] for lane in settling), _currency)),
         liquidity=choice.results,
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
@@ -204,35 +201,23 @@ def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, Position]], limits: Limi
     return beyond
 
 
-def _obligations(p: Position) -> list[Obligation]:
-    both = ((p.low, p.high, p.forth_minor), (p.high, p.low, p.back_minor))
-    return [Obligation(p.currency, debtor, creditor, int(minor)) for debtor, creditor, minor in both if minor != "0"]
+def _currency(position: Position) -> str:
+    return position.currency
 
 
-def _currency_results(nettings: Sequence[CurrencyNetting], included: Iterable[Lane]) -> tuple[CurrencyResult, ...]:
-    """Write out the netting, adding with zeros those whose included pairs owe nothing (all under dispute)."""
-    participants: defaultdict[str, set[str]] = defaultdict(set)
-    for currency, pair in included:
-        participants[currency].update(pair)
-    by_currency = {netting.currency: netting for netting in nettings}
-    results: list[CurrencyResult] = []
-    for currency, members in sorted(participants.items()):
-        netting = by_currency.get(currency) or CurrencyNetting(currency, 0, 0, 0, 0, ())
-        netted = {position.participant: position for position in netting.positions}
-        results.append(
-            CurrencyResult(
-                currency=currency,
-                obligations=netting.obligations,
-                gross_minor=str(netting.gross),
-                bilateral_minor=str(netting.bilateral),
-                saving_minor=str(netting.saving),
-                settlement_minor=str(netting.multilateral),
-                positions=tuple(
-                    _net_position(netted.get(m) or multilateral.Position(m, 0, 0)) for m in sorted(members)
-                ),
-            )
-        )
-    return tuple(results)
+def _currency_result(currency: str, settling: Iterable[Position]) -> CurrencyResult:
+    """Net the included pairs of a currency; who owes and is owed nothing (all under dispute) is in it with zeros."""
+    owed = [(p.low, p.high, int(p.forth_minor), int(p.back_minor)) for p in settling]
+    netting = multilateral.net_pairs(currency, owed)
+    return CurrencyResult(
+        currency=currency,
+        obligations=netting.obligations,
+        gross_minor=str(netting.gross),
+        bilateral_minor=str(netting.bilateral),
+        saving_minor=str(netting.saving),
+        settlement_minor=str(netting.multilateral),
+        positions=tuple(_net_position(position) for position in netting.positions),
+    )
 
 
 def _net_position(position: multilateral.Position) -> NetPosition:
