@@ -7,6 +7,7 @@ added, and none stands in another place.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -48,8 +49,8 @@ class BankWord:
     attestations: int
     complete: bool
     """It signed that it had no more to state, but what it contests."""
-    unopened: int
-    """Leaves of its of which the archive holds no position."""
+    unopened: frozenset[str]
+    """The leaves of its of which the archive holds no position."""
     screenings: tuple[str, ...]
     """The digests of the screening statements that it named, one after another: the last one counts."""
 
@@ -66,6 +67,14 @@ class Attested:
     def statements(self) -> int:
         """How many statements were signed."""
         return sum(len(of.attested or of.signers) for of in self.stated)
+
+    def unknown(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the leaves of which the archive holds no position, and whose they are."""
+        of_banks: defaultdict[str, list[str]] = defaultdict(list)
+        for bank, word in sorted(self.banks.items()):
+            for sha256 in word.unopened:
+                of_banks[sha256].append(bank)
+        return {sha256: tuple(banks) for sha256, banks in of_banks.items()}
 
     def nothing_more(self, bank: str) -> bool:
         """Tell whether a bank signed that it stated all, and the archive holds all that it stated."""
@@ -106,7 +115,7 @@ def _word(own: Sequence[tuple[SignedAttestation, Attestation]]) -> BankWord:
     return BankWord(
         attestations=len(own),
         complete=any(document.complete for _, document in own),
-        unopened=sum(len(entry.unopened) for entry, _ in own),
+        unopened=frozenset(leaf.sha256 for entry, _ in own for leaf in entry.unopened),
         screenings=tuple(document.screening for _, document in own if document.screening is not None),
     )
 

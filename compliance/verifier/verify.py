@@ -240,10 +240,12 @@ def unproven(
             f"pairs without new payments: {len(matched.settled)}; what their cuts name both banks signed in an earlier"
             f" cycle, whose own export shows whether it settled ({', '.join(matched.settled_in)})"
         )
-    if unopened := sum(word.unopened for word in attested.banks.values()):
+    if unknown := attested.unknown():
+        alike = sorted(banks for banks in unknown.values() if len(banks) > 1)
         yield (
-            f"leaves of attestations whose statements the coordinator took in from nobody: {unopened}; what"
-            " they say, their banks can show"
+            f"leaves of attestations whose statements the coordinator took in from nobody: {len(unknown)}; what they"
+            f" say, their banks can show; the same in attestations of both its banks: {len(alike)}"
+            + (f", as of {' and '.join(alike[0])}" if alike else "")
         )
     yield from unproven_registers(record)
     if record.format == FORMAT_2:

@@ -186,14 +186,25 @@ class Scheme:
         )
 
     def record(
-        self, cycle: str = CYCLE, rulebook: bytes = RULEBOOK, *, screened: int = 12, broken: bool = True
+        self,
+        cycle: str = CYCLE,
+        rulebook: bytes = RULEBOOK,
+        *,
+        screened: int = 12,
+        broken: bool = True,
+        words: list[Word] | None = None,
+        carried: Iterable[CarriedOver] = (),
     ) -> CycleRecord:
         """Return the honest record of the cycle; where nothing is `broken`, C and D have nothing to do with each other.
 
-        Each bank says that it screened so many payments.
+        Each bank says that it screened so many payments. Of banks that said other `words`, more pairs are `carried`.
         """
-        words = self.words(cycle, screened=screened, broken=broken)
-        pairs = [(canonical.digest(canonical.encode(of)), of_statement(of)) for of in self.agreed(cycle)]
+        left_out = [CarriedOver(pair=(C, D), currency="EUR", reason="break")] if broken else []
+        left_out += carried
+        waiting = {(of.currency, of.pair) for of in left_out}
+        words = words or self.words(cycle, screened=screened, broken=broken)
+        agreed = [of for of in self.agreed(cycle) if (of.currency, of.pair) not in waiting]
+        pairs = [(canonical.digest(canonical.encode(of)), of_statement(of)) for of in agreed]
         netting = net_cycle(
             cycle=cycle,
             value_date=cycle[:10],
@@ -201,7 +212,7 @@ class Scheme:
             statements=pairs,
             limits=LIMITS,
             liquidity=LIQUIDITY,
-            carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")] if broken else [],
+            carried_over=left_out,
         )
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
@@ -246,7 +257,10 @@ class Scheme:
             settled=tuple(self.settled_before(bank, self.settled()) for bank in (A, D)),
             limit_events=(self.cap_changed(),),
         )
-        return replace(record, events=self.events(record, approved(sha256)))
+        events = self.events(record, approved(sha256))
+        closed = {"agreed": len(agreed), "carried_over": len(left_out)}
+        told = (replace(e, data={**e.data, **closed}) if e.type == "cycle.matched" else e for e in events)
+        return replace(record, events=chained(told))
 
     def agreed(self, cycle: str = CYCLE) -> list[PositionStatement]:
         """Return what both banks of a pair state alike."""
