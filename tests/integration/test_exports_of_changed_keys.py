@@ -53,11 +53,11 @@ async def test_keys_that_change_between_any_two_steps(new_house: NewHouse) -> No
     for bank in BANKS[1:]:
         await service.attestation.submit_cut(bank, opened, house.cut(opened, bank))
     await service.advance(opened)
-    await service.attestation.submit_statements(ALFA, opened, house.submission(opened, ALFA))
+    await service.attestation.submit_attestation(ALFA, opened, house.submission(opened, ALFA))
     for bank in (ALFA, BETA):
         await change_key(house, bank)
     for bank in BANKS[1:]:
-        await service.attestation.submit_statements(bank, opened, house.submission(opened, bank))
+        await service.attestation.submit_attestation(bank, opened, house.submission(opened, bank))
     assert await service.advance(opened) is State.FINAL
     assert len((await verified(house, service, opened))["trust-lists.jsonl"].splitlines()) == 6
 

@@ -33,13 +33,9 @@ async def settle(house: House, service: CycleService, settled: Mapping[Lane, int
     new = {frozenset(lane[:2]) for lane, payments in house.lanes.items() if len(payments) > settled.get(lane, 0)}
     for bank in BANKS:
         submission = house.submission(cycle, bank, settled=dict(settled))
-        kept = tuple(
-            envelope
-            for envelope in submission.statements
-            if frozenset(msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement).pair) in new
-        )
-        submission = msgspec.structs.replace(submission, statements=kept)
-        await service.attestation.submit_statements(bank, cycle, submission)
+        kept = [p for p in submission.positions if frozenset((p.low, p.high)) in new]
+        submission = house.attest_rows(cycle, bank, kept, screening=submission.screening, complete=True)
+        await service.attestation.submit_attestation(bank, cycle, submission)
     assert await service.advance(cycle) is State.FINAL
     return cycle
 

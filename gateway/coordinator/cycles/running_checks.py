@@ -13,7 +13,7 @@ from compliance.cycle.limits import Limits
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import NettingResult, ScreeningStatement
-from gateway.coordinator.cycles.tables import cycles, pairs, submissions
+from gateway.coordinator.cycles.tables import attestations, cycles, pairs
 from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
 
@@ -32,7 +32,7 @@ async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> Check
     """Read it."""
     return CheckInputs(
         participations=await cycles.participations(conn, cycle.id),
-        screenings=await submissions.screenings(conn, cycle.id),
+        screenings=await attestations.screenings(conn, cycle.id),
         cut_off_at=cycle.cut_off_at or cycle.opened_at,
         history=await pairs.pair_history(conn, cycles=rulebook.aggregate_flow.window_cycles),
     )
