@@ -16,7 +16,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
-from compliance.cycle.positions import Position, of_statement
+from compliance.cycle.positions import Position
 from compliance.cycle.result import (
     InconsistentInputError,
     instructions,
@@ -58,9 +58,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[
-                (signed.sha256, of_statement(signed.document)) for key, signed in agreed.items() if key not in left_out
-            ],
+            statements=[(of.sha256, of.position) for key, of in agreed.items() if key not in left_out],
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -73,13 +71,11 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     if canonical.encode(computed.result) != canonical.encode(result):
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
+    certificates = computed.certificates
+    del computed  # As large as the result itself.
     unwound = frozenset(result.defaulted)
-    matched = [
-        of_statement(signed.document)
-        for key, signed in agreed.items()
-        if key not in left_out and unwound.isdisjoint(key[1:])
-    ]
-    _check_certificates(record, matched, computed.certificates)
+    matched = [of.position for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
+    _check_certificates(record, matched, certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
@@ -131,7 +127,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(signed.sha256, of_statement(signed.document)) for signed in documents.statements]
+    statements = [(of.sha256, of.position) for of in documents.attested.stated]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)

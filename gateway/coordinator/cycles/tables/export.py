@@ -13,7 +13,16 @@ from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import (
+    FORMAT_2,
+    FORMAT_3,
+    Attendance,
+    CycleRecord,
+    Equivocation,
+    Proposal,
+    SettledStatement,
+    Superseded,
+)
 from compliance.statements import TrustList
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
@@ -33,7 +42,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     now = editions[-1] if editions else None
     registers = await operators.during(conn, events[0].id, events[-1].id)
     return CycleRecord(
-        format=FORMAT if registers else FORMAT_2,
+        format=FORMAT_3 if registers else FORMAT_2,
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
         state=cycle.state.value,
@@ -43,7 +52,9 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         cuts=await _envelopes(conn, "SELECT envelope::text FROM cuts WHERE cycle = :cycle", cycle_id),
         statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
         equivocations=await _equivocations(conn, cycle_id),
-        screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
+        signed_screenings=await _envelopes(
+            conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id
+        ),
         limits=Limits() if now is None else now.limits,
         certificates=() if now is None else now.certificates,
         checks=() if now is None else now.checks,
@@ -192,10 +203,10 @@ _SETTLED = text(f"""
 """)  # noqa: S608 - made of constants
 
 
-async def _settled(conn: AsyncConnection, cycle: str) -> tuple[Envelope, ...]:
+async def _settled(conn: AsyncConnection, cycle: str) -> tuple[SettledStatement, ...]:
     """Return what both banks signed last of each pair that had nothing new in a cycle."""
     rows = await conn.execute(_SETTLED, {"cycle": cycle})
-    return tuple(envelope_of(document) for document in rows.scalars())
+    return tuple(SettledStatement(alone=envelope_of(document)) for document in rows.scalars())
 
 
 async def _equivocations(conn: AsyncConnection, cycle: str) -> tuple[Equivocation, ...]:
