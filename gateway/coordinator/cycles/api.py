@@ -85,6 +85,11 @@ async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRou
             raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
 
 
+def _refuse_form_of_before(_request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse whatever a bank of a release before sends, unread."""
+    raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
+
+
 class CycleController(Controller):
     path = "/cycles"
     tags = ["cycles"]  # noqa: RUF012 - Litestar's own attribute
@@ -166,10 +171,10 @@ class CycleController(Controller):
         """
         return await cycles.attestation.submit_attestation(request.auth.sub, cycle, data)
 
-    @post("/{cycle:str}/statements", guards=[_PARTICIPANT], status_code=410, operation_id="submitStatements")
-    async def submit_statements(self, cycle: CyclePath) -> None:  # noqa: ARG002 - of any cycle
+    @post("/{cycle:str}/statements", guards=[_PARTICIPANT, _refuse_form_of_before], operation_id="submitStatements")
+    async def submit_statements(self, cycle: CyclePath) -> None:
         """Refuse position statements that are signed one by one, as releases before did: `release_too_old`."""
-        raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
+        raise AssertionError(f"a statement of {cycle} was taken in")
 
     # --- what there is to see
 

@@ -94,7 +94,7 @@ def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: in
         key = statement.key
         pair = book.pair(key)
         own, theirs = ((), ()) if pair is None else pair.of(bank, key)
-        if own or statement.revision != 1 or submitted.replayed:
+        if own or statement.revision != 1:
             placement = _placement(statement, own, theirs, revisions_max)
             if placement is Placement.REPLAY:
                 assert pair is not None
@@ -102,12 +102,15 @@ def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: in
                 continue
             if placement is Placement.EQUIVOCATION and submitted.equivocal is None:
                 submitted.equivocal = index  # More of them prove no more.
-            if placement is not Placement.NEW or submitted.replayed:
+            if placement is not Placement.NEW:
                 _leave_out(submitted, index, _misplaced(bank, statement, placement), key)
                 continue
         # What the other bank stated alike has been held against the cuts.
         if new and (detail := misfit_of(p, bounds)) is not None:
             _leave_out(submitted, index, Refusal(CycleReason.SEQUENCE_MISMATCH, detail), key)
+            continue
+        if submitted.replayed:
+            _leave_out(submitted, index, _misplaced(bank, statement, Placement.NEW), key)
             continue
         if new:
             submitted.bodies.append(index)

@@ -72,35 +72,11 @@ class RefusedPart(Answer, frozen=True, kw_only=True):
     currency: CurrencyCode | None = None
 
 
-class StatementSubmission(Request, frozen=True, kw_only=True):
-    """All that a bank attests in a cycle, in one request: its position statements and its screening.
-
-    `complete` says that there is no further pair, besides those on `contested` lanes, which the caller attests once it
-    knows their payments. A later submission (a new revision, or such a pair) may hold a few statements only.
-    """
-
-    statements: Annotated[tuple[Envelope, ...], Meta(max_length=SUBMITTED_MAX)]
-    screening: Envelope | None = None
-    complete: bool = True
-    contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
-
-
-class StatementVerdicts(Answer, frozen=True, kw_only=True):
-    """The answer to a StatementSubmission: a verdict per statement that was taken in, in their order.
-
-    What is `refused` isn't kept and may be submitted anew, mended, until the attestation closes; until then the caller
-    counts as not having attested completely.
-    """
-
-    verdicts: tuple[StatementVerdict, ...]
-    refused: tuple[RefusedPart, ...] = ()
-
-
 class HandedIn(Answer, frozen=True, kw_only=True):
     """What the caller handed in for the newest cycle that it has a cut in; empty if there is none.
 
-    `attestations` are its signatures, in their order; `statements` those of a cycle that was attested one statement
-    at a time, as releases before did.
+    An attestation is enough by itself: whoever signed it knows what it covers, or has lost that. `statements` are those
+    of a cycle that was attested before there were attestations, each signed by itself.
     """
 
     cycle: CycleId | None = None
