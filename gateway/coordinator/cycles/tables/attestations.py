@@ -20,6 +20,7 @@ from compliance.cycle.matching import Attested, PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import ScreeningStatement
 from gateway.coordinator.cycles.submission import to_json
+from gateway.coordinator.cycles.tables.columns import column, rows_of
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 
 DIGEST_BYTES = 32
@@ -28,6 +29,28 @@ POSITION = (
     " p.forth_root, p.back_first, p.back_last, p.back_count, p.back_minor::text, p.back_root"
 )
 """The columns of a `Position`, of positions p."""
+
+_COLUMNS = {
+    "currency": "text",
+    "pair_low": "text",
+    "pair_high": "text",
+    "revision": "integer",
+    "forth_first": "bigint",
+    "forth_last": "bigint",
+    "forth_count": "bigint",
+    "forth_minor": "numeric",
+    "forth_root": "text",
+    "back_first": "bigint",
+    "back_last": "bigint",
+    "back_count": "bigint",
+    "back_minor": "numeric",
+    "back_root": "text",
+    "sha256": "text",
+    "attestation": "bigint",
+}
+_INSERT_POSITIONS = text(
+    f"INSERT INTO positions (cycle, {', '.join(_COLUMNS)}) SELECT :cycle, * FROM {rows_of(**_COLUMNS)}"
+)
 
 _SEVERAL = 4_096
 """Rows of which Python makes something at once: some milliseconds, after which others have their turn."""
@@ -199,21 +222,9 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
 
 async def insert_positions(conn: AsyncConnection, cycle: str, fresh: Sequence[tuple[Position, bytes, int]]) -> None:
     """Keep positions that nobody stated before: each with its digest and the id of the attestation that brought it."""
-    columns = list(
-        zip(*((*msgspec.structs.astuple(p), digest.hex(), number) for p, digest, number in fresh), strict=True)
-    )
-    names = [f"c{number}" for number in range(len(columns))]
-    types = ("text",) * 3 + ("bigint",) * 4 + ("text",) * 2 + ("bigint",) * 3 + ("text",) * 3 + ("bigint",)
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in zip(names, types, strict=True))
-    await conn.execute(
-        text(
-            "INSERT INTO positions (cycle, currency, pair_low, pair_high, revision, forth_first, forth_last,"
-            " forth_count, forth_minor, forth_root, back_first, back_last, back_count, back_minor, back_root, sha256,"
-            " attestation) SELECT :cycle, c0, c1, c2, c3, c4, c5, c6, CAST(c7 AS numeric), c8, c9, c10, c11,"
-            f" CAST(c12 AS numeric), c13, c14, c15 FROM unnest({arrays}) AS given ({', '.join(names)})"
-        ),
-        {"cycle": cycle, **{name: list(column) for name, column in zip(names, columns, strict=True)}},
-    )
+    rows = [(*msgspec.structs.astuple(p), digest.hex(), number) for p, digest, number in fresh]
+    columns = map(column, zip(*rows, strict=True))
+    await conn.execute(_INSERT_POSITIONS, {"cycle": cycle, **dict(zip(_COLUMNS, columns, strict=True))})
 
 
 async def positions_since(conn: AsyncConnection, cycle: str, seen: int) -> list[tuple[Position, bytes]]:

@@ -33,7 +33,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     ]
     now = editions[-1] if editions else None
     registers = await operators.during(conn, events[0].id, events[-1].id)
-    told = CycleRecord(
+    besides = CycleRecord(
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
         state=cycle.state.value,
@@ -56,7 +56,7 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         limit_events=await _limit_events(conn, events),
         settlements=await settlements.signed(conn, cycle_id) if registers else (),
     )
-    return await stated.with_statements(conn, told)
+    return await stated.with_statements(conn, besides)
 
 
 async def _edition(conn: AsyncConnection, cycle: str, result: Result, trust_lists: Sequence[Envelope]) -> Superseded:

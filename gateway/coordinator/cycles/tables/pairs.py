@@ -19,7 +19,14 @@ from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
 from gateway.coordinator.cycles.book import Standing
 from gateway.coordinator.cycles.tables.attestations import POSITION, read_positions
+from gateway.coordinator.cycles.tables.columns import column, rows_of
 from gateway.coordinator.cycles.tables.submissions import SEVERAL
+
+_PAIR = {"currency": "text", "pair_low": "text", "pair_high": "text"}
+_INSERT_PAIRS = text(
+    "INSERT INTO cycle_pairs (cycle, currency, pair_low, pair_high, sha256, carried) SELECT :cycle, * FROM "
+    + rows_of(**_PAIR, sha256="text", carried="text")
+)
 
 
 async def insert_pairs(
@@ -30,18 +37,14 @@ async def insert_pairs(
     for at in range(0, len(keys), SEVERAL):
         part = keys[at : at + SEVERAL]
         await conn.execute(
-            text(
-                "INSERT INTO cycle_pairs (cycle, currency, pair_low, pair_high, sha256, carried) SELECT :cycle, * FROM"
-                " unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[]),"
-                " CAST(:digests AS text[]), CAST(:carried AS text[]))"
-            ),
+            _INSERT_PAIRS,
             {
                 "cycle": cycle,
-                "currencies": [key[0] for key in part],
-                "lows": [key[1] for key in part],
-                "highs": [key[2] for key in part],
-                "digests": [agreed.get(key) for key in part],
-                "carried": [carried.get(key) for key in part],
+                "currency": column(key[0] for key in part),
+                "pair_low": column(key[1] for key in part),
+                "pair_high": column(key[2] for key in part),
+                "sha256": column(agreed.get(key) for key in part),
+                "carried": column(carried.get(key) for key in part),
             },
         )
 
@@ -50,15 +53,15 @@ async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey],
     """Carry agreed pairs over."""
     await conn.execute(
         text(
-            "UPDATE cycle_pairs SET carried = :reason WHERE cycle = :cycle AND (currency, pair_low, pair_high) IN"
-            " (SELECT * FROM unnest(CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[])))"
+            "UPDATE cycle_pairs SET carried = :reason WHERE cycle = :cycle"
+            f" AND (currency, pair_low, pair_high) IN (SELECT * FROM {rows_of(**_PAIR)})"
         ),
         {
             "cycle": cycle,
             "reason": reason,
-            "currencies": [key[0] for key in keys],
-            "lows": [key[1] for key in keys],
-            "highs": [key[2] for key in keys],
+            "currency": column(key[0] for key in keys),
+            "pair_low": column(key[1] for key in keys),
+            "pair_high": column(key[2] for key in keys),
         },
     )
 

@@ -20,6 +20,7 @@ from compliance.cycle.matching import Match, PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import CycleCut
 from gateway.coordinator.cycles.submission import ReadCut, to_json
+from gateway.coordinator.cycles.tables.columns import column, rows_of
 from gateway.coordinator.log import events
 from gateway.federation.messages.attestation import BreakNotice
 
@@ -126,21 +127,17 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, positions: Sequence[Po
         part = positions[at : at + SEVERAL]
         flows = [(p.low, p.high, p.currency, p.forth_last) for p in part if p.forth_last]
         flows += [(p.high, p.low, p.currency, p.back_last) for p in part if p.back_last]
+        names = ("sender", "receiver", "currency", "settled")
+        columns = map(column, zip(*flows, strict=True)) if flows else [""] * len(names)
         await conn.execute(
             text(
                 "INSERT INTO lane_settlements (sender, receiver, currency, settled_sequence, cycle)"
-                " SELECT sender, receiver, currency, settled, :cycle FROM unnest(CAST(:senders AS text[]),"
-                " CAST(:receivers AS text[]), CAST(:currencies AS text[]), CAST(:settled AS bigint[]))"
-                " AS lane (sender, receiver, currency, settled) ON CONFLICT (sender, receiver, currency)"
+                " SELECT sender, receiver, currency, settled, :cycle FROM"
+                f" {rows_of(sender='text', receiver='text', currency='text', settled='bigint')}"
+                " ON CONFLICT (sender, receiver, currency)"
                 " DO UPDATE SET settled_sequence = excluded.settled_sequence, cycle = excluded.cycle"
             ),
-            {
-                "cycle": cycle,
-                "senders": [flow[0] for flow in flows],
-                "receivers": [flow[1] for flow in flows],
-                "currencies": [flow[2] for flow in flows],
-                "settled": [flow[3] for flow in flows],
-            },
+            {"cycle": cycle, **dict(zip(names, columns, strict=True))},
         )
 
 
@@ -221,6 +218,7 @@ def contest_notices(stands: Mapping[Contest, bool]) -> list[BreakNotice]:
 # --- breaks ---------------------------------------------------------------------------------------------
 
 
+_PAIR = {"currency": "text", "pair_low": "text", "pair_high": "text"}
 _BREAK = "currency, pair_low, pair_high, revision, kind, missing_from, resolved_at IS NOT NULL AS resolved"
 
 
@@ -241,21 +239,17 @@ async def notice_breaks(conn: AsyncConnection, cycle: str, matches: Sequence[Mat
     rows = await conn.execute(
         text(
             "INSERT INTO breaks (cycle, currency, pair_low, pair_high, revision, kind, missing_from, noticed_at)"
-            " SELECT :cycle, currency, low, high, revision, kind, missing_from, :at FROM unnest("
-            "CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[]),"
-            " CAST(:revisions AS integer[]), CAST(:kinds AS text[]), CAST(:missing AS text[]))"
-            " AS given (currency, low, high, revision, kind, missing_from) ON CONFLICT DO NOTHING"
-            f" RETURNING {_BREAK}"
+            " SELECT :cycle, currency, pair_low, pair_high, revision, kind, missing_from, :at FROM "
+            + rows_of(**_PAIR, revision="integer", kind="text", missing_from="text")
+            + f" ON CONFLICT DO NOTHING RETURNING {_BREAK}"
         ),
         {
             "cycle": cycle,
             "at": at,
-            "currencies": [match.key[0] for match in matches],
-            "lows": [match.key[1] for match in matches],
-            "highs": [match.key[2] for match in matches],
-            "revisions": [match.revision for match in matches],
-            "kinds": [match.status for match in matches],
-            "missing": [match.missing_from for match in matches],
+            **_pairs(match.key for match in matches),
+            "revision": column(match.revision for match in matches),
+            "kind": column(match.status for match in matches),
+            "missing_from": column(match.missing_from for match in matches),
         },
     )
     return _notices(rows)
@@ -266,19 +260,16 @@ async def resolve_breaks(conn: AsyncConnection, cycle: str, keys: Sequence[PairK
     rows = await conn.execute(
         text(
             "UPDATE breaks SET resolved_at = :at WHERE cycle = :cycle AND resolved_at IS NULL"
-            " AND (currency, pair_low, pair_high) IN (SELECT * FROM unnest("
-            "CAST(:currencies AS text[]), CAST(:lows AS text[]), CAST(:highs AS text[])))"
-            f" RETURNING {_BREAK}"
+            f" AND (currency, pair_low, pair_high) IN (SELECT * FROM {rows_of(**_PAIR)}) RETURNING {_BREAK}"
         ),
-        {
-            "cycle": cycle,
-            "at": at,
-            "currencies": [key[0] for key in keys],
-            "lows": [key[1] for key in keys],
-            "highs": [key[2] for key in keys],
-        },
+        {"cycle": cycle, "at": at, **_pairs(keys)},
     )
     return _notices(rows)
+
+
+def _pairs(keys: Iterable[PairKey]) -> dict[str, str]:
+    """Return the columns of _PAIR."""
+    return dict(zip(_PAIR, map(column, zip(*keys, strict=True)), strict=True))
 
 
 def _notices(rows: Iterable[Any]) -> list[BreakNotice]:
