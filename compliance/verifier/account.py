@@ -145,7 +145,7 @@ def _check_word(of: Attendance, word: BankWord | None) -> None:
     if of.attested_at is not None and (word is None or not word.complete):
         detail = f"participants.json: {of.participant} attested all at {of.attested_at}, and signed no such thing"
         raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
-    counting = word.screenings[-1] if word is not None and word.screenings else None
+    counting = None if word is None else word.screening
     if of.screening != counting:
         detail = f"participants.json: the screening {of.screening} of {of.participant}, which attested {counting} last"
         raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)

@@ -24,7 +24,7 @@ from compliance.cycle.positions import (
     statement_of,
 )
 from compliance.export.record import ATTESTATIONS_FILE, POSITIONS_FILE, AttestedPosition, SignedAttestation
-from compliance.statements import Attestation, PositionStatement
+from compliance.statements import SCREENINGS_MAX, Attestation, PositionStatement
 from compliance.verifier.findings import Finding, RefutedError
 
 POSITIONS_AT_ONCE = 4_096
@@ -51,8 +51,10 @@ class BankWord:
     """It signed that it had no more to state, but what it contests."""
     unopened: frozenset[str]
     """The leaves of its of which the archive holds no position."""
-    screenings: tuple[str, ...]
-    """The digests of the screening statements that it named, one after another: the last one counts."""
+    screenings: frozenset[str]
+    """The digests of the screening statements of its that were taken in."""
+    screening: str | None
+    """The one of them that it named last, which counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,19 @@ def read_attested(
 
 
 def _word(own: Sequence[tuple[SignedAttestation, Attestation]]) -> BankWord:
+    screenings: set[str] = set()
+    screening: str | None = None
+    for _, document in own:
+        named = document.screening
+        if named is not None and (named in screenings or len(screenings) < SCREENINGS_MAX):
+            screenings.add(named)
+            screening = named
     return BankWord(
         attestations=len(own),
         complete=any(document.complete for _, document in own),
         unopened=frozenset(leaf.sha256 for entry, _ in own for leaf in entry.unopened),
-        screenings=tuple(document.screening for _, document in own if document.screening is not None),
+        screenings=frozenset(screenings),
+        screening=screening,
     )
 
 

@@ -41,7 +41,7 @@ from compliance.event_log import ChainError
 from compliance.export.archive import Archive, ArchiveError
 from compliance.export.files import FormatError, read_archive
 from compliance.export.manifest import MANIFEST_TYPE, Manifest
-from compliance.export.record import FORMAT_2, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
+from compliance.export.record import FORMAT_2, FORMAT_3, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
@@ -308,7 +308,8 @@ def _read_record(archive: Archive, anchor_keys: dict[str, VerifyingKey]) -> Cycl
         if (named[name].bytes, named[name].sha256) != (archive.member_size(name), archive.digest(name)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {archive.digest(name)}")
     record = read_archive(archive, manifest.format)
-    if (manifest.format != FORMAT_2) != bool(record.operators):
+    # A cycle that opened before there were registers may have been attested after that.
+    if manifest.format in (FORMAT_2, FORMAT_3) and (manifest.format == FORMAT_3) is not bool(record.operators):
         raise RefutedError(Finding.FORMAT_VIOLATION, f"operators.jsonl doesn't fit the format {manifest.format}")
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")

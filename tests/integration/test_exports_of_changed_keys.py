@@ -77,7 +77,7 @@ async def test_a_pair_that_settled_before_its_banks_changed_their_keys(new_house
     before = count(house)
     await change_key(house, ALFA)
     house.pay(BETA, GAMA, "EUR", 300)
-    second = await settle(house, service, before)
+    second = await settle(house, service, before, mistaken=BETA)
     assert (await verified(house, service, second))["settled.jsonl"]
 
 

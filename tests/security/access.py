@@ -169,6 +169,8 @@ PARTICIPANT: dict[str, Row] = {
     "getWebhook": {**_READ, **_SENDS},
     "getCycleMembership": _CYCLES,
     "listAttestations": _CYCLES,
+    "listPositions": _CYCLES,
+    "getPositionEvidence": _CYCLES,
     "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,

@@ -10,14 +10,12 @@ from compliance.cycle.contests import Contest, unsupported
 from compliance.cycle.cuts import Bounds, Lane, misfit_of
 from compliance.cycle.matching import PairKey, Placement, placement_of
 from compliance.cycle.positions import Position
+from compliance.statements import SCREENINGS_MAX
 from gateway.coordinator.cycles.book import Book, Standing, Statement, by_revision
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import CycleTerms, ReadAttestation, unfit
 from gateway.federation.messages.attestation import AttestationVerdict, RefusedPart, StatementVerdict
 from gateway.federation.problems import Refusal
-
-SCREENINGS_MAX = 32
-"""Different screening statements of one bank in one cycle. It signs a new one whenever it attests further pairs."""
 
 
 @dataclass(kw_only=True)
