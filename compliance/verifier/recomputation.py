@@ -26,6 +26,7 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
+from compliance.statements import NettingResult
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents
 from compliance.verifier.findings import Finding, RefutedError
@@ -51,16 +52,27 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
+    _net_again(record, result, agreed, rules)
+    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
+    return (
+        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
+        f" proven to be the most that could settle, result {documents.result.sha256},"
+        f" root that its banks were shown {commit(record.result).document.root}"
+    )
+
+
+def _net_again(record: CycleRecord, result: NettingResult, agreed: Agreed, rules: Rules) -> None:
     unmatched = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
     left_out = {(carried.currency, *carried.pair) for carried in unmatched}
+    matched = {
+        key: (signed.sha256, of_statement(signed.document)) for key, signed in agreed.items() if key not in left_out
+    }
     try:
         computed = net_cycle(
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[
-                (signed.sha256, of_statement(signed.document)) for key, signed in agreed.items() if key not in left_out
-            ],
+            statements=list(matched.values()),
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -74,18 +86,8 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     unwound = frozenset(result.defaulted)
-    matched = [
-        of_statement(signed.document)
-        for key, signed in agreed.items()
-        if key not in left_out and unwound.isdisjoint(key[1:])
-    ]
-    _check_certificates(record, matched, computed.certificates)
-    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
-    return (
-        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
-        f" proven to be the most that could settle, result {documents.result.sha256},"
-        f" root that its banks were shown {commit(record.result).document.root}"
-    )
+    netted = [position for key, (_, position) in matched.items() if unwound.isdisjoint(key[1:])]
+    _check_certificates(record, netted, computed.certificates)
 
 
 def _check_certificates(record: CycleRecord, matched: list[Position], computed: tuple[Certificate, ...]) -> None:
@@ -131,7 +133,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(signed.sha256, of_statement(signed.document)) for signed in documents.statements]
+    statements = ((signed.sha256, of_statement(signed.document)) for signed in documents.statements)
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)
@@ -189,7 +191,7 @@ def check_approval(record: CycleRecord, documents: Documents, rules: Rules) -> s
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
-    settling = settling_minor(documents.result.document)
+    settling = settling_minor(documents.result.document.results)
     causes = four_eyes_causes(rules.approval, settling, checks_passed=verdict == "pass")
     needed = {State.NETTED: ", ".join(cause.words for cause in causes)}
     if verdict == "fail":

@@ -14,6 +14,9 @@ from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
 
+_AT_ONCE = 4_096
+"""Rows that Python makes something of before others have their turn."""
+
 
 async def insert_pairs(
     conn: AsyncConnection, cycle: str, agreed: Mapping[PairKey, str], carried: Mapping[PairKey, CarryReason]
@@ -102,28 +105,29 @@ async def agreed_statements(
     return [(sha256, of_statement(decode(b64decode(payload)))) for sha256, payload in rows.all()]
 
 
-async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:
-    """Return each pair's totals in the last settled cycles."""
-    last = text(
-        "SELECT id FROM cycles WHERE state = 'final'"
-        " ORDER BY opened_at DESC, value_date DESC, number DESC LIMIT :cycles"
+async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:
+    """Return the last settled cycles, the newest first."""
+    query = text(
+        "SELECT id FROM cycles WHERE state = 'final' ORDER BY opened_at DESC, value_date DESC, number DESC LIMIT :last"
     )
-    settled = (await conn.execute(last, {"cycles": cycles})).scalars().all()
+    return list((await conn.execute(query, {"last": last})).scalars().all())
+
+
+async def totals(conn: AsyncConnection, cycle: str) -> list[tuple[PairKey, int]]:
+    """Return what each pair of a settled cycle came to, both ways together."""
     await _expect_many_rows(conn)
-    rows = await conn.execute(
-        text(
-            "SELECT p.currency, p.pair_low, p.pair_high, (s.forth_minor + s.back_minor)::text AS total"
-            " FROM cycle_pairs p JOIN statements s"
-            " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
-            " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
-            " WHERE p.carried IS NULL AND p.cycle = ANY (:settled) AND s.cycle = ANY (:settled)"
-        ),
-        {"settled": settled},
+    query = text(
+        "SELECT p.currency, p.pair_low, p.pair_high, (s.forth_minor + s.back_minor)::text AS total"
+        " FROM cycle_pairs p JOIN statements s"
+        " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
+        " = (p.cycle, p.currency, p.pair_low, p.pair_high, p.pair_low, p.sha256)"
+        " WHERE p.carried IS NULL AND p.cycle = :cycle AND s.cycle = :cycle"
     )
-    history: dict[PairKey, list[int]] = {}
-    for currency, low, high, total in rows.all():
-        history.setdefault((currency, low, high), []).append(int(total))
-    return history
+    by_pair: list[tuple[PairKey, int]] = []
+    async with conn.stream(query, {"cycle": cycle}) as rows:
+        async for part in rows.partitions(_AT_ONCE):
+            by_pair += [((currency, low, high), int(total)) for currency, low, high, total in part]
+    return by_pair
 
 
 @dataclass(frozen=True, slots=True)
