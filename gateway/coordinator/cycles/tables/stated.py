@@ -118,7 +118,8 @@ def _opened(
     for number, attestation in enumerate(signed, 1):
         unopened: list[UnopenedLeaf] = []
         for index, digest in enumerate(attestation.leaves):
-            if (known := numbers.get(digest)) is None:
+            # What was refused is no word of this bank, though others may have said the same.
+            if index in attestation.refused or (known := numbers.get(digest)) is None:
                 unopened.append(UnopenedLeaf(index=index, sha256=digest.hex()))
             else:
                 known.append(number)
