@@ -211,10 +211,12 @@ def aggregate_flow(
     examined = 0
     for key, total in sorted(totals.items()):
         currency, low, high = key
-        past = sorted(history.get(key, ()))
-        if len(past) < cycles_min or total < floor_minor.get(currency, 0):
+        if total < floor_minor.get(currency, 0) or len(past := history.get(key, ())) < cycles_min:
             continue
         examined += 1
+        if total * 100 <= factor_percent * min(past):
+            continue  # nor above the median, which isn't less
+        past = sorted(past)
         # Twice the median, so that it stays an integer when it lies between two values.
         median_doubled = past[(len(past) - 1) // 2] + past[len(past) // 2]
         if total * 200 > factor_percent * median_doubled:

@@ -31,10 +31,10 @@ from compliance.statements import (
     CarriedOver,
     Count,
     CurrencyCode,
+    CurrencyResult,
     Document,
     IncludedStatement,
     NetAmount,
-    NettingResult,
     ResultCommitment,
     Sha256,
     TotalAmount,
@@ -102,12 +102,26 @@ class ProvenLeaf(Struct, frozen=True, kw_only=True):
         return canonical.decode(self.leaf.encode(), Leaf)
 
 
+class _Lines(Struct, frozen=True):
+    """A NettingResult whose many lines are read one by one: all at once would keep every other thread waiting."""
+
+    cycle: str
+    statements: tuple[msgspec.Raw, ...]
+    results: tuple[CurrencyResult, ...]
+    carried_over: tuple[msgspec.Raw, ...]
+    edition: int = 1
+
+
+_included = msgspec.json.Decoder(IncludedStatement).decode
+_carried_over = msgspec.json.Decoder(CarriedOver).decode
+
+
 @dataclass(frozen=True)
 class Commitment:
     """What a signed result comes to as a tree. `leaves` are their canonical JSON by their place."""
 
     document: ResultCommitment
-    leaves: Mapping[int, str]
+    leaves: Mapping[int, bytes]
     places: Mapping[str, Sequence[int]]
     """Of each participant's leaves."""
     levels: Sequence[bytes]
@@ -121,7 +135,9 @@ class Commitment:
     def shown_to(self, participant: str | None) -> tuple[ProvenLeaf, ...]:
         """Return a participant's own leaves with their paths, or everybody's."""
         places = self.leaves if participant is None else self.places.get(participant, ())
-        return tuple(ProvenLeaf(leaf=self.leaves[at], index=at, path=tuple(self._path(at))) for at in sorted(places))
+        return tuple(
+            ProvenLeaf(leaf=self.leaves[at].decode(), index=at, path=tuple(self._path(at))) for at in sorted(places)
+        )
 
     def _path(self, index: int) -> list[str]:
         path: list[str] = []
@@ -140,7 +156,7 @@ def commit(signed: Envelope) -> Commitment:
     EvidenceError and msgspec.MsgspecError for what isn't a result; it doesn't look at who signed.
     """
     payload = signed.payload_bytes()
-    result = msgspec.json.decode(payload, type=NettingResult)
+    result = msgspec.json.decode(payload, type=_Lines)
     keyed = _keyed_by(hashlib.sha256(_SECRET + canonical.encode(signed)).digest())
     by_hash = {leaf_hash(leaf): (leaf, about) for leaf, about in _leaves(result, keyed)}
     size = LEAVES_MIN
@@ -148,12 +164,11 @@ def commit(signed: Envelope) -> Commitment:
         size *= 2
     fillers = (keyed(b"nothing %d" % number) for number in range(size - len(by_hash)))
     hashes = sorted([*by_hash, *fillers])
-    leaves: dict[int, str] = {}
+    leaves: dict[int, bytes] = {}
     places: defaultdict[str, list[int]] = defaultdict(list)
     for at, hashed in enumerate(hashes):
         if hashed in by_hash:
-            leaf, about = by_hash[hashed]
-            leaves[at] = leaf.decode()
+            leaves[at], about = by_hash[hashed]
             for participant in about:
                 places[participant].append(at)
     levels = _levels(hashes)
@@ -178,13 +193,13 @@ def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:
     return node.hex() == commitment.root
 
 
-def _leaves(result: NettingResult, keyed: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+def _leaves(result: _Lines, keyed: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, tuple[str, ...]]]:
     """Yield the canonical JSON of each `Leaf`, and whose it is: put together of its line's, as the nonce is."""
     encode = canonical.encode
-    for settles in result.statements:
+    for settles in map(_included, result.statements):
         line = encode(settles)
         yield b'{"nonce":"%b","settles":%b}' % (keyed(line).hex().encode(), line), settles.pair
-    for carried in result.carried_over:
+    for carried in map(_carried_over, result.carried_over):
         line = encode(carried)
         yield b'{"carried_over":%b,"nonce":"%b"}' % (line, keyed(line).hex().encode()), carried.pair
     for of_currency in result.results:

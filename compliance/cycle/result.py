@@ -7,7 +7,7 @@ whole. None of them has to trust another, because the same input gives the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -83,7 +83,7 @@ def net_cycle(
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
     choice = choose(by_lane, limits, liquidity)
-    settling = sorted(lane for lane in by_lane if lane in choice.settling)
+    settling = _in_order(lane for lane in by_lane if lane in choice.settling)
     excluded = by_lane.keys() - choice.settling
     beyond = _beyond_bilateral(by_lane, limits) & excluded
     left_out = (
@@ -112,9 +112,9 @@ def net_cycle(
     return CycleNetting(result, choice.certificates)
 
 
-def settling_minor(result: NettingResult) -> dict[str, int]:
-    """Return what a result moves in each currency."""
-    return {of.currency: int(of.settlement_minor) for of in result.results}
+def settling_minor(results: Iterable[CurrencyResult]) -> dict[str, int]:
+    """Return what the results of a cycle move in each currency."""
+    return {of.currency: int(of.settlement_minor) for of in results}
 
 
 def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
@@ -131,38 +131,66 @@ def instructions(
 ) -> list[SettlementInstruction]:
     """Return one instruction for each participant and currency with an included pair, by currency and participant.
 
-    `statements` holds at least those that the result includes. The lines of an instruction add up to its net;
-    zero is a net too, and its instruction still tells the bank which pairs are settled.
+    `statements` holds at least those that the result includes. Raises InconsistentInputError.
     """
     by_digest = dict(statements)
-    lines: defaultdict[tuple[str, str], list[InstructionLine]] = defaultdict(list)
-    for included in result.statements:
-        p = by_digest.get(included.sha256)
-        if p is None:
-            raise InconsistentInputError(f"the result includes statement {included.sha256}, which isn't given")
+    included: list[tuple[str, Position]] = []
+    for of_pair in result.statements:
+        if (position := by_digest.get(of_pair.sha256)) is None:
+            raise InconsistentInputError(f"the result includes statement {of_pair.sha256}, which isn't given")
+        included.append((of_pair.sha256, position))
+    return list(
+        instruct(
+            cycle=result.cycle,
+            edition=result.edition,
+            results=result.results,
+            included=included,
+            result_sha256=result_sha256,
+            settlement_agent=settlement_agent,
+        )
+    )
+
+
+def instruct(
+    *,
+    cycle: str,
+    edition: int,
+    results: Iterable[CurrencyResult],
+    included: Iterable[tuple[str, Position]],
+    result_sha256: str,
+    settlement_agent: str,
+) -> Iterator[SettlementInstruction]:
+    """Yield the instructions of a result, of which what each currency came to and what it includes are at hand.
+
+    The lines of an instruction add up to its net; zero is a net too, and its instruction still tells the bank which
+    pairs are settled. They are as true as what is given.
+    """
+    own: defaultdict[tuple[str, str], list[InstructionLine]] = defaultdict(list)
+    for digest, p in included:
         for participant, counterparty, receives, pays in (
             (p.low, p.high, p.back_minor, p.forth_minor),
             (p.high, p.low, p.forth_minor, p.back_minor),
         ):
-            lines[included.currency, participant].append(
-                InstructionLine(
-                    counterparty=counterparty, statement=included.sha256, receives_minor=receives, pays_minor=pays
-                )
+            own[p.currency, participant].append(
+                InstructionLine(counterparty=counterparty, statement=digest, receives_minor=receives, pays_minor=pays)
             )
-    return [
-        SettlementInstruction(
-            id=instruction_id(result.cycle, position.participant, of_currency.currency, result.edition),
-            cycle=result.cycle,
-            participant=position.participant,
-            currency=of_currency.currency,
-            net_minor=position.net_minor,
-            lines=tuple(sorted(lines[of_currency.currency, position.participant], key=lambda line: line.counterparty)),
-            result=result_sha256,
-            settlement_agent=settlement_agent,
-        )
-        for of_currency in result.results
-        for position in of_currency.positions
-    ]
+    for of_currency in results:
+        for net in of_currency.positions:
+            lines = own.pop((of_currency.currency, net.participant), [])
+            yield SettlementInstruction(
+                id=instruction_id(cycle, net.participant, of_currency.currency, edition),
+                cycle=cycle,
+                participant=net.participant,
+                currency=of_currency.currency,
+                net_minor=net.net_minor,
+                lines=tuple(sorted(lines, key=_counterparty)),
+                result=result_sha256,
+                settlement_agent=settlement_agent,
+            )
+
+
+def _counterparty(line: InstructionLine) -> str:
+    return line.counterparty
 
 
 def _by_lane(
@@ -199,6 +227,14 @@ def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, Position]], limits: Limi
             if limit is not None and difference > limit:
                 beyond.add((currency, pair))
     return beyond
+
+
+def _in_order(lanes: Iterable[Lane]) -> list[Lane]:
+    """Return lanes by currency and pair. Each currency is sorted by itself: a thread that sorts lets no other work."""
+    by_currency: defaultdict[str, list[Lane]] = defaultdict(list)
+    for lane in lanes:
+        by_currency[lane[0]].append(lane)
+    return [lane for currency in sorted(by_currency) for lane in sorted(by_currency[currency])]
 
 
 def _currency(position: Position) -> str:

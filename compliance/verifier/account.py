@@ -355,7 +355,7 @@ class _Account:
     def _approved_by_rulebook(self, event: LoggedEvent) -> None:
         said, result = facts_of(event, Approved), self._current(event)
         passed = worst(self._edition.record.checks) == "pass"
-        causes = four_eyes_causes(self._rules.approval, settling_minor(result), checks_passed=passed)
+        causes = four_eyes_causes(self._rules.approval, settling_minor(result.results), checks_passed=passed)
         if said.by is None or causes or said.result != self._result:
             why = ", ".join(cause.words for cause in causes) or f"the result was {self._result}"
             raise RefutedError(Finding.APPROVAL_MISSING, f"event {event.id}: approved by the rulebook, yet {why}")

@@ -185,7 +185,7 @@ def check_approval(record: CycleRecord, documents: Documents, rules: Rules) -> s
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
-    settling = settling_minor(documents.result.document)
+    settling = settling_minor(documents.result.document.results)
     causes = four_eyes_causes(rules.approval, settling, checks_passed=verdict == "pass")
     needed = {State.NETTED: ", ".join(cause.words for cause in causes)}
     if verdict == "fail":

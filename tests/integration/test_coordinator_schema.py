@@ -78,7 +78,7 @@ ALLOWED = {
     ),
     "results": (
         "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, "
-        "bilateral json, certificates json, edition integer"
+        "bilateral json, certificates json, edition integer, currencies json"
     ),
     "rulebooks": "sha256 text, document json, adopted_at timestamp with time zone",
     "screenings": (

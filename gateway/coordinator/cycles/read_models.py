@@ -155,10 +155,10 @@ class ReadModels:
                         int(position.receives_minor),
                         int(position.pays_minor),
                     )
-                    for of_currency in result.document.results
+                    for of_currency in result.currencies
                     for position in of_currency.positions
                 }
-                keeping = result.limits
+                keeping = await results.kept_limits(conn, result.sha256)
         caps = {(cap.participant, cap.currency): cap.cap_minor for cap in keeping.caps}
         may_owe = keeping.debits()
         return Positions(
@@ -218,10 +218,9 @@ class ReadModels:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            result = await results.find(conn, cycle_id)
-        if result is None:
-            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-        return result.envelope
+            if cycle.result is None:
+                raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            return await results.signed(conn, cycle.result)
 
     async def finality(self, cycle_id: str) -> Envelope:
         """Return the signed finality; raises Refusal `result_unknown` before the cycle is final."""

@@ -13,7 +13,8 @@ from compliance.cycle.limits import Limits
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import NettingResult, ScreeningStatement
-from gateway.coordinator.cycles.tables import attestations, cycles, pairs
+from gateway.coordinator.cycles.flow_history import FlowHistory
+from gateway.coordinator.cycles.tables import attestations, cycles
 from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
 
@@ -28,13 +29,13 @@ class CheckInputs:
     history: Mapping[PairKey, Sequence[int]]
 
 
-async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> CheckInputs:
+async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook, history: FlowHistory) -> CheckInputs:
     """Read it."""
     return CheckInputs(
         participations=await cycles.participations(conn, cycle.id),
         screenings=await attestations.screenings(conn, cycle.id),
         cut_off_at=cycle.cut_off_at or cycle.opened_at,
-        history=await pairs.pair_history(conn, cycles=rulebook.aggregate_flow.window_cycles),
+        history=await history.last(conn, rulebook.aggregate_flow.window_cycles),
     )
 
 

@@ -25,8 +25,10 @@ from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at, still_open
 from gateway.coordinator.cycles.failures import Failure, retry_after_s, step_failure
+from gateway.coordinator.cycles.flow_history import FlowHistory
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.netting_step import NettingStep
+from gateway.coordinator.cycles.result_positions import ResultPositions
 from gateway.coordinator.cycles.settlement import NoAnswerError, SettlementClient
 from gateway.coordinator.cycles.settlement_steps import SettlementSteps
 from gateway.coordinator.cycles.tables import cycles, failures, pairs, results
@@ -68,8 +70,11 @@ class Steps:
         self._engine = engine
         self._books = books
         self._now = now
-        self._netting = NettingStep(engine, signer=signer, kernels=kernels)
-        self._settlement = SettlementSteps(engine, bic=bic, signer=signer, agent=agent, now=now)
+        positions, history = ResultPositions(), FlowHistory()
+        self._netting = NettingStep(engine, signer=signer, kernels=kernels, positions=positions, history=history)
+        self._settlement = SettlementSteps(
+            engine, bic=bic, signer=signer, agent=agent, now=now, positions=positions, history=history
+        )
 
     async def advance(self, cycle_id: str) -> State:
         """Take every step that is due and return the state reached. Idempotent. Raises what a step raises."""
@@ -195,7 +200,7 @@ class Steps:
         result = await results.find(conn, cycle.id)
         if result is None:
             raise LookupError(f"cycle {cycle.id} is {cycle.state} and has no result")
-        settling = settling_minor(result.document)
+        settling = settling_minor(result.currencies)
         causes = four_eyes_causes(rulebook.approval, settling, checks_passed=worst(result.checks) == "pass")
         if needed_decision(cycle.state, causes) is not None:
             return False

@@ -52,7 +52,7 @@ _INSERT_POSITIONS = text(
     f"INSERT INTO positions (cycle, {', '.join(_COLUMNS)}) SELECT :cycle, * FROM {rows_of(**_COLUMNS)}"
 )
 
-_SEVERAL = 4_096
+AT_ONCE = 4_096
 """Rows of which Python makes something at once: some milliseconds, after which others have their turn."""
 
 
@@ -248,7 +248,7 @@ async def read_positions(
     """Return what a query finds whose columns are those of a position and its digest. There may be many of them."""
     found: list[tuple[Position, str]] = []
     async with conn.stream(query, values) as rows:
-        async for part in rows.partitions(_SEVERAL):
+        async for part in rows.partitions(AT_ONCE):
             found += [(Position(*row[:14]), row[14]) for row in part]
             await asyncio.sleep(0)
     return found

@@ -61,10 +61,10 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
 
 async def _edition(conn: AsyncConnection, cycle: str, result: Result, trust_lists: Sequence[Envelope]) -> Superseded:
     """Return one edition of the result with what rests on it."""
-    instructed, receipts = await settlements.instructed(conn, cycle, result.document.edition)
+    instructed, receipts = await settlements.instructed(conn, cycle, result.edition)
     return Superseded(
-        result=result.envelope,
-        limits=result.limits,
+        result=await results.signed(conn, result.sha256),
+        limits=await results.kept_limits(conn, result.sha256),
         certificates=await results.certificates(conn, result.sha256),
         checks=result.checks,
         instructions=tuple(instructed),

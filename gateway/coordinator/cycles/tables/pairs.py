@@ -18,7 +18,7 @@ from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
 from gateway.coordinator.cycles.book import Standing
-from gateway.coordinator.cycles.tables.attestations import POSITION, read_positions
+from gateway.coordinator.cycles.tables.attestations import AT_ONCE, POSITION, read_positions
 from gateway.coordinator.cycles.tables.columns import column, rows_of
 from gateway.coordinator.cycles.tables.submissions import SEVERAL
 
@@ -132,31 +132,32 @@ def _in_order(positions: list[tuple[Position, str]]) -> list[tuple[str, Position
     return [(sha256, p) for p, sha256 in sorted(positions, key=lambda found: found[0].key)]
 
 
-async def pair_history(conn: AsyncConnection, *, cycles: int) -> dict[PairKey, list[int]]:
-    """Return each pair's totals in the last settled cycles."""
-    last = text(
-        "SELECT id FROM cycles WHERE state = 'final'"
-        " ORDER BY opened_at DESC, value_date DESC, number DESC LIMIT :cycles"
+async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:
+    """Return the last settled cycles, the newest first."""
+    query = text(
+        "SELECT id FROM cycles WHERE state = 'final' ORDER BY opened_at DESC, value_date DESC, number DESC LIMIT :last"
     )
-    settled = (await conn.execute(last, {"cycles": cycles})).scalars().all()
+    return list((await conn.execute(query, {"last": last})).scalars().all())
+
+
+async def totals(conn: AsyncConnection, cycle: str) -> list[tuple[PairKey, int]]:
+    """Return what each pair of a settled cycle came to, both ways together."""
     await _expect_many_rows(conn)
-    rows = await conn.execute(
-        text(
-            "SELECT o.currency, o.pair_low, o.pair_high, (p.forth_minor + p.back_minor)::text AS total"
-            " FROM cycle_pairs o JOIN positions p USING (cycle, sha256)"
-            " WHERE o.carried IS NULL AND o.cycle = ANY (:settled) AND p.cycle = ANY (:settled)"
-            " UNION ALL SELECT o.currency, o.pair_low, o.pair_high, (s.forth_minor + s.back_minor)::text AS total"
-            " FROM cycle_pairs o JOIN statements s"
-            " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
-            " = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256)"
-            " WHERE o.carried IS NULL AND o.cycle = ANY (:settled) AND s.cycle = ANY (:settled)"
-        ),
-        {"settled": settled},
+    query = text(
+        "SELECT o.currency, o.pair_low, o.pair_high, (p.forth_minor + p.back_minor)::text AS total"
+        " FROM cycle_pairs o JOIN positions p USING (cycle, sha256)"
+        " WHERE o.carried IS NULL AND o.cycle = :cycle AND p.cycle = :cycle"
+        " UNION ALL SELECT o.currency, o.pair_low, o.pair_high, (s.forth_minor + s.back_minor)::text AS total"
+        " FROM cycle_pairs o JOIN statements s"
+        " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
+        " = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256)"
+        " WHERE o.carried IS NULL AND o.cycle = :cycle AND s.cycle = :cycle"
     )
-    history: dict[PairKey, list[int]] = {}
-    for currency, low, high, total in rows.all():
-        history.setdefault((currency, low, high), []).append(int(total))
-    return history
+    by_pair: list[tuple[PairKey, int]] = []
+    async with conn.stream(query, {"cycle": cycle}) as rows:
+        async for part in rows.partitions(AT_ONCE):
+            by_pair += [((currency, low, high), int(total)) for currency, low, high, total in part]
+    return by_pair
 
 
 Gross = Mapping[tuple[str, str], tuple[int, int]]
