@@ -16,7 +16,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
-from compliance.cycle.positions import Position, of_statement
+from compliance.cycle.positions import Position
 from compliance.cycle.result import (
     InconsistentInputError,
     instructions,
@@ -26,7 +26,6 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import NettingResult
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents
 from compliance.verifier.findings import Finding, RefutedError
@@ -52,27 +51,14 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             raise RefutedError(Finding.CERTIFICATE_DIFFERS, "a certificate without a result")
         return f"no result in state {record.state}"
     result = documents.result.document
-    _net_again(record, result, agreed, rules)
-    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
-    return (
-        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
-        f" proven to be the most that could settle, result {documents.result.sha256},"
-        f" root that its banks were shown {commit(record.result).document.root}"
-    )
-
-
-def _net_again(record: CycleRecord, result: NettingResult, agreed: Agreed, rules: Rules) -> None:
     unmatched = [carried for carried in result.carried_over if carried.reason not in BY_NETTING]
     left_out = {(carried.currency, *carried.pair) for carried in unmatched}
-    matched = {
-        key: (signed.sha256, of_statement(signed.document)) for key, signed in agreed.items() if key not in left_out
-    }
     try:
         computed = net_cycle(
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=list(matched.values()),
+            statements=[(of.sha256, of.position) for key, of in agreed.items() if key not in left_out],
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -85,9 +71,17 @@ def _net_again(record: CycleRecord, result: NettingResult, agreed: Agreed, rules
     if canonical.encode(computed.result) != canonical.encode(result):
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
+    certificates = computed.certificates
+    del computed  # As large as the result itself.
     unwound = frozenset(result.defaulted)
-    netted = [position for key, (_, position) in matched.items() if unwound.isdisjoint(key[1:])]
-    _check_certificates(record, netted, computed.certificates)
+    matched = [of.position for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
+    _check_certificates(record, matched, certificates)
+    proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
+    return (
+        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
+        f" proven to be the most that could settle, result {documents.result.sha256},"
+        f" root that its banks were shown {commit(record.result).document.root}"
+    )
 
 
 def _check_certificates(record: CycleRecord, matched: list[Position], computed: tuple[Certificate, ...]) -> None:
@@ -133,7 +127,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = ((signed.sha256, of_statement(signed.document)) for signed in documents.statements)
+    statements = [(of.sha256, of.position) for of in documents.attested.stated]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)

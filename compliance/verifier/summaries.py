@@ -13,7 +13,7 @@ from typing import Any
 from compliance.cycle import checks
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits
-from compliance.cycle.positions import Position, of_statement
+from compliance.cycle.positions import Position
 from compliance.cycle.states import State, Trigger, event_type
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord
@@ -38,7 +38,7 @@ def check_checks(edition: Edition, matched: Matched, log: Log, rules: Rules) -> 
             raise RefutedError(Finding.CHECKS_DIFFER, "checks of a result that there isn't")
         return ()
     result = documents.result.document
-    by_digest = {signed.sha256: of_statement(signed.document) for signed in matched.agreed.values()}
+    by_digest = {of.sha256: of.position for of in matched.agreed.values()}
     included = [by_digest[entry.sha256] for entry in result.statements]
     computed = {check.name: check for check in _computed(record, documents, result, included, log, rules)}
     if [check.name for check in record.checks] != [*computed, AGGREGATE_FLOW]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from attesting import Word, attested
 from clearing import AGENT, AT, COORDINATOR, CYCLE, LIQUIDITY, RULEBOOK, Scheme, approved
 from msgspec.structs import replace
 
@@ -15,7 +16,7 @@ from compliance.cycle.positions import of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.event_log import LoggedEvent
 from compliance.export.record import Attendance, CycleRecord
-from compliance.statements import CycleCut, LaneCut, SettlementFinality
+from compliance.statements import CycleCut, LaneCut, PositionStatement, SettlementFinality
 
 CURRENCIES = ("EUR", "USD")
 
@@ -41,6 +42,10 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
     )
     result, sha256 = netting.result, canonical.digest(canonical.encode(netting.result))
     instructed = instructions(result, pairs, sha256, AGENT)
+    own: dict[str, list[PositionStatement]] = {bank: [] for bank in names}
+    for statement in statements:
+        for bank in statement.pair:
+            own[bank].append(statement)
     screenings = {bank: crowd.screening(bank, screened=10_000) for bank in names}
     record = CycleRecord(
         cycle=CYCLE,
@@ -50,8 +55,7 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         trust_lists=(crowd.sign(COORDINATOR, crowd.trust_list(1)),),
         events=(),
         cuts=tuple(crowd.sign(bank, _cut(bank, names)) for bank in names),
-        statements=tuple(crowd.sign(bank, statement) for statement in statements for bank in statement.pair),
-        screenings=tuple(crowd.sign(bank, screening) for bank, screening in screenings.items()),
+        **attested(crowd.sign, CYCLE, [Word(bank, own[bank], screenings[bank]) for bank in names]),
         certificates=netting.certificates,
         checks=_checks(crowd, names, netting.result, pairs, screenings),
         result=crowd.sign(COORDINATOR, result),

@@ -27,7 +27,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, SigningKey, unb64url
 from compliance.cycle.commitment import Leaf, ProvenLeaf, commit, is_proven
-from compliance.cycle.positions import Position, of_statement
+from compliance.cycle.positions import Position
 from compliance.cycle.result import instructions
 from compliance.statements import (
     CarryReason,
@@ -77,8 +77,7 @@ class Liar:
         honest = msgspec.json.decode(envelope.payload_bytes(), type=NettingResult)
         positions: dict[str, Position] = {}
         for bank in desk.town.banks.values():
-            signed = await reads.signed_statements(bank.node.pool, cycle)
-            positions |= {sha256: of_statement(one) for sha256, one in signed.items()}
+            positions |= await reads.signed_positions(bank.node.pool, cycle)
         for bic, lie in lies.items():
             result = lie(honest)
             sha256 = canonical.digest(canonical.encode(result))
@@ -160,7 +159,7 @@ class Trial:
         """Wait until a bank disbelieves its instruction for one of these reasons."""
 
         async def disagreements() -> bool:
-            return any(reason in reasons for reason in self.bank(bic).node.follower.disagreements.values())
+            return any(reason in reasons for reason in self.bank(bic).node.follower.instructions.disagreements.values())
 
         await until(disagreements, True)
 
@@ -388,7 +387,7 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
 
     async def kept_reasons(bic: str) -> bool:
         return {one.reason for one in await trial.evidence(bic)} >= set(
-            trial.bank(bic).node.follower.disagreements.values()
+            trial.bank(bic).node.follower.instructions.disagreements.values()
         )
 
     for bank in (BRAVO, CARLO):

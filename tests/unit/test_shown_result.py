@@ -55,7 +55,7 @@ STATEMENTS = {
     for one in (statement(A, B, 70, 10), statement(A, C, 5, 25), statement(B, C, 9, 1))
 }
 POSITIONS = {sha256: of_statement(one) for sha256, one in STATEMENTS.items()}
-OWN = {sha256: one for sha256, one in STATEMENTS.items() if A in one.pair}
+OWN = {sha256: one for sha256, one in POSITIONS.items() if A in (one.low, one.high)}
 HONEST = net_cycle(
     cycle=CYCLE,
     value_date="2026-01-05",

@@ -14,7 +14,7 @@ from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import NettingResult, ScreeningStatement
 from gateway.coordinator.cycles.flow_history import FlowHistory
-from gateway.coordinator.cycles.tables import cycles, submissions
+from gateway.coordinator.cycles.tables import attestations, cycles
 from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
 
@@ -33,7 +33,7 @@ async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook, history:
     """Read it."""
     return CheckInputs(
         participations=await cycles.participations(conn, cycle.id),
-        screenings=await submissions.screenings(conn, cycle.id),
+        screenings=await attestations.screenings(conn, cycle.id),
         cut_off_at=cycle.cut_off_at or cycle.opened_at,
         history=await history.last(conn, rulebook.aggregate_flow.window_cycles),
     )
