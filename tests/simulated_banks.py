@@ -81,9 +81,8 @@ class Connection:
                     return event
             after = page.next
 
-    async def newest(self) -> int:
-        """Return the cursor behind the newest event."""
-        after = 0
+    async def newest(self, after: int = 0) -> int:
+        """Return the cursor behind the newest event, from a cursor on."""
         while (page := await self.ask(Events, "GET", f"/events?after={after}&limit=1000")).events:
             after = page.next
         return after

@@ -24,7 +24,8 @@ import uvloop
 from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks import load
 from tests.benchmarks.bank import BenchBank, batches, open_accounts, single_payments
-from tests.benchmarks.house import Timing, cpu_seconds
+from tests.benchmarks.house import Timing
+from tests.benchmarks.meters import cpu_seconds
 from tests.benchmarks.rows import Row, skipped
 
 HERE = Path(__file__).parents[2]

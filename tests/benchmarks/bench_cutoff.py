@@ -8,11 +8,16 @@ The clock starts before the operator's POST …/cut-off and stops when the feed 
 operator. What the banks sign is signed before, for in real life each does it on a machine of its own; all else that
 they do (sending, and reading and verifying what they get) shares the two cores with the coordinator and counts.
 The peer does what can't be left out: it verifies as many signatures and stores as many rows by one COPY.
+
+Processor time is told apart: of the coordinator's process, of its PostgreSQL server (which keeps the agent's database,
+too), and of the banks. Whether the event loop is held up shows in what a process beside them waits for answers to
+`GET /health/live`, asked every few milliseconds: on two cores that others use as well, waiting for a core is in it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -22,10 +27,14 @@ import uvloop
 
 from gateway.federation.messages.events import Events
 from gateway.federation.storage.postgres import EmbeddedServer
-from tests.benchmarks.house import PAYMENTS, House, Timing, clear, cpu_seconds, running_house
+from tests.benchmarks.house import PAYMENTS, House, Timing, clear, running_house
+from tests.benchmarks.meters import cpu_seconds
 from tests.benchmarks.rows import Row
 
 CYCLES = 3
+EUR, THREE = ("EUR",), ("CHF", "EUR", "USD")
+HOUSES = {"6": (6, EUR), "50": (50, EUR), "50x3": (50, THREE), "200": (200, EUR), "500": (500, EUR)}
+"""By the names that CONCORDAT_BENCH_HOUSES picks: how many banks, and their currencies."""
 
 
 def run() -> list[Row]:
@@ -35,8 +44,9 @@ def run() -> list[Row]:
         server = EmbeddedServer(Path(name) / "postgres")
         server.start()
         try:
-            for count, currencies in ((6, ("EUR",)), (50, ("EUR",)), (50, ("CHF", "EUR", "USD")), (200, ("EUR",))):
-                directory = Path(name) / f"{count}-{len(currencies)}"
+            for picked in os.environ.get("CONCORDAT_BENCH_HOUSES", ",".join(HOUSES)).split(","):
+                count, currencies = HOUSES[picked]
+                directory = Path(name) / picked
                 directory.mkdir()
                 rows += uvloop.run(_measure(server, directory, count, currencies))
         finally:
@@ -45,36 +55,52 @@ def run() -> list[Row]:
 
 
 async def _measure(server: EmbeddedServer, directory: Path, count: int, currencies: tuple[str, ...]) -> list[Row]:
+    statements = count * (count - 1) * len(currencies)
     async with running_house(server.url("postgres"), directory, count, currencies) as house:
-        what = f"{count} banks, {count * (count - 1) * len(currencies):,} statements"
+        what = f"{count} banks, {statements:,} statements"
         if len(currencies) > 1:
             what += f", {len(currencies)} currencies"
-        cycles = CYCLES if count <= 50 else 1  # 200 banks sign for longer than they are measured
+        cycles = CYCLES if count <= 200 else 1  # 500 banks sign for longer than they are measured
         timings = [await clear(house) for _ in range(1 + cycles)][1:]
-        rows = _rows(what, timings)
-        if count == 50 and len(currencies) == 1:
-            timings = [await clear(house, PAYMENTS * 1_000, 1_000) for _ in range(CYCLES)]
-            rows += _rows(f"{what}, 1,000 times the payments", timings)[:1]
-        resident = house.process.memory_info().rss / 2**20
-        rows.append(_row("  coordinator's memory after these cycles", resident, None, "MiB", "resident set"))
+        rows = _rows(what, statements, timings)
+        if count in (50, 500) and len(currencies) == 1:
+            rows.append(await _more_payments(house, what, timings))
         rows.append(await _waiting(house))
         return rows
 
 
-def _rows(what: str, timings: list[Timing]) -> list[Row]:
+def _rows(what: str, statements: int, timings: list[Timing]) -> list[Row]:
     def median(of: Callable[[Timing], float]) -> float:
         return statistics.median(of(one) for one in timings)
 
+    def each(of: Callable[[Timing], float]) -> float:
+        return median(of) * 1e3 / statements
+
     bare = median(lambda t: t.bare)
     spread = f"{min(t.instructed for t in timings):,.0f} to {max(t.instructed for t in timings):,.0f} ms"
-    cpu = f"CPU: coordinator {median(lambda t: t.coordinator_cpu):,.0f}, banks {median(lambda t: t.banks_cpu):,.0f} ms"
+    cpu = f"of {median(lambda t: t.coordinator_cpu):,.0f} ms; the banks used {median(lambda t: t.banks_cpu):,.0f}"
+    held_up = max(t.held_up for t in timings)
     return [
-        _row(f"{what}: to signed instructions", median(lambda t: t.instructed), bare, "ms", f"{spread}; {cpu}"),
+        _row(f"{what}: to signed instructions", median(lambda t: t.instructed), bare, "ms", spread),
+        _row("  coordinator's CPU a statement", each(lambda t: t.coordinator_cpu), None, "µs", cpu),
+        _row("  its PostgreSQL's CPU a statement", each(lambda t: t.postgres_cpu), None, "µs", "all of the server"),
+        _row("  coordinator's memory", max(t.memory_peak for t in timings), None, "MiB", "peak, to finality"),
+        _row("  coordinator's event loop held up", held_up, None, "ms", "slowest answer of all cycles"),
         _row("  cuts", median(lambda t: t.cuts), None, "ms", "cycle.cut_off to cycle.attesting"),
         _row("  attestation", median(lambda t: t.attestation), None, "ms", "cycle.attesting to cycle.matched"),
         _row("  outcome", median(lambda t: t.outcome), None, "ms", "netting, checks, approval, signing instructions"),
         _row("  every bank has verified its own", median(lambda t: t.delivered), None, "ms", "from cut-off"),
+        _row("  final", median(lambda t: t.final), None, "ms", "from cut-off, settled by the agent"),
     ]
+
+
+async def _more_payments(house: House, what: str, before: list[Timing]) -> Row:
+    """Return what the same takes with 1,000 times the payments, beside what it took before."""
+    timings = [await clear(house, PAYMENTS * 1_000, 1_000, bare=False) for _ in before]
+    ours, peer = (statistics.median(t.instructed for t in of) for of in (timings, before))
+    note = f"{min(t.instructed for t in timings):,.0f} to {max(t.instructed for t in timings):,.0f} ms"
+    row = _row(f"{what}, 1,000 times the payments", ours, peer, "ms", note)
+    return {**row, "peer_name": f"{PAYMENTS} payments a lane"}
 
 
 def _row(what: str, ours: float, peer: float | None, unit: str, note: str) -> Row:
@@ -84,7 +110,7 @@ def _row(what: str, ours: float, peer: float | None, unit: str, note: str) -> Ro
 
 async def _waiting(house: House) -> Row:
     """Return what it costs the coordinator that all banks wait for news and there is none."""
-    after, seconds = await house.operator.newest(), 10
+    after, seconds = await house.operator.newest(house.cursor), 10
     path = f"/events?after={after}&wait_s={seconds}"
     before = cpu_seconds(house.process)
     await asyncio.gather(*(bank.connection.ask(Events, "GET", path) for bank in house.banks.banks))

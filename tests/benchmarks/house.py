@@ -43,70 +43,105 @@ from gateway.federation.messages.events import Event, Events
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, dsn
+from tests.benchmarks.meters import (
+    Watch,
+    cpu_seconds,
+    forget_memory_peak,
+    memory_peak_mib,
+    postmaster_of,
+    server_cpu_seconds,
+    watching,
+)
 from tests.simulated_banks import Banks, Bodies, Connection
 from tests.support import free_port
 
 COORDINATOR, AGENT = "CNCDXXC0", "AGNTXXS0"
+OPERATOR, OPERATOR_KEY = "alice", "alice.pem"
 PAYMENTS = 25
 STEPS = ("cycle.cut_off", "cycle.attesting", "cycle.matched", "cycle.instructed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """One cycle, in milliseconds. `cuts`, `attestation` and `outcome` are by the events' own times."""
+    """One cycle, in milliseconds. `cuts`, `attestation` and `outcome` are by the events' own times.
+
+    Processor time and `held_up`, the slowest answer to a cheap question, are from cut-off to signed instructions.
+    `memory_peak` is the coordinator's in MiB, from cut-off to finality.
+    """
 
     instructed: float
     delivered: float
+    final: float = 0.0
     cuts: float
     attestation: float
     outcome: float
     coordinator_cpu: float
     banks_cpu: float
+    postgres_cpu: float = 0.0
+    held_up: float = 0.0
+    memory_peak: float = 0.0
     bare: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class House:
-    """A clearing house under measurement."""
+    """A clearing house under measurement. `cursor` is how far the operator has read the feed."""
 
     operator: Connection
     banks: Banks
     process: psutil.Process
+    postmaster: psutil.Process
+    watch: Watch
     database: str
+    directory: Path
+    cursor: int = 0
 
 
 # --- one cycle ------------------------------------------------------------------------------------------
 
 
-async def clear(house: House, payments: int = PAYMENTS, scale: int = 1) -> Timing:
-    """Clear the open cycle and wait until it is final."""
+async def clear(house: House, payments: int = PAYMENTS, scale: int = 1, *, bare: bool = True) -> Timing:
+    """Clear the open cycle and wait until it is final. `bare` measures beside it what can't be left out."""
     operator, banks = house.operator, house.banks
     cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
-    after = await operator.newest()
+    house.cursor = after = await operator.newest(house.cursor)
     bodies = banks.prepare(cycle, payments=payments, scale=scale)
     clearing = asyncio.create_task(banks.clear(cycle, bodies, after=after))
     await asyncio.sleep(1)  # until all banks wait for news
-    before, own_before = cpu_seconds(house.process), time.process_time()
+    forget_memory_peak(house.process)
+    await house.watch.begin()
+    before = _used(house)
     started = time.perf_counter()
     await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
     await operator.event("cycle.instructed", cycle, after)
     instructed = time.perf_counter()
-    coordinator_cpu, banks_cpu = cpu_seconds(house.process) - before, time.process_time() - own_before
+    coordinator_cpu, postgres_cpu, banks_cpu = (now - then for now, then in zip(_used(house), before, strict=True))
+    held_up = await house.watch.end()
     await clearing
     delivered = time.perf_counter()
     await operator.event("cycle.final", cycle, after)
+    final = time.perf_counter()
     banks.settled += payments
     at = await _event_times(operator, cycle, after)
     return Timing(
         instructed=(instructed - started) * 1e3,
         delivered=(delivered - started) * 1e3,
+        final=(final - started) * 1e3,
         cuts=at[1] - at[0],
         attestation=at[2] - at[1],
         outcome=at[3] - at[2],
         coordinator_cpu=coordinator_cpu * 1e3,
         banks_cpu=banks_cpu * 1e3,
-        bare=await _bare(house, bodies) * 1e3,
+        postgres_cpu=postgres_cpu * 1e3,
+        held_up=held_up,
+        memory_peak=memory_peak_mib(house.process),
+        bare=await _bare(house, bodies) * 1e3 if bare else 0.0,
     )
+
+
+def _used(house: House) -> tuple[float, float, float]:
+    """Return the processor seconds of the coordinator, of its PostgreSQL server and of this process."""
+    return cpu_seconds(house.process), server_cpu_seconds(house.postmaster), time.process_time()
 
 
 async def _event_times(operator: Connection, cycle: str, after: int) -> list[float]:
@@ -116,12 +151,6 @@ async def _event_times(operator: Connection, cycle: str, after: int) -> list[flo
         found |= {event.type: event for event in page.events if event.cycle == cycle}
         after = page.next
     return [datetime.fromisoformat(found[step].at).timestamp() * 1e3 for step in STEPS]
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return what a process has used of the processors."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 async def _bare(house: House, bodies: list[Bodies]) -> float:
@@ -179,12 +208,12 @@ async def running_house(
             coordinator_key=base.identity.sign.verifying_key,
         )
         await _admit(base, banks, agent, currencies)
-        key = SigningKey.generate()
-        await base.registry.add_client("alice", "operator", key.x, by="bench", reason="set up")
+        key = SigningKey.load_or_create(directory / OPERATOR_KEY)
+        await base.registry.add_client(OPERATOR, "operator", key.x, by="bench", reason="set up")
     finally:
         await base.engine.dispose()
     Anchor.of(COORDINATOR, base.identity.sign.verifying_key).write(directory / "anchor.json")
-    operator = Connection(settings.url, partial(_token, base.identity.token, settings, "alice", "operator", key.kid))
+    operator = Connection(settings.url, partial(_token, base.identity.token, settings, OPERATOR, "operator", key.kid))
     more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
     with ExitStack() as stack:
@@ -196,7 +225,10 @@ async def running_house(
             operator=operator,
             banks=banks,
             process=psutil.Process(process.pid),
+            postmaster=await postmaster_of(databases["gateway.coordinator"]),
+            watch=stack.enter_context(watching(settings.url)),
             database=databases["gateway.coordinator"],
+            directory=directory,
         )
         operator.close()
         banks.close()
