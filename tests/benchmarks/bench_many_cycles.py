@@ -1,0 +1,131 @@
+"""Milliseconds of the last cycles of a long day, beside its first: nothing may grow with the cycles that came before.
+
+A coordinator process, an agent process and a few simulated banks clear one cycle after another, each from an operator's
+cut-off to finality; CONCORDAT_BENCH_CYCLES says how many. A row is the median over the last hundredth of the day (20
+cycles at least) beside the same over the first, after some that aren't counted. Between them the first cycle's record
+grows into a long one, and so do the event log, the agent's books and whatever else somebody keeps for each cycle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway.federation.messages.cycles import Cycle
+from gateway.federation.storage.postgres import EmbeddedServer
+from tests.benchmarks.house import House, running_house
+from tests.benchmarks.meters import cpu_seconds, memory_peak_mib, server_cpu_seconds
+from tests.benchmarks.rows import Row
+
+CYCLES = 10_000
+BANKS = 4
+WARMING, SAMPLE_MIN = 20, 20
+READS = {
+    "the newest cycles": "/cycles?limit=20",
+    "a cycle's progress": "/cycles/{cycle}",
+    "the newest events": "/events?after={after}&limit=100",
+}
+"""What an operator's console asks for again and again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class One:
+    """One cycle, in milliseconds: from cut-off to finality, and processor time."""
+
+    final: float
+    coordinator: float
+    postgres: float
+
+
+def run() -> list[Row]:
+    """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
+    cycles = int(os.environ.get("CONCORDAT_BENCH_CYCLES", CYCLES))
+    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
+        server = EmbeddedServer(Path(name) / "postgres")
+        server.start()
+        try:
+            directory = Path(name) / "day"
+            directory.mkdir()
+            return uvloop.run(_measure(server, directory, cycles))
+        finally:
+            server.stop()
+
+
+async def _measure(server: EmbeddedServer, directory: Path, cycles: int) -> list[Row]:
+    sample = max(SAMPLE_MIN, cycles // 100)
+    async with running_house(server.url("postgres"), directory, BANKS, ("EUR",)) as house:
+        for _ in range(WARMING):
+            await _clear(house)
+        first = [await _clear(house) for _ in range(sample)]
+        reads_first, memory_first = await _reads(house), memory_peak_mib(house.process)
+        for _ in range(max(0, cycles - WARMING - 2 * sample)):
+            await _clear(house)
+        last = [await _clear(house) for _ in range(sample)]
+        reads_last, memory_last = await _reads(house), memory_peak_mib(house.process)
+    name = f"the first {sample} of {cycles:,} cycles"
+    note = f"{BANKS} banks; median of {sample}"
+    rows = [
+        _row("the last cycles of a day: cut-off to finality", _median(last, "final"), _median(first, "final"), "ms"),
+        _row("  coordinator's CPU a cycle", _median(last, "coordinator"), _median(first, "coordinator"), "ms"),
+        _row("  PostgreSQL's CPU a cycle", _median(last, "postgres"), _median(first, "postgres"), "ms"),
+        *(_row(f"  asking for {what}", reads_last[what], reads_first[what], "ms") for what in READS),
+        _row("  coordinator's memory, peak", memory_last, memory_first, "MiB"),
+    ]
+    return [{**row, "peer_name": name, "note": note} for row in rows]
+
+
+async def _clear(house: House) -> One:
+    """Clear the open cycle."""
+    operator, banks = house.operator, house.banks
+    cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
+    after = house.cursor
+    bodies = banks.prepare(cycle, payments=1)
+    clearing = asyncio.create_task(banks.clear(cycle, bodies, after=after))
+    await asyncio.sleep(0)  # until all banks have asked for news
+    used = cpu_seconds(house.process), server_cpu_seconds(house.postmaster)
+    started = time.perf_counter()
+    await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
+    house.cursor = (await operator.event("cycle.final", cycle, after)).id
+    took = time.perf_counter() - started
+    await clearing
+    banks.settled += 1
+    return One(
+        final=took * 1e3,
+        coordinator=(cpu_seconds(house.process) - used[0]) * 1e3,
+        postgres=(server_cpu_seconds(house.postmaster) - used[1]) * 1e3,
+    )
+
+
+async def _reads(house: House) -> dict[str, float]:
+    """Return the milliseconds that an operator waits for each of READS."""
+    operator, found = house.operator, {}
+    cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
+    for what, path in READS.items():
+        took = []
+        for _ in range(SAMPLE_MIN):
+            started = time.perf_counter()
+            await operator.ask(Any, "GET", path.format(cycle=cycle, after=max(0, house.cursor - 100)))  # type: ignore[arg-type]
+            took.append(time.perf_counter() - started)
+        found[what] = statistics.median(took) * 1e3
+    return found
+
+
+def _median(cycles: list[One], of: str) -> float:
+    return statistics.median(getattr(one, of) for one in cycles)
+
+
+def _row(what: str, ours: float, peer: float, unit: str) -> Row:
+    return {"what": what, "ours": ours, "peer": peer, "unit": unit}
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(f"{row['what']:50s} {row['ours']:10,.1f} {row['unit']:5s} {row['ours'] / row['peer']:6.2f}")
