@@ -140,9 +140,10 @@ class Flow(Document, frozen=True, kw_only=True):
 
 
 class PositionStatement(Document, frozen=True, kw_only=True):
-    """What two banks owe each other in one cycle and currency. Both sign the same bytes.
+    """What two banks owe each other in one cycle and currency. Both attest the same bytes, each by a tree of its own.
 
-    Payload type `application/vnd.concordat.position.v1+json`. `pair` is sorted; `flows` holds pair[0]→pair[1],
+    Payload type `application/vnd.concordat.position.v1+json`, where it is signed by itself, as before there were
+    attestations. `pair` is sorted; `flows` holds pair[0]→pair[1],
     then pair[1]→pair[0]. `revision` starts at 1 and grows by one when a break is mended and attested again.
     """
 
@@ -151,6 +152,25 @@ class PositionStatement(Document, frozen=True, kw_only=True):
     pair: tuple[Bic, Bic]
     revision: Annotated[int, Meta(ge=1, le=99)]
     flows: tuple[Flow, Flow]
+
+
+class Attestation(Document, frozen=True, kw_only=True):
+    """A bank's one signature over all that it states in a cycle, and over each later word of its.
+
+    Payload type `application/vnd.concordat.attestation.v1+json`. `root` is the RFC 6962 tree head over the digests
+    (SHA-256 of the canonical bytes, 32 bytes a leaf) of `statements` position statements, in ascending order of
+    (currency, pair), each pair once. An attestation covers what it adds: the first one all pairs, one that answers a
+    break or brings a pair that was contested only those. `screening` is the digest of the ScreeningStatement that
+    counts from here on; without it the one before does. `complete` says that no further pair of the bank has anything
+    new in the cycle, but those that it contests.
+    """
+
+    cycle: CycleId
+    participant: Bic
+    statements: Count
+    root: Sha256
+    screening: Sha256 | None = None
+    complete: bool = False
 
 
 class ScreeningStatement(Document, frozen=True, kw_only=True):
@@ -490,6 +510,7 @@ PAYLOAD_TYPES: dict[type[Document], str] = {
     CycleCut: "application/vnd.concordat.cycle-cut.v1+json",
     PositionStatement: "application/vnd.concordat.position.v1+json",
     ScreeningStatement: "application/vnd.concordat.screening.v1+json",
+    Attestation: "application/vnd.concordat.attestation.v1+json",
     NettingResult: "application/vnd.concordat.netting-result.v1+json",
     ResultCommitment: "application/vnd.concordat.result-commitment.v1+json",
     SettlementInstruction: "application/vnd.concordat.instruction.v1+json",

@@ -66,6 +66,8 @@ class EvidenceReason(StrEnum):
     TOO_FEW_SIGNATURES = "too_few_signatures"
     SCHEMA_VIOLATION = "schema_violation"
     NOT_CANONICAL = "not_canonical"
+    NOT_ATTESTED = "not_attested"
+    """It isn't a leaf of the tree whose root was signed."""
 
 
 class EvidenceError(Exception):

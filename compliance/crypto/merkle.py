@@ -66,3 +66,41 @@ class Tree:
 def root(leaves: Sequence[bytes]) -> bytes:
     """Return the tree head over leaf hashes."""
     return Tree().append(leaves).root()
+
+
+def inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Return the audit path of a leaf hash, lowest first (RFC 6962, 2.1.1). Raises IndexError. O(leaves)."""
+    if not 0 <= index < len(leaves):
+        raise IndexError(f"leaf {index} of {len(leaves)}")
+    path: list[bytes] = []
+    begin, end = 0, len(leaves)
+    while end - begin > 1:
+        middle = begin + (1 << ((end - begin - 1).bit_length() - 1))
+        if index < middle:
+            path.append(root(leaves[middle:end]))
+            end = middle
+        else:
+            path.append(root(leaves[begin:middle]))
+            begin = middle
+    return path[::-1]
+
+
+def included_root(leaf: bytes, *, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
+    """Return the tree head that a leaf hash and its audit path lead to, None for a path of another length.
+
+    RFC 9162, 2.1.3.2.
+    """
+    if not 0 <= index < size:
+        return None
+    node, at, last = leaf, index, size - 1
+    for beside in path:
+        if last == 0:
+            return None
+        if at & 1 or at == last:
+            node = node_hash(beside, node)
+            while not at & 1 and at:
+                at, last = at >> 1, last >> 1
+        else:
+            node = node_hash(node, beside)
+        at, last = at >> 1, last >> 1
+    return node if last == 0 else None

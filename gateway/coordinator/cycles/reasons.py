@@ -37,6 +37,8 @@ class CycleReason(RefusalReason):
     TOO_FEW_SIGNATURES = "too_few_signatures", 422
     NOT_CANONICAL = "not_canonical", 422
     SCHEMA_VIOLATION = "schema_violation", 422
+    NOT_ATTESTED = "not_attested", 422
+    """The root or the number that is signed isn't of the statements beside it."""
     INCONSISTENT = "inconsistent", 422
     """A document that contradicts itself: its order, its counts or its amounts."""
     REVISION_REFUSED = "revision_refused", 409

@@ -7,7 +7,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
-from compliance.statements import Bic, Count, CurrencyCode, CycleId, Sequence
+from compliance.cycle.positions import Position
+from compliance.statements import Bic, Count, CurrencyCode, CycleId, ScreeningStatement, Sequence
 from gateway.federation.messages.base import Answer, Request, open_words
 
 SUBMITTED_MAX = 8_192
@@ -34,6 +35,34 @@ class StatementSubmission(Request, frozen=True, kw_only=True):
     screening: Envelope | None = None
     complete: bool = True
     contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
+
+
+class AttestationSubmission(Request, frozen=True, kw_only=True):
+    """One attestation of a bank with what its signature covers: the positions and the screening.
+
+    `positions` are the rows of `compliance.cycle.positions.Position`, in the order of the attestation's leaves. A bank
+    hands in one attestation for a cycle, and another one for each later word of its: a new revision, or a pair that it
+    contested. `contested` are lanes whose payments it doesn't know yet; it attests them once it does.
+    """
+
+    attestation: Envelope
+    positions: Annotated[tuple[Position, ...], Meta(max_length=SUBMITTED_MAX)] = ()
+    screening: ScreeningStatement | None = None
+    contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
+
+
+class AttestationVerdict(Answer, frozen=True, kw_only=True):
+    """The answer to an AttestationSubmission: how many statements were taken in, and each of which more is to be said.
+
+    `stored` statements wait for the other bank, `agreed` ones both have signed alike; `breaks` names those that differ
+    from the other bank's. What is `refused` isn't kept; a mended one comes in a further attestation, until the
+    attestation closes.
+    """
+
+    stored: Count
+    agreed: Count
+    breaks: tuple[StatementVerdict, ...] = ()
+    refused: tuple[RefusedPart, ...] = ()
 
 
 class StatementVerdict(Answer, frozen=True, kw_only=True):
