@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,12 +20,11 @@ import msgspec
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey, VerifyingKey
+from compliance.cycle.positions import Position, digests, root_over
 from compliance.statements import (
-    PAYLOAD_TYPES,
+    Attestation,
     CycleCut,
-    Flow,
     LaneCut,
-    PositionStatement,
     ScreeningList,
     ScreeningStatement,
     SettlementInstruction,
@@ -31,7 +32,7 @@ from compliance.statements import (
 from gateway.coordinator.clock import now, timestamp
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, issue_access_token
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
-from gateway.federation.messages.attestation import SenderCuts, StatementSubmission, StatementVerdicts
+from gateway.federation.messages.attestation import AttestationVerdict, SenderCuts
 from gateway.federation.messages.events import Event, Events
 
 T = TypeVar("T")
@@ -98,7 +99,16 @@ class Bodies:
     """What one bank will send in a cycle, signed."""
 
     cut: bytes
-    statements: bytes
+    attestation: bytes
+
+
+@dataclass(kw_only=True)
+class Expected:
+    """What a bank expects of an instruction."""
+
+    counterparties: int = 0
+    receives: int = 0
+    pays: int = 0
 
 
 @dataclass(kw_only=True)
@@ -131,7 +141,8 @@ class Banks:
     currencies: Sequence[str]
     coordinator: VerifyingKey
     settled: int = 0
-    _amounts: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    expected: dict[tuple[str, str], Expected] = field(default_factory=dict)
+    """By bank and currency."""
 
     @classmethod
     def of(
@@ -164,23 +175,42 @@ class Banks:
     def prepare(self, cycle: str, *, payments: int, scale: int = 1) -> list[Bodies]:
         """Sign everything for a cycle: `payments` a lane, amounts times `scale`."""
         first, last = self.settled + 1, self.settled + payments
-        submitted: dict[str, list[Envelope]] = {name: [] for name in self.names}
-        for currency in self.currencies:
-            for number, low in enumerate(self.banks):
-                for high in self.banks[number + 1 :]:
-                    payload = canonical.encode(self._statement(cycle, currency, low.bic, high.bic, first, last, scale))
-                    for bank in (low, high):
-                        sealed = dsse.seal(payload, PAYLOAD_TYPES[PositionStatement], bank.sign)
-                        submitted[bank.bic].append(sealed)
+
+        def position(currency: str, low: str, high: str) -> Position:
+            return _position(cycle, currency, low, high, first, last, scale)
+
+        positions = [
+            position(currency, low, high)
+            for currency in self.currencies
+            for number, low in enumerate(self.names)
+            for high in self.names[number + 1 :]
+        ]
+        return self.sign(cycle, positions, screened=payments * 2 * (len(self.banks) - 1) * len(self.currencies))
+
+    def sign(self, cycle: str, positions: Iterable[Position], *, screened: int) -> list[Bodies]:
+        """Sign what positions, in the order of leaves, come to for each bank that has a part in them."""
+        self.expected = defaultdict(Expected)
+        rows: defaultdict[str, list[bytes]] = defaultdict(list)
+        leaves: defaultdict[str, list[bytes]] = defaultdict(list)
+        received: defaultdict[str, list[LaneCut]] = defaultdict(list)
+        for position, digest in digested(cycle, positions):
+            row = msgspec.json.encode(position)
+            forth, back = int(position.forth_minor), int(position.back_minor)
+            for bank, other, receives, pays, last in (
+                (position.low, position.high, back, forth, position.back_last),
+                (position.high, position.low, forth, back, position.forth_last),
+            ):
+                rows[bank].append(row)
+                leaves[bank].append(digest)
+                received[bank].append(LaneCut(sender=other, currency=position.currency, last_sequence=last))
+                expected = self.expected[bank, position.currency]
+                expected.counterparties += 1
+                expected.receives += receives
+                expected.pays += pays
         return [
             Bodies(
-                cut=msgspec.json.encode(dsse.sign(self._cut(cycle, bank.bic, last), bank.sign)),
-                statements=msgspec.json.encode(
-                    StatementSubmission(
-                        statements=tuple(submitted[bank.bic]),
-                        screening=dsse.sign(self._screening(cycle, bank.bic, payments), bank.sign),
-                    )
-                ),
+                cut=self._cut(cycle, bank, received[bank.bic]),
+                attestation=self._attestation(cycle, bank, rows[bank.bic], leaves[bank.bic], screened),
             )
             for bank in self.banks
         ]
@@ -203,10 +233,10 @@ class Banks:
         await http.ask(Any, "PUT", f"/cycles/{cycle}/cuts", bodies.cut)  # type: ignore[arg-type]
         attesting = await http.event("cycle.attesting", cycle, cut_off.id)
         cuts = await http.ask(SenderCuts, "GET", f"/cycles/{cycle}/cuts")
-        lanes = (len(self.banks) - 1) * len(self.currencies)
+        lanes = sum(expected.counterparties for (name, _), expected in self.expected.items() if name == bank.bic)
         assert (cuts.complete, len(cuts.lanes)) == (True, lanes)
-        answer = await http.ask(StatementVerdicts, "POST", f"/cycles/{cycle}/statements", bodies.statements)
-        assert {verdict.status for verdict in answer.verdicts} <= {"stored", "agreed"}
+        answer = await http.ask(AttestationVerdict, "POST", f"/cycles/{cycle}/attestations", bodies.attestation)
+        assert (answer.breaks, answer.refused, answer.stored + answer.agreed) == ((), (), lanes)
         await http.event("cycle.instructed", cycle, attesting.id)
         instructions = await http.ask(list[Envelope], "GET", f"/cycles/{cycle}/instructions")
         self._verify(bank, cycle, instructions)
@@ -218,48 +248,60 @@ class Banks:
             (cycle, bank.bic, currency) for currency in self.currencies
         ]
         for instruction in instructions:
-            others = [name for name in self.names if name != bank.bic]
-            assert [line.counterparty for line in instruction.lines] == others
-            receives = sum(self._amounts[name, bank.bic, instruction.currency] for name in others)
-            pays = sum(self._amounts[bank.bic, name, instruction.currency] for name in others)
+            expected = self.expected[bank.bic, instruction.currency]
+            receives = sum(int(line.receives_minor) for line in instruction.lines)
+            pays = sum(int(line.pays_minor) for line in instruction.lines)
+            assert (len(instruction.lines), receives, pays) == (
+                expected.counterparties, expected.receives, expected.pays,
+            )  # fmt: skip
             assert int(instruction.net_minor) == receives - pays
 
     # --- documents
 
-    def _statement(
-        self, cycle: str, currency: str, low: str, high: str, first: int, last: int, scale: int
-    ) -> PositionStatement:
-        def flow(sender: str, receiver: str) -> Flow:
-            seed = canonical.digest(f"{cycle} {sender} {receiver} {currency}".encode())
-            amount = (10**6 + int(seed[:8], 16)) * scale
-            self._amounts[sender, receiver, currency] = amount
-            return Flow(
-                sender=sender,
-                receiver=receiver,
-                first_sequence=first,
-                last_sequence=last,
-                count=last - first + 1,
-                amount_minor=str(amount),
-                root=seed,
-            )
+    def _cut(self, cycle: str, bank: Bank, lanes: Iterable[LaneCut]) -> bytes:
+        inwards = tuple(sorted(lanes, key=lambda lane: (lane.sender, lane.currency)))
+        return msgspec.json.encode(dsse.sign(CycleCut(cycle=cycle, receiver=bank.bic, lanes=inwards), bank.sign))
 
-        return PositionStatement(
-            cycle=cycle, currency=currency, pair=(low, high), revision=1, flows=(flow(low, high), flow(high, low))
+    def _attestation(
+        self, cycle: str, bank: Bank, rows: Sequence[bytes], leaves: Sequence[bytes], screened: int
+    ) -> bytes:
+        """Return the body of a bank's one attestation of a cycle."""
+        screening = _screening(cycle, bank.bic, screened)
+        attestation = Attestation(
+            cycle=cycle,
+            participant=bank.bic,
+            statements=len(leaves),
+            root=root_over(leaves),
+            screening=canonical.digest(canonical.encode(screening)),
+            complete=True,
+        )
+        return msgspec.json.encode(
+            {
+                "attestation": dsse.sign(attestation, bank.sign),
+                "positions": msgspec.Raw(b"[" + b",".join(rows) + b"]"),
+                "screening": screening,
+            }
         )
 
-    def _cut(self, cycle: str, receiver: str, last: int) -> CycleCut:
-        lanes = tuple(
-            LaneCut(sender=sender, currency=currency, last_sequence=last)
-            for sender in self.names
-            if sender != receiver
-            for currency in self.currencies
-        )
-        return CycleCut(cycle=cycle, receiver=receiver, lanes=lanes)
 
-    def _screening(self, cycle: str, participant: str, payments: int) -> ScreeningStatement:
-        fresh = ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at=timestamp(now()))
-        screened = payments * 2 * (len(self.banks) - 1) * len(self.currencies)
-        return ScreeningStatement(
-            cycle=cycle, participant=participant, lists=(fresh,), matcher="exact-1", screened=screened,
-            hits=0, released=0, rejected=0, pending=0,
-        )  # fmt: skip
+def digested(cycle: str, positions: Iterable[Position]) -> Iterator[tuple[Position, bytes]]:
+    """Yield each position with the digest of its statement."""
+    rest = iter(positions)
+    while some := list(islice(rest, 1_000)):
+        yield from zip(some, digests(cycle, some), strict=True)
+
+
+def _position(cycle: str, currency: str, low: str, high: str, first: int, last: int, scale: int) -> Position:
+    def flow(sender: str, receiver: str) -> tuple[int, int, int, str, str]:
+        seed = canonical.digest(f"{cycle} {sender} {receiver} {currency}".encode())
+        return first, last, last - first + 1, str((10**6 + int(seed[:8], 16)) * scale), seed
+
+    return Position(currency, low, high, 1, *flow(low, high), *flow(high, low))
+
+
+def _screening(cycle: str, participant: str, screened: int) -> ScreeningStatement:
+    fresh = ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at=timestamp(now()))
+    return ScreeningStatement(
+        cycle=cycle, participant=participant, lists=(fresh,), matcher="exact-1", screened=screened,
+        hits=0, released=0, rejected=0, pending=0,
+    )  # fmt: skip

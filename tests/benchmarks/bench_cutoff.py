@@ -1,4 +1,4 @@
-"""Milliseconds from cut-off to signed instructions, beside the bare signature checks and one COPY.
+"""Milliseconds from cut-off to signed instructions, beside the bare checking and one COPY.
 
 A coordinator process and a settlement agent process on PostgreSQL with fsync on; the banks are simulated in this
 process (`tests/simulated_banks.py`), everything they say goes over HTTP and is really signed. They follow the event
@@ -7,7 +7,9 @@ feed by long poll. All cycles of a row run at the same coordinator, the first is
 The clock starts before the operator's POST …/cut-off and stops when the feed has said `cycle.instructed` to the
 operator. What the banks sign is signed before, for in real life each does it on a machine of its own; all else that
 they do (sending, and reading and verifying what they get) shares the two cores with the coordinator and counts.
-The peer does what can't be left out: it verifies as many signatures and stores as many rows by one COPY.
+The peer does what can't be left out, one thing after another in one process: it decodes what the banks sent, makes
+each statement's bytes of it and hashes them, compares each root and verifies each signature, looks whether both banks
+of a pair said the same, and stores each pair by one COPY.
 
 Processor time is told apart: of the coordinator's process, of its PostgreSQL server (which keeps the agent's database,
 too), and of the banks. Whether the event loop is held up shows in what a process beside them waits for answers to
@@ -104,7 +106,7 @@ async def _more_payments(house: House, what: str, before: list[Timing]) -> Row:
 
 
 def _row(what: str, ours: float, peer: float | None, unit: str, note: str) -> Row:
-    name = "verify each signature, one COPY" if peer else ""
+    name = "decode, hash, verify, match; one COPY" if peer else ""
     return {"what": what, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "note": note}
 
 

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,19 +25,19 @@ import msgspec
 import psutil
 import uvloop
 
-from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope
+from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.approval import ApprovalRule
 from compliance.cycle.exposure import UNSTATED_MINOR
-from compliance.statements import PAYLOAD_TYPES, PositionStatement
+from compliance.cycle.positions import Position, digests, root_over
+from compliance.statements import Attestation
 from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
 from gateway.coordinator.rulebook import ExposureRule, Rulebook, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.membership.documents import Application, OfferedKey
-from gateway.federation.messages.attestation import StatementSubmission
+from gateway.federation.messages.attestation import AttestationSubmission
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.settings import NodeSettings
@@ -94,6 +94,8 @@ class House:
     watch: Watch
     database: str
     directory: Path
+    environment: dict[str, str]
+    """What its members' nodes are told of it."""
     cursor: int = 0
 
 
@@ -122,7 +124,8 @@ async def clear(house: House, payments: int = PAYMENTS, scale: int = 1, *, bare:
     await operator.event("cycle.final", cycle, after)
     final = time.perf_counter()
     banks.settled += payments
-    at = await _event_times(operator, cycle, after)
+    times = await event_times(operator, cycle, after)
+    at = [times[step] for step in STEPS]
     return Timing(
         instructed=(instructed - started) * 1e3,
         delivered=(delivered - started) * 1e3,
@@ -135,7 +138,7 @@ async def clear(house: House, payments: int = PAYMENTS, scale: int = 1, *, bare:
         postgres_cpu=postgres_cpu * 1e3,
         held_up=held_up,
         memory_peak=memory_peak_mib(house.process),
-        bare=await _bare(house, bodies) * 1e3 if bare else 0.0,
+        bare=await _bare(house, cycle, bodies) * 1e3 if bare else 0.0,
     )
 
 
@@ -144,38 +147,43 @@ def _used(house: House) -> tuple[float, float, float]:
     return cpu_seconds(house.process), server_cpu_seconds(house.postmaster), time.process_time()
 
 
-async def _event_times(operator: Connection, cycle: str, after: int) -> list[float]:
-    """Return when each of STEPS was recorded, in milliseconds."""
+async def event_times(operator: Connection, cycle: str, after: int) -> dict[str, float]:
+    """Return when the last event of each type was recorded for a cycle, in milliseconds."""
     found: dict[str, Event] = {}
     while (page := await operator.ask(Events, "GET", f"/events?after={after}&limit=1000")).events:
         found |= {event.type: event for event in page.events if event.cycle == cycle}
         after = page.next
-    return [datetime.fromisoformat(found[step].at).timestamp() * 1e3 for step in STEPS]
+    return {type_: datetime.fromisoformat(event.at).timestamp() * 1e3 for type_, event in found.items()}
 
 
-async def _bare(house: House, bodies: list[Bodies]) -> float:
-    """Return the seconds it takes to verify the statements' signatures and to store as many rows by one COPY."""
-    envelopes: list[tuple[Envelope, int]] = []
-    for number, body in enumerate(bodies):
-        submission = msgspec.json.decode(body.statements, type=StatementSubmission)
-        envelopes += [(envelope, number) for envelope in submission.statements]
-    kind = PAYLOAD_TYPES[PositionStatement]
-    keys = [{bank.sign.kid: bank.sign.verifying_key} for bank in house.banks.banks]
+async def _bare(house: House, cycle: str, bodies: list[Bodies]) -> float:
+    """Return the seconds that it takes to check what was signed, pair by pair, and to store each pair by one COPY."""
+    signers = [{bank.sign.kid: bank.sign.verifying_key} for bank in house.banks.banks]
     connection = await asyncpg.connect(dsn(house.database))
+    columns = ", ".join(f"{name} text" for name in Position.__struct_fields__)
     try:
-        await connection.execute("CREATE TEMPORARY TABLE bare (sha256 text PRIMARY KEY, bank int, envelope json)")
-        await connection.execute("CREATE TABLE IF NOT EXISTS bare_statements (LIKE bare INCLUDING INDEXES)")
+        await connection.execute(f"CREATE TABLE IF NOT EXISTS bare (sha256 bytea PRIMARY KEY, {columns})")
         started = time.perf_counter()
-        rows = []
-        for envelope, number in envelopes:
-            payload = dsse.open_(envelope, keys[number], payload_type=kind)
-            rows.append((f"{canonical.digest(payload)}-{number}", number, msgspec.json.encode(envelope).decode()))
-        await connection.copy_records_to_table("bare_statements", records=rows)
+        stated: dict[bytes, Position] = {}
+        agreed = 0
+        for body, keys in zip(bodies, signers, strict=True):
+            submission = msgspec.json.decode(body.attestation, type=AttestationSubmission)
+            attestation = dsse.verify(submission.attestation, Attestation, keys)
+            leaves = digests(cycle, submission.positions)
+            if root_over(leaves) != attestation.root:
+                raise RuntimeError("a simulated bank signed something else")
+            for digest, position in zip(leaves, submission.positions, strict=True):
+                agreed += digest in stated
+                stated[digest] = position
+        rows = [(digest, *map(str, msgspec.structs.astuple(position))) for digest, position in stated.items()]
+        await connection.copy_records_to_table("bare", records=rows)
         took = time.perf_counter() - started
-        await connection.execute("DROP TABLE bare_statements")
-        return took
+        await connection.execute("DROP TABLE bare")
     finally:
         await connection.close()
+    if agreed != len(stated):
+        raise RuntimeError(f"{agreed} pairs agree of {len(stated)}")
+    return took
 
 
 # --- the clearing house ---------------------------------------------------------------------------------
@@ -183,18 +191,21 @@ async def _bare(house: House, bodies: list[Bodies]) -> float:
 
 @asynccontextmanager
 async def running_house(
-    server_url: str, directory: Path, count: int, currencies: tuple[str, ...]
+    server_url: str, directory: Path, count: int, currencies: tuple[str, ...], *, guests: Sequence[Application] = ()
 ) -> AsyncIterator[House]:
-    """Run a coordinator with so many active banks, and a settlement agent that lends them what they need."""
+    """Run a coordinator with so many active banks, and a settlement agent that lends them what they need.
+
+    `guests` are active as well; whoever brings them lets them take part.
+    """
     databases = {}
     for package in ("gateway.coordinator", "gateway.agent"):
         name = f"{package.rpartition('.')[2]}_{directory.name.replace('-', '_')}"
         databases[package] = await create_database(server_url, name)
         await migrate(databases[package], package)
-    rules = _rulebook(currencies)
+    rules = _rulebook(currencies, screened=not guests)
     (directory / "rulebook.json").write_bytes(msgspec.json.encode(rules))
-    settings = _settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
-    agent = _settings(AGENT, directory / "agent", databases["gateway.agent"])
+    settings = node_settings(COORDINATOR, directory / "coordinator", databases["gateway.coordinator"])
+    agent = node_settings(AGENT, directory / "agent", databases["gateway.agent"])
     MemberIdentity.made(settings.bic, settings.keys_dir)
     base = CoordinatorCore.open(settings, databases["gateway.coordinator"], rules)
     try:
@@ -207,7 +218,7 @@ async def running_house(
             token_key=base.identity.token,
             coordinator_key=base.identity.sign.verifying_key,
         )
-        await _admit(base, banks, agent, currencies)
+        await _admit(base, [*(bank.application(AGENT) for bank in banks.banks), *guests], agent, currencies)
         key = SigningKey.load_or_create(directory / OPERATOR_KEY)
         await base.registry.add_client(OPERATOR, "operator", key.x, by="bench", reason="set up")
     finally:
@@ -217,9 +228,9 @@ async def running_house(
     more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
     with ExitStack() as stack:
-        process = stack.enter_context(_node("coordinator", settings, more))
-        stack.enter_context(_node("agent", agent, more))
-        await _open_accounts(agent, banks, currencies)
+        process = stack.enter_context(running_node("coordinator", settings, more))
+        stack.enter_context(running_node("agent", agent, more))
+        await _open_accounts(agent, [*banks.names, *(guest.bic for guest in guests)], currencies)
         await operator.ask(Cycle, "POST", "/cycles", b"{}")
         yield House(
             operator=operator,
@@ -229,12 +240,14 @@ async def running_house(
             watch=stack.enter_context(watching(settings.url)),
             database=databases["gateway.coordinator"],
             directory=directory,
+            environment=more,
         )
         operator.close()
         banks.close()
 
 
-def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
+def _rulebook(currencies: tuple[str, ...], *, screened: bool) -> Rulebook:
+    """Return rules by which nobody needs to be asked. Guests may have payments that nobody screened."""
     rules = load()
     return msgspec.structs.replace(
         rules,
@@ -244,33 +257,35 @@ def _rulebook(currencies: tuple[str, ...]) -> Rulebook:
         settlement_systems={},
         approval=ApprovalRule(mode="never", thresholds_minor={}),
         aggregate_flow=msgspec.structs.replace(rules.aggregate_flow, floor_minor={}),
+        checks=rules.checks if screened else msgspec.structs.replace(rules.checks, screening="warn"),
         exposure=ExposureRule(default_minor=dict.fromkeys(currencies, str(UNSTATED_MINOR))),
     )
 
 
-def _settings(bic: str, directory: Path, database: str) -> NodeSettings:
+def node_settings(bic: str, directory: Path, database: str) -> NodeSettings:
+    """Return the settings of a node on a free port of this machine."""
     port = free_port()
     return NodeSettings(
         bic=bic, url=f"http://127.0.0.1:{port}", port=port, data_dir=directory, database_url=database, log_level="info"
     )
 
 
-async def _admit(base: CoordinatorCore, banks: Banks, agent: NodeSettings, currencies: tuple[str, ...]) -> None:
+async def _admit(
+    base: CoordinatorCore, members: Sequence[Application], agent: NodeSettings, currencies: tuple[str, ...]
+) -> None:
     identity = MemberIdentity.made(AGENT, agent.keys_dir)
     keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
     application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)
     await base.registry.admit(application, kind="agent", caps_minor={}, by="bench", reason="set up")
     caps = dict.fromkeys(currencies, 10**18)
-    for bank in banks.banks:
-        await base.registry.admit(
-            bank.application(AGENT), kind="participant", caps_minor=caps, by="bench", reason="set up"
-        )
+    for member in members:
+        await base.registry.admit(member, kind="participant", caps_minor=caps, by="bench", reason="set up")
 
 
-async def _open_accounts(agent: NodeSettings, banks: Banks, currencies: tuple[str, ...]) -> None:
+async def _open_accounts(agent: NodeSettings, names: Sequence[str], currencies: tuple[str, ...]) -> None:
     key = MemberIdentity.made(AGENT, agent.keys_dir).token
     staff = Connection(agent.url, partial(_token, key, agent, "dora", "staff"))
-    for name in banks.names:
+    for name in names:
         for currency in currencies:
             opening = {"participant": name, "currency": currency, "overdraft_limit_minor": str(10**15 - 1)}
             await staff.ask(Any, "POST", "/accounts", msgspec.json.encode(opening))
@@ -290,7 +305,7 @@ def _token(key: SigningKey, node: NodeSettings, subject: str, role: str, signed_
 
 
 @contextmanager
-def _node(kind: str, settings: NodeSettings, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running_node(kind: str, settings: NodeSettings, more: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run `concordat <kind> serve` until the block ends."""
     environment = {
         **os.environ,

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from gateway.coordinator.log import events
 from gateway.federation.identity.tokens import issue_access_token
-from gateway.federation.messages.attestation import StatementVerdicts
+from gateway.federation.messages.attestation import AttestationVerdict
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
 from gateway.federation.storage.database import transaction
@@ -97,7 +97,13 @@ async def test_fifty_banks_clear_a_cycle_at_once(coordinator: Coordinator, banks
     assert (matched.data["agreed"], matched.data["carried_over"]) == (PAIRS, 0)
     await resubmission_changes_nothing(banks, cycle, bodies)
     async with transaction(coordinator.base.engine) as conn:
-        for table, rows in {"cuts": COUNT, "statements": 2 * PAIRS, "screenings": COUNT, "breaks": 0}.items():
+        for table, rows in {
+            "cuts": COUNT,
+            "attestations": COUNT,
+            "positions": PAIRS,
+            "screenings": COUNT,
+            "breaks": 0,
+        }.items():
             assert (await conn.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == rows
         await events.verify_chain(conn)
     for connection in (operator, *readers):
@@ -110,9 +116,9 @@ async def resubmission_changes_nothing(banks: Banks, cycle: str, bodies: list[Bo
     async def again(number: int) -> None:
         connection = banks.banks[number].connection
         answer = await connection.ask(
-            StatementVerdicts, "POST", f"/cycles/{cycle}/statements", bodies[number].statements
+            AttestationVerdict, "POST", f"/cycles/{cycle}/attestations", bodies[number].attestation
         )
-        assert [verdict.status for verdict in answer.verdicts] == ["agreed"] * (COUNT - 1)
+        assert answer == AttestationVerdict(stored=0, agreed=COUNT - 1)
         await connection.ask(Cycle, "PUT", f"/cycles/{cycle}/cuts", bodies[number].cut)
 
     await asyncio.gather(*(again(number) for number in range(0, COUNT, 10)))
@@ -141,15 +147,15 @@ async def test_of_fifty_that_submit_at_once_each_gets_its_own_answer(coordinator
     await operator.event("cycle.attesting", cycle, 0)
 
     async def state(number: int) -> tuple[int, bytes]:
-        body = (others if number == 7 else bodies)[number].statements
-        return await banks.banks[number].connection.send("POST", f"/cycles/{cycle}/statements", body)
+        body = (others if number == 7 else bodies)[number].attestation
+        return await banks.banks[number].connection.send("POST", f"/cycles/{cycle}/attestations", body)
 
     answers = await asyncio.gather(*(state(number) for number in range(COUNT)))
     assert [number for number, (status, _) in enumerate(answers) if status != 200] == [7]
     assert answers[7][0] == 422
     assert b'"sequence_mismatch"' in answers[7][1]
     assert (await state(7))[0] == 422
-    status, _ = await banks.banks[7].connection.send("POST", f"/cycles/{cycle}/statements", bodies[7].statements)
+    status, _ = await banks.banks[7].connection.send("POST", f"/cycles/{cycle}/attestations", bodies[7].attestation)
     assert status == 200
     matched = await operator.event("cycle.matched", cycle, 0)
     assert (matched.data["agreed"], matched.data["carried_over"]) == (PAIRS, 0)
