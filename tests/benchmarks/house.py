@@ -138,7 +138,7 @@ async def clear(house: House, payments: int = PAYMENTS, scale: int = 1, *, bare:
         postgres_cpu=postgres_cpu * 1e3,
         held_up=held_up,
         memory_peak=memory_peak_mib(house.process),
-        bare=await _bare(house, cycle, bodies) * 1e3 if bare else 0.0,
+        bare=await bare_seconds(house, cycle, bodies) * 1e3 if bare else 0.0,
     )
 
 
@@ -156,7 +156,7 @@ async def event_times(operator: Connection, cycle: str, after: int) -> dict[str,
     return {type_: datetime.fromisoformat(event.at).timestamp() * 1e3 for type_, event in found.items()}
 
 
-async def _bare(house: House, cycle: str, bodies: list[Bodies]) -> float:
+async def bare_seconds(house: House, cycle: str, bodies: list[Bodies]) -> float:
     """Return the seconds that it takes to check what was signed, pair by pair, and to store each pair by one COPY."""
     signers = [{bank.sign.kid: bank.sign.verifying_key} for bank in house.banks.banks]
     connection = await asyncpg.connect(dsn(house.database))
