@@ -1,8 +1,8 @@
 """What signatures cost in a cycle of 500 banks: one a bank, beside one a statement as there was before.
 
 By the algorithm that the scheme signs with, Ed25519, and by ML-DSA-65 (FIPS 204), which is made against quantum
-computers and which `cryptography` brings. Milliseconds of one core for all banks together: in life each signs its own, and the
-coordinator verifies all. A cost a statement is measured over some thousand and multiplied.
+computers and which `cryptography` brings. Milliseconds of one core for all banks together: in life each signs its own,
+and the coordinator verifies all. A cost a statement is measured over some thousand and multiplied.
 """
 
 from __future__ import annotations
