@@ -48,6 +48,7 @@ class Connection:
     """One kept-alive HTTP/1.1 connection that does next to nothing a request. `token` issues its user's tokens."""
 
     def __init__(self, url: str, token: Callable[[], str]) -> None:
+        self.url = url
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
         self.token, self._head, self._renew_at = token, "", 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
