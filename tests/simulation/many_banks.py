@@ -48,15 +48,16 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="concordat-sim-") as name:
         server = EmbeddedServer(Path(name) / "postgres")
         server.start()
+        directory = Path(name) / "house"
+        directory.mkdir()
         try:
-            uvloop.run(_run(server, Path(name) / "house", chosen.banks, chosen.currencies, chosen.cycles))
+            uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
         finally:
             server.stop()
     return 0
 
 
 async def _run(server: EmbeddedServer, directory: Path, banks: int, currencies: tuple[str, ...], cycles: int) -> None:
-    directory.mkdir()
     pairs = banks * (banks - 1) // 2 * len(currencies)
     print(f"{banks:,} banks, {len(currencies)} currencies: {pairs:,} pairs, {2 * pairs:,} statements", flush=True)
     with _timed() as lap:
