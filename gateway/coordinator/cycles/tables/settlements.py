@@ -30,26 +30,33 @@ _IN_FORCE = "edition = (SELECT max(r.edition) FROM results r WHERE r.cycle = i.c
 async def insert_instructions(
     conn: AsyncConnection, cycle: str, edition: int, signed: Sequence[tuple[SettlementInstruction, str, Envelope]]
 ) -> None:
-    """Keep signed instructions with their digests; those that exist stay as they are."""
-    await conn.execute(
-        text(
-            "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
-            " SELECT :cycle, :edition, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
-            " FROM unnest(CAST(:ids AS text[]), CAST(:participants AS text[]), CAST(:currencies AS text[]),"
-            " CAST(:nets AS text[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]))"
-            " AS given (id, participant, currency, net, sha256, envelope) ON CONFLICT DO NOTHING"
-        ),
+    """Keep signed instructions with their digests; those that exist stay as they are.
+
+    A row a statement: one instruction of hundreds of lines is a hundred kilobytes, and an array of hundreds of them
+    takes PostgreSQL three times as long, in a statement whose time is limited.
+    """
+    rows = [
         {
             "cycle": cycle,
             "edition": edition,
-            "ids": [instruction.id for instruction, _, _ in signed],
-            "participants": [instruction.participant for instruction, _, _ in signed],
-            "currencies": [instruction.currency for instruction, _, _ in signed],
-            "nets": [instruction.net_minor for instruction, _, _ in signed],
-            "digests": [digest for _, digest, _ in signed],
-            "envelopes": [to_json(envelope) for _, _, envelope in signed],
-        },
-    )
+            "id": instruction.id,
+            "participant": instruction.participant,
+            "currency": instruction.currency,
+            "net": instruction.net_minor,
+            "sha256": digest,
+            "envelope": to_json(envelope),
+        }
+        for instruction, digest, envelope in signed
+    ]
+    if rows:
+        await conn.execute(
+            text(
+                "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
+                " VALUES (:cycle, :edition, :id, :participant, :currency, CAST(CAST(:net AS text) AS numeric), :sha256,"
+                " CAST(CAST(:envelope AS text) AS json)) ON CONFLICT DO NOTHING"
+            ),
+            rows,
+        )
 
 
 async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:
