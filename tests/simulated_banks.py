@@ -37,6 +37,8 @@ from gateway.federation.messages.events import Event, Events
 
 T = TypeVar("T")
 
+BUSY_SECONDS, BUSY_TRIALS_MAX = 0.2, 300
+
 
 def bic(number: int) -> str:
     """Return the BIC of a bank by its number."""
@@ -69,8 +71,15 @@ class Connection:
         return int(head[9:12]), await reader.readexactly(length)
 
     async def ask(self, kind: type[T], method: str, path: str, body: bytes = b"") -> T:
-        """Send a request and return the decoded answer; raises AssertionError unless it succeeds."""
-        status, answer = await self.send(method, path, body)
+        """Send a request and return the decoded answer; raises AssertionError unless it succeeds.
+
+        One that is answered 503 is sent again for a while, as a bank's node does it.
+        """
+        for _ in range(BUSY_TRIALS_MAX):
+            status, answer = await self.send(method, path, body)
+            if status != 503:
+                break
+            await asyncio.sleep(BUSY_SECONDS)
         assert status < 300, f"{method} {path}: {status} {answer[:500]!r}"
         return msgspec.json.decode(answer, type=kind)
 
