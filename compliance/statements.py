@@ -94,6 +94,9 @@ Reason = Annotated[
 
 KeyUse = Literal["auth", "sign", "token"]
 
+SCREENINGS_MAX = 32
+"""Different screening statements of one bank that are taken in in one cycle, the first ones that it attests."""
+
 # Every edition of a cycle's result leaves out one participant more at least.
 EDITIONS_MAX = 99
 

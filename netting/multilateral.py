@@ -5,6 +5,7 @@ Amounts are minor units. Source: BIS, Report of the Committee on Interbank Netti
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from netting.batch import Batch, collect
 from netting.figures import Pairs, bilateral, multilateral
-from netting.model import Obligation, canonicalise
+from netting.model import AMOUNT_MAX, Obligation, canonicalise
 
 
 class ConservationError(ArithmeticError):
@@ -77,6 +78,44 @@ def net(obligations: Iterable[Obligation]) -> tuple[CurrencyNetting, ...]:
     that can't be netted. O(n log n), for the canonical order.
     """
     return net_batch(collect((None, o.currency, o.debtor, o.creditor, o.amount) for o in canonicalise(obligations)))
+
+
+def net_pairs(currency: str, pairs: Iterable[tuple[str, str, int, int]]) -> CurrencyNetting:
+    """Net what pairs owe each other in one currency, each as (first, second, forth, back): see `Pair`.
+
+    Each pair is there once, first before second in the alphabet, and nothing is negative. Everybody in a pair has a
+    position, of zeros where nothing is owed; the netting doesn't repeat the pairs. The same as `net` says of the
+    obligations, without sorting them or loading kernels. Raises ObligationRefusedError for a sum of more than 38
+    digits. O(pairs).
+    """
+    given = pairs if isinstance(pairs, list) else list(pairs)
+    receives, pays = defaultdict[str, int](int), defaultdict[str, int](int)
+    bilateral_sum = obligations = 0
+    for first, second, forth, back in given:
+        pays[first] += forth
+        receives[second] += forth
+        pays[second] += back
+        receives[first] += back
+        bilateral_sum += abs(forth - back)
+        obligations += (forth > 0) + (back > 0)
+    gross = sum(pays.values())
+    if gross > AMOUNT_MAX:
+        # Raises, and names the first of them in canonical order that is too much.
+        canonicalise(
+            Obligation(currency, debtor, creditor, amount)
+            for first, second, forth, back in given
+            for debtor, creditor, amount in ((first, second, forth), (second, first, back))
+            if amount
+        )
+    positions = tuple(Position(name, receives[name], pays[name]) for name in sorted(pays))
+    return CurrencyNetting(
+        currency=currency,
+        obligations=obligations,
+        gross=gross,
+        bilateral=bilateral_sum,
+        multilateral=sum(position.net for position in positions if position.net > 0),
+        positions=positions,
+    )
 
 
 def net_batch(batch: Batch) -> tuple[CurrencyNetting, ...]:

@@ -146,6 +146,22 @@ def proof(cycle: Annotated[str, typer.Argument(help="The cycle's id.")]) -> None
     raise typer.Exit(run_proof(_settings(), cycle))
 
 
+@app.command()
+def position(
+    cycle: Annotated[str, typer.Argument(help="The cycle's id.")],
+    counterparty: Annotated[str, typer.Argument(help="The other bank of the pair, by its BIC.")],
+    currency: Annotated[str, typer.Argument(help="The currency.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write it; <cycle>-<counterparty>-<currency>.json if absent.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Write the evidence for one pair of a cycle, which shows nothing of the others. `concordat verify` checks it."""
+    from participants.audit.position import run_position
+
+    raise typer.Exit(run_position(_settings(), cycle, counterparty, currency, out))
+
+
 def _application(name: str, agent: str | None, account: str | None, invitation: str | None = None) -> str:
     from gateway.federation.membership.documents import SettlementAccount
     from gateway.federation.membership.institution import application

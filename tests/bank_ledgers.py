@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 from support import uuid7
 
-from compliance.crypto import canonical, dsse, merkle
+from compliance.crypto import dsse, merkle
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.positions import Position, digests, statement_of
 from compliance.statements import (
     InstructionLine,
     PositionStatement,
@@ -31,8 +32,16 @@ from gateway.federation.messages.payments import (
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
 from participants.cycle import reads
-from participants.cycle.commands import FixCut, PostSettlement, RecordInstruction, RecordSignedCut, RecordStatements
-from participants.cycle.statements import statements
+from participants.cycle.attestations import attest
+from participants.cycle.commands import (
+    FixCut,
+    PostSettlement,
+    RecordAttestation,
+    RecordInstruction,
+    RecordSignedCut,
+    settled_lanes,
+)
+from participants.cycle.statements import positions
 from participants.ledger import store
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.accounts import AccountOutcome
@@ -185,9 +194,8 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
     coordinator = SigningKey.generate()
     cuts: dict[LaneKey, int] = {}
     for one in banks:
-        known = await reads.lanes(one.connection)
-        receiving = [key for key in known if key.receiver == one.bic]
-        currencies = {key.currency for key in known}
+        receiving = await reads.receiving_lanes(one.connection, one.bic)
+        currencies = {row[0] for row in await one.connection.fetch("SELECT DISTINCT currency FROM lane")}
         cut = await one.ledger.submit(FixCut(cycle, currencies, receiving))
         await one.ledger.submit(RecordSignedCut(cycle, dsse.sign(cut, one.key)))
         for lane in cut.lanes:
@@ -198,45 +206,43 @@ async def settle(cycle: str, *banks: Bank) -> list[PositionStatement]:
             one.connection, {key: cut for key, cut in cuts.items() if one.bic in (key.sender, key.receiver)}
         )
         assert not unknown
-        found = statements(bank=one.bic, cycle=cycle, points=points)
-        first = first or found
-        await one.ledger.submit(RecordStatements(cycle, 1, [dsse.sign(s, one.key) for s in found]))
-        for currency in sorted({s.currency for s in found}):
-            await _settle_one(one, cycle, [s for s in found if s.currency == currency], coordinator)
+        found = positions(points)
+        first = first or [statement_of(cycle, position) for position in found]
+        said = attest(bank=one.bic, cycle=cycle, stated=found, screening=None, complete=True, signer=one.key)
+        await one.ledger.submit(RecordAttestation(said, 1))
+        for currency in sorted({position.currency for position in found}):
+            await _settle_one(one, cycle, [p for p in found if p.currency == currency], coordinator)
     return first
 
 
-async def _settle_one(one: Bank, cycle: str, found: Sequence[PositionStatement], coordinator: SigningKey) -> None:
-    signed = {canonical.digest(canonical.encode(s)): s for s in found}
-    lines, net, totals = [], 0, {}
-    for digest, statement in signed.items():
-        amounts = {flow.sender: int(flow.amount_minor) for flow in statement.flows}
-        other = next(b for b in statement.pair if b != one.bic)
-        lines.append(
-            InstructionLine(
-                counterparty=other,
-                statement=digest,
-                receives_minor=str(amounts[other]),
-                pays_minor=str(amounts[one.bic]),
-            )
-        )
-        net += amounts[other] - amounts[one.bic]
-        for flow in statement.flows:
-            if flow.last_sequence >= flow.first_sequence:
-                key = LaneKey(flow.sender, flow.receiver, statement.currency)
-                totals[key, flow.last_sequence] = await reads.total_at(one.connection, key, flow.last_sequence)
-    currency = found[0].currency
-    instruction = SettlementInstruction(
-        id=f"{cycle}/{one.bic}/{currency}", cycle=cycle, participant=one.bic, currency=currency, net_minor=str(net),
-        lines=tuple(lines), result="0" * 64, settlement_agent=AGENT,
-    )  # fmt: skip
+async def _settle_one(one: Bank, cycle: str, found: Sequence[Position], coordinator: SigningKey) -> None:
+    own = {digest.hex(): position for digest, position in zip(digests(cycle, found), found, strict=True)}
+    instruction = instruction_on(one.bic, cycle, own)
     finality = SettlementFinality(
         cycle=cycle, result="0" * 64, settlement_agent=AGENT, agent_reference="1", settled_at="2026-10-02T12:00:00Z"
     )
+    totals = await reads.totals(one.connection, settled_lanes(instruction, own))
     await one.ledger.submit(RecordInstruction(instruction, dsse.sign(instruction, coordinator)))
-    await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
+    await one.ledger.submit(PostSettlement(instruction, finality, own, totals))
     with pytest.raises(RecordedAlreadyError):  # as another node of the bank, that was slower, would be told
-        await one.ledger.submit(PostSettlement(instruction, finality, signed, totals))
+        await one.ledger.submit(PostSettlement(instruction, finality, own, totals))
+
+
+def instruction_on(bank: str, cycle: str, own: Mapping[str, Position]) -> SettlementInstruction:
+    """Return the instruction that follows from a bank's positions of one currency, by the digests of its statements."""
+    lines, net = [], 0
+    for digest, position in own.items():
+        pays, receives = position.forth_minor, position.back_minor
+        other = position.high
+        if position.high == bank:
+            pays, receives, other = receives, pays, position.low
+        lines.append(InstructionLine(counterparty=other, statement=digest, receives_minor=receives, pays_minor=pays))
+        net += int(receives) - int(pays)
+    (currency,) = {position.currency for position in own.values()}
+    return SettlementInstruction(
+        id=f"{cycle}/{bank}/{currency}", cycle=cycle, participant=bank, currency=currency, net_minor=str(net),
+        lines=tuple(lines), result="0" * 64, settlement_agent=AGENT,
+    )  # fmt: skip
 
 
 async def rewrite_times(url: str, begin: datetime, step: timedelta) -> None:

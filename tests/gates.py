@@ -32,7 +32,7 @@ COLUMNS = {
     "coordinator": {
         "cycles": ("UPDATE", "state"),
         "cuts": ("INSERT", "receiver"),
-        "statements": ("INSERT", "participant"),
+        "attestations": ("INSERT", "participant"),
         "instructions": ("UPDATE", "participant"),
         "proposals": ("INSERT", "action"),
     },

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.limits import Limits
-from compliance.statements import CarryReason, NettingResult, PositionStatement, ScreeningStatement
+from compliance.cycle.positions import Position
+from compliance.statements import CarryReason, NettingResult, ScreeningStatement
 
 Verdict = Literal["pass", "warn", "fail"]
 Severity = Literal["warn", "fail"]
@@ -45,17 +46,19 @@ def _check(name: str, severity: Severity, findings: Sequence[str], *, passed: st
     return Check(name=name, verdict=severity, detail=failed, evidence=tuple(findings))
 
 
-def conservation(result: NettingResult, statements: Iterable[PositionStatement]) -> Check:
+def conservation(result: NettingResult, included: Iterable[Position]) -> Check:
     """Check that the result moves exactly what the matched statements say, and creates or destroys nothing.
 
-    Computed from the statements by plain sums, independently of the netting.
+    Computed from the positions by plain sums, independently of the netting.
     """
     pays: Counter[tuple[str, str]] = Counter()
     receives: Counter[tuple[str, str]] = Counter()
-    for statement in statements:
-        for flow in statement.flows:
-            pays[statement.currency, flow.sender] += int(flow.amount_minor)
-            receives[statement.currency, flow.receiver] += int(flow.amount_minor)
+    for p in included:
+        forth, back, low, high = int(p.forth_minor), int(p.back_minor), (p.currency, p.low), (p.currency, p.high)
+        pays[low] += forth
+        receives[high] += forth
+        pays[high] += back
+        receives[low] += back
     findings: list[str] = []
     for currency in result.results:
         code = currency.currency
@@ -123,20 +126,18 @@ def net_debit_caps(result: NettingResult, limits: Limits, *, severity: Severity)
     )
 
 
-def bilateral_limits(included: Iterable[PositionStatement], limits: Limits, *, severity: Severity) -> Check:
+def bilateral_limits(included: Iterable[Position], limits: Limits, *, severity: Severity) -> Check:
     """Check that in no pair of the result one owes the other more than that one lets it."""
     between = limits.between()
     findings: list[str] = []
     looked_at = 0
-    for statement in included:
-        forth, back = (int(flow.amount_minor) for flow in statement.flows)
-        for flow, difference in zip(statement.flows, (forth - back, back - forth), strict=True):
-            limit = between.get((flow.sender, flow.receiver, statement.currency))
+    for p in included if between else ():
+        difference = int(p.forth_minor) - int(p.back_minor)
+        for owing, owed, owes in ((p.low, p.high, difference), (p.high, p.low, -difference)):
+            limit = between.get((owing, owed, p.currency))
             looked_at += limit is not None
-            if limit is not None and difference > limit:
-                findings.append(
-                    f"{statement.currency} {flow.sender} owes {flow.receiver} {difference}, may owe {limit}"
-                )
+            if limit is not None and owes > limit:
+                findings.append(f"{p.currency} {owing} owes {owed} {owes}, may owe {limit}")
     return _check(
         "bilateral_limits",
         severity,
@@ -147,7 +148,7 @@ def bilateral_limits(included: Iterable[PositionStatement], limits: Limits, *, s
 
 
 def screening_attested(
-    statements: Iterable[PositionStatement],
+    included: Iterable[Position],
     screenings: Mapping[str, ScreeningStatement],
     *,
     cut_off_at: datetime,
@@ -162,9 +163,9 @@ def screening_attested(
     on has no number and isn't in the cycle.
     """
     payments: defaultdict[str, int] = defaultdict(int)
-    for statement in statements:
-        for participant in statement.pair:
-            payments[participant] += sum(flow.count for flow in statement.flows)
+    for p in included:
+        payments[p.low] += p.forth_count + p.back_count
+        payments[p.high] += p.forth_count + p.back_count
     findings: list[str] = []
     oldest = cut_off_at - timedelta(hours=list_age_max_hours)
     for participant in sorted(payments) if required else ():
@@ -210,10 +211,12 @@ def aggregate_flow(
     examined = 0
     for key, total in sorted(totals.items()):
         currency, low, high = key
-        past = sorted(history.get(key, ()))
-        if len(past) < cycles_min or total < floor_minor.get(currency, 0):
+        if total < floor_minor.get(currency, 0) or len(past := history.get(key, ())) < cycles_min:
             continue
         examined += 1
+        if total * 100 <= factor_percent * min(past):
+            continue  # nor above the median, which isn't less
+        past = sorted(past)
         # Twice the median, so that it stays an integer when it lies between two values.
         median_doubled = past[(len(past) - 1) // 2] + past[len(past) // 2]
         if total * 200 > factor_percent * median_doubled:

@@ -14,11 +14,9 @@ which is the coordinator, its operators, auditors and the offline verifier, make
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated
 
 import msgspec
@@ -33,10 +31,10 @@ from compliance.statements import (
     CarriedOver,
     Count,
     CurrencyCode,
+    CurrencyResult,
     Document,
     IncludedStatement,
     NetAmount,
-    NettingResult,
     ResultCommitment,
     Sha256,
     TotalAmount,
@@ -104,38 +102,51 @@ class ProvenLeaf(Struct, frozen=True, kw_only=True):
         return canonical.decode(self.leaf.encode(), Leaf)
 
 
+class _Lines(Struct, frozen=True):
+    """A NettingResult whose many lines are read one by one: all at once would keep every other thread waiting."""
+
+    cycle: str
+    statements: tuple[msgspec.Raw, ...]
+    results: tuple[CurrencyResult, ...]
+    carried_over: tuple[msgspec.Raw, ...]
+    edition: int = 1
+
+
+_included = msgspec.json.Decoder(IncludedStatement).decode
+_carried_over = msgspec.json.Decoder(CarriedOver).decode
+
+
 @dataclass(frozen=True)
 class Commitment:
-    """What a signed result comes to as a tree. `leaves` are by their place; places of nothing have none."""
+    """What a signed result comes to as a tree. `leaves` are their canonical JSON by their place."""
 
     document: ResultCommitment
-    leaves: Mapping[int, Leaf]
-    hashes: Sequence[bytes]
+    leaves: Mapping[int, bytes]
+    places: Mapping[str, Sequence[int]]
+    """Of each participant's leaves."""
+    levels: Sequence[bytes]
+    """The hashes of each level of the tree, end to end, the root's last."""
 
-    @cached_property
-    def _levels(self) -> list[Sequence[bytes]]:
-        return _levels(self.hashes)
-
-    @cached_property
-    def _places(self) -> Mapping[str, Sequence[int]]:
-        places: defaultdict[str, list[int]] = defaultdict(list)
-        for place, leaf in self.leaves.items():
-            for participant in leaf.about:
-                places[participant].append(place)
-        return places
+    @property
+    def hashes(self) -> list[bytes]:
+        """The hashes of all places, those of nothing as well."""
+        return [self.levels[0][at : at + 32] for at in range(0, len(self.levels[0]), 32)]
 
     def shown_to(self, participant: str | None) -> tuple[ProvenLeaf, ...]:
         """Return a participant's own leaves with their paths, or everybody's."""
-        places = self.leaves if participant is None else self._places.get(participant, ())
+        places = self.leaves if participant is None else self.places.get(participant, ())
         return tuple(
-            ProvenLeaf(leaf=canonical.encode(self.leaves[at]).decode(), index=at, path=tuple(self._path(at)))
-            for at in sorted(places)
+            ProvenLeaf(leaf=self.leaves[at].decode(), index=at, path=tuple(self._path(at))) for at in sorted(places)
         )
 
-    def _path(self, index: int) -> Iterator[str]:
-        for level in self._levels[:-1]:
-            yield level[index ^ 1].hex()
-            index >>= 1
+    def _path(self, index: int) -> list[str]:
+        path: list[str] = []
+        at = index * 32
+        for level in self.levels[:-1]:
+            beside = at ^ 32
+            path.append(level[beside : beside + 32].hex())
+            at = at >> 6 << 5
+        return path
 
 
 def commit(signed: Envelope) -> Commitment:
@@ -145,22 +156,30 @@ def commit(signed: Envelope) -> Commitment:
     EvidenceError and msgspec.MsgspecError for what isn't a result; it doesn't look at who signed.
     """
     payload = signed.payload_bytes()
-    result = msgspec.json.decode(payload, type=NettingResult)
-    secret = hashlib.sha256(_SECRET + canonical.encode(signed)).digest()
-    by_hash = {leaf.hash(): leaf for leaf in _leaves(result, secret)}
+    result = msgspec.json.decode(payload, type=_Lines)
+    keyed = _keyed_by(hashlib.sha256(_SECRET + canonical.encode(signed)).digest())
+    by_hash = {leaf_hash(leaf): (leaf, about) for leaf, about in _leaves(result, keyed)}
     size = LEAVES_MIN
     while size < len(by_hash):
         size *= 2
-    fillers = (_keyed(secret, b"nothing %d" % number) for number in range(size - len(by_hash)))
+    fillers = (keyed(b"nothing %d" % number) for number in range(size - len(by_hash)))
     hashes = sorted([*by_hash, *fillers])
+    leaves: dict[int, bytes] = {}
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for at, hashed in enumerate(hashes):
+        if hashed in by_hash:
+            leaves[at], about = by_hash[hashed]
+            for participant in about:
+                places[participant].append(at)
+    levels = _levels(hashes)
     document = ResultCommitment(
         cycle=result.cycle,
         edition=result.edition,
         result=canonical.digest(payload),
         leaves=size,
-        root=_levels(hashes)[-1][0].hex(),
+        root=levels[-1].hex(),
     )
-    return Commitment(document, {at: by_hash[hashed] for at, hashed in enumerate(hashes) if hashed in by_hash}, hashes)
+    return Commitment(document, leaves, places, levels)
 
 
 def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:
@@ -174,11 +193,15 @@ def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:
     return node.hex() == commitment.root
 
 
-def _leaves(result: NettingResult, secret: bytes) -> Iterator[Leaf]:
-    for settles in result.statements:
-        yield Leaf(nonce=_nonce(secret, settles), settles=settles)
-    for carried in result.carried_over:
-        yield Leaf(nonce=_nonce(secret, carried), carried_over=carried)
+def _leaves(result: _Lines, keyed: Callable[[bytes], bytes]) -> Iterator[tuple[bytes, tuple[str, ...]]]:
+    """Yield the canonical JSON of each `Leaf`, and whose it is: put together of its line's, as the nonce is."""
+    encode = canonical.encode
+    for settles in map(_included, result.statements):
+        line = encode(settles)
+        yield b'{"nonce":"%b","settles":%b}' % (keyed(line).hex().encode(), line), settles.pair
+    for carried in map(_carried_over, result.carried_over):
+        line = encode(carried)
+        yield b'{"carried_over":%b,"nonce":"%b"}' % (line, keyed(line).hex().encode()), carried.pair
     for of_currency in result.results:
         for net in of_currency.positions:
             position = CommittedPosition(
@@ -188,20 +211,28 @@ def _leaves(result: NettingResult, secret: bytes) -> Iterator[Leaf]:
                 pays_minor=net.pays_minor,
                 net_minor=net.net_minor,
             )
-            yield Leaf(nonce=_nonce(secret, position), position=position)
+            line = encode(position)
+            leaf = b'{"nonce":"%b","position":%b}' % (keyed(line).hex().encode(), line)
+            yield leaf, (net.participant,)
 
 
-def _nonce(secret: bytes, line: Document) -> str:
-    return _keyed(secret, canonical.encode(line)).hex()
+def _keyed_by(secret: bytes) -> Callable[[bytes], bytes]:
+    """Return HMAC-SHA-256 (RFC 2104) with one key of 32 bytes, for a million short texts."""
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in secret.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+
+    def keyed(data: bytes) -> bytes:
+        within, around = inner.copy(), outer.copy()
+        within.update(data)
+        around.update(within.digest())
+        return around.digest()
+
+    return keyed
 
 
-def _keyed(secret: bytes, data: bytes) -> bytes:
-    return hmac.digest(secret, data, "sha256")
-
-
-def _levels(hashes: Sequence[bytes]) -> list[Sequence[bytes]]:
-    """Return the levels of the tree over a power of two of hashes, the root's last."""
-    levels = [hashes]
-    while len(below := levels[-1]) > 1:
-        levels.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below), 2)])
+def _levels(hashes: Sequence[bytes]) -> list[bytes]:
+    """Return the levels of the tree over a power of two of hashes, the root's last; each node is `node_hash` of two."""
+    levels, sha256 = [b"".join(hashes)], hashlib.sha256
+    while len(below := levels[-1]) > 32:
+        nodes = [sha256(b"\x01" + below[at : at + 64]).digest() for at in range(0, len(below), 64)]
+        levels.append(b"".join(nodes))
     return levels

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from compliance.cycle.matching import PairKey
+from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CycleCut, PositionStatement
 
 Lane = tuple[str, str, str]
@@ -61,15 +62,22 @@ def misfit(statement: PositionStatement, bounds: Bounds) -> str | None:
 
     A flow to a bank without a cut ends nowhere in particular; its pair will be carried over.
     """
-    for flow in statement.flows:
-        lane = (flow.sender, flow.receiver, statement.currency)
-        settled = flow.first_sequence - 1 if bounds.settled is None else bounds.settled.get(lane, 0)
-        cut = bounds.cuts.get(lane, 0) if flow.receiver in bounds.delivered else flow.last_sequence
-        expected = taken_in(settled=settled, cut=cut)
-        if flow.first_sequence != expected.first:
-            return f"{' '.join(lane)}: begins with {flow.first_sequence}, settled through {settled}"
-        if flow.last_sequence != expected.last:
-            return f"{' '.join(lane)}: ends with {flow.last_sequence}, cut at {cut}"
+    return misfit_of(of_statement(statement), bounds)
+
+
+def misfit_of(p: Position, bounds: Bounds) -> str | None:
+    """Return the same of a position."""
+    for lane, first, last in (
+        ((p.low, p.high, p.currency), p.forth_first, p.forth_last),
+        ((p.high, p.low, p.currency), p.back_first, p.back_last),
+    ):
+        settled = first - 1 if bounds.settled is None else bounds.settled.get(lane, 0)
+        cut = bounds.cuts.get(lane, 0) if lane[1] in bounds.delivered else last
+        # As `taken_in` has it.
+        if first != settled + 1:
+            return f"{' '.join(lane)}: begins with {first}, settled through {settled}"
+        if last != cut:
+            return f"{' '.join(lane)}: ends with {last}, cut at {cut}"
     return None
 
 
@@ -85,9 +93,9 @@ def behind(cut: CycleCut, settled: Mapping[Lane, int]) -> str | None:
 def pairs_taken_in(cuts: Mapping[Lane, int], settled: Mapping[Lane, int]) -> set[PairKey]:
     """Return the pairs that have payments in a cycle."""
     return {
-        (currency, min(sender, receiver), max(sender, receiver))
-        for (sender, receiver, currency), number in cuts.items()
-        if not taken_in(settled=settled.get((sender, receiver, currency), 0), cut=number).empty
+        (lane[2], lane[0], lane[1]) if lane[0] < lane[1] else (lane[2], lane[1], lane[0])
+        for lane, number in cuts.items()
+        if number > settled.get(lane, 0)
     }
 
 

@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 from compliance.crypto import canonical
 from compliance.cycle.certificate import Certificate, CertificateNode
 from compliance.cycle.limits import Limits
-from compliance.statements import LiquidityResult, PositionStatement
+from compliance.cycle.positions import Position
+from compliance.statements import LiquidityResult
 from netting import gridlock, queue
 from netting.liquidity import certificate as engine
 from netting.liquidity.certificate import CertificateError
@@ -46,22 +47,22 @@ class Choice:
     certificates: tuple[Certificate, ...]
 
 
-def choose(statements: Mapping[Lane, tuple[str, PositionStatement]], limits: Limits, rule: LiquidityRule) -> Choice:
-    """Choose what settles, each currency by itself; `statements` holds digest and statement of each matched pair.
+def choose(statements: Mapping[Lane, tuple[str, Position]], limits: Limits, rule: LiquidityRule) -> Choice:
+    """Choose what settles, each currency by itself; `statements` holds digest and position of each matched pair.
 
     A function of the sets of statements and limits. A pair that owes nothing settles always. Raises netting's
     QueueRefusedError where a sum needs more than 38 digits.
     """
-    by_currency: defaultdict[str, dict[Lane, PositionStatement]] = defaultdict(dict)
-    for lane, (_, statement) in statements.items():
-        by_currency[lane[0]][lane] = statement
+    by_currency: defaultdict[str, dict[Lane, Position]] = defaultdict(dict)
+    for lane, (_, position) in statements.items():
+        by_currency[lane[0]][lane] = position
     bounds = _Bounds(limits.debits(), limits.between())
     settling = set[Lane]()
     results: list[LiquidityResult] = []
     certificates: list[Certificate] = []
     places: dict[Lane, int] | None = None
     for currency, matched in sorted(by_currency.items()):
-        gross = sum(int(flow.amount_minor) for statement in matched.values() for flow in statement.flows)
+        gross = sum(int(p.forth_minor) + int(p.back_minor) for p in matched.values())
         if bounds.allow(matched.values()):
             settling |= matched.keys()
             whole = Certificate(currency=currency, upper_bound_minor=str(gross), proof="everything_settles")
@@ -87,9 +88,9 @@ def choose(statements: Mapping[Lane, tuple[str, PositionStatement]], limits: Lim
     return Choice(frozenset(settling), tuple(results), tuple(certificates))
 
 
-def is_bound(statements: Iterable[PositionStatement], limits: Limits) -> bool:
+def is_bound(positions: Iterable[Position], limits: Limits) -> bool:
     """Tell whether the limits don't let all of it settle, so that what does has to be chosen."""
-    return not _Bounds(limits.debits(), limits.between()).allow(statements)
+    return not _Bounds(limits.debits(), limits.between()).allow(positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,12 @@ class _Bounds:
     debits: Mapping[tuple[str, str], int]
     between: Mapping[tuple[str, str, str], int]
 
-    def allow(self, statements: Iterable[PositionStatement]) -> bool:
+    def allow(self, positions: Iterable[Position]) -> bool:
         """Tell whether all of it may settle: then there is nothing to choose, and that is nearly always so."""
         owes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for statement in statements:
-            (low, high), currency = statement.pair, statement.currency
-            forth, back = statement.flows
-            difference = int(forth.amount_minor) - int(back.amount_minor)
+        for p in positions:
+            low, high, currency = p.low, p.high, p.currency
+            difference = int(p.forth_minor) - int(p.back_minor)
             owes[low, currency] += difference
             owes[high, currency] -= difference
             if self.between and (
@@ -144,14 +144,14 @@ class _Bounds:
 
 def _resolve(
     currency: str,
-    matched: Mapping[Lane, PositionStatement],
+    matched: Mapping[Lane, Position],
     places: Mapping[Lane, int],
     bounds: _Bounds,
     gross: int,
     rule: LiquidityRule,
 ) -> tuple[set[Lane], _Outcome]:
     """Ask the engine which pairs of one currency settle."""
-    queues = {lane: _payments(statement, places[lane]) for lane, statement in matched.items()}
+    queues = {lane: _payments(position, places[lane]) for lane, position in matched.items()}
     payments = [payment for of_pair in queues.values() for payment in of_pair]
     banks = {bank for _, pair in matched for bank in pair}
     resolution = gridlock.resolve(payments, bounds.kept(currency, banks, gross), mode=rule.mode, work=rule.work)
@@ -167,20 +167,21 @@ def _resolve(
     return settling, outcome
 
 
-def check_certificate(statements: Iterable[PositionStatement], limits: Limits, certificate: Certificate) -> None:
+def check_certificate(positions: Iterable[Position], limits: Limits, certificate: Certificate) -> None:
     """Check that a certificate proves its bound, by arithmetic: nothing is searched for.
 
-    `statements` are those of all matched pairs, whatever the currency. Raises CertificateError.
+    `positions` are those of all matched pairs, whatever the currency. Raises CertificateError.
     """
-    matched = [statement for statement in statements if statement.currency == certificate.currency]
-    gross = sum(int(flow.amount_minor) for statement in matched for flow in statement.flows)
+    matched = [position for position in positions if position.currency == certificate.currency]
+    gross = sum(int(p.forth_minor) + int(p.back_minor) for p in matched)
     bound = int(certificate.upper_bound_minor)
     if certificate.proof == "everything_settles":
         if bound < gross:
             raise CertificateError(f"{gross} matched, more than {bound}")
         return
-    payments = [payment for statement in matched for payment in _payments(statement, 0)]
-    first = {statement.pair: of_pair[0].id for statement in matched if (of_pair := _payments(statement, 0))}
+    queues = [((p.low, p.high), _payments(p, 0)) for p in matched]
+    payments = [payment for _, of_pair in queues for payment in of_pair]
+    first = {pair: of_pair[0].id for pair, of_pair in queues if of_pair}
     nodes: list[engine.Node] = []
     for node in certificate.nodes:
         if node.pair is not None and node.pair not in first:
@@ -188,13 +189,13 @@ def check_certificate(statements: Iterable[PositionStatement], limits: Limits, c
         item = None if node.pair is None else first[node.pair]
         most = None if node.bound_minor is None else int(node.bound_minor)
         nodes.append(engine.Node(node.parent, item, node.settles, most, node.multipliers))
-    banks = {bank for statement in matched for bank in statement.pair}
+    banks = {bank for pair, _ in queues for bank in pair}
     kept = _Bounds(limits.debits(), limits.between()).kept(certificate.currency, banks, gross)
     enumerated = certificate.proof == "enumerated"
     gridlock.check(payments, kept, engine.Certificate(bound, certificate.scale, tuple(nodes), enumerated=enumerated))
 
 
-def _lot(statements: Mapping[Lane, tuple[str, PositionStatement]]) -> dict[Lane, int]:
+def _lot(statements: Mapping[Lane, tuple[str, Position]]) -> dict[Lane, int]:
     """Return each pair's place in the queue."""
     signed = sorted(f"{currency}/{'/'.join(pair)}/{digest}" for (currency, pair), (digest, _) in statements.items())
     seed = sha256("\n".join(signed).encode()).digest()
@@ -202,21 +203,22 @@ def _lot(statements: Mapping[Lane, tuple[str, PositionStatement]]) -> dict[Lane,
     return {lane: place for place, (_, lane) in enumerate(drawn)}
 
 
-def _payments(statement: PositionStatement, place: int) -> list[queue.Payment]:
+def _payments(p: Position, place: int) -> list[queue.Payment]:
     """Return a pair's obligations as payments that settle together."""
-    flows = [flow for flow in statement.flows if flow.amount_minor != "0"]
-    ids = [f"{flow.sender}/{flow.receiver}" for flow in flows]
+    both = ((p.low, p.high, p.forth_minor), (p.high, p.low, p.back_minor))
+    flows = [(sender, receiver, int(minor)) for sender, receiver, minor in both if minor != "0"]
+    ids = [f"{sender}/{receiver}" for sender, receiver, _ in flows]
     return [
         queue.Payment(
             id=own,
-            debtor=flow.sender,
-            creditor=flow.receiver,
-            amount=int(flow.amount_minor),
-            currency=statement.currency,
+            debtor=sender,
+            creditor=receiver,
+            amount=amount,
+            currency=p.currency,
             sequence=place,
             link=other if other != own else None,
         )
-        for flow, own, other in zip(flows, ids, reversed(ids), strict=True)
+        for (sender, receiver, amount), own, other in zip(flows, ids, reversed(ids), strict=True)
     ]
 
 

@@ -60,12 +60,15 @@ def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
     digests: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
     for statement in attested:
         digests[statement.key].setdefault(statement.participant, {})[statement.revision] = statement.sha256
-    return {key: _match(key, by_bank) for key, by_bank in sorted(digests.items())}
+    return {
+        key: match_pair(key, by_bank.get(key[1], {}), by_bank.get(key[2], {}))
+        for key, by_bank in sorted(digests.items())
+    }
 
 
-def _match(key: PairKey, by_bank: Mapping[str, Mapping[int, str]]) -> Match:
+def match_pair(key: PairKey, of_low: Mapping[int, str], of_high: Mapping[int, str]) -> Match:
+    """Compare what both banks of a pair signed, as digests by revision; at least one of them signed something."""
     _, low, high = key
-    of_low, of_high = by_bank.get(low, {}), by_bank.get(high, {})
     if len(of_low) == 1 and of_low == of_high:
         # Nearly all of them, nearly always.
         [(revision, digest)] = of_low.items()

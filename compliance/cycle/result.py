@@ -7,12 +7,15 @@ whole. None of them has to trust another, because the same input gives the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from compliance.cycle import positions
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
+from compliance.cycle.positions import Position
 from compliance.statements import (
     CarriedOver,
     CarryReason,
@@ -24,8 +27,7 @@ from compliance.statements import (
     PositionStatement,
     SettlementInstruction,
 )
-from netting.model import Obligation
-from netting.multilateral import CurrencyNetting, Position, net
+from netting import multilateral
 
 
 class InconsistentInputError(ValueError):
@@ -40,14 +42,7 @@ def inconsistency(statement: PositionStatement) -> str | None:
     for flow, sender, receiver in zip(statement.flows, (first, second), (second, first), strict=True):
         if (flow.sender, flow.receiver) != (sender, receiver):
             return f"the flow {flow.sender}→{flow.receiver} stands where {sender}→{receiver} belongs"
-        payments = flow.last_sequence - flow.first_sequence + 1
-        if flow.first_sequence < 1 or payments < 0:
-            return f"the flow {sender}→{receiver} runs from {flow.first_sequence} to {flow.last_sequence}"
-        if flow.count > payments:
-            return f"the flow {sender}→{receiver} counts {flow.count} of {payments} payments"
-        if int(flow.amount_minor) < flow.count or (flow.count == 0 and flow.amount_minor != "0"):
-            return f"the flow {sender}→{receiver} amounts to {flow.amount_minor} in {flow.count} payments"
-    return None
+    return positions.inconsistency(positions.of_statement(statement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ def net_cycle(
     cycle: str,
     value_date: str,
     rulebook_sha256: str,
-    statements: Sequence[tuple[str, PositionStatement]],
+    statements: Sequence[tuple[str, Position]],
     limits: Limits,
     liquidity: LiquidityRule,
     carried_over: Sequence[CarriedOver],
@@ -73,7 +68,7 @@ def net_cycle(
 ) -> CycleNetting:
     """Net the agreed statements of a cycle within the limits, and without the pairs of the `defaulted`.
 
-    `statements` are (SHA-256 of the canonical bytes, statement), one for each matched pair and currency;
+    `statements` are (SHA-256 of the canonical bytes, position), one for each matched pair and currency of the cycle;
     `carried_over` are the pairs that didn't match; `liquidity` is the rulebook's rule for what settles where a limit
     binds. The order of none of them matters. A pair that a limit leaves out is carried over as `bilateral_limit`,
     where its own difference is beyond that, or as `net_debit_cap`; one of a defaulted participant as
@@ -82,15 +77,14 @@ def net_cycle(
     """
     if (edition == 1) != (supersedes is None) or (edition == 1 and defaulted):
         raise InconsistentInputError(f"edition {edition} supersedes {supersedes}")
-    agreed = _by_lane(cycle, statements, carried_over)
+    agreed = _by_lane(statements, carried_over)
     unwound = {lane for lane in agreed if not frozenset(defaulted).isdisjoint(lane[1])}
     by_lane = {lane: entry for lane, entry in agreed.items() if lane not in unwound}
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
     choice = choose(by_lane, limits, liquidity)
-    included = {lane: digest for lane, (digest, _) in by_lane.items() if lane in choice.settling}
-    settling = [obligation for lane in included for obligation in _obligations(by_lane[lane][1])]
-    excluded = by_lane.keys() - included.keys()
+    settling = _in_order(lane for lane in by_lane if lane in choice.settling)
+    excluded = by_lane.keys() - choice.settling
     beyond = _beyond_bilateral(by_lane, limits) & excluded
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
@@ -109,19 +103,18 @@ def net_cycle(
         supersedes=supersedes,
         defaulted=tuple(sorted(set(defaulted))),
         statements=tuple(
-            IncludedStatement(pair=pair, currency=currency, sha256=digest)
-            for (currency, pair), digest in sorted(included.items())
+            IncludedStatement(pair=lane[1], currency=lane[0], sha256=by_lane[lane][0]) for lane in settling
         ),
-        results=_currency_results(net(settling), included),
+        results=tuple(_currency_result(*of) for of in groupby((by_lane[lane][1] for lane in settling), _currency)),
         liquidity=choice.results,
         carried_over=tuple(sorted((*carried_over, *left_out), key=lambda c: (c.currency, c.pair))),
     )
     return CycleNetting(result, choice.certificates)
 
 
-def settling_minor(result: NettingResult) -> dict[str, int]:
-    """Return what a result moves in each currency."""
-    return {of.currency: int(of.settlement_minor) for of in result.results}
+def settling_minor(results: Iterable[CurrencyResult]) -> dict[str, int]:
+    """Return what the results of a cycle move in each currency."""
+    return {of.currency: int(of.settlement_minor) for of in results}
 
 
 def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1) -> str:
@@ -132,59 +125,86 @@ def instruction_id(cycle: str, participant: str, currency: str, edition: int = 1
 
 def instructions(
     result: NettingResult,
-    statements: Iterable[tuple[str, PositionStatement]],
+    statements: Iterable[tuple[str, Position]],
     result_sha256: str,
     settlement_agent: str,
 ) -> list[SettlementInstruction]:
     """Return one instruction for each participant and currency with an included pair, by currency and participant.
 
-    `statements` holds at least those that the result includes. The lines of an instruction add up to its net;
-    zero is a net too, and its instruction still tells the bank which pairs are settled.
+    `statements` holds at least those that the result includes. Raises InconsistentInputError.
     """
     by_digest = dict(statements)
-    lines: defaultdict[tuple[str, str], list[InstructionLine]] = defaultdict(list)
-    for included in result.statements:
-        statement = by_digest.get(included.sha256)
-        if statement is None:
-            raise InconsistentInputError(f"the result includes statement {included.sha256}, which isn't given")
-        forth, back = (flow.amount_minor for flow in statement.flows)
-        first, second = statement.pair
-        for participant, counterparty, receives, pays in ((first, second, back, forth), (second, first, forth, back)):
-            lines[included.currency, participant].append(
-                InstructionLine(
-                    counterparty=counterparty, statement=included.sha256, receives_minor=receives, pays_minor=pays
-                )
-            )
-    return [
-        SettlementInstruction(
-            id=instruction_id(result.cycle, position.participant, of_currency.currency, result.edition),
+    included: list[tuple[str, Position]] = []
+    for of_pair in result.statements:
+        if (position := by_digest.get(of_pair.sha256)) is None:
+            raise InconsistentInputError(f"the result includes statement {of_pair.sha256}, which isn't given")
+        included.append((of_pair.sha256, position))
+    return list(
+        instruct(
             cycle=result.cycle,
-            participant=position.participant,
-            currency=of_currency.currency,
-            net_minor=position.net_minor,
-            lines=tuple(sorted(lines[of_currency.currency, position.participant], key=lambda line: line.counterparty)),
-            result=result_sha256,
+            edition=result.edition,
+            results=result.results,
+            included=included,
+            result_sha256=result_sha256,
             settlement_agent=settlement_agent,
         )
-        for of_currency in result.results
-        for position in of_currency.positions
-    ]
+    )
+
+
+def instruct(
+    *,
+    cycle: str,
+    edition: int,
+    results: Iterable[CurrencyResult],
+    included: Iterable[tuple[str, Position]],
+    result_sha256: str,
+    settlement_agent: str,
+) -> Iterator[SettlementInstruction]:
+    """Yield the instructions of a result, of which what each currency came to and what it includes are at hand.
+
+    The lines of an instruction add up to its net; zero is a net too, and its instruction still tells the bank which
+    pairs are settled. They are as true as what is given.
+    """
+    own: defaultdict[tuple[str, str], list[InstructionLine]] = defaultdict(list)
+    for digest, p in included:
+        for participant, counterparty, receives, pays in (
+            (p.low, p.high, p.back_minor, p.forth_minor),
+            (p.high, p.low, p.forth_minor, p.back_minor),
+        ):
+            own[p.currency, participant].append(
+                InstructionLine(counterparty=counterparty, statement=digest, receives_minor=receives, pays_minor=pays)
+            )
+    for of_currency in results:
+        for net in of_currency.positions:
+            lines = own.pop((of_currency.currency, net.participant), [])
+            yield SettlementInstruction(
+                id=instruction_id(cycle, net.participant, of_currency.currency, edition),
+                cycle=cycle,
+                participant=net.participant,
+                currency=of_currency.currency,
+                net_minor=net.net_minor,
+                lines=tuple(sorted(lines, key=_counterparty)),
+                result=result_sha256,
+                settlement_agent=settlement_agent,
+            )
+
+
+def _counterparty(line: InstructionLine) -> str:
+    return line.counterparty
 
 
 def _by_lane(
-    cycle: str, statements: Sequence[tuple[str, PositionStatement]], carried_over: Sequence[CarriedOver]
-) -> dict[Lane, tuple[str, PositionStatement]]:
+    statements: Sequence[tuple[str, Position]], carried_over: Sequence[CarriedOver]
+) -> dict[Lane, tuple[str, Position]]:
     """Index by (currency, pair); raise InconsistentInputError for what contradicts itself or appears twice."""
-    by_lane: dict[Lane, tuple[str, PositionStatement]] = {}
-    for digest, statement in statements:
-        what = f"statement {'/'.join(statement.pair)} {statement.currency}"
-        if statement.cycle != cycle:
-            raise InconsistentInputError(f"{what} is of cycle {statement.cycle}, not {cycle}")
-        if (contradiction := inconsistency(statement)) is not None:
-            raise InconsistentInputError(f"{what}: {contradiction}")
-        if (statement.currency, statement.pair) in by_lane:
-            raise InconsistentInputError(f"{what} appears twice")
-        by_lane[statement.currency, statement.pair] = (digest, statement)
+    by_lane: dict[Lane, tuple[str, Position]] = {}
+    for entry in statements:
+        p = entry[1]
+        if (contradiction := positions.inconsistency(p)) is not None:
+            raise InconsistentInputError(f"statement {p.low}/{p.high} {p.currency}: {contradiction}")
+        by_lane[p.currency, (p.low, p.high)] = entry
+    if len(by_lane) != len(statements):
+        raise InconsistentInputError(f"{len(statements)} statements of {len(by_lane)} pairs: one appears twice")
     carried_lanes = set[Lane]()
     for carried in carried_over:
         lane = (carried.currency, carried.pair)
@@ -196,12 +216,12 @@ def _by_lane(
     return by_lane
 
 
-def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, PositionStatement]], limits: Limits) -> set[Lane]:
+def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, Position]], limits: Limits) -> set[Lane]:
     """Return the pairs in which one owes the other more than that one lets it."""
     between = limits.between()
     beyond = set[Lane]()
-    for (currency, pair), (_, statement) in by_lane.items() if between else ():
-        forth, back = (int(flow.amount_minor) for flow in statement.flows)
+    for (currency, pair), (_, position) in by_lane.items() if between else ():
+        forth, back = int(position.forth_minor), int(position.back_minor)
         for owing, owed, difference in ((*pair, forth - back), (*pair[::-1], back - forth)):
             limit = between.get((owing, owed, currency))
             if limit is not None and difference > limit:
@@ -209,39 +229,34 @@ def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, PositionStatement]], lim
     return beyond
 
 
-def _obligations(statement: PositionStatement) -> list[Obligation]:
-    return [
-        Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
-        for flow in statement.flows
-        if flow.amount_minor != "0"
-    ]
+def _in_order(lanes: Iterable[Lane]) -> list[Lane]:
+    """Return lanes by currency and pair. Each currency is sorted by itself: a thread that sorts lets no other work."""
+    by_currency: defaultdict[str, list[Lane]] = defaultdict(list)
+    for lane in lanes:
+        by_currency[lane[0]].append(lane)
+    return [lane for currency in sorted(by_currency) for lane in sorted(by_currency[currency])]
 
 
-def _currency_results(netted: Sequence[CurrencyNetting], included: Iterable[Lane]) -> tuple[CurrencyResult, ...]:
-    """Write out the netting, adding with zeros those whose included pairs owe nothing (all under dispute)."""
-    participants: defaultdict[str, set[str]] = defaultdict(set)
-    for currency, pair in included:
-        participants[currency].update(pair)
-    by_currency = {netting.currency: netting for netting in netted}
-    results: list[CurrencyResult] = []
-    for currency, members in sorted(participants.items()):
-        netting = by_currency.get(currency) or CurrencyNetting(currency, 0, 0, 0, 0, ())
-        positions = {position.participant: position for position in netting.positions}
-        results.append(
-            CurrencyResult(
-                currency=currency,
-                obligations=netting.obligations,
-                gross_minor=str(netting.gross),
-                bilateral_minor=str(netting.bilateral),
-                saving_minor=str(netting.saving),
-                settlement_minor=str(netting.multilateral),
-                positions=tuple(_net_position(positions.get(m) or Position(m, 0, 0)) for m in sorted(members)),
-            )
-        )
-    return tuple(results)
+def _currency(position: Position) -> str:
+    return position.currency
 
 
-def _net_position(position: Position) -> NetPosition:
+def _currency_result(currency: str, settling: Iterable[Position]) -> CurrencyResult:
+    """Net the included pairs of a currency; who owes and is owed nothing (all under dispute) is in it with zeros."""
+    owed = [(p.low, p.high, int(p.forth_minor), int(p.back_minor)) for p in settling]
+    netting = multilateral.net_pairs(currency, owed)
+    return CurrencyResult(
+        currency=currency,
+        obligations=netting.obligations,
+        gross_minor=str(netting.gross),
+        bilateral_minor=str(netting.bilateral),
+        saving_minor=str(netting.saving),
+        settlement_minor=str(netting.multilateral),
+        positions=tuple(_net_position(position) for position in netting.positions),
+    )
+
+
+def _net_position(position: multilateral.Position) -> NetPosition:
     return NetPosition(
         participant=position.participant,
         receives_minor=str(position.receives),

@@ -38,20 +38,23 @@ class ArchiveError(Exception):
 
 def pack(files: Mapping[str, bytes]) -> bytes:
     """Return the archive of files by name. Raises ArchiveError for a name or size that an archive can't have."""
-    local, central = bytearray(), bytearray()
+    local: list[bytes] = []
+    central, offset = bytearray(), 0
     for name, content in sorted(files.items()):
         if _NAME.fullmatch(name) is None:
             raise ArchiveError(f"{name!r} isn't a name for a file")
-        raw, offset = name.encode(), len(local)
+        raw = name.encode()
         common = _common(raw, len(content), zlib.crc32(content))
         if offset + len(content) > ARCHIVE_BYTES_MAX:
             raise ArchiveError(f"more than {ARCHIVE_BYTES_MAX} bytes")
-        local += _LOCAL.pack(_LOCAL_SIGNATURE, *common) + raw + content
+        header = _LOCAL.pack(_LOCAL_SIGNATURE, *common) + raw
+        local += (header, content)
         central += _central(name, common, offset)
+        offset += len(header) + len(content)
     if len(files) > FILES_MAX:
         raise ArchiveError(f"more than {FILES_MAX} files")
-    end = _END.pack(_END_SIGNATURE, 0, 0, len(files), len(files), len(central), len(local), 0)
-    return bytes(local + central + end)
+    end = _END.pack(_END_SIGNATURE, 0, 0, len(files), len(files), len(central), offset, 0)
+    return b"".join((*local, central, end))
 
 
 def unpack(data: bytes) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
@@ -17,22 +17,27 @@ from compliance.cycle.limits import Limits, in_order
 from compliance.event_log import LoggedEvent
 from compliance.export.archive import Archive
 from compliance.export.record import (
+    ATTESTATIONS_FILE,
     FORMAT,
     FORMAT_2,
     FORMATS,
     MANIFEST,
     MANIFEST_SIGNED,
     OPERATORS_FILE,
+    POSITIONS_FILE,
     SETTLEMENTS_FILE,
     TRUST_LISTS_FILE,
     Attendance,
+    AttestedPosition,
     CycleRecord,
     Equivocation,
     Proposal,
+    SettledStatement,
+    SignedAttestation,
     SignedSettlement,
     Superseded,
 )
-from compliance.statements import CycleId, Date, Document, Sha256
+from compliance.statements import CycleId, Date, Document, ScreeningStatement, Sha256
 
 T = TypeVar("T")
 
@@ -61,9 +66,7 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         TRUST_LISTS_FILE: _lines(record.trust_lists, order=_version_in(TRUST_LISTS_FILE)),
         "events.jsonl": _lines(record.events, order=lambda event: event.id),
         "cuts.jsonl": _lines(record.cuts),
-        "statements.jsonl": _lines(record.statements),
         "equivocations.jsonl": _lines(record.equivocations),
-        "screenings.jsonl": _lines(record.screenings),
         "certificates.json": canonical.encode(sorted(record.certificates, key=attrgetter("currency"))),
         "limits.json": canonical.encode(in_order(record.limits)),
         "checks.json": canonical.encode(record.checks),
@@ -75,33 +78,43 @@ def to_files(record: CycleRecord) -> dict[str, bytes]:
         "finality.jsonl": _lines(() if record.finality is None else (record.finality,)),
         SETTLEMENTS_FILE: _lines(record.settlements, order=attrgetter("attempt")),
         "participants.json": canonical.encode(sorted(record.participants, key=attrgetter("participant"))),
-        "settled.jsonl": _lines(record.settled),
         "limit-events.jsonl": _lines(record.limit_events, order=lambda event: event.id),
     }
+    if record.format == FORMAT:
+        files[ATTESTATIONS_FILE] = _lines(record.attestations, order=attrgetter("number"))
+        files[POSITIONS_FILE] = _lines(record.positions, order=attrgetter("place"))
+        files["screenings.jsonl"] = _lines(record.screenings)
+        files["settled.jsonl"] = _lines(record.settled)
+    else:
+        files["statements.jsonl"] = _lines(record.statements)
+        files["screenings.jsonl"] = _lines(record.signed_screenings)
+        files["settled.jsonl"] = _lines(of.alone for of in record.settled if of.alone is not None)
     return {name: files[name] for name in FORMATS[record.format]}
 
 
-class Lines(Sequence[Envelope]):
-    """The envelopes of a `.jsonl` file, read anew each time that somebody goes through them, and none of them kept.
+class Lines(Sequence[T]):
+    """The documents of a `.jsonl` file, read anew each time that somebody goes through them, and none of them kept.
 
-    Raises FormatError, where a line isn't an envelope or stands out of order.
+    Raises FormatError, where a line isn't such a document or stands out of order.
     """
 
-    def __init__(self, archive: Archive, name: str) -> None:
+    def __init__(self, archive: Archive, name: str, kind: type[T], order: Callable[[T], Any] | None) -> None:
         self._archive = archive
         self._name = name
+        self._kind = kind
+        self._order = order
 
-    def __iter__(self) -> Iterator[Envelope]:
-        return _in_ascending_order(self._name, self._archive.lines(self._name), Envelope)
+    def __iter__(self) -> Iterator[T]:
+        return _in_ascending_order(self._name, self._archive.lines(self._name), self._kind, order=self._order)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._archive.lines(self._name))
 
     @overload
-    def __getitem__(self, index: int) -> Envelope: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Envelope, ...]: ...
-    def __getitem__(self, index: int | slice) -> Envelope | tuple[Envelope, ...]:
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
         return tuple(self)[index]
 
 
@@ -111,15 +124,29 @@ def read_archive(archive: Archive, format_: str) -> CycleRecord:
     `format_` is one of FORMATS. Raises FormatError, also later, by the `Lines` of the record.
     """
     files = _Held(archive)
-    return _read(files, format_, lambda name: Lines(archive, name))
+
+    def lines(name: str, kind: type[T], order: Callable[[T], Any] | None = None) -> Sequence[T]:
+        return Lines(archive, name, kind, order)
+
+    return _read(files, format_, lines)
 
 
 def from_files(files: Mapping[str, bytes], format_: str = FORMAT) -> CycleRecord:
     """Return the record that `to_files` wrote. Raises FormatError for any other files or bytes."""
-    return _read(files, format_, lambda name: tuple(_in_ascending_order(name, _split(name, files[name]), Envelope)))
+
+    def lines(name: str, kind: type[T], order: Callable[[T], Any] | None = None) -> Sequence[T]:
+        return _read_lines(files, name, kind, order=order)
+
+    return _read(files, format_, lines)
 
 
-def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequence[Envelope]]) -> CycleRecord:
+class _LinesOf(Protocol):
+    """What reads the documents of a file."""
+
+    def __call__(self, name: str, kind: type[T], order: Callable[[T], Any] | None = None) -> Sequence[T]: ...
+
+
+def _read(files: Mapping[str, bytes], format_: str, lines: _LinesOf) -> CycleRecord:
     named = FORMATS[format_]
     for name in named:
         if name not in files:
@@ -141,18 +168,16 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
         rulebook=rulebook,
         trust_lists=_read_lines(files, TRUST_LISTS_FILE, Envelope, order=_version_in(TRUST_LISTS_FILE)),
         events=_read_lines(files, "events.jsonl", LoggedEvent, order=attrgetter("id")),
-        cuts=signed("cuts.jsonl"),
-        statements=signed("statements.jsonl"),
+        cuts=lines("cuts.jsonl", Envelope),
         equivocations=_read_lines(files, "equivocations.jsonl", Equivocation),
-        screenings=signed("screenings.jsonl"),
         certificates=_decode("certificates.json", files["certificates.json"], tuple[Certificate, ...]),
         limits=_decode("limits.json", files["limits.json"], Limits),
         checks=_decode("checks.json", files["checks.json"], tuple[Check, ...]),
         result=results[0] if results else None,
         superseded=_read_lines(files, "superseded.jsonl", Superseded),
         proposals=_decode("proposals.json", files["proposals.json"], tuple[Proposal, ...]),
-        instructions=signed("instructions.jsonl"),
-        receipts=signed("receipts.jsonl"),
+        instructions=lines("instructions.jsonl", Envelope),
+        receipts=lines("receipts.jsonl", Envelope),
         finality=finalities[0] if finalities else None,
         format=format_,
     )
@@ -162,11 +187,30 @@ def _read(files: Mapping[str, bytes], format_: str, signed: Callable[[str], Sequ
             operators=_read_lines(files, OPERATORS_FILE, Envelope, order=_version_in(OPERATORS_FILE)),
             settlements=_read_lines(files, SETTLEMENTS_FILE, SignedSettlement, order=attrgetter("attempt")),
             participants=_decode("participants.json", files["participants.json"], tuple[Attendance, ...]),
-            settled=signed("settled.jsonl"),
+            settled=_read_settled(files, format_),
             limit_events=_read_lines(files, "limit-events.jsonl", LoggedEvent, order=attrgetter("id")),
+        )
+    if format_ == FORMAT:
+        record = msgspec.structs.replace(
+            record,
+            attestations=lines(ATTESTATIONS_FILE, SignedAttestation, attrgetter("number")),
+            positions=lines(POSITIONS_FILE, AttestedPosition, attrgetter("place")),
+            screenings=lines("screenings.jsonl", ScreeningStatement),
+        )
+    else:
+        record = msgspec.structs.replace(
+            record,
+            statements=lines("statements.jsonl", Envelope),
+            signed_screenings=lines("screenings.jsonl", Envelope),
         )
     _require_order(record)
     return record
+
+
+def _read_settled(files: Mapping[str, bytes], format_: str) -> tuple[SettledStatement, ...]:
+    if format_ == FORMAT:
+        return _read_lines(files, "settled.jsonl", SettledStatement)
+    return tuple(SettledStatement(alone=envelope) for envelope in _read_lines(files, "settled.jsonl", Envelope))
 
 
 def _require_order(record: CycleRecord) -> None:

@@ -25,8 +25,9 @@ from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import DECISION_AGE_MAX
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT_2, CycleRecord, Proposal
+from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Proposal
 from compliance.statements import NettingResult
+from compliance.verifier.attestations import BankWord
 from compliance.verifier.documents import Documents
 from compliance.verifier.editions import Edition
 from compliance.verifier.findings import Finding, RefutedError, instant
@@ -91,7 +92,7 @@ def _check_attendance(record: CycleRecord, documents: Documents, log: Log, rules
         if missing := log.participants - absent - delivered:
             detail = f"{min(missing)} is neither called absent, nor is its cut in the archive"
             raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
-    elif documents.statements or documents.screenings:
+    elif documents.attested.stated or documents.attested.banks or documents.screenings:
         raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, "statements of a cycle that never attested")
     for screening in documents.screenings:
         if screening.signer not in delivered:
@@ -112,7 +113,7 @@ def _check_times(record: CycleRecord, documents: Documents, log: Log, rules: Rul
         "attestation": None if log.cuts_closed is None else instant(log.cuts_closed.deadline_at, "the deadline"),
     }
     opens_at = {"cut": log.cut_off_at(rules), "attestation": log.cuts_closed_at(rules)}
-    handed_in = {signed.signer for signed in documents.statements}
+    handed_in = {bank for of in documents.attested.stated for bank in of.signers} | documents.attested.banks.keys()
     digests = {(signed.signer, signed.sha256) for signed in documents.screenings}
     screened = {signed.signer for signed in documents.screenings}
     for of in record.participants:
@@ -123,6 +124,8 @@ def _check_times(record: CycleRecord, documents: Documents, log: Log, rules: Rul
         if of.screening is not None and (of.participant, of.screening) not in digests:
             detail = f"participants.json: the screening {of.screening} of {of.participant} isn't in the archive"
             raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
+        if record.format == FORMAT:
+            _check_word(of, documents.attested.banks.get(of.participant))
         if (of.attested_at is not None or of.participant in handed_in) and of.cut_at is None:
             raise RefutedError(Finding.PARTICIPANTS_DIFFER, f"{of.participant} attested without a cut")
         for what, text in (("cut", of.cut_at), ("attestation", of.attested_at)):
@@ -135,6 +138,17 @@ def _check_times(record: CycleRecord, documents: Documents, log: Log, rules: Rul
                 raise RefutedError(Finding.SUBMITTED_LATE, detail)
             if at < opening - CLOCK_SLACK:
                 raise RefutedError(Finding.TIME_REVERSED, f"the {what} of {of.participant} came at {text}, too early")
+
+
+def _check_word(of: Attendance, word: BankWord | None) -> None:
+    """Check that participants.json says of a bank what it signed: that it stated all, and what it screened."""
+    if of.attested_at is not None and (word is None or not word.complete):
+        detail = f"participants.json: {of.participant} attested all at {of.attested_at}, and signed no such thing"
+        raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
+    counting = None if word is None else word.screening
+    if of.screening != counting:
+        detail = f"participants.json: the screening {of.screening} of {of.participant}, which attested {counting} last"
+        raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
 
 
 def _check_breaks(log: Log, matches: Mapping[PairKey, Match]) -> None:
@@ -341,7 +355,7 @@ class _Account:
     def _approved_by_rulebook(self, event: LoggedEvent) -> None:
         said, result = facts_of(event, Approved), self._current(event)
         passed = worst(self._edition.record.checks) == "pass"
-        causes = four_eyes_causes(self._rules.approval, settling_minor(result), checks_passed=passed)
+        causes = four_eyes_causes(self._rules.approval, settling_minor(result.results), checks_passed=passed)
         if said.by is None or causes or said.result != self._result:
             why = ", ".join(cause.words for cause in causes) or f"the result was {self._result}"
             raise RefutedError(Finding.APPROVAL_MISSING, f"event {event.id}: approved by the rulebook, yet {why}")

@@ -11,9 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.export.record import CycleRecord, Equivocation
+from compliance.crypto.keys import VerifyingKey
+from compliance.cycle.positions import Position, ProvenStatement, verify_proven
+from compliance.export.record import ATTESTATIONS_FILE, FORMAT, CycleRecord, Equivocation
 from compliance.statements import (
     PAYLOAD_TYPES,
+    Attestation,
     CycleCut,
     Document,
     NettingResult,
@@ -24,6 +27,7 @@ from compliance.statements import (
     SettlementInstruction,
 )
 from compliance.trust import Signers
+from compliance.verifier.attestations import Attested, position_of, read_attested, signed_alone
 from compliance.verifier.findings import Finding, RefutedError
 from compliance.verifier.moments import Moments
 
@@ -49,6 +53,15 @@ class SignedInstruction(NamedTuple):
     sha256: str
 
 
+class SettledBefore(NamedTuple):
+    """What a bank stated in an earlier cycle, which isn't `cycle` of the record."""
+
+    cycle: str
+    position: Position
+    sha256: str
+    signer: str
+
+
 class ProvenEquivocation(NamedTuple):
     """Who signed two documents where there can be one, and their digests."""
 
@@ -62,8 +75,8 @@ class Documents:
     """All signed documents of a cycle, verified. `settled` are statements of earlier cycles."""
 
     cuts: Mapping[str, CycleCut]
-    statements: tuple[SignedDocument[PositionStatement], ...]
-    settled: tuple[SignedDocument[PositionStatement], ...]
+    attested: Attested
+    settled: tuple[SettledBefore, ...]
     screenings: tuple[SignedDocument[ScreeningStatement], ...]
     equivocations: tuple[ProvenEquivocation, ...]
     receipts: tuple[SignedDocument[Receipt], ...]
@@ -73,8 +86,10 @@ class Documents:
 
     @property
     def summary(self) -> str:
+        attestations = sum(of.attestations for of in self.attested.banks.values())
+        signed = f" under {attestations} attestations" if attestations else ""
         return (
-            f"{len(self.cuts)} cuts, {len(self.statements)} statements, {len(self.screenings)} screenings, "
+            f"{len(self.cuts)} cuts, {self.attested.statements} statements{signed}, {len(self.screenings)} screenings, "
             f"{len(self.instructions)} instructions, {len(self.receipts)} receipts, "
             f"{len(self.equivocations)} equivocations"
         )
@@ -85,28 +100,33 @@ def read_documents(record: CycleRecord, moments: Moments, coordinator: str) -> D
     reader = _Reader(moments.members, record.cycle)
     by_coordinator, always = (coordinator,), lambda _: moments.members
     attesting, earlier = moments.statements(), moments.settled()
+    if record.format == FORMAT:
+        attested = reader.attested(record, attesting)
+        screenings = reader.screened(record, attested)
+    else:
+        attested = reader.stated(record, attesting)
+        screenings = tuple(
+            reader.read(
+                "screenings.jsonl",
+                record.signed_screenings,
+                ScreeningStatement,
+                lambda of: (of.participant,),
+                lambda _: attesting,
+            )
+        )
     results = () if record.result is None else (record.result,)
     finalities = () if record.finality is None else (record.finality,)
     result = next(reader.read("result.jsonl", results, NettingResult, lambda _: by_coordinator, always), None)
     instructed = moments.receipts(1 if result is None else result.document.edition)
     cuts = tuple(reader.read("cuts.jsonl", record.cuts, CycleCut, lambda cut: (cut.receiver,), moments.cut))
-    statements = reader.read(
-        "statements.jsonl", record.statements, PositionStatement, lambda of: of.pair, lambda _: attesting
-    )
-    screenings = reader.read(
-        "screenings.jsonl", record.screenings, ScreeningStatement, lambda of: (of.participant,), lambda _: attesting
-    )
     receipts = reader.read(
         "receipts.jsonl", record.receipts, Receipt, lambda of: (of.participant,), lambda _: instructed
     )
-    settled = reader.read(
-        "settled.jsonl", record.settled, PositionStatement, lambda of: of.pair, lambda _: earlier, of_cycle=False
-    )
     documents = Documents(
         cuts={cut.signer: cut.document for cut in cuts},
-        statements=_each_kept_once(statements),
-        settled=_each_kept_once(settled),
-        screenings=tuple(screenings),
+        attested=attested,
+        settled=tuple(reader.settled(record, earlier)),
+        screenings=screenings,
         equivocations=tuple(reader.convicted(accusation, moments) for accusation in record.equivocations),
         receipts=tuple(receipts),
         result=result,
@@ -122,14 +142,10 @@ def read_documents(record: CycleRecord, moments: Moments, coordinator: str) -> D
         ),
     )
     _once("cut", [cut.signer for cut in cuts])
-    _once(
-        "statement",
-        [(s.signer, s.document.pair, s.document.currency, s.document.revision) for s in documents.statements],
-    )
     _once("screening", [(screening.signer, screening.sha256) for screening in documents.screenings])
     _once("instruction", [instruction.id for instruction in documents.instructions])
     _once("receipt", [receipt.document.instruction for receipt in documents.receipts])
-    _once("earlier statement", [(s.signer, s.document.pair, s.document.currency) for s in documents.settled])
+    _once("earlier statement", [(of.signer, of.position.key) for of in documents.settled])
     return documents
 
 
@@ -165,10 +181,96 @@ class _Reader:
                 raise RefutedError(Finding.WRONG_CYCLE, f"{where}: {_what(signed)} is of cycle {cycle}")
             yield signed
 
+    def attested(self, record: CycleRecord, counting: Signers) -> Attested:
+        """Verify the attestations, and that their roots are those of the positions that name them."""
+        envelopes = (entry.envelope for entry in record.attestations)
+        signed = list(
+            self.read(ATTESTATIONS_FILE, envelopes, Attestation, lambda of: (of.participant,), lambda _: counting)
+        )
+        _once("attestation", [(of.signer, of.sha256) for of in signed])
+        entries = [(entry, of.document, of.signer) for entry, of in zip(record.attestations, signed, strict=True)]
+        return read_attested(self._cycle, entries, record.positions)
+
+    def screened(self, record: CycleRecord, attested: Attested) -> tuple[SignedDocument[ScreeningStatement], ...]:
+        """Check that each screening statement is one that an attestation of its bank names, and none is missing."""
+        named = {(sha256, bank) for bank, word in attested.banks.items() for sha256 in word.screenings}
+        screenings: list[SignedDocument[ScreeningStatement]] = []
+        for number, document in enumerate(record.screenings, 1):
+            where, sha256 = f"screenings.jsonl line {number}", canonical.digest(canonical.encode(document))
+            if document.cycle != self._cycle:
+                raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {document.cycle}")
+            if (sha256, document.participant) not in named:
+                detail = f"{where}: {document.participant} signed no attestation that names the screening {sha256}"
+                raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+            screenings.append(SignedDocument(document, sha256, document.participant))
+        if missing := named - {(of.sha256, of.signer) for of in screenings}:
+            sha256, bank = min(missing)
+            detail = f"{bank} attested the screening {sha256}, which isn't in the archive"
+            raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
+        return tuple(screenings)
+
+    def stated(self, record: CycleRecord, counting: Signers) -> Attested:
+        """Verify statements that were signed one by one."""
+        signed = self.read(
+            "statements.jsonl", record.statements, PositionStatement, lambda of: of.pair, lambda _: counting
+        )
+        places: list[tuple[object, ...]] = []
+
+        def documents() -> Iterator[tuple[PositionStatement, str, str]]:
+            for of in signed:
+                places.append((of.signer, of.document.pair, of.document.currency, of.document.revision))
+                yield of.document, of.sha256, of.signer
+
+        attested = signed_alone(documents())
+        _once("statement", places)
+        return attested
+
+    def settled(self, record: CycleRecord, counting: Signers) -> Iterator[SettledBefore]:
+        """Verify what banks stated in earlier cycles."""
+        for number, settled in enumerate(record.settled, 1):
+            where = f"settled.jsonl line {number}"
+            if (settled.alone is None) is (settled.proven is None):
+                raise RefutedError(Finding.FORMAT_VIOLATION, f"{where}: signed alone, or under an attestation")
+            if settled.proven is not None:
+                statement, sha256, signer = self._proven(where, settled.proven, counting)
+            else:
+                assert settled.alone is not None
+                signed = self._verified(where, settled.alone, PositionStatement, lambda _: counting)
+                statement, sha256, signer = signed.document, signed.sha256, signed.signer
+                if signer not in statement.pair:
+                    detail = f"{where}: must be signed by {' or '.join(statement.pair)}"
+                    raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+            if statement.cycle == self._cycle:
+                raise RefutedError(Finding.WRONG_CYCLE, f"{where}: a statement of {signer} in this very cycle")
+            yield SettledBefore(statement.cycle, position_of(statement), sha256, signer)
+
+    def _proven(self, where: str, proven: ProvenStatement, counting: Signers) -> tuple[PositionStatement, str, str]:
+        """Verify a statement under its bank's attestation; return it with its digest and its signer."""
+        signer, keys = self._keys(where, proven.attestation, lambda _: counting)
+        try:
+            attestation, statement = verify_proven(proven, keys)
+        except EvidenceError as error:
+            raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
+        if attestation.participant != signer:
+            detail = f"{where}: an attestation of {attestation.participant}, signed by {signer}"
+            raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
+        return statement, canonical.digest(proven.statement.encode()), signer
+
     def _verified(
         self, where: str, envelope: Envelope, kind: type[D], counting: Callable[[str], Signers]
     ) -> SignedDocument[D]:
         """Verify a document that exactly one member signed, by a key that counted then."""
+        signer, keys = self._keys(where, envelope, counting)
+        try:
+            document = dsse.verify_submitted(envelope, kind, keys)
+            return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
+        except EvidenceError as error:
+            raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
+
+    def _keys(
+        self, where: str, envelope: Envelope, counting: Callable[[str], Signers]
+    ) -> tuple[str, Mapping[str, VerifyingKey]]:
+        """Return who signed an envelope, and which of the signer's keys counted then."""
         members = self._members
         owners = {owner for signature in envelope.signatures if (owner := members.owner(signature.keyid)) is not None}
         if len(owners) != 1:
@@ -180,48 +282,43 @@ class _Reader:
         if not any(signature.keyid in keys for signature in envelope.signatures):
             detail = f"{where}: no key of {signer} on it counted when it can have come"
             raise RefutedError(Finding.SIGNATURE_REFUSED, detail)
-        try:
-            document = dsse.verify_submitted(envelope, kind, keys)
-            return SignedDocument(document, canonical.digest(envelope.payload_bytes()), signer)
-        except EvidenceError as error:
-            raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where} of {signer}: {error} ({error.reason})") from error
+        return signer, keys
 
     def convicted(self, accusation: Equivocation, moments: Moments) -> ProvenEquivocation:
         """Check that a bank did sign two different documents where there can be one: evidence convicts, no record."""
-        # A bank may screen again, and say so: two screening statements of one cycle convict nobody.
+        # A bank may screen again, and attest more: two of either in one cycle convict nobody.
         kinds = {PAYLOAD_TYPES[kind]: kind for kind in (CycleCut, PositionStatement)}
-        kind = kinds.get(accusation.first.document_type)
         where = f"equivocations.jsonl of {accusation.participant}"
-        if kind is None:
-            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {accusation.first.payloadType} isn't once only")
+        alone, proven = (accusation.first, accusation.second), accusation.proven
+        if (proven is None) is (None in alone) or (proven is not None and alone != (None, None)):
+            raise RefutedError(Finding.FORMAT_VIOLATION, f"{where}: two documents, or two statements that are proven")
         try:
-            digests = {canonical.digest(of.payload_bytes()) for of in (accusation.first, accusation.second)}
+            digests = accusation.digests
         except EvidenceError as error:
             raise RefutedError(Finding.SIGNATURE_REFUSED, f"{where}: {error} ({error.reason})") from error
-        counting = moments.accusation(digests)
-        first, second = (
-            self._verified(where, envelope, kind, lambda _: counting)
-            for envelope in (accusation.first, accusation.second)
-        )
-        if {first.signer, second.signer} != {accusation.participant}:
-            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {first.signer} and {second.signer}")
-        if first.sha256 == second.sha256 or _place(first.document) != _place(second.document):
+        counting = moments.accusation(set(digests))
+        documents: list[Document] = []
+        signers: list[str] = []
+        for of in proven or ():
+            statement, _, signer = self._proven(where, of, counting)
+            documents.append(statement)
+            signers.append(signer)
+        for envelope in alone if proven is None else ():
+            assert envelope is not None
+            kind = kinds.get(envelope.document_type)
+            if kind is None:
+                raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: {envelope.payloadType} isn't once only")
+            signed = self._verified(where, envelope, kind, lambda _: counting)
+            documents.append(signed.document)
+            signers.append(signed.signer)
+        if set(signers) != {accusation.participant}:
+            raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: signed by {' and '.join(signers)}")
+        first, second = map(_place, documents)
+        if digests[0] == digests[1] or first != second:
             raise RefutedError(Finding.FALSE_ACCUSATION, f"{where}: the two documents don't exclude each other")
-        if _place(first.document)[0] != self._cycle:
-            raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {_place(first.document)[0]}")
-        return ProvenEquivocation(accusation.participant, first.sha256, second.sha256)
-
-
-def _each_kept_once(
-    statements: Iterable[SignedDocument[PositionStatement]],
-) -> tuple[SignedDocument[PositionStatement], ...]:
-    """Keep the same bytes, which both banks of a pair sign, once in memory."""
-    known: dict[str, SignedDocument[PositionStatement]] = {}
-    kept: list[SignedDocument[PositionStatement]] = []
-    for signed in statements:
-        first = known.setdefault(signed.sha256, signed)
-        kept.append(SignedDocument(first.document, first.sha256, signed.signer))
-    return tuple(kept)
+        if first[0] != self._cycle:
+            raise RefutedError(Finding.WRONG_CYCLE, f"{where}: of cycle {first[0]}")
+        return ProvenEquivocation(accusation.participant, *digests)
 
 
 def _what(signed: SignedDocument[Any]) -> str:
@@ -240,8 +337,8 @@ def _place(document: Document) -> tuple[Any, ...]:
     """Return where a document stands: its signer can sign one for each place."""
     match document:
         case PositionStatement():
-            return (document.cycle, document.pair, document.currency, document.revision)
+            return (document.cycle, PositionStatement, document.pair, document.currency, document.revision)
         case CycleCut():
-            return (document.cycle, document.receiver)
+            return (document.cycle, CycleCut, document.receiver)
         case _:
             raise AssertionError(f"{type(document).__name__} has no place")

@@ -43,14 +43,24 @@ def read_editions(record: CycleRecord, documents: Documents, moments: Moments, c
             finality=None,
             superseded=(),
         )
-        own = msgspec.structs.replace(about, cuts=(), statements=(), settled=(), screenings=(), equivocations=())
+        own = msgspec.structs.replace(
+            about,
+            cuts=(),
+            attestations=(),
+            positions=(),
+            screenings=(),
+            statements=(),
+            signed_screenings=(),
+            settled=(),
+            equivocations=(),
+        )
         read = read_documents(own, moments, coordinator)
         if read.result is None:
             raise RefutedError(Finding.RESULT_DIFFERS, "a superseded edition without a result")
         beside = replace(
             read,
             cuts=documents.cuts,
-            statements=documents.statements,
+            attested=documents.attested,
             screenings=documents.screenings,
         )
         by_edition.append((read.result, Edition(about, beside)))

@@ -24,6 +24,7 @@ class Finding(StrEnum):
     CLOSED_EARLY = "closed_early"
     LOG_CONTRADICTED = "log_contradicted"
     SIGNATURE_REFUSED = "signature_refused"
+    ATTESTATION_DIFFERS = "attestation_differs"
     WRONG_CYCLE = "wrong_cycle"
     SIGNED_TWICE = "signed_twice"
     SUBMITTED_LATE = "submitted_late"

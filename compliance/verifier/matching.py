@@ -6,21 +6,24 @@ Step 6 of `compliance.verifier.verify`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import msgspec
 
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.contests import contested_pairs, contests_in
 from compliance.cycle.cuts import Bounds, Lane, bounds_of, misfit
-from compliance.cycle.matching import Attested, Match, PairKey, carry_reason, match
-from compliance.cycle.result import inconsistency
+from compliance.cycle.matching import Attested as Signed
+from compliance.cycle.matching import Match, PairKey, carry_reason, match
+from compliance.cycle.positions import statement_of
 from compliance.cycle.states import State, Trigger, event_type
-from compliance.export.record import FORMAT_2, CycleRecord
-from compliance.statements import CarryReason, PositionStatement
+from compliance.export.record import FORMAT, FORMAT_2, CycleRecord
+from compliance.statements import CarryReason
 from compliance.trust import Signers
-from compliance.verifier.documents import Documents, SignedDocument
+from compliance.verifier.attestations import Stated, judge
+from compliance.verifier.documents import Documents, SettledBefore
 from compliance.verifier.findings import Finding, RefutedError, instant
 from compliance.verifier.log import Log, active_in
 from compliance.verifier.rules import Rules
@@ -28,8 +31,8 @@ from compliance.verifier.rules import Rules
 PAYMENT_MAX = 10**15 - 1
 """Minor units of one payment, as `compliance.statements.PaymentAmount` has it."""
 
-Agreed = Mapping[PairKey, SignedDocument[PositionStatement]]
-"""The statement that both banks of a pair signed alike."""
+Agreed = Mapping[PairKey, Stated]
+"""What both banks of a pair signed alike."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,44 @@ def match_documents(record: CycleRecord, documents: Documents, log: Log, signers
     """Check that cuts and statements are of this cycle's participants and fit each other; compare what banks signed."""
     bounds = bounds_of(documents.cuts.values())
     _check_cuts(documents, log, signers, rules)
-    _check_statements(documents, log, bounds, rules)
-    attested = [
-        Attested((of.document.currency, *of.document.pair), of.signer, of.document.revision, of.sha256)
-        for of in documents.statements
-    ]
-    matches = match(attested)
-    by_digest = {statement.sha256: statement for statement in documents.statements}
+    stated = documents.attested.stated
+    _check_stated(stated, documents, log, bounds, rules)
+    if record.format == FORMAT:
+        stated, contradicted = judge(documents.attested, rules.revisions_max)
+        proven = {accusation.participant for accusation in record.equivocations if accusation.proven is not None}
+        if unaccused := contradicted - proven:
+            detail = f"{min(unaccused)} stated two things for one pair and revision, of which nothing convicts it"
+            raise RefutedError(Finding.SIGNED_TWICE, detail)
+    else:
+        _check_revisions(stated, rules)
+    matches = _matches(stated)
+    by_digest = {of.sha256: of for of in stated}
     agreed = {key: by_digest[outcome.sha256] for key, outcome in matches.items() if outcome.sha256 is not None}
     lanes = _lanes_of_pairs(bounds)
     return Matched(
         agreed=agreed,
         matches=matches,
-        contested=_contested(record, bounds, attested),
+        contested=_contested(record, bounds, stated),
         lanes=lanes,
         settled=_settled_before(documents, lanes, _opened_later(record, log)),
-        settled_in=tuple(sorted({signed.document.cycle for signed in documents.settled})),
+        settled_in=tuple(sorted({of.cycle for of in documents.settled})),
     )
+
+
+def _matches(stated: Sequence[Stated]) -> dict[PairKey, Match]:
+    """Compare what was stated, pair by pair; positions stand in the order of pairs."""
+    matches: dict[PairKey, Match] = {}
+    for key, group in groupby(stated, lambda of: of.position.key):
+        rows = list(group)
+        if len(rows) == 1 and len(rows[0].signers) == 2:
+            matches[key] = Match(key, "agreed", rows[0].position.revision, sha256=rows[0].sha256)
+        else:
+            matches |= match(_signed(rows))
+    return matches
+
+
+def _signed(rows: Iterable[Stated]) -> list[Signed]:
+    return [Signed(of.position.key, bank, of.position.revision, of.sha256) for of in rows for bank in of.signers]
 
 
 def _check_cuts(documents: Documents, log: Log, signers: Signers, rules: Rules) -> None:
@@ -85,31 +109,38 @@ def _check_cuts(documents: Documents, log: Log, signers: Signers, rules: Rules) 
                 raise RefutedError(Finding.CUT_CONTRADICTED, f"the cut of {bank}: {lane.currency} isn't in this cycle")
 
 
-def _check_statements(documents: Documents, log: Log, bounds: Bounds, rules: Rules) -> None:
-    """Check of every statement what the coordinator has to check before it takes one in."""
+def _check_stated(stated: Iterable[Stated], documents: Documents, log: Log, bounds: Bounds, rules: Rules) -> None:
+    """Check of every position what the coordinator has to check before it takes one in."""
     beginnings: dict[Lane, int] = {}
-    revisions: defaultdict[PairKey, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for signed in documents.statements:
-        statement = signed.document
-        key = (statement.currency, *statement.pair)
-        where = f"the statement of {signed.signer} for {_pair(key)}"
-        if not set(statement.pair) <= log.participants or statement.currency not in log.taken_in(rules):
-            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: not of two participants of this cycle")
-        if signed.signer not in documents.cuts:
-            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, f"{where}: it delivered no cut")
-        if (contradiction := inconsistency(statement)) is not None:
-            raise RefutedError(Finding.PAIR_NOT_MATCHED, f"{_pair(key)}: {contradiction}")
-        if (detail := misfit(statement, bounds)) is not None:
-            raise RefutedError(Finding.CUT_CONTRADICTED, detail)
-        for flow in statement.flows:
-            lane = (flow.sender, flow.receiver, statement.currency)
-            if beginnings.setdefault(lane, flow.first_sequence) != flow.first_sequence:
-                detail = f"{' '.join(lane)} begins with {flow.first_sequence}, and with {beginnings[lane]}"
+    participants, taken_in = log.participants, log.taken_in(rules)
+    for p, _, signers, _ in stated:
+        if p.low not in participants or p.high not in participants or p.currency not in taken_in:
+            detail = f"the statement of {signers[0]} for {_pair(p.key)}: not of two participants of this cycle"
+            raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
+        for bank in signers:
+            if bank not in documents.cuts:
+                detail = f"the statement of {bank} for {_pair(p.key)}: it delivered no cut"
+                raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
+        if (misfits := misfit(statement_of("", p), bounds)) is not None:
+            raise RefutedError(Finding.CUT_CONTRADICTED, misfits)
+        for lane, first, count, minor in (
+            ((p.low, p.high, p.currency), p.forth_first, p.forth_count, p.forth_minor),
+            ((p.high, p.low, p.currency), p.back_first, p.back_count, p.back_minor),
+        ):
+            if beginnings.setdefault(lane, first) != first:
+                detail = f"{' '.join(lane)} begins with {first}, and with {beginnings[lane]}"
                 raise RefutedError(Finding.CUT_CONTRADICTED, detail)
-            if int(flow.amount_minor) > flow.count * PAYMENT_MAX:
-                detail = f"{_pair(key)}: {flow.amount_minor} is more than {flow.count} payments can amount to"
+            if int(minor) > count * PAYMENT_MAX:
+                detail = f"{_pair(p.key)}: {minor} is more than {count} payments can amount to"
                 raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
-        revisions[key][signed.signer].add(statement.revision)
+
+
+def _check_revisions(stated: Iterable[Stated], rules: Rules) -> None:
+    """Check that of statements that were signed alone, in no order that is known, each revision follows one."""
+    revisions: defaultdict[PairKey, defaultdict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for of in stated:
+        for bank in of.signers:
+            revisions[of.position.key][bank].add(of.position.revision)
     for key, by_bank in revisions.items():
         signed_by_anybody = set().union(*by_bank.values())
         for bank, own in by_bank.items():
@@ -124,12 +155,14 @@ def _by_other(number: int, by_bank: Mapping[str, Collection[int]], bank: str) ->
     return any(number in revisions for other, revisions in by_bank.items() if other != bank)
 
 
-def _contested(record: CycleRecord, bounds: Bounds, attested: Collection[Attested]) -> frozenset[PairKey]:
+def _contested(record: CycleRecord, bounds: Bounds, stated: Iterable[Stated]) -> frozenset[PairKey]:
     try:
         contests = contests_in(record.events, record.cycle)
     except msgspec.ValidationError as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
-    return contested_pairs(contests, cuts=bounds.cuts, attested=attested)
+    keys = {contest.key for contest in contests}
+    signed = _signed(of for of in stated if of.position.key in keys) if keys else []
+    return contested_pairs(contests, cuts=bounds.cuts, attested=signed)
 
 
 def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, tuple[int, int]]:
@@ -153,19 +186,19 @@ def _settled_before(
     documents: Documents, lanes: Mapping[PairKey, tuple[int, int]], later: Collection[str]
 ) -> frozenset[PairKey]:
     """Check the statements of earlier cycles: each pair's two are alike, and go as far as the cuts of this cycle."""
-    by_pair: defaultdict[PairKey, dict[str, SignedDocument[PositionStatement]]] = defaultdict(dict)
-    for signed in documents.settled:
-        by_pair[(signed.document.currency, *signed.document.pair)][signed.signer] = signed
+    by_pair: defaultdict[PairKey, dict[str, SettledBefore]] = defaultdict(dict)
+    for of in documents.settled:
+        by_pair[of.position.key][of.signer] = of
     for key, signatures in by_pair.items():
         if signatures.keys() != set(key[1:]) or len({of.sha256 for of in signatures.values()}) != 1:
             detail = f"settled.jsonl: {_pair(key)} isn't signed alike by both banks"
             raise RefutedError(Finding.PAIR_NOT_MATCHED, detail)
-        statement = signatures[key[1]].document
-        if statement.cycle in later:
-            detail = f"settled.jsonl: {_pair(key)} in {statement.cycle}, which opened after this cycle was cut off"
+        cycle, position = signatures[key[1]].cycle, signatures[key[1]].position
+        if cycle in later:
+            detail = f"settled.jsonl: {_pair(key)} in {cycle}, which opened after this cycle was cut off"
             raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
-        through = (statement.flows[0].last_sequence, statement.flows[1].last_sequence)
-        if inconsistency(statement) is not None or through != lanes.get(key):
+        through = (position.forth_last, position.back_last)
+        if through != lanes.get(key):
             detail = f"settled.jsonl: {_pair(key)} was attested through {through}, and is cut at {lanes.get(key)}"
             raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     return frozenset(by_pair)
@@ -181,7 +214,7 @@ def check_matching(record: CycleRecord, documents: Documents, matched: Matched, 
     """
     if documents.result is None:
         return ()
-    result = documents.result.document
+    result, nothing_more = documents.result.document, documents.attested.nothing_more
     included = {(entry.currency, *entry.pair): entry.sha256 for entry in result.statements}
     carried = {(entry.currency, *entry.pair): entry.reason for entry in result.carried_over}
     for key, sha256 in included.items():
@@ -200,7 +233,9 @@ def check_matching(record: CycleRecord, documents: Documents, matched: Matched, 
     if moved := matched.settled - idle:
         detail = f"settled.jsonl: {_pair(min(moved))} has payments in this cycle"
         raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
-    unproven = tuple(sorted(idle - matched.settled))
+    # Neither bank has anything new there: both signed that they had no more to state.
+    said = {key for key in idle - matched.settled - matched.contested if all(map(nothing_more, key[1:]))}
+    unproven = tuple(sorted(idle - matched.settled - said))
     if unproven and record.format != FORMAT_2:
         detail = f"cuts take in payments of {_pair(unproven[0])}, which is neither in the result nor carried over"
         raise RefutedError(Finding.PAIR_LEFT_OUT, detail)

@@ -41,7 +41,7 @@ class Moments:
         return self._between(first, last, at=instant(said, f"the cut of {bank}") - self._clocks_apart)
 
     def statements(self) -> Signers:
-        """Statements and screenings came while the cycle attested."""
+        """Attestations, and statements and screenings that are signed alone, came while the cycle attested."""
         return self._between(*self._stage(Trigger.CUTS_CLOSED, Trigger.ATTESTATION_CLOSED))
 
     def settled(self) -> Signers:

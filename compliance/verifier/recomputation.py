@@ -16,6 +16,7 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
 from compliance.cycle.commitment import commit
 from compliance.cycle.liquidity import check_certificate
+from compliance.cycle.positions import Position
 from compliance.cycle.result import (
     InconsistentInputError,
     instructions,
@@ -25,7 +26,6 @@ from compliance.cycle.result import (
 from compliance.cycle.states import TRIGGER_MEMBER, State
 from compliance.export.record import CycleRecord, Proposal
 from compliance.person import same_person
-from compliance.statements import PositionStatement
 from compliance.trust import Signers
 from compliance.verifier.documents import Documents
 from compliance.verifier.findings import Finding, RefutedError
@@ -58,7 +58,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
             cycle=record.cycle,
             value_date=record.value_date,
             rulebook_sha256=canonical.digest(record.rulebook),
-            statements=[(agreed[key].sha256, agreed[key].document) for key in agreed if key not in left_out],
+            statements=[(of.sha256, of.position) for key, of in agreed.items() if key not in left_out],
             limits=record.limits,
             liquidity=rules.liquidity,
             carried_over=unmatched,
@@ -71,9 +71,11 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     if canonical.encode(computed.result) != canonical.encode(result):
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
+    certificates = computed.certificates
+    del computed  # As large as the result itself.
     unwound = frozenset(result.defaulted)
-    matched = [agreed[key].document for key in agreed if key not in left_out and unwound.isdisjoint(key[1:])]
-    _check_certificates(record, matched, computed.certificates)
+    matched = [of.position for key, of in agreed.items() if key not in left_out and unwound.isdisjoint(key[1:])]
+    _check_certificates(record, matched, certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
@@ -82,9 +84,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     )
 
 
-def _check_certificates(
-    record: CycleRecord, matched: list[PositionStatement], computed: tuple[Certificate, ...]
-) -> None:
+def _check_certificates(record: CycleRecord, matched: list[Position], computed: tuple[Certificate, ...]) -> None:
     if canonical.encode(computed) != canonical.encode(record.certificates):
         difference = first_difference(msgspec.to_builtins(record.certificates), msgspec.to_builtins(computed))
         raise RefutedError(Finding.CERTIFICATE_DIFFERS, f"the certificates: {difference}")
@@ -127,7 +127,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
     agent = documents.instructions[0].settlement_agent
     if signers.kind(agent) != "agent":
         raise RefutedError(Finding.INSTRUCTIONS_DIFFER, f"{agent} isn't a settlement agent of the scheme")
-    statements = [(statement.sha256, statement.document) for statement in documents.statements]
+    statements = [(of.sha256, of.position) for of in documents.attested.stated]
     computed = {
         instruction.id: instruction
         for instruction in instructions(documents.result.document, statements, documents.result.sha256, agent)
@@ -185,7 +185,7 @@ def check_approval(record: CycleRecord, documents: Documents, rules: Rules) -> s
     if documents.result is None or not documents.instructions:
         return "no instruction to approve"
     verdict = worst(record.checks)
-    settling = settling_minor(documents.result.document)
+    settling = settling_minor(documents.result.document.results)
     causes = four_eyes_causes(rules.approval, settling, checks_passed=verdict == "pass")
     needed = {State.NETTED: ", ".join(cause.words for cause in causes)}
     if verdict == "fail":

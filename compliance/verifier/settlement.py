@@ -12,7 +12,7 @@ from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.cycle.states import State, Trigger
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT_2, CycleRecord, SignedSettlement
+from compliance.export.record import CycleRecord, SignedSettlement
 from compliance.iso20022 import (
     INSUFFICIENT_FUNDS,
     NO_MOVEMENT,
@@ -43,7 +43,7 @@ class _Attempt:
 
 def check_settlements(record: CycleRecord, editions: Sequence[Edition], moments: Moments, coordinator: str) -> str:
     """Check every request and answer, and that the agent itself says of a final cycle that it is settled."""
-    if record.format == FORMAT_2:
+    if not record.operators:
         return "settlement messages of before were not signed"
     settled: list[AnsweredSettlement] = []
     attempts = _attempts(record)

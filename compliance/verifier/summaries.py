@@ -13,10 +13,11 @@ from typing import Any
 from compliance.cycle import checks
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits
+from compliance.cycle.positions import Position
 from compliance.cycle.states import State, Trigger, event_type
 from compliance.event_log import LoggedEvent
 from compliance.export.record import FORMAT_2, CycleRecord
-from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
+from compliance.statements import NettingResult, ScreeningStatement
 from compliance.verifier.documents import Documents, SignedDocument
 from compliance.verifier.editions import Edition
 from compliance.verifier.findings import Finding, RefutedError, instant
@@ -37,7 +38,7 @@ def check_checks(edition: Edition, matched: Matched, log: Log, rules: Rules) -> 
             raise RefutedError(Finding.CHECKS_DIFFER, "checks of a result that there isn't")
         return ()
     result = documents.result.document
-    by_digest = {signed.sha256: signed.document for signed in matched.agreed.values()}
+    by_digest = {of.sha256: of.position for of in matched.agreed.values()}
     included = [by_digest[entry.sha256] for entry in result.statements]
     computed = {check.name: check for check in _computed(record, documents, result, included, log, rules)}
     if [check.name for check in record.checks] != [*computed, AGGREGATE_FLOW]:
@@ -61,7 +62,7 @@ def _computed(
     record: CycleRecord,
     documents: Documents,
     result: NettingResult,
-    included: Sequence[PositionStatement],
+    included: Sequence[Position],
     log: Log,
     rules: Rules,
 ) -> Iterable[Check]:
@@ -123,9 +124,9 @@ _PASSED = re.compile(r"No total stands out; (\d+) of (\d+) pairs have enough his
 _OUTLIER = re.compile(r"([A-Z]{3}) (\w+) (\w+): (\d+), above (\d+) % of the median of (\d+) cycles")
 
 
-def _check_aggregate_flow(check: Check, included: Sequence[PositionStatement], rules: Rules) -> None:
+def _check_aggregate_flow(check: Check, included: Sequence[Position], rules: Rules) -> None:
     """Check what can be checked without the totals of earlier cycles: names, numbers, and how grave it is."""
-    totals = {(s.currency, *s.pair): sum(int(flow.amount_minor) for flow in s.flows) for s in included}
+    totals = {p.key: int(p.forth_minor) + int(p.back_minor) for p in included}
     rule = rules.aggregate_flow
     if check.verdict == "pass":
         said = _PASSED.fullmatch(check.detail)

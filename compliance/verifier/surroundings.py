@@ -12,7 +12,7 @@ from itertools import pairwise
 from compliance.cycle.audience import EVENTS, audience, is_of_applicant
 from compliance.cycle.states import ENDED, IN_PROGRESS, STUCK_EVENT, TRANSITIONS, State, Trigger, event_type
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT_2, CycleRecord
+from compliance.export.record import CycleRecord
 from compliance.statements import Member, TrustList
 from compliance.verifier.findings import Finding, RefutedError
 from compliance.verifier.log import KeyChanged, Log, Overtaken, StatusChanged, Stuck, facts_of, trigger_of
@@ -34,8 +34,8 @@ ACTS = frozenset({"operator.acted", "cap.changed", "prefunding.changed", "bilate
 
 
 def check_surroundings(record: CycleRecord, log: Log) -> None:
-    """Check the events of a record that are no step of its cycle. Those of format 2 were told by other rules."""
-    if record.format == FORMAT_2:
+    """Check the events of a record that are no step of its cycle. Without a register they were told by other rules."""
+    if not record.operators:
         return
     for event in record.events:
         _check_circle(event)
@@ -48,7 +48,7 @@ def check_surroundings(record: CycleRecord, log: Log) -> None:
 
 def unproven_surroundings(record: CycleRecord, log: Log) -> Iterator[str]:
     """Say what happened around a cycle by the coordinator's word alone."""
-    if record.format == FORMAT_2:
+    if not record.operators:
         return
     if log.first(Trigger.OVERTAKEN) is not None:
         yield "that the cycle was stuck when the next one overtook it, the log says; nobody signed it"

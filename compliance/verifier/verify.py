@@ -41,10 +41,11 @@ from compliance.event_log import ChainError
 from compliance.export.archive import Archive, ArchiveError
 from compliance.export.files import FormatError, read_archive
 from compliance.export.manifest import MANIFEST_TYPE, Manifest
-from compliance.export.record import FORMAT_2, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
+from compliance.export.record import FORMAT_2, FORMAT_3, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
 from compliance.verifier.account import check_account
+from compliance.verifier.attestations import Attested
 from compliance.verifier.decisions import check_signatures, unproven_registers
 from compliance.verifier.documents import read_documents
 from compliance.verifier.editions import Edition, check_unwinding, read_editions
@@ -198,7 +199,14 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         result=None if documents.result is None else documents.result.sha256,
         steps=tuple(passed),
         unproven=(
-            *unproven(record, matched, apart=log.deadlines_apart(rules), checks=by_word[-1], idle=idle[-1]),
+            *unproven(
+                record,
+                documents.attested,
+                matched,
+                apart=log.deadlines_apart(rules),
+                checks=by_word[-1],
+                idle=idle[-1],
+            ),
             *unproven_surroundings(record, log),
             *unproven_closed(log),
         ),
@@ -211,7 +219,13 @@ def _carried(editions: Sequence[Edition]) -> list[CarryReason]:
 
 
 def unproven(
-    record: CycleRecord, matched: Matched, *, apart: timedelta, checks: Sequence[str], idle: Sequence[PairKey]
+    record: CycleRecord,
+    attested: Attested,
+    matched: Matched,
+    *,
+    apart: timedelta,
+    checks: Sequence[str],
+    idle: Sequence[PairKey],
 ) -> Iterator[str]:
     """Say what an export tells and can't prove by itself."""
     if apart > CLOCK_SLACK:
@@ -225,6 +239,13 @@ def unproven(
         yield (
             f"pairs without new payments: {len(matched.settled)}; what their cuts name both banks signed in an earlier"
             f" cycle, whose own export shows whether it settled ({', '.join(matched.settled_in)})"
+        )
+    if unknown := attested.unknown():
+        alike = sorted(banks for banks in unknown.values() if len(banks) > 1)
+        yield (
+            f"leaves of attestations whose statements the coordinator took in from nobody: {len(unknown)}; what they"
+            f" say, their banks can show; the same in attestations of both its banks: {len(alike)}"
+            + (f", as of {' and '.join(alike[0])}" if alike else "")
         )
     yield from unproven_registers(record)
     if record.format == FORMAT_2:
@@ -287,7 +308,8 @@ def _read_record(archive: Archive, anchor_keys: dict[str, VerifyingKey]) -> Cycl
         if (named[name].bytes, named[name].sha256) != (archive.member_size(name), archive.digest(name)):
             raise RefutedError(Finding.FILE_CHANGED, f"{name} has SHA-256 {archive.digest(name)}")
     record = read_archive(archive, manifest.format)
-    if (manifest.format != FORMAT_2) != bool(record.operators):
+    # A cycle that opened before there were registers may have been attested after that.
+    if manifest.format in (FORMAT_2, FORMAT_3) and (manifest.format == FORMAT_3) is not bool(record.operators):
         raise RefutedError(Finding.FORMAT_VIOLATION, f"operators.jsonl doesn't fit the format {manifest.format}")
     if record.cycle != manifest.cycle:
         raise RefutedError(Finding.WRONG_CYCLE, f"manifest of cycle {manifest.cycle}, record of {record.cycle}")

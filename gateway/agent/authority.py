@@ -230,7 +230,7 @@ def _require_value_date(request: SettlementRequest, rules: tuple[Rules, Rules], 
 
 def needed_actions(rule: ApprovalRule, result: NettingResult, *, checks: str) -> tuple[Action, ...]:
     """Return what two operators must have decided on a result before it settles."""
-    causes = four_eyes_causes(rule, settling_minor(result), checks_passed=checks == "pass")
+    causes = four_eyes_causes(rule, settling_minor(result.results), checks_passed=checks == "pass")
     # A failed check held the cycle, and it came back to where it is approved.
     states = (State.HELD, State.NETTED) if checks == "fail" else (State.NETTED,)
     return tuple(action for state in states if (action := needed_decision(state, causes)) is not None)

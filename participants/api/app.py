@@ -18,6 +18,7 @@ from participants.api.cancellations import CANCELLATION_HANDLERS
 from participants.api.holds import HOLD_HANDLERS
 from participants.api.hot_path import HotPath
 from participants.api.payments import PAYMENT_HANDLERS
+from participants.api.positions import POSITION_HANDLERS
 from participants.api.recalls import RECALL_HANDLERS
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
@@ -33,6 +34,7 @@ HANDLERS = [
     *ACCOUNT_HANDLERS,
     *STATEMENT_HANDLERS,
     *SETTLEMENT_HANDLERS,
+    *POSITION_HANDLERS,
 ]
 """Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")

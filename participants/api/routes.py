@@ -144,7 +144,7 @@ async def dispute_payment(
 ) -> PaymentView:
     """Contest an accepted incoming payment that isn't settled: statements leave it out until this is withdrawn."""
     (await node.ledger.submit(Dispute(str(payment_id), request.auth.sub, data.reason))).or_refuse()
-    await node.follower.mend()
+    node.follower.mend()
     return await views.payment(node.pool, str(payment_id))
 
 
@@ -163,7 +163,7 @@ async def withdraw_dispute(
 ) -> PaymentView:
     """Contest a payment no longer; a break that came of it is attested anew."""
     (await node.ledger.submit(WithdrawDispute(str(payment_id), request.auth.sub, reason))).or_refuse()
-    await node.follower.mend()
+    node.follower.mend()
     return await views.payment(node.pool, str(payment_id))
 
 
@@ -281,19 +281,23 @@ async def get_cycle(cycle: CyclePath, node: Node) -> CycleView:
     """Show this bank's part in a cycle."""
     async with node.pool.acquire() as connection:
         cut, _ = await reads.cut(connection, cycle)
-        submissions = await reads.submissions(connection, cycle)
+        attested = await reads.attested(connection, cycle)
         settled = await settled_currencies(connection, cycle, node.bic)
-    return CycleView(cycle=cycle, cut=cut is not None, submissions=len(submissions), settled=tuple(settled or ()))
+    return CycleView(cycle=cycle, cut=cut is not None, submissions=len(attested), settled=tuple(settled or ()))
 
 
 @get("/cycles/{cycle:str}/attestations", guards=SEES_CYCLES, tags=["cycles"], operation_id="listAttestations")
 async def list_attestations(cycle: CyclePath, node: Node, part: NamedDependency[Page]) -> list[Envelope]:
-    """Show every document that this bank signed in a cycle: cut, statements, screening."""
+    """Show every document that this bank signed in a cycle: its cut and its attestations.
+
+    What an attestation covers is listed by `listPositions`. Of a cycle before there were attestations it is each
+    statement and the screening.
+    """
     async with node.pool.acquire() as connection:
         _, cut = await reads.cut(connection, cycle)
-        submissions = await reads.submissions(connection, cycle)
-    attested = [envelope for documents in submissions for envelope in documents.envelopes]
-    return rows_of(part, attested if cut is None else [cut, *attested], envelope_key)
+        attested = await reads.attested(connection, cycle)
+    signed = [envelope for said in attested for envelope in said.signed]
+    return rows_of(part, signed if cut is None else [cut, *signed], envelope_key)
 
 
 @get("/cycles/{cycle:str}/instructions", guards=SEES_CYCLES, tags=["cycles"], operation_id="listInstructions")

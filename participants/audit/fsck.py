@@ -12,7 +12,6 @@ import asyncpg
 from msgspec import Struct
 
 from compliance.crypto.merkle import Tree
-from compliance.statements import PositionStatement
 from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
@@ -20,6 +19,7 @@ from participants.audit import accounts, nostro, people, sql_checks
 from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
+from participants.cycle.statements import lanes_of
 from participants.ledger import events
 from participants.ledger.lanes import LaneKey
 from participants.ledger.payment import CAME_TO_NOTHING, Payment, Status
@@ -312,18 +312,23 @@ class _Walk:
     async def _walk_settlements(self) -> None:
         """Follow each settlement from the instruction and the statements that this bank signed."""
         settled_lanes: set[tuple[str, str, str, str, int]] = set()
+        cycle, own = "", {}
         for row in await self._connection.fetch(SETTLEMENTS):
             settlement: events.CycleSettled = events.read(events.EventRow(*tuple(row)[:6])).data
             instruction = await reads.instruction(self._connection, settlement.instruction)
-            statements = await reads.signed_statements(self._connection, settlement.cycle)
-            if instruction is None or any(line.statement not in statements for line in instruction.lines):
+            if settlement.cycle != cycle:
+                # A cycle's settlements, one a currency, follow each other.
+                cycle, own = settlement.cycle, await reads.signed_positions(self._connection, settlement.cycle)
+            if instruction is None or any(line.statement not in own for line in instruction.lines):
                 self.settlements.fail(f"event {row[0]} settles {settlement.instruction}, which nothing signed supports")
                 continue
             legs = [Leg("nostro", "", instruction.currency, int(instruction.net_minor))]
             for line in instruction.lines:
                 legs.append(Leg("due_to", line.counterparty, instruction.currency, int(line.pays_minor)))
                 legs.append(Leg("due_from", line.counterparty, instruction.currency, -int(line.receives_minor)))
-                settled_lanes |= _settled_by(statements[line.statement], settlement.cycle)
+                settled_lanes |= {
+                    (*lane, settlement.cycle, number) for lane, number in lanes_of(own[line.statement]).items()
+                }
             for leg in legs[1:]:
                 self._expected[leg.kind, leg.code, leg.currency] += leg.amount
             implied = sorted(str(leg) for leg in legs if leg.amount)
@@ -337,14 +342,6 @@ class _Walk:
         for key in sorted(balances.keys() | self._expected.keys()):
             check = self.reserved if key[0] == "reserved" else self.due
             check.expect(balances.get(key, 0), self._expected.get(key, 0), "/".join(key))
-
-
-def _settled_by(statement: PositionStatement, cycle: str) -> set[tuple[str, str, str, str, int]]:
-    return {
-        (flow.sender, flow.receiver, statement.currency, cycle, flow.last_sequence)
-        for flow in statement.flows
-        if flow.last_sequence >= flow.first_sequence
-    }
 
 
 def _integer(value: object) -> int:

@@ -4,7 +4,7 @@
 |---|---|---|
 | this node's own watermark | at the start | fewer events than were seen |
 | the database | whenever it is connected to again | fewer events than were committed |
-| the coordinator | at the start; before the first event of its feed | a signed cut or statement, unknown here |
+| the coordinator | at the start; before the first event of its feed | a signed cut or attestation, unknown here |
 | each other bank | at the start; before any payment from it or to it | a signed number or payment, unknown here |
 
 Who can't be asked holds up what depends on the answer, and nothing else: the cycles, or the payments of that pair.
@@ -221,8 +221,9 @@ class Continuity:
         if handed_in is None:
             return None
         source, keys = self._coordinator, self._keys()
+        signed = (*handed_in.attestations, *handed_in.statements)
         # In a thread, as there may be thousands.
-        signed = await asyncio.to_thread(findings.statements_in, handed_in.statements, bank=self._bank, keys=keys)
+        words = await asyncio.to_thread(findings.words_in, signed, bank=self._bank, keys=keys)
         async with self._pool.acquire() as connection:
             if handed_in.cut is not None:
                 cut = findings.cut_in(handed_in.cut, bank=self._bank, keys=keys)
@@ -233,11 +234,9 @@ class Continuity:
                     finding = findings.unknown_cut(handed_in.cut, cut, source=source, known=known)
                     if finding is not None:
                         return finding
-            known_by_cycle = {
-                cycle: (await cycle_reads.signed_statements(connection, cycle)).keys()
-                for cycle in {statement.cycle for _, statement in signed}
-            }
-        return findings.unknown_statement(signed, source=source, known=known_by_cycle)
+            cycles = {word.cycle for word in words}
+            held = {cycle: await cycle_reads.signed_digests(connection, cycle) for cycle in cycles}
+        return findings.unknown_word(words, source=source, known=held)
 
     async def _ask_bank(self, counterparty: str) -> Finding | None:
         member = self._trust.member(counterparty)

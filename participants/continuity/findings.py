@@ -6,7 +6,7 @@ bank's own signature on what its ledger doesn't hold, for it signs nothing that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from msgspec import Struct
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
-from compliance.statements import CycleCut, PositionStatement
+from compliance.statements import PAYLOAD_TYPES, Attestation, CycleCut, PositionStatement
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -32,8 +32,11 @@ class Loss(StrEnum):
     """The database holds fewer events than this node has seen in it."""
     CUT = "cut_unknown"
     """The coordinator has a cut that this bank signed, and the ledger holds another one or none."""
+    ATTESTATION = "attestation_unknown"
+    """The coordinator has an attestation that this bank signed and the ledger doesn't hold."""
     STATEMENT = "statement_unknown"
-    """The coordinator has a position statement that this bank signed and the ledger doesn't hold."""
+    """The coordinator has a position statement that this bank signed by itself, before there were attestations, and the
+    ledger doesn't hold."""
     NUMBER = "number_unknown"
     """Another bank has an acknowledgement with a number that the ledger hasn't given to this payment."""
     PAYMENT = "payment_unknown"
@@ -70,30 +73,42 @@ def unknown_cut(envelope: Envelope, signed: CycleCut, *, source: str, known: Cyc
     return Finding(loss=Loss.CUT, source=source, detail=detail, proof=envelope)
 
 
-def statements_in(
-    envelopes: Collection[Envelope], *, bank: str, keys: Keys
-) -> list[tuple[Envelope, PositionStatement]]:
-    """Return the statements that this bank signed, and leave out what it didn't."""
-    signed = []
+class Word(Struct, frozen=True):
+    """What this bank signed of its positions in a cycle, by its digest, and what a ledger without it lacks."""
+
+    envelope: Envelope
+    cycle: str
+    sha256: str
+    loss: Loss
+    detail: str
+
+
+def words_in(envelopes: Iterable[Envelope], *, bank: str, keys: Keys) -> list[Word]:
+    """Return the attestations that this bank signed, and statements of before those; leave out what it didn't sign."""
+    words = []
     for envelope in envelopes:
         try:
-            statement = dsse.verify(envelope, PositionStatement, keys)
+            if envelope.document_type == PAYLOAD_TYPES[PositionStatement]:
+                statement = dsse.verify(envelope, PositionStatement, keys)
+                ours, cycle, loss = bank in statement.pair, statement.cycle, Loss.STATEMENT
+                detail = f"{cycle} {statement.currency} {' '.join(statement.pair)}"
+            else:
+                attestation = dsse.verify(envelope, Attestation, keys)
+                ours, cycle, loss = bank == attestation.participant, attestation.cycle, Loss.ATTESTATION
+                detail = f"{cycle}, {attestation.statements} statements under {attestation.root}"
         except EvidenceError:
             continue
-        if bank in statement.pair:
-            signed.append((envelope, statement))
-    return signed
+        if ours:
+            words.append(Word(envelope, cycle, canonical.digest(envelope.payload_bytes()), loss, detail))
+    return words
 
 
-def unknown_statement(
-    signed: Collection[tuple[Envelope, PositionStatement]], *, source: str, known: Mapping[str, Collection[str]]
-) -> Finding | None:
-    """Judge statements that this bank signed by those that its ledger holds: for each cycle, their digests."""
-    for envelope, statement in signed:
-        # Of the cycle that the statement itself names: whatever stands beside it, nobody has signed.
-        if canonical.digest(envelope.payload_bytes()) not in known.get(statement.cycle, ()):
-            detail = f"{statement.cycle} {statement.currency} {' '.join(statement.pair)}"
-            return Finding(loss=Loss.STATEMENT, source=source, detail=detail, proof=envelope)
+def unknown_word(words: Iterable[Word], *, source: str, known: Mapping[str, Collection[str]]) -> Finding | None:
+    """Judge what this bank signed by what its ledger holds: for each cycle, the digests of what was signed."""
+    for word in words:
+        # Of the cycle that the document itself names: whatever stands beside it, nobody has signed.
+        if word.sha256 not in known.get(word.cycle, ()):
+            return Finding(loss=word.loss, source=source, detail=word.detail, proof=word.envelope)
     return None
 
 

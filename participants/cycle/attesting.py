@@ -1,7 +1,8 @@
 """Attesting: a bank says what its books say at the cuts, pair by pair, until the cycle is matched.
 
-Each pair is judged by itself. What is known at the cuts is attested; a lane whose cut names payments that this bank
-doesn't know is contested, by name, and its pair attested as soon as the missing answers have come.
+Each pair is judged by itself. What is known at the cuts is attested, under one signature; a lane whose cut names
+payments that this bank doesn't know is contested, by name, and its pair attested as soon as the missing answers have
+come. A break is answered by a further attestation, where there is something new to say.
 """
 
 from __future__ import annotations
@@ -16,27 +17,26 @@ import asyncpg
 import msgspec
 import structlog
 
-from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
-from compliance.statements import PositionStatement
+from compliance.cycle.matching import PairKey
+from compliance.cycle.positions import Position
+from compliance.statements import ScreeningStatement
 from gateway.federation.http.answers import read_answer
 from gateway.federation.messages.attestation import (
+    SUBMITTED_MAX,
+    AttestationVerdict,
     BreakNotice,
     Breaks,
     ContestedLane,
     SenderCuts,
-    StatementSubmission,
-    StatementVerdicts,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from gateway.federation.signers.signing import signing
 from gateway.federation.supervision import Supervised
-from participants.cycle import reads
-from participants.cycle.commands import RecordStatements
+from participants.cycle import attestations, reads
+from participants.cycle.commands import RecordAttestation
 from participants.cycle.coordinator import Coordinator, report
-from participants.cycle.statements import LanePoint, statements
-from participants.ledger.events import CycleDocuments, attested_subject
+from participants.cycle.statements import LanePoint, pair_of, positions
+from participants.ledger.events import CycleAttested, attested_subject
 from participants.ledger.lanes import LaneKey
 from participants.ledger.rows import Rows
 from participants.ledger.writer import Ledger
@@ -50,9 +50,8 @@ ANSWERS_SECONDS = 1.0
 # Commits of this node wake who waits for a lane; those of another replica are looked for this often.
 LOOK_SECONDS_MIN = 1.0
 LOOK_SECONDS_MAX = 15.0
-
-Pair = tuple[str, str, str]
-"""Both banks, sorted, and the currency."""
+MENDED = ("different", "missing")
+"""The kinds of breaks that a new revision mends."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +70,64 @@ class Attesting:
         outbound: Outbound,
         screener: Screener,
     ) -> None:
+        self._begin = partial(
+            CycleAttestation,
+            bank=bank,
+            coordinator=coordinator,
+            ledger=ledger,
+            pool=pool,
+            signer=signer,
+            outbound=outbound,
+            screener=screener,
+        )
+        self._cycles: dict[str, CycleAttestation] = {}
+
+    @property
+    def tasks(self) -> list[Supervised]:
+        """What works on the cycles."""
+        return [cycle.task for cycle in self._cycles.values()]
+
+    def begin(self, cycle: str) -> bool:
+        """Attest a cycle; False if that has begun already."""
+        if cycle in self._cycles:
+            return False
+        self._cycles[cycle] = self._begin(cycle)
+        self._cycles[cycle].task.start()
+        return True
+
+    def end(self, cycle: str) -> None:
+        """Leave a cycle that went on."""
+        if (attestation := self._cycles.pop(cycle, None)) is not None:
+            attestation.task.cancel()
+
+    async def stop(self) -> None:
+        """Leave all cycles."""
+        await asyncio.gather(*(task.stop() for task in self.tasks))
+        self._cycles.clear()
+
+    def look_again(self, cycle: str | None = None) -> None:
+        """Answer the breaks of a cycle, or of all that attest, as far as there is something new to say."""
+        for name, attestation in self._cycles.items():
+            if cycle in (None, name):
+                attestation.look_again()
+
+
+class CycleAttestation:
+    """All that a bank says of one cycle, by one task: what is signed of a cycle is numbered."""
+
+    def __init__(
+        self,
+        cycle: str,
+        *,
+        bank: str,
+        coordinator: Coordinator,
+        ledger: Ledger,
+        pool: asyncpg.Pool,
+        signer: Signer,
+        outbound: Outbound,
+        screener: Screener,
+    ) -> None:
+        self._cycle = cycle
         self._bank = bank
         self._coordinator = coordinator
         self._ledger = ledger
@@ -78,55 +135,52 @@ class Attesting:
         self._signer = signer
         self._outbound = outbound
         self._screener = screener
-        self._tasks: dict[str, Supervised] = {}
-        # What is signed of a cycle is numbered, so it is signed by one at a time.
-        self._speaking = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._breaks_due = False
+        self._cuts: Mapping[LaneKey, int] = {}
+        self._unknown: dict[LaneKey, int] = {}
+        self._said: dict[PairKey, Position] = {}
+        """The newest that was signed of each pair."""
+        self._version = 0
+        """Of the next event that keeps what was signed: another node of the bank may be quicker to write it."""
+        self._due: list[CycleAttested] = []
+        """What was signed and isn't answered since this began."""
+        self._answered: set[str] = set()
+        self.task = Supervised("attesting", self._attest_patiently, may_return=True)
 
-    @property
-    def tasks(self) -> list[Supervised]:
-        """What works on the cycles."""
-        return list(self._tasks.values())
+    def look_again(self) -> None:
+        """Answer the open breaks of this bank's pairs."""
+        self._breaks_due = True
+        self._news.set()
 
-    def begin(self, cycle: str) -> bool:
-        """Attest a cycle; False if that has begun already."""
-        if cycle in self._tasks:
-            return False
-        task = Supervised("attesting", partial(self._attest_patiently, cycle), may_return=True)
-        self._tasks[cycle] = task
-        task.start()
-        return True
-
-    def end(self, cycle: str) -> None:
-        """Leave a cycle that went on."""
-        if (task := self._tasks.pop(cycle, None)) is not None:
-            task.cancel()
-
-    async def stop(self) -> None:
-        """Leave all cycles."""
-        await asyncio.gather(*(task.stop() for task in self._tasks.values()))
-        self._tasks.clear()
-
-    # --- attesting ---------------------------------------------------------------------------------------
-
-    async def _attest_patiently(self, cycle: str) -> None:
+    async def _attest_patiently(self) -> None:
         delay = RETRY_SECONDS_MIN
         while True:
+            began = time.monotonic()
             try:
-                cuts = await self._cuts(cycle)
-                if cuts is not None:
-                    await self._attest(cycle, cuts)
-                return
+                if not await self._begin():
+                    return
+                with self._commits():
+                    await self._attest()
             except Exception as error:  # the attestation is due until the cycle goes on without it
-                report(error, "attestation delayed", cycle=cycle)
+                report(error, "attestation delayed", cycle=self._cycle)
+                self._breaks_due = True
+                if time.monotonic() - began > RETRY_SECONDS_MAX:
+                    delay = RETRY_SECONDS_MIN
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
 
-    async def _cuts(self, cycle: str) -> dict[LaneKey, int] | None:
-        """Return where each lane of this bank is cut in a cycle, or None if this bank has no cut in it."""
-        cut, _ = await reads.cut(self._pool, cycle)
+    async def _begin(self) -> bool:
+        """Take up what was cut and what was signed before; False if there is nothing to be said of this cycle."""
+        cut, _ = await reads.cut(self._pool, self._cycle)
         if cut is None:
-            return None
-        sending = await self._coordinator.get(f"/cycles/{cycle}/cuts", SenderCuts)
+            return False
+        version = await reads.next_version(self._pool, attested_subject(self._cycle))
+        signed = await reads.attested(self._pool, self._cycle)
+        if any(said.attestation is None for said in signed):
+            log.warning("the cycle was attested by a release before this one", cycle=self._cycle)
+            return False
+        sending = await self._coordinator.get(f"/cycles/{self._cycle}/cuts", SenderCuts)
         # Whoever isn't in the cycle, or has no cut in it, is nobody to state a position with.
         cuts = {
             LaneKey(lane.sender, self._bank, lane.currency): lane.last_sequence
@@ -135,129 +189,144 @@ class Attesting:
         }
         for lane in sending.lanes:
             cuts[LaneKey(self._bank, lane.receiver, lane.currency)] = lane.last_sequence
-        return cuts
+        self._cuts, self._unknown = cuts, dict.fromkeys(cuts, 0)
+        self._said, self._version = attestations.newest(signed), version
+        self._due = [said for said in signed if said.attestation and said.attestation.payload not in self._answered]
+        return True
 
-    async def _attest(self, cycle: str, cuts: Mapping[LaneKey, int]) -> None:
-        """Attest what is known, contest what isn't, and attest that too once it is known."""
+    async def _attest(self) -> None:
+        """Attest what is known, contest what isn't, attest that too once it is known, and answer breaks."""
         began, delay = time.monotonic(), LOOK_SECONDS_MIN
-        points: dict[LaneKey, LanePoint] = {}
-        unknown: dict[LaneKey, int] = dict.fromkeys(cuts, 0)
-        attested: set[Pair] | None = None
         ask_at = began
-        with self._commits(cuts) as committed:
-            while True:
-                committed.clear()
-                more, unknown = await reads.points(self._pool, {key: cuts[key] for key in unknown})
-                points |= more
-                known = statements(bank=self._bank, cycle=cycle, points=points, unknown=unknown)
-                waiting = ANSWERS_SECONDS - (time.monotonic() - began) if unknown else 0
-                if waiting <= 0 and attested != {_pair(statement) for statement in known}:
-                    await self._speak(cycle, known, self._contested(cuts, unknown), again=attested is None)
-                    attested = {_pair(statement) for statement in known}
-                if not unknown:
-                    return
-                if time.monotonic() >= ask_at:
-                    await self._ask(cycle, cuts, unknown)
-                    ask_at, delay = time.monotonic() + delay, min(delay * 2, LOOK_SECONDS_MAX)
-                timeout = ask_at - time.monotonic() if waiting <= 0 else waiting
-                try:
-                    async with asyncio.timeout(max(timeout, 0.01)):
-                        await committed.wait()
-                except TimeoutError:
-                    continue
+        points: dict[LaneKey, LanePoint] = {}
+        spoken = False
+        while True:
+            self._news.clear()
+            more, self._unknown = await reads.points(self._pool, {key: self._cuts[key] for key in self._unknown})
+            points |= more
+            waiting = ANSWERS_SECONDS - (time.monotonic() - began) if self._unknown else 0
+            if waiting <= 0 and (more or not spoken):
+                stated = await asyncio.to_thread(positions, points, unknown=self._unknown)
+                await self._speak(stated)
+                # What was said of these pairs is known; what comes may complete one of the others.
+                unsaid = set(map(pair_of, self._unknown))
+                points, spoken = {key: point for key, point in points.items() if pair_of(key) in unsaid}, True
+            if spoken and self._breaks_due:
+                self._breaks_due = False
+                await self._mend()
+            if self._unknown and time.monotonic() >= ask_at:
+                await self._ask()
+                ask_at, delay = time.monotonic() + delay, min(delay * 2, LOOK_SECONDS_MAX)
+            timeout = ask_at - time.monotonic() if waiting <= 0 else waiting
+            try:
+                async with asyncio.timeout(max(timeout, 0.01) if self._unknown else None):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
 
     @contextmanager
-    def _commits(self, cuts: Mapping[LaneKey, int]) -> Iterator[asyncio.Event]:
-        """Yield what is set whenever a lane has come as far as its cut."""
-        committed = asyncio.Event()
+    def _commits(self) -> Iterator[None]:
+        """Hear whenever a lane that isn't known up to its cut has come as far as that."""
 
         def listen(rows: Rows) -> None:
-            if any(lane.tree.size >= cuts.get(lane.key, lane.tree.size + 1) for lane in rows.numbered_lanes.values()):
-                committed.set()
+            waited = ((lane.tree.size, lane.key) for lane in rows.numbered_lanes.values() if lane.key in self._unknown)
+            if any(size >= self._cuts[key] for size, key in waited):
+                self._news.set()
 
         self._ledger.listeners.append(listen)
         try:
-            yield committed
+            yield
         finally:
             self._ledger.listeners.remove(listen)
 
-    def _contested(self, cuts: Mapping[LaneKey, int], unknown: Mapping[LaneKey, int]) -> list[ContestedLane]:
-        return [
-            ContestedLane(receiver=key.receiver, currency=key.currency, cut_at=cuts[key], known_through=known_through)
-            for key, known_through in sorted(unknown.items())
+    def _contested(self) -> list[ContestedLane]:
+        lanes = [
+            ContestedLane(
+                receiver=key.receiver, currency=key.currency, cut_at=self._cuts[key], known_through=known_through
+            )
+            for key, known_through in sorted(self._unknown.items())
             # Of its own cut a bank can say nothing against anybody.
             if key.sender == self._bank
         ]
+        return lanes[:SUBMITTED_MAX]
 
-    async def _ask(self, cycle: str, cuts: Mapping[LaneKey, int], unknown: Mapping[LaneKey, int]) -> None:
+    async def _ask(self) -> None:
         """Ask the receivers again for the answers that their cuts are ahead by, and for no others."""
-        for key, known_through in sorted(unknown.items()):
+        for key, known_through in sorted(self._unknown.items()):
             log.info(
                 "a cut names payments that aren't known here",
-                cycle=cycle,
+                cycle=self._cycle,
                 sender=key.sender,
                 receiver=key.receiver,
                 currency=key.currency,
-                cut_at=cuts[key],
+                cut_at=self._cuts[key],
                 known_through=known_through,
             )
-            if key.sender == self._bank:
-                count = min(cuts[key] - known_through, BATCH_ITEMS_MAX)
-                payments = await reads.unanswered(self._pool, key.receiver, key.currency, count)
-                self._outbound.wake(key.receiver, payments=payments)
+        missing = {
+            key: min(self._cuts[key] - known_through, BATCH_ITEMS_MAX)
+            for key, known_through in self._unknown.items()
+            if key.sender == self._bank
+        }
+        payments = await reads.unanswered(self._pool, missing)
+        for receiver in sorted({key.receiver for key in missing}):
+            self._outbound.wake(receiver, payments=payments.get(receiver, ()))
 
-    async def _speak(
-        self, cycle: str, known: Sequence[PositionStatement], contested: Sequence[ContestedLane], *, again: bool
+    # --- speaking ----------------------------------------------------------------------------------------
+
+    async def _speak(self, stated: Sequence[Position]) -> None:
+        """Sign what wasn't signed yet, keep it, and hand in all that isn't answered yet."""
+        fresh = [position for position in stated if position.key not in self._said]
+        if fresh or self._version == 1:
+            # The screening speaks of all pairs, and the last one counts.
+            newest = {**{position.key: position for position in fresh}, **self._said}.values()
+            payments = sum(p.forth_last - p.forth_first + p.back_last - p.back_first + 2 for p in newest)
+            screening = await self._screener.statement(self._cycle, payments)
+            while len(fresh) > SUBMITTED_MAX:
+                await self._sign(fresh[:SUBMITTED_MAX], complete=False)
+                fresh = fresh[SUBMITTED_MAX:]
+            await self._sign(fresh, screening=screening, complete=len(self._contested()) == len(self._unknown))
+        await self._hand_in()
+
+    async def _sign(
+        self, stated: Sequence[Position], *, screening: ScreeningStatement | None = None, complete: bool
     ) -> None:
-        """Sign what wasn't signed yet, keep it, hand it in; `again` hands in what was signed before, too."""
-        async with self._speaking:
-            signed = await reads.submissions(self._pool, cycle)
-            earlier = _latest(signed)
-            fresh = [statement for statement in known if _pair(statement) not in earlier]
-            if fresh or not signed:
-                # It speaks of all pairs, and the last one counts.
-                screening = await self._screener.statement(cycle, known)
-                envelopes = await signing(
-                    lambda: [dsse.sign(document, self._signer) for document in (*fresh, screening)], self._signer
-                )
-                await self._record(cycle, envelopes)
-                signed = await reads.submissions(self._pool, cycle)
-        documents = signed if again else signed[-1:] if fresh else []
-        await self._submit(cycle, _first_word(documents), contested=tuple(contested), complete=True)
-
-    async def _record(self, cycle: str, envelopes: Sequence[Envelope]) -> None:
-        """Keep what was signed, before it is handed in."""
-        version = await reads.next_version(self._pool, attested_subject(cycle))
-        await self._ledger.submit(RecordStatements(cycle, version, envelopes))
-
-    async def _submit(
-        self,
-        cycle: str,
-        envelopes: Sequence[Envelope],
-        *,
-        complete: bool,
-        contested: tuple[ContestedLane, ...] = (),
-    ) -> None:
-        positions = tuple(e for e in envelopes if "position" in e.document_type)
-        screening = next((e for e in reversed(envelopes) if "screening" in e.document_type), None)
-        submission = StatementSubmission(
-            statements=positions, screening=screening, complete=complete, contested=contested
+        """Sign for positions, and keep that before it is handed in."""
+        # In a thread, as there may be thousands.
+        signed = await asyncio.to_thread(
+            attestations.attest,
+            bank=self._bank,
+            cycle=self._cycle,
+            stated=stated,
+            screening=screening,
+            complete=complete,
+            signer=self._signer,
         )
-        answer = await self._coordinator.submit("POST", f"/cycles/{cycle}/statements", submission)
-        if answer is not None:
-            self._report_refused(cycle, answer)
+        await self._ledger.submit(RecordAttestation(signed, self._version))
+        self._version += 1
+        self._said |= {position.key: position for position in stated}
+        self._due.append(signed.value)
 
-    def _report_refused(self, cycle: str, answer: bytes) -> None:
+    async def _hand_in(self) -> None:
+        """Hand in what isn't answered yet, and what is contested with the last of it."""
+        while self._due:
+            submission = attestations.submission_of(self._due[0], self._contested() if len(self._due) == 1 else ())
+            answer = await self._coordinator.submit("POST", f"/cycles/{self._cycle}/attestations", submission)
+            if answer is not None:
+                self._report_refused(answer)
+            self._due.pop(0)
+            self._answered.add(submission.attestation.payload)
+
+    def _report_refused(self, answer: bytes) -> None:
         """Log which statements the coordinator refused beside those that it took in."""
         try:
-            verdicts = read_answer(answer, StatementVerdicts, peer=self._coordinator.bic)
+            verdict = read_answer(answer, AttestationVerdict, peer=self._coordinator.bic)
         except msgspec.DecodeError as error:
-            log.warning("verdicts can't be read", cycle=cycle, error=str(error)[:200])
+            log.warning("verdict can't be read", cycle=self._cycle, error=str(error)[:200])
             return
-        for part in verdicts.refused:
+        for part in verdict.refused:
             log.error(
                 "statement refused by the coordinator",
-                cycle=cycle,
+                cycle=self._cycle,
                 counterparty=part.counterparty,
                 currency=part.currency,
                 reason=part.reason,
@@ -266,90 +335,36 @@ class Attesting:
 
     # --- mending -----------------------------------------------------------------------------------------
 
-    async def mend_all(self) -> None:
-        """Look again at the breaks of the cycles being attested."""
-        for cycle in list(self._tasks):
-            try:
-                await self.mend(cycle)
-            except Exception as error:  # the dispute stands whatever becomes of the break
-                report(error, "break not mended", cycle=cycle)
-
-    async def mend(self, cycle: str) -> None:
+    async def _mend(self) -> None:
         """Answer the open breaks of this bank's pairs with a new revision where there is something new to say."""
-        breaks = await self._coordinator.get(f"/cycles/{cycle}/breaks", Breaks)
-        mine = [b for b in breaks.breaks if self._bank in b.pair and not b.resolved and b.kind in MENDED]
-        if not mine:
-            return
-        async with self._speaking:
-            signed = await reads.submissions(self._pool, cycle)
-            cuts = await self._cuts(cycle) if signed else None
-            if cuts is None:
-                return
-            earlier = _latest(signed)
-            points, unknown = await reads.points(self._pool, cuts)
-            present = {_pair(s): s for s in statements(bank=self._bank, cycle=cycle, points=points, unknown=unknown)}
-            renewed = [
-                statement
-                for notice in mine
-                if (statement := _next_revision(notice, self._bank, earlier, present)) is not None
-            ]
-            if not renewed:
-                return
-            envelopes = await signing(
-                lambda: [dsse.sign(statement, self._signer) for statement in renewed], self._signer
-            )
-            await self._record(cycle, envelopes)
-        await self._submit(cycle, envelopes, complete=False)
+        breaks = await self._coordinator.get(f"/cycles/{self._cycle}/breaks", Breaks)
+        mine = {
+            (notice.currency, *notice.pair): notice
+            for notice in breaks.breaks
+            if self._bank in notice.pair and not notice.resolved and notice.kind in MENDED
+        }
+        cuts = {key: number for key, number in self._cuts.items() if pair_of(key) in mine}
+        points, unknown = await reads.points(self._pool, cuts)
+        renewed = [
+            position
+            for now in positions(points, unknown=unknown)
+            if (position := next_revision(mine[now.key], self._bank, self._said.get(now.key), now)) is not None
+        ]
+        if renewed:
+            await self._sign(renewed, complete=False)
+        await self._hand_in()
 
 
-MENDED = ("different", "missing")
-"""The kinds of breaks that a new revision mends."""
+def next_revision(notice: BreakNotice, bank: str, last: Position | None, now: Position) -> Position | None:
+    """Return the position to sign for a break, or None where this bank has nothing new to say.
 
-
-def _pair(statement: PositionStatement) -> Pair:
-    return (*statement.pair, statement.currency)
-
-
-def _read(envelope: Envelope) -> PositionStatement:
-    return canonical.decode(envelope.payload_bytes(), PositionStatement)
-
-
-def _first_word(signed: Sequence[CycleDocuments]) -> list[Envelope]:
-    """Return what was signed without being asked: all but the later revisions, which answer breaks."""
-    return [
-        envelope
-        for documents in signed
-        for envelope in documents.envelopes
-        if "position" not in envelope.document_type or _read(envelope).revision == 1
-    ]
-
-
-def _latest(signed: Sequence[CycleDocuments]) -> dict[Pair, PositionStatement]:
-    """Return the newest revision of each statement that this bank signed."""
-    latest: dict[Pair, PositionStatement] = {}
-    for documents in signed:
-        for envelope in documents.envelopes:
-            if "position" in envelope.document_type:
-                statement = _read(envelope)
-                latest[_pair(statement)] = statement
-    return latest
-
-
-def _next_revision(
-    notice: BreakNotice,
-    bank: str,
-    latest: Mapping[Pair, PositionStatement],
-    present: Mapping[Pair, PositionStatement],
-) -> PositionStatement | None:
-    """Return the statement to sign for a break, or None where this bank has nothing new to say.
-
-    A bank speaks again when the other one has signed a higher revision, or when its own books have changed.
+    `last` is what it signed last, `now` what its books say. A bank speaks again when the other one has signed a higher
+    revision, or when its own books have changed.
     """
-    key = (*notice.pair, notice.currency)
-    last, now = latest.get(key), present.get(key)
-    if last is None or now is None:
+    if last is None:
         return None
     if notice.kind == "missing":
         revision = notice.revision if notice.missing_from == bank else 0
         return msgspec.structs.replace(now, revision=revision) if revision > last.revision else None
-    return msgspec.structs.replace(now, revision=last.revision + 1) if now.flows != last.flows else None
+    again = msgspec.structs.replace(now, revision=last.revision)
+    return msgspec.structs.replace(now, revision=last.revision + 1) if again != last else None

@@ -7,12 +7,14 @@ asks, and finds it then.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
-from compliance.statements import CycleCut, LaneCut, PositionStatement, SettlementFinality, SettlementInstruction
+from compliance.cycle.positions import Position
+from compliance.statements import CycleCut, LaneCut, SettlementFinality, SettlementInstruction
+from participants.cycle.statements import lanes_of
 from participants.ledger import events
 from participants.ledger.accounts import Account, AccountKey
 from participants.ledger.books import Books
@@ -65,20 +67,19 @@ class RecordSignedCut(Command[int]):
         return books.record(*self.recorded_as(), "cycle.cut_signed", documents).sequence
 
 
-class RecordStatements(Command[int]):
-    """Keep what this bank is about to submit, before it submits it: whatever happens then, it says the same again."""
+class RecordAttestation(Command[int]):
+    """Keep what this bank is about to hand in, before it does: whatever happens then, it says the same again."""
 
-    def __init__(self, cycle: str, version: int, envelopes: Sequence[Envelope]) -> None:
-        self.cycle = cycle
+    def __init__(self, said: events.EventData[events.CycleAttested], version: int) -> None:
+        """Its data are made outside of the writer, as there may be thousands of positions (`attestations.attest`)."""
+        self.said = said
         self.version = version
-        self.envelopes = envelopes
 
     def recorded_as(self) -> tuple[str, int]:
-        return events.attested_subject(self.cycle), self.version
+        return events.attested_subject(self.said.value.cycle), self.version
 
     def decide(self, books: Books) -> int:
-        documents = events.CycleDocuments(cycle=self.cycle, envelopes=tuple(self.envelopes))
-        return books.record(*self.recorded_as(), "cycle.attested", documents).sequence
+        return books.record(*self.recorded_as(), self.said.type, self.said).sequence
 
 
 class RecordInstruction(Command[int]):
@@ -99,19 +100,20 @@ class RecordInstruction(Command[int]):
 class RecordShownResult(Command[int]):
     """Keep what the coordinator showed of a result; from the first that holds on, require it of every result."""
 
-    def __init__(self, shown: events.ResultShown, version: int, *, require: bool) -> None:
+    def __init__(self, shown: events.EventData[events.ResultShown], version: int, *, require: bool) -> None:
+        """Its data are made outside of the writer, as there may be thousands of lines."""
         self.shown = shown
         self.version = version
         self.require = require
 
     def recorded_as(self) -> tuple[str, int]:
-        return events.result_subject(self.shown.cycle), self.version
+        return events.result_subject(self.shown.value.cycle), self.version
 
     def decide(self, books: Books) -> int:
         if self.require:
-            required = events.ProofsRequired(cycle=self.shown.cycle)
+            required = events.ProofsRequired(cycle=self.shown.value.cycle)
             books.record(events.proofs_subject(), 1, "cycle.proofs_required", required)
-        return books.record(*self.recorded_as(), "cycle.result_shown", self.shown).sequence
+        return books.record(*self.recorded_as(), self.shown.type, self.shown).sequence
 
 
 class RecordBreak(Command[int]):
@@ -139,12 +141,13 @@ class PostSettlement(Command[int]):
         self,
         instruction: SettlementInstruction,
         finality: SettlementFinality,
-        statements: Mapping[str, PositionStatement],
-        totals: Mapping[tuple[LaneKey, int], int],
+        own: Mapping[str, Position],
+        totals: Mapping[LaneKey, int],
     ) -> None:
+        """`own` is what this bank signed, by digest; `totals` are those of the instruction's lanes at their cuts."""
         self.instruction = instruction
         self.finality = finality
-        self.statements = [statements[line.statement] for line in instruction.lines]
+        self.lanes = settled_lanes(instruction, own)
         self.totals = totals
         self.settled_at = datetime.fromisoformat(finality.settled_at)
 
@@ -158,13 +161,8 @@ class PostSettlement(Command[int]):
             keys.add(AccountKey("due_from", line.counterparty, self.instruction.currency))
         return keys
 
-    def lane_keys(self, books: Books) -> set[LaneKey]:  # noqa: ARG002
-        return {
-            LaneKey(flow.sender, flow.receiver, self.instruction.currency)
-            for statement in self.statements
-            for flow in statement.flows
-            if flow.last_sequence >= flow.first_sequence
-        }
+    def lane_keys(self, books: Books) -> Set[LaneKey]:  # noqa: ARG002
+        return self.lanes.keys()
 
     def decide(self, books: Books) -> int:
         instruction = self.instruction
@@ -186,10 +184,11 @@ class PostSettlement(Command[int]):
         legs.append((books.chart(AccountKey("nostro", books.agent, currency)), int(instruction.net_minor)))
         event = books.record(*self.recorded_as(), "cycle.settled", data, effective_at=self.settled_at)
         books.post_entry(event.sequence, legs)
-        for statement in self.statements:
-            for flow in statement.flows:
-                if flow.last_sequence >= flow.first_sequence:
-                    key = LaneKey(flow.sender, flow.receiver, currency)
-                    total = self.totals[(key, flow.last_sequence)]
-                    books.rows.settlements.append((books.lane(key).id, instruction.cycle, flow.last_sequence, total))
+        for key, sequence in self.lanes.items():
+            books.rows.settlements.append((books.lane(key).id, instruction.cycle, sequence, self.totals[key]))
         return event.sequence
+
+
+def settled_lanes(instruction: SettlementInstruction, own: Mapping[str, Position]) -> dict[LaneKey, int]:
+    """Return the lanes that an instruction settles, each with its last number."""
+    return {lane: number for line in instruction.lines for lane, number in lanes_of(own[line.statement]).items()}

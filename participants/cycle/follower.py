@@ -17,18 +17,10 @@ import structlog
 from prometheus_client import Gauge
 
 from compliance.calendars import ValueDates
-from compliance.crypto import canonical, dsse
-from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.dsse import EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.cycle.contests import CONTEST_EVENT
-from compliance.cycle.result import instruction_id
-from compliance.statements import (
-    Count,
-    Document,
-    Receipt,
-    SettlementFinality,
-    SettlementInstruction,
-)
+from compliance.statements import Count
 from gateway.federation import correlation
 from gateway.federation.http.answers import read_answer
 from gateway.federation.http.client import ANSWER_MALFORMED, FederationClient, RemoteProblem
@@ -37,21 +29,19 @@ from gateway.federation.messages.attestation import BreakNotice
 from gateway.federation.messages.base import Answer
 from gateway.federation.messages.cycles import Cycle
 from gateway.federation.messages.events import Event, Events
-from gateway.federation.signers.signing import signing
+from gateway.federation.signers.signing import sign_document
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle import reads
 from participants.cycle.attesting import Attesting
-from participants.cycle.commands import FixCut, PostSettlement, RecordBreak, RecordInstruction, RecordSignedCut
+from participants.cycle.commands import FixCut, RecordBreak, RecordSignedCut
 from participants.cycle.coordinator import Coordinator, report
+from participants.cycle.instructions import Instructions
 from participants.cycle.limits import AgreedLimits
 from participants.cycle.poison import Fault, PoisonEvent, SetAside, fault_of
 from participants.cycle.results import Results
-from participants.cycle.shown_result import check_shown, missing
-from participants.cycle.statements import InstructionReason, check_instruction
 from participants.cycle.value_dates import AgreedDays
-from participants.ledger.events import BreakHeard, break_subject, instructed_subject, settled_subject
-from participants.ledger.lanes import LaneKey
+from participants.ledger.events import BreakHeard, break_subject
 from participants.ledger.writer import Ledger
 from participants.payments.outbound import Outbound
 from participants.payments.screening import Screener
@@ -143,8 +133,6 @@ class Follower:
         self._signer = signer
         self._trust_changed = trust_changed
         self._limits = AgreedLimits(self._coordinator, ledger)
-        self._days = AgreedDays(self._coordinator, pool, days)
-        self._settled = settled
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
             bank=bank,
@@ -158,6 +146,17 @@ class Follower:
         self.results = Results(
             bank=bank, coordinator=self._coordinator, ledger=ledger, pool=pool, trust=trust, peers=peers
         )
+        self.instructions = Instructions(
+            bank=bank,
+            coordinator=self._coordinator,
+            ledger=ledger,
+            pool=pool,
+            trust=trust,
+            signer=signer,
+            results=self.results,
+            days=AgreedDays(self._coordinator, days),
+            settled=settled,
+        )
         # The event that each cycle being attested began with. The kept cursor stays before it until the cycle is
         # matched, so that a bank that is restarted meanwhile reads it again and attests, or answers a break.
         self._began: dict[str, int] = {}
@@ -166,7 +165,6 @@ class Follower:
         self.heard = False
         """Whether the coordinator has answered since the start."""
         self.set_aside = SetAside()
-        self.disagreements: dict[str, InstructionReason] = {}
 
     def start(self) -> None:
         """Begin to follow."""
@@ -282,7 +280,7 @@ class Follower:
             if self._attesting.begin(cycle):
                 self._began[cycle] = event.id
         elif event.type == "cycle.break":
-            await self._attesting.mend(cycle)
+            self._attesting.look_again(cycle)
             notice = msgspec.convert(event.data, BreakNotice)
             await self._record_break(event.id, cycle, notice.pair, notice.currency, notice.kind, notice.resolved)
         elif event.type == CONTEST_EVENT:
@@ -294,9 +292,9 @@ class Follower:
             self._attesting.end(cycle)
             self._began.pop(cycle, None)
         elif event.type == "cycle.instructed":
-            await self._receive_instructions(cycle)
+            await self.instructions.receive(cycle)
         elif event.type == "cycle.final":
-            await self._settle(cycle)
+            await self.instructions.settle(cycle)
 
     async def _record_break(
         self, event: int, cycle: str, pair: tuple[str, str], currency: str, kind: str, resolved: bool = False
@@ -307,9 +305,9 @@ class Follower:
         if not await reads.exists(self._pool, break_subject(event)):
             await self._ledger.submit(RecordBreak(event, heard))
 
-    async def mend(self) -> None:
+    def mend(self) -> None:
         """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""
-        await self._attesting.mend_all()
+        self._attesting.look_again()
 
     # --- the cut -----------------------------------------------------------------------------------------
 
@@ -318,83 +316,9 @@ class Follower:
         cut, envelope = await reads.cut(self._pool, cycle)
         if cut is None:
             currencies = (await self._coordinator.get(f"/cycles/{cycle}", Cycle)).currencies
-            receiving = [key for key in await reads.lanes(self._pool) if key.receiver == self._bank]
+            receiving = await reads.receiving_lanes(self._pool, self._bank)
             cut = await self._ledger.submit(FixCut(cycle, currencies, receiving))
         if envelope is None:
-            (envelope,) = await self._sign(cut)
+            envelope = await sign_document(cut, self._signer)
             await self._cut_kept(await self._ledger.submit(RecordSignedCut(cycle, envelope)))
         await self._coordinator.submit("PUT", f"/cycles/{cycle}/cuts", envelope)
-
-    async def _sign(self, *documents: Document) -> list[Envelope]:
-        return await signing(lambda: [dsse.sign(document, self._signer) for document in documents], self._signer)
-
-    # --- instructions and finality -------------------------------------------------------------------------
-
-    async def _receive_instructions(self, cycle: str) -> None:
-        """Verify this bank's instructions against its own statements, keep them, and sign for them."""
-        for instruction, envelope in await self._instructions(cycle):
-            if not await reads.exists(self._pool, instructed_subject(instruction.id)):
-                await self._ledger.submit(RecordInstruction(instruction, envelope))
-            digest = canonical.digest(envelope.payload_bytes())
-            receipt = Receipt(instruction=instruction.id, participant=self._bank, sha256=digest)
-            (signed_receipt,) = await self._sign(receipt)
-            await self._coordinator.submit("POST", "/instructions/acknowledgements", signed_receipt)
-
-    async def _instructions(self, cycle: str) -> list[tuple[SettlementInstruction, Envelope]]:
-        """Return the instructions that follow from what this bank signed and was shown; the others are alarms."""
-        envelopes = await self._coordinator.get(f"/cycles/{cycle}/instructions", tuple[Envelope, ...])
-        own = await reads.signed_statements(self._pool, cycle)
-        keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
-        signed = [(dsse.verify_submitted(envelope, SettlementInstruction, keys), envelope) for envelope in envelopes]
-        if not (signed or own):
-            return []  # This bank had no part in the cycle.
-        shown, unproven = await self.results.shown(cycle, signed[0][0].result if signed else None)
-        believed, doubted = [], unproven
-        await self._days.take_up()
-        for instruction, envelope in signed:
-            reason = check_instruction(instruction, bank=self._bank, cycle=cycle, own=own)
-            reason = reason or await self._days.refusal(instruction) or unproven
-            if reason is None and shown is not None:
-                reason = check_shown(instruction, shown, bank=self._bank, own=own)
-            if reason is None:
-                believed.append((instruction, envelope))
-            else:
-                doubted = doubted or reason
-                self._disbelieve(instruction.id, reason)
-        if shown is not None:
-            instructed = {instruction.currency for instruction, _ in signed}
-            for currency, reason in missing(shown, bank=self._bank, own=own.values(), instructed=instructed).items():
-                doubted = doubted or reason
-                self._disbelieve(instruction_id(cycle, self._bank, currency, shown.commitment.edition), reason)
-            await self.results.keep(shown, doubted)
-        return believed
-
-    def _disbelieve(self, instruction: str, reason: InstructionReason) -> None:
-        self.disagreements[instruction] = reason
-        log.error("instruction doesn't follow from our statements", instruction=instruction, reason=reason)
-
-    async def _settle(self, cycle: str) -> None:
-        """Post the settlement leg of a final cycle, once."""
-        envelope = await self._coordinator.get(f"/cycles/{cycle}/finality", Envelope)
-        keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
-        finality = dsse.verify_submitted(envelope, SettlementFinality, keys)
-        own = await reads.signed_statements(self._pool, cycle)
-        for instruction, instruction_envelope in await self._instructions(cycle):
-            if instruction.result != finality.result or finality.cycle != cycle:
-                self._disbelieve(instruction.id, InstructionReason.RESULT_DIFFERS)
-                continue
-            if await self.results.contradicted(cycle, finality.result):
-                self._disbelieve(instruction.id, InstructionReason.SHOWN_OTHERWISE)
-                continue
-            if not await reads.exists(self._pool, instructed_subject(instruction.id)):
-                await self._ledger.submit(RecordInstruction(instruction, instruction_envelope))
-            if await reads.exists(self._pool, settled_subject(instruction.id)):
-                continue
-            totals = {}
-            for line in instruction.lines:
-                for flow in own[line.statement].flows:
-                    if flow.last_sequence >= flow.first_sequence:
-                        key = LaneKey(flow.sender, flow.receiver, instruction.currency)
-                        totals[(key, flow.last_sequence)] = await reads.total_at(self._pool, key, flow.last_sequence)
-            await self._ledger.submit(PostSettlement(instruction, finality, own, totals))
-        self._settled()

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.merkle import Tree
+from compliance.cycle.positions import Position
 from compliance.cycle.result import instruction_id
-from compliance.statements import EDITIONS_MAX, CycleCut, PositionStatement, SettlementInstruction
+from compliance.statements import EDITIONS_MAX, CycleCut, SettlementInstruction
+from gateway.federation.sharing import beside_if_large
+from participants.cycle import attestations
 from participants.cycle.statements import LanePoint
 from participants.ledger import events
 from participants.ledger.lanes import LaneKey
 
-LANES = """
-SELECT l.sender, l.receiver, l.currency, l.id, coalesce(s.sequence, 0), coalesce(s.total, 0)
-FROM lane l LEFT JOIN LATERAL (
-    SELECT sequence, total FROM lane_settled WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1
-) s ON true
-"""
-HEAD_BELOW = """
-SELECT sequence, total, peaks FROM lane_head WHERE lane_id = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT 1
-"""
-ENTRIES = """
-SELECT leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence
-"""
-DISPUTED = """
-SELECT count(*), coalesce(sum(amount), 0) FROM dispute WHERE lane_id = $1 AND sequence > $2 AND sequence <= $3
+LEAF_BYTES = 32
+RECEIVING = "SELECT sender, receiver, currency FROM lane WHERE receiver = $1"
+# All lanes that are asked for in one go, however many: for each the nearest stored head at or below the number, the
+# entries after it, what is settled, and what is disputed in between. OFFSET leaves the planner each lane's own index.
+AT = """
+WITH asked AS MATERIALIZED (
+    SELECT k.place, k.sequence, l.id, coalesce(s.sequence, 0) AS settled, coalesce(s.total, 0) AS settled_total
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+        WITH ORDINALITY AS k (sender, receiver, currency, sequence, place)
+    JOIN lane l ON l.sender = k.sender AND l.receiver = k.receiver AND l.currency = k.currency
+    LEFT JOIN LATERAL (
+        SELECT sequence, total FROM lane_settled WHERE lane_id = l.id ORDER BY sequence DESC LIMIT 1
+    ) s ON true
+), disputed AS (
+    SELECT a.place, count(*) AS count, sum(d.amount) AS amount FROM asked a
+    JOIN dispute d ON d.lane_id = a.id AND d.sequence > a.settled AND d.sequence <= a.sequence GROUP BY a.place
+)
+SELECT a.place, a.settled, a.settled_total, coalesce(h.sequence, 0), coalesce(h.total, 0), coalesce(h.peaks, ''),
+    coalesce(e.leaves, ''), coalesce(e.amount, 0), coalesce(d.count, 0), coalesce(d.amount, 0)
+FROM asked a LEFT JOIN disputed d USING (place)
+LEFT JOIN LATERAL (
+    SELECT sequence, total, peaks FROM lane_head
+    WHERE lane_id = a.id AND sequence <= a.sequence ORDER BY sequence DESC LIMIT 1
+) h ON true
+LEFT JOIN LATERAL (
+    SELECT string_agg(leaf, ''::bytea ORDER BY sequence) AS leaves, sum(amount) AS amount FROM (
+        SELECT sequence, leaf, amount FROM lane_entry
+        WHERE lane_id = a.id AND sequence > coalesce(h.sequence, 0) AND sequence <= a.sequence OFFSET 0
+    ) further
+) e ON true
 """
 UNANSWERED = """
-SELECT o.payment_id::text FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1
-WHERE o.counterparty = $1 AND o.state IN ('queued', 'cancelling')
-AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = $2
-ORDER BY o.event_sequence LIMIT $3
+SELECT k.receiver, p.id FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (receiver, currency, count)
+CROSS JOIN LATERAL (
+    SELECT o.payment_id::text AS id FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1
+    WHERE o.counterparty = k.receiver AND o.state IN ('queued', 'cancelling')
+    AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = k.currency
+    ORDER BY o.event_sequence LIMIT k.count
+) p
 """
 NEWEST_ATTESTED = """
 SELECT cycle FROM (
@@ -44,6 +68,9 @@ SELECT cycle FROM (
 GROUP BY cycle ORDER BY max(sequence) DESC LIMIT $1
 """
 CUT_AT = "SELECT recorded_at FROM event WHERE subject = ANY ($1::uuid[]) AND version = 1"
+RECORDED = """
+SELECT DISTINCT subject::text FROM event WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%'
+"""
 EVENTS_OF = """
 SELECT sequence, subject::text, version, type, schema_version, data FROM event
 WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
@@ -52,8 +79,15 @@ WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
 
 async def events_of(connection: asyncpg.Connection, *subjects: str) -> list[events.Event]:
     """Return a cycle's events under subjects, however those were written, in their order."""
-    spellings = [*subjects, *map(events.earlier_subject, subjects)]
-    return [events.read(events.EventRow(*row)) for row in await connection.fetch(EVENTS_OF, spellings)]
+    rows = await connection.fetch(EVENTS_OF, _spellings(subjects))
+    # There may be thousands of positions, or lines, in one.
+    size = sum(len(row[5]) for row in rows)
+    return await beside_if_large(size, lambda: [events.read(events.EventRow(*row)) for row in rows])
+
+
+def _spellings(subjects: Iterable[str]) -> list[str]:
+    """Return subjects as they are written, and as they were before there were reserved ones."""
+    return [spelling for subject in subjects for spelling in (subject, events.earlier_subject(subject))]
 
 
 async def cut(connection: asyncpg.Connection, cycle: str) -> tuple[CycleCut | None, Envelope | None]:
@@ -74,14 +108,26 @@ async def cut_at(connection: asyncpg.Connection, cycle: str) -> datetime | None:
     return at
 
 
-async def submissions(connection: asyncpg.Connection, cycle: str) -> list[events.CycleDocuments]:
-    """Return the statements that this bank signed in a cycle, each time it did."""
+async def attested(connection: asyncpg.Connection, cycle: str) -> list[events.CycleAttested]:
+    """Return what this bank attested in a cycle, each time it did."""
     return [event.data for event in await events_of(connection, events.attested_subject(cycle))]
 
 
-async def lanes(connection: asyncpg.Connection) -> dict[LaneKey, tuple[int, int, int]]:
-    """Return every lane: its id, and the number and total it is settled through."""
-    return {LaneKey(row[0], row[1], row[2]): (row[3], row[4], int(row[5])) for row in await connection.fetch(LANES)}
+async def signed_digests(connection: asyncpg.Connection, cycle: str) -> set[str]:
+    """Return the digests of the documents that this bank signed of its positions in a cycle."""
+    signed = [envelope for said in await attested(connection, cycle) for envelope in said.signed]
+    return {canonical.digest(envelope.payload_bytes()) for envelope in signed}
+
+
+async def signed_positions(connection: asyncpg.Connection, cycle: str) -> dict[str, Position]:
+    """Return what this bank signed in a cycle, by the SHA-256 of each statement's canonical bytes."""
+    said = await attested(connection, cycle)
+    return await asyncio.to_thread(attestations.by_digest, cycle, said)
+
+
+async def receiving_lanes(connection: asyncpg.Connection, bank: str) -> list[LaneKey]:
+    """Return the lanes on which a bank has accepted anything."""
+    return [LaneKey(*row) for row in await connection.fetch(RECEIVING, bank)]
 
 
 async def points(
@@ -89,61 +135,61 @@ async def points(
 ) -> tuple[dict[LaneKey, LanePoint], dict[LaneKey, int]]:
     """Return each lane at its cut, and through which payment those are known that aren't known up to it.
 
-    Reads the nearest stored head at or below the cut and at most one batch of entries, however long the lane is.
+    One statement reads them all: for each lane the nearest stored head at or below the cut, and at most one batch of
+    entries, however long the lane is.
     """
-    stored = await lanes(connection)
+    asked = [(key, sequence) for key, sequence in cuts.items() if sequence]
+    if not asked:
+        return {}, {}
+    rows = await connection.fetch(AT, *_columns(asked))
+    return await asyncio.to_thread(_points, asked, rows)
+
+
+def _points(
+    asked: Sequence[tuple[LaneKey, int]], rows: Iterable[Sequence[Any]]
+) -> tuple[dict[LaneKey, LanePoint], dict[LaneKey, int]]:
     at_cuts: dict[LaneKey, LanePoint] = {}
-    known_through: dict[LaneKey, int] = {}
-    for key, sequence in cuts.items():
-        if sequence == 0:
+    known_through = dict.fromkeys((key for key, _ in asked), 0)
+    for place, settled, settled_total, size, total, peaks, leaves, further, disputed, disputed_amount in rows:
+        key, sequence = asked[place - 1]
+        known_through[key] = size + len(leaves) // LEAF_BYTES
+        if known_through[key] != sequence:
             continue
-        if key not in stored:
-            known_through[key] = 0
-            continue
-        lane_id, settled_sequence, settled_total = stored[key]
-        tree, total = await _at(connection, lane_id, sequence)
-        if tree.size != sequence:
-            known_through[key] = tree.size
-            continue
-        disputed = await connection.fetchrow(DISPUTED, lane_id, settled_sequence, sequence)
+        del known_through[key]
+        tree = Tree.from_bytes(size, peaks)
+        if leaves:
+            tree = tree.append(leaves[at : at + LEAF_BYTES] for at in range(0, len(leaves), LEAF_BYTES))
         at_cuts[key] = LanePoint(
-            key, sequence, total, tree.root(), settled_sequence, settled_total, disputed[0], int(disputed[1])
+            key,
+            sequence,
+            int(total + further),
+            tree.root(),
+            settled,
+            int(settled_total),
+            disputed,
+            int(disputed_amount),
         )
     return at_cuts, known_through
 
 
-async def unanswered(connection: asyncpg.Connection, receiver: str, currency: str, count: int) -> list[str]:
-    """Return the oldest payments that a bank has been sent in a currency and this bank has no answer to."""
-    return [row[0] for row in await connection.fetch(UNANSWERED, receiver, currency, count)]
+async def totals(connection: asyncpg.Connection, numbers: Mapping[LaneKey, int]) -> dict[LaneKey, int]:
+    """Return the total of each lane's payments 1..number."""
+    asked = list(numbers.items())
+    rows = await connection.fetch(AT, *_columns(asked))
+    return {asked[row[0] - 1][0]: int(row[4] + row[7]) for row in rows}
 
 
-async def total_at(connection: asyncpg.Connection, key: LaneKey, sequence: int) -> int:
-    """Return the total of a lane's payments 1..sequence."""
-    lane_id = (await lanes(connection))[key][0]
-    return (await _at(connection, lane_id, sequence))[1]
+def _columns(asked: Iterable[tuple[LaneKey, int]]) -> list[list[Any]]:
+    return list(map(list, zip(*((*key, sequence) for key, sequence in asked), strict=True))) or [[], [], [], []]
 
 
-async def _at(connection: asyncpg.Connection, lane_id: int, sequence: int) -> tuple[Tree, int]:
-    tree, total = Tree(), 0
-    head = await connection.fetchrow(HEAD_BELOW, lane_id, sequence)
-    if head is not None:
-        tree, total = Tree.from_bytes(head[0], head[2]), int(head[1])
-    if tree.size < sequence:
-        entries = await connection.fetch(ENTRIES, lane_id, tree.size, sequence)
-        tree = tree.append([row[0] for row in entries])
-        total += sum(row[1] for row in entries)
-    return tree, total
-
-
-async def signed_statements(connection: asyncpg.Connection, cycle: str) -> dict[str, PositionStatement]:
-    """Return the statements that this bank signed in a cycle, by the SHA-256 of their canonical bytes."""
-    statements = {}
-    for documents in await submissions(connection, cycle):
-        for envelope in documents.envelopes:
-            payload = envelope.payload_bytes()
-            if "position" in envelope.document_type:
-                statements[canonical.digest(payload)] = canonical.decode(payload, PositionStatement)
-    return statements
+async def unanswered(connection: asyncpg.Connection, counts: Mapping[LaneKey, int]) -> dict[str, list[str]]:
+    """Return, by receiver, the oldest payments that this bank has no answer to, so many of each lane."""
+    asked = [(key.receiver, key.currency, count) for key, count in counts.items()]
+    payments: dict[str, list[str]] = {}
+    for receiver, payment in await connection.fetch(UNANSWERED, *map(list, zip(*asked, strict=True))) if asked else ():
+        payments.setdefault(receiver, []).append(payment)
+    return payments
 
 
 async def shown_results(connection: asyncpg.Connection, cycle: str) -> list[events.ResultShown]:
@@ -156,9 +202,15 @@ async def newest_attested(connection: asyncpg.Connection, count: int) -> list[st
     return [row[0] for row in await connection.fetch(NEWEST_ATTESTED, count)]
 
 
+async def recorded(connection: asyncpg.Connection, *subjects: str) -> set[str]:
+    """Return those of the subjects under which anything is recorded."""
+    written = {row[0] for row in await connection.fetch(RECORDED, _spellings(subjects))}
+    return {subject for subject in subjects if not written.isdisjoint(_spellings([subject]))}
+
+
 async def exists(connection: asyncpg.Connection, subject: str) -> bool:
     """Tell whether anything is recorded under a subject."""
-    return bool(await events_of(connection, subject))
+    return bool(await recorded(connection, subject))
 
 
 async def next_version(connection: asyncpg.Connection, subject: str) -> int:
@@ -178,14 +230,17 @@ async def move_cursor(connection: asyncpg.Connection, event: int) -> None:
 
 async def instructions(connection: asyncpg.Connection, cycle: str, bank: str) -> list[Envelope]:
     """Return the instructions of a cycle that this bank verified and kept."""
-    envelopes: list[Envelope] = []
-    currencies = sorted({s.currency for s in (await signed_statements(connection, cycle)).values()})
-    for currency in currencies:
-        # After a default there is a later edition, of which alone the finality can be.
-        names = [instruction_id(cycle, bank, currency, edition) for edition in range(1, EDITIONS_MAX + 1)]
-        subjects = [events.instructed_subject(name) for name in names]
-        envelopes += [event.data.instruction for event in await events_of(connection, *subjects)]
-    return envelopes
+    currencies = sorted({position.currency for position in (await signed_positions(connection, cycle)).values()})
+    # After a default there is a later edition, of which alone the finality can be.
+    names = [
+        instruction_id(cycle, bank, currency, edition)
+        for currency in currencies
+        for edition in range(1, EDITIONS_MAX + 1)
+    ]
+    kept = await events_of(connection, *map(events.instructed_subject, names))
+    place = {events.instructed_subject(name): at for at, name in enumerate(names)}
+    place |= {events.earlier_subject(subject): at for subject, at in place.items()}
+    return [event.data.instruction for event in sorted(kept, key=lambda event: place[event.subject])]
 
 
 async def instruction(connection: asyncpg.Connection, name: str) -> SettlementInstruction | None:

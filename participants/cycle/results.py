@@ -27,7 +27,7 @@ from participants.cycle.commands import RecordShownResult
 from participants.cycle.coordinator import FINAL_ANSWERS, Coordinator, report
 from participants.cycle.shown_result import Comparison, ShownResult
 from participants.cycle.statements import InstructionReason
-from participants.ledger.events import ResultShown, proofs_subject, result_subject
+from participants.ledger.events import EventData, ResultShown, proofs_subject, result_subject
 from participants.ledger.writer import Ledger
 
 ASKED_AT_ONCE = 8
@@ -73,6 +73,7 @@ class Results:
         # What is shown is numbered by cycle, so it is kept by one at a time.
         self._keeping = asyncio.Lock()
         self._newest: ShownResult | None = None
+        self._believed: ShownResult | None = None
         self._due: dict[tuple[str, str], float] = {}
         self._news = asyncio.Event()
         self.task = Supervised("result-comparison", self._compare)
@@ -85,14 +86,17 @@ class Results:
         What it has shown of the result with this digest before is kept. Neither for a coordinator of an earlier
         release, which shows nothing. Raises RemoteError for what may pass.
         """
+        believed = self._believed
+        if believed is not None and (believed.commitment.cycle, believed.commitment.result) == (cycle, result):
+            return believed, None
         for kept in await self._kept(cycle):
             if kept.counterparty is None and kept.reason is None:
-                shown = self._read(kept.commitment, kept.leaves)
+                shown = await self._read(kept.commitment, kept.leaves)
                 if shown.commitment.result == result:
                     return shown, None
         try:
             proof = await self._coordinator.get(f"/cycles/{cycle}/proof", ResultProof)
-            return self._read(proof.commitment, proof.leaves), None
+            return await self._read(proof.commitment, proof.leaves), None
         except RemoteProblem as problem:
             if problem.status not in FINAL_ANSWERS:
                 raise
@@ -107,22 +111,24 @@ class Results:
 
     async def keep(self, shown: ShownResult, reason: InstructionReason | None) -> None:
         """Keep what the coordinator showed, once, and let it be compared with the counterparties."""
+        if reason is None and shown is self._believed:
+            return
         cycle = shown.commitment.cycle
         self._newest = shown
         await self._keep(
             ResultShown(cycle=cycle, commitment=shown.envelope, leaves=shown.leaves, reason=reason),
             require=reason is None,
         )
+        self._believed = shown if reason is None else None
         self._compare_with(cycle, shown.counterparties(self._bank))
 
     async def contradicted(self, cycle: str, result: str) -> bool:
         """Tell whether a counterparty was shown what contradicts what this bank was shown of a result."""
         kept = await self._kept(cycle)
-        ours = [entry for entry in kept if entry.counterparty is None and self._names(entry, result)]
-        return bool(ours) and any(entry.counterparty is not None for entry in kept)
-
-    def _names(self, kept: ResultShown, result: str) -> bool:
-        return self._read(kept.commitment, ()).commitment.result == result
+        if all(entry.counterparty is None for entry in kept):
+            return False
+        ours = [entry for entry in kept if entry.counterparty is None]
+        return any([(await self._read(entry.commitment, ())).commitment.result == result for entry in ours])
 
     # --- counterparties -----------------------------------------------------------------------------------
 
@@ -132,7 +138,7 @@ class Results:
         if ours is None:
             raise Refusal(SharedResultReason.RESULT_UNKNOWN, f"nothing was shown here of cycle {theirs.cycle}")
         try:
-            other = self._read(theirs.commitment, theirs.leaves)
+            other = await self._read(theirs.commitment, theirs.leaves)
         except EvidenceError as error:
             raise Refusal(SharedResultReason.COMMITMENT_REFUSED, str(error)) from error
         await self._judge(counterparty, ours, other)
@@ -194,7 +200,7 @@ class Results:
                     json=SharedResult(cycle=cycle, commitment=shared.commitment, leaves=shared.leaves),
                     attempts_max=1,
                 )
-            await self._judge(counterparty, ours, self._read(theirs.commitment, theirs.leaves))
+            await self._judge(counterparty, ours, await self._read(theirs.commitment, theirs.leaves))
         except RemoteProblem as problem:
             if problem.code == SharedResultReason.RESULT_UNKNOWN:
                 return  # It will ask when it has been shown it.
@@ -231,7 +237,8 @@ class Results:
                 return
             version = await reads.next_version(self._pool, result_subject(shown.cycle))
             require = require and not await reads.exists(self._pool, proofs_subject())
-            await self._ledger.submit(RecordShownResult(shown, version, require=require))
+            data = await asyncio.to_thread(EventData.of, "cycle.result_shown", shown)
+            await self._ledger.submit(RecordShownResult(data, version, require=require))
 
     async def _kept(self, cycle: str) -> list[ResultShown]:
         return await reads.shown_results(self._pool, cycle)
@@ -241,12 +248,15 @@ class Results:
         if self._newest is not None and self._newest.commitment.cycle == cycle:
             return self._newest
         ours = [entry for entry in await self._kept(cycle) if entry.counterparty is None]
-        return self._read(ours[-1].commitment, ours[-1].leaves) if ours else None
+        return await self._read(ours[-1].commitment, ours[-1].leaves) if ours else None
 
     def _shared(self, ours: ShownResult, counterparty: str) -> ResultProof:
         lines = ours.of_pair((self._bank, counterparty))[:PAIR_LEAVES_MAX]
         return ResultProof(cycle=ours.commitment.cycle, commitment=ours.envelope, leaves=lines)
 
-    def _read(self, commitment: Envelope, leaves: tuple[ProvenLeaf, ...]) -> ShownResult:
+    async def _read(self, commitment: Envelope, leaves: tuple[ProvenLeaf, ...]) -> ShownResult:
         keys = self._trust.signing_keys(self._coordinator.bic, retired=True)
-        return shown_result.read(commitment, leaves, keys)
+        if len(leaves) <= PAIR_LEAVES_MAX:
+            return shown_result.read(commitment, leaves, keys)
+        # In a thread, as there may be thousands.
+        return await asyncio.to_thread(shown_result.read, commitment, leaves, keys)

@@ -13,7 +13,9 @@ from msgspec import Struct
 
 from compliance.crypto.merkle import EMPTY_ROOT
 from compliance.cycle.cuts import taken_in
-from compliance.statements import Flow, PositionStatement, SettlementInstruction
+from compliance.cycle.matching import PairKey
+from compliance.cycle.positions import Position
+from compliance.statements import SettlementInstruction
 from participants.ledger.lanes import LaneKey
 
 
@@ -55,17 +57,18 @@ class LanePoint(Struct, frozen=True):
     disputed_count: int = 0
     disputed_amount: int = 0
 
-    def flow(self) -> Flow:
-        """Return this direction of a statement: everything after what is settled, up to here."""
+    def flow(self) -> tuple[int, int, int, str, str]:
+        """Return this direction of a position: everything after what is settled, up to here.
+
+        That is first and last number, count, amount and root.
+        """
         first, last = taken_in(settled=self.settled_sequence, cut=self.sequence)
-        return Flow(
-            sender=self.lane.sender,
-            receiver=self.lane.receiver,
-            first_sequence=first,
-            last_sequence=last,
-            count=self.sequence - self.settled_sequence - self.disputed_count,
-            amount_minor=str(self.total - self.settled_total - self.disputed_amount),
-            root=self.root.hex(),
+        return (
+            first,
+            last,
+            self.sequence - self.settled_sequence - self.disputed_count,
+            str(self.total - self.settled_total - self.disputed_amount),
+            self.root.hex(),
         )
 
 
@@ -74,44 +77,43 @@ def empty_point(lane: LaneKey) -> LanePoint:
     return LanePoint(lane, 0, 0, EMPTY_ROOT, 0, 0)
 
 
-def statements(
-    *,
-    bank: str,
-    cycle: str,
-    points: Mapping[LaneKey, LanePoint],
-    unknown: Collection[LaneKey] = (),
-    revision: int = 1,
-) -> list[PositionStatement]:
-    """Return the statement of each pair and currency with anything unsettled, ordered by counterparty and currency.
+def positions(points: Mapping[LaneKey, LanePoint], *, unknown: Collection[LaneKey] = ()) -> list[Position]:
+    """Return the position of each pair and currency with anything unsettled, in the order of an attestation.
 
-    `points` holds each lane of this bank at its cut, but for the `unknown` ones, on whose pairs nothing can be said
-    yet. A pair whose both directions are settled through the cut has nothing to state.
+    `points` holds lanes of one bank at their cuts, both of each pair, but for the `unknown` ones, on whose pairs
+    nothing can be said yet. A pair whose both directions are settled through the cut has nothing to state.
     """
-
-    def of(lane: LaneKey) -> tuple[str, str]:
-        return (lane.receiver if lane.sender == bank else lane.sender, lane.currency)
-
-    unsettled = {of(lane) for lane, point in points.items() if point.sequence > point.settled_sequence}
-    pairs = sorted(unsettled - {of(lane) for lane in unknown})
-    positions = []
-    for counterparty, currency in pairs:
-        first, second = sorted((bank, counterparty))
-        lanes = (LaneKey(first, second, currency), LaneKey(second, first, currency))
+    unsettled = {pair_of(lane) for lane, point in points.items() if point.sequence > point.settled_sequence}
+    stated = []
+    for currency, low, high in sorted(unsettled - set(map(pair_of, unknown))):
+        lanes = (LaneKey(low, high, currency), LaneKey(high, low, currency))
         forth, back = ((points.get(lane) or empty_point(lane)).flow() for lane in lanes)
-        positions.append(
-            PositionStatement(
-                cycle=cycle, currency=currency, pair=(first, second), revision=revision, flows=(forth, back)
-            )
-        )
-    return positions
+        stated.append(Position(currency, low, high, 1, *forth, *back))
+    return stated
+
+
+def pair_of(lane: LaneKey) -> PairKey:
+    """Return the pair and currency that a lane is one direction of."""
+    sender, receiver, currency = lane
+    return (currency, sender, receiver) if sender < receiver else (currency, receiver, sender)
+
+
+def lanes_of(position: Position) -> dict[LaneKey, int]:
+    """Return the lanes on which a position takes anything in, each with the last number."""
+    lanes = {}
+    if position.forth_last >= position.forth_first:
+        lanes[LaneKey(position.low, position.high, position.currency)] = position.forth_last
+    if position.back_last >= position.back_first:
+        lanes[LaneKey(position.high, position.low, position.currency)] = position.back_last
+    return lanes
 
 
 def check_instruction(
-    instruction: SettlementInstruction, *, bank: str, cycle: str, own: Mapping[str, PositionStatement]
+    instruction: SettlementInstruction, *, bank: str, cycle: str, own: Mapping[str, Position]
 ) -> InstructionReason | None:
     """Return why an instruction doesn't follow from what this bank signed, or None if it does.
 
-    `own` are this bank's own statements of the cycle by the SHA-256 of their canonical bytes.
+    `own` is what this bank signed in the cycle, by the SHA-256 of each statement's canonical bytes.
     """
     if (instruction.participant, instruction.cycle) != (bank, cycle):
         return InstructionReason.NOT_OURS
@@ -121,19 +123,13 @@ def check_instruction(
         if line.counterparty in counterparties:
             return InstructionReason.LINE_REPEATED
         counterparties.add(line.counterparty)
-        statement = own.get(line.statement)
-        if statement is None or statement.currency != instruction.currency or line.counterparty not in statement.pair:
+        position = own.get(line.statement)
+        if position is None or position.key != pair_of(LaneKey(bank, line.counterparty, instruction.currency)):
             return InstructionReason.STATEMENT_NOT_SIGNED
-        pays, receives = _amounts(statement, bank)
-        if (line.pays_minor, line.receives_minor) != (str(pays), str(receives)):
+        pays, receives = position.forth_minor, position.back_minor
+        if position.high == bank:
+            pays, receives = receives, pays
+        if (line.pays_minor, line.receives_minor) != (pays, receives):
             return InstructionReason.AMOUNTS_DIFFER
-        net += receives - pays
+        net += int(receives) - int(pays)
     return None if instruction.net_minor == str(net) else InstructionReason.NET_DIFFERS
-
-
-def _amounts(statement: PositionStatement, bank: str) -> tuple[int, int]:
-    """Return what the bank pays and receives by a statement."""
-    forth, back = statement.flows
-    if forth.sender != bank:
-        forth, back = back, forth
-    return int(forth.amount_minor), int(back.amount_minor)

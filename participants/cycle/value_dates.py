@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import structlog
 
@@ -21,7 +20,6 @@ from compliance.statements import SettlementInstruction
 from gateway.federation.http.client import RemoteError
 from gateway.federation.messages.calendar import CalendarView
 from gateway.federation.rulebook_file import read_rulebook
-from participants.cycle import reads
 from participants.cycle.coordinator import Coordinator
 from participants.cycle.statements import InstructionReason
 
@@ -91,9 +89,8 @@ def doubt(
 class AgreedDays:
     """The scheme's calendar as this bank knows it. Belongs to one event loop."""
 
-    def __init__(self, coordinator: Coordinator, pool: asyncpg.Pool, own: ValueDates | None) -> None:
+    def __init__(self, coordinator: Coordinator, own: ValueDates | None) -> None:
         self._coordinator = coordinator
-        self._pool = pool
         self._own = own
         self._shown: ValueDates | None = None
         self._declared: dict[str, set[date]] = {}
@@ -118,11 +115,14 @@ class AgreedDays:
         self._declared = declared
         self._ask_at = time.monotonic() + KEPT_SECONDS
 
-    async def refusal(self, instruction: SettlementInstruction) -> InstructionReason | None:
-        """Return why this bank doesn't believe an instruction's value date, and log it; None if it does."""
+    def refusal(self, instruction: SettlementInstruction, *, cut_at: datetime) -> InstructionReason | None:
+        """Return why this bank doesn't believe an instruction's value date, and log it; None if it does.
+
+        `cut_at` is when it fixed its cut of the cycle.
+        """
         why = doubt(
             instruction,
-            cut_at=await reads.cut_at(self._pool, instruction.cycle) or datetime.now(UTC),
+            cut_at=cut_at,
             days=self._own or self._shown,
             declared=self._declared.get(instruction.currency, ()),
         )

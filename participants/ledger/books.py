@@ -240,7 +240,10 @@ class Books:
 
     def advance_lanes(self) -> None:
         """Take numbered payments into the lanes' trees as far as there is no gap. Called once before writing."""
-        if self.rows.settlements:
+        settled: dict[int, int] = {}
+        for lane_id, _, sequence, _ in self.rows.settlements:
+            settled[lane_id] = max(sequence, settled.get(lane_id, 0))
+        if settled:
             for lane in self.lanes.values():
-                lane.settled_sequence = self.settled_sequence(lane)
+                lane.settled_sequence = max(lane.settled_sequence, settled.get(lane.id, 0))
         self.rows.numbered_lanes = {lane.id: lane for lane in self.rows.numbered_lanes.values() if lane.grow()}

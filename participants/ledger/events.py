@@ -21,6 +21,7 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.cycle.positions import Position
 from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
     Bic,
@@ -30,6 +31,7 @@ from compliance.statements import (
     Document,
     PaymentAmount,
     Reason,
+    ScreeningStatement,
     Sequence,
     Sha256,
     TotalAmount,
@@ -232,10 +234,29 @@ class CutFixed(Document, frozen=True, kw_only=True):
 
 
 class CycleDocuments(Document, frozen=True, kw_only=True):
-    """What this bank signed in a step of a cycle: its cut, or its statements and screening."""
+    """What this bank signed for its cut of a cycle."""
 
     cycle: CycleId
     envelopes: tuple[Envelope, ...]
+
+
+class CycleAttested(Document, frozen=True, kw_only=True):
+    """What this bank attested in a cycle: its one signature, and all that it hands in beside it, to do so again.
+
+    `positions` stand in the order of the attestation's leaves. In version 1 there was no attestation: `envelopes` are
+    the statements and the screening, each signed by itself.
+    """
+
+    cycle: CycleId
+    attestation: Envelope | None = None
+    positions: tuple[Position, ...] = ()
+    screening: ScreeningStatement | None = None
+    envelopes: tuple[Envelope, ...] = ()
+
+    @property
+    def signed(self) -> tuple[Envelope, ...]:
+        """All that has this bank's signature."""
+        return self.envelopes if self.attestation is None else (self.attestation,)
 
 
 class Instructed(Document, frozen=True, kw_only=True):
@@ -337,7 +358,7 @@ TYPES: dict[str, type[Document]] = {
     OPENINGS_MOVED: OpeningsMoved,
     "cycle.cut": CutFixed,
     "cycle.cut_signed": CycleDocuments,
-    "cycle.attested": CycleDocuments,
+    "cycle.attested": CycleAttested,
     "cycle.instructed": Instructed,
     "cycle.settled": CycleSettled,
     "cycle.result_shown": ResultShown,
@@ -355,6 +376,7 @@ VERSIONS = dict.fromkeys(TYPES, 1) | {
     "payment.return_failed": 2,
     "accounts.opened": 3,
     "cycle.cut": 2,
+    "cycle.attested": 2,
     "exposure.ceilings": 2,
 }
 

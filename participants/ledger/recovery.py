@@ -23,6 +23,8 @@ from participants.ledger.session import LedgerRestored, Session
 
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 1.0
+DECIDING_SECONDS_MAX = 0.02
+"""After so much of deciding others are let in: the settlement of thousands of lanes takes longer."""
 PATIENCE_SECONDS = 5.0
 """How long a failing database is tried again before whoever waits is told. One that fails over is back by then."""
 
@@ -108,10 +110,13 @@ class Recovery:
         return group
 
     async def _require_unrecorded(self, submissions: Sequence[Submission]) -> None:
-        for submission in submissions:
-            event = submission.command.recorded_as()
-            if event is not None and await store.is_recorded(self._session.connection, *event):
-                raise RecordedAlreadyError(f"{type(submission.command).__name__} {event[0]}")
+        named = [
+            (event, type(s.command).__name__) for s in submissions if (event := s.command.recorded_as()) is not None
+        ]
+        recorded = await store.recorded(self._session.connection, [event for event, _ in named])
+        if recorded is not None:
+            name = next(name for event, name in named if event[0] == recorded)
+            raise RecordedAlreadyError(f"{name} {recorded}")
 
     async def _decide(self, submissions: Sequence[Submission], *, read_all: bool) -> Group:
         session = self._session
@@ -119,7 +124,12 @@ class Recovery:
         payments = await store.read_into(session.connection, session.books, commands, read_all=read_all)
         group = Group(session.books)
         session.books.payments = payments
+        began = time.monotonic()
         for submission in submissions:
             group.decide(submission)
+            if time.monotonic() - began > DECIDING_SECONDS_MAX:
+                # Nobody else decides on the books meanwhile.
+                await asyncio.sleep(0)
+                began = time.monotonic()
         group.close()
         return group

@@ -22,7 +22,7 @@ from msgspec import Struct
 from compliance.screening.lists import ListError, SanctionsList, decompress, read_list
 from compliance.screening.matcher import Matcher, Verdict
 from compliance.screening.weakening import names_lost, weakens
-from compliance.statements import PositionStatement, ScreeningList, ScreeningStatement
+from compliance.statements import ScreeningList, ScreeningStatement
 from gateway.federation.messages.payments import PaymentDetails
 from gateway.federation.problems import Refusal, RefusalReason
 from participants.ledger.events import Hit, cut_subject, earlier_subject
@@ -238,10 +238,9 @@ class Screener:
         if len(unseen) > UNSEEN_NAMES_AT_ONCE:
             clean.update(await asyncio.to_thread(lambda: [name for name in unseen if not matcher.screen(name).hit]))
 
-    async def statement(self, cycle: str, statements: Sequence[PositionStatement]) -> ScreeningStatement:
-        """Return the bank's word on its screening in a cycle, to be signed beside its position statements."""
+    async def statement(self, cycle: str, taken_in: int) -> ScreeningStatement:
+        """Return the bank's word on its screening in a cycle that takes in so many payments."""
         await self.refresh()
-        taken_in = sum(f.last_sequence - f.first_sequence + 1 for statement in statements for f in statement.flows)
         async with self._pool.acquire() as connection:
             counts = await screening_counts(connection, cycle, taken_in)
         return ScreeningStatement(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 from msgspec import Struct
 
-from participants.cycle import reads
+from participants.cycle import attestations, reads
 from participants.feed.messages import SettledLane
 from participants.ledger.payment import Direction
 from participants.search.settlement import settled_at
@@ -51,10 +51,11 @@ class CycleEntry(Struct, frozen=True):
 
 async def settled_currencies(connection: asyncpg.Connection, cycle: str, bank: str) -> list[str] | None:
     """Return the currencies in which a cycle is final at a bank; None if the bank has done nothing in such a cycle."""
-    statements = await reads.signed_statements(connection, cycle)
-    if not statements and (await reads.cut(connection, cycle))[0] is None:
+    attested = await reads.attested(connection, cycle)
+    if not attested and (await reads.cut(connection, cycle))[0] is None:
         return None
-    settled = await settled_at(connection, bank, {(cycle, statement.currency) for statement in statements.values()})
+    currencies = {position.currency for said in attested for position in attestations.positions_in(said)}
+    settled = await settled_at(connection, bank, {(cycle, currency) for currency in currencies})
     return sorted(currency for _, currency in settled)
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from compliance.cycle.result import instruction_id
 from compliance.statements import EDITIONS_MAX
-from participants.cycle import reads
+from participants.cycle import attestations, reads
 from participants.feed.public import VALUE_DATE_CHARS
 from participants.ledger import events, store
 from participants.ledger.exposure import Limits
@@ -256,11 +256,12 @@ async def _taken_in(connection: asyncpg.Connection, bank: str) -> list[TakenIn]:
 
 async def _one_taken_in(connection: asyncpg.Connection, bank: str, cycle: str, *, newest: bool) -> TakenIn:
     lanes: dict[LaneKey, int] = {}
-    statements = (await reads.signed_statements(connection, cycle)).values()
-    for statement in statements:
-        for flow in statement.flows:
-            key = LaneKey(flow.sender, flow.receiver, statement.currency)
-            lanes[key] = max(lanes.get(key, 0), flow.last_sequence)
+    stated = [p for said in await reads.attested(connection, cycle) for p in attestations.positions_in(said)]
+    for position in stated:
+        forth = LaneKey(position.low, position.high, position.currency)
+        back = LaneKey(position.high, position.low, position.currency)
+        lanes[forth] = max(lanes.get(forth, 0), position.forth_last)
+        lanes[back] = max(lanes.get(back, 0), position.back_last)
     # Before it attests, or where it can't, a bank knows how far it is in of what it receives.
     cut, _ = await reads.cut(connection, cycle)
     for lane in () if cut is None else cut.lanes:
@@ -276,5 +277,5 @@ async def _one_taken_in(connection: asyncpg.Connection, bank: str, cycle: str, *
         settled=frozenset(currency for _, currency in settled),
         breaks=frozenset(pair for pair, unresolved in breaks.items() if unresolved),
         newest=newest,
-        unattested_since=None if statements else await reads.cut_at(connection, cycle),
+        unattested_since=None if stated else await reads.cut_at(connection, cycle),
     )

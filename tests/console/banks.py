@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from compliance.crypto import dsse
+from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
+from compliance.cycle import positions
 from compliance.statements import (
+    Attestation,
     CycleCut,
     Flow,
     LaneCut,
@@ -18,7 +20,7 @@ from compliance.statements import (
     ScreeningStatement,
 )
 from gateway.federation.http.client import FederationClient
-from gateway.federation.messages.attestation import StatementSubmission
+from gateway.federation.messages.attestation import AttestationSubmission
 from gateway.federation.messages.events import Events
 from tests.integration.running_coordinator import ALPHA, BRAVO, COORDINATOR, Bank, Coordinator
 
@@ -36,7 +38,7 @@ async def take_part(coordinator: Coordinator, banks: list[Bank], cycle: str, *, 
             await client.request("PUT", url, audience=COORDINATOR, json=cut_of(bank, cycle))
         await attesting(coordinator, clients[0][1], cycle)
         for number, (bank, client) in enumerate(clients):
-            url = f"{coordinator.url}/cycles/{cycle}/statements"
+            url = f"{coordinator.url}/cycles/{cycle}/attestations"
             submission = submission_of(bank, cycle, amount="50001" if differing and number else "50000")
             await client.request("POST", url, audience=COORDINATOR, json=submission)
 
@@ -63,7 +65,7 @@ async def attesting(coordinator: Coordinator, client: FederationClient, cycle: s
         cursor = page.next
 
 
-def submission_of(bank: Bank, cycle: str, *, amount: str = "50000") -> StatementSubmission:
+def submission_of(bank: Bank, cycle: str, *, amount: str = "50000") -> AttestationSubmission:
     """Return all that a bank attests in a cycle, signed."""
     forth, back = (
         Flow(
@@ -96,6 +98,14 @@ def submission_of(bank: Bank, cycle: str, *, amount: str = "50000") -> Statement
         rejected=0,
         pending=0,
     )
-    return StatementSubmission(
-        statements=(dsse.sign(statement, bank.identity.sign),), screening=dsse.sign(screening, bank.identity.sign)
+    rows = (positions.of_statement(statement),)
+    attestation = Attestation(
+        cycle=cycle,
+        participant=bank.bic,
+        statements=len(rows),
+        root=positions.root_over(positions.digests(cycle, rows)),
+        screening=canonical.digest(canonical.encode(screening)),
+        complete=True,
     )
+    signed = dsse.sign(attestation, bank.identity.sign)
+    return AttestationSubmission(attestation=signed, positions=rows, screening=screening)

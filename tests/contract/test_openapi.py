@@ -16,7 +16,7 @@ from tests.contract.services import SERVICES, documents, snapshot, text_of
 ROLES = {"participant", "operator", "auditor", "staff", "agent", "coordinator"} | set(Role)
 
 
-CLOSED_ANSWERS = {"Envelope", "ScreeningList"}
+CLOSED_ANSWERS = {"Envelope", "ProvenStatement", "ScreeningList"}
 """What is signed, or may be a request too."""
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from attesting import Word, attested, proven
 from msgspec.structs import replace
 
 from compliance.crypto import canonical, dsse
@@ -20,6 +21,7 @@ from compliance.cycle.audience import audience
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Cap, Limits
 from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.positions import Position, ProvenStatement, of_statement, statement_of
 from compliance.cycle.result import instructions, net_cycle
 from compliance.cycle.states import State, Trigger, follow
 from compliance.decisions import answer, cycle_act, propose
@@ -29,17 +31,21 @@ from compliance.export.manifest import MANIFEST_TYPE, FileEntry, Manifest, build
 from compliance.export.record import (
     FORMAT,
     FORMAT_2,
+    FORMAT_3,
     MANIFEST,
     MANIFEST_SIGNED,
     OPERATORS_FILE,
+    POSITIONS_FILE,
     Attendance,
     CycleRecord,
     Equivocation,
     Proposal,
+    SettledStatement,
     SignedSettlement,
 )
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE, SETTLEMENT_REQUEST_TYPE, request_id
 from compliance.statements import (
+    Attestation,
     CarriedOver,
     CycleCut,
     Document,
@@ -180,26 +186,25 @@ class Scheme:
         )
 
     def record(
-        self, cycle: str = CYCLE, rulebook: bytes = RULEBOOK, *, screened: int = 12, broken: bool = True
+        self,
+        cycle: str = CYCLE,
+        rulebook: bytes = RULEBOOK,
+        *,
+        screened: int = 12,
+        broken: bool = True,
+        words: list[Word] | None = None,
+        carried: Iterable[CarriedOver] = (),
     ) -> CycleRecord:
         """Return the honest record of the cycle; where nothing is `broken`, C and D have nothing to do with each other.
 
-        Each bank says that it screened so many payments.
+        Each bank says that it screened so many payments. Of banks that said other `words`, more pairs are `carried`.
         """
-        agreed = [
-            self.statement(A, B, 10_000, 2_500),
-            self.statement(A, C, 0, 90_000, revision=2),
-            self.statement(B, C, 700, 0),
-            self.statement(B, C, 0, 40, "USD"),
-        ]
-        agreed = [replace(statement, cycle=cycle) for statement in agreed]
-        signed = [self.sign(bank, statement) for statement in agreed for bank in statement.pair]
-        # Superseded and broken: the first revision of A and C, and C and D without an end.
-        for low, high, amounts in ((A, C, (0, 80_000)), (C, D, (5, 5)))[: 2 if broken else 1]:
-            ours = replace(self.statement(low, high, *amounts), cycle=cycle)
-            theirs = replace(self.statement(low, high, amounts[0], amounts[1] + 1), cycle=cycle)
-            signed += [self.sign(low, ours), self.sign(high, theirs)]
-        pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in agreed]
+        left_out = [CarriedOver(pair=(C, D), currency="EUR", reason="break")] if broken else []
+        left_out += carried
+        waiting = {(of.currency, of.pair) for of in left_out}
+        words = words or self.words(cycle, screened=screened, broken=broken)
+        agreed = [of for of in self.agreed(cycle) if (of.currency, of.pair) not in waiting]
+        pairs = [(canonical.digest(canonical.encode(of)), of_statement(of)) for of in agreed]
         netting = net_cycle(
             cycle=cycle,
             value_date=cycle[:10],
@@ -207,14 +212,12 @@ class Scheme:
             statements=pairs,
             limits=LIMITS,
             liquidity=LIQUIDITY,
-            carried_over=[CarriedOver(pair=(C, D), currency="EUR", reason="break")] if broken else [],
+            carried_over=left_out,
         )
         result = netting.result
         sha256 = canonical.digest(canonical.encode(result))
         instructed = instructions(result, pairs, sha256, AGENT)
         cuts = [CycleCut(cycle=cycle, receiver=bank, lanes=self.lanes(bank, broken=broken)) for bank in BANKS]
-        liar = replace(self.statement(C, D, 6, 6), cycle=cycle)
-        accusation = Equivocation(participant=D, first=signed[-1], second=self.sign(D, liar))
         screenings = {bank: self.screening(bank, cycle, screened) for bank in BANKS}
         lists = (self.trust_list(1), self.trust_list(2))
         record = CycleRecord(
@@ -225,12 +228,11 @@ class Scheme:
             trust_lists=tuple(self.sign(COORDINATOR, trust_list) for trust_list in lists),
             events=(),
             cuts=tuple(self.sign(cut.receiver, cut) for cut in cuts),
-            statements=tuple(signed),
-            equivocations=(accusation,) if broken else (),
-            screenings=tuple(self.sign(bank, screening) for bank, screening in screenings.items()),
+            **attested(self.sign, cycle, words),
+            equivocations=(self.accusation(cycle, words),) if broken else (),
             limits=LIMITS,
             certificates=netting.certificates,
-            checks=self.checks(result, [statement for _, statement in pairs], screenings),
+            checks=self.checks(result, pairs, screenings),
             result=self.sign(COORDINATOR, result),
             operators=(self.sign(COORDINATOR, self.operators()),),
             proposals=(self.proposal(sha256, cycle),),
@@ -252,10 +254,54 @@ class Scheme:
                 )
                 for bank in BANKS
             ),
-            settled=tuple(self.sign(bank, self.settled()) for bank in (A, D)),
+            settled=tuple(self.settled_before(bank, self.settled()) for bank in (A, D)),
             limit_events=(self.cap_changed(),),
         )
-        return replace(record, events=self.events(record, approved(sha256)))
+        events = self.events(record, approved(sha256))
+        closed = {"agreed": len(agreed), "carried_over": len(left_out)}
+        told = (replace(e, data={**e.data, **closed}) if e.type == "cycle.matched" else e for e in events)
+        return replace(record, events=chained(told))
+
+    def agreed(self, cycle: str = CYCLE) -> list[PositionStatement]:
+        """Return what both banks of a pair state alike."""
+        agreed = [
+            self.statement(A, B, 10_000, 2_500),
+            self.statement(A, C, 0, 90_000, revision=2),
+            self.statement(B, C, 700, 0),
+            self.statement(B, C, 0, 40, "USD"),
+        ]
+        return [replace(statement, cycle=cycle) for statement in agreed]
+
+    def words(self, cycle: str = CYCLE, *, screened: int = 12, broken: bool = True) -> list[Word]:
+        """Return what the banks attest, one after another.
+
+        Superseded and broken: the first revision of A and C, and C and D without an end. D also states something of
+        which the coordinator takes nothing in, and says again that it has no more.
+        """
+        first: dict[str, list[PositionStatement]] = {bank: [] for bank in BANKS}
+        again: dict[str, list[PositionStatement]] = {D: []}
+        for statement in self.agreed(cycle):
+            for bank in statement.pair:
+                (first if statement.revision == 1 else again).setdefault(bank, []).append(statement)
+        for low, high, amounts in ((A, C, (0, 80_000)), (C, D, (5, 5)))[: 2 if broken else 1]:
+            first[low].append(replace(self.statement(low, high, *amounts), cycle=cycle))
+            first[high].append(replace(self.statement(low, high, amounts[0], amounts[1] + 1), cycle=cycle))
+        unknown = {D: (replace(self.statement(D, "ZZZZITRR", 1, 1), cycle=cycle),)}
+        return [
+            *(
+                Word(bank, first[bank], self.screening(bank, cycle, screened), unknown=unknown.get(bank, ()))
+                for bank in BANKS
+            ),
+            *(Word(bank, statements) for bank, statements in sorted(again.items())),
+        ]
+
+    def accusation(self, cycle: str, words: Iterable[Word]) -> Equivocation:
+        """Return what convicts D: it attested another position for C and D before."""
+        word = next(word for word in words if word.bank == D)
+        [other] = word.statements
+        liar = replace(self.statement(C, D, 6, 6), cycle=cycle)
+        first, second = (word, other), (Word(D, (liar,)), liar)
+        return Equivocation(participant=D, proven=(proven(self.sign, cycle, *first), proven(self.sign, cycle, *second)))
 
     def screening(self, bank: str, cycle: str = CYCLE, screened: int = 12) -> ScreeningStatement:
         return ScreeningStatement(
@@ -274,6 +320,11 @@ class Scheme:
         """Return what A and D signed in an earlier cycle: nothing is new between them in this one."""
         return replace(self.statement(A, D, 70, 30), cycle="2026-02-27-01")
 
+    def settled_before(self, bank: str, statement: PositionStatement) -> SettledStatement:
+        """Return a statement of an earlier cycle under the bank's attestation of then."""
+        word = Word(bank, (statement,))
+        return SettledStatement(proven=proven(self.sign, statement.cycle, word, statement))
+
     def cap_changed(self, minor: str = "50000") -> LoggedEvent:
         data = {"bic": C, "currency": "EUR", "cap_minor": minor}
         return LoggedEvent(id=9, type="cap.changed", at=AT, cycle=None, data=data, audience=(C,), prev_hash=ROOT)
@@ -281,13 +332,13 @@ class Scheme:
     def checks(
         self,
         result: NettingResult,
-        statements: list[PositionStatement],
+        pairs: list[tuple[str, Position]],
         screenings: dict[str, ScreeningStatement],
         limits: Limits = LIMITS,
     ) -> tuple[Check, ...]:
         """Run the checks as the coordinator does."""
         included = {entry.sha256 for entry in result.statements}
-        matched = [s for s in statements if canonical.digest(canonical.encode(s)) in included]
+        matched = [position for sha256, position in pairs if sha256 in included]
         return (
             checks.conservation(result, matched),
             checks.completeness(participants=BANKS, cuts=BANKS, attested=BANKS, result=result, severity="warn"),
@@ -302,7 +353,7 @@ class Scheme:
                 severity="fail",
             ),
             checks.aggregate_flow(
-                {(s.currency, *s.pair): 1 for s in matched},
+                {position.key: 1 for position in matched},
                 {},
                 cycles_min=5,
                 factor_percent=500,
@@ -453,7 +504,7 @@ class Scheme:
         return [*told, ("proposal.decided", cycle, decided)] if proposal.decision else told
 
     def _breaks(self, record: CycleRecord) -> list[tuple[str, str | None, dict[str, Any]]]:
-        if not record.statements:
+        if not record.positions:
             return []
         notice = {"revision": 1, "currency": "EUR", "kind": "different"}
         return [
@@ -466,8 +517,8 @@ class Scheme:
                     record.cycle,
                     {
                         "participant": accusation.participant,
-                        "first": canonical.digest(accusation.first.payload_bytes()),
-                        "second": canonical.digest(accusation.second.payload_bytes()),
+                        "first": accusation.digests[0],
+                        "second": accusation.digests[1],
                     },
                 )
                 for accusation in record.equivocations
@@ -575,14 +626,51 @@ def honest() -> CycleRecord:
     return scheme().record()
 
 
+def in_format_3(record: CycleRecord) -> CycleRecord:
+    """Return a record as a cycle has it whose banks signed each statement by itself."""
+    sign = scheme().sign
+
+    def signed(proof: ProvenStatement) -> Envelope:
+        by = canonical.decode(proof.attestation.payload_bytes(), Attestation).participant
+        return sign(by, canonical.decode(proof.statement.encode(), PositionStatement))
+
+    banks = {
+        entry.number: canonical.decode(entry.envelope.payload_bytes(), Attestation).participant
+        for entry in record.attestations
+    }
+    return replace(
+        record,
+        format=FORMAT_3,
+        attestations=(),
+        positions=(),
+        screenings=(),
+        statements=tuple(
+            sign(bank, statement_of(record.cycle, row.position))
+            for row in record.positions
+            for bank in dict.fromkeys(banks[number] for number in row.attested)
+        ),
+        signed_screenings=tuple(sign(of.participant, of) for of in record.screenings),
+        settled=tuple(
+            SettledStatement(alone=signed(of.proven)) if of.proven is not None else of for of in record.settled
+        ),
+        equivocations=tuple(
+            Equivocation(participant=of.participant, first=signed(of.proven[0]), second=signed(of.proven[1]))
+            if of.proven is not None
+            else of
+            for of in record.equivocations
+        ),
+    )
+
+
 def in_format_2(record: CycleRecord) -> CycleRecord:
-    """Return a record as the release before wrote it: operators and agent signed nothing, nor does the log say so."""
+    """Return a record as releases before wrote it: operators and agent signed nothing, nor does the log say so."""
     unsigned = tuple(replace(proposal, proposed=None, answered=None) for proposal in record.proposals)
     events = chained(
         replace(event, data={name: value for name, value in event.data.items() if name != "signed"})
         for event in record.events
     )
-    return replace(record, format=FORMAT_2, proposals=unsigned, operators=(), settlements=(), events=events)
+    alone = in_format_3(record)
+    return replace(alone, format=FORMAT_2, proposals=unsigned, operators=(), settlements=(), events=events)
 
 
 @cache
@@ -604,7 +692,7 @@ def repacked(files: dict[str, bytes], signer: SigningKey | None = None) -> bytes
         FileEntry(name=name, sha256=canonical.digest(content), bytes=len(content))
         for name, content in sorted(named.items())
     )
-    form = FORMAT if OPERATORS_FILE in named else FORMAT_2
+    form = FORMAT if POSITIONS_FILE in named else FORMAT_3 if OPERATORS_FILE in named else FORMAT_2
     manifest = canonical.encode(Manifest(format=form, cycle=CYCLE, files=entries))
     key = signer or scheme().keys[COORDINATOR]
     return pack(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from attesting import Word, attested
 from clearing import AGENT, AT, COORDINATOR, CYCLE, LIQUIDITY, RULEBOOK, Scheme, approved
 from msgspec.structs import replace
 
@@ -11,10 +12,11 @@ from compliance.crypto import canonical
 from compliance.crypto.keys import SigningKey
 from compliance.cycle import checks
 from compliance.cycle.limits import Limits
+from compliance.cycle.positions import of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.event_log import LoggedEvent
 from compliance.export.record import Attendance, CycleRecord
-from compliance.statements import CycleCut, LaneCut, SettlementFinality
+from compliance.statements import CycleCut, LaneCut, PositionStatement, SettlementFinality
 
 CURRENCIES = ("EUR", "USD")
 
@@ -28,7 +30,7 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         for place, (low, high) in enumerate(combinations(names, 2))
         for currency in CURRENCIES
     ]
-    pairs = [(canonical.digest(canonical.encode(statement)), statement) for statement in statements]
+    pairs = [(canonical.digest(canonical.encode(statement)), of_statement(statement)) for statement in statements]
     netting = net_cycle(
         cycle=CYCLE,
         value_date="2026-03-02",
@@ -40,6 +42,10 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
     )
     result, sha256 = netting.result, canonical.digest(canonical.encode(netting.result))
     instructed = instructions(result, pairs, sha256, AGENT)
+    own: dict[str, list[PositionStatement]] = {bank: [] for bank in names}
+    for statement in statements:
+        for bank in statement.pair:
+            own[bank].append(statement)
     screenings = {bank: crowd.screening(bank, screened=10_000) for bank in names}
     record = CycleRecord(
         cycle=CYCLE,
@@ -49,10 +55,9 @@ def crowded_export(banks: int) -> tuple[Scheme, bytes]:
         trust_lists=(crowd.sign(COORDINATOR, crowd.trust_list(1)),),
         events=(),
         cuts=tuple(crowd.sign(bank, _cut(bank, names)) for bank in names),
-        statements=tuple(crowd.sign(bank, statement) for statement in statements for bank in statement.pair),
-        screenings=tuple(crowd.sign(bank, screening) for bank, screening in screenings.items()),
+        **attested(crowd.sign, CYCLE, [Word(bank, own[bank], screenings[bank]) for bank in names]),
         certificates=netting.certificates,
-        checks=_checks(crowd, names, netting.result, statements, screenings),
+        checks=_checks(crowd, names, netting.result, pairs, screenings),
         result=crowd.sign(COORDINATOR, result),
         operators=(crowd.sign(COORDINATOR, crowd.operators()),),
         proposals=(crowd.proposal(sha256),),
@@ -92,8 +97,8 @@ def _cut(receiver: str, names: list[str]) -> CycleCut:
     return CycleCut(cycle=CYCLE, receiver=receiver, lanes=lanes)
 
 
-def _checks(crowd: Scheme, names: list[str], result, statements, screenings):  # type: ignore[no-untyped-def]
-    ran = crowd.checks(result, statements, screenings, Limits())
+def _checks(crowd: Scheme, names: list[str], result, pairs, screenings):  # type: ignore[no-untyped-def]
+    ran = crowd.checks(result, pairs, screenings, Limits())
     complete = checks.completeness(participants=names, cuts=names, attested=names, result=result, severity="warn")
     return tuple(complete if check.name == "completeness" else check for check in ran)
 

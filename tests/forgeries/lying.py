@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any
 
+from attesting import Word, attested, digest_of, silent
 from clearing import (
     AGENT,
     AT,
@@ -102,6 +103,29 @@ def without(name: str, of: Callable[[Any], bool], kind: type[Document]) -> Cycle
     """Return the record without the documents of a file that something holds of."""
     kept = [one for one in getattr(honest(), name) if not of(canonical.decode(one.payload_bytes(), kind))]
     return replace(honest(), **{name: tuple(kept)})
+
+
+def stating(words: Iterable[Word], record: CycleRecord | None = None) -> CycleRecord:
+    """Return the record whose banks attest something else."""
+    return replace(record or honest(), **attested(scheme().sign, CYCLE, words))
+
+
+def stating_more(bank: str, *statements: PositionStatement) -> CycleRecord:
+    """Return the record with one more attestation of a bank."""
+    return stating([*scheme().words(), Word(bank, statements)])
+
+
+def unstated(*left_out: PositionStatement, of: Collection[str] | None = None) -> CycleRecord:
+    """Return the record in which some banks, or all, don't attest some statements."""
+    return stating(silent(scheme().words(), *left_out, of=of))
+
+
+def unopened(*hidden: PositionStatement, of: Collection[str] | None = None) -> CycleRecord:
+    """Return the record that calls some statements of some banks, or all, unknown leaves of their attestations."""
+    words = scheme().words()
+    left = silent(words, *hidden, of=of)
+    unknown = ([s for s in word.statements if s not in rest.statements] for word, rest in zip(words, left, strict=True))
+    return stating(rest._replace(unknown=(*rest.unknown, *more)) for rest, more in zip(left, unknown, strict=True))
 
 
 def signed_by(bic: str, document: Document) -> Envelope:
@@ -209,7 +233,7 @@ def without_bank() -> CycleRecord:
 
 def hidden_lane() -> CycleRecord:
     """Hide both statements of B and C in USD, and net without them; their cut stays."""
-    record = without("statements", lambda s: s.currency == "USD", PositionStatement)
+    record = unopened(*(of for of in scheme().agreed() if of.currency == "USD"))
     result = decoded(honest().result, NettingResult)
     record = replace(
         record,
@@ -232,16 +256,18 @@ def without_cut(bank: str) -> CycleRecord:
 def stale_lists() -> CycleRecord:
     """Screenings against lists of last year, and a check that passed even so."""
     old = "2025-03-02T09:00:00.000000Z"
-    screenings = []
-    participants = []
-    for bank in BANKS:
-        screening = scheme().screening(bank)
-        stale = replace(screening, lists=(replace(screening.lists[0], imported_at=old),))
-        screenings.append(signed_by(bank, stale))
-        participants.append(
-            Attendance(participant=bank, cut_at=AT, attested_at=AT, screening=canonical.digest(canonical.encode(stale)))
-        )
-    return replace(honest(), screenings=tuple(screenings), participants=tuple(participants))
+    words = []
+    for word in scheme().words():
+        if word.screening is not None:
+            lists = (replace(word.screening.lists[0], imported_at=old),)
+            word = word._replace(screening=replace(word.screening, lists=lists))
+        words.append(word)
+    screenings = {word.bank: word.screening for word in words if word.screening is not None}
+    participants = tuple(
+        Attendance(participant=bank, cut_at=AT, attested_at=AT, screening=digest_of(screenings[bank]).hex())
+        for bank in BANKS
+    )
+    return replace(stating(words), participants=participants)
 
 
 def capped(*caps: Cap, events: tuple[LoggedEvent, ...] | None = None) -> CycleRecord:
@@ -258,14 +284,12 @@ def failed_without_release() -> CycleRecord:
 
 
 def revision_out_of_the_blue() -> CycleRecord:
-    statement = replace(scheme().statement(A, B, 10_000, 2_500), revision=4)
-    return replace(honest(), statements=(*honest().statements, signed_by(A, statement)))
+    return stating_more(A, replace(scheme().statement(A, B, 10_000, 2_500), revision=4))
 
 
 def of_a_stranger() -> CycleRecord:
     """A statement of a pair with somebody who doesn't take part, signed by the one that does."""
-    statement = scheme().statement(A, "ZZZZITRR", 10, 0)
-    return replace(honest(), statements=(*honest().statements, signed_by(A, statement)))
+    return stating_more(A, scheme().statement(A, "ZZZZITRR", 10, 0))
 
 
 def second_receipt() -> CycleRecord:
@@ -305,7 +329,7 @@ def carried_without_payments() -> CycleRecord:
 
 def not_settled_before(**changes: Any) -> CycleRecord:
     statement = replace(scheme().settled(), **changes)
-    return replace(honest(), settled=tuple(signed_by(bank, statement) for bank in (A, D)))
+    return replace(honest(), settled=tuple(scheme().settled_before(bank, statement) for bank in (A, D)))
 
 
 def non_canonical_rulebook() -> CycleRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from clearing import COORDINATOR, A, B, C, chained, honest, refused, scheme
+from lying import unstated
 from msgspec.structs import replace
 
 from compliance.crypto import canonical
@@ -49,7 +50,8 @@ def test_a_pair_carried_over_for_a_cut_that_nobody_contested(said: dict[str, obj
     if said is not None:
         event = replace(events[5], type="cycle.cut_contested", data={**data, **said})
         events = chained((*events[:5], event, *events[6:]))
-    error = lied(result=told, statements=honest().statements[2:], events=events)
+    record = unstated(scheme().agreed()[0])
+    error = refused(scheme().export(replace(record, result=told, events=events)))
     assert (error.step > 6) is believed
     assert believed or error.finding is Finding.PAIR_LEFT_OUT
 

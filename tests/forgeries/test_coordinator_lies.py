@@ -23,6 +23,7 @@ from clearing import (
     export,
     honest,
     in_format_2,
+    in_format_3,
     refused,
     scheme,
 )
@@ -61,8 +62,8 @@ from lying import (
     suspended_from_the_start,
     told,
     told_of,
+    unstated,
     with_event,
-    without,
     without_bank,
     without_cut,
     without_event,
@@ -75,7 +76,6 @@ from compliance.cycle.limits import BilateralLimit, Cap, Prefunding
 from compliance.export.record import FORMAT_2
 from compliance.statements import (
     CarryReason,
-    PositionStatement,
     Receipt,
 )
 from compliance.verifier.findings import Finding
@@ -186,11 +186,11 @@ LIES: dict[str, tuple[Lie, Finding]] = {
     # What banks signed, hidden or out of place.
     "both statements of a pair and its lane are hidden": (hidden_lane, Finding.PAIR_LEFT_OUT),
     "one statement is hidden": (
-        lambda: replace(honest(), statements=honest().statements[1:]),
+        lambda: unstated(scheme().agreed()[0], of=(A,)),
         Finding.PAIR_NOT_MATCHED,
     ),
     "a revision is hidden of which the log tells": (
-        lambda: without("statements", lambda s: s.pair == (C, D), PositionStatement),
+        lambda: unstated(*(of for word in scheme().words() for of in word.statements if of.pair == (C, D))),
         Finding.PAIR_LEFT_OUT,
     ),
     "a screening is hidden": (
@@ -200,9 +200,7 @@ LIES: dict[str, tuple[Lie, Finding]] = {
     "a revision that follows none": (revision_out_of_the_blue, Finding.DOCUMENT_OUT_OF_PLACE),
     "a statement of a pair with a stranger": (of_a_stranger, Finding.DOCUMENT_OUT_OF_PLACE),
     "a screening of another cycle": (
-        lambda: replace(
-            honest(), screenings=(signed_by(A, scheme().screening(A, OTHER_CYCLE)), *honest().screenings[1:])
-        ),
+        lambda: replace(honest(), screenings=(scheme().screening(A, OTHER_CYCLE), *honest().screenings[1:])),
         Finding.WRONG_CYCLE,
     ),
     "a signature that nobody looks at, on a cut": (lambda: free_bytes("cuts"), Finding.SIGNATURE_REFUSED),
@@ -438,6 +436,12 @@ def test_a_lie_is_refused(name: str) -> None:
     assert len(error.detail) > 20
 
 
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_about_statements_that_are_signed_alone_is_refused_too(name: str) -> None:
+    lie, finding = LIES[name]
+    assert refused(scheme().export(in_format_3(lie()))).finding in (finding, Finding.PAIR_NOT_MATCHED)
+
+
 IN_THE_THIRD_FORMAT_ONLY = {
     "a participant twice",
     "an operator's key twice",
@@ -475,4 +479,4 @@ def test_the_format_before_verifies_and_says_what_it_cannot_prove() -> None:
     assert (report.format, len(report.unproven)) == (FORMAT_2, 3)
     assert f"as EUR/{A}/{D}" in report.unproven[-1]
     newer = verify_bytes(export(), scheme().anchor)
-    assert (len(newer.unproven), newer.unproven[0].split()[2]) == (3, "aggregate_flow")
+    assert (len(newer.unproven), newer.unproven[0].split()[2]) == (4, "aggregate_flow")

@@ -59,7 +59,8 @@ def test_the_same_record_gives_the_same_bytes() -> None:
     record = honest()
     shuffled = replace(
         record,
-        statements=record.statements[::-1],
+        positions=record.positions[::-1],
+        attestations=record.attestations[::-1],
         events=record.events[::-1],
         trust_lists=record.trust_lists[::-1],
         receipts=record.receipts + record.receipts[:1],
@@ -84,7 +85,8 @@ def test_a_cycle_that_came_less_far_verifies(state: str, trigger: Trigger, cuts:
         record,
         state=state,
         cuts=record.cuts[:cuts],
-        statements=(),
+        attestations=(),
+        positions=(),
         screenings=(),
         equivocations=(),
         settled=(),
@@ -188,11 +190,11 @@ def test_an_archive_of_another_form(data: Callable[[], bytes], message: str) -> 
 def test_a_zip_bomb_is_refused_unopened() -> None:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("statements.jsonl", bytes(50_000_000))
+        archive.writestr("positions.jsonl", bytes(50_000_000))
     assert "isn't stored" in refused(target.getvalue()).detail
     # A header that claims four gigabytes, and one that claims another size than it stores.
     for stored, claimed in ((2**32 - 2, 2**32 - 2), (10, 2**32 - 2)):
-        name = b"statements.jsonl"
+        name = b"positions.jsonl"
         header = struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 20, 0, 0, 0, 33, 0, stored, claimed, len(name), 0)
         assert refused(header + name + bytes(10)).step == 1
 

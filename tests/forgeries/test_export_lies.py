@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from attesting import Word, proven, silent
 from clearing import (
     BY_RULEBOOK,
     COORDINATOR,
@@ -19,12 +22,14 @@ from clearing import (
     chained,
     export,
     honest,
+    in_format_3,
     refused,
     repacked,
     rulebook,
     scheme,
     signed_by_operators,
 )
+from lying import stating, unstated
 from msgspec.structs import replace
 
 from compliance.crypto import canonical, dsse
@@ -44,7 +49,6 @@ from compliance.statements import (
     CycleCut,
     Document,
     NettingResult,
-    PositionStatement,
     Receipt,
     SettlementFinality,
     SettlementInstruction,
@@ -143,16 +147,18 @@ def test_a_log_with_steps_that_no_cycle_takes() -> None:
         assert (error.step, error.finding) == (4, Finding.STATE_CONTRADICTED), error
 
 
-@pytest.mark.parametrize("name", ["cuts", "statements", "screenings", "receipts"])
+@pytest.mark.parametrize("name", ["cuts", "attestations", "receipts", "statements", "signed_screenings"])
 def test_a_document_that_its_bank_did_not_sign(name: str) -> None:
-    documents: tuple[Envelope, ...] = getattr(honest(), name)
-    first = documents[0]
+    record = in_format_3(honest()) if name in ("statements", "signed_screenings") else honest()
+    documents: tuple[Any, ...] = getattr(record, name)
+    first: Envelope = documents[0].envelope if name == "attestations" else documents[0]
     by_coordinator = dsse.seal(first.payload_bytes(), first.document_type, scheme().keys[COORDINATOR])
     by_other = dsse.seal(first.payload_bytes(), first.document_type, scheme().keys[D])
     by_nobody = dsse.seal(first.payload_bytes(), first.document_type, SigningKey.generate())
     unsigned = replace(first, signatures=())
     for forged in (by_coordinator, by_other, by_nobody, unsigned):
-        error = lied(**{name: (forged, *documents[1:])})
+        changed = replace(documents[0], envelope=forged) if name == "attestations" else forged
+        error = refused(scheme().export(replace(record, **{name: (changed, *documents[1:])})))
         assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED)
 
 
@@ -166,10 +172,18 @@ def test_coordinator_documents_signed_by_a_bank() -> None:
     assert lied(finality=by_bank).step == 5
 
 
-@pytest.mark.parametrize("name", ["cuts", "statements", "screenings", "instructions"])
+@pytest.mark.parametrize("name", ["cuts", "attestations", "screenings", "instructions"])
 def test_documents_of_another_cycle(name: str) -> None:
     other = scheme().record(OTHER_CYCLE)
     error = lied(**{name: (*getattr(honest(), name)[1:], getattr(other, name)[0])})
+    assert (error.step, error.finding) == (5, Finding.WRONG_CYCLE)
+
+
+@pytest.mark.parametrize("name", ["statements", "signed_screenings"])
+def test_documents_of_another_cycle_that_are_signed_alone(name: str) -> None:
+    record, other = in_format_3(honest()), in_format_3(scheme().record(OTHER_CYCLE))
+    changed = {name: (*getattr(record, name)[1:], getattr(other, name)[0])}
+    error = refused(scheme().export(replace(record, **changed)))
     assert (error.step, error.finding) == (5, Finding.WRONG_CYCLE)
 
 
@@ -177,31 +191,75 @@ def test_result_and_finality_of_another_cycle() -> None:
     other = scheme().record(OTHER_CYCLE)
     assert lied(result=other.result).finding is Finding.WRONG_CYCLE
     assert lied(finality=other.finality).finding is Finding.WRONG_CYCLE
-    error = lied(statements=other.statements)
+    error = lied(attestations=other.attestations, positions=other.positions, screenings=other.screenings)
     assert (error.step, error.finding) == (5, Finding.WRONG_CYCLE)
 
 
 def test_two_statements_of_one_bank_for_one_place() -> None:
-    second = resigned(honest().statements[0], A, PositionStatement, flows=scheme().statement(A, B, 1, 1).flows)
-    error = lied(statements=(*honest().statements, second))
+    """Under an attestation, B states what A does too; alone, A states something else once more."""
+    other = replace(scheme().agreed()[0], flows=scheme().statement(A, B, 5, 5).flows)
+    both = [*scheme().words(), Word(A, (other,)), Word(B, (other,))]
+    error = refused(scheme().export(stating(both)))
+    assert (error.step, error.finding) == (6, Finding.DOCUMENT_OUT_OF_PLACE)
+    first = silent(scheme().words(), scheme().agreed()[0], of=(B,))
+    error = refused(scheme().export(stating([*first, Word(A, (other,)), Word(B, (other,))])))
+    assert (error.step, error.finding) == (6, Finding.SIGNED_TWICE)
+    record = in_format_3(honest())
+    error = refused(scheme().export(replace(record, statements=(*record.statements, scheme().sign(A, other)))))
     assert (error.step, error.finding) == (5, Finding.SIGNED_TWICE)
 
 
 def test_a_false_accusation() -> None:
-    statements = honest().statements
-    for first, second in (
-        (statements[0], statements[0]),
-        (statements[0], statements[2]),
-        (statements[0], statements[1]),
+    ab, ac, bc, _ = scheme().agreed()
+    ours, theirs = Word(A, (ab, ac)), Word(B, (ab, bc))
+    other = replace(ab, flows=scheme().statement(A, B, 5, 5).flows)
+    for bank, first, second in (
+        (A, (ours, ab), (ours, ab)),
+        (A, (ours, ab), (ours, ac)),
+        (A, (ours, ab), (theirs, ab)),
+        (B, (ours, ab), (Word(A, (other,)), other)),
+        (A, (ours, ab), (Word(B, (other,)), other)),
     ):
-        error = lied(equivocations=(Equivocation(participant=A, first=first, second=second),))
-        assert error.step == 5
-    error = lied(equivocations=(Equivocation(participant=B, first=statements[0], second=statements[0]),))
-    assert error.finding is Finding.FALSE_ACCUSATION
+        proofs = (proven(scheme().sign, CYCLE, *first), proven(scheme().sign, CYCLE, *second))
+        error = lied(equivocations=(Equivocation(participant=bank, proven=proofs),))
+        assert (error.step, error.finding) == (5, Finding.FALSE_ACCUSATION)
+        alone = (scheme().sign(first[0].bank, first[1]), scheme().sign(second[0].bank, second[1]))
+        error = lied(equivocations=(Equivocation(participant=bank, first=alone[0], second=alone[1]),))
+        assert (error.step, error.finding) == (5, Finding.FALSE_ACCUSATION)
+    attestations = honest().attestations[0].envelope, honest().attestations[5].envelope
+    error = lied(equivocations=(Equivocation(participant=A, first=attestations[0], second=attestations[1]),))
+    assert (error.step, error.finding) == (5, Finding.FALSE_ACCUSATION)
+
+
+def test_an_accusation_that_proves_nothing() -> None:
+    genuine = honest().equivocations[0]
+    assert genuine.proven is not None
+    first, second = genuine.proven
+    alone = scheme().sign(D, scheme().statement(C, D, 6, 6))
+    for proofs in (
+        (first, replace(second, statement=first.statement)),
+        (first, replace(second, index=1)),
+        (first, replace(second, path=(ROOT,))),
+        (first, replace(second, attestation=first.attestation)),
+        (first, replace(second, statement=second.statement.replace(',"pair"', ', "pair"'))),
+        (replace(first, attestation=honest().attestations[2].envelope), second),
+    ):
+        error = lied(equivocations=(replace(genuine, proven=proofs),))
+        assert (error.step, error.finding) == (5, Finding.SIGNATURE_REFUSED), error
+    for forged in (
+        replace(genuine, first=alone, second=alone),
+        replace(genuine, proven=None),
+        replace(genuine, proven=None, first=alone),
+    ):
+        error = lied(equivocations=(forged,))
+        assert (error.step, error.finding) == (5, Finding.FORMAT_VIOLATION), error
 
 
 def test_a_pair_that_one_bank_did_not_sign() -> None:
-    error = lied(statements=honest().statements[1:])
+    error = refused(scheme().export(unstated(scheme().agreed()[0], of=(A,))))
+    assert (error.step, error.finding) == (6, Finding.PAIR_NOT_MATCHED)
+    record = in_format_3(honest())
+    error = refused(scheme().export(replace(record, statements=record.statements[1:])))
     assert (error.step, error.finding) == (6, Finding.PAIR_NOT_MATCHED)
 
 

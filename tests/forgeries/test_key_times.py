@@ -12,15 +12,14 @@ from clearing import (
     COORDINATOR,
     CYCLE,
     B,
-    C,
     D,
     chained,
     honest,
+    in_format_3,
     published,
     refused,
     scheme,
 )
-from lying import decoded
 from msgspec.structs import replace
 
 from compliance.crypto import dsse
@@ -57,8 +56,13 @@ def by_keys(record: CycleRecord, bic: str, keys: dict[str, SigningKey]) -> Cycle
     def signed(name: str, envelopes: Iterable[Envelope]) -> tuple[Envelope, ...]:
         return tuple(resigned(e, keys[name]) if e.signatures[0].keyid == own else e for e in envelopes)
 
-    files = ("cuts", "statements", "screenings", "receipts", "settled")
-    return replace(record, **{name: signed(name, getattr(record, name)) for name in files if name in keys})
+    files = ("cuts", "statements", "signed_screenings", "receipts")
+    record = replace(record, **{name: signed(name, getattr(record, name)) for name in files if name in keys})
+    if "attestations" in keys:
+        envelopes = signed("attestations", (entry.envelope for entry in record.attestations))
+        entries = zip(record.attestations, envelopes, strict=True)
+        record = replace(record, attestations=tuple(replace(entry, envelope=envelope) for entry, envelope in entries))
+    return record
 
 
 def published_before(record: CycleRecord, place: str, *lists: Envelope) -> CycleRecord:
@@ -78,13 +82,13 @@ def published_before(record: CycleRecord, place: str, *lists: Envelope) -> Cycle
 
 
 def rotated(
-    bic: str, place: str, *, ends: str = "retired", **told: str
+    bic: str, place: str, *, ends: str = "retired", alone: bool = False, **told: str
 ) -> tuple[CycleRecord, Callable[..., CycleRecord]]:
     """Return the record in which a member's key is replaced before an event, and what signs its files anew."""
     old, new = OLD[bic], NEW[bic]
     after = key(old, ends, **(told or {"retired": {"not_after": AT}, "revoked": {"revoked_at": AT}}[ends]))
     record = published_before(
-        honest(),
+        in_format_3(honest()) if alone else honest(),
         place,
         trust_list(1, {bic: (key(old, not_before="2026-01-01T00:00:00Z"),)}),
         trust_list(2, {bic: (after, key(new, not_before=AT))}),
@@ -99,44 +103,59 @@ def verified(record: CycleRecord) -> str:
     return verify_bytes(scheme().export(record), scheme().anchor).state
 
 
+def by_all(cuts: int, attested: int, receipts: int) -> dict[str, int]:
+    """Return which keys sign what a bank signs, in the files of both formats."""
+    files = dict.fromkeys(("attestations", "statements", "signed_screenings"), attested)
+    return {"cuts": cuts, **files, "receipts": receipts}
+
+
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("ends", ["retired", "revoked"])
-def test_a_key_rotated_in_mid_cycle(ends: str) -> None:
+def test_a_key_rotated_in_mid_cycle(ends: str, alone: bool) -> None:
     """What came before is signed by the old key, what came after by the new one."""
-    _, signed = rotated(B, "cycle.attesting", ends=ends)
-    assert verified(signed(cuts=FIRST, statements=SECOND, screenings=SECOND, receipts=SECOND)) == "final"
-    _, signed = rotated(B, "cycle.instructed", ends=ends)
-    assert verified(signed(cuts=FIRST, statements=FIRST, screenings=FIRST, receipts=SECOND)) == "final"
+    _, signed = rotated(B, "cycle.attesting", ends=ends, alone=alone)
+    assert verified(signed(**by_all(FIRST, SECOND, SECOND))) == "final"
+    _, signed = rotated(B, "cycle.instructed", ends=ends, alone=alone)
+    assert verified(signed(**by_all(FIRST, FIRST, SECOND))) == "final"
 
 
-def test_a_key_rotated_while_the_cycle_attests() -> None:
-    """No event tells of a single statement, so both keys count in the state in which it came."""
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_key_rotated_while_the_cycle_attests(alone: bool) -> None:
+    """No event tells of a single attestation, so both keys count in the state in which it came."""
     for which in (FIRST, SECOND):
-        _, signed = rotated(B, "cycle.matched")
-        assert verified(signed(cuts=FIRST, statements=which, screenings=which, receipts=SECOND)) == "final"
+        _, signed = rotated(B, "cycle.matched", alone=alone)
+        assert verified(signed(**by_all(FIRST, which, SECOND))) == "final"
 
 
 LIES: dict[str, Callable[[], CycleRecord]] = {
-    "statements by a key that was revoked before the cycle attested": lambda: rotated(
+    "an attestation by a key that was revoked before the cycle attested": lambda: rotated(
         B, "cycle.attesting", ends="revoked"
-    )[1](cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND),
-    "statements by a key that was replaced before the cycle attested": lambda: rotated(B, "cycle.attesting")[1](
-        cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND
+    )[1](**by_all(FIRST, FIRST, SECOND)),
+    "an attestation by a key that was replaced before the cycle attested": lambda: rotated(B, "cycle.attesting")[1](
+        **by_all(FIRST, FIRST, SECOND)
     ),
-    "a screening by a revoked key": lambda: rotated(B, "cycle.attesting", ends="revoked")[1](
-        cuts=FIRST, statements=SECOND, screenings=FIRST, receipts=SECOND
+    "statements by a key that was revoked before the cycle attested": lambda: rotated(
+        B, "cycle.attesting", ends="revoked", alone=True
+    )[1](cuts=FIRST, statements=FIRST, signed_screenings=SECOND, receipts=SECOND),
+    "statements by a key that was replaced before the cycle attested": lambda: rotated(
+        B, "cycle.attesting", alone=True
+    )[1](cuts=FIRST, statements=FIRST, signed_screenings=SECOND, receipts=SECOND),
+    "a screening by a revoked key": lambda: rotated(B, "cycle.attesting", ends="revoked", alone=True)[1](
+        cuts=FIRST, statements=SECOND, signed_screenings=FIRST, receipts=SECOND
     ),
-    "a cut by a key that was enrolled after": lambda: rotated(B, "cycle.matched")[1](
-        cuts=SECOND, statements=SECOND, screenings=SECOND, receipts=SECOND
+    "a cut by a key that was enrolled after": lambda: rotated(B, "cycle.matched")[1](**by_all(SECOND, SECOND, SECOND)),
+    "an attestation by a key that was enrolled after": lambda: rotated(B, "cycle.instructed")[1](
+        **by_all(FIRST, SECOND, SECOND)
     ),
-    "statements by a key that was enrolled after": lambda: rotated(B, "cycle.instructed")[1](
-        cuts=FIRST, statements=SECOND, screenings=FIRST, receipts=SECOND
+    "statements by a key that was enrolled after": lambda: rotated(B, "cycle.instructed", alone=True)[1](
+        cuts=FIRST, statements=SECOND, signed_screenings=FIRST, receipts=SECOND
     ),
     "a receipt by a key that was replaced before there were instructions": lambda: rotated(B, "cycle.instructed")[1](
-        cuts=FIRST, statements=FIRST, screenings=FIRST, receipts=FIRST
+        **by_all(FIRST, FIRST, FIRST)
     ),
     "a retired key that the list calls good for another year": lambda: rotated(
         B, "cycle.attesting", ends="retired", not_after="2027-01-01T00:00:00Z"
-    )[1](cuts=FIRST, statements=FIRST, screenings=SECOND, receipts=SECOND),
+    )[1](**by_all(FIRST, FIRST, SECOND)),
 }
 
 
@@ -150,7 +169,7 @@ def test_a_key_that_does_not_count_any_more_or_not_yet(lie: str) -> None:
 def test_a_cut_comes_when_participants_json_says() -> None:
     """B's key was enrolled while cuts were taken in, but ten minutes after its cut is said to have come."""
     _, signed = rotated(B, "cycle.attesting")
-    record = signed(cuts=SECOND, statements=SECOND, screenings=SECOND, receipts=SECOND)
+    record = signed(**by_all(SECOND, SECOND, SECOND))
     assert verified(record) == "final"
     enrolled = next(event.id for event in record.events if event.type == "trust_list.published")
     later = "2026-03-02T09:10:00.000000Z"
@@ -179,11 +198,20 @@ def test_what_was_settled_in_an_earlier_cycle_stays_signed() -> None:
     ended = key(old, "retired", not_before="2026-01-01T00:00:00Z", not_after="2026-02-28T00:00:00Z")
     lists = (trust_list(1, {D: (ended, key(new))}), trust_list(2, {D: (ended, key(new))}))
     record = published_before(honest(), "cycle.cut_off", *lists)
-    files = dict.fromkeys(("cuts", "statements", "screenings", "receipts"), new)
-    liar = decoded(honest().equivocations[0].second, type(scheme().statement(C, D, 6, 6)))
-    accusation = honest().equivocations[0]
+    signed = by_keys(record, D, dict.fromkeys(("cuts", "attestations", "receipts"), new))
+    accusation = signed.equivocations[0]
+    assert accusation.proven is not None
+    proofs = [replace(of, attestation=resigned(of.attestation, new)) for of in accusation.proven]
+    settled = [
+        replace(of, proven=replace(of.proven, attestation=resigned(of.proven.attestation, old)))  # type: ignore[union-attr]
+        for of in signed.settled
+        if of.proven is not None and of.proven.attestation.signatures[0].keyid == scheme().keys[D].kid
+    ]
+    others = [of for of in signed.settled if of.proven.attestation.signatures[0].keyid != scheme().keys[D].kid]  # type: ignore[union-attr]
+    assert len(settled) == len(others) == 1
     record = replace(
-        by_keys(record, D, {**files, "settled": old}),
-        equivocations=(replace(accusation, first=resigned(accusation.first, new), second=dsse.sign(liar, new)),),
+        signed,
+        settled=(*settled, *others),
+        equivocations=(replace(accusation, proven=(proofs[0], proofs[1])),),
     )
     assert verified(record) == "final"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import pytest
+from attesting import Word, attested
 from clearing import (
     AGENT,
     AT,
@@ -153,7 +154,7 @@ def empty(reference: str = "NO-MOVEMENT", agent: str = AGENT) -> CycleRecord:
         finality(result=digest, agent_reference=reference, settlement_agent=agent),
         rulebook=rules,
         cuts=cuts,
-        statements=(),
+        **attested(scheme().sign, CYCLE, [Word(bank, (), screenings[bank]) for bank in BANKS]),
         equivocations=(),
         settled=(),
         proposals=(),

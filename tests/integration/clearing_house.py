@@ -19,10 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
+from compliance.cycle import positions
 from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.positions import Position
 from compliance.cycle.states import State
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
 from compliance.statements import (
+    Attestation,
     CycleCut,
     Flow,
     LaneCut,
@@ -45,7 +48,7 @@ from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, lo
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
-from gateway.federation.messages.attestation import StatementSubmission, StatementVerdict
+from gateway.federation.messages.attestation import AttestationSubmission, AttestationVerdict, ContestedLane
 from gateway.federation.messages.proposals import ProposalAction, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementOrder
 from gateway.federation.problems import Refusal
@@ -265,10 +268,7 @@ class House:
             flows=(flow(low, high, wrong_by), flow(high, low, 0)),
         )
 
-    def sign(self, bank: str, statement: PositionStatement) -> Envelope:
-        return dsse.sign(statement, self.identity(bank).sign)
-
-    def screening(self, cycle: str, bank: str) -> Envelope:
+    def screening(self, cycle: str, bank: str, **changes: Any) -> ScreeningStatement:
         imported_at = (self.clock() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         document = ScreeningStatement(
             cycle=cycle,
@@ -281,7 +281,36 @@ class House:
             rejected=0,
             pending=0,
         )
-        return dsse.sign(document, self.identity(bank).sign)
+        return msgspec.structs.replace(document, **changes)
+
+    def attestation(
+        self, cycle: str, bank: str, *statements: PositionStatement, screening: ScreeningStatement | None = None,
+        complete: bool = False, contested: Sequence[ContestedLane] = (), signer: SigningKey | None = None,
+        **changes: Any,
+    ) -> AttestationSubmission:  # fmt: skip
+        """Sign statements in their order; `changes` are what the signed document says otherwise."""
+        rows = sorted(map(positions.of_statement, statements), key=lambda p: p.key)
+        return self.attest_rows(
+            cycle, bank, rows, screening=screening, complete=complete, contested=contested, signer=signer, **changes
+        )
+
+    def attest_rows(
+        self, cycle: str, bank: str, rows: Sequence[Position], *, screening: ScreeningStatement | None = None,
+        complete: bool = False, contested: Sequence[ContestedLane] = (), signer: SigningKey | None = None,
+        **changes: Any,
+    ) -> AttestationSubmission:  # fmt: skip
+        document = Attestation(
+            cycle=cycle,
+            participant=bank,
+            statements=len(rows),
+            root=positions.root_over(positions.digests(cycle, rows)),
+            screening=None if screening is None else canonical.digest(canonical.encode(screening)),
+            complete=complete,
+        )
+        signed = dsse.sign(msgspec.structs.replace(document, **changes), signer or self.identity(bank).sign)
+        return AttestationSubmission(
+            attestation=signed, positions=tuple(rows), screening=screening, contested=tuple(contested)
+        )
 
     def pairs(self, bank: str) -> list[tuple[tuple[str, str], str]]:
         """Return the pairs and currencies in which a bank has paid or been paid."""
@@ -300,20 +329,19 @@ class House:
         settled: dict[Lane, int] | None = None,
         wrong_by: dict[tuple[tuple[str, str], str], int] | None = None,
         without: Sequence[str] = (),
-    ) -> StatementSubmission:
-        return StatementSubmission(
-            statements=tuple(
-                self.sign(
-                    bank,
-                    self.statement(
-                        cycle, pair, currency, settled=settled, wrong_by=(wrong_by or {}).get((pair, currency), 0)
-                    ),
-                )
-                for pair, currency in self.pairs(bank)
-                if not set(pair) & set(without)
-            ),
-            screening=self.screening(cycle, bank),
-        )
+        contested: Sequence[ContestedLane] = (),
+        **screening: Any,
+    ) -> AttestationSubmission:
+        """All that a bank has to say; `screening` are changes of that."""
+        stated = [
+            self.statement(cycle, pair, currency, settled=settled, wrong_by=(wrong_by or {}).get((pair, currency), 0))
+            for pair, currency in self.pairs(bank)
+            if not set(pair) & set(without)
+        ]
+        return self.attestation(
+            cycle, bank, *stated, screening=self.screening(cycle, bank, **screening), complete=True,
+            contested=contested,
+        )  # fmt: skip
 
     async def cut_off(self, service: CycleService, banks: Sequence[str] = BANKS) -> str:
         """Open a cycle if none is, cut it off, and deliver the banks' cuts; return its id."""
@@ -329,11 +357,11 @@ class House:
 
     async def attest(
         self, service: CycleService, cycle: str, banks: Sequence[str] = BANKS, *, settled: dict[Lane, int] | None = None
-    ) -> dict[str, tuple[StatementVerdict, ...]]:
+    ) -> dict[str, AttestationVerdict]:
         return {
-            bank: (
-                await service.attestation.submit_statements(bank, cycle, self.submission(cycle, bank, settled=settled))
-            ).verdicts
+            bank: await service.attestation.submit_attestation(
+                bank, cycle, self.submission(cycle, bank, settled=settled)
+            )
             for bank in banks
         }
 
@@ -380,9 +408,13 @@ def reasons(result: NettingResult) -> dict[tuple[str, tuple[str, str]], str]:
 
 
 async def refused(work: Coroutine[Any, Any, Any]) -> str:
+    return (await refusal_of(work)).reason
+
+
+async def refusal_of(work: Coroutine[Any, Any, Any]) -> Refusal:
     with pytest.raises(Refusal) as refusal:
         await work
-    return refusal.value.reason
+    return refusal.value
 
 
 def anchor_of(house: House) -> Anchor:

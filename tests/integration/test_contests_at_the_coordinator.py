@@ -23,7 +23,7 @@ from compliance.cycle.states import State
 from compliance.statements import CycleCut, LaneCut
 from compliance.verifier.verify import verify_bytes
 from gateway.coordinator.cycles.service import CycleService
-from gateway.federation.messages.attestation import ContestedLane, StatementSubmission
+from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
 
 PAIR = ("EUR", (ALFA, BETA))
 LANE = ContestedLane(receiver=BETA, currency="EUR", cut_at=2, known_through=1)
@@ -34,13 +34,12 @@ async def contested(house: House, service: CycleService) -> str:
     trade(house)
     cycle = await house.cut_off(service)
     await house.attest(service, cycle, [BETA, GAMA, DELT])
-    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    await service.attestation.submit_attestation(ALFA, cycle, partly(house, cycle))
     return cycle
 
 
-def partly(house: House, cycle: str, *lanes: ContestedLane) -> StatementSubmission:
-    submission = house.submission(cycle, ALFA, without=[BETA])
-    return msgspec.structs.replace(submission, contested=lanes or (LANE,))
+def partly(house: House, cycle: str, *lanes: ContestedLane) -> AttestationSubmission:
+    return house.submission(cycle, ALFA, without=[BETA], contested=lanes or (LANE,))
 
 
 async def test_only_the_contested_pair_waits_and_not_until_the_deadline(new_house: NewHouse) -> None:
@@ -72,7 +71,7 @@ async def test_what_is_still_outstanding_is_waited_for_as_ever(new_house: NewHou
     trade(house)
     cycle = await house.cut_off(service)
     await house.attest(service, cycle, [BETA, GAMA])
-    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    await service.attestation.submit_attestation(ALFA, cycle, partly(house, cycle))
     house.clock.pass_s(299)
     assert await service.advance(cycle) is State.ATTESTING
     house.clock.pass_s(2)
@@ -87,11 +86,11 @@ async def test_a_pair_is_attested_once_the_answers_have_come(new_house: NewHouse
     house = await new_house()
     service = house.service()
     cycle = await contested(house, service)
-    later = StatementSubmission(statements=(house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR")),))
-    (verdict,) = (await service.attestation.submit_statements(ALFA, cycle, later)).verdicts
-    assert verdict.status == "agreed"
+    later = house.attestation(cycle, ALFA, house.statement(cycle, (ALFA, BETA), "EUR"), complete=True)
+    verdict = await service.attestation.submit_attestation(ALFA, cycle, later)
+    assert (verdict.stored, verdict.agreed) == (0, 1)
     # An answer got lost, and the first submission comes again.
-    await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle))
+    await service.attestation.submit_attestation(ALFA, cycle, partly(house, cycle))
     (notice,) = (await service.views.breaks(cycle, None)).breaks
     assert (notice.kind, notice.resolved) == ("contested", True)
     assert (await events_of(house, cycle)).count("cycle.cut_contested") == 1
@@ -114,12 +113,12 @@ async def test_a_contest_that_the_cuts_do_not_bear_out_is_refused(new_house: New
         ({"receiver": GAMA, "cut_at": 0}, "inconsistent"),
     ):
         said = partly(house, cycle, msgspec.structs.replace(LANE, **lane))
-        answer = await service.attestation.submit_statements(ALFA, cycle, said)
+        answer = await service.attestation.submit_attestation(ALFA, cycle, said)
         assert [(part.pointer, part.reason) for part in answer.refused] == [("/contested/0", reason)]
         # Its statements count all the same.
-        assert len(answer.verdicts) == len(said.statements)
+        assert answer.agreed + answer.stored == len(said.positions)
     assert "cycle.cut_contested" not in await events_of(house, cycle)
-    twice = await service.attestation.submit_statements(ALFA, cycle, partly(house, cycle, LANE, LANE))
+    twice = await service.attestation.submit_attestation(ALFA, cycle, partly(house, cycle, LANE, LANE))
     assert [(part.pointer, part.reason) for part in twice.refused] == [("/contested/1", "inconsistent")]
     assert (await events_of(house, cycle)).count("cycle.cut_contested") == 1
 

@@ -21,7 +21,6 @@ from compliance.cycle.states import State
 from compliance.statements import CarryReason
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.coordinator.registry.lifecycle import Step
-from gateway.federation.messages.attestation import StatementSubmission
 
 
 async def test_a_pair_that_disagrees_is_carried_over_when_time_is_up(new_house: NewHouse) -> None:
@@ -31,8 +30,9 @@ async def test_a_pair_that_disagrees_is_carried_over_when_time_is_up(new_house: 
     cycle = await house.cut_off(service)
     await house.attest(service, cycle, [ALFA, GAMA, DELT])
     wrong = house.submission(cycle, BETA, wrong_by={((ALFA, BETA), "EUR"): 1})
-    verdicts = (await service.attestation.submit_statements(BETA, cycle, wrong)).verdicts
-    assert {(v.counterparty, v.currency): v.status for v in verdicts}[ALFA, "EUR"] == "break"
+    verdict = await service.attestation.submit_attestation(BETA, cycle, wrong)
+    assert [(v.counterparty, v.currency, v.revision, v.status) for v in verdict.breaks] == [(ALFA, "EUR", 1, "break")]
+    assert (verdict.stored, verdict.agreed) == (0, 2)
     assert await service.advance(cycle) is State.ATTESTING
     (notice,) = (await service.views.breaks(cycle, ALFA)).breaks
     assert (notice.kind, notice.pair, notice.resolved) == ("different", (ALFA, BETA), False)
@@ -58,13 +58,12 @@ async def test_a_second_revision_mends_a_break_and_the_cycle_goes_on_at_once(new
     cycle = await house.cut_off(service)
     await house.attest(service, cycle, [ALFA, GAMA, DELT])
     wrong = house.submission(cycle, BETA, wrong_by={((ALFA, BETA), "EUR"): 1})
-    await service.attestation.submit_statements(BETA, cycle, wrong)
+    await service.attestation.submit_attestation(BETA, cycle, wrong)
 
     mended = house.statement(cycle, (ALFA, BETA), "EUR", revision=2)
-    for bank, expected in ((BETA, "stored"), (ALFA, "agreed")):
-        submission = StatementSubmission(statements=(house.sign(bank, mended),), complete=False)
-        (verdict,) = (await service.attestation.submit_statements(bank, cycle, submission)).verdicts
-        assert (verdict.status, verdict.revision) == (expected, 2)
+    for bank, expected in ((BETA, (1, 0)), (ALFA, (0, 1))):
+        verdict = await service.attestation.submit_attestation(bank, cycle, house.attestation(cycle, bank, mended))
+        assert (verdict.stored, verdict.agreed) == expected
     # First the two differed, then the new revision was missing from one; each was told when it came and when it went.
     breaks = (await service.views.breaks(cycle, None)).breaks
     assert [(b.revision, b.kind, b.missing_from, b.resolved) for b in breaks] == [
@@ -88,7 +87,7 @@ async def test_a_bank_that_is_away_holds_up_nobody_beyond_the_deadlines(new_hous
     assert DELT not in (await service.attestation.cuts_for(ALFA, cycle)).delivered
 
     assert await refused(service.attestation.submit_cut(DELT, cycle, house.cut(cycle, DELT))) == "deadline_passed"
-    late = service.attestation.submit_statements(DELT, cycle, house.submission(cycle, DELT))
+    late = service.attestation.submit_attestation(DELT, cycle, house.submission(cycle, DELT))
     assert await refused(late) == "cut_missing"
     await house.attest(service, cycle, present)
     assert await service.advance(cycle) is State.FINAL
@@ -110,7 +109,7 @@ async def test_a_bank_that_cuts_and_then_goes_away_is_carried_over(new_house: Ne
     assert await service.advance(cycle) is State.FINAL
     assert set(reasons(await result_of(service, cycle)).values()) == {"not_attested"}
     verify(await service.export(cycle), anchor_of(house))
-    late = service.attestation.submit_statements(DELT, cycle, house.submission(cycle, DELT))
+    late = service.attestation.submit_attestation(DELT, cycle, house.submission(cycle, DELT))
     assert await refused(late) == "deadline_passed"
 
 
@@ -120,7 +119,7 @@ async def test_a_bank_suspended_in_mid_cycle_is_neither_heard_nor_waited_for(new
     service = house.service()
     cycle = await house.cut_off(service)
     await house.registry.step(DELT, Step.SUSPEND, by="alice", reason="in default")
-    unheard = service.attestation.submit_statements(DELT, cycle, house.submission(cycle, DELT))
+    unheard = service.attestation.submit_attestation(DELT, cycle, house.submission(cycle, DELT))
     assert await refused(unheard) == "not_a_participant"
     await house.attest(service, cycle, [ALFA, BETA, GAMA])
     assert await service.advance(cycle) is State.FINAL

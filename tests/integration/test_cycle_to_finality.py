@@ -84,7 +84,7 @@ async def test_the_next_cycle_goes_on_where_this_one_settled(new_house: NewHouse
     house.pay(ALFA, BETA, "EUR", 700)
     second = await house.cut_off(service)
     assert second != first
-    stale = service.attestation.submit_statements(ALFA, second, house.submission(second, ALFA))
+    stale = service.attestation.submit_attestation(ALFA, second, house.submission(second, ALFA))
     assert await refused(stale) == "sequence_mismatch"
     await house.attest(service, second, settled=settled)
     assert await service.advance(second) is State.FINAL

@@ -53,11 +53,11 @@ async def test_keys_that_change_between_any_two_steps(new_house: NewHouse) -> No
     for bank in BANKS[1:]:
         await service.attestation.submit_cut(bank, opened, house.cut(opened, bank))
     await service.advance(opened)
-    await service.attestation.submit_statements(ALFA, opened, house.submission(opened, ALFA))
+    await service.attestation.submit_attestation(ALFA, opened, house.submission(opened, ALFA))
     for bank in (ALFA, BETA):
         await change_key(house, bank)
     for bank in BANKS[1:]:
-        await service.attestation.submit_statements(bank, opened, house.submission(opened, bank))
+        await service.attestation.submit_attestation(bank, opened, house.submission(opened, bank))
     assert await service.advance(opened) is State.FINAL
     assert len((await verified(house, service, opened))["trust-lists.jsonl"].splitlines()) == 6
 
@@ -77,7 +77,7 @@ async def test_a_pair_that_settled_before_its_banks_changed_their_keys(new_house
     before = count(house)
     await change_key(house, ALFA)
     house.pay(BETA, GAMA, "EUR", 300)
-    second = await settle(house, service, before)
+    second = await settle(house, service, before, mistaken=BETA)
     assert (await verified(house, service, second))["settled.jsonl"]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import msgspec
 from clearing_house import ALFA, BANKS, BETA, GAMA, House, Lane, NewHouse, anchor_of
 
-from compliance.crypto.dsse import Envelope
 from compliance.cycle.states import State
 from compliance.event_log import LoggedEvent
 from compliance.export import archive
+from compliance.export.record import SettledStatement
 from compliance.statements import PositionStatement
 from compliance.verifier.verify import verify_bytes
 from gateway.coordinator.cycles.service import CycleService
@@ -27,19 +27,28 @@ def count(house: House) -> dict[Lane, int]:
     return {lane: len(payments) for lane, payments in house.lanes.items()}
 
 
-async def settle(house: House, service: CycleService, settled: Mapping[Lane, int]) -> str:
-    """Clear what is new since `settled`; banks state nothing for a pair with nothing new."""
+async def settle(
+    house: House, service: CycleService, settled: Mapping[Lane, int], *, mistaken: str | None = None
+) -> str:
+    """Clear what is new since `settled`; banks state nothing for a pair with nothing new.
+
+    A bank that is `mistaken` states all its pairs from their first payment on, and what isn't taken in of that never
+    again.
+    """
     cycle = await house.cut_off(service)
     new = {frozenset(lane[:2]) for lane, payments in house.lanes.items() if len(payments) > settled.get(lane, 0)}
     for bank in BANKS:
         submission = house.submission(cycle, bank, settled=dict(settled))
-        kept = tuple(
-            envelope
-            for envelope in submission.statements
-            if frozenset(msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement).pair) in new
-        )
-        submission = msgspec.structs.replace(submission, statements=kept)
-        await service.attestation.submit_statements(bank, cycle, submission)
+        kept = [p for p in submission.positions if frozenset((p.low, p.high)) in new]
+        if bank == mistaken:
+            others = [p for p in house.submission(cycle, bank).positions if frozenset((p.low, p.high)) not in new]
+            rows = sorted((*kept, *others), key=lambda p: p.key)
+            first = house.attest_rows(cycle, bank, rows, complete=True)
+            verdict = await service.attestation.submit_attestation(bank, cycle, first)
+            assert [part.reason for part in verdict.refused] == ["sequence_mismatch"] * len(others)
+            kept = []
+        submission = house.attest_rows(cycle, bank, kept, screening=submission.screening, complete=True)
+        await service.attestation.submit_attestation(bank, cycle, submission)
     assert await service.advance(cycle) is State.FINAL
     return cycle
 
@@ -49,12 +58,28 @@ async def proven(house: House, service: CycleService, cycle: str) -> tuple[list[
     data = await service.export(cycle)
     lines = archive.unpack(data)["settled.jsonl"].splitlines()
     report = verify_bytes(data, anchor_of(house))
-    envelopes = [msgspec.json.decode(line, type=Envelope) for line in lines]
-    statements = [msgspec.json.decode(one.payload_bytes(), type=PositionStatement) for one in envelopes]
+    settled = [msgspec.json.decode(line, type=SettledStatement).proven for line in lines]
+    statements = [msgspec.json.decode(of.statement, type=PositionStatement) for of in settled if of is not None]
+    assert len(statements) == len(lines)
     return sorted({(one.cycle, one.pair) for one in statements}), " ".join(report.unproven)
 
 
-async def test_pairs_with_nothing_new(new_house: NewHouse) -> None:
+async def test_two_banks_sign_that_they_have_nothing_more(new_house: NewHouse) -> None:
+    """That is the proof that their pair had nothing new; no earlier cycle is asked."""
+    house = await new_house(rules=unattended())
+    service = house.service()
+    house.pay(ALFA, BETA, "EUR", 100)
+    house.pay(BETA, GAMA, "EUR", 200)
+    await settle(house, service, {})
+    before = count(house)
+    house.pay(BETA, GAMA, "EUR", 300)
+    statements, unproven = await proven(house, service, await settle(house, service, before))
+    assert statements == []
+    assert "pairs without new payments" not in unproven
+    assert "leaves of attestations" not in unproven
+
+
+async def test_pairs_with_nothing_new_of_a_bank_that_stated_more_than_was_taken_in(new_house: NewHouse) -> None:
     house = await new_house(rules=unattended())
     service = house.service()
     house.pay(ALFA, BETA, "EUR", 100)
@@ -62,16 +87,17 @@ async def test_pairs_with_nothing_new(new_house: NewHouse) -> None:
     first = await settle(house, service, {})
     before = count(house)
     house.pay(BETA, GAMA, "EUR", 300)
-    second = await settle(house, service, before)
+    second = await settle(house, service, before, mistaken=BETA)
     before = count(house)
     house.pay(ALFA, BETA, "EUR", 400)
-    third = await settle(house, service, before)
+    third = await settle(house, service, before, mistaken=BETA)
 
     assert (await proven(house, service, first))[0] == []
     # By now the pair has settled again; what was the last before the second cycle is still found.
     statements, unproven = await proven(house, service, second)
     assert statements == [(first, (ALFA, BETA))]
     assert "pairs without new payments: 1" in unproven
+    assert "took in from nobody: 1;" in unproven
     statements, _ = await proven(house, service, third)
     assert statements == [(second, (BETA, GAMA))]
 

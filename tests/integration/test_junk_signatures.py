@@ -19,7 +19,6 @@ from compliance.crypto.keys import SigningKey
 from compliance.statements import Receipt
 from gateway.federation.http.client import FederationClient
 from gateway.federation.membership.documents import KEY_CHANGE_TYPE, KeyChange
-from gateway.federation.messages.attestation import StatementSubmission
 from gateway.federation.messages.cycles import Cycle, OpenCycle
 from tests.conftest import NewDatabase
 from tests.console.banks import attesting, cut_of, submission_of
@@ -73,13 +72,11 @@ async def test_cuts_statements_screening_and_receipts(coordinator: Coordinator) 
         await attesting(coordinator, clients[0], cycle)
 
         whole = submission_of(alpha.bank, cycle)
-        path = f"/cycles/{cycle}/statements"
         await alpha.only_takes_it_bare(
-            "POST", path, whole.statements[0], lambda one: StatementSubmission(statements=(one,))
-        )
-        assert whole.screening is not None
-        await alpha.only_takes_it_bare(
-            "POST", path, whole.screening, lambda one: StatementSubmission(statements=(), screening=one)
+            "POST",
+            f"/cycles/{cycle}/attestations",
+            whole.attestation,
+            lambda one: msgspec.structs.replace(whole, attestation=one),
         )
         receipt = Receipt(instruction=f"{cycle}/{ALPHA}/EUR", participant=ALPHA, sha256="0" * 64)
         signed = dsse.sign(receipt, alpha.bank.identity.sign)

@@ -321,7 +321,7 @@ async def test_a_cut_is_fixed_before_it_is_signed_and_stays_what_it_is(alfa: Ban
     await alfa.order(payment(10))
     await alfa.deliver(beta)
     assert await reads.cut(beta.connection, cycle) == (None, None)
-    receiving = list(await reads.lanes(beta.connection))
+    receiving = await reads.receiving_lanes(beta.connection, BETA)
     cut = await beta.ledger.submit(FixCut(cycle, ["EUR"], receiving))
     await alfa.order(payment(20))
     await alfa.deliver(beta)

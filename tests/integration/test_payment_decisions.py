@@ -311,7 +311,11 @@ async def test_a_break_is_mended_during_attestation(town: Town) -> None:
         assert after.pairs.carried_over == 0
         for bank in (town.alpha, town.bravo):
             signed = await bank.get(f"/cycles/{cycle.id}/attestations")
-            assert len([e for e in signed if "position" in e["payloadType"]]) >= 2
+            assert len([e for e in signed if "attestation" in e["payloadType"]]) >= 2
+            stated = {
+                (*s["pair"], s["currency"]): s["revision"] for s in await bank.get(f"/cycles/{cycle.id}/positions")
+            }
+            assert stated[ALPHA, BRAVO, "EUR"] == 2
             # The bank's own systems hear of it: that the pair differed, and that it agrees again.
             breaks: list[Any] = []
             async with asyncio.timeout(WAIT_S):

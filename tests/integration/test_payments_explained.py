@@ -16,7 +16,6 @@ from running_desk import Desk, pay, running_desk, until
 from support import Live, uuid7
 from test_accounts import account_id
 
-from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import b64url
 from compliance.statements import PositionStatement
 from gateway.federation.messages.settlement import Funding
@@ -44,14 +43,13 @@ async def state(bank: RunningBank, payment_id: str) -> str:
 
 async def attested(bank: RunningBank, cycle: str) -> dict[tuple[str, str, str], tuple[int, int]]:
     """Return what a bank signed for of each lane, count and amount, in the newest statement of each."""
-    flows = {}
-    for document in await bank.get(f"/cycles/{cycle}/attestations"):
-        envelope = msgspec.convert(document, Envelope)
-        if "position" in envelope.payloadType:
-            statement = msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement)
-            for flow in statement.flows:
-                flows[flow.sender, flow.receiver, statement.currency] = flow.count, int(flow.amount_minor)
-    return {lane: flow for lane, flow in flows.items() if flow[0]}
+    statements = msgspec.convert(await bank.get(f"/cycles/{cycle}/positions"), list[PositionStatement])
+    return {
+        (flow.sender, flow.receiver, statement.currency): (flow.count, int(flow.amount_minor))
+        for statement in statements
+        for flow in statement.flows
+        if flow.count
+    }
 
 
 async def listed(bank: RunningBank, cycle: str, **asked: Any) -> list[dict[str, Any]]:

@@ -51,13 +51,13 @@ class Misquoter(RewrittenAnswers):
         super().__init__(app)
         self.misquotes = False
         self.cycle: str | None = None
-        self.statements = 0
+        self.attestations = 0
         """How many it has shown since it misquotes."""
         misquoters.append(self)
 
     @contextmanager
     def misquoting(self, cycle: str | None) -> Iterator[None]:
-        self.misquotes, self.cycle, self.statements = True, cycle, 0
+        self.misquotes, self.cycle, self.attestations = True, cycle, 0
         yield
         self.misquotes = False
 
@@ -65,7 +65,7 @@ class Misquoter(RewrittenAnswers):
         if not self.misquotes or scope["path"] != "/submissions/latest" or start["status"] != 200:
             return body
         document = json.loads(body)
-        self.statements += len(document["statements"])
+        self.attestations += len(document["attestations"])
         return json.dumps({**document, "cycle": self.cycle}).encode()
 
 
@@ -241,14 +241,14 @@ async def test_a_cut_shows_it_at_the_start(town: Town, member: Member) -> None:
         url = f"{town.coordinator.url}/submissions/latest"
 
         async def attested() -> bool:
-            return len((await bank.node.client.get(url, HandedIn, audience=COORDINATOR)).statements) > 0
+            return len((await bank.node.client.get(url, HandedIn, audience=COORDINATOR)).attestations) > 0
 
         await until(attested)
     (misquoter,) = misquoters
     for cycle in ("2020-01-01-01", None):
         with misquoter.misquoting(cycle):
             async with member.running() as bank:
-                assert misquoter.statements > 0
+                assert misquoter.attestations > 0
                 assert bank.node.continuity.finding is None
                 assert (await bank.send("GET", "/health/ready", token=None)).status_code == 200
     async with member.running(backups[0]) as bank:

@@ -18,7 +18,6 @@ from gateway.coordinator.registry.registry import read_application
 from gateway.federation.http.client import ASSERTION_GRANT, MemberIdentity
 from gateway.federation.identity.tokens import client_assertion, member_assertion
 from gateway.federation.membership.documents import APPLICATION_TYPE, Application, OfferedKey
-from gateway.federation.messages.attestation import StatementSubmission
 from gateway.federation.messages.payments import PAYMENT_BATCH_TYPE
 from gateway.federation.problems import Refusal
 
@@ -96,10 +95,9 @@ async def test_a_clearing_house_takes_nothing_of_another_and_issues_in_its_own_n
     for bank in BANKS:
         await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
     assert await service.advance(cycle) is State.ATTESTING
-    statement = house.sign(ALFA, house.statement(cycle, (ALFA, BETA), "EUR"))
-    foreign = dsse.seal(statement.payload_bytes(), statement.document_type, elsewhere)
+    foreign_word = house.attestation(cycle, ALFA, house.statement(cycle, (ALFA, BETA), "EUR"), signer=elsewhere)
     with pytest.raises(Refusal) as refused:
-        await service.attestation.submit_statements(ALFA, cycle, StatementSubmission(statements=(foreign,)))
+        await service.attestation.submit_attestation(ALFA, cycle, foreign_word)
     assert refused.value.reason == "wrong_scheme"
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL

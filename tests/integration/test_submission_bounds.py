@@ -15,23 +15,18 @@ from sqlalchemy import text
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, Signature
 from compliance.cycle.states import State
-from compliance.statements import CycleCut, LaneCut, ScreeningStatement
+from compliance.statements import CycleCut, LaneCut, ScreeningList, ScreeningStatement
 from compliance.verifier.verify import verify_bytes as verify
-from gateway.coordinator.cycles.api import STATEMENTS_OBJECTS_MAX
+from gateway.coordinator.cycles.api import ATTESTATION_PARTS_MAX
 from gateway.coordinator.cycles.judgement import SCREENINGS_MAX
-from gateway.coordinator.cycles.tables import submissions
-from gateway.federation.messages.attestation import SUBMITTED_MAX, StatementSubmission
+from gateway.coordinator.cycles.tables import attestations
+from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission
 from gateway.federation.storage.database import transaction
 from tests.conftest import NewDatabase
 
 
-def screening(house: House, cycle: str, bank: str, **changes: Any) -> Envelope:
-    document = msgspec.json.decode(house.screening(cycle, bank).payload_bytes(), type=ScreeningStatement)
-    return dsse.sign(msgspec.structs.replace(document, **changes), house.identity(bank).sign)
-
-
-def only(envelope: Envelope) -> StatementSubmission:
-    return StatementSubmission(statements=(), screening=envelope, complete=False)
+def only(house: House, cycle: str, bank: str, **changes: Any) -> AttestationSubmission:
+    return house.attestation(cycle, bank, screening=house.screening(cycle, bank, **changes))
 
 
 async def stored(house: House, table: str) -> list[str]:
@@ -45,39 +40,36 @@ async def test_a_cycle_takes_few_screening_statements_of_a_bank_and_the_last_one
     trade(house)
     service = house.service()
     cycle = await house.cut_off(service)
-    submit = service.attestation.submit_statements
+    submit = service.attestation.submit_attestation
     for hits in range(SCREENINGS_MAX):
-        await submit(ALFA, cycle, only(screening(house, cycle, ALFA, hits=hits)))
-    await submit(ALFA, cycle, only(screening(house, cycle, ALFA, hits=3)))  # The same again is no new one.
-    further = screening(house, cycle, ALFA, hits=SCREENINGS_MAX)
-    assert await refused(submit(ALFA, cycle, only(further))) == "too_many_screenings"
+        await submit(ALFA, cycle, only(house, cycle, ALFA, hits=hits))
+    await submit(ALFA, cycle, only(house, cycle, ALFA, hits=3))  # The same again is no new one.
+    assert await refused(submit(ALFA, cycle, only(house, cycle, ALFA, hits=SCREENINGS_MAX))) == "too_many_screenings"
     # What fits beside it is taken in, and what is refused is named.
-    whole = house.submission(cycle, ALFA)
-    answer = await submit(ALFA, cycle, msgspec.structs.replace(whole, screening=further))
-    assert (len(answer.verdicts), [(part.pointer, part.reason) for part in answer.refused]) == (
-        len(whole.statements),
+    whole = house.submission(cycle, ALFA, hits=SCREENINGS_MAX)
+    answer = await submit(ALFA, cycle, whole)
+    assert (answer.stored, [(part.pointer, part.reason) for part in answer.refused]) == (
+        len(whole.positions),
         [("/screening", "too_many_screenings")],
     )
     assert ALFA in answer.refused[0].detail
     assert await stored(house, "screenings") == [ALFA] * SCREENINGS_MAX
     async with transaction(house.engine) as conn:
-        last = (await submissions.screenings(conn, cycle))[ALFA]
+        last = (await attestations.screenings(conn, cycle))[ALFA]
     assert last.hits == SCREENINGS_MAX - 1
     # Nobody else is held up.
-    repeated = screening(house, cycle, ALFA, hits=SCREENINGS_MAX - 1)
-    await submit(ALFA, cycle, msgspec.structs.replace(whole, screening=repeated))
+    await submit(ALFA, cycle, house.submission(cycle, ALFA, hits=SCREENINGS_MAX - 1))
     await house.attest(service, cycle, [bank for bank in BANKS if bank != ALFA])
     assert await service.advance(cycle) is not State.ATTESTING
     verify(await service.export(cycle), anchor_of(house))
 
 
-async def test_a_screening_statement_has_bounds(new_house: NewHouse) -> None:
-    house = await new_house()
-    trade(house)
-    service = house.service()
-    cycle = await house.cut_off(service)
-    document = msgspec.json.decode(house.screening(cycle, ALFA).payload_bytes(), type=ScreeningStatement)
-    listed = document.lists[0]
+def test_a_screening_statement_has_bounds() -> None:
+    listed = ScreeningList(name="OFAC SDN", sha256="6" * 64, entries=17_000, imported_at="2026-01-05T11:00:00Z")
+    document = ScreeningStatement(
+        cycle="2026-01-05-01", participant=ALFA, lists=(listed,), matcher="exact-1", screened=0, hits=0, released=0,
+        rejected=0, pending=0,
+    )  # fmt: skip
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"matcher": "x" * 256}, True),
         ({"matcher": "x" * 257}, False),
@@ -86,12 +78,15 @@ async def test_a_screening_statement_has_bounds(new_house: NewHouse) -> None:
         ({"lists": (msgspec.structs.replace(listed, name="x" * 128),)}, True),
         ({"lists": (msgspec.structs.replace(listed, name="x" * 129),)}, False),
     ]
+    signed = Envelope("e30=", "x", (Signature("k", "AAAA"),))
     for changes, fits in cases:
-        call = service.attestation.submit_statements(ALFA, cycle, only(screening(house, cycle, ALFA, **changes)))
+        screening = msgspec.structs.replace(document, **changes)
+        body = msgspec.json.encode(AttestationSubmission(attestation=signed, screening=screening))
         if fits:
-            await call
+            assert msgspec.json.decode(body, type=AttestationSubmission).screening == screening
         else:
-            assert await refused(call) == "schema_violation"
+            with pytest.raises(msgspec.ValidationError, match="length <="):
+                msgspec.json.decode(body, type=AttestationSubmission)
 
 
 async def test_one_proof_of_each_kind_convicts_a_bank(new_house: NewHouse) -> None:
@@ -107,34 +102,34 @@ async def test_one_proof_of_each_kind_convicts_a_bank(new_house: NewHouse) -> No
         assert await refused(service.attestation.submit_cut(ALFA, cycle, cut)) == "equivocation"
     for wrong_by in range(1, 4):
         for pair in ((ALFA, BETA), (ALFA, GAMA)):
-            lie = house.sign(ALFA, house.statement(cycle, pair, "EUR", wrong_by=wrong_by))
-            submission = StatementSubmission(statements=(lie,), complete=False)
-            assert await refused(service.attestation.submit_statements(ALFA, cycle, submission)) == "equivocation"
+            lie = house.attestation(cycle, ALFA, house.statement(cycle, pair, "EUR", wrong_by=wrong_by))
+            assert await refused(service.attestation.submit_attestation(ALFA, cycle, lie)) == "equivocation"
     assert await stored(house, "equivocations") == [ALFA, ALFA]
     assert (await events_of(house, cycle)).count("cycle.equivocation") == 2
     # Another bank's is its own.
     await house.attest(service, cycle, [BETA])
-    lie = house.sign(BETA, house.statement(cycle, (ALFA, BETA), "EUR", wrong_by=5))
-    submission = StatementSubmission(statements=(lie,), complete=False)
-    assert await refused(service.attestation.submit_statements(BETA, cycle, submission)) == "equivocation"
+    lie = house.attestation(cycle, BETA, house.statement(cycle, (ALFA, BETA), "EUR", wrong_by=5))
+    assert await refused(service.attestation.submit_attestation(BETA, cycle, lie)) == "equivocation"
     assert await stored(house, "equivocations") == [ALFA, ALFA, BETA]
 
 
+SIGNED = Envelope("e30=", "x", (Signature("k", "AAAA"),))
+ROW = ["EUR", ALFA, BETA, 1, 1, 2, 2, "15000", "0" * 64, 1, 1, 1, "4000", "0" * 64]
 JUNK: dict[str, Any] = {
-    "statements": Envelope("e30=", "x", (Signature("k", "AAAA"),)),
+    "positions": ROW,
     "contested": {"receiver": BETA, "currency": "EUR", "cut_at": 2, "known_through": 1},
 }
 
 
 def crowd(member: str, count: int) -> bytes:
-    return msgspec.json.encode({"statements": [], member: [JUNK[member]] * count})
+    return msgspec.json.encode({"attestation": SIGNED, member: [JUNK[member]] * count})
 
 
 @pytest.mark.parametrize("member", JUNK)
 def test_a_submission_has_bounds(member: str) -> None:
-    assert len(getattr(msgspec.json.decode(crowd(member, SUBMITTED_MAX), type=StatementSubmission), member))
+    assert len(getattr(msgspec.json.decode(crowd(member, SUBMITTED_MAX), type=AttestationSubmission), member))
     with pytest.raises(msgspec.ValidationError, match=f"length <= {SUBMITTED_MAX}"):
-        msgspec.json.decode(crowd(member, SUBMITTED_MAX + 1), type=StatementSubmission)
+        msgspec.json.decode(crowd(member, SUBMITTED_MAX + 1), type=AttestationSubmission)
 
 
 async def test_a_crowd_is_refused_before_it_is_read(new_database: NewDatabase, tmp_path: Path) -> None:
@@ -145,25 +140,37 @@ async def test_a_crowd_is_refused_before_it_is_read(new_database: NewDatabase, t
         (alpha,) = await coordinator.admit(ALPHA)
         async with coordinator.client(alpha) as client:
             token = await client.token(COORDINATOR)
-        url = f"{coordinator.url}/cycles/2026-01-05-01/statements"
+        url = f"{coordinator.url}/cycles/2026-01-05-01/attestations"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        full = msgspec.json.encode(
-            {
-                "statements": [JUNK["statements"]] * SUBMITTED_MAX,
-                "contested": [JUNK["contested"]] * SUBMITTED_MAX,
-                "screening": JUNK["statements"],
-            }
-        )
-        many_signatures = msgspec.structs.replace(JUNK["statements"], signatures=(Signature("k", "AAAA"),) * 65_000)
+        full = {
+            "attestation": SIGNED,
+            "positions": [JUNK["positions"]] * SUBMITTED_MAX,
+            "contested": [JUNK["contested"]] * SUBMITTED_MAX,
+        }
+        many_signatures = msgspec.structs.replace(SIGNED, signatures=(Signature("k", "AAAA"),) * 65_000)
         for body, status, code, said in [
-            (full, 404, "cycle_unknown", ""),
-            (crowd("statements", SUBMITTED_MAX + 1), 400, "validation_failed", str(SUBMITTED_MAX)),
-            (crowd("statements", 65_000), 400, "validation_failed", str(STATEMENTS_OBJECTS_MAX)),
-            (crowd("contested", 65_000), 400, "validation_failed", str(STATEMENTS_OBJECTS_MAX)),
-            (msgspec.json.encode({"statements": [many_signatures]}), 400, "validation_failed", "objects"),
+            (msgspec.json.encode(full), 404, "cycle_unknown", ""),
+            (crowd("positions", SUBMITTED_MAX + 1), 400, "validation_failed", str(SUBMITTED_MAX)),
+            (msgspec.json.encode({"positions": [[]] * 65_000}), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
+            (crowd("contested", 30_000), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
+            (msgspec.json.encode({"attestation": many_signatures}), 400, "validation_failed", "parts"),
         ]:
             answer = await http.post(url, content=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text[:500]
             assert said in answer.text
         # Who says nothing of himself isn't answered in such detail.
-        assert (await http.post(url, content=crowd("statements", 65_000))).status_code == 401
+        assert (await http.post(url, content=crowd("positions", 10_000))).status_code == 401
+
+
+async def test_statements_signed_one_by_one_are_refused_by_name(new_database: NewDatabase, tmp_path: Path) -> None:
+    async with (
+        running_coordinator(await new_database("gateway.coordinator"), tmp_path, rulebook=on_demand()) as coordinator,
+        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+    ):
+        (alpha,) = await coordinator.admit(ALPHA)
+        async with coordinator.client(alpha) as client:
+            headers = {"Authorization": f"Bearer {await client.token(COORDINATOR)}"}
+        before = {"statements": [msgspec.to_builtins(SIGNED)], "complete": True}
+        answer = await http.post(f"{coordinator.url}/cycles/2026-01-05-01/statements", json=before, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (410, "release_too_old")
+        assert "/attestations" in answer.json()["detail"]

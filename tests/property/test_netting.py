@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from netting.batch import Batch, Entry, collect
 from netting.figures import bilateral, multilateral
 from netting.model import AMOUNT_MAX, Obligation, ObligationReason, ObligationRefusedError
-from netting.multilateral import net, net_batch
+from netting.multilateral import net, net_batch, net_pairs
 
 BANKS = ("AAAADEFF", "BBBBFRPP", "CCCCITRR", "DDDDESMM", "EEEENL2A")
 CURRENCIES = ("EUR", "JPY", "KWD")
@@ -51,6 +51,32 @@ def test_each_netting_moves_no_more_than_the_one_before(obligations: list[Obliga
     for netting in net(obligations):
         assert 0 <= netting.multilateral <= netting.bilateral <= netting.gross
         assert netting.saving == netting.gross - netting.multilateral
+
+
+@given(obligation_sets, st.sampled_from(CURRENCIES), st.randoms(use_true_random=False))
+def test_pairs_net_to_the_same_as_their_obligations(
+    obligations: list[Obligation], currency: str, random: object
+) -> None:
+    own = [o for o in obligations if o.currency == currency]
+    owed = {(o.debtor, o.creditor): o.amount for o in own}
+    pairs = [(a, b, owed.get((a, b), 0), owed.get((b, a), 0)) for a, b in {o.pair for o in own}]
+    random.shuffle(pairs)  # type: ignore[attr-defined]
+    (expected,) = net(own) or (None,)
+    netted = net_pairs(currency, pairs)
+    assert netted.positions == (() if expected is None else expected.positions)
+    if expected is not None:
+        assert netted == replace(expected, pairs=())
+    (idle,) = net_pairs(currency, [(*BANKS[:2], 0, 0)]).positions[:1]
+    assert (idle.participant, idle.receives, idle.pays) == (BANKS[0], 0, 0)
+
+
+def test_pairs_are_refused_for_the_obligation_that_is_too_much() -> None:
+    pairs = [(BANKS[0], BANKS[1], 6 * 10**37, 1), (BANKS[0], BANKS[2], 0, 6 * 10**37)]
+    for given_pairs in (pairs, pairs[::-1]):
+        with pytest.raises(ObligationRefusedError) as refused:
+            net_pairs("EUR", given_pairs)
+        assert refused.value.reason is ObligationReason.SUM_OVERFLOW
+        assert refused.value.obligation == Obligation("EUR", BANKS[2], BANKS[0], 6 * 10**37)
 
 
 @given(obligation_sets, st.randoms(use_true_random=False))

@@ -103,7 +103,8 @@ COORDINATOR: dict[str, Row] = {
     },
     "getCuts": {"participant": "needs the cuts that name its lanes, to attest"},
     "submitCut": _OWN_SUBMISSION,
-    "submitStatements": _OWN_SUBMISSION,
+    "submitAttestation": _OWN_SUBMISSION,
+    "submitStatements": {"participant": "is told that its release is too old"},
     "getLatestSubmission": {
         "participant": "finds out by it that it runs on an old backup",
         "suspended": "the same, before it settles",
@@ -168,6 +169,8 @@ PARTICIPANT: dict[str, Row] = {
     "getWebhook": {**_READ, **_SENDS},
     "getCycleMembership": _CYCLES,
     "listAttestations": _CYCLES,
+    "listPositions": _CYCLES,
+    "getPositionEvidence": _CYCLES,
     "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,

@@ -27,11 +27,11 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer, SigningKey, unb64url
 from compliance.cycle.commitment import Leaf, ProvenLeaf, commit, is_proven
+from compliance.cycle.positions import Position
 from compliance.cycle.result import instructions
 from compliance.statements import (
     CarryReason,
     NettingResult,
-    PositionStatement,
     ResultCommitment,
     SettlementFinality,
 )
@@ -75,16 +75,16 @@ class Liar:
         self.signer = signer = desk.town.coordinator.base.identity.sign
         envelope = await desk.get(f"/cycles/{cycle}/result", Envelope)
         honest = msgspec.json.decode(envelope.payload_bytes(), type=NettingResult)
-        statements: dict[str, PositionStatement] = {}
+        positions: dict[str, Position] = {}
         for bank in desk.town.banks.values():
-            statements |= await reads.signed_statements(bank.node.pool, cycle)
+            positions |= await reads.signed_positions(bank.node.pool, cycle)
         for bic, lie in lies.items():
             result = lie(honest)
             sha256 = canonical.digest(canonical.encode(result))
             commitment = commit(dsse.sign(result, signer))
             followed = (instructed or {}).get(bic, lie)(honest)
             hidden = (hide or {}).get(bic, lambda _: False)
-            named = instructions(followed, statements.items(), sha256, AGENT)
+            named = instructions(followed, positions.items(), sha256, AGENT)
             self.told[bic] = {
                 f"/cycles/{cycle}/proof": {
                     "cycle": cycle,
@@ -159,7 +159,7 @@ class Trial:
         """Wait until a bank disbelieves its instruction for one of these reasons."""
 
         async def disagreements() -> bool:
-            return any(reason in reasons for reason in self.bank(bic).node.follower.disagreements.values())
+            return any(reason in reasons for reason in self.bank(bic).node.follower.instructions.disagreements.values())
 
         await until(disagreements, True)
 
@@ -387,7 +387,7 @@ async def test_who_has_proved_a_result_once_proves_every_one(trial: Trial) -> No
 
     async def kept_reasons(bic: str) -> bool:
         return {one.reason for one in await trial.evidence(bic)} >= set(
-            trial.bank(bic).node.follower.disagreements.values()
+            trial.bank(bic).node.follower.instructions.disagreements.values()
         )
 
     for bank in (BRAVO, CARLO):

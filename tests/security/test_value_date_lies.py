@@ -60,7 +60,8 @@ async def test_a_far_value_date_is_believed_by_no_bank(house: tuple[Desk, Clock]
 
     async def refused() -> bool:
         return all(
-            InstructionReason.VALUE_DATE_REFUSED in bank.node.follower.disagreements.values() for bank in (alpha, bravo)
+            InstructionReason.VALUE_DATE_REFUSED in bank.node.follower.instructions.disagreements.values()
+            for bank in (alpha, bravo)
         )
 
     await until(refused, True)

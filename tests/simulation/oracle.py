@@ -12,6 +12,7 @@ from itertools import combinations
 
 from compliance.crypto import canonical, merkle
 from compliance.cycle.limits import Cap, Limits
+from compliance.cycle.positions import of_statement
 from compliance.cycle.result import net_cycle
 from compliance.statements import CarriedOver, Flow, PositionStatement
 from gateway.coordinator.rulebook import load
@@ -59,7 +60,7 @@ class Oracle:
             cycle=cycle,
             value_date=cycle[:10],
             rulebook_sha256=rulebook_sha256,
-            statements=[(canonical.digest(canonical.encode(s)), s) for s in statements],
+            statements=[(canonical.digest(canonical.encode(s)), of_statement(s)) for s in statements],
             limits=Limits(
                 caps=tuple(
                     Cap(participant=bank, currency=currency, cap_minor=str(max(liquidity, 1)))

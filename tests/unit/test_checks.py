@@ -12,6 +12,7 @@ from compliance.cycle import checks
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding
 from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.positions import Position, of_statement
 from compliance.cycle.result import net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -27,7 +28,7 @@ CYCLE = "2026-01-05-01"
 CUT_OFF = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
-def statement(low: str, high: str, forth: int, back: int) -> PositionStatement:
+def statement(low: str, high: str, forth: int, back: int) -> Position:
     def flow(sender: str, receiver: str, amount: int) -> Flow:
         count = 1 if amount else 0
         return Flow(
@@ -41,7 +42,8 @@ def statement(low: str, high: str, forth: int, back: int) -> PositionStatement:
         )
 
     flows = (flow(low, high, forth), flow(high, low, back))
-    return PositionStatement(cycle=CYCLE, currency="EUR", pair=(low, high), revision=1, flows=flows)
+    statement = PositionStatement(cycle=CYCLE, currency="EUR", pair=(low, high), revision=1, flows=flows)
+    return of_statement(statement)
 
 
 STATEMENTS = [statement(A, B, 100, 30), statement(B, C, 50, 0)]

@@ -143,6 +143,6 @@ def test_the_size_doesn_t_tell_what_is_in_it() -> None:
 
 def test_places_follow_hashes_not_names(commitment: Commitment) -> None:
     assert list(commitment.hashes) == sorted(commitment.hashes)
-    assert [commitment.leaves[at].hash() for at in commitment.leaves] == [
+    assert [merkle.leaf_hash(leaf) for leaf in commitment.leaves.values()] == [
         commitment.hashes[at] for at in commitment.leaves
     ]

@@ -9,7 +9,7 @@ import pytest
 from compliance.crypto import canonical, dsse, merkle
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
-from compliance.statements import CycleCut, Flow, LaneCut, PositionStatement
+from compliance.statements import Attestation, CycleCut, Flow, LaneCut, PositionStatement
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -22,11 +22,11 @@ from gateway.federation.messages.payments import (
 from participants.continuity.findings import (
     Finding,
     cut_in,
-    statements_in,
     unknown_cut,
     unknown_number,
     unknown_payment,
-    unknown_statement,
+    unknown_word,
+    words_in,
 )
 from participants.continuity.watermark import Watermark
 
@@ -138,6 +138,11 @@ def digests(*envelopes: Envelope) -> set[str]:
     return {canonical.digest(envelope.payload_bytes()) for envelope in envelopes}
 
 
+def attestation(key: SigningKey = OURS, *, cycle: str = FIRST, bank: str = BANK, statements: int = 1) -> Envelope:
+    document = Attestation(cycle=cycle, participant=bank, statements=statements, root="0" * 64, complete=True)
+    return dsse.sign(document, key)
+
+
 HELD = {FIRST: digests(statement(), statement(revision=2)), SECOND: digests(statement(cycle=SECOND))}
 
 
@@ -159,8 +164,32 @@ HELD = {FIRST: digests(statement(), statement(revision=2)), SECOND: digests(stat
     ],
 )
 def test_a_statement(shown: list[Envelope], known: dict[str, set[str]], lost: bool) -> None:
-    finding = unknown_statement(statements_in(shown, bank=BANK, keys=KEYS), source=THIRD, known=known)
+    finding = unknown_word(words_in(shown, bank=BANK, keys=KEYS), source=THIRD, known=known)
     assert_finding(finding, "statement_unknown" if lost else None, THIRD)
+
+
+ATTESTED = {FIRST: digests(attestation(), attestation(statements=2)), SECOND: digests(attestation(cycle=SECOND))}
+
+
+@pytest.mark.parametrize(
+    ("shown", "known", "lost"),
+    [
+        pytest.param([attestation()], {}, True, id="signed and unknown"),
+        pytest.param([attestation()], ATTESTED, False, id="signed and known"),
+        pytest.param([attestation(), attestation(cycle=SECOND)], ATTESTED, False, id="each known in its own cycle"),
+        pytest.param([attestation(cycle=SECOND)], {SECOND: ATTESTED[FIRST]}, True, id="known only as of another cycle"),
+        pytest.param([attestation(), attestation(statements=2)], ATTESTED, False, id="the first and a later word"),
+        pytest.param([attestation(statements=3)], ATTESTED, True, id="a later word that isn't known"),
+        pytest.param([attestation(RETIRED)], ATTESTED, False, id="signed with a key of before, and known"),
+        pytest.param([attestation(RETIRED)], {}, True, id="signed with a key of before, and unknown"),
+        pytest.param([attestation(OTHER)], {}, False, id="signed by somebody else"),
+        pytest.param([attestation(bank=PEER)], {}, False, id="of another bank"),
+        pytest.param([acknowledgement()], {}, False, id="another kind of document"),
+    ],
+)
+def test_an_attestation(shown: list[Envelope], known: dict[str, set[str]], lost: bool) -> None:
+    finding = unknown_word(words_in(shown, bank=BANK, keys=KEYS), source=THIRD, known=known)
+    assert_finding(finding, "attestation_unknown" if lost else None, THIRD)
 
 
 def assert_finding(finding: Finding | None, loss: str | None, source: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from compliance.cycle.cuts import Bounds, Lane, behind, bounds_of, misfit, pairs_taken_in, taken_in
+from compliance.cycle.positions import Position, statement_of
 from compliance.statements import CycleCut, Flow, LaneCut, PositionStatement
 from participants.cycle.statements import LanePoint
 from participants.ledger.books import LaneKey
@@ -74,9 +74,9 @@ def test_a_statement_within_bounds(
 def test_what_a_bank_derives_is_what_the_coordinator_expects(settled: int, number: int, empty: bool) -> None:
     assert taken_in(settled=settled, cut=number).empty is empty
     derived = LanePoint(LaneKey(*FORTH), number, number, b"\0" * 32, settled, settled).flow()
-    other = flow(BACK, 1, 0)
+    row = Position("EUR", A, B, 1, *derived, *(1, 0, 0, "0", "0" * 64))
     bounds = Bounds(delivered={A, B}, cuts={FORTH: number}, settled={FORTH: settled})
-    assert misfit(replace(statement((1, 1), (1, 1)), flows=(derived, other)), bounds) is None
+    assert misfit(statement_of(CYCLE, row), bounds) is None
     assert pairs_taken_in(bounds.cuts, bounds.settled or {}) == (set() if empty else {("EUR", A, B)})
 
 

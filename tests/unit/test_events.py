@@ -12,6 +12,7 @@ import pytest
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.cycle.positions import Position
 from compliance.recall_reasons import RecallReason
 from compliance.statements import CycleCut, Document, LaneCut
 from participants.ledger import events
@@ -131,6 +132,11 @@ GOLDEN_V2 = {
     "payment.return_failed": f'{{"amount_minor":"50","by":"{OTHER}"}}',
     "accounts.opened": GOLDEN_V1["accounts.opened"][:-1] + ',"people":["mona","nora"]}',
     "cycle.cut": f'{{"cut":{CUT},"cycle":"2026-10-02-01"}}',
+    "cycle.attested": (
+        f'{{"attestation":{ENVELOPE},"cycle":"2026-10-02-01","positions":[["EUR","ALFADEFF","BETAFRPP",1,1,3,2,"500",'
+        f'"{SHA}",4,3,0,"0","{SHA}"]],"screening":{{"cycle":"2026-10-02-01","hits":0,"lists":[],"matcher":"m",'
+        '"participant":"ALFADEFF","pending":0,"rejected":0,"released":0,"screened":3}}'
+    ),
     "exposure.ceilings": (
         '{"ceilings":[{"currency":"EUR","limit_minor":"9"}],"people":["dora","egon"],"reason":"it was a rumour"}'
     ),
@@ -179,6 +185,13 @@ def test_a_cut_that_was_signed_in_one_step_is_read_with_its_envelope() -> None:
             events.read(stored("cycle.cut", f'{{"cycle":"2026-10-02-01","envelopes":{envelopes}}}'))
 
 
+def test_what_was_signed_statement_by_statement_is_read_as_it_was() -> None:
+    first = events.read(stored("cycle.attested", GOLDEN_V1["cycle.attested"])).data
+    assert (first.attestation, first.positions, len(first.signed)) == (None, (), 2)
+    second = events.read(stored("cycle.attested", GOLDEN_V2["cycle.attested"], 2)).data
+    assert (len(second.positions), second.signed) == (1, (second.attestation,))
+
+
 # --- what can't be read is never written ---------------------------------------------------------------------
 
 ORDER_FORM = msgspec.json.decode(ORDER, type=events.PaymentOrder)
@@ -194,6 +207,7 @@ BROKEN_TERMS = msgspec.structs.replace(TERMS_FORM, debtor_name="A\x00")
 WHO: dict[str, Any] = {"sender": "ALFADEFF", "batch": SHA, "terms": TERMS_FORM}
 CYCLE = "2026-10-02-01"
 SIGNED = dsse.sign(CycleCut(cycle=CYCLE, receiver="ALFADEFF", lanes=()), SigningKey.generate())
+POSITION = Position("EUR", "ALFADEFF", "BETAFRPP", 1, 1, 3, 2, "500", SHA, 4, 3, 0, "0", SHA)
 ENTRY: dict[str, Any] = {"id": ID, "account": "a-1", "currency": "EUR", "amount_minor": "7", "against": "cash",
     "reference": "slip 17", "people": ("dora",)}  # fmt: skip
 MOVED: dict[str, Any] = {"agent": "AGNTBEB1", "currency": "EUR", "against": "settlement-funding"}
@@ -252,7 +266,9 @@ UNREADABLE: list[tuple[str, Document]] = [
         ),
     ),
     ("cycle.cut_signed", events.CycleDocuments(cycle="today", envelopes=(SIGNED,))),
-    ("cycle.attested", events.CycleDocuments(cycle=CYCLE, envelopes=[SIGNED])),  # type: ignore[arg-type]
+    ("cycle.attested", events.CycleAttested(cycle=CYCLE, envelopes=[SIGNED])),  # type: ignore[arg-type]
+    ("cycle.attested", events.CycleAttested(cycle=CYCLE, attestation=SIGNED, positions=[POSITION])),  # type: ignore[arg-type]
+    ("cycle.attested", events.CycleDocuments(cycle=CYCLE, envelopes=(SIGNED,))),
     ("cycle.instructed", events.Instructed(cycle=CYCLE, instruction=None)),  # type: ignore[arg-type]
     ("cycle.settled", events.CycleSettled(cycle=CYCLE, currency="euro", instruction="i", finality=SHA)),
     (

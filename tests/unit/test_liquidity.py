@@ -12,15 +12,17 @@ from compliance.crypto import canonical
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import BilateralLimit, Cap, Limits
 from compliance.cycle.liquidity import Choice, Lane, LiquidityRule, check_certificate, choose
+from compliance.cycle.positions import Position, digests, of_statement, statement_of
 from compliance.statements import Flow, PositionStatement
 from netting.liquidity.certificate import CertificateError
 
 OPTIMAL, FIFO = LiquidityRule(mode="optimal", work=1_000_000), LiquidityRule(mode="fifo", work=1_000_000)
 BANKS = tuple(f"{letter * 4}DEFF" for letter in "ABCDEFGHIJ")
 A, B, C, D = BANKS[:4]
+CYCLE = "2026-03-02-01"
 
 
-def statement(first: str, second: str, forth: int, back: int, currency: str = "EUR") -> PositionStatement:
+def statement(first: str, second: str, forth: int, back: int, currency: str = "EUR") -> Position:
     def flow(sender: str, receiver: str, amount: int) -> Flow:
         count = 1 if amount else 0
         return Flow(
@@ -34,18 +36,20 @@ def statement(first: str, second: str, forth: int, back: int, currency: str = "E
         )
 
     flows = (flow(first, second, forth), flow(second, first, back))
-    return PositionStatement(cycle="2026-03-02-01", currency=currency, pair=(first, second), revision=1, flows=flows)
+    statement = PositionStatement(cycle=CYCLE, currency=currency, pair=(first, second), revision=1, flows=flows)
+    return of_statement(statement)
 
 
-def matched(*statements: PositionStatement) -> dict[Lane, tuple[str, PositionStatement]]:
-    return {(one.currency, one.pair): (canonical.digest(canonical.encode(one)), one) for one in statements}
+def matched(*positions: Position) -> dict[Lane, tuple[str, Position]]:
+    named = zip(digests(CYCLE, positions), positions, strict=True)
+    return {(one.currency, (one.low, one.high)): (digest.hex(), one) for digest, one in named}
 
 
 def capped(minor: int, *banks: str) -> Limits:
     return Limits(caps=tuple(Cap(participant=bank, currency="EUR", cap_minor=str(minor)) for bank in banks))
 
 
-def drawn(seed: int, banks: int) -> list[PositionStatement]:
+def drawn(seed: int, banks: int) -> list[Position]:
     """Return heavy-tailed obligations between all pairs, some of them one way."""
     rng = random.Random(seed)
     return [
@@ -61,7 +65,7 @@ def pairs(choice: Choice) -> set[tuple[str, str]]:
 def test_everything_settles_where_nothing_is_in_the_way() -> None:
     statements = [statement(A, B, 100, 0), statement(B, C, 100, 0), statement(A, C, 0, 100), statement(A, D, 0, 0)]
     choice = choose(matched(*statements), capped(0, A, B, C), OPTIMAL)
-    assert pairs(choice) == {one.pair for one in statements}
+    assert pairs(choice) == {(one.low, one.high) for one in statements}
     (eur,), (certificate,) = choice.results, choice.certificates
     assert (eur.matched_minor, eur.value_minor, eur.upper_bound_minor, eur.gap_minor) == ("300", "300", "300", "0")
     assert (eur.optimal, eur.work, certificate.proof) == (True, 0, "everything_settles")
@@ -111,8 +115,8 @@ def test_limits_are_kept_and_the_certificate_proves_the_bound(seed: int, banks: 
     owes = dict.fromkeys(BANKS, 0)
     value = 0
     for one in statements:
-        if one.pair in pairs(choice):
-            for flow in one.flows:
+        if (one.low, one.high) in pairs(choice):
+            for flow in statement_of(CYCLE, one).flows:
                 owes[flow.sender] += int(flow.amount_minor)
                 owes[flow.receiver] -= int(flow.amount_minor)
                 value += int(flow.amount_minor)
@@ -120,9 +124,9 @@ def test_limits_are_kept_and_the_certificate_proves_the_bound(seed: int, banks: 
     if rule is OPTIMAL:
         # Nothing that could move is left standing.
         for one in statements:
-            if one.pair not in pairs(choice):
-                low, high = one.pair
-                difference = int(one.flows[0].amount_minor) - int(one.flows[1].amount_minor)
+            low, high = one.low, one.high
+            if (low, high) not in pairs(choice):
+                difference = int(one.forth_minor) - int(one.back_minor)
                 assert max(owes[low] + difference, owes[high] - difference) > 20_000
     (eur,), (certificate,) = choice.results, choice.certificates
     assert value == int(eur.value_minor) <= int(eur.upper_bound_minor)

@@ -13,6 +13,7 @@ from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import commit
 from compliance.cycle.limits import Limits
 from compliance.cycle.liquidity import LiquidityRule
+from compliance.cycle.positions import of_statement
 from compliance.cycle.result import instructions, net_cycle
 from compliance.statements import (
     CarriedOver,
@@ -53,12 +54,13 @@ STATEMENTS = {
     canonical.digest(canonical.encode(one)): one
     for one in (statement(A, B, 70, 10), statement(A, C, 5, 25), statement(B, C, 9, 1))
 }
-OWN = {sha256: one for sha256, one in STATEMENTS.items() if A in one.pair}
+POSITIONS = {sha256: of_statement(one) for sha256, one in STATEMENTS.items()}
+OWN = {sha256: one for sha256, one in POSITIONS.items() if A in (one.low, one.high)}
 HONEST = net_cycle(
     cycle=CYCLE,
     value_date="2026-01-05",
     rulebook_sha256="0" * 64,
-    statements=list(STATEMENTS.items()),
+    statements=list(POSITIONS.items()),
     limits=Limits(),
     liquidity=LiquidityRule(mode="optimal", work=1000),
     carried_over=(),
@@ -74,7 +76,7 @@ def shown(result: NettingResult, bank: str = A, **hidden: Any) -> shown_result.S
 
 def instruction(result: NettingResult = HONEST, bank: str = A) -> SettlementInstruction:
     sha256 = canonical.digest(canonical.encode(result))
-    (one,) = (one for one in instructions(result, STATEMENTS.items(), sha256, "AGNTXXC0") if one.participant == bank)
+    (one,) = (one for one in instructions(result, POSITIONS.items(), sha256, "AGNTXXC0") if one.participant == bank)
     return one
 
 

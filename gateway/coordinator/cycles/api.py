@@ -27,11 +27,11 @@ from gateway.federation.http.paging import Key, Page, encode_cursor, envelope_ke
 from gateway.federation.http.parameters import form_of
 from gateway.federation.messages.attestation import (
     SUBMITTED_MAX,
+    AttestationSubmission,
+    AttestationVerdict,
     Breaks,
     HandedIn,
     SenderCuts,
-    StatementSubmission,
-    StatementVerdicts,
 )
 from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.cycles import (
@@ -58,11 +58,15 @@ ProposalPath = Annotated[str, PathParameter(**form_of(ProposalId))]
 Cycles = NamedDependency[CycleService]
 Caller = Request[Any, Any, Any]
 
-# About 110 bytes for each lane, and 1.5 kB for each statement.
+# About 110 bytes for each lane, and 300 for each position.
 CUT_BYTES_MAX = 4 * 1024 * 1024
-STATEMENTS_BYTES_MAX = 8 * 1024 * 1024
-STATEMENTS_OBJECTS_MAX = 3 * (SUBMITTED_MAX + 1)
-"""An envelope and a signature for each statement and the screening, each contested lane, and the submission."""
+ATTESTATION_BYTES_MAX = 4 * 1024 * 1024
+ATTESTATION_PARTS_MAX = 2 * SUBMITTED_MAX + 256
+"""Each position and each contested lane, the lists of the screening, the envelope and the submission."""
+STATEMENTS_BEFORE = (
+    "a bank signs all that it states in a cycle once, from release 0.2 on: POST /cycles/{cycle}/attestations;"
+    " a bank that isn't upgraded is in no result, and its pairs wait for a cycle after it is"
+)
 
 _OPERATOR = requires("operator")
 _PARTICIPANT = requires("participant")
@@ -70,13 +74,20 @@ _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Refuse a body of more JSON objects than a submission can have: counting takes a tenth of the time to make them.
+    """Refuse a body of more JSON objects and arrays than an attestation can have, before any of them is made.
 
-    Objects are counted by their braces; neither base64 nor a name in a submission has one.
+    They are counted by their brackets; neither base64 nor a name in an attestation has one.
     """
-    if isinstance(request, Request) and (await request.body()).count(b"{") > STATEMENTS_OBJECTS_MAX:
-        detail = f"more than {STATEMENTS_OBJECTS_MAX} objects: a submission has at most {SUBMITTED_MAX} statements"
-        raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
+    if isinstance(request, Request):
+        body = await request.body()
+        if body.count(b"{") + body.count(b"[") > ATTESTATION_PARTS_MAX:
+            detail = f"more than {ATTESTATION_PARTS_MAX} parts: an attestation has at most {SUBMITTED_MAX} positions"
+            raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
+
+
+def _refuse_form_of_before(_request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse whatever a bank of a release before sends, unread."""
+    raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
 
 
 class CycleController(Controller):
@@ -143,22 +154,27 @@ class CycleController(Controller):
         return await cycles.attestation.cuts_for(request.auth.sub, cycle)
 
     @post(
-        "/{cycle:str}/statements",
+        "/{cycle:str}/attestations",
         guards=[_PARTICIPANT, _refuse_crowds],
         status_code=200,
-        request_max_body_size=STATEMENTS_BYTES_MAX,
-        operation_id="submitStatements",
+        request_max_body_size=ATTESTATION_BYTES_MAX,
+        operation_id="submitAttestation",
     )
-    async def submit_statements(
-        self, request: Caller, cycle: CyclePath, data: JSONBody[StatementSubmission], cycles: Cycles
-    ) -> StatementVerdicts:
-        """Submit signed statements and the screening statement.
+    async def submit_attestation(
+        self, request: Caller, cycle: CyclePath, data: JSONBody[AttestationSubmission], cycles: Cycles
+    ) -> AttestationVerdict:
+        """Submit a signed `Attestation` with the positions and the screening statement that it covers.
 
-        Each is judged by itself: good ones are taken in, and the answer names those that are refused. They may be
-        mended and submitted anew until the attestation closes. Where nothing can be taken in, the answer is the first
-        refusal.
+        Each position is judged by itself: good ones are taken in, and the answer names those that are refused, and
+        those that differ from the other bank's. They may be mended in a further attestation until the attestation
+        closes. Where nothing can be taken in, the answer is the first refusal.
         """
-        return await cycles.attestation.submit_statements(request.auth.sub, cycle, data)
+        return await cycles.attestation.submit_attestation(request.auth.sub, cycle, data)
+
+    @post("/{cycle:str}/statements", guards=[_PARTICIPANT, _refuse_form_of_before], operation_id="submitStatements")
+    async def submit_statements(self, cycle: CyclePath) -> None:
+        """Refuse position statements that are signed one by one, as releases before did: `release_too_old`."""
+        raise AssertionError(f"a statement of {cycle} was taken in")
 
     # --- what there is to see
 

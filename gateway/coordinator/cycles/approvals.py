@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from compliance.decisions import (
     require_other_eyes,
     valid_decision,
 )
-from compliance.statements import Act, NettingResult
+from compliance.statements import Act, CurrencyResult
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
@@ -93,7 +93,7 @@ class Approvals:
             _require_possible(action, cycle)
             participants = tuple(sorted(set(request.participants)))
             result = await results.find(conn, cycle_id) if participants else None
-            require_participants(action, participants, None if result is None else result.document)
+            require_participants(action, participants, () if result is None else result.currencies)
             act = cycle_act(action, cycle_id, result=cycle.result, participants=participants)
             proposal = await self._made(conn, act, request.signed, maker=maker, reason=request.reason)
             proposal = replace(
@@ -287,7 +287,7 @@ def _refused(error: DecisionError) -> Refusal:
     return Refusal(CycleReason.DECISION_REFUSED, f"{error.fault}: {error}", pointer="/signed")
 
 
-def require_participants(action: Action, participants: Collection[str], result: NettingResult | None) -> None:
+def require_participants(action: Action, participants: Collection[str], results: Iterable[CurrencyResult]) -> None:
     """Refuse names that don't fit the action. Raises Refusal `participants_refused`.
 
     An unwinding names those who can't pay, each with a position in the result; nothing else names anybody.
@@ -298,9 +298,7 @@ def require_participants(action: Action, participants: Collection[str], result: 
         return
     if not participants:
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, "name those who can't pay")
-    with_position = {
-        position.participant for of in (() if result is None else result.results) for position in of.positions
-    }
+    with_position = {position.participant for of_currency in results for position in of_currency.positions}
     for bank in sorted(set(participants) - with_position):
         raise Refusal(CycleReason.PARTICIPANTS_REFUSED, f"{bank} has no position in the result")
 

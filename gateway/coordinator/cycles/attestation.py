@@ -1,4 +1,4 @@
-"""Taking in what the banks sign: cuts, statements, screening.
+"""Taking in what the banks sign: cuts, attestations, screening.
 
 All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
 cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
@@ -7,9 +7,7 @@ cycle's row is locked, then each submission finds its verdict as if it had come 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -17,34 +15,45 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope, EvidenceError
-from compliance.cycle.contests import CONTEST_EVENT, contested_pairs
+from compliance.cycle import positions
+from compliance.cycle.contests import CONTEST_EVENT
 from compliance.cycle.cuts import Lane
-from compliance.cycle.matching import Attested, Match, PairKey, match
+from compliance.cycle.matching import PairKey
+from compliance.cycle.positions import PositionError, ProvenStatement
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.batching import Batcher
+from gateway.coordinator.cycles.book import Book
+from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.callers import Callers
-from gateway.coordinator.cycles.judgement import Submitted, fresh_contests, judge_all, judge_screenings, verdicts
-from gateway.coordinator.cycles.reasons import CycleReason
+from gateway.coordinator.cycles.judgement import (
+    Submitted,
+    answer,
+    answer_again,
+    fresh_contests,
+    judge,
+    judge_contests,
+    judge_screenings,
+)
+from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.coordinator.cycles.submission import (
+    CycleTerms,
     ReadCut,
-    ReadStatement,
     check_cut,
-    pair_in,
-    read_contests,
+    read_attestation,
     read_cut,
-    read_screening,
-    read_statement,
     to_json,
 )
-from gateway.coordinator.cycles.tables import cycles, submissions
-from gateway.coordinator.cycles.tables.cycles import Cycle
+from gateway.coordinator.cycles.tables import attestations, cycles, pairs, submissions
+from gateway.coordinator.cycles.tables.attestations import Fresh
+from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
 from gateway.coordinator.log import events
 from gateway.federation.messages.attestation import (
+    AttestationSubmission,
+    AttestationVerdict,
+    BreakNotice,
     ReceiverCut,
     SenderCuts,
-    StatementSubmission,
-    StatementVerdicts,
 )
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
@@ -52,23 +61,34 @@ from gateway.federation.storage.database import transaction
 READ_BATCH_MAX = 8
 """Submissions verified at once, while those before them are being stored."""
 
+_Coming = tuple[str, AttestationSubmission]
+
 
 class Attestation:
-    """Loads, lets `submission` and `matching` decide, and stores. `wake` tells that a cycle may move on."""
+    """Loads, lets `submission`, `judgement` and the book decide, and stores. `wake` tells that a cycle may move on."""
 
     def __init__(
-        self, engine: AsyncEngine, *, scheme: str | None, now: Callable[[], datetime], wake: Callable[[], None]
+        self,
+        engine: AsyncEngine,
+        *,
+        books: Books,
+        scheme: str | None,
+        now: Callable[[], datetime],
+        wake: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._books = books
         self._scheme = scheme
         self._now = now
         self._wake = wake
         self._cuts = Batcher(self._take_cuts)
         self._cut_answers = Batcher(self._cuts_for_all)
-        self._unread: Batcher[tuple[str, StatementSubmission], Submitted | StatementVerdicts] = Batcher(
-            self._read_statements, batch_max=READ_BATCH_MAX
+        self._unread: Batcher[_Coming, Submitted | AttestationVerdict] = Batcher(
+            self._read_attestations, batch_max=READ_BATCH_MAX
         )
-        self._read = Batcher(self._take_statements, batch_max=Submitted.WEIGHT_MAX, weigh=Submitted.weight)
+        self._read = Batcher(self._take_attestations, batch_max=Submitted.WEIGHT_MAX, weigh=Submitted.weight)
+
+    # --- cuts
 
     async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
         """Take in a bank's cut and return the cycle. Raises Refusal.
@@ -79,17 +99,15 @@ class Attestation:
 
     async def _take_cuts(self, cycle_id: str, submitted: Sequence[tuple[str, Envelope]]) -> list[Cycle | Exception]:
         banks = {bank for bank, _ in submitted}
-        answers: list[Cycle | Exception] = []
-        added: dict[str, ReadCut] = {}
         async with transaction(self._engine) as conn:
             callers = await Callers.find(conn, cycle_id, banks, self._scheme)
-            read = [self._read_cut(callers, bank, envelope) for bank, envelope in submitted]
+        read = await asyncio.to_thread(_read_cuts, callers, submitted, self._now())
+        answers: list[Cycle | Exception] = []
+        added: dict[str, ReadCut] = {}
+        async with self._books.transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             existing = await submissions.cuts_of(conn, cycle_id, banks)
-            settled: defaultdict[str, dict[Lane, int]] = defaultdict(dict)
-            for lane, sequence in (await submissions.settled_lanes(conn, banks)).items():
-                if lane[2] in cycle.currencies:  # a currency that is closed is in nobody's cut
-                    settled[lane[1]][lane] = sequence
+            book = await self._books.of(conn, cycle) if cycle.state is State.CUT_OFF else None
             now = self._now()
             senders = {lane.sender for cut in read if isinstance(cut, ReadCut) for lane in cut.document.lanes}
             strangers = senders - await cycles.known_participants(conn, senders)
@@ -99,7 +117,7 @@ class Attestation:
                     continue
                 first = existing.get(bank)
                 if first is None:
-                    refused = _cut_refused(cut, cycle, settled[bank], strangers)
+                    refused = _cut_refused(cut, cycle, book, strangers)
                     if refused is None:
                         added[bank] = cut
                         existing[bank] = (cut.sha256, to_json(cut.envelope))
@@ -107,27 +125,19 @@ class Attestation:
                 elif first[0] == cut.sha256:
                     answers.append(cycle)
                 else:
-                    digests, envelopes = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
-                    await self._keep_equivocation(conn, cycle_id, bank, digests, envelopes)
+                    digests, documents = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
+                    await self._keep_equivocation(conn, cycle_id, bank, digests, documents)
                     detail = f"{bank} signed another cut for cycle {cycle_id} before"
                     answers.append(Refusal(CycleReason.EQUIVOCATION, detail))
-            if added:
+            complete = False
+            if book is not None and added:
                 await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
-            complete = added and (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
+                for cut in added.values():
+                    book.take_cut(cut.document.receiver, cut.sha256, cut.document.lanes)
+                complete = (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
         if complete:
             self._wake()
         return answers
-
-    def _read_cut(self, callers: Callers, bank: str, envelope: Envelope) -> ReadCut | Refusal:
-        """Verify a cut, if its bank may submit one now."""
-        try:
-            caller = callers.require(bank)
-            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
-            if bank not in callers.roster.delivered:
-                _require(callers.cycle, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, self._now())
-            return read_cut(envelope, bank, callers.terms, caller)
-        except Refusal as refused:
-            return refused
 
     async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
         """Return what every receiver accepted from a bank. Raises Refusal."""
@@ -135,26 +145,27 @@ class Attestation:
 
     async def _cuts_for_all(self, cycle_id: str, banks: Sequence[str]) -> list[SenderCuts]:
         """Return it for each of some banks: once all cuts are in, all ask at the same moment."""
-        async with transaction(self._engine) as conn:
+        async with self._books.transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id)
             delivered = tuple(sorted((await cycles.roster(conn, cycle_id)).delivered))
-            lanes = await submissions.cut_lanes(conn, cycle_id, banks)
-        accepted: dict[str, list[ReceiverCut]] = {bank: [] for bank in banks}
-        for (sender, receiver, currency), last in sorted(lanes.items()):
-            if sender in accepted:
-                accepted[sender].append(ReceiverCut(receiver=receiver, currency=currency, last_sequence=last))
+            book = await self._books.of(conn, cycle)
+            lanes = await asyncio.to_thread(_lanes_of, book, banks)
         return [
             SenderCuts(
                 cycle=cycle_id,
                 complete=cycle.state not in (State.OPEN, State.CUT_OFF),
-                lanes=tuple(accepted[bank]),
+                lanes=accepted,
                 delivered=delivered,
             )
-            for bank in banks
+            for accepted in lanes
         ]
 
-    async def submit_statements(self, bank: str, cycle_id: str, submission: StatementSubmission) -> StatementVerdicts:
-        """Take in a bank's statements and its screening, each judged by itself; return what became of each.
+    # --- attestations
+
+    async def submit_attestation(
+        self, bank: str, cycle_id: str, submission: AttestationSubmission
+    ) -> AttestationVerdict:
+        """Take in a bank's attestation, statement by statement and its screening; return what became of it.
 
         What was taken in before is answered again, with its verdict as it is now. Raises Refusal where nothing is taken
         in: the first reason, whose pointer names the statement.
@@ -163,141 +174,220 @@ class Attestation:
         read = await self._unread.add(cycle_id, (bank, submission))
         return await self._read.add(cycle_id, read) if isinstance(read, Submitted) else read
 
-    async def _read_statements(
-        self, cycle_id: str, submitted: Sequence[tuple[str, StatementSubmission]]
-    ) -> list[Submitted | StatementVerdicts | Exception]:
+    async def _read_attestations(
+        self, cycle_id: str, submitted: Sequence[_Coming]
+    ) -> list[Submitted | AttestationVerdict | Exception]:
         """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
             callers = await Callers.find(conn, cycle_id, {bank for bank, _ in submitted}, self._scheme)
             if callers.cycle.state is not State.ATTESTING:
                 return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
-        # Verification releases the interpreter's lock, so two threads may use two cores.
-        half = (len(submitted) + 1) // 2
-        threads = [
-            asyncio.to_thread(_read_all, callers, part, self._now()) for part in (submitted[:half], submitted[half:])
-        ]
-        return [answer for part in await asyncio.gather(*threads) for answer in part]
+        return await asyncio.to_thread(_read_all, callers, submitted, self._now())
 
-    async def _take_statements(
-        self, cycle_id: str, submitted: Sequence[Submitted]
-    ) -> list[StatementVerdicts | Exception]:
-        banks = [judged.bank for judged in submitted]
-        async with transaction(self._engine) as conn:
+    async def _answer_again(
+        self, conn: AsyncConnection, callers: Callers, bank: str, submission: AttestationSubmission
+    ) -> AttestationVerdict | Refusal:
+        """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
+        cycle = callers.cycle
+        try:
+            callers.require(bank)
+            sha256 = canonical.digest(submission.attestation.payload_bytes())
+            stored = await attestations.find(conn, cycle.id, bank, sha256)
+            if stored is None:
+                _require(cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
+                raise AssertionError("a cycle that doesn't attest was required to")
+            digests = await asyncio.to_thread(positions.digests, cycle.id, submission.positions)
+        except EvidenceError as error:
+            return evidence_refusal(error, pointer="/attestation")
+        except PositionError as error:
+            return Refusal(CycleReason.SCHEMA_VIOLATION, str(error), pointer=f"/positions/{error.index}")
+        except Refusal as refused:
+            return refused
+        if tuple(digests) != stored.leaves:
+            return Refusal(
+                CycleReason.NOT_ATTESTED, "these aren't the statements that were signed", pointer="/positions"
+            )
+        return answer_again(bank, submission.positions, stored.refused, await pairs.closed_with(conn, cycle.id, bank))
+
+    async def _take_attestations(
+        self, cycle_id: str, group: Sequence[Submitted]
+    ) -> list[AttestationVerdict | Exception]:
+        banks = [submitted.bank for submitted in group]
+        async with self._books.transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.ATTESTING:
                 raise Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
             revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
             before = await cycles.roster(conn, cycle_id)
-            bounds = await submissions.bounds(conn, cycle_id, banks, before.delivered)
-            after = await submissions.attested(conn, cycle_id, banks)
-            judge_all(submitted, after, bounds, revisions_max)
-            judge_screenings(submitted, await submissions.screening_digests(conn, cycle_id, banks))
-            matches = match(after)
-            accepted = [judged for judged in submitted if judged.refusal is None]
-            earlier = await submissions.contests(conn, cycle_id)
-            contests = fresh_contests(accepted, earlier, after)
-            contested = contested_pairs([*earlier, *contests], cuts=bounds.cuts, attested=after)
-            # Where a cut is contested nothing is missing yet.
-            outcomes = [outcome for outcome in matches.values() if outcome.key not in contested]
-            complete = await self._take_in(conn, cycle_id, accepted, outcomes, before.attested)
-            for contest in contests:
-                await events.append(conn, CONTEST_EVENT, contest.data(), cycle=cycle_id)
-            for judged in submitted:
-                if judged.equivocal is not None:
-                    await self._equivocation(conn, cycle_id, judged.bank, judged.equivocal, after)
+            book = await self._books.of(conn, cycle)
+            terms = CycleTerms(id=cycle_id, currencies=cycle.currencies, participants=before.participants)
+            known = await attestations.handed_in(conn, cycle_id, [submitted.sha256 for submitted in group])
+            screenings = await attestations.screening_digests(conn, cycle_id, banks)
+            await asyncio.to_thread(_judge_all, group, book, terms, revisions_max, known, screenings)
+            complete = await self._take_in(conn, cycle_id, group, book, before, screenings)
         if complete:
             self._wake()
-        return [judged.refusal or _answer(judged, matches) for judged in submitted]
-
-    async def _answer_again(
-        self, conn: AsyncConnection, callers: Callers, bank: str, submission: StatementSubmission
-    ) -> StatementVerdicts | Refusal:
-        """Answer a submission to a cycle that doesn't attest: what was taken in before is answered again."""
-        try:
-            callers.require(bank)
-            again = await _verdicts_again(conn, callers.cycle.id, bank, submission)
-            if again is None:
-                _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
-        except Refusal as refused:
-            return refused
-        assert again is not None, "a cycle that doesn't attest was required to"
-        return again
+        return [submitted.refusal or answer(submitted) for submitted in group]
 
     async def _take_in(
         self,
         conn: AsyncConnection,
         cycle: str,
-        accepted: Sequence[Submitted],
-        outcomes: Sequence[Match],
-        attested_before: Collection[str],
+        group: Sequence[Submitted],
+        book: Book,
+        before: Roster,
+        screenings: Mapping[str, Collection[str]],
     ) -> bool:
-        """Store submissions and tell of their breaks; return whether nobody is waited for any more."""
+        """Store what was judged and tell of it; return whether nobody is waited for any more."""
         now = self._now()
-        fresh = [(submission.bank, statement) for submission in accepted for statement in submission.fresh]
-        screenings = [submission.screening for submission in accepted if submission.screening is not None]
-        finished = [submission.bank for submission in accepted if submission.complete and not submission.refused]
-        if fresh:
-            await submissions.insert_statements(conn, cycle, fresh, now)
-        if screenings:
-            await submissions.insert_screenings(conn, cycle, screenings, now)
+        accepted = [submitted for submitted in group if submitted.refusal is None]
+        says_more = [s for s in accepted if not s.replayed and _says_more(s, before, screenings)]
+        if says_more:
+            await self._store(conn, cycle, says_more, book, now)
+        finished = [s.bank for s in accepted if s.complete and s.bank not in before.attested]
         if finished:
-            await submissions.mark_attested(conn, cycle, finished, now)
+            await cycles.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
-        again = any(submission.bank in attested_before for submission in accepted)
-        await self._tell_breaks(conn, cycle, outcomes, roster.attested, again=again)
+        contests = fresh_contests(accepted, book)
+        told = await self._breaks(
+            conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests)
+        )
+        await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in told], cycle=cycle)
+        appended = await events.append_all(conn, CONTEST_EVENT, [contest.data() for contest in contests], cycle=cycle)
+        book.take_contests(zip((event.id for event in appended), contests, strict=True))
+        for submitted in group:
+            if submitted.equivocal is not None:
+                await self._equivocation(conn, cycle, submitted, submitted.equivocal, book)
         return roster.statements_awaited == 0
 
-    async def _tell_breaks(
+    async def _store(
+        self, conn: AsyncConnection, cycle: str, says_more: Sequence[Submitted], book: Book, now: datetime
+    ) -> None:
+        rows = [
+            Fresh(
+                participant=submitted.bank,
+                sha256=submitted.sha256,
+                envelope=submitted.read.envelope,
+                leaves=submitted.read.digests,
+                refused=submitted.left_out,
+                screening=submitted.screening,
+            )
+            for submitted in says_more
+        ]
+        numbers = await attestations.insert(conn, cycle, rows, now)
+        book.seen = max(numbers)
+        bodies = [
+            (submitted.read.positions[index], submitted.read.digests[index], number)
+            for submitted, number in zip(says_more, numbers, strict=True)
+            for index in submitted.bodies
+        ]
+        if bodies:
+            await attestations.insert_positions(conn, cycle, bodies)
+        screened = [
+            (submitted.read.screening, submitted.screening, number)
+            for submitted, number in zip(says_more, numbers, strict=True)
+            if submitted.read.screening is not None and submitted.screening is not None
+        ]
+        if screened:
+            await attestations.insert_screenings(conn, cycle, screened, now)
+
+    async def _breaks(
         self,
         conn: AsyncConnection,
         cycle: str,
-        outcomes: Sequence[Match],
+        accepted: Sequence[Submitted],
+        book: Book,
+        finished_before: frozenset[str],
         finished: frozenset[str],
-        *,
-        again: bool,
-    ) -> None:
-        """Notice the breaks among some pairs, resolve the mended ones, and tell both banks of either.
+        contested: Collection[PairKey],
+    ) -> list[BreakNotice]:
+        """Notice the breaks of what is new, resolve the mended ones, and return both.
 
-        A statement is missing only once its bank says that it has no more to come. `again` tells that a bank has
-        attested before.
+        A statement is missing only once its bank says that it has no more to come. Where a cut is contested nothing is
+        missing yet.
         """
         now = self._now()
-        for outcome in outcomes:
-            missing = outcome.status == "missing" and outcome.missing_from in finished
-            if outcome.status != "different" and not missing:
-                continue
-            notice = await submissions.notice_break(conn, cycle, outcome, now)
-            if notice is not None:
-                await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
-        if not again and all(outcome.revision == 1 for outcome in outcomes):
-            return  # A bank's first word can't mend anything.
-        matches = {outcome.key: outcome for outcome in outcomes}
-        for noticed in await submissions.breaks(conn, cycle):
-            if noticed.notice.resolved or (resolved := matches.get(noticed.key)) is None or resolved.status != "agreed":
-                continue
-            await submissions.resolve_breaks(conn, cycle, noticed.key, now)
-            notice = msgspec.structs.replace(noticed.notice, resolved=True)
-            await events.append(conn, "cycle.break", msgspec.to_builtins(notice), cycle=cycle)
+        broken: set[PairKey] = set()
+        mended: set[PairKey] = set()
+        for submitted in accepted:
+            for statement in submitted.fresh:
+                pair = book.pair(statement.key)
+                assert pair is not None
+                if pair.standing == "differing" or (pair.standing == "missing" and pair.missing_from in finished):
+                    broken.add(statement.key)
+                elif pair.standing == "agreed" and (statement.revision > 1 or submitted.bank in finished_before):
+                    # A bank's first word can't mend anything.
+                    mended.add(statement.key)
+            if submitted.bank in finished and submitted.bank not in finished_before:
+                broken.update(book.awaited_from(submitted.bank))
+        matches = [book.match(key) for key in sorted(broken - set(contested))]
+        told = await submissions.notice_breaks(conn, cycle, matches, now) if matches else []
+        if mended:
+            told += await submissions.resolve_breaks(conn, cycle, sorted(mended), now)
+        return told
+
+    # --- equivocations
 
     async def _equivocation(
-        self, conn: AsyncConnection, cycle: str, bank: str, second: ReadStatement, stored: Sequence[Attested]
+        self, conn: AsyncConnection, cycle: str, submitted: Submitted, index: int, book: Book
     ) -> None:
-        """Keep both signed statements; the first one is stored."""
-        key, revision = second.key, second.document.revision
-        first = next(a.sha256 for a in stored if (a.key, a.participant, a.revision) == (key, bank, revision))
-        envelope = await submissions.statement_envelope(conn, cycle, bank, key, revision)
-        await self._keep_equivocation(conn, cycle, bank, (first, second.sha256), (envelope, to_json(second.envelope)))
+        """Keep what proves that a bank signed two statements of one pair and revision; the first one is stored."""
+        bank, read = submitted.bank, submitted.read
+        second = read.positions[index]
+        pair = book.pair(second.key)
+        assert pair is not None, "what contradicts nothing is equivocal"
+        own, _ = pair.of(bank, second.key)
+        first = next(statement.sha256 for statement in own if statement.revision == second.revision)
+        held, envelope = await attestations.holding(conn, cycle, bank, first.hex())
+        body = await attestations.position(conn, cycle, first.hex())
+        [stated] = positions.texts(cycle, [body])
+        [contradicting] = positions.texts(cycle, [second])
+        proofs: tuple[ProvenStatement, ProvenStatement] = (
+            positions.prove(envelope, held.leaves, held.leaves.index(first), stated),
+            positions.prove(read.envelope, read.digests, index, contradicting),
+        )
+        digests = (first.hex(), read.digests[index].hex())
+        await self._keep_equivocation(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])))
 
     async def _keep_equivocation(
-        self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], envelopes: tuple[str, str]
+        self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], documents: tuple[str, str]
     ) -> None:
         """Keep two contradicting documents of one bank, if they are the first of their kind, and tell of them."""
         added = await submissions.insert_equivocation(
-            conn, cycle=cycle, bank=bank, digests=digests, envelopes=envelopes, at=self._now()
+            conn, cycle=cycle, bank=bank, digests=digests, documents=documents, at=self._now()
         )
         if added:
             data = {"participant": bank, "first": digests[0], "second": digests[1]}
             await events.append(conn, "cycle.equivocation", data, cycle=cycle)
+
+
+def _says_more(submitted: Submitted, before: Roster, screenings: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether an attestation holds anything that isn't known of its bank, so that it has to be kept."""
+    screening = submitted.screening
+    return (
+        bool(submitted.fresh)
+        or (submitted.complete and submitted.bank not in before.attested)
+        or (screening is not None and screening not in screenings.get(submitted.bank, ()))
+    )
+
+
+def _judge_all(
+    group: Iterable[Submitted],
+    book: Book,
+    terms: CycleTerms,
+    revisions_max: int,
+    known: Collection[tuple[str, str]],
+    screenings: Mapping[str, Collection[str]],
+) -> None:
+    """Judge attestations one after another; `known` are those that were taken in before, with their banks."""
+    taken = set(known)
+    for submitted in group:
+        submitted.replayed = (submitted.bank, submitted.sha256) in taken
+        judge(submitted, book, terms, revisions_max)
+        judge_contests(submitted, book.bounds)
+        if submitted.refusal is None:
+            taken.add((submitted.bank, submitted.sha256))
+    judge_screenings(group, screenings)
 
 
 def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
@@ -309,10 +399,15 @@ def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) 
         raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
 
 
-def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int], strangers: Collection[str]) -> Refusal | None:
+def _cut_refused(cut: ReadCut, cycle: Cycle, book: Book | None, strangers: Collection[str]) -> Refusal | None:
     """Return why a bank's first cut can't be taken in, if so."""
-    if cycle.state is not State.CUT_OFF:
+    if book is None:
         return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
+    settled: dict[Lane, int] = {
+        lane: sequence
+        for lane, sequence in book.settled_of(cut.document.receiver).items()
+        if lane[2] in cycle.currencies  # a currency that is closed is in nobody's cut
+    }
     try:
         check_cut(cut.document, settled, strangers)
     except Refusal as refused:
@@ -320,16 +415,36 @@ def _cut_refused(cut: ReadCut, cycle: Cycle, settled: Mapping[Lane, int], strang
     return None
 
 
-def _answer(judged: Submitted, matches: Mapping[PairKey, Match]) -> StatementVerdicts:
-    keys = [(statement.key, statement.document.revision) for statement in judged.statements]
-    return verdicts(judged.bank, keys, matches, judged.refused)
+def _read_cuts(callers: Callers, submitted: Iterable[tuple[str, Envelope]], now: datetime) -> list[ReadCut | Refusal]:
+    """Verify cuts, of those whose banks may submit one now."""
+    answers: list[ReadCut | Refusal] = []
+    for bank, envelope in submitted:
+        try:
+            caller = callers.require(bank)
+            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
+            if bank not in callers.roster.delivered:
+                _require(callers.cycle, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, now)
+            answers.append(read_cut(envelope, bank, callers.terms, caller))
+        except Refusal as refused:
+            answers.append(refused)
+    return answers
+
+
+def _lanes_of(book: Book, banks: Iterable[str]) -> list[tuple[ReceiverCut, ...]]:
+    return [
+        tuple(
+            ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
+            for (_, receiver, currency), last in book.sent_by(bank)
+        )
+        for bank in banks
+    ]
 
 
 def _read_all(
-    callers: Callers, submitted: Iterable[tuple[str, StatementSubmission]], now: datetime
-) -> list[Submitted | Refusal]:
+    callers: Callers, submitted: Iterable[_Coming], now: datetime
+) -> list[Submitted | AttestationVerdict | Exception]:
     """Verify submissions to a cycle that attests."""
-    answers: list[Submitted | Refusal] = []
+    answers: list[Submitted | AttestationVerdict | Exception] = []
     for bank, submission in submitted:
         try:
             answers.append(_read(callers, bank, submission, now))
@@ -338,44 +453,10 @@ def _read_all(
     return answers
 
 
-def _read(callers: Callers, bank: str, submission: StatementSubmission, now: datetime) -> Submitted:
-    """Verify a submission, part by part. Raises Refusal if nothing can be taken in."""
-    keys, terms = callers.require(bank), callers.terms
+def _read(callers: Callers, bank: str, submission: AttestationSubmission, now: datetime) -> Submitted:
+    """Verify a submission. Raises Refusal if nothing can be taken in."""
+    keys = callers.require(bank)
     _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
     if bank not in callers.roster.delivered:
         raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
-    contests = read_contests(submission.contested, bank)
-    read = Submitted(bank=bank, statements=[], screening=None, complete=submission.complete, contests=contests)
-    for number, envelope in enumerate(submission.statements):
-        try:
-            read.statements.append(read_statement(envelope, bank, terms, keys, pointer=f"/statements/{number}"))
-        except Refusal as refused:
-            read.refuse(refused, pair_in(envelope))
-    try:
-        if submission.screening is not None:
-            read.screening = read_screening(submission.screening, bank, terms, keys)
-    except Refusal as refused:
-        read.refuse(refused)
-    if (refusal := read.refusal) is not None:
-        raise refusal
-    return read
-
-
-async def _verdicts_again(
-    conn: AsyncConnection, cycle: str, bank: str, submission: StatementSubmission
-) -> StatementVerdicts | None:
-    """Return the verdicts of statements that were taken in while the cycle attested; None if none of them was."""
-    stored = await submissions.attested(conn, cycle, [bank])
-    own = {
-        statement.sha256: (statement.key, statement.revision) for statement in stored if statement.participant == bank
-    }
-    again = Submitted(bank=bank, statements=[], screening=None, complete=False)
-    known: list[tuple[PairKey, int]] = []
-    for number, envelope in enumerate(submission.statements):
-        with suppress(EvidenceError):
-            if (taken := own.get(canonical.digest(envelope.payload_bytes()))) is not None:
-                known.append(taken)
-                continue
-        late = Refusal(CycleReason.DEADLINE_PASSED, "attestation is closed", pointer=f"/statements/{number}")
-        again.refuse(late, pair_in(envelope))
-    return verdicts(bank, known, match(stored), again.refused) if known else None
+    return Submitted(bank=bank, read=read_attestation(submission, bank, callers.terms, keys))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from compliance.cycle.carry_over import MENDABLE
-from compliance.cycle.matching import Match, PairKey, carry_reason
+from compliance.cycle.matching import PairKey, carry_reason
 from compliance.statements import CarryReason
+from gateway.coordinator.cycles.book import Book
 from gateway.coordinator.cycles.tables.cycles import Participation
 
 CONTEST_PATIENCE = 0.25
@@ -35,22 +36,38 @@ def is_waited_for(carried: Iterable[CarryReason], *, patient: bool) -> bool:
     return bool(mendable - {CarryReason.CUT_CONTESTED}) or (bool(mendable) and patient)
 
 
+def still_open(book: Book, participations: Sequence[Participation]) -> dict[PairKey, CarryReason]:
+    """Return the pairs that don't agree, each with the reason why it would be carried over now."""
+    active, delivered = _active(participations), _delivered(participations)
+    contested = book.contested()
+    carried: dict[PairKey, CarryReason] = {}
+    for key, found in book.open_pairs():
+        reason = carry_reason(key, found, active=active, delivered=delivered, contested=contested)
+        assert reason is not None, "a pair that doesn't agree is carried over"
+        carried[key] = reason
+    return carried
+
+
 def closed(
-    matches: Mapping[PairKey, Match],
-    with_payments: set[PairKey],
-    participations: tuple[Participation, ...],
-    contested: Collection[PairKey],
+    book: Book, participations: Sequence[Participation]
 ) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
     """Return the digests of the agreed pairs, and the reasons of the others."""
-    active = {part.participant for part in participations if part.active}
-    delivered = {part.participant for part in participations if part.cut_at is not None}
-    agreed: dict[PairKey, str] = {}
-    carried: dict[PairKey, CarryReason] = {}
-    for key in sorted(matches.keys() | with_payments):
-        of_pair = matches.get(key)
-        reason = carry_reason(key, of_pair, active=active, delivered=delivered, contested=contested)
-        if reason is not None:
+    carried = still_open(book, participations)
+    left_out = {part.participant for part in participations if not (part.active and part.cut_at is not None)}
+    agreed = book.agreed()
+    if left_out:
+        active, delivered = _active(participations), _delivered(participations)
+        for key in [key for key in agreed if key[1] in left_out or key[2] in left_out]:
+            del agreed[key]
+            reason = carry_reason(key, book.match(key), active=active, delivered=delivered)
+            assert reason is not None, "a pair with a bank that is left out is carried over"
             carried[key] = reason
-        elif of_pair is not None and of_pair.sha256 is not None:
-            agreed[key] = of_pair.sha256
-    return agreed, carried
+    return dict(sorted(agreed.items())), dict(sorted(carried.items()))
+
+
+def _active(participations: Sequence[Participation]) -> set[str]:
+    return {part.participant for part in participations if part.active}
+
+
+def _delivered(participations: Sequence[Participation]) -> set[str]:
+    return {part.participant for part in participations if part.cut_at is not None}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.cycle.approval import Action
-from compliance.statements import NettingResult, PositionStatement
+from compliance.cycle.positions import Position
 from gateway.coordinator.cycles.approvals import require_participants
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements
@@ -45,36 +45,35 @@ class Defaults:
     async def dry_run(self, cycle_id: str, participants: Sequence[str]) -> DefaultView:
         """Return the alternatives for the default of `participants`. Raises Refusal."""
         named = tuple(sorted(set(participants)))
-        async with transaction(self._engine) as conn:
+        async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
             cycle = await cycles.find(conn, cycle_id)
             result = await results.find(conn, cycle_id)
             if result is None:
                 raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-            require_participants(Action.UNWIND, named, result.document)
+            require_participants(Action.UNWIND, named, result.currencies)
+            kept = await results.kept_limits(conn, result.sha256)
             agreed = await pairs.agreed_statements(conn, cycle_id)
             rulebook = await cycles.rulebook_of(conn, cycle)
             attempt = await settlements.last_attempt(conn, cycle_id)
         # In a thread of its own: a large cycle takes its time, and others are served meanwhile.
         run = await asyncio.to_thread(
             dry_run,
-            _obligations(result.document, agreed),
+            _obligations(agreed),
             named,
-            rulebook.default_waterfall.waterfall(result.limits),
-            caps=result.limits.debits(),
-            cash=result.limits.debits(),
+            rulebook.default_waterfall.waterfall(kept),
+            caps=kept.debits(),
+            cash=kept.debits(),
             work=WORK,
         )
-        return _view(cycle_id, result.sha256, result.document.edition, None if attempt is None else attempt.detail, run)
+        return _view(cycle_id, result.sha256, result.edition, None if attempt is None else attempt.detail, run)
 
 
-def _obligations(result: NettingResult, agreed: Sequence[tuple[str, PositionStatement]]) -> list[Obligation]:
-    included = {statement.sha256 for statement in result.statements}
+def _obligations(agreed: Sequence[tuple[str, Position]]) -> list[Obligation]:
     return [
-        Obligation(statement.currency, flow.sender, flow.receiver, int(flow.amount_minor))
-        for digest, statement in agreed
-        if digest in included
-        for flow in statement.flows
-        if flow.amount_minor != "0"
+        Obligation(p.currency, debtor, creditor, int(minor))
+        for _, p in agreed
+        for debtor, creditor, minor in ((p.low, p.high, p.forth_minor), (p.high, p.low, p.back_minor))
+        if minor != "0"
     ]
 
 

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from compliance.cycle.contests import Contest, unsupported
-from compliance.cycle.cuts import Bounds, Lane
-from compliance.cycle.matching import Attested, Match, PairKey, Placement, placement_of
+from compliance.cycle.cuts import Bounds, Lane, misfit_of
+from compliance.cycle.matching import PairKey, Placement, placement_of
+from compliance.cycle.positions import Position
+from compliance.statements import SCREENINGS_MAX
+from gateway.coordinator.cycles.book import Book, Standing, Statement, by_revision
 from gateway.coordinator.cycles.reasons import CycleReason
-from gateway.coordinator.cycles.submission import ReadScreening, ReadStatement, check_sequences
-from gateway.federation.messages.attestation import RefusedPart, StatementVerdict, StatementVerdicts
+from gateway.coordinator.cycles.submission import CycleTerms, ReadAttestation, unfit
+from gateway.federation.messages.attestation import AttestationVerdict, RefusedPart, StatementVerdict
 from gateway.federation.problems import Refusal
-
-SCREENINGS_MAX = 32
-"""Different screening statements of one bank in one cycle. It signs a new one whenever it attests further pairs."""
 
 
 @dataclass(kw_only=True)
 class Submitted:
-    """One bank's submission on its way to an answer. What is refused leaves `statements` and `contests`."""
+    """One bank's attestation on its way to an answer. What is refused is left out of it."""
 
-    WEIGHT_MAX: ClassVar[int] = 1_536
-    """Of what is judged and stored at once: some tens of milliseconds, while which nobody else is answered."""
+    WEIGHT_MAX: ClassVar[int] = 3_072
+    """Of what is judged and stored at once: some tens of milliseconds, while which the cycle does nothing else."""
 
     bank: str
-    statements: list[ReadStatement]
-    screening: ReadScreening | None
-    complete: bool
+    read: ReadAttestation
+    replayed: bool = False
+    """It was taken in before, so nothing of it is new."""
     contests: list[Contest] = field(default_factory=list)
-    fresh: list[ReadStatement] = field(default_factory=list)
-    equivocal: ReadStatement | None = None
-    """The first statement that contradicts one that the bank signed before."""
+    screening: str | None = None
+    """The digest of the screening statement that counts from here on."""
+    standing: dict[PairKey, Standing] = field(default_factory=dict)
+    """Where the pair stands of each statement that is or was taken in."""
+    fresh: list[Statement] = field(default_factory=list)
+    """What the bank hadn't stated before."""
+    bodies: list[int] = field(default_factory=list)
+    """The positions that nobody had stated before."""
+    left_out: list[int] = field(default_factory=list)
+    """The positions that are refused."""
+    equivocal: int | None = None
+    """The first position that contradicts one that the bank signed before."""
     refused: list[RefusedPart] = field(default_factory=list)
     first_refusal: Refusal | None = None
 
-    def refuse(self, refusal: Refusal, named: PairKey | None = None) -> None:
+    def refuse(self, refusal: Refusal, pointer: str, named: PairKey | None = None) -> None:
         """Leave a part out, for the refusal's reason; `named` is the pair that it is about."""
+        refusal.pointer = pointer
         self.first_refusal = self.first_refusal or refusal
-        other = None if named is None else named[2] if named[1] == self.bank else named[1]
         self.refused.append(
             RefusedPart(
-                pointer=refusal.pointer or "",
+                pointer=pointer,
                 reason=str(refusal.reason),
                 detail=refusal.detail,
-                counterparty=other,
+                counterparty=None if named is None else _other(self.bank, named),
                 currency=None if named is None else named[0],
             )
         )
@@ -54,120 +62,172 @@ class Submitted:
     @property
     def refusal(self) -> Refusal | None:
         """The first refusal, if nothing is left that the bank says about a pair: then nothing is taken in."""
-        return None if self.statements or self.contests else self.first_refusal
+        return None if self.standing or self.contests else self.first_refusal
+
+    @property
+    def complete(self) -> bool:
+        """Whether the bank has said all that it has to say: what is refused it may still mend."""
+        return self.read.document.complete and not self.refused
+
+    @property
+    def sha256(self) -> str:
+        return self.read.sha256
 
     def weight(self) -> int:
         """Return what it costs to judge and store, in statements."""
-        return max(48, len(self.statements))
+        return max(96, len(self.read.positions))
 
 
-def judge_all(read: Iterable[Submitted], attested: list[Attested], bounds: Bounds, revisions_max: int) -> None:
-    """Judge submissions one after another, statement by statement; what is new joins `attested`."""
-    of_pair: defaultdict[PairKey, list[Attested]] = defaultdict(list)
-    for earlier in attested:
-        of_pair[earlier.key].append(earlier)
-    for submitted in read:
-        before = [earlier for key in {s.key for s in submitted.statements} for earlier in of_pair[key]]
-        _judge(submitted, before, bounds, revisions_max)
-        _judge_contests(submitted, bounds)
-        for statement in submitted.fresh:
-            new = Attested(statement.key, submitted.bank, statement.document.revision, statement.sha256)
-            of_pair[new.key].append(new)
-            attested.append(new)
-
-
-def _judge(submitted: Submitted, before: Sequence[Attested], bounds: Bounds, revisions_max: int) -> None:
-    """Find the statements that are new, and those that are to be refused: each by itself."""
-    signed_by: dict[tuple[PairKey, bool], dict[int, str]] = {}
-    for earlier in before:
-        signed_by.setdefault((earlier.key, earlier.participant == submitted.bank), {})[earlier.revision] = (
-            earlier.sha256
-        )
-    kept: list[ReadStatement] = []
-    for statement in submitted.statements:
-        own = signed_by.setdefault((statement.key, True), {})
-        theirs = signed_by.get((statement.key, False), {})
-        revision, name = statement.document.revision, " ".join(statement.key)
-        placement = placement_of(
-            revision=revision, sha256=statement.sha256, own=own, theirs=theirs, revisions_max=revisions_max
-        )
-        try:
-            if placement is Placement.EQUIVOCATION:
-                submitted.equivocal = submitted.equivocal or statement  # More of them prove no more.
-                detail = f"{submitted.bank} signed another revision {revision} for {name} before"
-                raise Refusal(CycleReason.EQUIVOCATION, detail, pointer=statement.pointer)
-            if placement is Placement.REVISION_REFUSED:
-                detail = f"{name}: revision {revision} doesn't follow, or nothing is left to mend"
-                raise Refusal(CycleReason.REVISION_REFUSED, detail, pointer=statement.pointer)
-            if placement is Placement.NEW:
-                check_sequences(statement, bounds)
-                own[revision] = statement.sha256
-                submitted.fresh.append(statement)
-        except Refusal as refused:
-            submitted.refuse(refused, statement.key)
+def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: int) -> None:
+    """Judge an attestation, statement by statement, and write in the book what is new of it."""
+    bank, bounds = submitted.bank, book.bounds
+    standing = submitted.standing
+    for index, (p, sha256) in enumerate(zip(submitted.read.positions, submitted.read.digests, strict=True)):
+        statement = book.known(sha256)
+        if statement is None or bank not in statement.key:
+            if (refusal := unfit(p, bank, terms)) is not None:
+                _leave_out(submitted, index, refusal, p.key)
+                continue
+            statement, new = book.statement(p, sha256), True
+        else:
+            new = False
+        key = statement.key
+        pair = book.pair(key)
+        own, theirs = ((), ()) if pair is None else pair.of(bank, key)
+        if own or statement.revision != 1:
+            placement = _placement(statement, own, theirs, revisions_max)
+            if placement is Placement.REPLAY:
+                assert pair is not None
+                standing[key] = pair.standing
+                continue
+            if placement is Placement.EQUIVOCATION and submitted.equivocal is None:
+                submitted.equivocal = index  # More of them prove no more.
+            if placement is not Placement.NEW:
+                _leave_out(submitted, index, _misplaced(bank, statement, placement), key)
+                continue
+        # What the other bank stated alike has been held against the cuts.
+        if new and (detail := misfit_of(p, bounds)) is not None:
+            _leave_out(submitted, index, Refusal(CycleReason.SEQUENCE_MISMATCH, detail), key)
             continue
-        kept.append(statement)
-    submitted.statements = kept
+        if submitted.replayed:
+            _leave_out(submitted, index, _misplaced(bank, statement, Placement.NEW), key)
+            continue
+        if new:
+            submitted.bodies.append(index)
+        submitted.fresh.append(statement)
+        standing[key] = book.take(bank, statement)
 
 
-def _judge_contests(submitted: Submitted, bounds: Bounds) -> None:
+def _placement(
+    statement: Statement, own: Sequence[Statement], theirs: Sequence[Statement], revisions_max: int
+) -> Placement:
+    return placement_of(
+        revision=statement.revision,
+        sha256=statement.sha256.hex(),
+        own=by_revision(own),
+        theirs=by_revision(theirs),
+        revisions_max=revisions_max,
+    )
+
+
+def _misplaced(bank: str, statement: Statement, placement: Placement) -> Refusal:
+    revision, name = statement.revision, " ".join(statement.key)
+    match placement:
+        case Placement.EQUIVOCATION:
+            detail = f"{bank} signed another revision {revision} for {name} before"
+            return Refusal(CycleReason.EQUIVOCATION, detail)
+        case Placement.NEW:
+            detail = f"{name}: revision {revision} was refused in this attestation; another one may say it"
+            return Refusal(CycleReason.REVISION_REFUSED, detail)
+    detail = f"{name}: revision {revision} doesn't follow, or nothing is left to mend"
+    return Refusal(CycleReason.REVISION_REFUSED, detail)
+
+
+def _leave_out(submitted: Submitted, index: int, refusal: Refusal, key: PairKey) -> None:
+    submitted.left_out.append(index)
+    submitted.refuse(refusal, f"/positions/{index}", key)
+
+
+def judge_contests(submitted: Submitted, bounds: Bounds) -> None:
     """Keep the lanes that a bank contests which were cut where it says."""
-    stated = {statement.key for statement in submitted.statements}
+    stated = {p.key for p in submitted.read.positions} if submitted.read.contests else set()
     lanes: set[Lane] = set()
-    kept: list[Contest] = []
-    for number, contest in enumerate(submitted.contests):
+    for number, contest in enumerate(submitted.read.contests):
         pointer = f"/contested/{number}"
         if contest.lane in lanes or contest.key in stated:
             detail = f"{' '.join(contest.lane)}: contested twice, or contested and attested at once"
-            submitted.refuse(Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer), contest.key)
+            submitted.refuse(Refusal(CycleReason.INCONSISTENT, detail), pointer, contest.key)
         elif (detail_of_cut := unsupported(contest, bounds.cuts)) is not None:
-            submitted.refuse(Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut, pointer=pointer), contest.key)
+            submitted.refuse(Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut), pointer, contest.key)
         else:
             lanes.add(contest.lane)
-            kept.append(contest)
-    submitted.contests = kept
+            submitted.contests.append(contest)
 
 
 def judge_screenings(read: Iterable[Submitted], handed_in: Mapping[str, Collection[str]]) -> None:
     """Refuse screening statements beyond `SCREENINGS_MAX` different ones; `handed_in` has the earlier digests."""
     digests = {bank: set(earlier) for bank, earlier in handed_in.items()}
     for submitted in read:
-        if submitted.screening is None or submitted.refusal is not None:
+        digest = submitted.read.document.screening
+        if digest is None or submitted.refusal is not None:
             continue
         known = digests.setdefault(submitted.bank, set())
-        known.add(submitted.screening.sha256)
-        if len(known) > SCREENINGS_MAX:
-            known.remove(submitted.screening.sha256)
-            submitted.screening = None
+        if digest not in known and len(known) >= SCREENINGS_MAX:
             detail = f"{submitted.bank} handed in {SCREENINGS_MAX} different screening statements before"
-            submitted.refuse(Refusal(CycleReason.TOO_MANY_SCREENINGS, detail, pointer="/screening"))
+            submitted.refuse(Refusal(CycleReason.TOO_MANY_SCREENINGS, detail), "/screening")
+        else:
+            known.add(digest)
+            submitted.screening = digest
 
 
-def fresh_contests(
-    accepted: Iterable[Submitted], earlier: Iterable[Contest], attested: Iterable[Attested]
-) -> list[Contest]:
+def fresh_contests(accepted: Iterable[Submitted], book: Book) -> list[Contest]:
     """Return what is contested for the first time. A pair that its bank attested meanwhile isn't contested any more."""
-    known = {contest.lane for contest in earlier}
-    signed = {(statement.key, statement.participant) for statement in attested}
+    known = {contest.lane for contest in book.contests}
     # By lane, since one group may hold a submission and its repetition.
     said = {contest.lane: contest for submitted in accepted for contest in submitted.contests}
-    return [c for c in said.values() if c.lane not in known and (c.key, c.sender) not in signed]
+    fresh = [contest for contest in said.values() if contest.lane not in known]
+    signed = {(one.key, one.participant) for one in book.attested(contest.key for contest in fresh)}
+    return [contest for contest in fresh if (contest.key, contest.sender) not in signed]
 
 
-def verdicts(
-    bank: str,
-    asked: Sequence[tuple[PairKey, int]],
-    matches: Mapping[PairKey, Match],
-    refused: Sequence[RefusedPart] = (),
-) -> StatementVerdicts:
-    """Return what became of a bank's statements, named by pair and revision, and what was refused beside them."""
-    taken = tuple(
-        StatementVerdict(
-            counterparty=key[2] if key[1] == bank else key[1],
-            currency=key[0],
-            revision=revision,
-            status={"agreed": "agreed", "different": "break", "missing": "stored"}[matches[key].status],
+def answer(submitted: Submitted) -> AttestationVerdict:
+    """Return the answer to an attestation that is taken in, at least in part."""
+    return _verdict(submitted.bank, submitted.standing, submitted.read.positions, submitted.refused)
+
+
+def answer_again(
+    bank: str, positions: Sequence[Position], refused: Collection[int], closed: Mapping[PairKey, Standing]
+) -> AttestationVerdict:
+    """Return the answer to an attestation that was taken in, but for what of it was refused, now that it is closed."""
+    standing = {p.key: closed.get(p.key, "missing") for index, p in enumerate(positions) if index not in refused}
+    late = tuple(
+        RefusedPart(
+            pointer=f"/positions/{index}",
+            reason=str(CycleReason.DEADLINE_PASSED),
+            detail="attestation is closed",
+            counterparty=_other(bank, positions[index].key),
+            currency=positions[index].currency,
         )
-        for key, revision in asked
+        for index in sorted(refused)
     )
-    return StatementVerdicts(verdicts=taken, refused=tuple(refused))
+    return _verdict(bank, standing, positions, late)
+
+
+def _verdict(
+    bank: str, standing: Mapping[PairKey, Standing], positions: Sequence[Position], refused: Sequence[RefusedPart]
+) -> AttestationVerdict:
+    where = list(standing.values())
+    return AttestationVerdict(
+        stored=where.count("missing"),
+        agreed=where.count("agreed"),
+        breaks=tuple(
+            StatementVerdict(counterparty=_other(bank, p.key), currency=p.currency, revision=p.revision, status="break")
+            for p in (positions if "differing" in where else ())
+            if standing.get(p.key) == "differing"
+        ),
+        refused=tuple(refused),
+    )
+
+
+def _other(bank: str, key: PairKey) -> str:
+    return key[2] if key[1] == bank else key[1]

@@ -21,11 +21,14 @@ from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits
 from compliance.cycle.liquidity import is_bound
+from compliance.cycle.positions import Position
 from compliance.cycle.result import net_cycle
 from compliance.cycle.states import Trigger
-from compliance.statements import CarriedOver, NettingResult, PositionStatement
+from compliance.statements import PAYLOAD_TYPES, CarriedOver, NettingResult
 from gateway.coordinator.cycles import figures, running_checks
+from gateway.coordinator.cycles.flow_history import FlowHistory
 from gateway.coordinator.cycles.kernels import Kernels
+from gateway.coordinator.cycles.result_positions import Included, ResultPositions
 from gateway.coordinator.cycles.running_checks import CheckInputs
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
@@ -44,7 +47,7 @@ class _Inputs:
     cycle: Cycle
     rulebook: Rulebook
     superseded: Result | None
-    statements: Sequence[tuple[str, PositionStatement]]
+    statements: Sequence[tuple[str, Position]]
     carried: tuple[CarriedOver, ...]
     limits: Limits
     limits_as_of: int
@@ -52,11 +55,10 @@ class _Inputs:
     defaulted: frozenset[str]
     checks: CheckInputs
 
-    @property
-    def needs_kernels(self) -> bool:
+    def need_kernels(self) -> bool:
         """Whether what settles has to be searched for, among so many pairs that it takes compiled kernels."""
-        of_currency = Counter(statement.currency for _, statement in self.statements)
-        many = [s for _, s in self.statements if of_currency[s.currency] > INTERPRETED_MAX]
+        of_currency = Counter(position.currency for _, position in self.statements)
+        many = [p for _, p in self.statements if of_currency[p.currency] > INTERPRETED_MAX]
         return bool(many) and is_bound(many, self.limits)
 
 
@@ -67,33 +69,45 @@ class _Outcome:
     result: NettingResult
     sha256: str
     envelope: Envelope
+    included: Included
     certificates: Sequence[Certificate]
     checks: Sequence[Check]
 
 
 class NettingStep:
-    """Nets matched cycles. `signer` is the coordinator's."""
+    """Nets matched cycles. `signer` is the coordinator's, `positions` keeps what a result includes."""
 
-    def __init__(self, engine: AsyncEngine, *, signer: Signer, kernels: Kernels) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        signer: Signer,
+        kernels: Kernels,
+        positions: ResultPositions,
+        history: FlowHistory,
+    ) -> None:
         self._engine = engine
         self._signer = signer
         self._kernels = kernels
+        self._positions = positions
+        self._history = history
 
     async def take(self, cycle: Cycle) -> bool:
         """Net a cycle, check the outcome and sign it; False while it waits for the engine's kernels to be compiled."""
         async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
-            inputs = await _read(conn, cycle)
-        if not self._kernels.ready and inputs.needs_kernels:
+            inputs = await _read(conn, cycle, self._history)
+        if not self._kernels.ready and await asyncio.to_thread(inputs.need_kernels):
             self._kernels.start()
             return False
         outcome = await asyncio.to_thread(_compute, inputs, self._signer)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is not None:
                 await _store(conn, inputs, outcome)
+        self._positions.keep(outcome.sha256, outcome.included)
         return True
 
 
-async def _read(conn: AsyncConnection, cycle: Cycle) -> _Inputs:
+async def _read(conn: AsyncConnection, cycle: Cycle, history: FlowHistory) -> _Inputs:
     """Read what a result follows from.
 
     After a default the cycle comes here again: those who default are left out, and what limits left out before is
@@ -114,7 +128,7 @@ async def _read(conn: AsyncConnection, cycle: Cycle) -> _Inputs:
         limits=await limits.in_force(conn),
         limits_as_of=await events.last(conn),
         defaulted=await proposals.defaulted(conn, cycle.id),
-        checks=await running_checks.read(conn, cycle, rulebook),
+        checks=await running_checks.read(conn, cycle, rulebook, history),
     )
 
 
@@ -128,19 +142,21 @@ def _compute(inputs: _Inputs, signer: Signer) -> _Outcome:
         limits=inputs.limits,
         liquidity=inputs.rulebook.liquidity,
         carried_over=inputs.carried,
-        edition=1 if before is None else before.document.edition + 1,
+        edition=1 if before is None else before.edition + 1,
         supersedes=None if before is None else before.sha256,
         defaulted=inputs.defaulted,
     )
     result = netting.result
-    included = {pair.sha256 for pair in result.statements}
-    statements = [statement for digest, statement in inputs.statements if digest in included]
+    digests = {pair.sha256 for pair in result.statements}
+    included = [entry for entry in inputs.statements if entry[0] in digests]
+    payload = canonical.encode(result)
     return _Outcome(
         result=result,
-        sha256=canonical.digest(canonical.encode(result)),
-        envelope=dsse.sign(result, signer),
+        sha256=canonical.digest(payload),
+        envelope=dsse.seal(payload, PAYLOAD_TYPES[NettingResult], signer),
+        included=included,
         certificates=netting.certificates,
-        checks=running_checks.run(inputs.checks, inputs.rulebook, result, statements, inputs.limits),
+        checks=running_checks.run(inputs.checks, inputs.rulebook, result, [p for _, p in included], inputs.limits),
     )
 
 
@@ -156,6 +172,7 @@ async def _store(conn: AsyncConnection, inputs: _Inputs, outcome: _Outcome) -> N
         cycle.id,
         edition=result.edition,
         sha256=outcome.sha256,
+        currencies=result.results,
         envelope=outcome.envelope,
         limits=inputs.limits,
         certificates=outcome.certificates,

@@ -39,17 +39,16 @@ class Proofs:
             cycle = await cycles.find(conn, cycle_id)
         if cycle.result is None:
             raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-        commitment, signed = await self._commitment(cycle_id, cycle.result)
-        return ResultProof(cycle=cycle_id, commitment=signed, leaves=commitment.shown_to(participant))
+        commitment, signed = await self._commitment(cycle.result)
+        shown = await asyncio.to_thread(commitment.shown_to, participant)
+        return ResultProof(cycle=cycle_id, commitment=signed, leaves=shown)
 
-    async def _commitment(self, cycle_id: str, sha256: str) -> tuple[Commitment, Envelope]:
+    async def _commitment(self, sha256: str) -> tuple[Commitment, Envelope]:
         async with self._making:
             made = self._newest
             if made is None or made[0].document.result != sha256:
                 async with transaction(self._engine) as conn:
-                    result = await results.find(conn, cycle_id)
-                if result is None:
-                    raise LookupError(f"cycle {cycle_id} has a result that isn't stored")
-                commitment = await asyncio.to_thread(commit, result.envelope)
+                    signed = await results.signed(conn, sha256)
+                commitment = await asyncio.to_thread(commit, signed)
                 made = self._newest = commitment, await sign_document(commitment.document, self._signer)
             return made

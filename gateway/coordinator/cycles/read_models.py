@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -11,16 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import FourEyesCause, four_eyes_causes
 from compliance.cycle.checks import worst
-from compliance.cycle.matching import PairKey, match
+from compliance.cycle.contests import standing
 from compliance.cycle.states import State
 from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles.book import Book, Counts
+from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.reasons import CycleReason
+from gateway.coordinator.cycles.tables import attestations, pairs, results, settlements, submissions
 from gateway.coordinator.cycles.tables import cycles as store
-from gateway.coordinator.cycles.tables import pairs, results, settlements, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle
-from gateway.coordinator.cycles.tables.pairs import AgreedPair
+from gateway.coordinator.cycles.tables.pairs import Gross, Outcomes
 from gateway.coordinator.registry import limits
-from gateway.federation.messages.attestation import Breaks, HandedIn
+from gateway.federation.messages.attestation import BreakNotice, Breaks, HandedIn
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -36,15 +39,33 @@ from gateway.federation.messages.cycles import (
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
-Standing = str
-"""Where a pair stands: a field of PairCounts."""
+CLOSED_KEPT_MAX = 256
+"""Cycles of which it is kept how their pairs stand: as many as a list shows at once, several times over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """How the pairs of a cycle stand: of all participants and of each, and what each receives and pays by them.
+
+    `gross` is None where nobody has asked for it yet: `ReadModels` reads it of a cycle whose attestation is closed.
+    """
+
+    total: PairCounts = field(default_factory=PairCounts)
+    of_bank: Mapping[str, PairCounts] = field(default_factory=dict)
+    gross: Gross | None = None
+
+    def part(self, participant: str | None) -> PairCounts:
+        """Return how one participant's pairs stand, or all."""
+        return self.total if participant is None else self.of_bank.get(participant, PairCounts())
 
 
 class ReadModels:
     """Answers questions about cycles. Every method is one transaction; all raise Refusal `cycle_unknown`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, books: Books) -> None:
         self._engine = engine
+        self._books = books
+        self._closed: dict[tuple[str, int], Tally] = {}
 
     async def cycle(self, cycle_id: str) -> Cycle:
         """Return one cycle."""
@@ -68,42 +89,30 @@ class ReadModels:
         """
         async with transaction(self._engine) as conn:
             cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
-            ids = [cycle.id for cycle in cycles]
-            counts = await pairs.outcome_counts(conn, ids, participant)
-            totals = {} if participant is not None else await results.totals(conn, ids)
-            summaries: list[CycleSummary] = []
-            for cycle in cycles:
-                if cycle.state is State.ATTESTING:
-                    standing = await _standing(conn, cycle)
-                    counted = _counts(stands for key, stands in standing.items() if participant in (None, *key[1:]))
-                    total = () if participant is not None else _totals(await pairs.agreed_so_far(conn, cycle.id))
-                else:
-                    agreed, carried = counts.get(cycle.id, (0, 0))
-                    counted, total = PairCounts(agreed=agreed, carried_over=carried), totals.get(cycle.id, ())
-                summaries.append(CycleSummary(cycle=cycle.message(), pairs=counted, totals=total))
+            totals = {} if participant is not None else await results.totals(conn, [cycle.id for cycle in cycles])
+        summaries: list[CycleSummary] = []
+        for found in cycles:
+            cycle, tally = await self._tally(found)
+            total = totals.get(cycle.id) or (_totals(tally.gross or {}) if participant is None else ())
+            summaries.append(CycleSummary(cycle=cycle.message(), pairs=tally.part(participant), totals=total))
         return tuple(summaries)
 
     async def progress(self, cycle_id: str) -> CycleProgress:
         """Return how far a cycle and each of its participants are."""
+        cycle, tally = await self._tally(await self.cycle(cycle_id))
+        contests = await self._contests(cycle)
         async with transaction(self._engine) as conn:
-            cycle = await store.find(conn, cycle_id)
             participations = await store.participations(conn, cycle_id)
-            standing = await _standing(conn, cycle)
             totals = (await results.totals(conn, [cycle_id])).get(cycle_id)
             if totals is None:
-                totals = _totals(await pairs.agreed_so_far(conn, cycle_id))
-            statements = await submissions.statement_counts(conn, cycle_id)
-            breaks = [noticed.notice for noticed in await submissions.breaks(conn, cycle_id)]
-            breaks += await submissions.contest_notices(conn, cycle_id)
+                totals = _totals(await _gross(conn, cycle, tally))
+            statements = await attestations.statement_counts(conn, cycle_id)
+            breaks = [*await submissions.breaks(conn, cycle_id), *contests]
             instructions = await settlements.instruction_views(conn, cycle=cycle_id, acknowledged=None)
             attempts = await settlements.attempts(conn, cycle_id)
             unsettled = cycle.state in (State.HELD, State.DEFERRED)
             asked = await settlements.last_attempt(conn, cycle_id) if unsettled else None
             causes = await _four_eyes(conn, cycle, totals)
-        of_bank: defaultdict[str, list[Standing]] = defaultdict(list)
-        for (_, low, high), stands in standing.items():
-            of_bank[low].append(stands)
-            of_bank[high].append(stands)
         issued = Counter(instruction.participant for instruction in instructions)
         acknowledged = Counter(order.participant for order in instructions if order.acknowledged_at is not None)
         return CycleProgress(
@@ -115,13 +124,13 @@ class ReadModels:
                     cut_at=None if part.cut_at is None else timestamp(part.cut_at),
                     attested_at=None if part.attested_at is None else timestamp(part.attested_at),
                     statements=statements.get(part.participant, 0),
-                    pairs=_counts(of_bank[part.participant]),
+                    pairs=tally.part(part.participant),
                     instructions=issued[part.participant],
                     acknowledged=acknowledged[part.participant],
                 )
                 for part in participations
             ),
-            pairs=_counts(standing.values()),
+            pairs=tally.total,
             totals=totals,
             breaks=tuple(breaks),
             instructions=len(instructions),
@@ -134,11 +143,11 @@ class ReadModels:
 
     async def positions(self, cycle_id: str, participant: str | None) -> Positions:
         """Return all positions of a cycle, or one participant's: provisional until the cycle is netted."""
+        cycle, tally = await self._tally(await self.cycle(cycle_id))
         async with transaction(self._engine) as conn:
-            await store.find(conn, cycle_id)
             result = await results.find(conn, cycle_id)
             if result is None:
-                gross = _gross(await pairs.agreed_so_far(conn, cycle_id))
+                gross = await _gross(conn, cycle, tally)
                 keeping = await limits.in_force(conn)
             else:
                 gross = {
@@ -146,10 +155,10 @@ class ReadModels:
                         int(position.receives_minor),
                         int(position.pays_minor),
                     )
-                    for of_currency in result.document.results
+                    for of_currency in result.currencies
                     for position in of_currency.positions
                 }
-                keeping = result.limits
+                keeping = await results.kept_limits(conn, result.sha256)
         caps = {(cap.participant, cap.currency): cap.cap_minor for cap in keeping.caps}
         may_owe = keeping.debits()
         return Positions(
@@ -186,11 +195,10 @@ class ReadModels:
 
     async def breaks(self, cycle_id: str, participant: str | None) -> Breaks:
         """Return the breaks of a cycle and its contested cuts, or those of one participant's pairs."""
+        contests = await self._contests(await self.cycle(cycle_id), participant)
         async with transaction(self._engine) as conn:
-            await store.find(conn, cycle_id)
-            notices = [noticed.notice for noticed in await submissions.breaks(conn, cycle_id, participant)]
-            notices += await submissions.contest_notices(conn, cycle_id, participant)
-        return Breaks(cycle=cycle_id, breaks=tuple(notices))
+            notices = await submissions.breaks(conn, cycle_id, participant)
+        return Breaks(cycle=cycle_id, breaks=(*notices, *contests))
 
     async def handed_in(self, participant: str) -> HandedIn:
         """Return what a participant handed in for the newest cycle that it has a cut in."""
@@ -199,17 +207,20 @@ class ReadModels:
             if newest is None:
                 return HandedIn()
             cycle, cut = newest
-            statements = await submissions.statement_envelopes(conn, cycle, participant)
-        return HandedIn(cycle=cycle, cut=submissions.envelope_of(cut), statements=tuple(statements))
+            return HandedIn(
+                cycle=cycle,
+                cut=submissions.envelope_of(cut),
+                attestations=await attestations.envelopes(conn, cycle, participant),
+                statements=await submissions.statement_envelopes(conn, cycle, participant),
+            )
 
     async def result(self, cycle_id: str) -> Envelope:
         """Return the signed result; raises Refusal `result_unknown` before there is one."""
         async with transaction(self._engine) as conn:
             cycle = await store.find(conn, cycle_id)
-            result = await results.find(conn, cycle_id)
-        if result is None:
-            raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
-        return result.envelope
+            if cycle.result is None:
+                raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state} and has no result")
+            return await results.signed(conn, cycle.result)
 
     async def finality(self, cycle_id: str) -> Envelope:
         """Return the signed finality; raises Refusal `result_unknown` before the cycle is final."""
@@ -219,6 +230,64 @@ class ReadModels:
         if finality is None:
             raise Refusal(CycleReason.RESULT_UNKNOWN, f"cycle {cycle_id} is {cycle.state}, not final")
         return finality
+
+    # --- how pairs stand
+
+    async def _tally(self, cycle: Cycle) -> tuple[Cycle, Tally]:
+        """Return how a cycle's pairs stand, with the cycle as it was then."""
+        if cycle.state is State.ATTESTING:
+            async with self._books.transaction(self._engine) as conn:
+                cycle = await store.find(conn, cycle.id)
+                if cycle.state is State.ATTESTING:
+                    return cycle, _tally_of(await self._books.of(conn, cycle))
+        if cycle.state in (State.OPEN, State.CUT_OFF):
+            return cycle, Tally(gross={})
+        # What has been closed changes by the cycle's steps only.
+        kept = self._closed.pop((cycle.id, cycle.version), None)
+        if kept is None:
+            async with transaction(self._engine) as conn:
+                found = (await pairs.outcomes(conn, [cycle.id])).get(cycle.id, Outcomes())
+            kept = Tally(
+                total=_closed_counts(found.total),
+                of_bank={bank: _closed_counts(counts) for bank, counts in found.of_bank.items()},
+            )
+        self._closed[cycle.id, cycle.version] = kept
+        while len(self._closed) > CLOSED_KEPT_MAX:
+            del self._closed[next(iter(self._closed))]
+        return cycle, kept
+
+    async def _contests(self, cycle: Cycle, participant: str | None = None) -> list[BreakNotice]:
+        """Return the contested cuts of a cycle, or of one bank's pairs, as breaks."""
+        if cycle.state is State.ATTESTING:
+            async with self._books.transaction(self._engine) as conn:
+                stands = (await self._books.of(conn, cycle)).contests_standing()
+        else:
+            async with transaction(self._engine) as conn:
+                contests = [contest for _, contest in await submissions.contests_since(conn, cycle.id, 0)]
+                if not contests:
+                    return []
+                cuts = await submissions.cuts_by(conn, cycle.id, {contest.receiver for contest in contests})
+                attested = await attestations.attested(conn, cycle.id, {contest.key for contest in contests})
+            stands = standing(contests, cuts=cuts, attested=attested)
+        mine = {contest: still for contest, still in stands.items() if participant in (None, *contest.lane[:2])}
+        return submissions.contest_notices(mine)
+
+
+def _tally_of(book: Book) -> Tally:
+    return Tally(
+        total=_counts(book.total),
+        of_bank={bank: _counts(counts) for bank, counts in book.counts.items()},
+        gross=dict(book.gross),
+    )
+
+
+def _counts(counts: Counts) -> PairCounts:
+    return PairCounts(agreed=counts.agreed, differing=counts.differing, missing=counts.missing)
+
+
+def _closed_counts(counts: tuple[int, int]) -> PairCounts:
+    agreed, carried = counts
+    return PairCounts(agreed=agreed, carried_over=carried)
 
 
 async def _four_eyes(
@@ -233,36 +302,16 @@ async def _four_eyes(
     return four_eyes_causes(rulebook.approval, settling, checks_passed=passed)
 
 
-async def _standing(conn: AsyncConnection, cycle: Cycle) -> dict[PairKey, Standing]:
-    """Return where each pair stands."""
-    if cycle.state is State.ATTESTING:
-        names = {"agreed": "agreed", "different": "differing", "missing": "missing"}
-        matches = match(await submissions.attested(conn, cycle.id))
-        return {key: names[broken.status] for key, broken in matches.items()}
-    outcomes = await pairs.pair_outcomes(conn, cycle.id)
-    return {key: "agreed" if reason is None else "carried_over" for key, reason in outcomes.items()}
+async def _gross(conn: AsyncConnection, cycle: Cycle, tally: Tally) -> Gross:
+    """Return what each participant receives and pays by the pairs that agree, while there is no result yet."""
+    return await pairs.agreed_gross(conn, cycle.id) if tally.gross is None else tally.gross
 
 
-def _counts(standing: Iterable[Standing]) -> PairCounts:
-    return PairCounts(**Counter(standing))
-
-
-def _totals(agreed: Iterable[AgreedPair]) -> tuple[CurrencyTotal, ...]:
-    gross: Counter[str] = Counter()
-    for pair in agreed:
-        gross[pair.key[0]] += pair.forth + pair.back
-    return tuple(CurrencyTotal(currency=code, gross_minor=str(total)) for code, total in sorted(gross.items()))
-
-
-def _gross(agreed: Iterable[AgreedPair]) -> Mapping[tuple[str, str], tuple[int, int]]:
-    """Return what each participant receives and pays, by (currency, participant)."""
-    gross: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for pair in agreed:
-        currency, low, high = pair.key
-        for bic, receives, pays in ((low, pair.back, pair.forth), (high, pair.forth, pair.back)):
-            received, paid = gross[currency, bic]
-            gross[currency, bic] = (received + receives, paid + pays)
-    return gross
+def _totals(gross: Gross) -> tuple[CurrencyTotal, ...]:
+    totals: Counter[str] = Counter()
+    for (currency, _), (receives, _) in gross.items():
+        totals[currency] += receives
+    return tuple(CurrencyTotal(currency=code, gross_minor=str(total)) for code, total in sorted(totals.items()))
 
 
 def _position(

@@ -12,6 +12,8 @@ class CycleReason(RefusalReason):
     NOT_A_PARTICIPANT = "not_a_participant", 403
     """The caller isn't an active participant, or wasn't one at the cut-off."""
     CYCLE_UNKNOWN = "cycle_unknown", 404
+    RELEASE_TOO_OLD = "release_too_old", 410
+    """The request is in a form that releases before had; the detail names the first release that does otherwise."""
     CYCLE_NOT_OPEN = "cycle_not_open", 409
     CYCLE_IN_PROGRESS = "cycle_in_progress", 409
     """Another cycle is between its cut-off and its end."""

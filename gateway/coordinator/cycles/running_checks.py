@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.cycle import checks
 from compliance.cycle.limits import Limits
 from compliance.cycle.matching import PairKey
-from compliance.statements import NettingResult, PositionStatement, ScreeningStatement
-from gateway.coordinator.cycles.tables import cycles, pairs, submissions
+from compliance.cycle.positions import Position
+from compliance.statements import NettingResult, ScreeningStatement
+from gateway.coordinator.cycles.flow_history import FlowHistory
+from gateway.coordinator.cycles.tables import attestations, cycles
 from gateway.coordinator.cycles.tables.cycles import Cycle, Participation
 from gateway.coordinator.rulebook import Rulebook
 
@@ -27,13 +29,13 @@ class CheckInputs:
     history: Mapping[PairKey, Sequence[int]]
 
 
-async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook) -> CheckInputs:
+async def read(conn: AsyncConnection, cycle: Cycle, rulebook: Rulebook, history: FlowHistory) -> CheckInputs:
     """Read it."""
     return CheckInputs(
         participations=await cycles.participations(conn, cycle.id),
-        screenings=await submissions.screenings(conn, cycle.id),
+        screenings=await attestations.screenings(conn, cycle.id),
         cut_off_at=cycle.cut_off_at or cycle.opened_at,
-        history=await pairs.pair_history(conn, cycles=rulebook.aggregate_flow.window_cycles),
+        history=await history.last(conn, rulebook.aggregate_flow.window_cycles),
     )
 
 
@@ -41,15 +43,12 @@ def run(
     inputs: CheckInputs,
     rulebook: Rulebook,
     result: NettingResult,
-    included: list[PositionStatement],
+    included: Sequence[Position],
     keeping: Limits,
 ) -> list[checks.Check]:
-    """Return what each check says of a result, of the statements that it includes and of the limits it must keep."""
+    """Return what each check says of a result, of the positions that it includes and of the limits it must keep."""
     participations = inputs.participations
-    totals = {
-        (statement.currency, *statement.pair): sum(int(flow.amount_minor) for flow in statement.flows)
-        for statement in included
-    }
+    totals = {p.key: int(p.forth_minor) + int(p.back_minor) for p in included}
     rule = rulebook.aggregate_flow
     return [
         checks.conservation(result, included),

@@ -20,6 +20,7 @@ from compliance.export.manifest import build_export
 from gateway.coordinator import clock, timetable
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
+from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
 from gateway.coordinator.cycles.kernels import Kernels
@@ -71,12 +72,13 @@ class CycleService:
         self._rulebook = rulebook
         self._now = now
         self.kernels = Kernels()
-        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels)
-        self.attestation = Attestation(engine, scheme=signer.scheme, now=now, wake=self.news.set)
+        books = Books()
+        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels, books=books)
+        self.attestation = Attestation(engine, books=books, scheme=signer.scheme, now=now, wake=self.news.set)
         acts = RegistryActs(registry)
         self.approvals = Approvals(engine, coordinator=bic, acts=acts, now=now, wake=self.news.set)
         self.delivery = Delivery(engine, scheme=signer.scheme, now=now)
-        self.views = ReadModels(engine)
+        self.views = ReadModels(engine, books=books)
         self.proofs = Proofs(engine, signer=signer)
         self.defaults = Defaults(engine)
 

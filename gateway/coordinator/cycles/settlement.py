@@ -16,7 +16,7 @@ import msgspec
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.iso20022 import INSUFFICIENT_FUNDS, SETTLEMENT_ANSWER_TYPE
-from compliance.statements import NettingResult
+from compliance.statements import CurrencyResult
 from gateway.coordinator.cycles.failures import Failure, FailureReason
 from gateway.coordinator.registry.members import SettlementAgent
 from gateway.federation import iso20022
@@ -77,11 +77,11 @@ class SettlementClient(Protocol):
         ...
 
 
-def movements(result: NettingResult) -> tuple[iso20022.Movement, ...]:
-    """Return the nets of a result that aren't zero."""
+def movements(results: Iterable[CurrencyResult]) -> tuple[iso20022.Movement, ...]:
+    """Return the nets of a cycle's results that aren't zero."""
     return tuple(
         iso20022.Movement(position.participant, of_currency.currency, int(position.net_minor))
-        for of_currency in result.results
+        for of_currency in results
         for position in of_currency.positions
         if position.net_minor != "0"
     )

@@ -17,13 +17,15 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from compliance.cycle.checks import worst
-from compliance.cycle.result import instructions
+from compliance.cycle.result import InconsistentInputError, instruct
 from compliance.cycle.states import Trigger
 from compliance.iso20022 import NO_MOVEMENT, SETTLEMENT_REQUEST_TYPE, request_id
-from compliance.statements import PositionStatement, SettlementFinality, SettlementInstruction
+from compliance.statements import PAYLOAD_TYPES, SettlementFinality, SettlementInstruction
 from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles import settlement
 from gateway.coordinator.cycles.failures import FailureReason
+from gateway.coordinator.cycles.flow_history import FlowHistory
+from gateway.coordinator.cycles.result_positions import Included, ResultPositions
 from gateway.coordinator.cycles.settlement import (
     NoAnswerError,
     Rejected,
@@ -32,10 +34,11 @@ from gateway.coordinator.cycles.settlement import (
     SettlementClient,
     Shortfall,
 )
-from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results, settlements, submissions
+from gateway.coordinator.cycles.submission import to_json
+from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements, submissions
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
-from gateway.coordinator.cycles.tables.settlements import Attempt
+from gateway.coordinator.cycles.tables.settlements import Attempt, SignedInstruction
 from gateway.coordinator.registry import operators
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.messages.settlement import SettlementOrder
@@ -47,12 +50,26 @@ CLOCKS_APART = timedelta(minutes=1)
 
 
 class SettlementSteps:
-    """Settles approved cycles. `bic` and `signer` are the coordinator's. Every step raises NoAnswerError."""
+    """Settles approved cycles. `bic` and `signer` are the coordinator's, `positions` keeps what a result includes, and
+    `history` what pairs settled.
+
+    Every step raises NoAnswerError.
+    """
 
     def __init__(
-        self, engine: AsyncEngine, *, bic: str, signer: Signer, agent: SettlementClient, now: Callable[[], datetime]
+        self,
+        engine: AsyncEngine,
+        *,
+        bic: str,
+        signer: Signer,
+        agent: SettlementClient,
+        now: Callable[[], datetime],
+        positions: ResultPositions,
+        history: FlowHistory,
     ) -> None:
         self._engine = engine
+        self._history = history
+        self._positions = positions
         self._bic = bic
         self._signer = signer
         self._agent = agent
@@ -68,11 +85,11 @@ class SettlementSteps:
         async with transaction(self._engine) as conn:
             result = await _result(conn, cycle)
             last = await settlements.last_attempt(conn, cycle.id)
-            statements = await pairs.agreed_statements(conn, cycle.id)
-        edition = result.document.edition
+            included = await self._positions.of(conn, cycle.id, result.sha256)
+        edition = result.edition
         if last is not None and last.edition == edition:
             _require_active(last.agent, agent)
-        orders = await asyncio.to_thread(_sign_orders, result, statements, agent, self._signer)
+        orders = await asyncio.to_thread(_sign_orders, cycle.id, result, included, agent, self._signer)
         attempt = await self._next_attempt(cycle, last, result, agent)
         async with transaction(self._engine) as conn:
             if await cycles.lock_unmoved(conn, cycle) is None:
@@ -89,6 +106,7 @@ class SettlementSteps:
             attempt = await _attempt(conn, cycle)
             rulebook = await cycles.rulebook_of(conn, cycle)
             result = await _result(conn, cycle)
+            signed = await results.signed(conn, result.sha256)
             rules = await cycles.rulebook_text(conn, cycle)
             decided = await proposals.signed(conn, cycle.id, result.sha256)
             register = await operators.current(conn)
@@ -99,7 +117,7 @@ class SettlementSteps:
         else:
             order = SettlementOrder(
                 request=attempt.request,
-                result=result.envelope,
+                result=signed,
                 rulebook=rules,
                 checks=worst(result.checks),
                 operators=register,
@@ -148,7 +166,7 @@ class SettlementSteps:
         """Sign finality, once, and count the lanes as settled."""
         async with transaction(self._engine) as conn:
             attempt, result = await _attempt(conn, cycle), await _result(conn, cycle)
-            statements = [statement for _, statement in await pairs.agreed_statements(conn, cycle.id)]
+            included = await self._positions.of(conn, cycle.id, result.sha256)
         if attempt.reference is None or attempt.settled_at is None:
             raise LookupError(f"attempt {attempt.attempt} settled without a reference")
         finality = SettlementFinality(
@@ -163,9 +181,12 @@ class SettlementSteps:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
             await settlements.insert_finality(conn, cycle.id, envelope)
-            await submissions.settle_lanes(conn, cycle.id, statements)
+            await submissions.settle_lanes(conn, cycle.id, [position for _, position in included])
             data = {"result": result.sha256, "reference": attempt.reference}
             await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
+        self._positions.forget(result.sha256)
+        totals = ((p.key, int(p.forth_minor) + int(p.back_minor)) for _, p in included)
+        await asyncio.to_thread(self._history.add, cycle.id, totals)
 
     async def _sign_request(self, message: bytes) -> Envelope:
         return await signing(lambda: dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self._signer), self._signer)
@@ -173,8 +194,8 @@ class SettlementSteps:
     async def _next_attempt(self, cycle: Cycle, last: Attempt | None, result: Result, agent: str) -> Attempt:
         """Return the request that follows the last one. Raises MessageRefused for what no message can say."""
         number = 1 if last is None else last.attempt + 1
-        message_id, document = request_id(cycle.id, number), result.document
-        moving = settlement.movements(document)
+        message_id = request_id(cycle.id, number)
+        moving = settlement.movements(result.currencies)
         request = None
         if moving:
             message = settlement.message(
@@ -193,7 +214,7 @@ class SettlementSteps:
             agent=agent,
             message_id=message_id,
             request=request,
-            edition=document.edition,
+            edition=result.edition,
         )
 
 
@@ -209,14 +230,38 @@ def _require_active(instructed: str, active: str) -> None:
         raise NoAnswerError(FailureReason.AGENT_INACTIVE, detail)
 
 
-def _sign_orders(
-    result: Result, statements: list[tuple[str, PositionStatement]], agent: str, signer: Signer
-) -> list[tuple[SettlementInstruction, str, Envelope]]:
-    """Return the instructions of a result with their digests, signed."""
-    return [
-        (order, canonical.digest(canonical.encode(order)), dsse.sign(order, signer))
-        for order in instructions(result.document, statements, result.sha256, agent)
-    ]
+def _sign_orders(cycle: str, result: Result, included: Included, agent: str, signer: Signer) -> list[SignedInstruction]:
+    """Return the instructions of a result, signed. Raises InconsistentInputError rather than sign what can't be."""
+    orders = instruct(
+        cycle=cycle,
+        edition=result.edition,
+        results=result.currencies,
+        included=included,
+        result_sha256=result.sha256,
+        settlement_agent=agent,
+    )
+    signed: list[SignedInstruction] = []
+    lines = 0
+    for order in orders:
+        if sum(int(line.receives_minor) - int(line.pays_minor) for line in order.lines) != int(order.net_minor):
+            raise InconsistentInputError(f"the lines of instruction {order.id} don't add up to {order.net_minor}")
+        lines += len(order.lines)
+        signed.append(_signed(order, signer))
+    if lines != 2 * len(included):
+        raise InconsistentInputError(f"{lines} lines of instructions for {len(included)} pairs")
+    return signed
+
+
+def _signed(order: SettlementInstruction, signer: Signer) -> SignedInstruction:
+    payload = canonical.encode(order)
+    return SignedInstruction(
+        id=order.id,
+        participant=order.participant,
+        currency=order.currency,
+        net_minor=order.net_minor,
+        sha256=canonical.digest(payload),
+        envelope=to_json(dsse.seal(payload, PAYLOAD_TYPES[SettlementInstruction], signer)),
+    )
 
 
 async def _result(conn: AsyncConnection, cycle: Cycle) -> Result:

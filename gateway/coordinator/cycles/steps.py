@@ -19,20 +19,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from compliance.crypto.keys import Signer
 from compliance.cycle.approval import four_eyes_causes, needed_decision
 from compliance.cycle.checks import worst
-from compliance.cycle.contests import contested_pairs
-from compliance.cycle.cuts import pairs_taken_in
-from compliance.cycle.matching import PairKey, match
 from compliance.cycle.result import settling_minor
 from compliance.cycle.states import State, Trigger
-from compliance.statements import CarryReason
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at
+from gateway.coordinator.cycles.books import Books
+from gateway.coordinator.cycles.closing import closed, is_waited_for, patience_ends_at, still_open
 from gateway.coordinator.cycles.failures import Failure, retry_after_s, step_failure
+from gateway.coordinator.cycles.flow_history import FlowHistory
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.netting_step import NettingStep
+from gateway.coordinator.cycles.result_positions import ResultPositions
 from gateway.coordinator.cycles.settlement import NoAnswerError, SettlementClient
 from gateway.coordinator.cycles.settlement_steps import SettlementSteps
-from gateway.coordinator.cycles.tables import cycles, failures, pairs, results, submissions
+from gateway.coordinator.cycles.tables import cycles, failures, pairs, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.storage.database import transaction
@@ -66,11 +65,16 @@ class Steps:
         agent: SettlementClient,
         now: Callable[[], datetime],
         kernels: Kernels,
+        books: Books,
     ) -> None:
         self._engine = engine
+        self._books = books
         self._now = now
-        self._netting = NettingStep(engine, signer=signer, kernels=kernels)
-        self._settlement = SettlementSteps(engine, bic=bic, signer=signer, agent=agent, now=now)
+        positions, history = ResultPositions(), FlowHistory()
+        self._netting = NettingStep(engine, signer=signer, kernels=kernels, positions=positions, history=history)
+        self._settlement = SettlementSteps(
+            engine, bic=bic, signer=signer, agent=agent, now=now, positions=positions, history=history
+        )
 
     async def advance(self, cycle_id: str) -> State:
         """Take every step that is due and return the state reached. Idempotent. Raises what a step raises."""
@@ -89,12 +93,9 @@ class Steps:
         try:
             async with transaction(self._engine) as conn:
                 cycle = await cycles.find(conn, cycle_id)
-                if cycle.due_at is not None and self._now() < cycle.due_at:
-                    return False
-                decides = cycle.state in DECIDED_LOCKED
-                moved = decides and await self._decide(conn, cycle)
-            if not decides:
-                moved = await self._take(cycle)
+            if cycle.due_at is not None and self._now() < cycle.due_at:
+                return False
+            moved = await (self._decide(cycle) if cycle.state in DECIDED_LOCKED else self._take(cycle))
         except Exception as error:
             if cycle is None:
                 raise
@@ -144,18 +145,19 @@ class Steps:
                 return False
         return True
 
-    async def _decide(self, conn: AsyncConnection, cycle: Cycle) -> bool:
+    async def _decide(self, cycle: Cycle) -> bool:
         """Take a step that decides over what may still come in, so it holds that off: it computes little."""
-        unmoved = await cycles.lock_unmoved(conn, cycle)
-        if unmoved is None:
-            return True
-        rulebook = await cycles.rulebook_of(conn, cycle)
-        match cycle.state:
-            case State.CUT_OFF:
-                return await self._close_cuts(conn, unmoved, rulebook)
-            case State.ATTESTING:
-                return await self._close_attestation(conn, unmoved, rulebook)
-        return await self._approve(conn, unmoved, rulebook)
+        async with self._books.transaction(self._engine) as conn:
+            unmoved = await cycles.lock_unmoved(conn, cycle)
+            if unmoved is None:
+                return True
+            rulebook = await cycles.rulebook_of(conn, cycle)
+            match cycle.state:
+                case State.CUT_OFF:
+                    return await self._close_cuts(conn, unmoved, rulebook)
+                case State.ATTESTING:
+                    return await self._close_attestation(conn, unmoved, rulebook)
+            return await self._approve(conn, unmoved, rulebook)
 
     def _passed(self, deadline_at: datetime | None) -> bool:
         return deadline_at is not None and self._now() > deadline_at
@@ -180,19 +182,14 @@ class Steps:
         closing = self._passed(cycle.deadline_at)
         if not closing and any(part.awaited for part in participations):
             return False
-        attested = await submissions.attested(conn, cycle.id)
-        cuts, settled = await submissions.cut_lanes(conn, cycle.id), await submissions.settled_lanes(conn)
-        contests = await submissions.contests(conn, cycle.id)
-
-        def compare() -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
-            contested = contested_pairs(contests, cuts=cuts, attested=attested)
-            return closed(match(attested), pairs_taken_in(cuts, settled), participations, contested)
-
-        # A tenth of a second where a hundred banks attest, while which others are answered.
-        agreed, carried = await asyncio.to_thread(compare)
+        book = await self._books.of(conn, cycle)
         patient = not self._passed(patience_ends_at(cycle.deadline_at, rulebook.attestation_deadline_s))
-        if not closing and is_waited_for(carried.values(), patient=patient):
-            return False
+        if not closing:
+            still = await asyncio.to_thread(still_open, book, participations)
+            if is_waited_for(still.values(), patient=patient):
+                return False
+        # A tenth of a second where five hundred banks attest, while which others are answered.
+        agreed, carried = await asyncio.to_thread(closed, book, participations)
         await pairs.insert_pairs(conn, cycle.id, agreed, carried)
         data = {"agreed": len(agreed), "carried_over": len(carried), "closed_at": timestamp(self._now())}
         await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
@@ -203,7 +200,7 @@ class Steps:
         result = await results.find(conn, cycle.id)
         if result is None:
             raise LookupError(f"cycle {cycle.id} is {cycle.state} and has no result")
-        settling = settling_minor(result.document)
+        settling = settling_minor(result.currencies)
         causes = four_eyes_causes(rulebook.approval, settling, checks_passed=worst(result.checks) == "pass")
         if needed_decision(cycle.state, causes) is not None:
             return False

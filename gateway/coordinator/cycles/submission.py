@@ -1,11 +1,11 @@
-"""Reading what a bank submits: cuts and statements, verified and held against the cycle. Pure.
+"""Reading what a bank submits: cuts and attestations, verified and held against the cycle. Pure.
 
 Each reader refuses with the first reason in the order of `CycleReason`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,13 +13,13 @@ import msgspec
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle import positions as stated
 from compliance.cycle.contests import Contest
-from compliance.cycle.cuts import Bounds, Lane, behind, misfit
-from compliance.cycle.matching import PairKey
-from compliance.cycle.result import inconsistency
-from compliance.statements import CycleCut, PositionStatement, ScreeningStatement
+from compliance.cycle.cuts import Lane, behind
+from compliance.cycle.positions import Position, PositionError, inconsistency
+from compliance.statements import Attestation, CycleCut, ScreeningStatement
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
-from gateway.federation.messages.attestation import ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
 from gateway.federation.problems import Refusal
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
@@ -45,32 +45,20 @@ class ReadCut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadStatement:
-    """A verified statement of one bank. `pointer` is where it stands in the submission."""
+class ReadAttestation:
+    """A verified attestation of one bank with all that its signature covers, and what it contests beside it.
 
-    document: PositionStatement
+    `digests` are those of the statements that its positions are, in their order, `screening` is the document that it
+    names. Whether each position belongs to the cycle is another question.
+    """
+
+    document: Attestation
     envelope: Envelope
     sha256: str
-    pointer: str
-
-    @property
-    def key(self) -> PairKey:
-        return (self.document.currency, *self.document.pair)
-
-    @property
-    def amounts(self) -> tuple[int, int]:
-        """What pair[0] pays pair[1], and back, in minor units."""
-        forth, back = self.document.flows
-        return int(forth.amount_minor), int(back.amount_minor)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadScreening:
-    """A verified screening statement with its envelope."""
-
-    document: ScreeningStatement
-    envelope: Envelope
-    sha256: str
+    positions: Sequence[Position]
+    digests: Sequence[bytes]
+    screening: ScreeningStatement | None
+    contests: Sequence[Contest]
 
 
 def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadCut:
@@ -102,51 +90,79 @@ def check_cut(cut: CycleCut, settled: Mapping[Lane, int], strangers: Collection[
         raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail)
 
 
-def read_statement(
-    envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey], *, pointer: str
-) -> ReadStatement:
-    """Verify one of a bank's statements and check that it belongs to this cycle and bank. Raises Refusal."""
+def read_attestation(
+    submission: AttestationSubmission, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]
+) -> ReadAttestation:
+    """Verify a bank's attestation and that it is of this cycle and bank, and of what is beside it. Raises Refusal."""
     try:
-        statement = dsse.verify_submitted(envelope, PositionStatement, keys)
+        attestation = dsse.verify_submitted(submission.attestation, Attestation, keys)
     except EvidenceError as error:
-        raise evidence_refusal(error, pointer=pointer) from error
-    if statement.cycle != terms.id:
-        raise Refusal(CycleReason.WRONG_CYCLE, f"the statement is of cycle {statement.cycle}", pointer=pointer)
-    if bank not in statement.pair or not all(member in terms.participants for member in statement.pair):
-        detail = f"{statement.pair[0]} and {statement.pair[1]} aren't a pair of this cycle with the caller"
-        raise Refusal(CycleReason.WRONG_PAIR, detail, pointer=pointer)
-    if statement.currency not in terms.currencies:
-        raise Refusal(CycleReason.WRONG_CURRENCY, f"{statement.currency} isn't cleared in this cycle", pointer=pointer)
-    if (contradiction := inconsistency(statement)) is not None:
-        raise Refusal(CycleReason.INCONSISTENT, contradiction, pointer=pointer)
-    for flow in statement.flows:
-        if int(flow.amount_minor) > flow.count * PAYMENT_MAX:
-            detail = f"{flow.amount_minor} is more than {flow.count} payments can amount to"
-            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=pointer)
-    digest = canonical.digest(envelope.payload_bytes())
-    return ReadStatement(document=statement, envelope=envelope, sha256=digest, pointer=pointer)
-
-
-def pair_in(envelope: Envelope) -> PairKey | None:
-    """Return which pair a statement says that it is of, unverified: to name it to whom it came from, for no more."""
-    try:
-        statement = msgspec.json.decode(envelope.payload_bytes(), type=PositionStatement)
-    except (EvidenceError, ValueError, RecursionError):
-        return None
-    return (statement.currency, *statement.pair)
-
-
-def read_screening(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadScreening:
-    """Verify a bank's screening statement. Raises Refusal."""
-    try:
-        screening = dsse.verify_submitted(envelope, ScreeningStatement, keys)
-    except EvidenceError as error:
-        raise evidence_refusal(error, pointer="/screening") from error
-    if screening.cycle != terms.id:
+        raise evidence_refusal(error, pointer="/attestation") from error
+    if attestation.cycle != terms.id:
+        detail = f"the attestation is of cycle {attestation.cycle}"
+        raise Refusal(CycleReason.WRONG_CYCLE, detail, pointer="/attestation")
+    if attestation.participant != bank:
+        detail = f"the attestation is of {attestation.participant}"
+        raise Refusal(CycleReason.WRONG_PAIR, detail, pointer="/attestation")
+    digests = _attested(attestation, submission.positions, terms.id)
+    screening = submission.screening
+    _require_attested(attestation, screening)
+    if screening is not None and screening.cycle != terms.id:
         raise Refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
-    if screening.participant != bank:
+    if screening is not None and screening.participant != bank:
         raise Refusal(CycleReason.WRONG_PAIR, f"the screening is of {screening.participant}", pointer="/screening")
-    return ReadScreening(document=screening, envelope=envelope, sha256=canonical.digest(envelope.payload_bytes()))
+    return ReadAttestation(
+        document=attestation,
+        envelope=submission.attestation,
+        sha256=canonical.digest(submission.attestation.payload_bytes()),
+        positions=submission.positions,
+        digests=digests,
+        screening=screening,
+        contests=read_contests(submission.contested, bank),
+    )
+
+
+def _attested(attestation: Attestation, positions: Sequence[Position], cycle: str) -> list[bytes]:
+    """Return the digests of the statements that positions are, which are those that were signed. Raises Refusal."""
+    try:
+        digests = stated.digests(cycle, positions)
+    except PositionError as error:
+        pointer = f"/positions/{error.index}"
+        raise Refusal(CycleReason.SCHEMA_VIOLATION, str(error), pointer=pointer) from error
+    if attestation.statements != len(positions):
+        detail = f"{attestation.statements} statements are signed, and {len(positions)} stand here"
+        raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/positions")
+    if attestation.root != stated.root_over(digests):
+        detail = "the root that is signed isn't of these statements in this order"
+        raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/positions")
+    if (index := stated.first_out_of_order(positions)) is not None:
+        detail = "statements are ordered by currency and pair, each once"
+        raise Refusal(CycleReason.INCONSISTENT, detail, pointer=f"/positions/{index}")
+    return digests
+
+
+def _require_attested(attestation: Attestation, screening: ScreeningStatement | None) -> None:
+    """Check that a screening statement is the one that is signed. Raises Refusal."""
+    digest = None if screening is None else canonical.digest(canonical.encode(screening))
+    if digest != attestation.screening:
+        signed = "none is signed" if attestation.screening is None else f"{attestation.screening} is signed"
+        detail = f"the screening statement here has the digest {digest}, and {signed}"
+        raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/screening")
+
+
+def unfit(p: Position, bank: str, terms: CycleTerms) -> Refusal | None:
+    """Return why a position isn't a bank's to state in a cycle, whatever its numbers, or None."""
+    if bank not in (p.low, p.high) or not (p.low in terms.participants and p.high in terms.participants):
+        detail = f"{p.low} and {p.high} aren't a pair of this cycle with the caller"
+        return Refusal(CycleReason.WRONG_PAIR, detail)
+    if p.currency not in terms.currencies:
+        return Refusal(CycleReason.WRONG_CURRENCY, f"{p.currency} isn't cleared in this cycle")
+    if (contradiction := inconsistency(p)) is not None:
+        return Refusal(CycleReason.INCONSISTENT, contradiction)
+    for minor, count in ((p.forth_minor, p.forth_count), (p.back_minor, p.back_count)):
+        if int(minor) > count * PAYMENT_MAX:
+            return Refusal(CycleReason.INCONSISTENT, f"{minor} is more than {count} payments can amount to")
+    return None
 
 
 def read_contests(lanes: Iterable[ContestedLane], bank: str) -> list[Contest]:
@@ -161,12 +177,6 @@ def read_contests(lanes: Iterable[ContestedLane], bank: str) -> list[Contest]:
         )
         for lane in lanes
     ]
-
-
-def check_sequences(statement: ReadStatement, bounds: Bounds) -> None:
-    """Check a statement's numbers against the cuts and what is settled. Raises Refusal `sequence_mismatch`."""
-    if (detail := misfit(statement.document, bounds)) is not None:
-        raise Refusal(CycleReason.SEQUENCE_MISMATCH, detail, pointer=statement.pointer)
 
 
 def to_json(document: object) -> str:

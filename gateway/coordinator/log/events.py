@@ -5,7 +5,7 @@ An event is appended in the transaction that does what it tells of, so neither e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -38,7 +38,7 @@ _READ = text(
     " ORDER BY id LIMIT :limit"
 )
 _OF_CYCLE = text(f"SELECT {_COLUMNS} FROM events WHERE cycle = :cycle ORDER BY id")  # noqa: S608
-_DATA_OF = text("SELECT data::text FROM events WHERE cycle = :cycle AND type = :type ORDER BY id")
+_DATA_OF = text("SELECT id, data::text FROM events WHERE cycle = :cycle AND type = :type AND id > :after ORDER BY id")
 _NEXT = f"SELECT {_COLUMNS} FROM events WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608
 _LAST = text("SELECT coalesce(max(id), 0) FROM events")
 _CHAIN = text(f"SELECT {_COLUMNS} FROM events WHERE id > :after ORDER BY id LIMIT 1000")  # noqa: S608
@@ -50,21 +50,35 @@ async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cyc
     `compliance.cycle.audience` says who sees it. Other writers wait until the transaction ends, so do it last. `data`
     holds no floating-point number.
     """
+    [event] = await append_all(conn, type_, [data], cycle=cycle)
+    return event
+
+
+async def append_all(
+    conn: AsyncConnection, type_: str, told: Sequence[dict[str, Any]], *, cycle: str | None = None
+) -> list[Event]:
+    """Append several events of one type, as `append` does one."""
+    if not told:
+        return []
     await lock(conn)
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
     head = (await conn.execute(_HEAD)).one_or_none()
-    at = now()
-    entry = LoggedEvent(
-        id=1 if head is None else head.id + 1,
-        type=type_,
-        at=timestamp(at),
-        cycle=cycle,
-        data=data,
-        audience=audience(type_, data),
-        prev_hash=GENESIS if head is None else head.hash,
-    )
-    await conn.execute(
-        _INSERT,
+    number, prev_hash = (0, GENESIS) if head is None else (head.id, head.hash)
+    at, entries = now(), list[LoggedEvent]()
+    for data in told:
+        number += 1
+        entry = LoggedEvent(
+            id=number,
+            type=type_,
+            at=timestamp(at),
+            cycle=cycle,
+            data=data,
+            audience=audience(type_, data),
+            prev_hash=prev_hash,
+        )
+        entries.append(entry)
+        prev_hash = entry.hash
+    rows = [
         {
             "id": entry.id,
             "type": entry.type,
@@ -74,9 +88,11 @@ async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cyc
             "audience": None if entry.audience is None else list(entry.audience),
             "prev_hash": entry.prev_hash,
             "hash": entry.hash,
-        },
-    )
-    return _event(entry)
+        }
+        for entry in entries
+    ]
+    await conn.execute(_INSERT, rows if len(rows) > 1 else rows[0])
+    return [_event(entry) for entry in entries]
 
 
 async def lock(conn: AsyncConnection) -> None:
@@ -114,10 +130,10 @@ async def read_addressed(conn: asyncpg.Connection, *, after: int, limit: int) ->
     return [(_event(entry), entry.audience) for entry in (_logged(row) for row in rows)]
 
 
-async def data_of(conn: AsyncConnection, cycle: str, type_: str) -> list[dict[str, Any]]:
-    """Return what a cycle's events of one type say, in their order."""
-    rows = await conn.execute(_DATA_OF, {"cycle": cycle, "type": type_})
-    return [msgspec.json.decode(data) for data in rows.scalars()]
+async def data_of(conn: AsyncConnection, cycle: str, type_: str, *, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
+    """Return what a cycle's events of one type after `after` say, each with its id, in their order."""
+    rows = await conn.execute(_DATA_OF, {"cycle": cycle, "type": type_, "after": after})
+    return [(row[0], msgspec.json.decode(row[1])) for row in rows]
 
 
 async def of_cycle(conn: AsyncConnection, cycle: str) -> tuple[Event, ...]:

@@ -61,7 +61,13 @@ def export(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="The archive that `concordat export` wrote.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The archive that `concordat export` wrote, or what `concordat participant position` did.",
+            show_default=False,
+        ),
+    ],
     trust: Annotated[
         Path,
         typer.Option(
@@ -72,10 +78,16 @@ def verify(
 ) -> None:
     """Check an export offline: every signature, and everything that follows from what was signed computed again.
 
+    Of a pair that a bank shows by itself: its signature, and that the statement stands under it.
+
     Exit code 0: verified; 1: not verified; 2: a file can't be read.
     """
     from compliance.trust import Anchor, AnchorError
     from compliance.verifier.verify import STEPS, StepReport, VerificationError, verify_export
+
+    if _is_json(file):
+        _verify_position(file, trust, as_json=as_json)
+        return
 
     def show(step: StepReport) -> None:
         if not as_json:
@@ -101,6 +113,50 @@ def verify(
         typer.echo(f"·    Not proven by this archive: {shown(sentence)}")
     said = f"cycle {shown(report.cycle)}, {shown(report.state)}, sha256 {report.sha256}"
     typer.echo(f"VERIFIED: {shown(file)} ({said})")
+
+
+def _is_json(file: Path) -> bool:
+    """Tell whether a file is what a bank shows of one pair, and not an archive."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1) == b"{"
+    except OSError:
+        return False
+
+
+def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
+    """Check what a bank shows of one pair, say so, and leave with the exit code of `verify`."""
+    from compliance.crypto.dsse import EvidenceError
+    from compliance.position_evidence import FILE_BYTES_MAX, PositionEvidence, verify_position
+    from compliance.trust import Anchor, AnchorError
+
+    try:
+        anchor = Anchor.read(trust)
+        with file.open("rb") as opened:
+            content = opened.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
+            raise OSError(f"{file} is larger than any position's evidence")
+    except (OSError, AnchorError) as error:
+        typer.echo(f"concordat: can't read: {shown(error)}", err=True)
+        raise typer.Exit(NOT_READABLE) from error
+    try:
+        verified = verify_position(msgspec.json.decode(content, type=PositionEvidence), anchor)
+    except (EvidenceError, AnchorError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        finding = error.reason.value if isinstance(error, EvidenceError) else "malformed"
+        if as_json:
+            typer.echo(_json({"verified": False, "finding": finding, "detail": str(error)}))
+        else:
+            typer.echo(f"NOT VERIFIED: {shown(file)}: {shown(error)} ({finding})")
+        raise typer.Exit(NOT_VERIFIED) from error
+    bank, statement = verified.attestation.participant, verified.statement
+    if as_json:
+        typer.echo(_json({"verified": True, "participant": bank, "statement": msgspec.to_builtins(statement)}))
+        return
+    for flow in statement.flows:
+        said = f"{flow.count} payments, {flow.amount_minor} minor units of {statement.currency}"
+        typer.echo(f"{flow.sender} to {flow.receiver}: {said}, numbers {flow.first_sequence} to {flow.last_sequence}")
+    typer.echo(f"·    Not proven by this: that {bank} signed no later revision, and what the other bank signed")
+    typer.echo(f"VERIFIED: {bank} attested this in cycle {statement.cycle}, revision {statement.revision}")
 
 
 def register(app: typer.Typer) -> None:

@@ -24,19 +24,6 @@ class ContestedLane(Request, frozen=True, kw_only=True):
     known_through: Sequence
 
 
-class StatementSubmission(Request, frozen=True, kw_only=True):
-    """All that a bank attests in a cycle, in one request: its position statements and its screening.
-
-    `complete` says that there is no further pair, besides those on `contested` lanes, which the caller attests once it
-    knows their payments. A later submission (a new revision, or such a pair) may hold a few statements only.
-    """
-
-    statements: Annotated[tuple[Envelope, ...], Meta(max_length=SUBMITTED_MAX)]
-    screening: Envelope | None = None
-    complete: bool = True
-    contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
-
-
 class AttestationSubmission(Request, frozen=True, kw_only=True):
     """One attestation of a bank with what its signature covers: the positions and the screening.
 
@@ -54,9 +41,9 @@ class AttestationSubmission(Request, frozen=True, kw_only=True):
 class AttestationVerdict(Answer, frozen=True, kw_only=True):
     """The answer to an AttestationSubmission: how many statements were taken in, and each of which more is to be said.
 
-    `stored` statements wait for the other bank, `agreed` ones both have signed alike; `breaks` names those that differ
-    from the other bank's. What is `refused` isn't kept; a mended one comes in a further attestation, until the
-    attestation closes.
+    `stored` statements wait for the other bank, `agreed` ones both have signed alike; `breaks` names those of pairs
+    whose banks said different things. What is `refused` isn't kept; a mended one comes in a further attestation, until
+    the attestation closes.
     """
 
     stored: Count
@@ -75,7 +62,7 @@ class StatementVerdict(Answer, frozen=True, kw_only=True):
 
 
 class RefusedPart(Answer, frozen=True, kw_only=True):
-    """A part of a StatementSubmission that wasn't taken in, while others were. `pointer` says where it stands."""
+    """A part of an AttestationSubmission that wasn't taken in, while others were. `pointer` says where it stands."""
 
     pointer: str
     reason: str
@@ -85,22 +72,16 @@ class RefusedPart(Answer, frozen=True, kw_only=True):
     currency: CurrencyCode | None = None
 
 
-class StatementVerdicts(Answer, frozen=True, kw_only=True):
-    """The answer to a StatementSubmission: a verdict per statement that was taken in, in their order.
-
-    What is `refused` isn't kept and may be submitted anew, mended, until the attestation closes; until then the caller
-    counts as not having attested completely.
-    """
-
-    verdicts: tuple[StatementVerdict, ...]
-    refused: tuple[RefusedPart, ...] = ()
-
-
 class HandedIn(Answer, frozen=True, kw_only=True):
-    """What the caller handed in for the newest cycle that it has a cut in; empty if there is none."""
+    """What the caller handed in for the newest cycle that it has a cut in; empty if there is none.
+
+    An attestation is enough by itself: whoever signed it knows what it covers, or has lost that. `statements` are those
+    of a cycle that was attested before there were attestations, each signed by itself.
+    """
 
     cycle: CycleId | None = None
     cut: Envelope | None = None
+    attestations: tuple[Envelope, ...] = ()
     statements: tuple[Envelope, ...] = ()
 
 

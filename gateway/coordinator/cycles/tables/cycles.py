@@ -386,6 +386,14 @@ async def participations(conn: AsyncConnection, cycle_id: str) -> tuple[Particip
     return tuple(Participation(participant=row[0], status=row[1], cut_at=row[2], attested_at=row[3]) for row in rows)
 
 
+async def mark_attested(conn: AsyncConnection, cycle_id: str, banks: Iterable[str], at: datetime) -> None:
+    """Write down that banks have said all they have to say."""
+    await conn.execute(
+        text("UPDATE cycle_participants SET attested_at = :at WHERE cycle = :cycle AND participant = ANY (:banks)"),
+        {"cycle": cycle_id, "banks": list(banks), "at": at},
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Roster:
     """A cycle's participants in short: who takes part, delivered its cut, attested, and how many are waited for."""

@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.limits import Limits
+from compliance.cycle.positions import ProvenStatement
 from compliance.event_log import LoggedEvent
-from compliance.export.record import FORMAT, FORMAT_2, Attendance, CycleRecord, Equivocation, Proposal, Superseded
+from compliance.export.record import Attendance, CycleRecord, Equivocation, Proposal, Superseded
 from compliance.statements import TrustList
 from gateway.coordinator.clock import timestamp
-from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements
+from gateway.coordinator.cycles.tables import cycles, proposals, results, settlements, stated
 from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 from gateway.coordinator.registry import operators
@@ -32,18 +33,15 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
     ]
     now = editions[-1] if editions else None
     registers = await operators.during(conn, events[0].id, events[-1].id)
-    return CycleRecord(
-        format=FORMAT if registers else FORMAT_2,
+    besides = CycleRecord(
         cycle=cycle_id,
         value_date=cycle.value_date.isoformat(),
         state=cycle.state.value,
         rulebook=(await _text(conn, "SELECT document::text FROM rulebooks WHERE sha256 = :it", cycle.rulebook)),
         trust_lists=trust_lists,
         events=events,
-        cuts=await _envelopes(conn, "SELECT envelope::text FROM cuts WHERE cycle = :cycle", cycle_id),
-        statements=await _envelopes(conn, "SELECT envelope::text FROM statements WHERE cycle = :cycle", cycle_id),
+        cuts=await _cuts(conn, cycle_id),
         equivocations=await _equivocations(conn, cycle_id),
-        screenings=await _envelopes(conn, "SELECT envelope::text FROM screenings WHERE cycle = :cycle", cycle_id),
         limits=Limits() if now is None else now.limits,
         certificates=() if now is None else now.certificates,
         checks=() if now is None else now.checks,
@@ -55,18 +53,18 @@ async def record(conn: AsyncConnection, cycle_id: str) -> CycleRecord:
         receipts=() if now is None else now.receipts,
         finality=await settlements.finality(conn, cycle_id),
         participants=await _participants(conn, cycle_id),
-        settled=() if now is None else await _settled(conn, cycle_id),
         limit_events=await _limit_events(conn, events),
         settlements=await settlements.signed(conn, cycle_id) if registers else (),
     )
+    return await stated.with_statements(conn, besides)
 
 
 async def _edition(conn: AsyncConnection, cycle: str, result: Result, trust_lists: Sequence[Envelope]) -> Superseded:
     """Return one edition of the result with what rests on it."""
-    instructed, receipts = await settlements.instructed(conn, cycle, result.document.edition)
+    instructed, receipts = await settlements.instructed(conn, cycle, result.edition)
     return Superseded(
-        result=result.envelope,
-        limits=result.limits,
+        result=await results.signed(conn, result.sha256),
+        limits=await results.kept_limits(conn, result.sha256),
         certificates=await results.certificates(conn, result.sha256),
         checks=result.checks,
         instructions=tuple(instructed),
@@ -78,8 +76,8 @@ async def _text(conn: AsyncConnection, query: str, it: str) -> bytes:
     return str((await conn.execute(text(query), {"it": it})).scalar_one()).encode()
 
 
-async def _envelopes(conn: AsyncConnection, query: str, cycle: str) -> tuple[Envelope, ...]:
-    rows = await conn.execute(text(query), {"cycle": cycle})
+async def _cuts(conn: AsyncConnection, cycle: str) -> tuple[Envelope, ...]:
+    rows = await conn.execute(text("SELECT envelope::text FROM cuts WHERE cycle = :cycle"), {"cycle": cycle})
     return tuple(envelope_of(document) for document in rows.scalars())
 
 
@@ -147,7 +145,10 @@ def _signed_within(receipts: Sequence[Envelope], trust_lists: Iterable[Envelope]
 
 
 async def _participants(conn: AsyncConnection, cycle: str) -> tuple[Attendance, ...]:
-    """Return when each participant delivered its cut and said that it had no more to state, and its last screening."""
+    """Return when each participant delivered its cut and said that it had no more to state, and its last screening.
+
+    Of several that a bank attests the one counts that it named last, whichever it handed in first.
+    """
     rows = await conn.execute(
         text(
             "SELECT p.participant, p.cut_at, p.attested_at, (SELECT s.sha256 FROM screenings s WHERE s.cycle = p.cycle"
@@ -167,49 +168,25 @@ async def _participants(conn: AsyncConnection, cycle: str) -> tuple[Attendance, 
     )
 
 
-_IDLE = """
-    SELECT DISTINCT l.currency, least(l.sender, l.receiver) AS low, greatest(l.sender, l.receiver) AS high
-    FROM cut_lanes l WHERE l.cycle = :cycle AND l.last_sequence > 0 AND NOT EXISTS (
-        SELECT FROM cycle_pairs p WHERE p.cycle = :cycle AND p.currency = l.currency
-        AND p.pair_low = least(l.sender, l.receiver) AND p.pair_high = greatest(l.sender, l.receiver))
-"""
-"""The pairs that a cycle's cuts name and that had nothing new in it."""
-
-# Cycles settle one after another, in the order of the log.
-_SETTLED = text(f"""
-    WITH idle AS MATERIALIZED ({_IDLE}),
-    ended AS MATERIALIZED (
-        SELECT c.id, e.id AS at FROM cycles c JOIN events e ON e.cycle = c.id AND e.type = 'cycle.final'
-        WHERE c.state = 'final' AND e.id < (
-            SELECT min(id) FROM events WHERE cycle = :cycle AND type = 'cycle.cut_off')),
-    last AS (
-        SELECT DISTINCT ON (currency, low, high) currency, low, high, p.cycle, p.sha256
-        FROM idle JOIN cycle_pairs p USING (currency) JOIN ended ON ended.id = p.cycle
-        WHERE (p.pair_low, p.pair_high) = (low, high) AND p.carried IS NULL
-        ORDER BY currency, low, high, ended.at DESC)
-    SELECT s.envelope::text FROM last JOIN statements s
-    ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.sha256) = (last.cycle, last.currency, low, high, last.sha256)
-""")  # noqa: S608 - made of constants
-
-
-async def _settled(conn: AsyncConnection, cycle: str) -> tuple[Envelope, ...]:
-    """Return what both banks signed last of each pair that had nothing new in a cycle."""
-    rows = await conn.execute(_SETTLED, {"cycle": cycle})
-    return tuple(envelope_of(document) for document in rows.scalars())
-
-
 async def _equivocations(conn: AsyncConnection, cycle: str) -> tuple[Equivocation, ...]:
+    """Return what convicts banks: two envelopes, or two statements that are proven to be under attestations."""
     rows = await conn.execute(
         text(
-            "SELECT participant, first::text AS first, second::text AS second FROM equivocations"
-            " WHERE cycle = :cycle ORDER BY id"
+            "SELECT participant, first::text AS first, second::text AS second,"
+            " first->>'statement' IS NOT NULL AS proven FROM equivocations WHERE cycle = :cycle ORDER BY id"
         ),
         {"cycle": cycle},
     )
     return tuple(
-        Equivocation(participant=row.participant, first=envelope_of(row.first), second=envelope_of(row.second))
+        Equivocation(participant=row.participant, proven=(_proof(row.first), _proof(row.second)))
+        if row.proven
+        else Equivocation(participant=row.participant, first=envelope_of(row.first), second=envelope_of(row.second))
         for row in rows
     )
+
+
+def _proof(document: str) -> ProvenStatement:
+    return msgspec.json.decode(document, type=ProvenStatement)
 
 
 async def _proposals(conn: AsyncConnection, cycle: str, *, signed: bool) -> tuple[Proposal, ...]:

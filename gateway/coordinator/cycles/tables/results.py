@@ -1,13 +1,13 @@
 """The table of results: what a cycle came to, the limits and certificates it rests on, and what the checks said.
 
-SQL only.
+The signed document names every pair of the cycle, and has tens of megabytes where hundreds of banks clear. Who asks
+what the cycle came to reads what stands beside it. SQL only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from sqlalchemy import text
@@ -17,7 +17,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import BilateralLimit, Cap, Limits, Prefunding, in_order
-from compliance.statements import NettingResult
+from compliance.statements import EDITIONS_MAX, CurrencyResult
 from gateway.coordinator.cycles.submission import to_json
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 from gateway.federation.messages.cycles import CurrencyTotal
@@ -25,17 +25,12 @@ from gateway.federation.messages.cycles import CurrencyTotal
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A cycle's result as it was signed, the limits it was made with and what the checks said."""
+    """What a cycle came to in each currency, and what the checks said."""
 
     sha256: str
-    envelope: Envelope
-    limits: Limits
+    edition: int
+    currencies: tuple[CurrencyResult, ...]
     checks: tuple[Check, ...]
-
-    @property
-    def document(self) -> NettingResult:
-        """The result itself: our own, so it needs no verification."""
-        return msgspec.json.decode(self.envelope.payload_bytes(), type=NettingResult)
 
 
 async def insert(
@@ -44,6 +39,7 @@ async def insert(
     *,
     edition: int,
     sha256: str,
+    currencies: Sequence[CurrencyResult],
     envelope: Envelope,
     limits: Limits,
     certificates: Sequence[Certificate],
@@ -54,15 +50,16 @@ async def insert(
     await conn.execute(
         text(
             "INSERT INTO results"
-            " (cycle, edition, sha256, envelope, caps, prefunding, bilateral, certificates, checks, totals)"
-            " VALUES (:cycle, :edition, :sha256, CAST(:envelope AS json), CAST(:caps AS json),"
-            " CAST(:prefunding AS json), CAST(:bilateral AS json), CAST(:certificates AS json),"
+            " (cycle, edition, sha256, currencies, envelope, caps, prefunding, bilateral, certificates, checks, totals)"
+            " VALUES (:cycle, :edition, :sha256, CAST(:currencies AS json), CAST(:envelope AS json),"
+            " CAST(:caps AS json), CAST(:prefunding AS json), CAST(:bilateral AS json), CAST(:certificates AS json),"
             " CAST(:checks AS json), CAST(:totals AS json))"
         ),
         {
             "cycle": cycle,
             "edition": edition,
             "sha256": sha256,
+            "currencies": to_json(tuple(currencies)),
             "envelope": to_json(envelope),
             "caps": to_json({f"{cap.participant}/{cap.currency}": cap.cap_minor for cap in limits.caps}),
             "prefunding": to_json(limits.prefunding),
@@ -76,8 +73,8 @@ async def insert(
 
 async def find(conn: AsyncConnection, cycle: str) -> Result | None:
     """Return a cycle's result once there is one: the edition in force."""
-    all_editions = await editions(conn, cycle)
-    return all_editions[-1] if all_editions else None
+    newest = await _read(conn, cycle, most=1)
+    return newest[0] if newest else None
 
 
 async def checks(conn: AsyncConnection, cycle: str) -> tuple[Check, ...]:
@@ -89,22 +86,38 @@ async def checks(conn: AsyncConnection, cycle: str) -> tuple[Check, ...]:
 
 async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
     """Return all editions of a cycle's result, the one in force last."""
+    return (await _read(conn, cycle, most=EDITIONS_MAX))[::-1]
+
+
+async def signed(conn: AsyncConnection, result: str) -> Envelope:
+    """Return the result with this digest as it was signed. It may be long, so only who needs it reads it."""
+    query = text("SELECT envelope::text FROM results WHERE sha256 = :result")
+    return envelope_of((await conn.execute(query, {"result": result})).scalar_one())
+
+
+async def _read(conn: AsyncConnection, cycle: str, *, most: int) -> list[Result]:
     query = text(
-        "SELECT sha256, envelope::text AS envelope, caps::text AS caps, prefunding::text AS prefunding,"
-        " bilateral::text AS bilateral, checks::text AS checks FROM results WHERE cycle = :cycle ORDER BY edition"
+        "SELECT sha256, edition, currencies::text AS currencies, checks::text AS checks FROM results"
+        " WHERE cycle = :cycle ORDER BY edition DESC LIMIT :most"
     )
     return [
         Result(
             sha256=row.sha256,
-            envelope=envelope_of(row.envelope),
-            limits=_limits(row),
+            edition=row.edition,
+            currencies=msgspec.json.decode(row.currencies, type=tuple[CurrencyResult, ...]),
             checks=msgspec.json.decode(row.checks, type=tuple[Check, ...]),
         )
-        for row in await conn.execute(query, {"cycle": cycle})
+        for row in await conn.execute(query, {"cycle": cycle, "most": most})
     ]
 
 
-def _limits(row: Any) -> Limits:
+async def kept_limits(conn: AsyncConnection, result: str) -> Limits:
+    """Return the limits that the result with this digest was netted with. There may be one for any two banks."""
+    query = text(
+        "SELECT caps::text AS caps, prefunding::text AS prefunding, bilateral::text AS bilateral FROM results"
+        " WHERE sha256 = :result"
+    )
+    row = (await conn.execute(query, {"result": result})).one()
     caps = msgspec.json.decode(row.caps, type=dict[str, str])
     return in_order(
         Limits(

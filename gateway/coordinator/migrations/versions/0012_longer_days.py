@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0012"
+down_revision = "0011"
 
 SCRIPT = """
 ALTER TABLE cycles DROP CONSTRAINT cycles_id_check, DROP CONSTRAINT cycles_number_check,
