@@ -37,6 +37,8 @@ from gateway.federation.messages.events import Event, Events
 
 T = TypeVar("T")
 
+BUSY_SECONDS, BUSY_TRIALS_MAX = 0.2, 300
+
 
 def bic(number: int) -> str:
     """Return the BIC of a bank by its number."""
@@ -48,6 +50,7 @@ class Connection:
     """One kept-alive HTTP/1.1 connection that does next to nothing a request. `token` issues its user's tokens."""
 
     def __init__(self, url: str, token: Callable[[], str]) -> None:
+        self.url = url
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
         self.token, self._head, self._renew_at = token, "", 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -68,8 +71,15 @@ class Connection:
         return int(head[9:12]), await reader.readexactly(length)
 
     async def ask(self, kind: type[T], method: str, path: str, body: bytes = b"") -> T:
-        """Send a request and return the decoded answer; raises AssertionError unless it succeeds."""
-        status, answer = await self.send(method, path, body)
+        """Send a request and return the decoded answer; raises AssertionError unless it succeeds.
+
+        One that is answered 503 is sent again for a while, as a bank's node does it.
+        """
+        for _ in range(BUSY_TRIALS_MAX):
+            status, answer = await self.send(method, path, body)
+            if status != 503:
+                break
+            await asyncio.sleep(BUSY_SECONDS)
         assert status < 300, f"{method} {path}: {status} {answer[:500]!r}"
         return msgspec.json.decode(answer, type=kind)
 
