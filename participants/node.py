@@ -68,6 +68,8 @@ KEPT_LIST_SECONDS = 2.0
 """How long a start waits for a newer trust list where there is one already."""
 FEED_CONNECTIONS = 2
 """Of those who ask for events, and as many of the webhooks."""
+SUBMITTED_ITEMS_MAX = 512
+"""So many orders of a request go to the ledger's writer as one command."""
 
 log = structlog.get_logger(__name__)
 
@@ -310,9 +312,17 @@ class BankNode:
         return order if known_as is None else replace(order, creditor_agent=known_as)
 
     async def submit(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
-        """Decide orders of the bank's own customers; return when that is durable."""
+        """Decide orders of the bank's own customers, each for itself; return when that is durable.
+
+        Many are decided a part at a time, so that the first are being written while the next are decided.
+        """
         await self.screener.prepare([order.value for order in orders])
-        return await self.ledger.submit(SubmitOrders(await in_slices(self.check, orders)))
+        checked = await in_slices(self.check, orders)
+        parts = range(0, len(checked), SUBMITTED_ITEMS_MAX)
+        outcomes = await self.ledger.submit_each(
+            [SubmitOrders(checked[start : start + SUBMITTED_ITEMS_MAX]) for start in parts]
+        )
+        return [outcome for part in outcomes for outcome in part]
 
     async def submit_batch(
         self, orders: Sequence[ReadableOrder], batch: Batch | None, *, atomic: bool, dry_run: bool

@@ -10,7 +10,7 @@ media type: so a document of a test house is worth nothing in the real one, thou
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -167,14 +167,15 @@ def verify(
     *,
     payload_type: str | None = None,
     threshold: int = 1,
+    decode: Callable[[bytes], D] | None = None,
 ) -> D:
     """Verify, then parse, then compare with the canonical form; return the document. Raises EvidenceError.
 
-    For what is submitted there is `verify_submitted`.
+    For what is submitted there is `verify_submitted`. `decode` does what `canonical.decode` does of this kind.
     """
     payload = open_(envelope, keys, payload_type=payload_type or PAYLOAD_TYPES[kind], threshold=threshold)
     try:
-        return canonical.decode(payload, kind)
+        return canonical.decode(payload, kind) if decode is None else decode(payload)
     except canonical.NotCanonicalError as error:
         raise EvidenceError(EvidenceReason.NOT_CANONICAL, str(error)) from error
     except msgspec.MsgspecError as error:
@@ -187,10 +188,11 @@ def verify_submitted(
     keys: Mapping[str, VerifyingKey],
     *,
     payload_type: str | None = None,
+    decode: Callable[[bytes], D] | None = None,
 ) -> D:
     """Verify what a member submits, all of it: nothing that nobody verified gets into a journal or an export.
 
     The envelope carries exactly one signature, by one of the `keys`. Raises EvidenceError.
     """
     require_nothing_free(envelope)
-    return verify(envelope, kind, keys, payload_type=payload_type)
+    return verify(envelope, kind, keys, payload_type=payload_type, decode=decode)

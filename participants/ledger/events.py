@@ -37,15 +37,8 @@ from compliance.statements import (
     TotalAmount,
     inside,
 )
-from gateway.federation.messages.base import (
-    REFERENCE_CHARACTERS_MAX,
-    TEXT_CHARACTERS_MAX,
-    AccountCode,
-    FreeText,
-    Instant,
-    Uetr,
-    Uuid,
-)
+from gateway.federation.messages.base import FreeText, Uuid
+from gateway.federation.messages.payment_forms import UNESCAPED, members_form
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
@@ -422,35 +415,19 @@ class _Texts(PaymentOrder, frozen=True, kw_only=True, gc=False):
     expires_at: str | None = None
 
 
+class _TakenTexts(_Texts, frozen=True, kw_only=True, gc=False):
+    """The same, with who made it."""
+
+    actor: str
+
+
 _TEXTS_DECODER = msgspec.json.Decoder(_Texts)
-# What canonical JSON writes as it is.
-_UNESCAPED, _VISIBLE_ASCII = r'[^"\\\x00-\x1f\x7f]', r"[!#-\[\]-~]"
-_TEXT, _REFERENCE = rf"{_UNESCAPED}{{1,{TEXT_CHARACTERS_MAX}}}", rf"{_VISIBLE_ASCII}{{1,{REFERENCE_CHARACTERS_MAX}}}"
-_MEMBERS = {
-    "amount_minor": inside(PaymentAmount),
-    "creditor_account": inside(AccountCode),
-    "creditor_agent": inside(Bic),
-    "creditor_name": _TEXT,
-    "currency": inside(CurrencyCode),
-    "debtor_account": inside(AccountCode),
-    "debtor_name": _TEXT,
-    "end_to_end_id": _REFERENCE,
-    "expires_at": inside(Instant),
-    "id": inside(Uuid),
-    "instruction_id": _REFERENCE,
-    "remittance": _TEXT,
-    "uetr": inside(Uetr),
-}
-_OPTIONAL = {field.name for field in msgspec.structs.fields(_Texts) if not field.required}
+_TAKEN_DECODER = msgspec.json.Decoder(_TakenTexts)
 # An order as the journal has it, after its maker. Whatever it matches the patterns of the members take, each of which
 # costs as much as this; whatever it doesn't is left to them.
-_ORDER = re.compile(
-    "".join(
-        rf'(?:{comma}"{member}":"{form}")' + ("?" if member in _OPTIONAL else "")
-        for (member, form), comma in zip(_MEMBERS.items(), ("", *[","] * len(_MEMBERS)), strict=False)
-    )
-    + "}"
-)
+_FORM = members_form({"creditor_agent": inside(Bic)})
+_ORDER = re.compile(_FORM)
+_TAKEN = re.compile(rf'\{{"actor":"{UNESCAPED}*",{_FORM}')
 
 
 _RESERVED = "payment.reserved"
@@ -558,7 +535,8 @@ def read(row: EventRow, upcasters: Upcasters = UPCASTERS, versions: Mapping[str,
         raise EventUnreadableError(f"event {row.sequence}: {row.type} version {row.schema_version} is unknown here")
     try:
         if row.schema_version == present:
-            data = _DECODERS[row.type].decode(row.data)
+            taken = _taken(row.data) if row.type == _RESERVED else None
+            data = _DECODERS[row.type].decode(row.data) if taken is None else taken
         else:
             members = msgspec.json.decode(row.data)
             for version in range(row.schema_version, present):
@@ -568,6 +546,13 @@ def read(row: EventRow, upcasters: Upcasters = UPCASTERS, versions: Mapping[str,
     except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
         raise EventUnreadableError(f"event {row.sequence}: {row.type}: {error}") from error
     return Event(row.sequence, row.subject, row.version, row.type, data)
+
+
+def _taken(text: str) -> OrderTaken | None:
+    """Return an order of the plain form, as nearly all are, or None."""
+    if _TAKEN.fullmatch(text) is None:
+        return None
+    return OrderTaken(**msgspec.structs.asdict(_TAKEN_DECODER.decode(text)))
 
 
 # --- subjects that aren't payments ----------------------------------------------------------------------------

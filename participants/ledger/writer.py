@@ -45,6 +45,8 @@ R = TypeVar("R")
 
 GROUP_ITEMS_MAX = 8_192
 QUEUE_ITEMS_MAX = 65_536
+SHARE_ITEMS_MAX = 256
+"""So many are decided between two looks at what else is to be done, of which the group being written is the first."""
 TRIAL_SECONDS_MIN = 0.1
 TRIAL_SECONDS_MAX = 2.0
 STOP_SECONDS_MAX = 10.0
@@ -130,16 +132,30 @@ class Ledger:
 
         Raises Refusal with a WriterReason, or with the ServiceReason of a database that fails, and LedgerRestored.
         """
-        items = max(1, len(command.payment_ids()))
+        (answer,) = self._enqueue([command])
+        return await answer
+
+    async def submit_each(self, commands: Sequence[Command[R]]) -> list[R]:
+        """Decide commands in their order, each in a transaction with whatever else waits; return all results.
+
+        Either all of them are taken in or none. Raises what `submit` does, and then some may be durable.
+        """
+        return await asyncio.gather(*self._enqueue(commands))
+
+    def _enqueue(self, commands: Sequence[Command[R]]) -> list[asyncio.Future[R]]:
+        submissions = [
+            Submission(command, asyncio.get_running_loop().create_future(), max(1, len(command.payment_ids())))
+            for command in commands
+        ]
+        items = sum([submission.items for submission in submissions])
         if (refusal := self.refusal()) is not None:
             raise refusal
         if self._stopping or self._queued_items + items > QUEUE_ITEMS_MAX:
             raise Refusal(WriterReason.LEDGER_BUSY, "too many payments are waiting to be written", retry_after_s=1)
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.append(Submission(command, answer, items))
+        self._queue += submissions
         self._queued_items += items
         self._wake.set()
-        return await answer
+        return [submission.answer for submission in submissions]
 
     async def _run(self) -> None:
         """Write until the ledger is stopped. Raises what ends it; then nobody waits any more."""
@@ -245,9 +261,13 @@ class Ledger:
             and not command.known_payment_ids()
         )
 
-    def _decide_queue(self, group: Group) -> bool:
-        """Decide waiting commands in their order, as far as that needs no reading; False if one broke off."""
-        while self._queue and group.items + self._queue[0].items <= GROUP_ITEMS_MAX:
+    def _decide_queue(self, group: Group, *, items_max: int = GROUP_ITEMS_MAX) -> bool:
+        """Decide waiting commands in their order, as far as that needs no reading; False if one broke off.
+
+        It stops once it has decided `items_max`.
+        """
+        enough = group.items + items_max
+        while self._queue and group.items < enough and group.items + self._queue[0].items <= GROUP_ITEMS_MAX:
             if not self._can_decide(self._queue[0].command):
                 return True
             submission = self._queue.popleft()
@@ -263,9 +283,12 @@ class Ledger:
         """Decide what comes in until the writing is done; False if a command broke off."""
         while not writing.done():
             self._wake.clear()
-            if not self._decide_queue(group):
+            before = group.items
+            if not self._decide_queue(group, items_max=SHARE_ITEMS_MAX):
                 return False
-            if self._queue:
+            if group.items - before >= SHARE_ITEMS_MAX:
+                await asyncio.sleep(0)
+            elif self._queue:
                 # The next one needs reading, or the group is full: neither changes before this is written.
                 await asyncio.wait([writing])
             elif not writing.done():

@@ -16,6 +16,7 @@ from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import Signer, VerifyingKey
 from gateway.federation.http.client import RemoteError
 from gateway.federation.membership.trust import TrustStore
+from gateway.federation.messages.payment_forms import decode_batch
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     BATCH_ITEMS_MAX,
@@ -188,7 +189,9 @@ class Inbound:
     ) -> tuple[PaymentBatch, list[bytes], Evidence]:
         """Verify a batch and return it, its payments' leaves, and what is to be kept of it. Raises Refusal."""
         try:
-            batch = dsse.verify_submitted(envelope, PaymentBatch, keys, payload_type=PAYMENT_BATCH_TYPE)
+            batch = dsse.verify_submitted(
+                envelope, PaymentBatch, keys, payload_type=PAYMENT_BATCH_TYPE, decode=decode_batch
+            )
         except EvidenceError as error:
             raise Refusal(error.reason, str(error), status=400) from error
         if batch.sender != caller:
