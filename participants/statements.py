@@ -46,7 +46,7 @@ FROM posting WHERE account_id = $1 AND version > $2 AND version <= $3
 ENTRIES = """
 SELECT p.version AS posting, p.amount, p.previous_balance, p.balance, e.type, e.recorded_at, e.effective_at,
     f.sequence, f.subject::text, f.version, f.type, f.schema_version, f.data, p.event_sequence
-FROM posting p JOIN event e ON e.sequence = p.event_sequence JOIN event f ON f.subject = e.subject AND f.version = 1
+FROM posting p JOIN event e ON e.sequence = p.event_sequence JOIN subject_event f ON f.subject = e.subject AND f.version = 1
 WHERE p.account_id = $1 AND p.version > $2 AND p.version <= $3 ORDER BY p.version LIMIT $4
 """
 PAGE = 1_000

@@ -29,6 +29,12 @@ SELECT format('entry %s belongs to no event', p.event_sequence)
 FROM posting p LEFT JOIN event e ON e.sequence = p.event_sequence WHERE e.sequence IS NULL
 ORDER BY p.event_sequence LIMIT 1
 """
+EVENT_KEYS = """
+SELECT format('event %s is %s version %s, found as %s version %s (event %s)', e.sequence, e.subject, e.version,
+    k.subject, k.version, k.sequence)
+FROM event e FULL JOIN event_key k ON k.sequence = e.sequence
+WHERE (k.subject, k.version) IS DISTINCT FROM (e.subject, e.version) ORDER BY coalesce(e.sequence, k.sequence) LIMIT 1
+"""
 POSTING_CHAINS = """
 SELECT format('account %s, posting %s (the %sth): %s + %s = %s after %s', account_id, version, number,
     previous_balance, amount, balance, prior)
@@ -87,6 +93,7 @@ _BOUNDS = (list(BOUNDS), [bounds[0] for bounds in BOUNDS.values()], [bounds[1] f
 
 CHECKS = (
     SqlCheck("event_numbers", "events are numbered 1 to the head without a gap", _EVENTS, EVENT_NUMBERS),
+    SqlCheck("event_keys", "each event is found by its subject and version, and nothing else is", _EVENTS, EVENT_KEYS),
     SqlCheck("entries_balanced", "each entry's debits equal its credits in each currency", _POSTINGS, ENTRIES_BALANCED),
     SqlCheck("entries_have_events", "each posting belongs to an event", _POSTINGS, ENTRIES_HAVE_EVENTS),
     SqlCheck("posting_chains", "each account's postings join without a gap", _POSTINGS, POSTING_CHAINS),

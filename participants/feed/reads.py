@@ -27,7 +27,7 @@ SELECT e.*, f.sequence, f.type, f.schema_version, f.data FROM (
     WHERE sequence > $1 AND sequence <= $2 AND (type = ANY($3::text[]) OR type <> ALL($4::text[]))
     ORDER BY sequence LIMIT $5
 ) e LEFT JOIN LATERAL (
-    SELECT sequence, type, schema_version, data FROM event
+    SELECT sequence, type, schema_version, data FROM subject_event
     WHERE subject = e.subject::uuid AND version = 1 AND e.version > 1 AND e.type = ANY($6::text[]) LIMIT 1
 ) f ON true ORDER BY e.sequence
 """

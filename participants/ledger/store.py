@@ -26,7 +26,7 @@ JOIN account_balance b ON b.account_id = a.id
 """
 # Payments that may still come back to an account, or go on from it or to it.
 READ_AWAITED = """
-SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
+SELECT count(*) FROM payment_open o JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1,
     LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
 WHERE o.state <> 'recalled' AND t.terms ->> 'currency' = $2
   AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
@@ -42,20 +42,20 @@ LEFT JOIN LATERAL (
 """
 READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2"
 READ_EVENTS = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event
+SELECT sequence, subject::text, version, type, schema_version, data FROM subject_event
 WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
 """
 READ_LIMITS = """
-SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM event
+SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM subject_event
 WHERE subject = ANY($1::uuid[]) ORDER BY subject, version DESC
 """
 LATER_EVENT = """
 SELECT EXISTS (
     SELECT FROM unnest($1::uuid[], $2::integer[]) AS u (id, version)
-    JOIN event e ON e.subject = u.id AND e.version = u.version + 1
+    JOIN event_key e ON e.subject = u.id AND e.version = u.version + 1
 )
 """
-RECORDED = "SELECT EXISTS (SELECT FROM event WHERE subject = $1::uuid AND version = $2)"
+RECORDED = "SELECT EXISTS (SELECT FROM event_key WHERE subject = $1::uuid AND version = $2)"
 MOVE_BALANCES = """
 UPDATE account_balance b SET balance = u.balance, version = u.version
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
@@ -79,6 +79,11 @@ WITH head AS (
         string_to_array($3, E'\n')::bigint[], string_to_array($4, E'\n')::uuid[],
         string_to_array($5, E'\n')::integer[], string_to_array($6, E'\n'), string_to_array($7, E'\n')::smallint[],
         string_to_array($8, E'\n', 'None')::timestamptz[], string_to_array($9, E'\n')::json[]) u
+), keys AS (
+    INSERT INTO event_key (sequence, subject, version)
+    SELECT u.* FROM head, unnest(
+        string_to_array($3, E'\n')::bigint[], string_to_array($4, E'\n')::uuid[],
+        string_to_array($5, E'\n')::integer[]) u
 ), postings AS (
     INSERT INTO posting (account_id, version, event_sequence, amount, previous_balance, balance)
     SELECT u.* FROM head, unnest(
@@ -293,6 +298,9 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
             "event",
             records=rows.events,
             columns=EVENT_COLUMNS,
+        )
+        await connection.copy_records_to_table(
+            "event_key", records=[event[:3] for event in rows.events], columns=EVENT_COLUMNS[:3]
         )
     if rows.new_accounts:
         await connection.copy_records_to_table(

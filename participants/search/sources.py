@@ -50,9 +50,9 @@ class Source(Protocol):
 WINDOW = "FROM event f WHERE f.version = 1 AND f.sequence >= $15 AND f.sequence < $16"
 CHANGES = """
 FROM event e
-CROSS JOIN LATERAL (SELECT * FROM event WHERE subject = e.subject AND version = 1 LIMIT 1) f
+CROSS JOIN LATERAL (SELECT * FROM subject_event WHERE subject = e.subject AND version = 1 LIMIT 1) f
 CROSS JOIN LATERAL (
-    SELECT version FROM event WHERE subject = e.subject AND type LIKE 'payment.%' ORDER BY version DESC LIMIT 1
+    SELECT version FROM subject_event WHERE subject = e.subject AND type LIKE 'payment.%' ORDER BY version DESC LIMIT 1
 ) newest
 WHERE e.type LIKE 'payment.%' AND e.sequence >= $15 AND e.sequence < $16 AND e.version = newest.version
 """
@@ -108,7 +108,7 @@ FOLLOWED = "SELECT through FROM event_term_cursor"
 FOLLOWED_AND_HEAD = "SELECT c.through, h.sequence FROM event_term_cursor c CROSS JOIN ledger_head h"
 OPEN = """
 SELECT f.sequence FROM payment_open o
-CROSS JOIN LATERAL (SELECT sequence FROM event WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
+CROSS JOIN LATERAL (SELECT sequence FROM event_key WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
 WHERE f.sequence < $1 ORDER BY f.sequence DESC LIMIT $2
 """
 REFUSED = f"""
