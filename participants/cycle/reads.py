@@ -163,7 +163,9 @@ async def exists(connection: asyncpg.Connection, subject: str) -> bool:
 
 async def next_version(connection: asyncpg.Connection, subject: str) -> int:
     """Return the version of a subject's next event. What was written before subjects were reserved isn't counted."""
-    return int(await connection.fetchval("SELECT coalesce(max(version), 0) + 1 FROM event_key WHERE subject = $1", subject))
+    return int(
+        await connection.fetchval("SELECT coalesce(max(version), 0) + 1 FROM event_key WHERE subject = $1", subject)
+    )
 
 
 async def read_cursor(connection: asyncpg.Connection) -> int:

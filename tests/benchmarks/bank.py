@@ -57,11 +57,18 @@ def running_bank(directory: Path, server_url: str) -> Iterator[BenchBank]:
     """Run a bank's node on a database of its own on a server, until the end of the block."""
     database_url = asyncio.run(create_database(server_url, f"bank_{directory.name}"))
     asyncio.run(migrate(database_url, "participants.ledger"))
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     _found_scheme(directory)
     MemberIdentity.made(BANK, directory / "keys")
     WebhookSecrets(directory / "keys").make_key()
+    with serving_bank(directory, database_url) as bank:
+        yield bank
+
+
+@contextmanager
+def serving_bank(directory: Path, database_url: str) -> Iterator[BenchBank]:
+    """Run the node of a bank that is set up already, until the end of the block."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
         "CONCORDAT_BIC": BANK,
