@@ -79,11 +79,6 @@ WITH head AS (
         string_to_array($3, E'\n')::bigint[], string_to_array($4, E'\n')::uuid[],
         string_to_array($5, E'\n')::integer[], string_to_array($6, E'\n'), string_to_array($7, E'\n')::smallint[],
         string_to_array($8, E'\n', 'None')::timestamptz[], string_to_array($9, E'\n')::json[]) u
-), keys AS (
-    INSERT INTO event_key (sequence, subject, version)
-    SELECT u.* FROM head, unnest(
-        string_to_array($3, E'\n')::bigint[], string_to_array($4, E'\n')::uuid[],
-        string_to_array($5, E'\n')::integer[]) u
 ), postings AS (
     INSERT INTO posting (account_id, version, event_sequence, amount, previous_balance, balance)
     SELECT u.* FROM head, unnest(
@@ -298,9 +293,6 @@ async def write(connection: asyncpg.Connection, rows: Rows) -> None:
             "event",
             records=rows.events,
             columns=EVENT_COLUMNS,
-        )
-        await connection.copy_records_to_table(
-            "event_key", records=[event[:3] for event in rows.events], columns=EVENT_COLUMNS[:3]
         )
     if rows.new_accounts:
         await connection.copy_records_to_table(

@@ -85,10 +85,10 @@ SELECT $1 + 2 * k + 1, id, version + 2 * (k / every) + 1, sum, balance, balance 
 UNION ALL
 SELECT $1 + 2 * k + 2, id, version + 2 * (k / every) + 2, -sum, balance + sum, balance FROM entries
 ORDER BY 1
-"""  # noqa: S608 - numbers and names of ours
+"""
 BALANCES = """
-UPDATE account_balance b SET version = version + 2 * $1::bigint / CASE a.kind WHEN 'customer' THEN $2::bigint ELSE $3 END
-FROM account a WHERE a.id = b.account_id AND a.kind IN ('customer', 'reserved')
+UPDATE account_balance b
+SET version = version + 2 * $1::bigint / CASE a.kind WHEN 'customer' THEN $2::bigint ELSE $3 END FROM account a WHERE a.id = b.account_id AND a.kind IN ('customer', 'reserved')
 """
 
 

@@ -22,7 +22,13 @@ INSERT INTO event_key SELECT subject, version, sequence FROM event ORDER BY sequ
 ALTER TABLE event_key ADD PRIMARY KEY (subject, version);
 CREATE TRIGGER event_key_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event_key
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-GRANT SELECT, INSERT ON event_key TO concordat_app;
+GRANT SELECT ON event_key TO concordat_app;
+CREATE FUNCTION keep_event_keys() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO event_key SELECT subject, version, sequence FROM inserted;
+    RETURN NULL;
+END $$;
 """
 PARTITIONS = """
 -- Partitions hold the events from `first` on and before `bound`, and their postings: event_<first>, posting_<first>.
@@ -61,6 +67,8 @@ CREATE INDEX event_milestone ON event (type, sequence)
 CREATE TABLE posting (LIKE posting_0 INCLUDING DEFAULTS INCLUDING CONSTRAINTS) PARTITION BY RANGE (event_sequence);
 CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER event_keyed AFTER INSERT ON event
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION keep_event_keys();
 CREATE TRIGGER posting_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON posting
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER posting_balanced AFTER INSERT ON posting
