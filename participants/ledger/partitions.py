@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
+from gateway.federation.problems import Refusal, RefusalReason
 from gateway.federation.storage.failures import failure_of
 from gateway.federation.supervision import Supervised
 
@@ -30,6 +31,20 @@ ORDER BY p.first
 """
 
 log = structlog.get_logger(__name__)
+
+
+class JournalReason(RefusalReason):
+    """Why the journal can't be read where somebody asks."""
+
+    JOURNAL_DETACHED = "journal_detached", 410
+    """What is asked for stands in a part of the journal that was taken out into a file: attach that, and ask again."""
+
+
+class JournalDetached(Refusal):
+    """What is asked for stands in a part of the journal that isn't here."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(JournalReason.JOURNAL_DETACHED, detail)
 
 
 class Partition(Struct, frozen=True):

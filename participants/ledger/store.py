@@ -15,6 +15,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.exposure import SUBJECTS, Limits
 from participants.ledger.lanes import Lane, LaneKey
+from participants.ledger.partitions import JournalDetached
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
@@ -41,9 +42,11 @@ LEFT JOIN LATERAL (
 ) h ON true
 """
 READ_BEYOND = "SELECT sequence, leaf, amount FROM lane_entry WHERE lane_id = $1 AND sequence > $2"
+# An event that is detached has its key alone.
 READ_EVENTS = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM subject_event
-WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
+SELECT k.sequence, k.subject::text, k.version, e.type, e.schema_version, e.data
+FROM event_key k LEFT JOIN event e ON e.sequence = k.sequence
+WHERE k.subject = ANY($1::uuid[]) AND (e.type LIKE 'payment.%' OR e.type IS NULL) ORDER BY k.subject, k.version
 """
 READ_LIMITS = """
 SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM subject_event
@@ -245,11 +248,11 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 
 
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
-    """Return the payments that exist under these ids, each as its events tell it."""
-    return fold(
-        events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5])
-        for row in await connection.fetch(READ_EVENTS, list(ids))
-    )
+    """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
+    rows = await connection.fetch(READ_EVENTS, list(ids))
+    if (detached := next((row[1] for row in rows if row[3] is None), None)) is not None:
+        raise JournalDetached(f"the events of {detached} are detached")
+    return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows)
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:

@@ -87,7 +87,8 @@ SELECT id FROM account WHERE kind = ANY($1::text[]) AND code = $2 AND ($3::text 
 LAST_POSTINGS = """
 SELECT a.id, (
     WITH RECURSIVE search (low, high) AS (
-        SELECT 0::bigint, version + 1 FROM account_balance WHERE account_id = a.id
+        SELECT coalesce(c.version, 0), b.version + 1
+        FROM account_balance b LEFT JOIN carried_balance c USING (account_id) WHERE b.account_id = a.id
         UNION ALL
         SELECT CASE WHEN p.event_sequence < $2 THEN p.version ELSE low END,
                CASE WHEN p.event_sequence < $2 THEN high ELSE p.version END

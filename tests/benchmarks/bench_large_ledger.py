@@ -54,7 +54,8 @@ SELECT $1 + 2 * k + v, id, v, CASE v WHEN 1 THEN 'payment.reserved' ELSE 'paymen
     to_timestamp(at / 1000.0),
     CASE v WHEN 1 THEN format('{{"actor":"bench","amount_minor":"%s","creditor_account":"X%s","creditor_agent":"%s",'
         '"creditor_name":"Supplier Number %s","currency":"EUR","debtor_account":"C%s",'
-        '"debtor_name":"Customer Number %s","id":"%s"}}', k % 99991 + 1, c, (ARRAY{list(OTHERS)})[c % {len(OTHERS)} + 1], c, c, c, id)
+        '"debtor_name":"Customer Number %s","id":"%s"}}', k % 99991 + 1, c,
+        (ARRAY{list(OTHERS)})[c % {len(OTHERS)} + 1], c, c, c, id)
     ELSE format('{{"acknowledgement":"%s","reason":"account_unknown"}}', md5(id::text) || md5(k::text)) END::json
 FROM (
     SELECT k, k % {ACCOUNTS} AS c, at, (lpad(to_hex(at), 12, '0') || '7' || substr(hash, 1, 3) || '8'
@@ -63,7 +64,7 @@ FROM (
         SELECT ($3 + k * $4)::bigint AS at, md5(($1 + k)::text) AS hash
     ) h
 ) p CROSS JOIN generate_series(1, 2) v ORDER BY k, v
-"""  # noqa: S608 - numbers and names of ours
+"""
 KEYS = "INSERT INTO event_key SELECT subject, version, sequence FROM event WHERE sequence > $1 ORDER BY sequence"
 POSTINGS_OF = f"""
 WITH accounts AS MATERIALIZED (
@@ -88,7 +89,8 @@ ORDER BY 1
 """
 BALANCES = """
 UPDATE account_balance b
-SET version = version + 2 * $1::bigint / CASE a.kind WHEN 'customer' THEN $2::bigint ELSE $3 END FROM account a WHERE a.id = b.account_id AND a.kind IN ('customer', 'reserved')
+SET version = version + 2 * $1::bigint / CASE a.kind WHEN 'customer' THEN $2::bigint ELSE $3 END
+FROM account a WHERE a.id = b.account_id AND a.kind IN ('customer', 'reserved')
 """
 
 

@@ -83,14 +83,14 @@ CREATE VIEW subject_event AS
     FROM event_key k JOIN event e ON e.sequence = k.sequence;
 GRANT SELECT ON subject_event TO concordat_app;
 
--- Made as a table of its own and attached, so that neither readers nor writers wait.
-CREATE FUNCTION make_journal_partition(first bigint, bound bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Two tables such as partitions are, not attached yet: event_<suffix> and posting_<suffix>.
+CREATE FUNCTION make_journal_tables(suffix text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     parent text;
     part text;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['event', 'posting'] LOOP
-        part := parent || '_' || first;
+        part := parent || '_' || suffix;
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', part, parent);
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %I'
             ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', parent || '_append_only', part);
@@ -98,12 +98,22 @@ BEGIN
     EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (account_id, version)', part);
     EXECUTE format('CREATE TRIGGER posting_balanced AFTER INSERT ON %I REFERENCING NEW TABLE AS inserted'
         ' FOR EACH STATEMENT EXECUTE FUNCTION require_balanced_entries()', part);
+END $$;
+CREATE FUNCTION attach_journal_tables(first bigint, bound bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     EXECUTE format('ALTER TABLE event ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
         'event_' || first, first, bound);
-    EXECUTE format('ALTER TABLE posting ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', part, first, bound);
+    EXECUTE format('ALTER TABLE posting ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+        'posting_' || first, first, bound);
+END $$;
+-- Neither readers nor writers wait for it.
+CREATE FUNCTION make_journal_partition(first bigint, bound bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM make_journal_tables(first::text);
+    PERFORM attach_journal_tables(first, bound);
     INSERT INTO journal_partition (first, bound) VALUES (first, bound);
 END $$;
-REVOKE EXECUTE ON FUNCTION make_journal_partition FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION make_journal_tables, attach_journal_tables, make_journal_partition FROM PUBLIC;
 
 -- Keeps two empty partitions ahead of the head, each for about as many events as a month has at the pace of the last
 -- million, and returns how many it made. It asks no clock when a partition ends, so none can be missing for that.
@@ -128,7 +138,8 @@ BEGIN
         size := size * 2;
     END LOOP;
     WHILE (SELECT count(*) FROM journal_partition p WHERE p.first > head) < ahead LOOP
-        PERFORM make_journal_partition(bound, bound + size) FROM (SELECT max(p.bound) AS bound FROM journal_partition p) l;
+        PERFORM make_journal_partition(l.bound, l.bound + size)
+        FROM (SELECT max(p.bound) AS bound FROM journal_partition p) l;
         made := made + 1;
     END LOOP;
     RETURN made;
