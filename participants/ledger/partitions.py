@@ -7,6 +7,7 @@ in the order of commits, so a stretch of numbers is one of time, and no clock sa
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 
 import asyncpg
@@ -19,6 +20,12 @@ from gateway.federation.supervision import Supervised
 
 LOOK_SECONDS = 5.0
 """Two partitions ahead hold two million events and more: that is minutes of what PostgreSQL can write at all."""
+DETACHED = """
+SELECT k.subject::text FROM event_key k CROSS JOIN journal_floor f
+WHERE k.subject = ANY($1::uuid[]) AND k.version = 1 AND k.sequence < f.sequence
+  AND NOT EXISTS (SELECT FROM event WHERE event.sequence = k.sequence) LIMIT 1
+"""
+DETACHED_UNTIL = "SELECT ends_at FROM journal_floor"
 EXTEND = "SELECT extend_journal()"
 # The first event and the last one that are there, by the primary key of each partition.
 PARTITIONS = """
@@ -65,6 +72,12 @@ async def partitions(connection: asyncpg.Connection) -> list[Partition]:
         Partition(row[0], row[1], max(0, row[2]), row[3], row[4], row[5] or 0, row[6] or 0)
         for row in await connection.fetch(PARTITIONS)
     ]
+
+
+async def require_attached(connection: asyncpg.Connection, payments: Iterable[str]) -> None:
+    """Raise JournalDetached where the events of any of these payments are detached."""
+    if (detached := await connection.fetchval(DETACHED, list(payments))) is not None:
+        raise JournalDetached(f"the events of {detached} are detached")
 
 
 class Partitions:

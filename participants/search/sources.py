@@ -83,9 +83,9 @@ BY_POSTINGS = _matching(POSTED)
 ACCOUNTS = """
 SELECT id FROM account WHERE kind = ANY($1::text[]) AND code = $2 AND ($3::text IS NULL OR currency = $3)
 """
-# Each account's last posting before an event, by halving on the primary key.
+# Each account's last posting before an event, by halving on the primary key; and the last one that is detached.
 LAST_POSTINGS = """
-SELECT a.id, (
+SELECT a.id, coalesce((SELECT version FROM carried_balance WHERE account_id = a.id), 0), (
     WITH RECURSIVE search (low, high) AS (
         SELECT coalesce(c.version, 0), b.version + 1
         FROM account_balance b LEFT JOIN carried_balance c USING (account_id) WHERE b.account_id = a.id
@@ -163,11 +163,12 @@ class Postings(Struct, frozen=True):
         if not self.accounts:
             return Stretch([], END)
         rows = await connection.fetch(LAST_POSTINGS, self.accounts, _bound(before))
-        ids, highest = [row[0] for row in rows], [row[1] for row in rows]
-        lowest = [max(1, number - size + 1) for number in highest]
+        ids, first, highest = ([row[column] for row in rows] for column in range(3))
+        first = [carried + 1 for carried in first]
+        lowest = [max(least, number - size + 1) for least, number in zip(first, highest, strict=True)]
         through = 0
-        if any(number > 1 for number in lowest):
-            partly = [(id_, number) for id_, number in zip(ids, lowest, strict=True) if number > 1]
+        partly = [(id_, number) for id_, number, least in zip(ids, lowest, first, strict=True) if number > least]
+        if partly:
             through = await connection.fetchval(LOWEST, *map(list, zip(*partly, strict=True)))
         through = max(through, self.floor)
         posted = await connection.fetch(BY_POSTINGS, *self.criteria.arguments(), ids, lowest, highest, through)
