@@ -23,7 +23,8 @@ from participants.ledger.writer import Ledger
 from participants.proposals import propose
 
 ENTRY = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event WHERE subject = $1::uuid AND version = 1
+SELECT sequence, subject::text, version, type, schema_version, data FROM subject_event
+WHERE subject = $1::uuid AND version = 1
 """
 EARLIER_REFERENCE = "SELECT id::text FROM own_entry WHERE (internal, currency, reference) = ($1, $2, $3)"
 REFERENCE_UNIQUE = "own_entry_reference"

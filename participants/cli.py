@@ -12,6 +12,7 @@ from gateway.federation.commands.failures import explained
 from gateway.federation.commands.group import group
 from participants import payment_list
 from participants.access import cli as access
+from participants.archive import cli as archive
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
 from participants.roles import Role, Scope
@@ -26,6 +27,7 @@ intake.register(app)
 payment_list.register(app)
 app.add_typer(access.app)
 webhooks.register(app)
+archive.register(app)
 
 
 _Name = Annotated[str, typer.Option(help="The bank's name.")]

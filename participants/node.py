@@ -37,6 +37,7 @@ from participants.cycle.value_dates import own_days
 from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.events import PaymentOrder
+from participants.ledger.partitions import Partitions
 from participants.ledger.store import read_payments
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import Backlog
@@ -93,6 +94,7 @@ class BankNode:
     webhooks: Webhooks
     unsettled: UnsettledWatch
     terms: Terms
+    partitions: Partitions
     agents: dict[str, OrderReason | None]
     head_offices: dict[str, str]
     """Banks that the scheme knows under a BIC with XXX, by its normal form."""
@@ -199,6 +201,7 @@ class BankNode:
         self.exposures = ExposureWatch(self.bic, self.pool, outage)
         self.unsettled = UnsettledWatch(self.bic, self.pool, outage)
         self.terms = Terms(self._feed_pool)
+        self.partitions = Partitions(self._feed_pool)
         self.continuity = Continuity(
             bank=self.bic,
             coordinator=self.coordinator,
@@ -276,6 +279,7 @@ class BankNode:
         self.webhooks.start()
         self.unsettled.task.start()
         self.terms.task.start()
+        self.partitions.task.start()
         self.settlement_account.start()
         self.trust_task.start()
 
@@ -289,6 +293,7 @@ class BankNode:
         await self.feed.stop()
         await self.unsettled.task.stop()
         await self.terms.task.stop()
+        await self.partitions.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
         await self.recalls.stop()

@@ -37,7 +37,7 @@ WHERE ($3::bigint IS NULL OR id < $3) AND recorded_at > now() - interval '{DAYS_
 ) AND NOT EXISTS (
     SELECT FROM screening_list l WHERE p.kind = 'list' AND l.name = p.subject AND l.imported_at > p.recorded_at
 ) AND NOT EXISTS (
-    SELECT FROM event e WHERE p.kind = 'ceiling' AND e.subject = $2::uuid AND e.recorded_at > p.recorded_at
+    SELECT FROM subject_event e WHERE p.kind = 'ceiling' AND e.subject = $2::uuid AND e.recorded_at > p.recorded_at
 ) AND NOT EXISTS (
     SELECT FROM own_entry o WHERE p.kind = 'entry' AND p.subject = o.id::text
 ) AND (p.kind <> 'unblocking' OR EXISTS (

@@ -50,6 +50,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         node.webhooks.task,
         node.unsettled.task,
         node.terms.task,
+        node.partitions.task,
     )
     behind = not node.follower.heard or node.follower.silent_s() > SILENCE_SECONDS_MAX
     membership, keys = _membership(node), _keys(node)

@@ -28,14 +28,16 @@ FROM account a JOIN account_balance b ON b.account_id = a.id WHERE a.id = $1
 # By halving on the primary key: an account's postings are numbered without a gap, in the order of events.
 LAST_POSTING = """
 WITH RECURSIVE search (low, high) AS (
-    SELECT 0::bigint, version + 1 FROM account_balance WHERE account_id = $1
+    SELECT coalesce(c.version, 0), b.version + 1
+    FROM account_balance b LEFT JOIN carried_balance c USING (account_id) WHERE b.account_id = $1
     UNION ALL
     SELECT CASE WHEN p.event_sequence <= $2 THEN p.version ELSE low END,
            CASE WHEN p.event_sequence <= $2 THEN high ELSE p.version END
     FROM search JOIN posting p ON p.account_id = $1 AND p.version = (low + high) / 2 WHERE high - low > 1
 )
-SELECT s.low, coalesce(p.balance, 0)
+SELECT s.low, coalesce(c.balance, p.balance, 0)
 FROM (SELECT max(low) AS low FROM search) s LEFT JOIN posting p ON p.account_id = $1 AND p.version = s.low
+LEFT JOIN carried_balance c ON c.account_id = $1 AND c.version = s.low
 """
 TOTALS = """
 SELECT count(*) FILTER (WHERE amount > 0), coalesce(sum(amount) FILTER (WHERE amount > 0), 0)::text,
@@ -46,7 +48,8 @@ FROM posting WHERE account_id = $1 AND version > $2 AND version <= $3
 ENTRIES = """
 SELECT p.version AS posting, p.amount, p.previous_balance, p.balance, e.type, e.recorded_at, e.effective_at,
     f.sequence, f.subject::text, f.version, f.type, f.schema_version, f.data, p.event_sequence
-FROM posting p JOIN event e ON e.sequence = p.event_sequence JOIN event f ON f.subject = e.subject AND f.version = 1
+FROM posting p JOIN event e ON e.sequence = p.event_sequence
+JOIN subject_event f ON f.subject = e.subject AND f.version = 1
 WHERE p.account_id = $1 AND p.version > $2 AND p.version <= $3 ORDER BY p.version LIMIT $4
 """
 PAGE = 1_000

@@ -302,10 +302,14 @@ class CancellationOutcomes(Answer, frozen=True, kw_only=True):
 
 
 class PaymentPage(Answer, frozen=True, kw_only=True):
-    """`next` is the cursor of the following page: there may be one where this page is short, or empty."""
+    """`next` is the cursor of the following page: there may be one where this page is short, or empty.
+
+    Payments that ended before `detached_until` may be in a part of the journal that isn't here: they aren't looked for.
+    """
 
     items: tuple[PaymentView, ...]
     next: str | None = None
+    detached_until: Timestamp | None = None
 
 
 class CycleLaneView(SettledLane, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from participants.api.routes import instant
 from participants.api.views import RequestReason, payment_view
 from participants.feed.messages import EventType
 from participants.feed.public import PAYMENTS, VALUE_DATE_CHARS, timestamp
+from participants.ledger.partitions import DETACHED_UNTIL, require_attached
 from participants.ledger.payment import Direction, Status
 from participants.node import BankNode
 from participants.search.criteria import Criteria
@@ -114,7 +115,11 @@ async def list_payments(
         hits = [(hit.payment_id, hit.place[1]) for hit in listed.hits]
         following = None if listed.next is None else encode_cursor(*listed.next)
     async with node.pool.acquire() as connection:
-        return PaymentPage(items=tuple(await _shown(connection, node, hits)), next=following)
+        return PaymentPage(
+            items=tuple(await _shown(connection, node, hits)),
+            next=following,
+            detached_until=_time(await connection.fetchval(DETACHED_UNTIL)),
+        )
 
 
 @get("/payments/{payment_id:uuid}", guards=SEES_PAYMENTS, tags=["payments"], operation_id="getPayment")
@@ -129,6 +134,7 @@ async def get_payment(payment_id: FromPath[UUID], node: Node) -> PaymentView:
         known = await read_known(connection, [id_])
         refusals = await refusals_of(connection, id_)
         if id_ not in known:
+            await require_attached(connection, [id_])
             refused = "".join(f": {order.reason}, refused at {timestamp(order.at)}" for order in refusals[:1])
             raise Refusal(RequestReason.PAYMENT_UNKNOWN, f"no payment {payment_id}{refused}")
         (view,) = await _payments(connection, node, [known[id_]])
@@ -185,7 +191,10 @@ async def list_cycle_payments(
 async def _shown(connection: asyncpg.Connection, node: BankNode, hits: Iterable[tuple[str, int]]) -> list[PaymentView]:
     """Return payments, and orders that were refused, in the order of the hits: an id, and a refusal's number or 0."""
     hits = list(hits)
-    known = await read_known(connection, [id_ for id_, refusal in hits if not refusal])
+    wanted = [id_ for id_, refusal in hits if not refusal]
+    known = await read_known(connection, wanted)
+    if len(known) < len(wanted):
+        await require_attached(connection, wanted)
     refused = await read_refused(connection, [refusal for _, refusal in hits if refusal])
     views = {view.id: view for view in await _payments(connection, node, known.values())}
     return [_refused(refused[refusal]) if refusal else views[id_] for id_, refusal in hits]

@@ -37,6 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
+from participants.ledger.partitions import JournalDetached
 from participants.ledger.payment import STATUS_AFTER, AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
@@ -114,8 +115,10 @@ SELECT p.version, p.event_sequence, e.type, e.recorded_at, e.effective_at, p.amo
     a.code, CASE WHEN e.type LIKE 'payment.%' THEN e.subject::text END
 FROM posting p JOIN event e ON e.sequence = p.event_sequence JOIN account a ON a.id = p.account_id
 WHERE p.account_id = $1 AND ($2::bigint IS NULL OR p.version < $2)
+  AND p.event_sequence >= (SELECT sequence FROM journal_floor)
 ORDER BY p.version DESC LIMIT $3
 """
+CARRIED = "SELECT EXISTS (SELECT FROM carried_balance WHERE account_id = $1)"
 LANES = """
 SELECT l.sender, l.receiver, l.currency, coalesce(h.sequence, 0), coalesce(s.sequence, 0),
        (coalesce(h.total, 0) - coalesce(s.total, 0))::text
@@ -198,7 +201,10 @@ async def entry(connection: asyncpg.Connection, entry_id: str) -> EntryView:
 
 
 async def postings(connection: asyncpg.Connection, account: int, before: int | None, limit: int) -> list[PostingView]:
-    """Return a page of an account's postings, newest first."""
+    """Return a page of an account's postings, newest first. Raises JournalDetached where all of it is detached."""
+    rows = await connection.fetch(POSTINGS, account, before, limit)
+    if not rows and (before is None or before > 1) and await connection.fetchval(CARRIED, account):
+        raise JournalDetached(f"the postings of account {account} before are detached")
     return [
         PostingView(
             version=row[0],
@@ -212,7 +218,7 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
             account=row[8],
             payment_id=row[9],
         )
-        for row in await connection.fetch(POSTINGS, account, before, limit)
+        for row in rows
     ]
 
 

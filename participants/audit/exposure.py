@@ -8,7 +8,7 @@ from participants.ledger import events
 from participants.ledger.exposure import SUBJECTS, Limits
 
 LIMIT_CHANGES = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event
+SELECT sequence, subject::text, version, type, schema_version, data FROM subject_event
 WHERE subject = ANY($1::uuid[]) ORDER BY sequence
 """
 # The most that each counterparty came to owe by a payment, for each time between two changes of limits. Before the

@@ -16,6 +16,7 @@ from gateway.federation.messages.payments import leaf_of
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
 from participants.audit import accounts, nostro, people, sql_checks
+from participants.audit.archives import first_difference
 from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
@@ -26,6 +27,14 @@ from participants.ledger.payment import CAME_TO_NOTHING, Payment, Status
 from participants.payments.answers import UNANSWERED
 
 SORTED_ENTRIES = "SELECT payment_id::text, lane_id, sequence, amount, leaf FROM lane_entry ORDER BY payment_id, lane_id"
+# Without those whose payments are detached.
+SORTED_ENTRIES_HERE = """
+SELECT payment_id::text, lane_id, e.sequence, amount, leaf FROM lane_entry e
+LEFT JOIN event_key k ON k.subject = e.payment_id AND k.version = 1
+    AND k.sequence < (SELECT sequence FROM journal_floor)
+WHERE k.sequence IS NULL OR EXISTS (SELECT FROM event WHERE event.sequence = k.sequence)
+ORDER BY payment_id, lane_id
+"""
 SORTED_OPEN = "SELECT payment_id::text, direction, counterparty, state, event_sequence FROM payment_open ORDER BY 1"
 SORTED_DISPUTES = "SELECT payment_id::text, lane_id, sequence, amount FROM dispute ORDER BY payment_id"
 LANE_STEPS = """
@@ -110,10 +119,19 @@ async def fsck(url: str, bank: str) -> Report:
                 for check in sql_checks.CHECKS
             ]
             walked = await _Walk(connection, bank).run()
+            archives = Check("archives", "what was detached is as signed, and the balances at its end are carried on")
+            archives.examined, archives.difference = await first_difference(connection)
             exposure = Check("exposure", "no payment was accepted beyond what its sender might owe then")
             exposure.examined, exposure.difference = await first_beyond(connection)
             return Report(
-                (*checks, *walked, *await _account_checks(connection), await _nostro_check(connection, bank), exposure)
+                (
+                    *checks,
+                    *walked,
+                    *await _account_checks(connection),
+                    await _nostro_check(connection, bank),
+                    archives,
+                    exposure,
+                )
             )
     finally:
         await connection.close()
@@ -208,7 +226,8 @@ class _Walk:
     # --- payments ----------------------------------------------------------------------------------------
 
     async def _walk_payments(self) -> None:
-        entries = _Sorted(self._connection, SORTED_ENTRIES, self.entries)
+        detached = await self._connection.fetchval("SELECT sequence > 0 FROM journal_floor")
+        entries = _Sorted(self._connection, SORTED_ENTRIES_HERE if detached else SORTED_ENTRIES, self.entries)
         waiting = _Sorted(self._connection, SORTED_OPEN, self.open)
         disputed = _Sorted(self._connection, SORTED_DISPUTES, self.disputes)
         async for history in histories(self._connection):

@@ -13,8 +13,11 @@ from participants.ledger.instants import last_event_at
 ACCOUNTS_AT = """
 SELECT a.kind, a.code, a.currency, coalesce(p.balance, 0)
 FROM account a LEFT JOIN LATERAL (
-    SELECT balance FROM posting
-    WHERE account_id = a.id AND event_sequence <= $1 ORDER BY version DESC LIMIT 1
+    SELECT version, balance FROM (
+        SELECT version, balance FROM posting
+        WHERE account_id = a.id AND event_sequence <= $1 ORDER BY version DESC LIMIT 1
+    ) here UNION ALL SELECT version, balance FROM carried_balance WHERE account_id = a.id
+    ORDER BY version DESC LIMIT 1
 ) p ON true
 WHERE a.opened_by <= $1
 """
@@ -23,8 +26,10 @@ SELECT kind, CASE kind WHEN 'customer' THEN '' ELSE code END, currency, count(*)
 FROM ({ACCOUNTS_AT}) a (kind, code, currency, balance) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 - a constant
 REPLAY = """
-SELECT a.kind, a.code, a.currency, coalesce(sum(p.amount), 0)::bigint, count(p.amount)
-FROM account a LEFT JOIN posting p ON p.account_id = a.id GROUP BY a.id
+SELECT a.kind, a.code, a.currency, coalesce(c.balance, 0) + coalesce(sum(p.amount), 0)::bigint,
+    coalesce(c.version, 0) + count(p.amount)
+FROM account a CROSS JOIN journal_floor f LEFT JOIN carried_balance c ON c.account_id = a.id
+LEFT JOIN posting p ON p.account_id = a.id AND p.event_sequence >= f.sequence GROUP BY a.id, c.balance, c.version
 """
 
 

@@ -9,11 +9,16 @@ from participants.ledger.accounts import BOUNDS
 EVENT_NUMBERS = """
 SELECT difference FROM (
     SELECT sequence, format('event %s follows event %s', sequence, before) AS difference
-    FROM (SELECT sequence, lag(sequence, 1, 0::bigint) OVER (ORDER BY sequence) AS before FROM event) e
+    FROM (
+        SELECT e.sequence, lag(e.sequence, 1, greatest(f.sequence - 1, 0)) OVER (ORDER BY e.sequence) AS before
+        FROM event e CROSS JOIN journal_floor f WHERE e.sequence >= f.sequence
+    ) e
     WHERE sequence <> before + 1
     UNION ALL
     SELECT last, format('the head is at %s, the last event is %s', (SELECT sequence FROM ledger_head), last)
-    FROM (SELECT coalesce(max(sequence), 0) AS last FROM event) e
+    FROM (
+        SELECT greatest(0, (SELECT max(sequence) FROM event), (SELECT sequence - 1 FROM journal_floor)) AS last
+    ) e
     WHERE last IS DISTINCT FROM (SELECT sequence FROM ledger_head)
 ) d ORDER BY sequence LIMIT 1
 """
@@ -29,13 +34,23 @@ SELECT format('entry %s belongs to no event', p.event_sequence)
 FROM posting p LEFT JOIN event e ON e.sequence = p.event_sequence WHERE e.sequence IS NULL
 ORDER BY p.event_sequence LIMIT 1
 """
+EVENT_KEYS = """
+SELECT format('event %s is %s version %s, found as %s version %s (event %s)', e.sequence, e.subject, e.version,
+    k.subject, k.version, k.sequence)
+FROM event e FULL JOIN event_key k ON k.sequence = e.sequence
+CROSS JOIN journal_floor f
+WHERE (k.subject, k.version) IS DISTINCT FROM (e.subject, e.version)
+    AND NOT (e.sequence IS NULL AND k.sequence < f.sequence) ORDER BY coalesce(e.sequence, k.sequence) LIMIT 1
+"""
 POSTING_CHAINS = """
 SELECT format('account %s, posting %s (the %sth): %s + %s = %s after %s', account_id, version, number,
     previous_balance, amount, balance, prior)
 FROM (
-    SELECT p.*, row_number() OVER w AS number, lag(balance, 1, 0::bigint) OVER w AS prior,
-        lag(event_sequence, 1, 0::bigint) OVER w AS earlier
-    FROM posting p WINDOW w AS (PARTITION BY account_id ORDER BY version)
+    SELECT p.*, coalesce(c.version, 0) + row_number() OVER w AS number,
+        lag(p.balance, 1, coalesce(c.balance, 0)) OVER w AS prior, lag(event_sequence, 1, 0::bigint) OVER w AS earlier
+    FROM posting p CROSS JOIN journal_floor f LEFT JOIN carried_balance c USING (account_id)
+    WHERE p.event_sequence >= f.sequence
+    WINDOW w AS (PARTITION BY account_id ORDER BY p.version)
 ) p
 WHERE version <> number OR previous_balance <> prior OR balance <> previous_balance + amount
     OR event_sequence <= earlier
@@ -52,8 +67,13 @@ SELECT format('account %s/%s/%s: balance %s, version %s; its %s postings add up 
     b.balance, b.version, coalesce(p.version, 0), coalesce(p.balance, 0))
 FROM account a
 LEFT JOIN account_balance b ON b.account_id = a.id
-LEFT JOIN (SELECT account_id, sum(amount) AS balance, count(*) AS version FROM posting GROUP BY 1) p
-    ON p.account_id = a.id
+LEFT JOIN (
+    SELECT account_id, sum(balance) AS balance, sum(version)::bigint AS version FROM (
+        SELECT account_id, sum(amount) AS balance, count(*) AS version
+        FROM posting WHERE event_sequence >= (SELECT sequence FROM journal_floor) GROUP BY 1
+        UNION ALL SELECT account_id, balance, version FROM carried_balance
+    ) parts GROUP BY 1
+) p ON p.account_id = a.id
 WHERE (b.balance, b.version) IS DISTINCT FROM (coalesce(p.balance, 0)::bigint, coalesce(p.version, 0))
 ORDER BY a.id LIMIT 1
 """
@@ -87,6 +107,7 @@ _BOUNDS = (list(BOUNDS), [bounds[0] for bounds in BOUNDS.values()], [bounds[1] f
 
 CHECKS = (
     SqlCheck("event_numbers", "events are numbered 1 to the head without a gap", _EVENTS, EVENT_NUMBERS),
+    SqlCheck("event_keys", "each event is found by its subject and version, and nothing else is", _EVENTS, EVENT_KEYS),
     SqlCheck("entries_balanced", "each entry's debits equal its credits in each currency", _POSTINGS, ENTRIES_BALANCED),
     SqlCheck("entries_have_events", "each posting belongs to an event", _POSTINGS, ENTRIES_HAVE_EVENTS),
     SqlCheck("posting_chains", "each account's postings join without a gap", _POSTINGS, POSTING_CHAINS),

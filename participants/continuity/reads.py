@@ -24,7 +24,7 @@ ORDER BY l.sender, l.receiver, l.currency, e.sequence DESC
 """
 # What the counterparty signed of a payment: the batch with one that it sent, the acknowledgement of one sent to it.
 EVIDENCE = """
-SELECT v.envelope FROM event e JOIN evidence v
+SELECT v.envelope FROM subject_event e JOIN evidence v
 ON v.sha256 = decode(coalesce(e.data->>'batch', e.data->>'acknowledgement'), 'hex')
 WHERE e.subject = $1 AND e.type IN ('payment.accepted', 'payment.held_in', 'payment.posted') AND v.counterparty = $2
 LIMIT 1
@@ -33,7 +33,7 @@ NUMBERED = """
 SELECT e.sequence, e.payment_id::text FROM lane l JOIN lane_entry e ON e.lane_id = l.id
 WHERE l.sender = $1 AND l.receiver = $2 AND l.currency = $3 AND e.sequence = ANY ($4::bigint[])
 """
-KNOWN = "SELECT subject::text FROM event WHERE subject = ANY ($1::uuid[]) AND version = 1"
+KNOWN = "SELECT subject::text FROM event_key WHERE subject = ANY ($1::uuid[]) AND version = 1"
 KEPT = "SELECT finding FROM restored"
 KEEP = "INSERT INTO restored (noticed_at, finding) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 

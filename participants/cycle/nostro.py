@@ -23,7 +23,7 @@ from participants.ledger.nostro import BookMovement, MoveOpenings
 from participants.ledger.writer import Ledger
 
 BOOKED = """
-SELECT subject::text, max(version), sum((data ->> 'amount_minor')::numeric)::numeric FROM event
+SELECT subject::text, max(version), sum((data ->> 'amount_minor')::numeric)::numeric FROM subject_event
 WHERE subject = ANY($1::uuid[]) GROUP BY subject
 """
 SIGNED = "SELECT signed FROM settlement_movement WHERE agent = $1 AND id = $2"
@@ -32,7 +32,7 @@ SELECT a.id, a.code, a.currency, b.version FROM account a JOIN account_balance b
 WHERE a.kind = 'nostro'
 """
 OPENINGS_MOVED = """
-SELECT version, coalesce((data ->> 'through')::bigint, 0) FROM event WHERE subject = $1::uuid
+SELECT version, coalesce((data ->> 'through')::bigint, 0) FROM subject_event WHERE subject = $1::uuid
 ORDER BY version DESC LIMIT 1
 """
 # By the account's key, so many at a time: there may be one for each customer.

@@ -55,7 +55,7 @@ LEFT JOIN LATERAL (
 UNANSWERED = """
 SELECT k.receiver, p.id FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (receiver, currency, count)
 CROSS JOIN LATERAL (
-    SELECT o.payment_id::text AS id FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1
+    SELECT o.payment_id::text AS id FROM payment_open o JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1
     WHERE o.counterparty = k.receiver AND o.state IN ('queued', 'cancelling')
     AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = k.currency
     ORDER BY o.event_sequence LIMIT k.count
@@ -67,12 +67,12 @@ SELECT cycle FROM (
 ) AS newest
 GROUP BY cycle ORDER BY max(sequence) DESC LIMIT $1
 """
-CUT_AT = "SELECT recorded_at FROM event WHERE subject = ANY ($1::uuid[]) AND version = 1"
+CUT_AT = "SELECT recorded_at FROM subject_event WHERE subject = ANY ($1::uuid[]) AND version = 1"
 RECORDED = """
-SELECT DISTINCT subject::text FROM event WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%'
+SELECT DISTINCT subject::text FROM subject_event WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%'
 """
 EVENTS_OF = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event
+SELECT sequence, subject::text, version, type, schema_version, data FROM subject_event
 WHERE subject = ANY ($1::uuid[]) AND type LIKE 'cycle.%' ORDER BY sequence
 """
 
@@ -215,7 +215,9 @@ async def exists(connection: asyncpg.Connection, subject: str) -> bool:
 
 async def next_version(connection: asyncpg.Connection, subject: str) -> int:
     """Return the version of a subject's next event. What was written before subjects were reserved isn't counted."""
-    return int(await connection.fetchval("SELECT coalesce(max(version), 0) + 1 FROM event WHERE subject = $1", subject))
+    return int(
+        await connection.fetchval("SELECT coalesce(max(version), 0) + 1 FROM event_key WHERE subject = $1", subject)
+    )
 
 
 async def read_cursor(connection: asyncpg.Connection) -> int:

@@ -14,11 +14,13 @@ from msgspec import Struct
 from participants.feed.messages import EventType, LedgerEvent, SettledLane
 from participants.feed.public import CYCLE_SETTLED, PAYMENTS, PUBLIC, Recorded, public_event
 from participants.ledger.events import TYPES, Event, EventRow, read
+from participants.ledger.partitions import JournalDetached
 
 STRETCH = 10_000
 """How many events of the journal one statement looks through for those that are asked for."""
 
 HEAD = "SELECT sequence FROM ledger_head"
+HEAD_AND_FLOOR = "SELECT h.sequence, f.sequence FROM ledger_head h CROSS JOIN journal_floor f"
 # The first event of each payment beside it, by its key. LATERAL and LIMIT leave the planner no other way, which would
 # read the whole journal.
 EVENTS = """
@@ -27,7 +29,7 @@ SELECT e.*, f.sequence, f.type, f.schema_version, f.data FROM (
     WHERE sequence > $1 AND sequence <= $2 AND (type = ANY($3::text[]) OR type <> ALL($4::text[]))
     ORDER BY sequence LIMIT $5
 ) e LEFT JOIN LATERAL (
-    SELECT sequence, type, schema_version, data FROM event
+    SELECT sequence, type, schema_version, data FROM subject_event
     WHERE subject = e.subject::uuid AND version = 1 AND e.version > 1 AND e.type = ANY($6::text[]) LIMIT 1
 ) f ON true ORDER BY e.sequence
 """
@@ -67,7 +69,9 @@ async def read_stretch(
     Where a newer program has written an event that this one doesn't know, raises EventUnreadableError: nobody who
     follows the journal may be led past it unawares.
     """
-    head = await read_head(connection)
+    head, floor = await connection.fetchrow(HEAD_AND_FLOOR)
+    if after + 1 < floor:
+        raise JournalDetached(f"events before {floor} are detached: begin after {floor - 1}, or attach them")
     end = min(head, after + STRETCH, head if through is None else through)
     names = [name for name, type_ in PUBLIC.items() if type_ in types]
     rows = await connection.fetch(EVENTS, after, end, names, _KNOWN, limit, _FOLLOWING) if end > after else []

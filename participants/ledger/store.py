@@ -15,6 +15,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.exposure import SUBJECTS, Limits
 from participants.ledger.lanes import Lane, LaneKey
+from participants.ledger.partitions import JournalDetached
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
@@ -26,7 +27,7 @@ JOIN account_balance b ON b.account_id = a.id
 """
 # Payments that may still come back to an account, or go on from it or to it.
 READ_AWAITED = """
-SELECT count(*) FROM payment_open o JOIN event e ON e.subject = o.payment_id AND e.version = 1,
+SELECT count(*) FROM payment_open o JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1,
     LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) AS terms) t
 WHERE o.state <> 'recalled' AND t.terms ->> 'currency' = $2
   AND t.terms ->> CASE o.direction WHEN 'out' THEN 'debtor_account' ELSE 'creditor_account' END = $1
@@ -46,23 +47,25 @@ SELECT e.* FROM unnest($1::integer[], $2::bigint[]) AS b (id, size) CROSS JOIN L
     SELECT lane_id, sequence, leaf, amount FROM lane_entry WHERE lane_id = b.id AND sequence > b.size OFFSET 0
 ) e
 """
+# An event that is detached has its key alone.
 READ_EVENTS = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event
-WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
+SELECT k.sequence, k.subject::text, k.version, e.type, e.schema_version, e.data
+FROM event_key k LEFT JOIN event e ON e.sequence = k.sequence
+WHERE k.subject = ANY($1::uuid[]) AND (e.type LIKE 'payment.%' OR e.type IS NULL) ORDER BY k.subject, k.version
 """
 READ_LIMITS = """
-SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM event
+SELECT DISTINCT ON (subject) sequence, subject::text, version, type, schema_version, data FROM subject_event
 WHERE subject = ANY($1::uuid[]) ORDER BY subject, version DESC
 """
 LATER_EVENT = """
 SELECT EXISTS (
     SELECT FROM unnest($1::uuid[], $2::integer[]) AS u (id, version)
-    JOIN event e ON e.subject = u.id AND e.version = u.version + 1
+    JOIN event_key e ON e.subject = u.id AND e.version = u.version + 1
 )
 """
 RECORDED = """
 SELECT u.subject::text FROM unnest($1::uuid[], $2::integer[]) AS u (subject, version)
-JOIN event e ON e.subject = u.subject AND e.version = u.version LIMIT 1
+JOIN event_key e ON e.subject = u.subject AND e.version = u.version LIMIT 1
 """
 MOVE_BALANCES = """
 UPDATE account_balance b SET balance = u.balance, version = u.version
@@ -257,11 +260,11 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 
 
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
-    """Return the payments that exist under these ids, each as its events tell it."""
-    return fold(
-        events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5])
-        for row in await connection.fetch(READ_EVENTS, list(ids))
-    )
+    """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
+    rows = await connection.fetch(READ_EVENTS, list(ids))
+    if (detached := next((row[1] for row in rows if row[3] is None), None)) is not None:
+        raise JournalDetached(f"the events of {detached} are detached")
+    return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows)
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:

@@ -34,7 +34,7 @@ OUTCOMES = "SELECT outcome, count(*) FROM batch_order WHERE batch_id = $1::uuid 
 # What a payment is follows from the type of the last event that moved it.
 LAST_EVENT = f"""
 LEFT JOIN LATERAL (
-    SELECT e.type, e.data FROM event e WHERE e.subject = b.payment_id
+    SELECT e.type, e.data FROM subject_event e WHERE e.subject = b.payment_id
     AND e.type IN ({", ".join(map(repr, STATUS_AFTER))}) ORDER BY e.version DESC LIMIT 1
 ) last ON b.outcome <> 'refused'
 """  # noqa: S608 - names of ours

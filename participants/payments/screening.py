@@ -65,13 +65,13 @@ DECISIONS = """
 WITH span AS (
     SELECT (SELECT coalesce(max(p.sequence), 0) FROM event p
             WHERE p.type = 'cycle.cut' AND p.sequence < c.sequence) AS after, c.sequence AS last
-    FROM event c WHERE c.subject = ANY ($1::uuid[]) AND c.type = 'cycle.cut'
+    FROM subject_event c WHERE c.subject = ANY ($1::uuid[]) AND c.type = 'cycle.cut'
 )
 SELECT count(*) FILTER (WHERE d.type IN ('payment.released', 'payment.credited') OR d.data ->> 'reason' = 'expired'),
     count(*) FILTER (WHERE d.type = 'payment.refused' AND d.data ->> 'reason' <> 'expired')
 FROM span
 JOIN event o ON o.type = 'payment.opinion' AND o.sequence > span.after AND o.sequence <= span.last
-JOIN event d ON d.subject = o.subject AND d.version = o.version + 1
+JOIN subject_event d ON d.subject = o.subject AND d.version = o.version + 1
 """
 PENDING = "SELECT count(*) FROM payment_open WHERE state = 'held'"
 

@@ -26,7 +26,7 @@ NAMED_MAX = 10
 # A lane's first payment that isn't settled, and when this bank numbered it: by its newest event, or an earlier one.
 UNSETTLED = """
 SELECT l.sender, l.receiver, l.currency, (
-    SELECT max(recorded_at) FROM event WHERE subject = e.payment_id
+    SELECT max(recorded_at) FROM subject_event WHERE subject = e.payment_id
     AND type IN ('payment.accepted', 'payment.credited', 'payment.posted')
 ), now()
 FROM lane l

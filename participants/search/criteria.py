@@ -71,11 +71,11 @@ class Criteria(Struct, frozen=True, kw_only=True):
 # is cheap to look at comes first.
 BESIDE = f"""
 LEFT JOIN LATERAL (
-    SELECT recorded_at FROM event WHERE subject = f.subject AND type LIKE 'payment.%'
+    SELECT recorded_at FROM subject_event WHERE subject = f.subject AND type LIKE 'payment.%'
     ORDER BY version DESC LIMIT 1
 ) last ON $10::timestamptz IS NOT NULL OR $11::timestamptz IS NOT NULL
 LEFT JOIN LATERAL (
-    SELECT type FROM event WHERE subject = f.subject
+    SELECT type FROM subject_event WHERE subject = f.subject
     AND type IN ({", ".join(map(repr, STATUS_AFTER))}) ORDER BY version DESC LIMIT 1
 ) standing ON $2::text[] IS NOT NULL
 CROSS JOIN LATERAL (

@@ -14,7 +14,7 @@ from participants.ledger.events import Event, EventRow, OrderTaken, read
 from participants.ledger.payment import Payment, Status, apply
 
 HISTORIES = """
-SELECT sequence, subject::text, version, type, schema_version, data, recorded_at FROM event
+SELECT sequence, subject::text, version, type, schema_version, data, recorded_at FROM subject_event
 WHERE subject = ANY($1::uuid[]) AND type LIKE 'payment.%' ORDER BY subject, version
 """
 REFUSALS = "SELECT id, payment_id::text, recorded_at, reason, asked FROM refusal WHERE id = ANY($1::bigint[])"

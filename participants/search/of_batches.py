@@ -39,7 +39,7 @@ WITH b AS MATERIALIZED (
     )
 ), payments AS (
     SELECT o.payment_id, f.subject, f.type, f.data, f.recorded_at
-    FROM once o CROSS JOIN LATERAL (SELECT * FROM event WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
+    FROM once o CROSS JOIN LATERAL (SELECT * FROM subject_event WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
     WHERE o.outcome <> 'refused'
 ), found AS (
     SELECT f.payment_id FROM payments f {BESIDE} WHERE {MATCHES}

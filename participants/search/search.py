@@ -49,6 +49,7 @@ EXCEPTIONAL = {
 }
 """What few payments are, and the event by which they became it."""
 WAITING = frozenset({Status.RESERVED, Status.CANCELLING, Status.HELD})
+FLOOR = "SELECT sequence FROM journal_floor"
 COUNT_OPEN = f"SELECT count(*) FROM (SELECT FROM payment_open LIMIT {OPEN_MAX + 1}) AS open"  # noqa: S608 - a number
 
 
@@ -90,7 +91,9 @@ async def _sources(connection: asyncpg.Connection, criteria: Criteria) -> tuple[
     if criteria.of_changes:
         begin, end = _latest(begin, criteria.updated_from), criteria.updated_to
     # Clocks differ a little between the nodes of a bank, so what is near is looked at too.
-    floor = 0 if begin is None else await last_event_before(connection, begin - INVERSION_MAX)
+    floor = await connection.fetchval(FLOOR)
+    if begin is not None:
+        floor = max(floor, await last_event_before(connection, begin - INVERSION_MAX))
     ceiling = START[0] if end is None else await last_event_before(connection, end + INVERSION_MAX) + 1
     top = (ceiling, START[0])
     refused = [] if criteria.statuses and Status.REFUSED not in criteria.statuses else [Refused(criteria, floor)]

@@ -31,7 +31,7 @@ JOIN LATERAL (
 ) s ON true
 """
 SETTLED_AT = """
-SELECT data->>'cycle', data->>'currency', coalesce(effective_at, recorded_at) FROM event
+SELECT data->>'cycle', data->>'currency', coalesce(effective_at, recorded_at) FROM subject_event
 WHERE subject = ANY($1::uuid[]) AND type = 'cycle.settled'
 """
 NEWEST_CUT = """

@@ -50,9 +50,9 @@ class Source(Protocol):
 WINDOW = "FROM event f WHERE f.version = 1 AND f.sequence >= $15 AND f.sequence < $16"
 CHANGES = """
 FROM event e
-CROSS JOIN LATERAL (SELECT * FROM event WHERE subject = e.subject AND version = 1 LIMIT 1) f
+CROSS JOIN LATERAL (SELECT * FROM subject_event WHERE subject = e.subject AND version = 1 LIMIT 1) f
 CROSS JOIN LATERAL (
-    SELECT version FROM event WHERE subject = e.subject AND type LIKE 'payment.%' ORDER BY version DESC LIMIT 1
+    SELECT version FROM subject_event WHERE subject = e.subject AND type LIKE 'payment.%' ORDER BY version DESC LIMIT 1
 ) newest
 WHERE e.type LIKE 'payment.%' AND e.sequence >= $15 AND e.sequence < $16 AND e.version = newest.version
 """
@@ -83,11 +83,12 @@ BY_POSTINGS = _matching(POSTED)
 ACCOUNTS = """
 SELECT id FROM account WHERE kind = ANY($1::text[]) AND code = $2 AND ($3::text IS NULL OR currency = $3)
 """
-# Each account's last posting before an event, by halving on the primary key.
+# Each account's last posting before an event, by halving on the primary key; and the last one that is detached.
 LAST_POSTINGS = """
-SELECT a.id, (
+SELECT a.id, coalesce((SELECT version FROM carried_balance WHERE account_id = a.id), 0), (
     WITH RECURSIVE search (low, high) AS (
-        SELECT 0::bigint, version + 1 FROM account_balance WHERE account_id = a.id
+        SELECT coalesce(c.version, 0), b.version + 1
+        FROM account_balance b LEFT JOIN carried_balance c USING (account_id) WHERE b.account_id = a.id
         UNION ALL
         SELECT CASE WHEN p.event_sequence < $2 THEN p.version ELSE low END,
                CASE WHEN p.event_sequence < $2 THEN high ELSE p.version END
@@ -108,7 +109,7 @@ FOLLOWED = "SELECT through FROM event_term_cursor"
 FOLLOWED_AND_HEAD = "SELECT c.through, h.sequence FROM event_term_cursor c CROSS JOIN ledger_head h"
 OPEN = """
 SELECT f.sequence FROM payment_open o
-CROSS JOIN LATERAL (SELECT sequence FROM event WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
+CROSS JOIN LATERAL (SELECT sequence FROM event_key WHERE subject = o.payment_id AND version = 1 LIMIT 1) f
 WHERE f.sequence < $1 ORDER BY f.sequence DESC LIMIT $2
 """
 REFUSED = f"""
@@ -162,11 +163,12 @@ class Postings(Struct, frozen=True):
         if not self.accounts:
             return Stretch([], END)
         rows = await connection.fetch(LAST_POSTINGS, self.accounts, _bound(before))
-        ids, highest = [row[0] for row in rows], [row[1] for row in rows]
-        lowest = [max(1, number - size + 1) for number in highest]
+        ids, first, highest = ([row[column] for row in rows] for column in range(3))
+        first = [carried + 1 for carried in first]
+        lowest = [max(least, number - size + 1) for least, number in zip(first, highest, strict=True)]
         through = 0
-        if any(number > 1 for number in lowest):
-            partly = [(id_, number) for id_, number in zip(ids, lowest, strict=True) if number > 1]
+        partly = [(id_, number) for id_, number, least in zip(ids, lowest, first, strict=True) if number > least]
+        if partly:
             through = await connection.fetchval(LOWEST, *map(list, zip(*partly, strict=True)))
         through = max(through, self.floor)
         posted = await connection.fetch(BY_POSTINGS, *self.criteria.arguments(), ids, lowest, highest, through)

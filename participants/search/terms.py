@@ -54,7 +54,7 @@ FROM (
     )
 ) e
 LEFT JOIN LATERAL (
-    SELECT sequence FROM event WHERE subject = e.subject AND version = 1 AND e.type IN ({_EXCEPTIONS}) LIMIT 1
+    SELECT sequence FROM event_key WHERE subject = e.subject AND version = 1 AND e.type IN ({_EXCEPTIONS}) LIMIT 1
 ) f ON true
 CROSS JOIN LATERAL unnest(ARRAY[
     'end_to_end_id=' || nullif(e.said->>'end_to_end_id', '{NOT_PROVIDED}'),

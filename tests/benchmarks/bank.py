@@ -86,9 +86,23 @@ def running_banks(
 
 
 @contextmanager
+def serving_bank(directory: Path, database_url: str) -> Iterator[BenchBank]:
+    """Run the node of a bank that is set up already, until the end of the block."""
+    with _process(BANK, f"http://127.0.0.1:{free_port()}", directory, database_url) as bank:
+        _wait_ready(bank, directory / "bank.log")
+        yield bank
+
+
+@contextmanager
 def _node(bic: str, url: str, directory: Path, server_url: str) -> Iterator[BenchBank]:
     database_url = asyncio.run(create_database(server_url, f"bank_{directory.name}".lower()))
     asyncio.run(migrate(database_url, "participants.ledger"))
+    with _process(bic, url, directory, database_url) as bank:
+        yield bank
+
+
+@contextmanager
+def _process(bic: str, url: str, directory: Path, database_url: str) -> Iterator[BenchBank]:
     port = int(url.rpartition(":")[2])
     environment = {
         **os.environ,

@@ -106,6 +106,8 @@ HEAD = "(lane_id, sequence) = (SELECT lane_id, sequence FROM lane_head ORDER BY 
 
 CORRUPTIONS = [
     ("an event is lost", "DELETE FROM event WHERE sequence = 7", "event_numbers"),
+    ("a key is lost", "DELETE FROM event_key WHERE sequence = 7", "event_keys"),
+    ("a key leads to another event", "UPDATE event_key SET sequence = 8 WHERE sequence = 7", "event_keys"),
     ("the last event is lost", "DELETE FROM event WHERE sequence = (SELECT max(sequence) FROM event)", "event_numbers"),
     ("the head is ahead", "UPDATE ledger_head SET sequence = sequence + 1", "event_numbers"),
     ("the head is lost", "DELETE FROM ledger_head", "event_numbers"),
@@ -244,7 +246,8 @@ async def after(url: str, corruption: str, bic: str = ALFA) -> dict[str, str | N
     connection = await connect(url, role=None)
     await connection.execute("SET session_replication_role = replica")
     for table, constraint in await connection.fetch(
-        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0"
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint"
+        " WHERE contype = 'c' AND conrelid <> 0 AND coninhcount = 0"
     ):
         await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
     assert await connection.execute(corruption) not in ("UPDATE 0", "DELETE 0")

@@ -1,0 +1,254 @@
+"""Parts of the journal are made ahead, taken out into files, and put back; the books stay proved throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment, rewrite_times, settle
+
+from compliance.crypto.keys import SigningKey
+from gateway.federation.problems import Refusal
+from participants import statements
+from participants.archive.attachment import attach
+from participants.archive.cli import owner
+from participants.archive.detachment import Detached, detach
+from participants.archive.document import ArchiveReason, ArchiveRefusedError
+from participants.audit.fsck import fsck
+from participants.audit.replay import accounts_at
+from participants.feed.reads import read_stretch
+from participants.ledger import store
+from participants.ledger.partitions import JournalReason, partitions
+
+SIZE = 32
+LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
+KEY = SigningKey.generate()
+
+
+async def in_small_parts(url: str) -> None:
+    """Let an empty journal have parts of 32 events."""
+    connection = await connect(url, role=None)
+    parts = [row[0] for row in await connection.fetch("SELECT first FROM journal_partition")]
+    await connection.execute("SET session_replication_role = replica; DELETE FROM journal_partition")
+    for part in parts:
+        await connection.execute(f"DROP TABLE event_{part}, posting_{part}")
+    for first in range(0, 20 * SIZE, SIZE):
+        await connection.execute("SELECT make_journal_partition($1, $2)", first, first + SIZE)
+    await connection.close()
+
+
+@pytest.fixture
+async def pair(new_database: Callable[[str], Awaitable[str]]) -> AsyncIterator[tuple[Bank, Bank]]:
+    """Two banks with journals of small parts, in which payments were settled long ago and others were made since."""
+    urls = [await new_database("participants.ledger") for _ in range(2)]
+    for url in urls:
+        await in_small_parts(url)
+    async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
+        await alfa.open("a-1", balance=100_000)
+        await beta.open("b-1")
+        for _ in range(8):
+            orders = [payment(number) for number in range(1, 11)]
+            await alfa.order(*orders)
+            await alfa.deliver(beta)
+        await beta.order(giving_back(orders[0]))
+        await beta.deliver(alfa)
+        await settle("2024-01-01-01", alfa, beta)
+        await alfa.order(*[payment(5) for _ in range(40)])
+        await alfa.deliver(beta)
+        for url in urls:
+            await rewrite_times(url, LONG_AGO, timedelta(hours=1))
+        for one in (alfa, beta):
+            await one.connection.execute("UPDATE event_term_cursor SET through = 10000")
+        yield alfa, beta
+
+
+async def assert_proved(one: Bank) -> None:
+    report = await fsck(one.url, one.bic)
+    assert {check.name: check.difference for check in report.checks if not check.ok} == {}
+
+
+async def take_out(one: Bank, directory: Path, *, before: datetime | None = None) -> Detached:
+    async with owner(one.url) as connection:
+        return await detach(connection, one.bic, KEY, directory, before=before or datetime.now(UTC))
+
+
+async def put_back(one: Bank, path: Path) -> None:
+    async with owner(one.url) as connection:
+        await attach(connection, path)
+
+
+async def test_parts_are_made_ahead_of_what_is_written(alfa_url: str) -> None:
+    connection = await connect(alfa_url)
+    assert [part.events for part in await partitions(connection)] == [0, 0, 0]
+    assert await connection.fetchval("SELECT extend_journal()") == 0
+    writer = await connect(alfa_url, role=None)
+    first = (await partitions(connection))[1].first
+    await writer.execute("UPDATE ledger_head SET sequence = $1", first)
+    assert await asyncio.gather(*(one.fetchval("SELECT extend_journal()") for one in (connection, writer))) in (
+        [1, 0], [0, 1],
+    )  # fmt: skip
+    assert len(await partitions(connection)) == 4
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("SELECT make_journal_partition(0, 1)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("SELECT FROM event_0")
+    await connection.close()
+    await writer.close()
+
+
+@pytest.fixture
+async def alfa_url(new_database: Callable[[str], Awaitable[str]]) -> str:
+    return await new_database("participants.ledger")
+
+
+async def test_a_subjects_version_is_taken_once_in_all_parts(pair: tuple[Bank, Bank]) -> None:
+    one = pair[0].connection
+    subject, head = await one.fetchval("SELECT subject FROM event WHERE sequence = 5"), 19 * SIZE
+    row = (head, subject, 1, "payment.reserved", 2, "{}")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await one.copy_records_to_table(
+            "event", records=[row], columns=["sequence", "subject", "version", "type", "schema_version", "data"]
+        )
+
+
+async def test_books_are_proved_with_parts_detached_and_attached_again(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    for one in pair:
+        before = await rows_of(one)
+        balances = await accounts_at(one.connection)
+        first = await take_out(one, tmp_path)
+        assert (first.manifest.first, first.manifest.bound, first.manifest.events.rows) == (0, SIZE, SIZE - 1)
+        assert 0 < first.kept < SIZE - 1
+        await assert_proved(one)
+        second = await take_out(one, tmp_path)
+        assert second.manifest.first == SIZE
+        assert second.manifest.previous
+        await assert_proved(one)
+        assert await accounts_at(one.connection) == balances
+        with pytest.raises(ArchiveRefusedError, match=ArchiveReason.ARCHIVE_UNKNOWN):
+            await put_back(one, first.path)
+        await put_back(one, second.path)
+        await assert_proved(one)
+        await put_back(one, first.path)
+        await assert_proved(one)
+        assert await rows_of(one) == before
+
+
+async def rows_of(one: Bank) -> list[tuple[object, ...]]:
+    rows = await one.connection.fetch("SELECT * FROM event ORDER BY sequence")
+    rows += await one.connection.fetch("SELECT * FROM posting ORDER BY account_id, version")
+    return [tuple(row) for row in rows]
+
+
+async def test_payments_go_on_beside_detached_parts(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, beta = pair
+    for one in pair:
+        await take_out(one, tmp_path)
+    await alfa.order(payment(7))
+    await alfa.deliver(beta)
+    await settle("2026-11-27-01", alfa, beta)
+    for one in pair:
+        await assert_proved(one)
+
+
+async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, _ = pair
+    paid = await alfa.connection.fetchval("SELECT subject::text FROM event WHERE type = 'payment.posted' LIMIT 1")
+    account = await alfa.connection.fetchval("SELECT id FROM account WHERE code = 'a-1'")
+    at = LONG_AGO + timedelta(hours=SIZE + 10)
+    standing = await statements.standing_at(alfa.connection, account, at)
+    await take_out(alfa, tmp_path)
+    assert await statements.standing_at(alfa.connection, account, at) == standing
+    asked: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.read_payments(alfa.connection, [paid]),
+        lambda: statements.standing_at(alfa.connection, account, LONG_AGO + timedelta(hours=5)),
+        lambda: accounts_at(alfa.connection, LONG_AGO + timedelta(hours=5)),
+        lambda: read_stretch(alfa.connection, after=3, through=None, limit=10, types=[]),
+        lambda: alfa.order(payment(1, id_=paid)),
+    ]
+    for ask in asked:
+        with pytest.raises(Refusal, match="detached") as refused:
+            await ask()
+        assert refused.value.reason == JournalReason.JOURNAL_DETACHED
+
+
+async def test_nothing_is_detached_that_is_needed(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, _ = pair
+    with pytest.raises(ArchiveRefusedError, match=ArchiveReason.NOTHING_TO_DETACH):
+        await take_out(alfa, tmp_path, before=LONG_AGO)
+    await rewrite_times(alfa.url, datetime.now(UTC) - timedelta(days=91), timedelta(seconds=1))
+    with pytest.raises(ArchiveRefusedError, match=ArchiveReason.TOO_YOUNG):
+        await take_out(alfa, tmp_path)
+    await rewrite_times(alfa.url, LONG_AGO, timedelta(hours=1))
+    webhook = (
+        "INSERT INTO webhook (id, url, types, created_by, secret_sha256, cursor)"
+        " VALUES (gen_random_uuid(), 'https://a', '{}', 'a', sha256(''), 7)"
+    )
+    for needing, done, reason in (
+        (webhook, "DELETE FROM webhook", ArchiveReason.WEBHOOK_BEHIND),
+        (
+            "UPDATE event_term_cursor SET through = 7",
+            "UPDATE event_term_cursor SET through = 10000",
+            ArchiveReason.SEARCH_BEHIND,
+        ),
+    ):
+        await alfa.connection.execute(needing)
+        with pytest.raises(ArchiveRefusedError, match=reason):
+            await take_out(alfa, tmp_path)
+        await alfa.connection.execute(done)
+    assert not os.listdir(tmp_path)
+    while (unsettled := await refusal(alfa, tmp_path)) is None:
+        pass
+    assert unsettled is ArchiveReason.PAYMENTS_UNSETTLED
+    assert len(os.listdir(tmp_path)) > 1
+    await assert_proved(alfa)
+
+
+async def refusal(one: Bank, directory: Path) -> ArchiveReason | None:
+    """Take out a part, or return why not."""
+    try:
+        await take_out(one, directory)
+    except ArchiveRefusedError as error:
+        return error.reason
+    return None
+
+
+async def test_a_file_that_differs_is_not_attached(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, _ = pair
+    good = (await take_out(alfa, tmp_path)).path
+    bad = tmp_path / "bad.zip"
+    with zipfile.ZipFile(good) as original, zipfile.ZipFile(bad, "w") as changed:
+        for name in original.namelist():
+            data = original.read(name)
+            changed.writestr(name, data.replace(b",100", b",101") if name == "postings.csv" else data)
+    with pytest.raises(ArchiveRefusedError, match=ArchiveReason.ARCHIVE_DIFFERS):
+        await put_back(alfa, bad)
+    bad.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(ArchiveRefusedError, match=ArchiveReason.ARCHIVE_UNREADABLE):
+        await put_back(alfa, bad)
+    await assert_proved(alfa)
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE journal_closing SET balance = balance + 1 WHERE account_id = 1",
+        "DELETE FROM event_0 WHERE type = 'accounts.opened'",
+        "UPDATE journal_archive SET manifest = replace(manifest::text, 'a', 'b')::json",
+    ],
+)
+async def test_fsck_finds_what_is_changed_about_detached_parts(
+    pair: tuple[Bank, Bank], tmp_path: Path, tampering: str
+) -> None:
+    alfa, _ = pair
+    await take_out(alfa, tmp_path)
+    connection = await connect(alfa.url, role=None)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute(tampering)
+    await connection.close()
+    assert not (await fsck(alfa.url, ALFA))["archives"].ok
