@@ -55,7 +55,8 @@ LEFT JOIN LATERAL (
 UNANSWERED = """
 SELECT k.receiver, p.id FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (receiver, currency, count)
 CROSS JOIN LATERAL (
-    SELECT o.payment_id::text AS id FROM payment_open o JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1
+    SELECT o.payment_id::text AS id FROM payment_open o
+    JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1
     WHERE o.counterparty = k.receiver AND o.state IN ('queued', 'cancelling')
     AND coalesce(e.data->'order'->>'currency', e.data->>'currency') = k.currency
     ORDER BY o.event_sequence LIMIT k.count
