@@ -6,8 +6,8 @@ accounts, each posting's account is looked up.
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0013"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
