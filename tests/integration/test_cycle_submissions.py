@@ -121,18 +121,18 @@ async def test_a_statement_that_does_not_fit_costs_its_own_pair(new_house: NewHo
     forth, back = good.flows
     misfit = msgspec.structs.replace(good, flows=(msgspec.structs.replace(forth, last_sequence=3, count=3), back))
     strange = msgspec.structs.replace(good, currency="USD")
-    foreign = house.statement(cycle, (BETA, GAMA), "EUR")
+    nobody = msgspec.structs.replace(good, pair=(ALFA, "ZZZZXXZ0"))
     delt = house.statement(cycle, (ALFA, DELT), "EUR")
     contested = ContestedLane(receiver=GAMA, currency="EUR", cut_at=7, known_through=0)
     mixed = house.attestation(
-        cycle, ALFA, misfit, delt, strange, foreign, screening=house.screening(cycle, ALFA), complete=True,
+        cycle, ALFA, misfit, delt, nobody, strange, screening=house.screening(cycle, ALFA), complete=True,
         contested=[contested],
     )  # fmt: skip
     answer = await submit(ALFA, cycle, mixed)
     assert (answer.stored, answer.agreed, answer.breaks) == (1, 0, ())
     assert [(r.pointer, r.reason, r.counterparty, r.currency) for r in answer.refused] == [
         ("/positions/0", "sequence_mismatch", BETA, "EUR"),
-        ("/positions/2", "wrong_pair", BETA, "EUR"),
+        ("/positions/2", "wrong_pair", "ZZZZXXZ0", "EUR"),
         ("/positions/3", "wrong_currency", BETA, "USD"),
         ("/contested/0", "sequence_mismatch", GAMA, "EUR"),
     ]
@@ -187,6 +187,24 @@ async def test_a_lie_beside_good_statements_is_kept_as_evidence_and_they_count(n
     assert (await events_of(house, cycle)).count("cycle.equivocation") == 1
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_who_agrees_by_contradicting_itself_agrees_on_nothing(new_house: NewHouse) -> None:
+    """What the other bank stated is no word of one that has signed something else."""
+    house = await new_house()
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle, [ALFA, GAMA, DELT])
+    theirs = house.submission(cycle, BETA, wrong_by={((ALFA, BETA), "EUR"): 5})
+    await service.attestation.submit_attestation(BETA, cycle, theirs)
+    both = house.submission(cycle, ALFA, wrong_by={((ALFA, BETA), "EUR"): 5}, hits=1)
+    answer = await service.attestation.submit_attestation(ALFA, cycle, both)
+    assert [(part.reason, part.counterparty) for part in answer.refused] == [("equivocation", BETA)]
+    house.clock.pass_s(301)
+    assert await service.advance(cycle) is State.FINAL
+    assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): "break"}
     verify(await service.export(cycle), anchor_of(house))
 
 

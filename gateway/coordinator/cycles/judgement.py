@@ -84,7 +84,7 @@ def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: in
     standing = submitted.standing
     for index, (p, sha256) in enumerate(zip(submitted.read.positions, submitted.read.digests, strict=True)):
         statement = book.known(sha256)
-        if statement is None or bank not in statement.key:
+        if statement is None:
             if (refusal := unfit(p, bank, terms)) is not None:
                 _leave_out(submitted, index, refusal, p.key)
                 continue
