@@ -40,7 +40,7 @@ async def test_submissions_are_refused_by_the_first_reason_that_holds(new_house:
     assert await refused(submit("NOONEXX0", opened, house.submission(opened, ALFA))) == "not_a_participant"
     assert await refused(submit(ALFA, "2026-01-05-77", house.submission(opened, ALFA))) == "cycle_unknown"
     assert await refused(submit(ALFA, opened, house.submission(opened, ALFA))) == "cycle_not_attesting"
-    early = service.attestation.submit_cut(ALFA, opened, house.cut(opened, ALFA))
+    early = service.cuts.submit(ALFA, opened, house.cut(opened, ALFA))
     assert await refused(early) == "cycle_not_cut_off"
 
     cycle = await house.cut_off(service)
@@ -213,7 +213,7 @@ async def test_the_same_submission_again_gets_the_same_answer(new_house: NewHous
     trade(house)
     service = house.service()
     cycle = await house.cut_off(service)
-    await service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))
+    await service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))
     first = await house.attest(service, cycle, [ALFA])
     assert await house.attest(service, cycle, [ALFA]) == first
     await house.attest(service, cycle, [BETA, GAMA, DELT])
@@ -221,7 +221,7 @@ async def test_the_same_submission_again_gets_the_same_answer(new_house: NewHous
     # Even when the cycle is over: the answer may have been lost.
     again = await house.attest(service, cycle, [ALFA])
     assert (again[ALFA].stored, again[ALFA].agreed, again[ALFA].refused) == (0, 3, ())
-    await service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))
+    await service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))
     other = house.submission(cycle, ALFA, hits=1)
     assert await refused(service.attestation.submit_attestation(ALFA, cycle, other)) == "deadline_passed"
     whole = house.submission(cycle, ALFA)
@@ -248,7 +248,7 @@ async def test_two_different_statements_of_one_revision_are_kept_as_evidence(new
     assert [(s.pair, s.revision) for s in stated] == [((ALFA, BETA), 1)] * 2
     assert stated[0] != stated[1]
     house.pay(BETA, ALFA, "EUR", 1)
-    assert await refused(service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))) == "equivocation"
+    assert await refused(service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))) == "equivocation"
     house.lanes[BETA, ALFA, "EUR"].pop()
     assert (await events_of(house, cycle)).count("cycle.equivocation") == 2
     await house.attest(service, cycle, [BETA, GAMA, DELT])
