@@ -167,10 +167,10 @@ class Attestation:
             await cycles.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
         contests = fresh_contests(accepted, book)
-        told = await self._breaks(
+        notices = await self._breaks(
             conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests)
         )
-        await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in told], cycle=cycle)
+        await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in notices], cycle=cycle)
         appended = await events.append_all(conn, CONTEST_EVENT, [contest.data() for contest in contests], cycle=cycle)
         book.take_contests(zip((event.id for event in appended), contests, strict=True))
         for submitted in group:
@@ -239,10 +239,10 @@ class Attestation:
             if submitted.bank in finished and submitted.bank not in finished_before:
                 broken.update(book.awaited_from(submitted.bank))
         matches = [book.match(key) for key in sorted(broken - set(contested))]
-        told = await submissions.notice_breaks(conn, cycle, matches, now) if matches else []
+        notices = await submissions.notice_breaks(conn, cycle, matches, now) if matches else []
         if mended:
-            told += await submissions.resolve_breaks(conn, cycle, sorted(mended), now)
-        return told
+            notices += await submissions.resolve_breaks(conn, cycle, sorted(mended), now)
+        return notices
 
     # --- equivocations
 
