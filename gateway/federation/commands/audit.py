@@ -157,7 +157,9 @@ def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
         said = f"{payments}, {flow.amount_minor} minor units of {statement.currency}"
         typer.echo(f"{flow.sender} to {flow.receiver}: {said}, numbers {flow.first_sequence} to {flow.last_sequence}")
     typer.echo(f"·    Not proven by this: that {bank} signed no later revision; what the other bank signed")
-    typer.echo(f"·    Nor that its key counts still: trust list {verified.trust_list} names it, and a later one may not")
+    typer.echo(
+        f"·    Nor that its key counts still: trust list {verified.trust_list} names it, and a later one may not"
+    )
     typer.echo(f"VERIFIED: {bank} attested this in cycle {statement.cycle}, revision {statement.revision}")
 
 
