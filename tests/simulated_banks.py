@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -60,11 +61,21 @@ class Connection:
         if time.monotonic() >= self._renew_at:
             self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {self.token()}\r\n"
             self._renew_at = time.monotonic() + TOKEN_LIFETIME_MAX_S / 2
-        if self._streams is None or self._streams[0].at_eof():
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
-        reader, writer = self._streams
         about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        writer.write(f"{method} {path}{self._head}{about}\r\n".encode() + body)
+        request = f"{method} {path}{self._head}{about}\r\n".encode() + body
+        if self._streams is not None:
+            # A node closes what was idle for seconds, perhaps in this moment: then it has read nothing of the request.
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                return await self._exchange(*self._streams, request)
+            self.close()
+        self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
+        return await self._exchange(*self._streams, request)
+
+    @staticmethod
+    async def _exchange(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> tuple[int, bytes]:
+        writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         at = head.find(b"content-length: ")
         length = int(head[at + 16 : head.find(b"\r\n", at)]) if at >= 0 else 0

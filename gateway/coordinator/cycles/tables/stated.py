@@ -118,8 +118,7 @@ def _opened(
     for number, attestation in enumerate(signed, 1):
         unopened: list[UnopenedLeaf] = []
         for index, digest in enumerate(attestation.leaves):
-            # What was refused is no word of this bank, though others may have said the same.
-            if index in attestation.refused or (known := numbers.get(digest)) is None:
+            if (known := numbers.get(digest)) is None:
                 unopened.append(UnopenedLeaf(index=index, sha256=digest.hex()))
             else:
                 known.append(number)
