@@ -146,12 +146,12 @@ class CycleController(Controller):
     )
     async def submit_cut(self, request: Caller, cycle: CyclePath, data: JSONBody[Envelope], cycles: Cycles) -> Cycle:
         """Deliver the caller's signed `CycleCut`; the same again is fine."""
-        return (await cycles.attestation.submit_cut(request.auth.sub, cycle, data)).message()
+        return (await cycles.cuts.submit(request.auth.sub, cycle, data)).message()
 
     @get("/{cycle:str}/cuts", **shows(View.CUTS, only=["participant"]), operation_id="getCuts")
     async def cuts(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> SenderCuts:
         """Show what every receiver accepted from the caller."""
-        return await cycles.attestation.cuts_for(request.auth.sub, cycle)
+        return await cycles.cuts.cuts_for(request.auth.sub, cycle)
 
     @post(
         "/{cycle:str}/attestations",
