@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import uvloop
 
 from gateway.federation.messages.cycles import Cycle, Positions
 from gateway.federation.messages.events import Events
-from gateway.federation.storage.postgres import EmbeddedServer
+from gateway.federation.storage.postgres import EmbeddedServer, dsn
 from tests.benchmarks.house import House, Timing, clear, running_house
 from tests.benchmarks.meters import server_cpu_seconds
 from tests.simulated_banks import Connection
@@ -64,11 +65,12 @@ async def _run(server: EmbeddedServer, directory: Path, banks: int, currencies: 
         async with running_house(server.url("postgres"), directory, banks, currencies) as house:
             lap("the clearing house is founded, and everybody has an account at the agent")
             for _ in range(cycles):
-                before = server_cpu_seconds(house.postmaster)
+                before, size = server_cpu_seconds(house.postmaster), await _database_bytes(house)
                 cycle = (await house.operator.ask(Cycle, "GET", "/cycles/current")).id
                 told = asyncio.create_task(_tell(house, cycle, lap))
                 timing = await clear(house, bare=False)
-                _report(timing, 2 * pairs, server_cpu_seconds(house.postmaster) - before)
+                grown = await _database_bytes(house) - size
+                _report(timing, 2 * pairs, server_cpu_seconds(house.postmaster) - before, grown)
                 await _check(house, cycle, await told, pairs)
 
 
@@ -98,7 +100,15 @@ async def _tell(house: House, cycle: str, lap: Callable[[str], None]) -> Told:
         after = page.next
 
 
-def _report(timing: Timing, statements: int, postgres_s: float) -> None:
+async def _database_bytes(house: House) -> int:
+    connection = await asyncpg.connect(dsn(house.database))
+    try:
+        return int(await connection.fetchval("SELECT pg_database_size(current_database())"))
+    finally:
+        await connection.close()
+
+
+def _report(timing: Timing, statements: int, postgres_s: float, grown: int) -> None:
     def line(what: str, value: str, note: str = "") -> None:
         print(f"  {what:44s} {value:>14s}  {note}", flush=True)
 
@@ -118,6 +128,11 @@ def _report(timing: Timing, statements: int, postgres_s: float) -> None:
     ):
         line(f"CPU: {who}", f"{milliseconds / 1e3:,.2f} s", f"{milliseconds * 1e3 / statements:,.1f} µs a statement")
     line("CPU: PostgreSQL to the end", f"{postgres_s:,.2f} s")
+    line(
+        "the coordinator's database has grown by",
+        f"{grown / 2**20:,.0f} MiB",
+        f"{grown / statements:,.0f} bytes a statement",
+    )
     line("memory of the coordinator, peak", f"{timing.memory_peak:,.0f} MiB")
     line("event loop held up, slowest answer", f"{timing.held_up:,.0f} ms")
 
