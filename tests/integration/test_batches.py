@@ -19,6 +19,7 @@ from gateway.federation.messages.payments import BATCH_ITEMS_MAX
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import dsn
 from participants.ledger.events import PaymentOrder
+from participants.node import SUBMITTED_ITEMS_MAX
 from participants.payments.batches import paid_earlier
 from participants.payments.row_identity import Content, row_ids
 
@@ -54,6 +55,21 @@ async def standing_still(bank: RunningBank) -> AsyncIterator[None]:
             yield
     finally:
         await connection.close()
+
+
+# --- each for itself ---------------------------------------------------------------------------------------
+
+
+async def test_more_orders_than_are_decided_at_once_are_answered_in_their_order(town: Town) -> None:
+    count = 2 * SUBMITTED_ITEMS_MAX
+    await town.alpha.open("a-many", balance=count)
+    orders = [order(1, debtor_account="a-many") for _ in range(count)]
+    beyond = [orders[0], {**orders[1], "amount_minor": "2"}, order(1, debtor_account="a-many")]
+    results = await submitted(town.alpha, *orders, *beyond)
+    assert [result["id"] for result in results] == [asked["id"] for asked in [*orders, *beyond]]
+    assert words(results) == ["reserved"] * count + ["replayed reserved", "id_reused", "insufficient_funds"]
+    assert await town.alpha.balance("a-many") == 0
+    assert await events_of(town.alpha, *orders) >= count
 
 
 # --- all or nothing ----------------------------------------------------------------------------------------
