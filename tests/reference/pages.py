@@ -52,11 +52,13 @@ from participants.cycle.statements import InstructionReason
 from participants.feed.feed import FeedReason
 from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
+from participants.archive.document import ArchiveReason
 from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
 from participants.ledger.own_entries import EntryReason
 from participants.ledger.payment import TRANSITIONS
+from participants.ledger.partitions import JournalReason
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
 from participants.payments.batches import BatchRequestReason
@@ -116,8 +118,10 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         RestoredReason,
         WriterReason,
         FeedReason,
+        JournalReason,
         LeftReason,
     ),
+    "Parts of a journal": (ArchiveReason,),
     "Returns": (ReturnReason,),
     "Recalls": (RecallReason, RecallRefusal),
     "Webhooks": (TargetReason, WebhookReason),
