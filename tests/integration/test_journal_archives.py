@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment, rewrite_times, settle
+from sqlalchemy import make_url
 
 from compliance.crypto.keys import SigningKey
 from gateway.federation.problems import Refusal
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
 from participants import statements
 from participants.archive.attachment import attach
 from participants.archive.cli import owner
@@ -43,11 +46,11 @@ async def in_small_parts(url: str) -> None:
     await connection.close()
 
 
-@pytest.fixture
-async def pair(new_database: Callable[[str], Awaitable[str]]) -> AsyncIterator[tuple[Bank, Bank]]:
-    """Two banks with journals of small parts, in which payments were settled long ago and others were made since."""
-    urls = [await new_database("participants.ledger") for _ in range(2)]
+async def build(server_url: str) -> list[str]:
+    """Make two banks' journals of small parts, in which payments were settled long ago and others were made since."""
+    urls = [await create_database(server_url, f"parts_{os.getpid()}_{name}") for name in ("alfa", "beta")]
     for url in urls:
+        await migrate(url, "participants.ledger")
         await in_small_parts(url)
     async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
         await alfa.open("a-1", balance=100_000)
@@ -61,11 +64,37 @@ async def pair(new_database: Callable[[str], Awaitable[str]]) -> AsyncIterator[t
         await settle("2024-01-01-01", alfa, beta)
         await alfa.order(*[payment(5) for _ in range(40)])
         await alfa.deliver(beta)
-        for url in urls:
-            await rewrite_times(url, LONG_AGO, timedelta(hours=1))
         for one in (alfa, beta):
+            await rewrite_times(one.url, LONG_AGO, timedelta(hours=1))
             await one.connection.execute("UPDATE event_term_cursor SET through = 10000")
+    return urls
+
+
+def database_name(url: str) -> str:
+    return str(make_url(url).database)
+
+
+@pytest.fixture(scope="module")
+def journals(postgres_url: str) -> Iterator[list[str]]:
+    """The databases of the two banks, built once and only copied."""
+    urls = asyncio.run(build(postgres_url))
+    yield urls
+    for url in urls:
+        asyncio.run(drop_database(postgres_url, database_name(url)))
+
+
+@pytest.fixture
+async def pair(postgres_url: str, journals: list[str]) -> AsyncIterator[tuple[Bank, Bank]]:
+    """The two banks on copies of their databases, for one test."""
+    names = [f"{database_name(url)}_copy" for url in journals]
+    urls = [
+        await create_database(postgres_url, name, template=database_name(url))
+        for name, url in zip(names, journals, strict=True)
+    ]
+    async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
         yield alfa, beta
+    for name in names:
+        await drop_database(postgres_url, name)
 
 
 async def assert_proved(one: Bank) -> None:

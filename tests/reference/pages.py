@@ -46,19 +46,19 @@ from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
+from participants.archive.document import ArchiveReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.feed.feed import FeedReason
 from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
-from participants.archive.document import ArchiveReason
 from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.payment import TRANSITIONS
 from participants.ledger.partitions import JournalReason
+from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
 from participants.payments.batches import BatchRequestReason
