@@ -21,6 +21,7 @@ SETTINGS = """\
 settings (environment variables):
   CONCORDAT_DATA           the directory of the public data sets that some rows need (../shared/data)
   CONCORDAT_BENCH_AGAINST  another checkout, where make test has run, for "against" to measure beside this one
+  CONCORDAT_BENCH_POSTINGS how many postings the ledger of large_ledger has (4000000)
   CONCORDAT_BENCH_SEEDS    how many seeds gridlock draws its queues from (1)
   CONCORDAT_BENCH_HIGHS_S  how many seconds HiGHS gets on each of them (30 or 60)
 

@@ -13,8 +13,11 @@ import asyncpg
 import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment, rewrite_times, settle
 from sqlalchemy import make_url
+from typer.testing import CliRunner
 
 from compliance.crypto.keys import SigningKey
+from gateway.cli import app
+from gateway.federation.http.client import MemberIdentity
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
@@ -281,3 +284,25 @@ async def test_fsck_finds_what_is_changed_about_detached_parts(
     await connection.execute(tampering)
     await connection.close()
     assert not (await fsck(alfa.url, ALFA))["archives"].ok
+
+
+async def test_the_commands_say_what_they_did(
+    pair: tuple[Bank, Bank], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONCORDAT_BIC", ALFA)
+    monkeypatch.setenv("CONCORDAT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CONCORDAT_DATABASE_URL", pair[0].url)
+    MemberIdentity.made(ALFA, tmp_path / "data" / "keys")
+
+    async def run(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["participant", *arguments], env={"COLUMNS": "200"})
+        return f"{result.exit_code} {result.output}"
+
+    days = ("--out", str(tmp_path), "--before")
+    assert (await run("journal-detach", *days, "2023-01-01")).startswith("1 refused: nothing_to_detach")
+    path = tmp_path / f"{ALFA}-journal-0-{SIZE - 1}.zip"
+    assert (await run("journal-detach", *days, "2026-01-01")).startswith(f"0 {path}: events 0 to {SIZE - 1}, ")
+    listed = await run("journal")
+    assert all(word in listed for word in ("detached", "current", "ahead"))
+    assert "are in the journal again" in await run("journal-attach", str(path))
+    assert "detached" not in await run("journal")
