@@ -201,12 +201,15 @@ async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank]
         lambda: statements.standing_at(alfa.connection, account, LONG_AGO + timedelta(hours=5)),
         lambda: accounts_at(alfa.connection, LONG_AGO + timedelta(hours=5)),
         lambda: read_stretch(alfa.connection, after=3, through=None, limit=10, types=[]),
-        lambda: alfa.order(payment(1, id_=paid)),
     ]
     for ask in asked:
         with pytest.raises(Refusal, match="detached") as refused:
             await ask()
         assert refused.value.reason == JournalReason.JOURNAL_DETACHED
+    # Each order is judged for itself.
+    outcomes = await alfa.order(payment(1, id_=paid), payment(2))
+    assert [(one.status, one.reason) for one in outcomes] == [("refused", "id_detached"), ("reserved", None)]
+    await assert_proved(alfa)
 
 
 async def test_nothing_is_detached_that_is_needed(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
