@@ -191,10 +191,10 @@ async def list_cycle_payments(
 async def _shown(connection: asyncpg.Connection, node: BankNode, hits: Iterable[tuple[str, int]]) -> list[PaymentView]:
     """Return payments, and orders that were refused, in the order of the hits: an id, and a refusal's number or 0."""
     hits = list(hits)
-    wanted = [id_ for id_, refusal in hits if not refusal]
-    known = await read_known(connection, wanted)
-    if len(known) < len(wanted):
-        await require_attached(connection, wanted)
+    ids = [id_ for id_, refusal in hits if not refusal]
+    known = await read_known(connection, ids)
+    if len(known) < len(ids):
+        await require_attached(connection, ids)
     refused = await read_refused(connection, [refusal for _, refusal in hits if refusal])
     views = {view.id: view for view in await _payments(connection, node, known.values())}
     return [_refused(refused[refusal]) if refusal else views[id_] for id_, refusal in hits]

@@ -87,6 +87,7 @@ def attach(file: Annotated[Path, typer.Argument(help="The archive.", exists=True
 
 def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something on a connection of the ledger's owner. Ends the command with 1 where that is refused."""
+    from compliance.terminal import shown
     from gateway.federation.storage.owner import require_owner
     from gateway.federation.storage.postgres import database
     from participants.archive.document import ArchiveRefusedError
@@ -101,7 +102,7 @@ def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awa
         try:
             return asyncio.run(do(url))
         except ArchiveRefusedError as error:
-            typer.echo(f"refused: {error}", err=True)
+            typer.echo(shown(f"refused: {error}"), err=True)
             raise typer.Exit(1) from error
 
 

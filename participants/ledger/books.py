@@ -6,7 +6,7 @@ adds are written in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from copy import copy
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -61,6 +61,8 @@ class Books:
         self.now = now
         self.rows = Rows()
         self.payments: dict[str, Payment] = {}
+        # Payments that there are, and whose events are in a part of the journal that isn't here.
+        self.detached: Set[str] = frozenset()
         # Payments decided against without their history being read, and the version they were taken to have.
         self.assumed_versions: dict[str, int] = {}
 

@@ -27,6 +27,9 @@ class Command(ABC, Generic[R]):
     assumes_new = True
     """`payment_ids` are taken to be unknown or unchanged, and read only when that turns out wrong."""
 
+    judges_detached = False
+    """Of `payment_ids` whose events are detached it says so itself, each for itself; else it isn't decided at all."""
+
     def payment_ids(self) -> list[str]:
         """Return the payments that the command decides."""
         return []

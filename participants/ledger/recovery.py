@@ -121,9 +121,9 @@ class Recovery:
     async def _decide(self, submissions: Sequence[Submission], *, read_all: bool) -> Group:
         session = self._session
         commands = [submission.command for submission in submissions]
-        payments = await store.read_into(session.connection, session.books, commands, read_all=read_all)
+        payments, detached = await store.read_into(session.connection, session.books, commands, read_all=read_all)
         group = Group(session.books)
-        session.books.payments = payments
+        session.books.payments, session.books.detached = payments, detached
         began = time.monotonic()
         for submission in submissions:
             group.decide(submission)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import asyncpg
@@ -191,9 +191,13 @@ async def recorded(connection: asyncpg.Connection, named: Collection[tuple[str, 
 
 
 async def read_into(
-    connection: asyncpg.Connection, books: Books, commands: Iterable[Command[Any]], *, read_all: bool
-) -> dict[str, Payment]:
-    """Read into the books what the commands need and the books don't hold yet; return the payments they name."""
+    connection: asyncpg.Connection, books: Books, commands: Sequence[Command[Any]], *, read_all: bool
+) -> tuple[dict[str, Payment], Set[str]]:
+    """Read into the books what the commands need and the books don't hold yet.
+
+    Returns the payments that they name, and those whose events are detached. Raises JournalDetached where a command
+    can't say so itself.
+    """
     accounts: set[AccountKey] = set()
     lanes: set[LaneKey] = set()
     payments: set[str] = set()
@@ -206,7 +210,12 @@ async def read_into(
         payments.update(command.known_payment_ids())
         if read_all or not command.assumes_new:
             payments.update(command.payment_ids())
-    named = await read_payments(connection, payments) if payments else {}
+    named, detached = await _payments_here(connection, payments) if payments else ({}, frozenset())
+    for command in commands if detached else ():
+        needed = set(command.known_payment_ids())
+        if not command.judges_detached:
+            needed.update(command.payment_ids())
+        _require_here(needed & detached)
     # What happens to a return happens to the payment that it gives back.
     originals = {p.terms.returns for p in named.values() if p.terms.returns} - named.keys()
     if originals:
@@ -218,7 +227,7 @@ async def read_into(
             lanes.add(LaneKey(payment.counterparty, books.bank, payment.terms.currency))
     await _read_accounts(connection, books, [key for key in accounts if key not in books.accounts])
     await _read_lanes(connection, books, [key for key in lanes if key not in books.lanes])
-    return named
+    return named, detached
 
 
 async def _read_accounts(connection: asyncpg.Connection, books: Books, keys: Sequence[AccountKey]) -> None:
@@ -261,10 +270,24 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
     """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
+    payments, detached = await _payments_here(connection, ids)
+    _require_here(detached)
+    return payments
+
+
+async def _payments_here(
+    connection: asyncpg.Connection, ids: Iterable[str]
+) -> tuple[dict[str, Payment], frozenset[str]]:
+    """Return payments, and the ids of those whose events are detached."""
     rows = await connection.fetch(READ_EVENTS, list(ids))
-    if (detached := next((row[1] for row in rows if row[3] is None), None)) is not None:
-        raise JournalDetached(f"the events of {detached} are detached")
-    return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows)
+    detached = frozenset(row[1] for row in rows if row[3] is None)
+    here = (row for row in rows if row[1] not in detached) if detached else rows
+    return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in here), detached
+
+
+def _require_here(detached: Set[str]) -> None:
+    if detached:
+        raise JournalDetached(f"the events of {min(detached)} are detached")
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:

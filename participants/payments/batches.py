@@ -152,7 +152,7 @@ async def tried(
     books = Books(bank, agent)
     books.clear(*await store.read_head(connection))
     books.begin(datetime.now(UTC))
-    books.payments = await store.read_into(connection, books, [command], read_all=True)
+    books.payments, books.detached = await store.read_into(connection, books, [command], read_all=True)
     return command.decide(books)
 
 

@@ -27,6 +27,8 @@ class OrderReason(RefusalReason):
     ORDER_MALFORMED = "order_malformed", 422
     """A member doesn't have its form; of an order that was put together here, as a return is."""
     ID_REUSED = "id_reused", 409
+    ID_DETACHED = "id_detached", 410
+    """A payment of this id is in a part of the journal that was taken out: whether it is the same isn't known here."""
     ID_RESERVED = "id_reserved", 422
     """A UUID of version 8: the ledger keeps these for what isn't a payment."""
     EXPIRED = "expired", 422
@@ -119,6 +121,8 @@ class CheckedOrder(Struct, frozen=True, gc=False):
 class SubmitOrders(Command[list[OrderOutcome]]):
     """Reserve the money of orders and queue them, in their order; each is accepted or refused for itself."""
 
+    judges_detached = True
+
     def __init__(self, orders: Sequence[CheckedOrder]) -> None:
         self.orders = orders
         self._ids = [checked.order.value.id for checked in orders]
@@ -151,6 +155,8 @@ class SubmitOrders(Command[list[OrderOutcome]]):
             if _is_of(earlier, order):
                 return replayed(order.id, earlier)
             return refuse_order(books, checked.order, OrderReason.ID_REUSED)
+        if order.id in books.detached:
+            return refuse_order(books, checked.order, OrderReason.ID_DETACHED)
         if events.is_reserved(order.id):
             return refuse_order(books, checked.order, OrderReason.ID_RESERVED)
         if order.expires_at is not None and is_expired(order, books.now):
@@ -209,7 +215,7 @@ def _is_of(payment: Payment, order: PaymentOrder) -> bool:
 def refuse_order(books: Books, asked: ReadableOrder, reason: OrderReason, detail: str | None = None) -> OrderOutcome:
     """Refuse an order, and take that down: once, however often the same is asked for."""
     order = asked.value
-    if order.id not in books.payments:
+    if order.id not in books.payments and order.id not in books.detached:
         # Perhaps it was accepted long ago and this is its repetition: then the first answer stands.
         books.assumed_versions[order.id] = 0
     books.refuse(order.id, reason.value, asked.text)
@@ -222,6 +228,8 @@ def order_detail(reason: OrderReason, order: PaymentOrder) -> str:
     match reason:
         case OrderReason.ID_REUSED:
             return f"id: {order.id} is that of another order; what isn't the very same order takes an id of its own"
+        case OrderReason.ID_DETACHED:
+            return f"id: {order.id} is that of a payment whose events are archived"
         case OrderReason.ID_RESERVED:
             return f"id: {order.id} is a UUID of version 8, which the ledger keeps for what isn't a payment"
         case OrderReason.EXPIRED:

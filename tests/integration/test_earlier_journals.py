@@ -63,6 +63,18 @@ async def test_a_journal_of_the_release_before_is_proved(urls: dict[str, str]) -
         await connection.close()
 
 
+async def test_its_tables_become_the_first_part_as_they_stand(new_database: Any) -> None:
+    url = await new_database()
+    await lay_down(url, MIGRATIONS, "0001", JOURNALS["alfa"])
+    connection = await connect(url, role=None)
+    files = "SELECT pg_relation_filenode($1::regclass), pg_relation_filenode($2::regclass)"
+    before = await connection.fetchrow(files, "event", "posting")
+    await database.migrate(url, MIGRATIONS)
+    assert await connection.fetchrow(files, "event_0", "posting_0") == before
+    assert await connection.fetchval("SELECT count(*) FROM event_key") == len(JOURNALS["alfa"]["event"])
+    await connection.close()
+
+
 async def test_its_signed_cut_is_handed_in_again_as_it_was(urls: dict[str, str]) -> None:
     for name, url in urls.items():
         connection = await connect(url)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment, rewrite_times, settle
+from sqlalchemy import make_url
+from typer.testing import CliRunner
 
 from compliance.crypto.keys import SigningKey
+from gateway.cli import app
+from gateway.federation.http.client import MemberIdentity
 from gateway.federation.problems import Refusal
+from gateway.federation.storage.database import migrate
+from gateway.federation.storage.postgres import create_database, drop_database
 from participants import statements
 from participants.archive.attachment import attach
 from participants.archive.cli import owner
@@ -43,11 +49,11 @@ async def in_small_parts(url: str) -> None:
     await connection.close()
 
 
-@pytest.fixture
-async def pair(new_database: Callable[[str], Awaitable[str]]) -> AsyncIterator[tuple[Bank, Bank]]:
-    """Two banks with journals of small parts, in which payments were settled long ago and others were made since."""
-    urls = [await new_database("participants.ledger") for _ in range(2)]
+async def build(server_url: str) -> list[str]:
+    """Make two banks' journals of small parts, in which payments were settled long ago and others were made since."""
+    urls = [await create_database(server_url, f"parts_{os.getpid()}_{name}") for name in ("alfa", "beta")]
     for url in urls:
+        await migrate(url, "participants.ledger")
         await in_small_parts(url)
     async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
         await alfa.open("a-1", balance=100_000)
@@ -61,11 +67,37 @@ async def pair(new_database: Callable[[str], Awaitable[str]]) -> AsyncIterator[t
         await settle("2024-01-01-01", alfa, beta)
         await alfa.order(*[payment(5) for _ in range(40)])
         await alfa.deliver(beta)
-        for url in urls:
-            await rewrite_times(url, LONG_AGO, timedelta(hours=1))
         for one in (alfa, beta):
+            await rewrite_times(one.url, LONG_AGO, timedelta(hours=1))
             await one.connection.execute("UPDATE event_term_cursor SET through = 10000")
+    return urls
+
+
+def database_name(url: str) -> str:
+    return str(make_url(url).database)
+
+
+@pytest.fixture(scope="module")
+def journals(postgres_url: str) -> Iterator[list[str]]:
+    """The databases of the two banks, built once and only copied."""
+    urls = asyncio.run(build(postgres_url))
+    yield urls
+    for url in urls:
+        asyncio.run(drop_database(postgres_url, database_name(url)))
+
+
+@pytest.fixture
+async def pair(postgres_url: str, journals: list[str]) -> AsyncIterator[tuple[Bank, Bank]]:
+    """The two banks on copies of their databases, for one test."""
+    names = [f"{database_name(url)}_copy" for url in journals]
+    urls = [
+        await create_database(postgres_url, name, template=database_name(url))
+        for name, url in zip(names, journals, strict=True)
+    ]
+    async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
         yield alfa, beta
+    for name in names:
+        await drop_database(postgres_url, name)
 
 
 async def assert_proved(one: Bank) -> None:
@@ -169,12 +201,15 @@ async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank]
         lambda: statements.standing_at(alfa.connection, account, LONG_AGO + timedelta(hours=5)),
         lambda: accounts_at(alfa.connection, LONG_AGO + timedelta(hours=5)),
         lambda: read_stretch(alfa.connection, after=3, through=None, limit=10, types=[]),
-        lambda: alfa.order(payment(1, id_=paid)),
     ]
     for ask in asked:
         with pytest.raises(Refusal, match="detached") as refused:
             await ask()
         assert refused.value.reason == JournalReason.JOURNAL_DETACHED
+    # Each order is judged for itself.
+    outcomes = await alfa.order(payment(1, id_=paid), payment(2))
+    assert [(one.status, one.reason) for one in outcomes] == [("refused", "id_detached"), ("reserved", None)]
+    await assert_proved(alfa)
 
 
 async def test_nothing_is_detached_that_is_needed(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
@@ -252,3 +287,25 @@ async def test_fsck_finds_what_is_changed_about_detached_parts(
     await connection.execute(tampering)
     await connection.close()
     assert not (await fsck(alfa.url, ALFA))["archives"].ok
+
+
+async def test_the_commands_say_what_they_did(
+    pair: tuple[Bank, Bank], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONCORDAT_BIC", ALFA)
+    monkeypatch.setenv("CONCORDAT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CONCORDAT_DATABASE_URL", pair[0].url)
+    MemberIdentity.made(ALFA, tmp_path / "data" / "keys")
+
+    async def run(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["participant", *arguments], env={"COLUMNS": "200"})
+        return f"{result.exit_code} {result.output}"
+
+    days = ("--out", str(tmp_path), "--before")
+    assert (await run("journal-detach", *days, "2023-01-01")).startswith("1 refused: nothing_to_detach")
+    path = tmp_path / f"{ALFA}-journal-0-{SIZE - 1}.zip"
+    assert (await run("journal-detach", *days, "2026-01-01")).startswith(f"0 {path}: events 0 to {SIZE - 1}, ")
+    listed = await run("journal")
+    assert all(word in listed for word in ("detached", "current", "ahead"))
+    assert "are in the journal again" in await run("journal-attach", str(path))
+    assert "detached" not in await run("journal")

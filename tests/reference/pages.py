@@ -47,6 +47,7 @@ from netting.queue import ActionReason, QueueReason
 from participants.api.positions import PositionReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
+from participants.archive.document import ArchiveReason
 from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
@@ -57,6 +58,7 @@ from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
 from participants.ledger.ceilings import CeilingReason
 from participants.ledger.own_entries import EntryReason
+from participants.ledger.partitions import JournalReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
@@ -117,8 +119,10 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
         RestoredReason,
         WriterReason,
         FeedReason,
+        JournalReason,
         LeftReason,
     ),
+    "Parts of a journal": (ArchiveReason,),
     "Returns": (ReturnReason,),
     "Recalls": (RecallReason, RecallRefusal),
     "Webhooks": (TargetReason, WebhookReason),
