@@ -160,7 +160,7 @@ async def test_a_commit_of_which_nobody_knows_how_it_ended(new_house: NewHouse, 
             before = await house.service().views.progress(cycle)
             # The first commit ends the transaction that reads who it is, the second one stores.
             line.breaks, line.commits = moment, 2
-            with pytest.raises(Exception, match=".+"):  # whatever the driver makes of it
+            with pytest.raises(Exception, match=r".+"):  # whatever the driver makes of it
                 await service.attestation.submit_attestation(bank, cycle, submission)
             assert line.broken == number
             await same_views(cycle, service, house.service())
