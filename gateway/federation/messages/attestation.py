@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.positions import Position
@@ -13,6 +13,9 @@ from gateway.federation.messages.base import Answer, Request, open_words
 
 SUBMITTED_MAX = 8_192
 """Statements, or contested lanes, of one submission: a pair with each of 500 banks in 16 currencies."""
+
+
+_UNREAD = Raw(b"null")
 
 
 class ContestedLane(Request, frozen=True, kw_only=True):
@@ -38,8 +41,13 @@ class AttestationSubmission(Request, frozen=True, kw_only=True):
     contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
 
 
-class StatementsOfBefore(Struct, frozen=True):
+class StatementsOfBefore(Request, frozen=True, kw_only=True):
     """What a bank of a release before submits, with each statement in an envelope: refused, and nothing of it read."""
+
+    statements: Raw = _UNREAD
+    screening: Raw = _UNREAD
+    complete: Raw = _UNREAD
+    contested: Raw = _UNREAD
 
 
 class AttestationVerdict(Answer, frozen=True, kw_only=True):

@@ -232,7 +232,7 @@ _SETTLED_LAST = text(f"""
 
 async def _proven(conn: AsyncConnection, cycle: str, pairs: Sequence[tuple[str, str, str]]) -> list[SettledStatement]:
     """Return statements of a cycle, by digest, each under the attestations of both its banks."""
-    query = text(f"SELECT {POSITION}, p.sha256 FROM positions p WHERE p.cycle = :cycle AND p.sha256 = ANY (:digests)")  # noqa: S608
+    query = text(f"SELECT {POSITION} FROM positions p WHERE p.cycle = :cycle AND p.sha256 = ANY (:digests)")  # noqa: S608
     rows = await read_positions(conn, query, {"cycle": cycle, "digests": [sha256 for _, _, sha256 in pairs]})
     signed = await _attestations(conn, cycle, {bank for low, high, _ in pairs for bank in (low, high)})
     return await asyncio.to_thread(_under_attestations, cycle, pairs, {of: p for p, of in rows}, signed)
