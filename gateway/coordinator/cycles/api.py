@@ -170,7 +170,7 @@ class CycleController(Controller):
     @post(
         "/{cycle:str}/statements",
         guards=[_PARTICIPANT],
-        request_max_body_size=2 * ATTESTATION_BYTES_MAX,
+        request_max_body_size=ATTESTATION_BYTES_MAX,
         opt={"refuses": [410]},
         operation_id="submitStatements",
     )

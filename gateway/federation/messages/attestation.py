@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.positions import Position
@@ -13,9 +13,6 @@ from gateway.federation.messages.base import Answer, Request, open_words
 
 SUBMITTED_MAX = 8_192
 """Statements, or contested lanes, of one submission: a pair with each of 500 banks in 16 currencies."""
-
-
-_UNREAD = Raw(b"null")
 
 
 class ContestedLane(Request, frozen=True, kw_only=True):
@@ -42,12 +39,12 @@ class AttestationSubmission(Request, frozen=True, kw_only=True):
 
 
 class StatementsOfBefore(Request, frozen=True, kw_only=True):
-    """What a bank of a release before submits, with each statement in an envelope: refused, and nothing of it read."""
+    """What a bank of a release before submits, with each statement in an envelope: refused, whatever it says."""
 
-    statements: Raw = _UNREAD
-    screening: Raw = _UNREAD
-    complete: Raw = _UNREAD
-    contested: Raw = _UNREAD
+    statements: Any = None
+    screening: Any = None
+    complete: Any = None
+    contested: Any = None
 
 
 class AttestationVerdict(Answer, frozen=True, kw_only=True):
