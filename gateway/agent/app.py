@@ -32,6 +32,7 @@ from gateway.federation import iso20022
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
+from gateway.federation.http.connection import MESSAGE_BYTES_MAX
 from gateway.federation.http.node import create_app, requires
 from gateway.federation.http.paging import Page, rows_of
 from gateway.federation.http.parameters import form_of
@@ -72,8 +73,8 @@ OF_ANOTHER_LIST = frozenset(
 )
 """What a newer trust list may change."""
 NOTIFICATIONS_MAX = 500
-ORDER_BYTES_MAX = 32 * 1024 * 1024
-"""A settlement request and, of hundreds of banks, the result with the digest of each pair's statement."""
+ORDER_BYTES_MAX = MESSAGE_BYTES_MAX
+"""A settlement request and the result with the digest of each pair's statement: 105 MB of 500 banks in 5 currencies."""
 
 BicPath = Annotated[str, PathParameter(**form_of(SpelledBic))]
 LINKS = {"bic": {"openAccount": "$response.body#/participant", "listAccounts": "$response.body#/0/participant"}}

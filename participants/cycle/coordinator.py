@@ -9,6 +9,7 @@ import structlog
 
 from compliance.crypto.dsse import EvidenceError
 from gateway.federation.http.client import FederationClient, RemoteError, RemoteProblem
+from gateway.federation.http.peers import ANSWER_BYTES_MAX
 from gateway.federation.membership.trust import TrustError
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.failures import DATABASE_ERRORS
@@ -41,11 +42,19 @@ class Coordinator:
         self._client = client
 
     async def get(
-        self, path: str, type_: type[T], *, params: Mapping[str, Any] | None = None, timeout_s: float = 30
+        self,
+        path: str,
+        type_: type[T],
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout_s: float = 30,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> T:
         """Return what the coordinator answers. Raises RemoteError."""
         url = self._client.issuer + path
-        return await self._client.get(url, type_, audience=self.bic, params=params, timeout_s=timeout_s)
+        return await self._client.get(
+            url, type_, audience=self.bic, params=params, timeout_s=timeout_s, answer_bytes_max=answer_bytes_max
+        )
 
     async def submit(self, method: str, path: str, document: object) -> bytes | None:
         """Hand something in and return the answer. A refusal that asking again won't change is logged: None."""

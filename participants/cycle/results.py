@@ -39,6 +39,9 @@ COMPARED_SECONDS_MAX = 3600.0
 TAKEN_UP_CYCLES = 4
 """Of so many a restart compares the results again. The journal doesn't say which counterparties have answered."""
 
+PROOF_BYTES_MAX = 32 * 1024 * 1024
+"""A line and its way up the tree are up to 2 kB, and there is one for each other bank and currency."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -95,7 +98,7 @@ class Results:
                 if shown.commitment.result == result:
                     return shown, None
         try:
-            proof = await self._coordinator.get(f"/cycles/{cycle}/proof", ResultProof)
+            proof = await self._coordinator.get(f"/cycles/{cycle}/proof", ResultProof, answer_bytes_max=PROOF_BYTES_MAX)
             return await self._read(proof.commitment, proof.leaves), None
         except RemoteProblem as problem:
             if problem.status not in FINAL_ANSWERS:

@@ -18,6 +18,7 @@ from support import private
 
 from compliance.crypto import canonical
 from compliance.crypto.keys import SigningKey
+from compliance.statements import IncludedStatement
 from gateway.agent.app import build_app
 from gateway.agent.authority import AuthorityReason, Coordinator, Rules, judge, signed_request
 from gateway.agent.fsck import fsck
@@ -56,6 +57,18 @@ async def test_a_cycle_settles_in_all_its_currencies_at_once(desk: Desk) -> None
     assert (answer.sender, answer.receiver) == (AGENT, COORDINATOR)
     assert [await desk.staff.balance(bic) for bic in (ALFA, BETA)] == [0, 1_000]
     assert [await desk.staff.balance(bic, "JPY") for bic in (ALFA, BETA)] == [700, 0]
+
+
+async def test_a_result_that_names_two_hundred_thousand_pairs_is_taken(desk: Desk) -> None:
+    """As many as 300 banks have in five currencies: an order of more than 32 MiB, of which the movements are two."""
+    await desk.open(ALFA, amount=400)
+    await desk.open(BETA)
+    message = request("1", *transfer(ALFA, BETA, 400))
+    named = IncludedStatement(pair=(ALFA, BETA), currency="EUR", sha256="0" * 64)
+    order = desk.scheme.order(message, statements=(named,) * 220_000)
+    assert len(order.result.payload) > 32 * 1024 * 1024
+    assert (await desk.coordinator.settle(order)).status == "ACSC"
+    assert await desk.staff.balance(BETA) == 400
 
 
 async def test_the_same_request_gets_the_same_bytes_and_is_posted_once(desk: Desk) -> None:

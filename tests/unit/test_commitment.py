@@ -12,6 +12,8 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle.commitment import LEAVES_MIN, Commitment, CommittedPosition, Leaf, ProvenLeaf, commit, is_proven
 from compliance.statements import CarriedOver, CurrencyResult, IncludedStatement, NetPosition, NettingResult
+from gateway.federation.http.peers import ANSWER_BYTES_MAX
+from participants.cycle.results import PROOF_BYTES_MAX
 
 KEY = SigningKey.generate()
 BANKS = A, B, C, D = "ALFADEFF", "BETAFRPP", "DELTESMM", "GAMAITRR"
@@ -108,6 +110,13 @@ def test_what_was_altered_isn_t_proven(commitment: Commitment) -> None:
         assert not is_proven(forged, commitment.document)
     assert not is_proven(first, replace(commitment.document, root="0" * 64))
     assert not is_proven(first, replace(commitment.document, leaves=2 * commitment.document.leaves))
+
+
+def test_the_proof_of_a_bank_among_two_thousand_is_read(commitment: Commitment) -> None:
+    """In five currencies: ten million pairs, in a tree of 24 levels."""
+    deep = replace(commitment.shown_to(A)[0], index=2**24 - 1, path=("0" * 64,) * 24)
+    size = len(canonical.encode(deep)) + 1
+    assert ANSWER_BYTES_MAX < 5 * 2_000 * size < PROOF_BYTES_MAX
 
 
 def test_an_inner_node_is_no_leaf(commitment: Commitment) -> None:

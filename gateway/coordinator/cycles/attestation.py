@@ -52,7 +52,7 @@ from gateway.federation.messages.attestation import (
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
-READ_BATCH_MAX = 8
+READ_BATCH_MAX = 16
 """Submissions verified at once, while those before them are being stored."""
 
 _Coming = tuple[str, AttestationSubmission]

@@ -22,8 +22,8 @@ from gateway.federation.problems import Refusal
 class Submitted:
     """One bank's attestation on its way to an answer. What is refused is left out of it."""
 
-    WEIGHT_MAX: ClassVar[int] = 3_072
-    """Of what is judged and stored at once: some tens of milliseconds, while which the cycle does nothing else."""
+    WEIGHT_MAX: ClassVar[int] = 8_192
+    """Of what is judged and stored at once: as much as one attestation may hold."""
 
     bank: str
     read: ReadAttestation

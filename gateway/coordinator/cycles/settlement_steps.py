@@ -198,7 +198,8 @@ class SettlementSteps:
         moving = settlement.movements(result.currencies)
         request = None
         if moving:
-            message = settlement.message(
+            message = await asyncio.to_thread(
+                settlement.message,
                 message_id=message_id,
                 created_at=self._now(),
                 coordinator=self._bic,

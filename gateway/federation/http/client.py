@@ -275,10 +275,17 @@ class FederationClient:
         params: Query | None = None,
         timeout_s: float | None = None,
         attempts_max: int = ATTEMPTS_MAX,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> T:
         """GET and read the answer as a `kind`."""
         answer = await self.request(
-            "GET", url, audience=audience, params=params, timeout_s=timeout_s, attempts_max=attempts_max
+            "GET",
+            url,
+            audience=audience,
+            params=params,
+            timeout_s=timeout_s,
+            attempts_max=attempts_max,
+            answer_bytes_max=answer_bytes_max,
         )
         return _read(answer, kind, audience)
 

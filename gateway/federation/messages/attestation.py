@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -36,6 +36,15 @@ class AttestationSubmission(Request, frozen=True, kw_only=True):
     positions: Annotated[tuple[Position, ...], Meta(max_length=SUBMITTED_MAX)] = ()
     screening: ScreeningStatement | None = None
     contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
+
+
+class StatementsOfBefore(Request, frozen=True, kw_only=True):
+    """What a bank of a release before submits, with each statement in an envelope: refused, whatever it says."""
+
+    statements: Any = None
+    screening: Any = None
+    complete: Any = None
+    contested: Any = None
 
 
 class AttestationVerdict(Answer, frozen=True, kw_only=True):

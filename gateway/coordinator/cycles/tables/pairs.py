@@ -104,7 +104,7 @@ async def agreed_statements(
     values = {"cycle": cycle, "also": sorted(also)}
     positions = await read_positions(
         conn,
-        text(f"SELECT {POSITION}, p.sha256 FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {included}"),
+        text(f"SELECT {POSITION} FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {included}"),
         values,
     )
     if not positions:
