@@ -65,6 +65,7 @@ class ScriptedCoordinator(Coordinator):
         *,
         params: Mapping[str, Any] | None = None,
         timeout_s: float = 30,
+        answer_bytes_max: int = 0,
     ) -> T:
         """Return what is asked for, read as from a wire."""
         what = path.rpartition("/")[2]

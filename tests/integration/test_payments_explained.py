@@ -17,6 +17,7 @@ from support import Live, uuid7
 from test_accounts import account_id
 
 from compliance.crypto.keys import b64url
+from compliance.cycle.positions import ProvenStatement, verify_proven
 from compliance.statements import PositionStatement
 from gateway.federation.messages.settlement import Funding
 from participants.roles import Role
@@ -118,6 +119,12 @@ async def test_through_a_cycle(desk: Desk) -> None:
         assert {(x["sender"], x["receiver"], x["currency"]): int(x["amount_minor"]) for x in page["lanes"]} == {
             lane: total[1] for lane, total in sums.items()
         }
+    evidence = f"/cycles/{cycle}/positions/{BRAVO}"
+    shown = msgspec.convert(await alpha.get(f"{evidence}/EUR"), ProvenStatement)
+    attestation, statement = verify_proven(shown, {alpha.sign.kid: alpha.sign.verifying_key})
+    assert (attestation.participant, statement.pair, statement.currency) == (ALPHA, (ALPHA, BRAVO), "EUR")
+    nothing = await alpha.send("GET", f"{evidence}/CHF")
+    assert (nothing.status_code, nothing.json()["code"]) == (404, "position_unknown")
     out = await listed(alpha, cycle, direction="out", counterparty=BRAVO.lower(), currency="EUR")
     assert sorted(int(item["amount_minor"]) for item in out) == [7, 8, 9, 500]
     assert await listed(alpha, cycle, currency="JPY") == []
