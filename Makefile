@@ -48,8 +48,13 @@ bench: $(BENCH)  ## Run the benchmarks, each beside its peers; ARGS=--help lists
 	@$(BIN)/python -m netting
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7
+sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7; or a cycle of many banks: make sim BANKS=2000
+ifdef BANKS
+	@$(BIN)/python -m netting
+	$(BIN)/python -m tests.simulation.many_banks --banks $(BANKS) $(ARGS)
+else
 	CONCORDAT_SIM_SEED=$(SEED) $(BIN)/pytest -q tests/simulation $(ARGS)
+endif
 
 chaos: $(TEST)  ## Break a federation on purpose for minutes, and see it heal: make chaos SEED=7 MINUTES=5
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)

@@ -33,7 +33,7 @@ def inside(kind: Any) -> str:
 
 BIC_PATTERN = whole(r"[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?")
 CURRENCY_PATTERN = whole(r"[A-Z]{3}")
-CYCLE_PATTERN = whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,4}")
+CYCLE_PATTERN = whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2,5}")
 
 
 def form(pattern: str, description: str, *examples: str) -> Meta:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ from gateway.federation.messages.events import Event, Events
 
 T = TypeVar("T")
 
+BUSY_SECONDS, BUSY_TRIALS_MAX = 0.2, 300
+
 
 def bic(number: int) -> str:
     """Return the BIC of a bank by its number."""
@@ -48,6 +51,7 @@ class Connection:
     """One kept-alive HTTP/1.1 connection that does next to nothing a request. `token` issues its user's tokens."""
 
     def __init__(self, url: str, token: Callable[[], str]) -> None:
+        self.url = url
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 80
         self.token, self._head, self._renew_at = token, "", 0.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -57,19 +61,36 @@ class Connection:
         if time.monotonic() >= self._renew_at:
             self._head = f" HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer {self.token()}\r\n"
             self._renew_at = time.monotonic() + TOKEN_LIFETIME_MAX_S / 2
-        if self._streams is None or self._streams[0].at_eof():
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
-        reader, writer = self._streams
         about = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        writer.write(f"{method} {path}{self._head}{about}\r\n".encode() + body)
+        request = f"{method} {path}{self._head}{about}\r\n".encode() + body
+        if self._streams is not None:
+            # A node closes what was idle for seconds, perhaps in this moment: then it has read nothing of the request.
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                return await self._exchange(*self._streams, request)
+            self.close()
+        self._streams = await asyncio.open_connection(self._host, self._port, limit=2**20)
+        return await self._exchange(*self._streams, request)
+
+    @staticmethod
+    async def _exchange(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> tuple[int, bytes]:
+        writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         at = head.find(b"content-length: ")
         length = int(head[at + 16 : head.find(b"\r\n", at)]) if at >= 0 else 0
         return int(head[9:12]), await reader.readexactly(length)
 
     async def ask(self, kind: type[T], method: str, path: str, body: bytes = b"") -> T:
-        """Send a request and return the decoded answer; raises AssertionError unless it succeeds."""
-        status, answer = await self.send(method, path, body)
+        """Send a request and return the decoded answer; raises AssertionError unless it succeeds.
+
+        One that is answered 503 is sent again for a while, as a bank's node does it.
+        """
+        for _ in range(BUSY_TRIALS_MAX):
+            status, answer = await self.send(method, path, body)
+            if status != 503:
+                break
+            await asyncio.sleep(BUSY_SECONDS)
         assert status < 300, f"{method} {path}: {status} {answer[:500]!r}"
         return msgspec.json.decode(answer, type=kind)
 

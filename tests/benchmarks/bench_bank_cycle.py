@@ -27,7 +27,7 @@ import uvloop
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
-from compliance.cycle.positions import Position, digests, of_statement, root_over
+from compliance.cycle.positions import Position, digests, root_over
 from compliance.statements import Attestation, SettlementInstruction
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
@@ -141,7 +141,7 @@ async def _clear(house: House, bank: Bank) -> Timing:
     operator, banks, connection = house.operator, house.banks, bank.traffic.connection
     cycle = (await operator.ask(Cycle, "GET", "/cycles/current")).id
     house.cursor = after = await operator.newest(house.cursor)
-    positions = sorted((of_statement(s) for s in await bank.traffic.statements(cycle)), key=lambda p: p.key)
+    positions = await bank.traffic.positions()
     bodies = banks.sign(cycle, positions, screened=2 * PAYMENTS * len(CURRENCIES))
     clearing = asyncio.create_task(banks.clear(cycle, bodies, after=after))
     await asyncio.sleep(1)  # until all banks wait for news

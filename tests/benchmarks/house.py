@@ -33,6 +33,7 @@ from compliance.cycle.positions import Position, digests, root_over
 from compliance.statements import Attestation
 from compliance.trust import Anchor
 from gateway.coordinator.app import CoordinatorCore
+from gateway.coordinator.registry.lifecycle import Step
 from gateway.coordinator.rulebook import ExposureRule, Rulebook, load
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.tokens import issue_access_token
@@ -227,6 +228,8 @@ async def running_house(
     operator = Connection(settings.url, partial(_token, base.identity.token, settings, OPERATOR, "operator", key.kid))
     more = {"CONCORDAT_RULEBOOK": str(directory / "rulebook.json"), "CONCORDAT_ANCHOR": str(directory / "anchor.json")}
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
+    for limit in ("CONCORDAT_CONNECTIONS_MAX", "CONCORDAT_CONNECTIONS_PER_ADDRESS_MAX"):
+        more[limit] = str(count + 1_000)  # all banks are at one address here
     with ExitStack() as stack:
         process = stack.enter_context(running_node("coordinator", settings, more))
         stack.enter_context(running_node("agent", agent, more))
@@ -277,9 +280,15 @@ async def _admit(
     keys = (OfferedKey(use="auth", x=identity.auth.x), OfferedKey(use="sign", x=identity.sign.x))
     application = Application(bic=AGENT, name="Settlement agent", url=agent.url, keys=keys)
     await base.registry.admit(application, kind="agent", caps_minor={}, by="bench", reason="set up")
-    caps = dict.fromkeys(currencies, 10**18)
-    for member in members:
-        await base.registry.admit(member, kind="participant", caps_minor=caps, by="bench", reason="set up")
+    # One version of the trust list for all of them, as a house has it that didn't begin today.
+    registry, said = base.registry, {"by": "bench", "reason": "set up"}
+    async with registry._publishing() as conn:
+        for member in members:
+            await registry._enrol(conn, member, kind="participant")
+            for currency in currencies:
+                await registry._set_cap(conn, member.bic, currency, 10**18, **said)
+            for step in (Step.APPROVE, Step.ACTIVATE):
+                await registry._step(conn, member.bic, step, **said)
 
 
 async def _open_accounts(agent: NodeSettings, names: Sequence[str], currencies: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from compliance.crypto import dsse, merkle
-from compliance.statements import PositionStatement
+from compliance.cycle.positions import Position
 from gateway.federation.messages.payments import (
     ACKNOWLEDGEMENT_TYPE,
     PAYMENT_BATCH_TYPE,
@@ -27,7 +27,7 @@ from gateway.federation.messages.payments import (
 from gateway.federation.storage.postgres import dsn
 from gateway.federation.storage.sessions import APP_ROLE
 from participants.cycle import reads
-from participants.cycle.statements import statements
+from participants.cycle.statements import positions
 from participants.ledger import store
 from participants.ledger.account_events import AccountOpening
 from participants.ledger.events import PaymentOrder
@@ -79,11 +79,11 @@ class Traffic:
         for at in range(0, len(orders), ORDERS_MAX):
             await self._send(orders[at : at + ORDERS_MAX])
 
-    async def statements(self, cycle: str) -> list[PositionStatement]:
+    async def positions(self) -> list[Position]:
         """Return what the bank's books say of a cycle that takes in every lane as far as it goes."""
         points, unknown = await reads.points(self.connection, self.last)
         assert not unknown
-        return statements(bank=self.bic, cycle=cycle, points=points)
+        return positions(points)
 
     async def _receive(self, bank: Bank, terms: Sequence[PaymentTerms]) -> None:
         leaves = [leaf_of(payment) for payment in terms]

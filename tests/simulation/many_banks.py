@@ -1,0 +1,147 @@
+"""A cycle of many banks at a real coordinator: `make sim BANKS=2000`.
+
+The coordinator and the settlement agent are processes on a PostgreSQL of their own; the banks are generated in this one
+(`tests/simulated_banks.py`): real keys, real signatures, real HTTP, and amounts that are made up. Every bank owes every
+other. It prints what happens as it does, then what each phase took and what it cost, and compares what came out with
+what went in: nothing may be lost on the way, and nothing made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from gateway.federation.messages.cycles import Cycle, Positions
+from gateway.federation.messages.events import Events
+from gateway.federation.storage.postgres import EmbeddedServer
+from tests.benchmarks.house import House, Timing, clear, running_house
+from tests.benchmarks.meters import server_cpu_seconds
+from tests.simulated_banks import Connection
+
+BANKS = 200
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the coordinator said of the matching."""
+
+    agreed: int
+    carried_over: int
+
+
+def main(arguments: list[str]) -> int:
+    """Clear cycles of so many banks, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="make sim BANKS=…", description=__doc__.splitlines()[0])
+    parser.add_argument("--banks", type=int, default=BANKS)
+    parser.add_argument("--currencies", type=lambda text: tuple(sorted(text.split(","))), default=("EUR",))
+    parser.add_argument("--cycles", type=int, default=1)
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="concordat-sim-") as name:
+        server = EmbeddedServer(Path(name) / "postgres")
+        server.start()
+        directory = Path(name) / "house"
+        directory.mkdir()
+        try:
+            uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
+        finally:
+            server.stop()
+    return 0
+
+
+async def _run(server: EmbeddedServer, directory: Path, banks: int, currencies: tuple[str, ...], cycles: int) -> None:
+    pairs = banks * (banks - 1) // 2 * len(currencies)
+    print(f"{banks:,} banks, {len(currencies)} currencies: {pairs:,} pairs, {2 * pairs:,} statements", flush=True)
+    with _timed() as lap:
+        async with running_house(server.url("postgres"), directory, banks, currencies) as house:
+            lap("the clearing house is founded, and everybody has an account at the agent")
+            for _ in range(cycles):
+                before = server_cpu_seconds(house.postmaster)
+                cycle = (await house.operator.ask(Cycle, "GET", "/cycles/current")).id
+                told = asyncio.create_task(_tell(house, cycle, lap))
+                timing = await clear(house, bare=False)
+                _report(timing, 2 * pairs, server_cpu_seconds(house.postmaster) - before)
+                await _check(house, cycle, await told, pairs)
+
+
+@contextmanager
+def _timed() -> Iterator[Callable[[str], None]]:
+    """Yield what prints a line after the seconds since the block began."""
+    began = time.perf_counter()
+    yield lambda line: print(f"{time.perf_counter() - began:8.1f} s  {line}", flush=True)
+
+
+async def _tell(house: House, cycle: str, lap: Callable[[str], None]) -> Told:
+    """Print what happens to a cycle until it is final."""
+    listener = Connection(house.operator.url, house.operator.token)
+    after, told = await listener.newest(house.cursor), Told(0, 0)
+    while True:
+        page = await listener.ask(Events, "GET", f"/events?after={after}&wait_s=25")
+        for event in page.events:
+            if event.cycle != cycle:
+                continue
+            more = f", {event.data['agreed']:,} pairs agree" if event.type == "cycle.matched" else ""
+            lap(f"{event.type} {cycle}{more}")
+            if event.type == "cycle.matched":
+                told = Told(event.data["agreed"], event.data["carried_over"])
+            if event.type == "cycle.final":
+                listener.close()
+                return told
+        after = page.next
+
+
+def _report(timing: Timing, statements: int, postgres_s: float) -> None:
+    def line(what: str, value: str, note: str = "") -> None:
+        print(f"  {what:44s} {value:>14s}  {note}", flush=True)
+
+    for what, milliseconds in (
+        ("cuts", timing.cuts),
+        ("attestation", timing.attestation),
+        ("netting, checks, approval, instructions", timing.outcome),
+        ("cut-off to signed instructions", timing.instructed),
+        ("every bank has verified its own", timing.delivered),
+        ("cut-off to finality", timing.final),
+    ):
+        line(what, f"{milliseconds / 1e3:,.2f} s")
+    for who, milliseconds in (
+        ("coordinator", timing.coordinator_cpu),
+        ("its PostgreSQL", timing.postgres_cpu),
+        ("generated banks", timing.banks_cpu),
+    ):
+        line(f"CPU: {who}", f"{milliseconds / 1e3:,.2f} s", f"{milliseconds * 1e3 / statements:,.1f} µs a statement")
+    line("CPU: PostgreSQL to the end", f"{postgres_s:,.2f} s")
+    line("memory of the coordinator, peak", f"{timing.memory_peak:,.0f} MiB")
+    line("event loop held up, slowest answer", f"{timing.held_up:,.0f} ms")
+
+
+async def _check(house: House, cycle: str, told: Told, pairs: int) -> None:
+    """Compare what came out with what went in. Raises AssertionError."""
+    assert told == Told(pairs, 0), told
+    found = (await house.operator.ask(Positions, "GET", f"/cycles/{cycle}/positions")).positions
+    assert len(found) == len(house.banks.expected)
+    for position in found:
+        expected = house.banks.expected[position.participant, position.currency]
+        assert (int(position.receives_minor), int(position.pays_minor)) == (expected.receives, expected.pays)
+        assert int(position.net_minor) == expected.receives - expected.pays
+    for currency in house.banks.currencies:
+        of_currency = [position for position in found if position.currency == currency]
+        gross = sum(int(position.pays_minor) for position in of_currency)
+        assert sum(int(position.net_minor) for position in of_currency) == 0
+        assert gross == sum(int(position.receives_minor) for position in of_currency)
+        debits = sum(-min(0, int(position.net_minor)) for position in of_currency)
+        print(
+            f"  {currency}: {gross:,} owed, {debits:,} moves; the nets sum to zero, each as its bank expects",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
