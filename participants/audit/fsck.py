@@ -19,6 +19,7 @@ from participants.audit import accounts, nostro, people, sql_checks
 from participants.audit.exposure import first_beyond
 from participants.audit.histories import LEGS_OF_EVENTS, PREFETCH_ROWS, Leg, histories
 from participants.cycle import reads
+from participants.cycle.attestations import contradiction
 from participants.cycle.statements import lanes_of
 from participants.ledger import events
 from participants.ledger.lanes import LaneKey
@@ -38,6 +39,10 @@ SELECT e.sequence, e.subject::text, e.version, e.type, e.schema_version, e.data,
 FROM event e LEFT JOIN ({LEGS_OF_EVENTS}) p ON p.event_sequence = e.sequence
 WHERE e.type = 'cycle.settled' ORDER BY e.sequence
 """  # noqa: S608 - a constant
+ATTESTED = """
+SELECT sequence, subject::text, version, type, schema_version, data FROM event
+WHERE type = 'cycle.attested' ORDER BY sequence
+"""
 SETTLED_LANES = """
 SELECT l.sender, l.receiver, l.currency, s.cycle, s.sequence FROM lane_settled s JOIN lane l ON l.id = s.lane_id
 """
@@ -112,9 +117,10 @@ async def fsck(url: str, bank: str) -> Report:
             walked = await _Walk(connection, bank).run()
             exposure = Check("exposure", "no payment was accepted beyond what its sender might owe then")
             exposure.examined, exposure.difference = await first_beyond(connection)
-            return Report(
-                (*checks, *walked, *await _account_checks(connection), await _nostro_check(connection, bank), exposure)
-            )
+            of_accounts = await _account_checks(connection)
+            attested = await _attestation_check(connection, bank)
+            at_agent = await _nostro_check(connection, bank)
+            return Report((*checks, *walked, attested, *of_accounts, at_agent, exposure))
     finally:
         await connection.close()
 
@@ -126,6 +132,16 @@ async def _account_checks(connection: asyncpg.Connection) -> list[Check]:
     entries = Check("own_entries", "entries of the bank's own are known by id and reference as their events say")
     entries.examined, entries.difference = result.entries, result.entered_otherwise
     return [states, entries]
+
+
+async def _attestation_check(connection: asyncpg.Connection, bank: str) -> Check:
+    check = Check("attestations", "each attestation is over the positions and the screening that are kept beside it")
+    async for row in connection.cursor(ATTESTED, prefetch=1):
+        event = events.read(events.EventRow(*row))
+        check.examined += 1
+        if (wrong := contradiction(event.data, bank)) is not None:
+            check.fail(f"event {event.sequence}: {wrong}")
+    return check
 
 
 async def _nostro_check(connection: asyncpg.Connection, bank: str) -> Check:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.cycle import positions
 from compliance.cycle.matching import PairKey
@@ -76,6 +79,29 @@ def by_digest(cycle: str, attested: Iterable[CycleAttested]) -> dict[str, Positi
     """Return all positions that a bank signed in a cycle, by the SHA-256 of each statement's canonical bytes."""
     stated = [position for said in attested for position in positions_in(said)]
     return {digest.hex(): position for digest, position in zip(positions.digests(cycle, stated), stated, strict=True)}
+
+
+def contradiction(said: CycleAttested, bank: str) -> str | None:
+    """Return what an attestation of a bank isn't over, of what is kept beside it; None if it covers all of that.
+
+    Of statements that were signed each by itself there is nothing to compare.
+    """
+    if said.attestation is None:
+        return None
+    try:
+        signed = canonical.decode(said.attestation.payload_bytes(), Attestation)
+        root = positions.root_over(positions.digests(said.cycle, said.positions))
+    except (EvidenceError, msgspec.MsgspecError, ValueError) as error:
+        return str(error)
+    covers = Attestation(
+        cycle=said.cycle,
+        participant=bank,
+        statements=len(said.positions),
+        root=root,
+        screening=None if said.screening is None else canonical.digest(canonical.encode(said.screening)),
+        complete=signed.complete,
+    )
+    return None if signed == covers else f"{signed} was signed, and {covers} is kept"
 
 
 def proven(attested: Iterable[CycleAttested], key: PairKey) -> ProvenStatement | None:

@@ -61,11 +61,9 @@ CROSS JOIN LATERAL (
     ORDER BY o.event_sequence LIMIT k.count
 ) p
 """
+# By the first word of each cycle: a later one may be one of many, and each holds thousands of positions.
 NEWEST_ATTESTED = """
-SELECT cycle FROM (
-    SELECT sequence, data->>'cycle' AS cycle FROM event WHERE type = 'cycle.attested' ORDER BY sequence DESC LIMIT 100
-) AS newest
-GROUP BY cycle ORDER BY max(sequence) DESC LIMIT $1
+SELECT data->>'cycle' FROM event WHERE type = 'cycle.attested' AND version = 1 ORDER BY sequence DESC LIMIT $1
 """
 CUT_AT = "SELECT recorded_at FROM event WHERE subject = ANY ($1::uuid[]) AND version = 1"
 RECORDED = """
@@ -199,7 +197,7 @@ async def shown_results(connection: asyncpg.Connection, cycle: str) -> list[even
 
 async def newest_attested(connection: asyncpg.Connection, count: int) -> list[str]:
     """Return the cycles that this bank signed for last, the newest first."""
-    return [row[0] for row in await connection.fetch(NEWEST_ATTESTED, count)]
+    return list(dict.fromkeys(row[0] for row in await connection.fetch(NEWEST_ATTESTED, count)))
 
 
 async def recorded(connection: asyncpg.Connection, *subjects: str) -> set[str]:

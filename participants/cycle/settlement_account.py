@@ -50,10 +50,9 @@ PAGE = 100
 FINDINGS_NAMED = 3
 CONDITION_MAX = 200
 MILESTONES = """
-SELECT sequence, subject::text, version, type, schema_version, data FROM event
+SELECT sequence, subject::text, version, type, schema_version, data, recorded_at FROM event
 WHERE type IN ('cycle.instructed', 'cycle.settled') AND sequence > $1 ORDER BY sequence
 """
-RECORDED_AT = "SELECT recorded_at FROM event WHERE sequence = $1"
 KEPT = """
 SELECT id, currency, sequence, amount, cycle, seen_at FROM settlement_movement WHERE agent = $1 AND id > $2 ORDER BY id
 """
@@ -333,7 +332,7 @@ async def read_settlements(
 ) -> int:
     """Take up what the bank was instructed with at an agent, and what became final; return the last event of these."""
     for row in await source.fetch(MILESTONES, after):
-        event = events.read(events.EventRow(*row))
+        event = events.read(events.EventRow(*row[:6]))
         if isinstance(event.data, events.Instructed):
             payload = event.data.instruction.payload_bytes()
             instruction = canonical.decode(payload, SettlementInstruction)
@@ -345,7 +344,6 @@ async def read_settlements(
         elif isinstance(event.data, events.CycleSettled):
             key = (event.data.cycle, event.data.currency)
             if key in settlements:
-                at = await source.fetchval(RECORDED_AT, row[0])
-                settlements[key] = replace(settlements[key], final=event.data.instruction, final_at=at)
+                settlements[key] = replace(settlements[key], final=event.data.instruction, final_at=row[6])
         after = row[0]
     return after

@@ -351,7 +351,7 @@ class House:
             cycle = (await service.open_on_demand(None, by="alice")).id
         await service.cut_off(cycle)
         for bank in banks:
-            await service.attestation.submit_cut(bank, cycle, self.cut(cycle, bank))
+            await service.cuts.submit(bank, cycle, self.cut(cycle, bank))
         await service.advance(cycle)
         return cycle
 

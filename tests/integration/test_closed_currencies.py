@@ -39,7 +39,7 @@ async def late_one(house: House, service: CycleService) -> None:
     assert set((await service.views.cycle(late)).closed.values()) == {"the value date is over"}
     kept, house.lanes = house.lanes, type(house.lanes)(list)
     for bank in BANKS:
-        await service.attestation.submit_cut(bank, late, house.cut(late, bank))
+        await service.cuts.submit(bank, late, house.cut(late, bank))
     await service.advance(late)
     await house.attest(service, late)
     assert await service.advance(late) is State.FINAL
@@ -59,7 +59,7 @@ async def test_what_is_closed_on_the_value_date_is_not_cut_and_settles_in_the_ne
     kept = dict(house.lanes)
     house.lanes = type(house.lanes)(list, {lane: paid for lane, paid in kept.items() if lane[2] == "EUR"})
     for bank in BANKS:
-        await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
+        await service.cuts.submit(bank, cycle, house.cut(cycle, bank))
     await service.advance(cycle)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
@@ -86,7 +86,7 @@ async def test_a_cut_of_a_closed_currency_is_refused(new_house: NewHouse) -> Non
     service = house.service()
     cycle = (await service.open_on_demand(None, by="alice")).id
     await service.cut_off(cycle)
-    assert await refused(service.attestation.submit_cut(BETA, cycle, house.cut(cycle, BETA))) == "wrong_currency"
+    assert await refused(service.cuts.submit(BETA, cycle, house.cut(cycle, BETA))) == "wrong_currency"
 
 
 async def test_nothing_settles_before_its_value_date(new_house: NewHouse) -> None:
@@ -166,7 +166,7 @@ async def test_two_operators_declare_a_day_closed_and_take_it_back(new_house: Ne
     # Now a cycle counts on it; and once that is final the day was open.
     assert await refused(decide(house, service, close)) == "day_under_way"
     for bank in BANKS:
-        await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
+        await service.cuts.submit(bank, cycle, house.cut(cycle, bank))
     await service.advance(cycle)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL

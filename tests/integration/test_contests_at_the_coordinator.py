@@ -132,8 +132,8 @@ async def test_a_cut_of_a_lane_from_nobody_is_refused(new_house: NewHouse) -> No
     honest = msgspec.json.decode(house.cut(cycle, DELT).payload_bytes(), type=CycleCut)
     lane = LaneCut(sender="ZZZZXXZ0", currency="EUR", last_sequence=3)
     forged = dsse.sign(msgspec.structs.replace(honest, lanes=(*honest.lanes, lane)), house.identity(DELT).sign)
-    assert await refused(service.attestation.submit_cut(DELT, cycle, forged)) == "wrong_pair"
-    await service.attestation.submit_cut(DELT, cycle, house.cut(cycle, DELT))
+    assert await refused(service.cuts.submit(DELT, cycle, forged)) == "wrong_pair"
+    await service.cuts.submit(DELT, cycle, house.cut(cycle, DELT))
     await service.advance(cycle)
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL

@@ -84,9 +84,9 @@ async def test_a_bank_that_is_away_holds_up_nobody_beyond_the_deadlines(new_hous
     assert (await service.views.cycle(cycle)).state is State.CUT_OFF
     house.clock.pass_s(61)
     assert await service.advance(cycle) is State.ATTESTING
-    assert DELT not in (await service.attestation.cuts_for(ALFA, cycle)).delivered
+    assert DELT not in (await service.cuts.cuts_for(ALFA, cycle)).delivered
 
-    assert await refused(service.attestation.submit_cut(DELT, cycle, house.cut(cycle, DELT))) == "deadline_passed"
+    assert await refused(service.cuts.submit(DELT, cycle, house.cut(cycle, DELT))) == "deadline_passed"
     late = service.attestation.submit_attestation(DELT, cycle, house.submission(cycle, DELT))
     assert await refused(late) == "cut_missing"
     await house.attest(service, cycle, present)

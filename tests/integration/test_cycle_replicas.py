@@ -104,7 +104,7 @@ async def test_the_driver_moves_a_cycle_as_soon_as_the_last_bank_has_attested(ne
         cycle = (await service.open_on_demand(None, by="alice")).id
         await service.cut_off(cycle)
         for bank in BANKS:
-            await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
+            await service.cuts.submit(bank, cycle, house.cut(cycle, bank))
         await until(service, cycle, State.ATTESTING)
         await house.attest(service, cycle)
         await until(service, cycle, State.FINAL)

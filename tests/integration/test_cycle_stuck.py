@@ -145,7 +145,7 @@ async def test_the_next_cut_off_overtakes_a_cycle_that_is_stuck(new_house: NewHo
     # Nothing was settled, so the next cycle takes in the same payments.
     house.pay(ALFA, BETA, "EUR", 5)
     for bank in BANKS:
-        await service.attestation.submit_cut(bank, following, house.cut(following, bank))
+        await service.cuts.submit(bank, following, house.cut(following, bank))
     await service.advance(following)
     await house.attest(service, following)
     assert await service.advance(following) is State.FINAL

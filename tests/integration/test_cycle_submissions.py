@@ -40,7 +40,7 @@ async def test_submissions_are_refused_by_the_first_reason_that_holds(new_house:
     assert await refused(submit("NOONEXX0", opened, house.submission(opened, ALFA))) == "not_a_participant"
     assert await refused(submit(ALFA, "2026-01-05-77", house.submission(opened, ALFA))) == "cycle_unknown"
     assert await refused(submit(ALFA, opened, house.submission(opened, ALFA))) == "cycle_not_attesting"
-    early = service.attestation.submit_cut(ALFA, opened, house.cut(opened, ALFA))
+    early = service.cuts.submit(ALFA, opened, house.cut(opened, ALFA))
     assert await refused(early) == "cycle_not_cut_off"
 
     cycle = await house.cut_off(service)
@@ -121,18 +121,18 @@ async def test_a_statement_that_does_not_fit_costs_its_own_pair(new_house: NewHo
     forth, back = good.flows
     misfit = msgspec.structs.replace(good, flows=(msgspec.structs.replace(forth, last_sequence=3, count=3), back))
     strange = msgspec.structs.replace(good, currency="USD")
-    foreign = house.statement(cycle, (BETA, GAMA), "EUR")
+    nobody = msgspec.structs.replace(good, pair=(ALFA, "ZZZZXXZ0"))
     delt = house.statement(cycle, (ALFA, DELT), "EUR")
     contested = ContestedLane(receiver=GAMA, currency="EUR", cut_at=7, known_through=0)
     mixed = house.attestation(
-        cycle, ALFA, misfit, delt, strange, foreign, screening=house.screening(cycle, ALFA), complete=True,
+        cycle, ALFA, misfit, delt, nobody, strange, screening=house.screening(cycle, ALFA), complete=True,
         contested=[contested],
     )  # fmt: skip
     answer = await submit(ALFA, cycle, mixed)
     assert (answer.stored, answer.agreed, answer.breaks) == (1, 0, ())
     assert [(r.pointer, r.reason, r.counterparty, r.currency) for r in answer.refused] == [
         ("/positions/0", "sequence_mismatch", BETA, "EUR"),
-        ("/positions/2", "wrong_pair", BETA, "EUR"),
+        ("/positions/2", "wrong_pair", "ZZZZXXZ0", "EUR"),
         ("/positions/3", "wrong_currency", BETA, "USD"),
         ("/contested/0", "sequence_mismatch", GAMA, "EUR"),
     ]
@@ -190,12 +190,30 @@ async def test_a_lie_beside_good_statements_is_kept_as_evidence_and_they_count(n
     verify(await service.export(cycle), anchor_of(house))
 
 
+async def test_who_agrees_by_contradicting_itself_agrees_on_nothing(new_house: NewHouse) -> None:
+    """What the other bank stated is no word of one that has signed something else."""
+    house = await new_house()
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle, [ALFA, GAMA, DELT])
+    theirs = house.submission(cycle, BETA, wrong_by={((ALFA, BETA), "EUR"): 5})
+    await service.attestation.submit_attestation(BETA, cycle, theirs)
+    both = house.submission(cycle, ALFA, wrong_by={((ALFA, BETA), "EUR"): 5}, hits=1)
+    answer = await service.attestation.submit_attestation(ALFA, cycle, both)
+    assert [(part.reason, part.counterparty) for part in answer.refused] == [("equivocation", BETA)]
+    house.clock.pass_s(301)
+    assert await service.advance(cycle) is State.FINAL
+    assert reasons(await result_of(service, cycle)) == {("EUR", (ALFA, BETA)): "break"}
+    verify(await service.export(cycle), anchor_of(house))
+
+
 async def test_the_same_submission_again_gets_the_same_answer(new_house: NewHouse) -> None:
     house = await new_house()
     trade(house)
     service = house.service()
     cycle = await house.cut_off(service)
-    await service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))
+    await service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))
     first = await house.attest(service, cycle, [ALFA])
     assert await house.attest(service, cycle, [ALFA]) == first
     await house.attest(service, cycle, [BETA, GAMA, DELT])
@@ -203,7 +221,7 @@ async def test_the_same_submission_again_gets_the_same_answer(new_house: NewHous
     # Even when the cycle is over: the answer may have been lost.
     again = await house.attest(service, cycle, [ALFA])
     assert (again[ALFA].stored, again[ALFA].agreed, again[ALFA].refused) == (0, 3, ())
-    await service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))
+    await service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))
     other = house.submission(cycle, ALFA, hits=1)
     assert await refused(service.attestation.submit_attestation(ALFA, cycle, other)) == "deadline_passed"
     whole = house.submission(cycle, ALFA)
@@ -230,7 +248,7 @@ async def test_two_different_statements_of_one_revision_are_kept_as_evidence(new
     assert [(s.pair, s.revision) for s in stated] == [((ALFA, BETA), 1)] * 2
     assert stated[0] != stated[1]
     house.pay(BETA, ALFA, "EUR", 1)
-    assert await refused(service.attestation.submit_cut(ALFA, cycle, house.cut(cycle, ALFA))) == "equivocation"
+    assert await refused(service.cuts.submit(ALFA, cycle, house.cut(cycle, ALFA))) == "equivocation"
     house.lanes[BETA, ALFA, "EUR"].pop()
     assert (await events_of(house, cycle)).count("cycle.equivocation") == 2
     await house.attest(service, cycle, [BETA, GAMA, DELT])

@@ -32,8 +32,8 @@ async def test_four_banks_clear_two_currencies(new_house: NewHouse) -> None:
     service = house.service()
     cycle = await house.cut_off(service)
     verdicts = await house.attest(service, cycle)
-    assert {v.status for v in verdicts[ALFA]} == {"stored"}
-    assert {v.status for v in verdicts[DELT]} == {"agreed"}
+    assert (verdicts[ALFA].stored, verdicts[ALFA].agreed) == (3, 0)
+    assert (verdicts[DELT].stored, verdicts[DELT].agreed) == (0, 3)
     assert await service.advance(cycle) is State.FINAL
 
     result = await result_of(service, cycle)

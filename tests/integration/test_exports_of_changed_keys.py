@@ -47,11 +47,11 @@ async def test_keys_that_change_between_any_two_steps(new_house: NewHouse) -> No
     opened = (await service.open_on_demand(None, by="alice")).id
     await change_key(house, ALFA)
     await service.cut_off(opened)
-    await service.attestation.submit_cut(ALFA, opened, house.cut(opened, ALFA))
+    await service.cuts.submit(ALFA, opened, house.cut(opened, ALFA))
     for bank in (ALFA, BETA):  # One that delivered its cut, and one that didn't.
         await change_key(house, bank)
     for bank in BANKS[1:]:
-        await service.attestation.submit_cut(bank, opened, house.cut(opened, bank))
+        await service.cuts.submit(bank, opened, house.cut(opened, bank))
     await service.advance(opened)
     await service.attestation.submit_attestation(ALFA, opened, house.submission(opened, ALFA))
     for bank in (ALFA, BETA):

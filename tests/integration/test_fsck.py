@@ -200,6 +200,16 @@ CORRUPTIONS = [
     ("a settlement is forgotten", "DELETE FROM lane_settled", "settlements"),
     ("an instruction is lost", "DELETE FROM event WHERE type = 'cycle.instructed'", "settlements"),
     (
+        "a position that was attested is changed",
+        "UPDATE event SET data = replace(data::text, '\"300\"', '\"301\"')::json WHERE type = 'cycle.attested'",
+        "attestations",
+    ),
+    (
+        "a position is taken out of an attestation",
+        "UPDATE event SET data = (data::jsonb #- '{positions,0}')::json WHERE type = 'cycle.attested'",
+        "attestations",
+    ),
+    (
         "a settled amount is changed",
         "UPDATE posting SET amount = amount + 1 WHERE event_sequence ="
         " (SELECT max(sequence) FROM event WHERE type = 'cycle.settled')",

@@ -164,19 +164,3 @@ async def test_of_fifty_that_submit_at_once_each_gets_its_own_answer(coordinator
             banks.banks[0].bic
         ]
     operator.close()
-
-
-async def test_a_day_has_as_many_cycles_as_it_takes(coordinator: Coordinator, banks: Banks) -> None:
-    operator = an_operator(coordinator)
-    await operator.ask(Cycle, "POST", "/cycles", b"{}")
-    async with transaction(coordinator.base.engine) as conn:
-        await conn.execute(text("UPDATE cycles SET number = 9999, state = 'abandoned'"))
-
-    cycle = (await operator.ask(Cycle, "POST", "/cycles", b"{}")).id
-    assert cycle.endswith("-10000")
-    after = await operator.newest()
-    clearing = asyncio.create_task(banks.clear(cycle, banks.prepare(cycle, payments=10), after=after))
-    await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
-    async with asyncio.timeout(60):
-        await clearing
-    operator.close()

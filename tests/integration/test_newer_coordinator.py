@@ -143,7 +143,7 @@ async def test_requests_and_documents_stay_closed(desk: Desk) -> None:
     answer = await refused("PUT", f"/cycles/{cycle}/cuts", msgspec.to_builtins(good) | ADDED)
     assert (answer.status, answer.code) == (400, "validation_failed")
     for path, body in (
-        (f"/cycles/{cycle}/statements", {"statements": [], **ADDED}),
+        (f"/cycles/{cycle}/attestations", {"attestation": msgspec.to_builtins(good), **ADDED}),
         ("/instructions/acknowledgements", msgspec.to_builtins(good) | ADDED),
     ):
         answer = await refused("POST", path, body)

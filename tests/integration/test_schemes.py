@@ -90,10 +90,10 @@ async def test_a_clearing_house_takes_nothing_of_another_and_issues_in_its_own_n
     cut = house.cut(cycle, ALFA)
     foreign = dsse.seal(cut.payload_bytes(), cut.document_type, elsewhere)
     with pytest.raises(Refusal) as refused:
-        await service.attestation.submit_cut(ALFA, cycle, foreign)
+        await service.cuts.submit(ALFA, cycle, foreign)
     assert refused.value.reason == "wrong_scheme"
     for bank in BANKS:
-        await service.attestation.submit_cut(bank, cycle, house.cut(cycle, bank))
+        await service.cuts.submit(bank, cycle, house.cut(cycle, bank))
     assert await service.advance(cycle) is State.ATTESTING
     foreign_word = house.attestation(cycle, ALFA, house.statement(cycle, (ALFA, BETA), "EUR"), signer=elsewhere)
     with pytest.raises(Refusal) as refused:

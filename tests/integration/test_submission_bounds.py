@@ -99,7 +99,7 @@ async def test_one_proof_of_each_kind_convicts_a_bank(new_house: NewHouse) -> No
     for last in range(20, 30):
         lanes = (LaneCut(sender=BETA, currency="EUR", last_sequence=last),)
         cut = dsse.sign(CycleCut(cycle=cycle, receiver=ALFA, lanes=lanes), house.identity(ALFA).sign)
-        assert await refused(service.attestation.submit_cut(ALFA, cycle, cut)) == "equivocation"
+        assert await refused(service.cuts.submit(ALFA, cycle, cut)) == "equivocation"
     for wrong_by in range(1, 4):
         for pair in ((ALFA, BETA), (ALFA, GAMA)):
             lie = house.attestation(cycle, ALFA, house.statement(cycle, pair, "EUR", wrong_by=wrong_by))

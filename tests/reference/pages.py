@@ -44,6 +44,7 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
+from participants.api.positions import PositionReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
 from participants.cycle.movements import MovementFault
@@ -123,7 +124,15 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
-    "Cycles": (CycleReason, DecisionRefusal, CarryReason, InstructionReason, SharedResultReason, FailureReason),
+    "Cycles": (
+        CycleReason,
+        DecisionRefusal,
+        CarryReason,
+        InstructionReason,
+        SharedResultReason,
+        PositionReason,
+        FailureReason,
+    ),
     "Netting, and files for analysis": (ObligationReason, QueueReason, ActionReason, InputReason),
     "Settlement plans, defaults and advice": (
         PlanReason,

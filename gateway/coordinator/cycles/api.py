@@ -32,6 +32,7 @@ from gateway.federation.messages.attestation import (
     Breaks,
     HandedIn,
     SenderCuts,
+    StatementsOfBefore,
 )
 from gateway.federation.messages.base import SpelledBic
 from gateway.federation.messages.cycles import (
@@ -83,11 +84,6 @@ async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRou
         if body.count(b"{") + body.count(b"[") > ATTESTATION_PARTS_MAX:
             detail = f"more than {ATTESTATION_PARTS_MAX} parts: an attestation has at most {SUBMITTED_MAX} positions"
             raise Refusal(ServiceReason.VALIDATION_FAILED, detail)
-
-
-def _refuse_form_of_before(_request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Refuse whatever a bank of a release before sends, unread."""
-    raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
 
 
 class CycleController(Controller):
@@ -146,12 +142,12 @@ class CycleController(Controller):
     )
     async def submit_cut(self, request: Caller, cycle: CyclePath, data: JSONBody[Envelope], cycles: Cycles) -> Cycle:
         """Deliver the caller's signed `CycleCut`; the same again is fine."""
-        return (await cycles.attestation.submit_cut(request.auth.sub, cycle, data)).message()
+        return (await cycles.cuts.submit(request.auth.sub, cycle, data)).message()
 
     @get("/{cycle:str}/cuts", **shows(View.CUTS, only=["participant"]), operation_id="getCuts")
     async def cuts(self, request: Caller, cycle: CyclePath, cycles: Cycles) -> SenderCuts:
         """Show what every receiver accepted from the caller."""
-        return await cycles.attestation.cuts_for(request.auth.sub, cycle)
+        return await cycles.cuts.cuts_for(request.auth.sub, cycle)
 
     @post(
         "/{cycle:str}/attestations",
@@ -171,10 +167,16 @@ class CycleController(Controller):
         """
         return await cycles.attestation.submit_attestation(request.auth.sub, cycle, data)
 
-    @post("/{cycle:str}/statements", guards=[_PARTICIPANT, _refuse_form_of_before], operation_id="submitStatements")
-    async def submit_statements(self, cycle: CyclePath) -> None:
+    @post(
+        "/{cycle:str}/statements",
+        guards=[_PARTICIPANT],
+        request_max_body_size=2 * ATTESTATION_BYTES_MAX,
+        opt={"refuses": [410]},
+        operation_id="submitStatements",
+    )
+    async def submit_statements(self, cycle: CyclePath, data: JSONBody[StatementsOfBefore]) -> None:  # noqa: ARG002
         """Refuse position statements that are signed one by one, as releases before did: `release_too_old`."""
-        raise AssertionError(f"a statement of {cycle} was taken in")
+        raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
 
     # --- what there is to see
 

@@ -1,4 +1,4 @@
-"""Taking in what the banks sign: cuts, attestations, screening.
+"""Taking in what the banks attest: positions and screening.
 
 All banks submit at the same moment, so what has come in is dealt with together: signatures are verified before the
 cycle's row is locked, then each submission finds its verdict as if it had come alone, and all rows are written at once.
@@ -14,18 +14,17 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical
-from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.dsse import EvidenceError
 from compliance.cycle import positions
 from compliance.cycle.contests import CONTEST_EVENT
-from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import PositionError, ProvenStatement
 from compliance.cycle.states import State
-from gateway.coordinator.clock import timestamp
+from gateway.coordinator.cycles import equivocations
 from gateway.coordinator.cycles.batching import Batcher
 from gateway.coordinator.cycles.book import Book
 from gateway.coordinator.cycles.books import Books
-from gateway.coordinator.cycles.callers import Callers
+from gateway.coordinator.cycles.callers import Callers, require_state
 from gateway.coordinator.cycles.judgement import (
     Submitted,
     answer,
@@ -38,27 +37,22 @@ from gateway.coordinator.cycles.judgement import (
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.coordinator.cycles.submission import (
     CycleTerms,
-    ReadCut,
-    check_cut,
     read_attestation,
-    read_cut,
     to_json,
 )
 from gateway.coordinator.cycles.tables import attestations, cycles, pairs, submissions
 from gateway.coordinator.cycles.tables.attestations import Fresh
-from gateway.coordinator.cycles.tables.cycles import Cycle, Roster
+from gateway.coordinator.cycles.tables.cycles import Roster
 from gateway.coordinator.log import events
 from gateway.federation.messages.attestation import (
     AttestationSubmission,
     AttestationVerdict,
     BreakNotice,
-    ReceiverCut,
-    SenderCuts,
 )
 from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
-READ_BATCH_MAX = 8
+READ_BATCH_MAX = 16
 """Submissions verified at once, while those before them are being stored."""
 
 _Coming = tuple[str, AttestationSubmission]
@@ -81,86 +75,10 @@ class Attestation:
         self._scheme = scheme
         self._now = now
         self._wake = wake
-        self._cuts = Batcher(self._take_cuts)
-        self._cut_answers = Batcher(self._cuts_for_all)
         self._unread: Batcher[_Coming, Submitted | AttestationVerdict] = Batcher(
             self._read_attestations, batch_max=READ_BATCH_MAX
         )
         self._read = Batcher(self._take_attestations, batch_max=Submitted.WEIGHT_MAX, weigh=Submitted.weight)
-
-    # --- cuts
-
-    async def submit_cut(self, bank: str, cycle_id: str, envelope: Envelope) -> Cycle:
-        """Take in a bank's cut and return the cycle. Raises Refusal.
-
-        The same cut again is fine, a different one is equivocation.
-        """
-        return await self._cuts.add(cycle_id, (bank, envelope))
-
-    async def _take_cuts(self, cycle_id: str, submitted: Sequence[tuple[str, Envelope]]) -> list[Cycle | Exception]:
-        banks = {bank for bank, _ in submitted}
-        async with transaction(self._engine) as conn:
-            callers = await Callers.find(conn, cycle_id, banks, self._scheme)
-        read = await asyncio.to_thread(_read_cuts, callers, submitted, self._now())
-        answers: list[Cycle | Exception] = []
-        added: dict[str, ReadCut] = {}
-        async with self._books.transaction(self._engine) as conn:
-            cycle = await cycles.find(conn, cycle_id, lock=True)
-            existing = await submissions.cuts_of(conn, cycle_id, banks)
-            book = await self._books.of(conn, cycle) if cycle.state is State.CUT_OFF else None
-            now = self._now()
-            senders = {lane.sender for cut in read if isinstance(cut, ReadCut) for lane in cut.document.lanes}
-            strangers = senders - await cycles.known_participants(conn, senders)
-            for (bank, _), cut in zip(submitted, read, strict=True):
-                if isinstance(cut, Refusal):
-                    answers.append(cut)
-                    continue
-                first = existing.get(bank)
-                if first is None:
-                    refused = _cut_refused(cut, cycle, book, strangers)
-                    if refused is None:
-                        added[bank] = cut
-                        existing[bank] = (cut.sha256, to_json(cut.envelope))
-                    answers.append(refused or cycle)
-                elif first[0] == cut.sha256:
-                    answers.append(cycle)
-                else:
-                    digests, documents = (first[0], cut.sha256), (first[1], to_json(cut.envelope))
-                    await self._keep_equivocation(conn, cycle_id, bank, digests, documents)
-                    detail = f"{bank} signed another cut for cycle {cycle_id} before"
-                    answers.append(Refusal(CycleReason.EQUIVOCATION, detail))
-            complete = False
-            if book is not None and added:
-                await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
-                for cut in added.values():
-                    book.take_cut(cut.document.receiver, cut.sha256, cut.document.lanes)
-                complete = (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
-        if complete:
-            self._wake()
-        return answers
-
-    async def cuts_for(self, bank: str, cycle_id: str) -> SenderCuts:
-        """Return what every receiver accepted from a bank. Raises Refusal."""
-        return await self._cut_answers.add(cycle_id, bank)
-
-    async def _cuts_for_all(self, cycle_id: str, banks: Sequence[str]) -> list[SenderCuts]:
-        """Return it for each of some banks: once all cuts are in, all ask at the same moment."""
-        async with self._books.transaction(self._engine) as conn:
-            cycle = await cycles.find(conn, cycle_id)
-            delivered = tuple(sorted((await cycles.roster(conn, cycle_id)).delivered))
-            book = await self._books.of(conn, cycle)
-            lanes = await asyncio.to_thread(_lanes_of, book, banks)
-        return [
-            SenderCuts(
-                cycle=cycle_id,
-                complete=cycle.state not in (State.OPEN, State.CUT_OFF),
-                lanes=accepted,
-                delivered=delivered,
-            )
-            for accepted in lanes
-        ]
-
-    # --- attestations
 
     async def submit_attestation(
         self, bank: str, cycle_id: str, submission: AttestationSubmission
@@ -194,7 +112,7 @@ class Attestation:
             sha256 = canonical.digest(submission.attestation.payload_bytes())
             stored = await attestations.find(conn, cycle.id, bank, sha256)
             if stored is None:
-                _require(cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
+                require_state(cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, self._now())
                 raise AssertionError("a cycle that doesn't attest was required to")
             digests = await asyncio.to_thread(positions.digests, cycle.id, submission.positions)
         except EvidenceError as error:
@@ -249,10 +167,10 @@ class Attestation:
             await cycles.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
         contests = fresh_contests(accepted, book)
-        told = await self._breaks(
+        notices = await self._breaks(
             conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests)
         )
-        await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in told], cycle=cycle)
+        await events.append_all(conn, "cycle.break", [msgspec.to_builtins(notice) for notice in notices], cycle=cycle)
         appended = await events.append_all(conn, CONTEST_EVENT, [contest.data() for contest in contests], cycle=cycle)
         book.take_contests(zip((event.id for event in appended), contests, strict=True))
         for submitted in group:
@@ -321,10 +239,10 @@ class Attestation:
             if submitted.bank in finished and submitted.bank not in finished_before:
                 broken.update(book.awaited_from(submitted.bank))
         matches = [book.match(key) for key in sorted(broken - set(contested))]
-        told = await submissions.notice_breaks(conn, cycle, matches, now) if matches else []
+        notices = await submissions.notice_breaks(conn, cycle, matches, now) if matches else []
         if mended:
-            told += await submissions.resolve_breaks(conn, cycle, sorted(mended), now)
-        return told
+            notices += await submissions.resolve_breaks(conn, cycle, sorted(mended), now)
+        return notices
 
     # --- equivocations
 
@@ -347,18 +265,7 @@ class Attestation:
             positions.prove(read.envelope, read.digests, index, contradicting),
         )
         digests = (first.hex(), read.digests[index].hex())
-        await self._keep_equivocation(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])))
-
-    async def _keep_equivocation(
-        self, conn: AsyncConnection, cycle: str, bank: str, digests: tuple[str, str], documents: tuple[str, str]
-    ) -> None:
-        """Keep two contradicting documents of one bank, if they are the first of their kind, and tell of them."""
-        added = await submissions.insert_equivocation(
-            conn, cycle=cycle, bank=bank, digests=digests, documents=documents, at=self._now()
-        )
-        if added:
-            data = {"participant": bank, "first": digests[0], "second": digests[1]}
-            await events.append(conn, "cycle.equivocation", data, cycle=cycle)
+        await equivocations.keep(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])), at=self._now())
 
 
 def _says_more(submitted: Submitted, before: Roster, screenings: Mapping[str, Collection[str]]) -> bool:
@@ -390,56 +297,6 @@ def _judge_all(
     judge_screenings(group, screenings)
 
 
-def _require(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
-    """Refuse unless the cycle is in a state whose deadline hasn't passed."""
-    if cycle.state in ((State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)):
-        raise Refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
-    if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
-        closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
-        raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")
-
-
-def _cut_refused(cut: ReadCut, cycle: Cycle, book: Book | None, strangers: Collection[str]) -> Refusal | None:
-    """Return why a bank's first cut can't be taken in, if so."""
-    if book is None:
-        return Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}")
-    settled: dict[Lane, int] = {
-        lane: sequence
-        for lane, sequence in book.settled_of(cut.document.receiver).items()
-        if lane[2] in cycle.currencies  # a currency that is closed is in nobody's cut
-    }
-    try:
-        check_cut(cut.document, settled, strangers)
-    except Refusal as refused:
-        return refused
-    return None
-
-
-def _read_cuts(callers: Callers, submitted: Iterable[tuple[str, Envelope]], now: datetime) -> list[ReadCut | Refusal]:
-    """Verify cuts, of those whose banks may submit one now."""
-    answers: list[ReadCut | Refusal] = []
-    for bank, envelope in submitted:
-        try:
-            caller = callers.require(bank)
-            # Once a cut is delivered, the same one again is fine and another one is evidence, whenever it comes.
-            if bank not in callers.roster.delivered:
-                _require(callers.cycle, State.CUT_OFF, CycleReason.CYCLE_NOT_CUT_OFF, now)
-            answers.append(read_cut(envelope, bank, callers.terms, caller))
-        except Refusal as refused:
-            answers.append(refused)
-    return answers
-
-
-def _lanes_of(book: Book, banks: Iterable[str]) -> list[tuple[ReceiverCut, ...]]:
-    return [
-        tuple(
-            ReceiverCut(receiver=receiver, currency=currency, last_sequence=last)
-            for (_, receiver, currency), last in book.sent_by(bank)
-        )
-        for bank in banks
-    ]
-
-
 def _read_all(
     callers: Callers, submitted: Iterable[_Coming], now: datetime
 ) -> list[Submitted | AttestationVerdict | Exception]:
@@ -456,7 +313,7 @@ def _read_all(
 def _read(callers: Callers, bank: str, submission: AttestationSubmission, now: datetime) -> Submitted:
     """Verify a submission. Raises Refusal if nothing can be taken in."""
     keys = callers.require(bank)
-    _require(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
+    require_state(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
     if bank not in callers.roster.delivered:
         raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
     return Submitted(bank=bank, read=read_attestation(submission, bank, callers.terms, keys))

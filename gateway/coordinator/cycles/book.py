@@ -92,9 +92,9 @@ class Book:
     def take_cut(self, receiver: str, sha256: str, lanes: Iterable[LaneCut]) -> None:
         """Take a bank's cut in."""
         self.cut_digests[receiver] = sha256
-        receiver, one = self._name(receiver), self._name
+        receiver, name_of = self._name(receiver), self._name
         for cut in lanes:
-            lane = (one(cut.sender), receiver, one(cut.currency))
+            lane = (name_of(cut.sender), receiver, name_of(cut.currency))
             self.cuts[lane] = cut.last_sequence
             self._sending[lane[0]].append(lane)
 
@@ -129,8 +129,8 @@ class Book:
 
     def statement(self, p: Position, sha256: bytes) -> Statement:
         """Return the statement that a position is, to be taken in."""
-        one = self._name
-        key = (one(p.currency), one(p.low), one(p.high))
+        name_of = self._name
+        key = (name_of(p.currency), name_of(p.low), name_of(p.high))
         return Statement(key, p.revision, sha256, int(p.forth_minor), int(p.back_minor))
 
     def take(self, bank: str, statement: Statement) -> Standing:
@@ -163,9 +163,9 @@ class Book:
             # Nearly all of them, nearly always.
             pair.standing, pair.missing_from = "agreed", None
         else:
-            found = _match(key, pair)
-            pair.standing = "differing" if found.status == "different" else found.status
-            pair.missing_from = found.missing_from
+            compared = _match(key, pair)
+            pair.standing = "differing" if compared.status == "different" else compared.status
+            pair.missing_from = compared.missing_from
 
     def _count(self, key: PairKey, pair: Pair, by: Literal[1, -1]) -> None:
         """Count a pair where it stands, or no more."""

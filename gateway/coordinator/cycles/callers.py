@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.states import State
+from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import CycleTerms
 from gateway.coordinator.cycles.tables import cycles
@@ -58,3 +60,12 @@ class Callers:
             detail = f"{bank} wasn't active when cycle {self.cycle.id} was cut off"
             raise Refusal(CycleReason.NOT_A_PARTICIPANT, detail)
         return self.keys[bank]
+
+
+def require_state(cycle: Cycle, state: State, otherwise: CycleReason, now: datetime) -> None:
+    """Refuse unless the cycle is in a state whose deadline hasn't passed."""
+    if cycle.state in ((State.OPEN, State.CUT_OFF) if state is State.ATTESTING else (State.OPEN,)):
+        raise Refusal(otherwise, f"cycle {cycle.id} is {cycle.state}")
+    if cycle.state is not state or (cycle.deadline_at is not None and now > cycle.deadline_at):
+        closed = "" if cycle.deadline_at is None else f", the deadline was {timestamp(cycle.deadline_at)}"
+        raise Refusal(CycleReason.DEADLINE_PASSED, f"cycle {cycle.id} is {cycle.state}{closed}")

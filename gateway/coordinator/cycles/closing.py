@@ -41,8 +41,8 @@ def still_open(book: Book, participations: Sequence[Participation]) -> dict[Pair
     active, delivered = _active(participations), _delivered(participations)
     contested = book.contested()
     carried: dict[PairKey, CarryReason] = {}
-    for key, found in book.open_pairs():
-        reason = carry_reason(key, found, active=active, delivered=delivered, contested=contested)
+    for key, of_pair in book.open_pairs():
+        reason = carry_reason(key, of_pair, active=active, delivered=delivered, contested=contested)
         assert reason is not None, "a pair that doesn't agree is carried over"
         carried[key] = reason
     return carried

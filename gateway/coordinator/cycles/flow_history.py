@@ -51,6 +51,10 @@ class FlowHistory:
             if cycle not in self._cycles:
                 self.add(cycle, await pairs.totals(conn, cycle))
         self._cycles = {cycle: self._cycles[cycle] for cycle in settled}
+        return self.past()
+
+    def past(self) -> PastTotals:
+        """Return the totals in the cycles that are kept."""
         return PastTotals(self._rows, tuple(self._cycles.values()))
 
     def add(self, cycle: str, totals: Iterable[tuple[PairKey, int]]) -> None:

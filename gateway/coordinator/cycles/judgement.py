@@ -22,8 +22,8 @@ from gateway.federation.problems import Refusal
 class Submitted:
     """One bank's attestation on its way to an answer. What is refused is left out of it."""
 
-    WEIGHT_MAX: ClassVar[int] = 3_072
-    """Of what is judged and stored at once: some tens of milliseconds, while which the cycle does nothing else."""
+    WEIGHT_MAX: ClassVar[int] = 8_192
+    """Of what is judged and stored at once: as much as one attestation may hold."""
 
     bank: str
     read: ReadAttestation
@@ -84,7 +84,7 @@ def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: in
     standing = submitted.standing
     for index, (p, sha256) in enumerate(zip(submitted.read.positions, submitted.read.digests, strict=True)):
         statement = book.known(sha256)
-        if statement is None or bank not in statement.key:
+        if statement is None:
             if (refusal := unfit(p, bank, terms)) is not None:
                 _leave_out(submitted, index, refusal, p.key)
                 continue
@@ -186,7 +186,7 @@ def fresh_contests(accepted: Iterable[Submitted], book: Book) -> list[Contest]:
     # By lane, since one group may hold a submission and its repetition.
     said = {contest.lane: contest for submitted in accepted for contest in submitted.contests}
     fresh = [contest for contest in said.values() if contest.lane not in known]
-    signed = {(one.key, one.participant) for one in book.attested(contest.key for contest in fresh)}
+    signed = {(statement.key, statement.participant) for statement in book.attested(contest.key for contest in fresh)}
     return [contest for contest in fresh if (contest.key, contest.sender) not in signed]
 
 

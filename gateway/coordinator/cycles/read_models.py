@@ -91,8 +91,8 @@ class ReadModels:
             cycles = await store.page(conn, limit=limit, before=before, value_date=value_date)
             totals = {} if participant is not None else await results.totals(conn, [cycle.id for cycle in cycles])
         summaries: list[CycleSummary] = []
-        for found in cycles:
-            cycle, tally = await self._tally(found)
+        for listed in cycles:
+            cycle, tally = await self._tally(listed)
             total = totals.get(cycle.id) or (_totals(tally.gross or {}) if participant is None else ())
             summaries.append(CycleSummary(cycle=cycle.message(), pairs=tally.part(participant), totals=total))
         return tuple(summaries)
@@ -246,10 +246,10 @@ class ReadModels:
         kept = self._closed.pop((cycle.id, cycle.version), None)
         if kept is None:
             async with transaction(self._engine) as conn:
-                found = (await pairs.outcomes(conn, [cycle.id])).get(cycle.id, Outcomes())
+                closed = (await pairs.outcomes(conn, [cycle.id])).get(cycle.id, Outcomes())
             kept = Tally(
-                total=_closed_counts(found.total),
-                of_bank={bank: _closed_counts(counts) for bank, counts in found.of_bank.items()},
+                total=_closed_counts(closed.total),
+                of_bank={bank: _closed_counts(counts) for bank, counts in closed.of_bank.items()},
             )
         self._closed[cycle.id, cycle.version] = kept
         while len(self._closed) > CLOSED_KEPT_MAX:

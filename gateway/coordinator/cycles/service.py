@@ -1,6 +1,6 @@
 """Clearing cycles as one service: opening and cutting off here, the rest in its parts.
 
-`attestation` takes in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
+`cuts` and `attestation` take in what banks sign, `approvals` what operators decide, `delivery` hands out instructions,
 `steps` moves a cycle on, `read_models` shows it, `proofs` proves its result to each bank, `default` shows what a
 participant's default would mean.
 """
@@ -21,6 +21,7 @@ from gateway.coordinator import clock, timetable
 from gateway.coordinator.cycles.approvals import Approvals
 from gateway.coordinator.cycles.attestation import Attestation
 from gateway.coordinator.cycles.books import Books
+from gateway.coordinator.cycles.cut_intake import Cuts
 from gateway.coordinator.cycles.default import Defaults
 from gateway.coordinator.cycles.delivery import Delivery
 from gateway.coordinator.cycles.kernels import Kernels
@@ -74,6 +75,7 @@ class CycleService:
         self.kernels = Kernels()
         books = Books()
         self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels, books=books)
+        self.cuts = Cuts(engine, books=books, scheme=signer.scheme, now=now, wake=self.news.set)
         self.attestation = Attestation(engine, books=books, scheme=signer.scheme, now=now, wake=self.news.set)
         acts = RegistryActs(registry)
         self.approvals = Approvals(engine, coordinator=bic, acts=acts, now=now, wake=self.news.set)

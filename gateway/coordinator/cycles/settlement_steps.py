@@ -82,7 +82,7 @@ class SettlementSteps:
         if self._now() < begins_at(cycle, rulebook):
             return False
         agent = await self._agent.agent()
-        async with transaction(self._engine) as conn:
+        async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
             result = await _result(conn, cycle)
             last = await settlements.last_attempt(conn, cycle.id)
             included = await self._positions.of(conn, cycle.id, result.sha256)
@@ -164,7 +164,7 @@ class SettlementSteps:
 
     async def finalise(self, cycle: Cycle) -> None:
         """Sign finality, once, and count the lanes as settled."""
-        async with transaction(self._engine) as conn:
+        async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
             attempt, result = await _attempt(conn, cycle), await _result(conn, cycle)
             included = await self._positions.of(conn, cycle.id, result.sha256)
         if attempt.reference is None or attempt.settled_at is None:

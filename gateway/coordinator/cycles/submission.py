@@ -104,6 +104,10 @@ def read_attestation(
     if attestation.participant != bank:
         detail = f"the attestation is of {attestation.participant}"
         raise Refusal(CycleReason.WRONG_PAIR, detail, pointer="/attestation")
+    for index, p in enumerate(submission.positions):
+        if bank not in (p.low, p.high):
+            detail = f"{p.low} and {p.high} aren't a pair of the caller, which has nothing to say of it"
+            raise Refusal(CycleReason.WRONG_PAIR, detail, pointer=f"/positions/{index}")
     digests = _attested(attestation, submission.positions, terms.id)
     screening = submission.screening
     _require_attested(attestation, screening)
@@ -152,8 +156,9 @@ def _require_attested(attestation: Attestation, screening: ScreeningStatement | 
 
 def unfit(p: Position, bank: str, terms: CycleTerms) -> Refusal | None:
     """Return why a position isn't a bank's to state in a cycle, whatever its numbers, or None."""
-    if bank not in (p.low, p.high) or not (p.low in terms.participants and p.high in terms.participants):
-        detail = f"{p.low} and {p.high} aren't a pair of this cycle with the caller"
+    if not (p.low in terms.participants and p.high in terms.participants):
+        other = p.high if p.low == bank else p.low
+        detail = f"{other} isn't in cycle {terms.id}"
         return Refusal(CycleReason.WRONG_PAIR, detail)
     if p.currency not in terms.currencies:
         return Refusal(CycleReason.WRONG_CURRENCY, f"{p.currency} isn't cleared in this cycle")

@@ -55,17 +55,17 @@ async def append(conn: AsyncConnection, type_: str, data: dict[str, Any], *, cyc
 
 
 async def append_all(
-    conn: AsyncConnection, type_: str, told: Sequence[dict[str, Any]], *, cycle: str | None = None
+    conn: AsyncConnection, type_: str, every: Sequence[dict[str, Any]], *, cycle: str | None = None
 ) -> list[Event]:
     """Append several events of one type, as `append` does one."""
-    if not told:
+    if not every:
         return []
     await lock(conn)
     # A statement of its own: under READ COMMITTED it sees what was committed before the lock was given.
     head = (await conn.execute(_HEAD)).one_or_none()
     number, prev_hash = (0, GENESIS) if head is None else (head.id, head.hash)
     at, entries = now(), list[LoggedEvent]()
-    for data in told:
+    for data in every:
         number += 1
         entry = LoggedEvent(
             id=number,

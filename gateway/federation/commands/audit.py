@@ -153,9 +153,13 @@ def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
         typer.echo(_json({"verified": True, "participant": bank, "statement": msgspec.to_builtins(statement)}))
         return
     for flow in statement.flows:
-        said = f"{flow.count} payments, {flow.amount_minor} minor units of {statement.currency}"
+        payments = "1 payment" if flow.count == 1 else f"{flow.count} payments"
+        said = f"{payments}, {flow.amount_minor} minor units of {statement.currency}"
         typer.echo(f"{flow.sender} to {flow.receiver}: {said}, numbers {flow.first_sequence} to {flow.last_sequence}")
-    typer.echo(f"·    Not proven by this: that {bank} signed no later revision, and what the other bank signed")
+    typer.echo(f"·    Not proven by this: that {bank} signed no later revision; what the other bank signed")
+    typer.echo(
+        f"·    Nor that its key counts still: trust list {verified.trust_list} names it, and a later one may not"
+    )
     typer.echo(f"VERIFIED: {bank} attested this in cycle {statement.cycle}, revision {statement.revision}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.positions import Position
@@ -36,6 +36,10 @@ class AttestationSubmission(Request, frozen=True, kw_only=True):
     positions: Annotated[tuple[Position, ...], Meta(max_length=SUBMITTED_MAX)] = ()
     screening: ScreeningStatement | None = None
     contested: Annotated[tuple[ContestedLane, ...], Meta(max_length=SUBMITTED_MAX)] = ()
+
+
+class StatementsOfBefore(Struct, frozen=True):
+    """What a bank of a release before submits, with each statement in an envelope: refused, and nothing of it read."""
 
 
 class AttestationVerdict(Answer, frozen=True, kw_only=True):

@@ -129,7 +129,7 @@ class ParticipantProgress(Answer, frozen=True, kw_only=True):
     cut_at: Timestamp | None = None
     """When its CycleCut arrived."""
     attested_at: Timestamp | None = None
-    """When its last complete StatementSubmission arrived."""
+    """When the first Attestation arrived by which it had said all."""
     statements: Count = 0
     pairs: PairCounts = PairCounts()
     instructions: Count = 0

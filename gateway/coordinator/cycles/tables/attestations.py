@@ -105,16 +105,16 @@ async def insert(conn: AsyncConnection, cycle: str, fresh: Sequence[Fresh], at: 
         {
             "cycle": cycle,
             "at": at,
-            "participants": [one.participant for one in fresh],
-            "digests": [one.sha256 for one in fresh],
-            "envelopes": [to_json(one.envelope) for one in fresh],
-            "leaves": [b"".join(one.leaves) for one in fresh],
-            "refused": ["{" + ",".join(map(str, one.refused)) + "}" for one in fresh],
-            "screenings": [one.screening for one in fresh],
+            "participants": [attestation.participant for attestation in fresh],
+            "digests": [attestation.sha256 for attestation in fresh],
+            "envelopes": [to_json(attestation.envelope) for attestation in fresh],
+            "leaves": [b"".join(attestation.leaves) for attestation in fresh],
+            "refused": ["{" + ",".join(map(str, attestation.refused)) + "}" for attestation in fresh],
+            "screenings": [attestation.screening for attestation in fresh],
         },
     )
     ids = {(row.participant, row.sha256): row.id for row in rows}
-    return [ids[one.participant, one.sha256] for one in fresh]
+    return [ids[attestation.participant, attestation.sha256] for attestation in fresh]
 
 
 async def handed_in(conn: AsyncConnection, cycle: str, digests: Iterable[str]) -> set[tuple[str, str]]:
@@ -126,17 +126,17 @@ async def handed_in(conn: AsyncConnection, cycle: str, digests: Iterable[str]) -
 
 async def find(conn: AsyncConnection, cycle: str, bank: str, sha256: str) -> Stored | None:
     """Return one attestation of a bank."""
-    found = await _find(conn, "cycle = :cycle AND participant = :bank AND sha256 = :sha256", cycle, bank, sha256)
-    return None if found is None else found[0]
+    kept = await _find(conn, "cycle = :cycle AND participant = :bank AND sha256 = :sha256", cycle, bank, sha256)
+    return None if kept is None else kept[0]
 
 
 async def holding(conn: AsyncConnection, cycle: str, bank: str, sha256: str) -> tuple[Stored, Envelope]:
     """Return the first attestation of a bank in which a statement was taken in."""
     of_bank = "cycle = :cycle AND participant = :bank AND position(decode(:sha256, 'hex') in leaves) > 0"
-    found = await _find(conn, of_bank, cycle, bank, sha256)
-    if found is None:
+    kept = await _find(conn, of_bank, cycle, bank, sha256)
+    if kept is None:
         raise LookupError(f"no attestation of {bank} for cycle {cycle} holds {sha256}")
-    return found
+    return kept
 
 
 async def _find(conn: AsyncConnection, where: str, *values: str) -> tuple[Stored, Envelope] | None:
@@ -186,12 +186,12 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
         "lows": [key[1] for key in keys],
         "highs": [key[2] for key in keys],
     }
-    wanted = (
+    of_pairs = (
         "cycle = :cycle AND (currency, pair_low, pair_high) IN (SELECT * FROM unnest(CAST(:currencies AS text[]),"
         " CAST(:lows AS text[]), CAST(:highs AS text[])))"
     )
     stated = await conn.execute(
-        text(f"SELECT currency, pair_low, pair_high, revision, sha256 FROM positions WHERE {wanted}"), values
+        text(f"SELECT currency, pair_low, pair_high, revision, sha256 FROM positions WHERE {of_pairs}"), values
     )
     signed = await conn.execute(
         text(
@@ -204,17 +204,17 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
     for row in signed:
         attestation = _stored(row)
         taken[attestation.participant].update(attestation.taken)
-    found = [
+    signed_today = [
         Attested((currency, low, high), bank, revision, sha256)
         for currency, low, high, revision, sha256 in stated
         for bank in (low, high)
         if bytes.fromhex(sha256) in taken[bank]
     ]
     before = await conn.execute(
-        text(f"SELECT currency, pair_low, pair_high, participant, revision, sha256 FROM statements WHERE {wanted}"),
+        text(f"SELECT currency, pair_low, pair_high, participant, revision, sha256 FROM statements WHERE {of_pairs}"),
         values,
     )
-    return found + [Attested((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in before]
+    return signed_today + [Attested((row[0], row[1], row[2]), row[3], row[4], row[5]) for row in before]
 
 
 # --- positions ------------------------------------------------------------------------------------------
@@ -246,12 +246,12 @@ async def read_positions(
     conn: AsyncConnection, query: TextClause, values: Mapping[str, object]
 ) -> list[tuple[Position, str]]:
     """Return what a query finds whose columns are those of a position and its digest. There may be many of them."""
-    found: list[tuple[Position, str]] = []
+    positions: list[tuple[Position, str]] = []
     async with conn.stream(query, values) as rows:
         async for part in rows.partitions(AT_ONCE):
-            found += [(Position(*row[:14]), row[14]) for row in part]
+            positions += [(Position(*row[:14]), row[14]) for row in part]
             await asyncio.sleep(0)
-    return found
+    return positions
 
 
 # --- screenings -----------------------------------------------------------------------------------------

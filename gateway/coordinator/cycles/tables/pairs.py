@@ -100,27 +100,27 @@ async def agreed_statements(
     Both banks attested the same bytes, so one position tells all; it was verified when it came in.
     """
     await _expect_many_rows(conn)
-    wanted = "p.cycle = :cycle AND (o.carried IS NULL OR o.carried = ANY (:also))"
+    included = "p.cycle = :cycle AND (o.carried IS NULL OR o.carried = ANY (:also))"
     values = {"cycle": cycle, "also": sorted(also)}
     positions = await read_positions(
         conn,
-        text(f"SELECT {POSITION}, p.sha256 FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {wanted}"),
+        text(f"SELECT {POSITION}, p.sha256 FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {included}"),
         values,
     )
     if not positions:
-        positions = await _agreed_before(conn, wanted, values)
+        positions = await _agreed_before(conn, included, values)
     return await asyncio.to_thread(_in_order, positions)
 
 
 async def _agreed_before(
-    conn: AsyncConnection, wanted: str, values: Mapping[str, object]
+    conn: AsyncConnection, included: str, values: Mapping[str, object]
 ) -> list[tuple[Position, str]]:
     """Return the same of a cycle whose banks signed statement by statement, before there were attestations."""
     rows = await conn.execute(
         text(
             "SELECT p.sha256, p.envelope->>'payload' FROM cycle_pairs o JOIN statements p"
             " ON (p.cycle, p.currency, p.pair_low, p.pair_high, p.participant, p.sha256)"
-            f" = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256) WHERE {wanted}"
+            f" = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256) WHERE {included}"
         ),
         values,
     )
@@ -129,7 +129,7 @@ async def _agreed_before(
 
 
 def _in_order(positions: list[tuple[Position, str]]) -> list[tuple[str, Position]]:
-    return [(sha256, p) for p, sha256 in sorted(positions, key=lambda found: found[0].key)]
+    return [(sha256, p) for p, sha256 in sorted(positions, key=lambda stated: stated[0].key)]
 
 
 async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:
@@ -226,10 +226,10 @@ async def outcomes(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, Ou
         ),
         {"cycles": list(cycles)},
     )
-    found: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    by_cycle: defaultdict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for cycle, bank, agreed, carried in rows:
-        found[cycle][bank] = (agreed, carried)
-    return {cycle: Outcomes(_halves(of_bank), of_bank) for cycle, of_bank in found.items()}
+        by_cycle[cycle][bank] = (agreed, carried)
+    return {cycle: Outcomes(_halves(of_bank), of_bank) for cycle, of_bank in by_cycle.items()}
 
 
 def _halves(of_bank: Mapping[str, tuple[int, int]]) -> tuple[int, int]:

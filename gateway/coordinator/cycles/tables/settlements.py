@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -38,48 +38,36 @@ class SignedInstruction:
     envelope: str
 
 
-_AT_ONCE = 4 * 1024 * 1024
-"""Characters of envelopes that one statement takes: some milliseconds, after which others have their turn."""
-
-
 async def insert_instructions(
-    conn: AsyncConnection, cycle: str, edition: int, signed: Iterable[SignedInstruction]
-) -> None:
-    """Keep signed instructions; those that exist stay as they are."""
-    part: list[SignedInstruction] = []
-    characters = 0
-    for instruction in signed:
-        part.append(instruction)
-        characters += len(instruction.envelope)
-        if characters > _AT_ONCE:
-            await _insert_instructions(conn, cycle, edition, part)
-            part, characters = [], 0
-    if part:
-        await _insert_instructions(conn, cycle, edition, part)
-
-
-async def _insert_instructions(
     conn: AsyncConnection, cycle: str, edition: int, signed: Sequence[SignedInstruction]
 ) -> None:
-    await conn.execute(
-        text(
-            "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
-            " SELECT :cycle, :edition, id, participant, currency, CAST(net AS numeric), sha256, CAST(envelope AS json)"
-            " FROM unnest(CAST(:ids AS text[]), CAST(:participants AS text[]), CAST(:currencies AS text[]),"
-            " CAST(:nets AS text[]), CAST(:digests AS text[]), CAST(:envelopes AS text[]))"
-            " AS given (id, participant, currency, net, sha256, envelope) ON CONFLICT DO NOTHING"
-        ),
+    """Keep signed instructions; those that exist stay as they are.
+
+    A row a statement: one instruction of hundreds of lines is a hundred kilobytes, and an array of hundreds of them
+    takes PostgreSQL three times as long, in a statement whose time is limited.
+    """
+    rows = [
         {
             "cycle": cycle,
             "edition": edition,
-            "ids": [instruction.id for instruction in signed],
-            "participants": [instruction.participant for instruction in signed],
-            "currencies": [instruction.currency for instruction in signed],
-            "nets": [instruction.net_minor for instruction in signed],
-            "digests": [instruction.sha256 for instruction in signed],
-            "envelopes": [instruction.envelope for instruction in signed],
-        },
-    )
+            "id": instruction.id,
+            "participant": instruction.participant,
+            "currency": instruction.currency,
+            "net": instruction.net_minor,
+            "sha256": instruction.sha256,
+            "envelope": instruction.envelope,
+        }
+        for instruction in signed
+    ]
+    if rows:
+        await conn.execute(
+            text(
+                "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
+                " VALUES (:cycle, :edition, :id, :participant, :currency, CAST(CAST(:net AS text) AS numeric), :sha256,"
+                " CAST(CAST(:envelope AS text) AS json)) ON CONFLICT DO NOTHING"
+            ),
+            rows,
+        )
 
 
 async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:

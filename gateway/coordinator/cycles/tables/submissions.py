@@ -194,8 +194,8 @@ async def insert_equivocation(
 
 async def contests_since(conn: AsyncConnection, cycle: str, seen: int) -> list[tuple[int, Contest]]:
     """Return the cuts that senders contested in a cycle, from its events after one of them."""
-    told = await events.data_of(conn, cycle, CONTEST_EVENT, after=seen)
-    return [(number, Contest.of(data)) for number, data in told]
+    contested = await events.data_of(conn, cycle, CONTEST_EVENT, after=seen)
+    return [(number, Contest.of(data)) for number, data in contested]
 
 
 def contest_notices(stands: Mapping[Contest, bool]) -> list[BreakNotice]:
