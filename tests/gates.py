@@ -22,11 +22,11 @@ FUNCTION = """
 CREATE FUNCTION simulation_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(
-        hashtextextended(TG_TABLE_NAME || '.' || (to_jsonb(NEW) ->> TG_ARGV[0]), 0));
+        hashtextextended(TG_ARGV[1] || '.' || (to_jsonb(NEW) ->> TG_ARGV[0]), 0));
     RETURN NEW;
 END $$
 """
-# A gate is "<table>.<value of this column>".
+# A gate is "<table>.<value of this column>"; the row may be written to a partition of the table.
 COLUMNS = {
     "participant": {"event": ("INSERT", "type")},
     "coordinator": {
@@ -54,7 +54,7 @@ async def build_gates(url: str, kind: str) -> None:
         for table, (operation, column) in COLUMNS[kind].items():
             await connection.execute(
                 f"CREATE TRIGGER simulation_gate BEFORE {operation} ON {table}"
-                f" FOR EACH ROW EXECUTE FUNCTION simulation_gate('{column}')"
+                f" FOR EACH ROW EXECUTE FUNCTION simulation_gate('{column}', '{table}')"
             )
     finally:
         await connection.close()

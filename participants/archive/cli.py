@@ -102,7 +102,7 @@ def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awa
         try:
             return asyncio.run(do(url))
         except ArchiveRefusedError as error:
-            typer.echo(shown(f"refused: {error}"), err=True)
+            typer.echo(f"refused: {shown(str(error))}", err=True)
             raise typer.Exit(1) from error
 
 
