@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from compliance.plain_text import all_plain
 from gateway.federation.messages.payments import PaymentOutcome, PaymentTerms, is_expired
-from gateway.federation.sharing import SLICE_ITEMS_MAX
 from participants.ledger import events, store
 from participants.ledger.accounts import Account, AccountKey, AccountState
 from participants.ledger.books import Books
@@ -25,6 +24,8 @@ EVIDENCE_KIND = "payment-batch"
 # A batch is kept whole for the payments that are new in it; so many others it may hold besides, and for each new one.
 OTHERS_MAX = 32
 OTHERS_PER_NEW_MAX = 4
+READ_ITEMS_MAX = 512
+"""So many payments are read over one connection before another may have it."""
 
 
 class DeclineReason(StrEnum):
@@ -191,8 +192,8 @@ async def read_outcomes(
     is told when it is asked about later. Only that it is new can't be known here, so nothing is decided on that.
     """
     outcomes: list[PaymentOutcome | None] = []
-    for start in range(0, len(payments), SLICE_ITEMS_MAX):
-        some = payments[start : start + SLICE_ITEMS_MAX]
+    for start in range(0, len(payments), READ_ITEMS_MAX):
+        some = payments[start : start + READ_ITEMS_MAX]
         # A connection for each slice, so that nobody waits for one until the whole batch is read.
         async with pool.acquire() as connection:
             known = await store.read_payments(connection, [terms.id for terms in some])
