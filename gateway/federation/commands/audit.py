@@ -146,7 +146,7 @@ def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
         if as_json:
             typer.echo(_json({"verified": False, "finding": finding, "detail": str(error)}))
         else:
-            typer.echo(f"NOT VERIFIED: {shown(file)}: {shown(error)} ({finding})")
+            typer.echo(f"NOT VERIFIED: {shown(file)}: {shown(error)} ({shown(finding)})")
         raise typer.Exit(NOT_VERIFIED) from error
     bank, statement = verified.attestation.participant, verified.statement
     if as_json:
