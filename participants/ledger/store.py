@@ -327,22 +327,14 @@ def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[str]:
 async def write(connection: asyncpg.Connection, rows: Rows) -> None:
     """Write a transaction's rows. Raises asyncpg.UniqueViolationError if a payment id turns out to be known."""
     if rows.events:
-        await connection.copy_records_to_table(
-            "event",
-            records=rows.events,
-            columns=EVENT_COLUMNS,
-        )
+        await connection.copy_records_to_table("event", records=rows.events, columns=EVENT_COLUMNS)
     if rows.new_accounts:
         await connection.copy_records_to_table(
             "account", records=rows.new_accounts, columns=["id", "kind", "code", "currency", "name", "opened_by"]
         )
         await connection.execute(OPEN_BALANCES, *map(list, zip(*rows.new_balances, strict=True)))
     if rows.postings:
-        await connection.copy_records_to_table(
-            "posting",
-            records=rows.postings,
-            columns=POSTING_COLUMNS,
-        )
+        await connection.copy_records_to_table("posting", records=rows.postings, columns=POSTING_COLUMNS)
     if rows.balance_changes:
         await connection.execute(MOVE_BALANCES, *map(list, zip(*rows.balance_changes, strict=True)))
     if rows.account_changes:
