@@ -15,6 +15,7 @@ from clearing_house import COORDINATOR, House, NewHouse, rulebook
 from sqlalchemy import text
 
 from compliance.cycle.states import State
+from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.kernels import Kernels, may_be_needed
 from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles
@@ -105,7 +106,13 @@ async def state_of(house: House, cycle: str) -> State:
 
 def steps(house: House, kernels: Kernels) -> Steps:
     return Steps(
-        house.engine, bic=COORDINATOR, signer=house.signer.sign, agent=house.books, now=house.clock, kernels=kernels
+        house.engine,
+        bic=COORDINATOR,
+        signer=house.signer.sign,
+        agent=house.books,
+        now=house.clock,
+        kernels=kernels,
+        books=Books(),
     )
 
 
