@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position, prove, texts
@@ -35,6 +36,7 @@ class _Attestation(NamedTuple):
     digests: bytes
     refused: frozenset[int]
     screening: str | None
+    contested: str | None
 
     @property
     def leaves(self) -> list[bytes]:
@@ -103,7 +105,8 @@ async def _attestations(conn: AsyncConnection, cycle: str, banks: Collection[str
     """Return what was attested in a cycle, or by some banks, in its order."""
     rows = await conn.execute(
         text(
-            "SELECT participant, envelope::text AS envelope, leaves, refused, screening FROM attestations"
+            "SELECT participant, envelope::text AS envelope, leaves, refused, screening, contested::text AS contested"
+            " FROM attestations"
             " WHERE cycle = :cycle AND (:everybody OR participant = ANY (:banks)) ORDER BY id"
         ),
         {"cycle": cycle, "everybody": banks is None, "banks": sorted(banks or ())},
@@ -115,6 +118,7 @@ async def _attestations(conn: AsyncConnection, cycle: str, banks: Collection[str
             row.leaves,
             frozenset(row.refused),
             row.screening,
+            row.contested,
         )
         for row in rows
     ]
@@ -126,6 +130,7 @@ def _opened(
     """Return attestations with their numbers, and positions with the numbers of those that they are leaves of."""
     numbers: dict[bytes, tuple[int, ...]] = {bytes.fromhex(sha256): () for _, sha256 in positions}
     entries: list[SignedAttestation] = []
+    lanes_of = msgspec.json.Decoder(tuple[ContestedLane, ...]).decode
     for number, attestation in enumerate(signed, 1):
         unopened: list[UnopenedLeaf] = []
         for index, digest in enumerate(attestation.leaves):
@@ -133,7 +138,14 @@ def _opened(
                 unopened.append(UnopenedLeaf(index=index, sha256=digest.hex()))
             else:
                 numbers[digest] = (*known, number)
-        entries.append(SignedAttestation(number=number, envelope=attestation.envelope, unopened=tuple(unopened)))
+        entries.append(
+            SignedAttestation(
+                number=number,
+                envelope=attestation.envelope,
+                unopened=tuple(unopened),
+                contested=() if attestation.contested is None else lanes_of(attestation.contested),
+            )
+        )
     rows = (AttestedPosition(position=p, attested=numbers[bytes.fromhex(sha256)]) for p, sha256 in positions)
     return tuple(entries), tuple(rows)
 
