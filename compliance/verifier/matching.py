@@ -163,11 +163,11 @@ def _contested(
     Of a cycle that was attested before contests were signed, the log alone tells.
     """
     try:
-        told: Collection[Contest] = contests_in(record.events, record.cycle)
+        logged: Collection[Contest] = contests_in(record.events, record.cycle)
     except msgspec.ValidationError as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
-    contests = documents.attested.contests if record.format == FORMAT else told
-    if record.format == FORMAT and (unsigned := set(told) - set(contests)):
+    contests = documents.attested.contests if record.format == FORMAT else logged
+    if record.format == FORMAT and (unsigned := set(logged) - set(contests)):
         lane = min(contest.lane for contest in unsigned)
         detail = f"the log says that {lane[0]} contests {' '.join(lane)}, which it didn't sign"
         raise RefutedError(Finding.ATTESTATION_DIFFERS, detail)
@@ -175,7 +175,7 @@ def _contested(
     signed = _signed(of for of in stated if of.position.key in keys) if keys else []
     stands = standing(contests, cuts=bounds.cuts, attested=signed)
     open_ = {contest.lane: contest.key for contest, still in stands.items() if still}
-    if untold := open_.keys() - {contest.lane for contest in told}:
+    if untold := open_.keys() - {contest.lane for contest in logged}:
         detail = f"{min(untold)[0]} contests {' '.join(min(untold))}, of which the log doesn't tell"
         raise RefutedError(Finding.ATTESTATION_DIFFERS, detail)
     return frozenset(open_.values())

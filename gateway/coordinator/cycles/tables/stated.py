@@ -15,7 +15,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.contests import ContestedLane
 from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import PairKey
-from compliance.cycle.positions import Position, prove, texts
+from compliance.cycle.positions import Position, Proofs, texts
 from compliance.export.record import (
     FORMAT_2,
     FORMAT_3,
@@ -256,15 +256,17 @@ def _under_attestations(
     positions: Mapping[str, Position],
     signed: Iterable[_Attestation],
 ) -> list[SettledStatement]:
-    places: dict[tuple[str, bytes], tuple[_Attestation, int]] = {}
+    places: dict[tuple[str, bytes], tuple[Proofs, int]] = {}
     for attestation in signed:
-        for index, digest in enumerate(attestation.leaves):
+        leaves = attestation.leaves
+        proofs = Proofs(attestation.envelope, leaves)
+        for index, digest in enumerate(leaves):
             if index not in attestation.refused:
-                places.setdefault((attestation.participant, digest), (attestation, index))
+                places.setdefault((attestation.participant, digest), (proofs, index))
     settled: list[SettledStatement] = []
     for *banks, sha256 in pairs:
         [statement] = texts(cycle, [positions[sha256]])
         for bank in banks:
-            attestation, index = places[bank, bytes.fromhex(sha256)]
-            settled.append(SettledStatement(proven=prove(attestation.envelope, attestation.leaves, index, statement)))
+            proofs, index = places[bank, bytes.fromhex(sha256)]
+            settled.append(SettledStatement(proven=proofs.prove(index, statement)))
     return settled
