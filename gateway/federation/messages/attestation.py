@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.contests import ContestedLane
-from compliance.cycle.positions import Position
+from compliance.cycle.positions import Position, ProvenStatement
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, ScreeningStatement, Sequence
 from gateway.federation.messages.base import Answer, Request, open_words
 
@@ -52,6 +52,13 @@ class AttestationVerdict(Answer, frozen=True, kw_only=True):
     agreed: Count
     breaks: tuple[StatementVerdict, ...] = ()
     refused: tuple[RefusedPart, ...] = ()
+
+
+class AgreedPosition(Answer, frozen=True, kw_only=True):
+    """The statement that both banks of a pair signed alike, as each of them proves it, in the pair's order."""
+
+    cycle: CycleId
+    proven: tuple[ProvenStatement, ProvenStatement]
 
 
 class StatementVerdict(Answer, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.contests import ContestedLane
 from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import PairKey
-from compliance.cycle.positions import Position, Proofs, texts
+from compliance.cycle.positions import Position, Proofs, ProvenStatement, texts
 from compliance.export.record import (
     FORMAT_2,
     FORMAT_3,
@@ -240,6 +240,22 @@ _SETTLED_LAST = text(f"""
     {_LAST} SELECT last.cycle, low, high, last.sha256 FROM last JOIN positions p
     ON (p.cycle, p.sha256) = (last.cycle, last.sha256)
 """)  # noqa: S608 - made of constants
+
+
+async def agreed(conn: AsyncConnection, cycle: str, key: PairKey) -> tuple[ProvenStatement, ProvenStatement] | None:
+    """Return what both banks of a pair stated alike, as each proves it; None where they didn't, or signed it alone."""
+    currency, low, high = key
+    query = text(
+        "SELECT sha256 FROM cycle_pairs JOIN positions USING (cycle, sha256) WHERE cycle = :cycle"
+        " AND cycle_pairs.currency = :currency AND (cycle_pairs.pair_low, cycle_pairs.pair_high) = (:low, :high)"
+    )
+    row = await conn.execute(query, {"cycle": cycle, "currency": currency, "low": low, "high": high})
+    if (sha256 := row.scalar()) is None:
+        return None
+    of_low, of_high = [of.proven for of in await _proven(conn, cycle, [(low, high, sha256)])]
+    assert of_low is not None
+    assert of_high is not None
+    return of_low, of_high
 
 
 async def _proven(conn: AsyncConnection, cycle: str, pairs: Sequence[tuple[str, str, str]]) -> list[SettledStatement]:
