@@ -23,16 +23,16 @@ async def put_into_the_form_of_before(house: House, cycle: str) -> None:
     owner = await asyncpg.connect(dsn(str(house.engine.url.render_as_string(hide_password=False))))
     try:
         await owner.execute("SET session_replication_role = replica")
-        rows = await owner.fetch(f"SELECT {POSITION}, p.sha256 FROM positions p WHERE p.cycle = $1", cycle)
+        rows = await owner.fetch(f"SELECT {POSITION} FROM positions p WHERE p.cycle = $1", cycle)
         for row in rows:
-            p = Position(*tuple(row)[:14])
+            p, sha256 = msgspec.json.decode(row[0], type=tuple[Position, str])
             for bank in (p.low, p.high):
                 envelope = dsse.sign(statement_of(cycle, p), house.identity(bank).sign)
                 await owner.execute(
                     "INSERT INTO statements (cycle, received_at, participant, currency, pair_low, pair_high, revision,"
                     " sha256, envelope, forth_minor, back_minor)"
                     " SELECT $1, now(), $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10::text::numeric",
-                    *(cycle, bank, p.currency, p.low, p.high, p.revision, row["sha256"]),
+                    *(cycle, bank, p.currency, p.low, p.high, p.revision, sha256),
                     *(msgspec.json.encode(envelope).decode(), p.forth_minor, p.back_minor),
                 )
         screenings = await owner.fetch("SELECT id, document::text FROM screenings WHERE cycle = $1", cycle)
