@@ -1,4 +1,4 @@
-"""The evidence for one pair in one cycle as a file: what a bank attested of it, and whose keys those are. Pure.
+"""The evidence for one pair in one cycle as a file: what one or both banks attested, and whose keys those are. Pure.
 
 A bank shows it to whom it likes, and shows nothing of its other pairs. Who has the trust anchor checks it offline.
 """
@@ -12,7 +12,7 @@ import msgspec
 from compliance.crypto.dsse import Envelope, EvidenceError, EvidenceReason
 from compliance.crypto.keys import VerifyingKey
 from compliance.cycle.positions import ProvenStatement, verify_proven
-from compliance.statements import Attestation, Document, PositionStatement
+from compliance.statements import Attestation, Document, PositionStatement, TrustList
 from compliance.trust import Anchor, read_trust_list
 
 FORMAT: Final = "concordat-position/1"
@@ -21,10 +21,14 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class PositionEvidence(Document, frozen=True, kw_only=True):
-    """A bank's statement under its attestation, beside the trust list that the coordinator signed."""
+    """A bank's statement under its attestation, beside the trust list that the coordinator signed.
+
+    `counterparty` is the same statement under the attestation of the other bank, if it is at hand.
+    """
 
     format: Literal["concordat-position/1"]
     proven: ProvenStatement
+    counterparty: ProvenStatement | None = None
     trust_list: Envelope
 
 
@@ -35,6 +39,8 @@ class VerifiedPosition(msgspec.Struct, frozen=True):
     statement: PositionStatement
     trust_list: int
     """The version of the list that names its bank's keys."""
+    both: bool
+    """Whether the other bank attested the same."""
 
 
 def verify_position(evidence: PositionEvidence, anchor: Anchor) -> VerifiedPosition:
@@ -43,16 +49,27 @@ def verify_position(evidence: PositionEvidence, anchor: Anchor) -> VerifiedPosit
     Keys that the list says are retired count: the statement may be older than the list. One that is revoked doesn't.
     """
     trust_list = read_trust_list(evidence.trust_list, anchor, anchor.verifying_keys())
-    bank = _signer(evidence.proven.attestation)
-    keys = {
+
+    attestation, statement = verify_proven(evidence.proven, _keys(evidence.proven, trust_list, anchor))
+    if (other := evidence.counterparty) is not None:
+        theirs, _ = verify_proven(other, _keys(other, trust_list, anchor))
+        if {attestation.participant, theirs.participant} != set(statement.pair):
+            raise EvidenceError(EvidenceReason.NOT_ATTESTED, "both attestations are of one bank of the pair")
+        if other.statement != evidence.proven.statement:
+            raise EvidenceError(EvidenceReason.NOT_ATTESTED, "the two banks attested different statements")
+    return VerifiedPosition(attestation, statement, trust_list.version, evidence.counterparty is not None)
+
+
+def _keys(proven: ProvenStatement, trust_list: TrustList, anchor: Anchor) -> dict[str, VerifyingKey]:
+    """Return the keys that count of the bank which a statement says is its signer."""
+    bank = _signer(proven.attestation)
+    return {
         key.kid: VerifyingKey(key.x).within(anchor.scheme)
         for member in trust_list.members
         if (member.bic, member.kind) == (bank, "participant")
         for key in member.keys
         if key.use == "sign" and key.status != "revoked"
     }
-    attestation, statement = verify_proven(evidence.proven, keys)
-    return VerifiedPosition(attestation, statement, trust_list.version)
 
 
 def _signer(envelope: Envelope) -> str:

@@ -164,8 +164,9 @@ class Attestation(Document, frozen=True, kw_only=True):
     (SHA-256 of the canonical bytes, 32 bytes a leaf) of `statements` position statements, in ascending order of
     (currency, pair), each pair once. An attestation covers what it adds: the first one all pairs, one that answers a
     break or brings a pair that was contested only those. `screening` is the digest of the ScreeningStatement that
-    counts from here on; without it the one before does. `complete` says that no further pair of the bank has anything
-    new in the cycle, but those that it contests.
+    counts from here on; without it the one before does. `contested` is the digest of the lanes whose cuts the bank
+    contests with this word (`compliance.cycle.contests`), absent where it contests none. `complete` says that no
+    further pair of the bank has anything new in the cycle, but those that it contests.
     """
 
     cycle: CycleId
@@ -173,6 +174,7 @@ class Attestation(Document, frozen=True, kw_only=True):
     statements: Count
     root: Sha256
     screening: Sha256 | None = None
+    contested: Sha256 | None = None
     complete: bool = False
 
 

@@ -158,7 +158,10 @@ def position(
         typer.Option(help="Where to write it; <cycle>-<counterparty>-<currency>.json if absent.", dir_okay=False),
     ] = None,
 ) -> None:
-    """Write the evidence for one pair of a cycle, which shows nothing of the others. `concordat verify` checks it."""
+    """Write the evidence for one pair of a cycle, which shows nothing of the others. `concordat verify` checks it.
+
+    Once both banks agree it holds what the other one signed, too, as the coordinator shows it.
+    """
     from participants.audit.position import run_position
 
     raise typer.Exit(run_position(_settings(), cycle, counterparty, currency, out))

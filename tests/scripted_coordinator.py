@@ -14,6 +14,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey, VerifyingKey
 from compliance.cycle import positions
 from compliance.cycle.commitment import commit
+from compliance.cycle.contests import digest_of
 from compliance.cycle.limits import Limits
 from compliance.cycle.liquidity import LiquidityRule
 from compliance.cycle.positions import Position
@@ -102,6 +103,7 @@ class ScriptedCoordinator(Coordinator):
         screening = submission.screening
         digest = None if screening is None else canonical.digest(canonical.encode(screening))
         assert attestation.screening == digest
+        assert attestation.contested == digest_of(submission.contested)
         return attestation
 
     def net(self) -> None:

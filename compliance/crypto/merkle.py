@@ -68,21 +68,27 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return Tree().append(leaves).root()
 
 
-def inclusion(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the audit path of a leaf hash, lowest first (RFC 6962, 2.1.1). Raises IndexError. O(leaves)."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"leaf {index} of {len(leaves)}")
-    path: list[bytes] = []
-    begin, end = 0, len(leaves)
-    while end - begin > 1:
-        middle = begin + (1 << ((end - begin - 1).bit_length() - 1))
-        if index < middle:
-            path.append(root(leaves[middle:end]))
-            end = middle
-        else:
-            path.append(root(leaves[begin:middle]))
-            begin = middle
-    return path[::-1]
+class Paths:
+    """The audit paths of all leaves of one tree, whose nodes are hashed once."""
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._size = len(leaves)
+        self._levels = [list(leaves)]
+        while len(level := self._levels[-1]) > 1:
+            above = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+            # A node without a sibling is its own parent (RFC 6962's tree has no copies of leaves).
+            self._levels.append(above + level[len(above) * 2 :])
+
+    def of(self, index: int) -> list[bytes]:
+        """Return the audit path of a leaf, lowest first (RFC 6962, 2.1.1). Raises IndexError. O(log leaves)."""
+        if not 0 <= index < self._size:
+            raise IndexError(f"leaf {index} of {self._size}")
+        path: list[bytes] = []
+        for level in self._levels[:-1]:
+            if (sibling := index ^ 1) < len(level):
+                path.append(level[sibling])
+            index >>= 1
+        return path
 
 
 def included_root(leaf: bytes, *, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -157,13 +157,9 @@ def commit(signed: Envelope) -> Commitment:
     """
     payload = signed.payload_bytes()
     result = msgspec.json.decode(payload, type=_Lines)
-    keyed = _keyed_by(hashlib.sha256(_SECRET + canonical.encode(signed)).digest())
+    keyed = _keyed_of(signed)
     by_hash = {leaf_hash(leaf): (leaf, about) for leaf, about in _leaves(result, keyed)}
-    size = LEAVES_MIN
-    while size < len(by_hash):
-        size *= 2
-    fillers = (keyed(b"nothing %d" % number) for number in range(size - len(by_hash)))
-    hashes = sorted([*by_hash, *fillers])
+    hashes = _filled(by_hash, keyed)
     leaves: dict[int, bytes] = {}
     places: defaultdict[str, list[int]] = defaultdict(list)
     for at, hashed in enumerate(hashes):
@@ -176,10 +172,18 @@ def commit(signed: Envelope) -> Commitment:
         cycle=result.cycle,
         edition=result.edition,
         result=canonical.digest(payload),
-        leaves=size,
+        leaves=len(hashes),
         root=levels[-1].hex(),
     )
     return Commitment(document, leaves, places, levels)
+
+
+def committed_root(signed: Envelope) -> str:
+    """Return the root of `commit`'s tree; no leaf is kept, of which there may be a million."""
+    keyed = _keyed_of(signed)
+    result = msgspec.json.decode(signed.payload_bytes(), type=_Lines)
+    hashes = _filled({leaf_hash(leaf) for leaf, _ in _leaves(result, keyed)}, keyed)
+    return _levels(hashes)[-1].hex()
 
 
 def is_proven(shown: ProvenLeaf, commitment: ResultCommitment) -> bool:
@@ -214,6 +218,19 @@ def _leaves(result: _Lines, keyed: Callable[[bytes], bytes]) -> Iterator[tuple[b
             line = encode(position)
             leaf = b'{"nonce":"%b","position":%b}' % (keyed(line).hex().encode(), line)
             yield leaf, (net.participant,)
+
+
+def _filled(hashes: Collection[bytes], keyed: Callable[[bytes], bytes]) -> list[bytes]:
+    """Return the hashes of leaves and of nothing that make up a power of two, in order."""
+    size = LEAVES_MIN
+    while size < len(hashes):
+        size *= 2
+    return sorted([*hashes, *(keyed(b"nothing %d" % number) for number in range(size - len(hashes)))])
+
+
+def _keyed_of(signed: Envelope) -> Callable[[bytes], bytes]:
+    """Return what makes the nonces of a signed result's leaves."""
+    return _keyed_by(hashlib.sha256(_SECRET + canonical.encode(signed)).digest())
 
 
 def _keyed_by(secret: bytes) -> Callable[[bytes], bytes]:

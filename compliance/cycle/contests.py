@@ -1,24 +1,57 @@
 """Cuts that a sender contests: its receiver's cut names payments of their lane that it doesn't know. Pure.
 
-Neither is convicted by it: the receiver may have cut what was never sent, or the sender may have lost the answers. Only
+An attestation names the digest of the lanes that its bank contests, so none can be hidden and none invented. Neither
+bank is convicted by it: the receiver may have cut what was never sent, or the sender may have lost the answers. Only
 what travels on the lane waits for a later cycle. Coordinator and verifier judge by the same function.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
 
+from compliance.crypto import canonical
 from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, PairKey
 from compliance.event_log import LoggedEvent
-from compliance.statements import Bic, CurrencyCode, Sequence
+from compliance.statements import Bic, CurrencyCode, Document
+from compliance.statements import Sequence as Number
 
 CONTEST_EVENT = "cycle.cut_contested"
 """The event that keeps a sender's word, whether or not it is mended later."""
+
+
+class ContestedLane(Document, frozen=True, kw_only=True):
+    """A lane of a sender's that its receiver cut at `cut_at`, while the sender knows only `known_through` of it."""
+
+    receiver: Bic
+    currency: CurrencyCode
+    cut_at: Number
+    known_through: Number
+
+    def by(self, sender: str) -> Contest:
+        """Return what its sender says with it."""
+        return Contest(
+            sender=sender,
+            receiver=self.receiver,
+            currency=self.currency,
+            cut_at=self.cut_at,
+            known_through=self.known_through,
+        )
+
+
+def digest_of(lanes: Sequence[ContestedLane]) -> str | None:
+    """Return the digest that an attestation names for contested lanes; None where there are none."""
+    return canonical.digest(canonical.encode(lanes)) if lanes else None
+
+
+def first_out_of_order(lanes: Sequence[ContestedLane]) -> int | None:
+    """Return the first lane that doesn't come after the one before it, by receiver and currency; None if all do."""
+    keys = [(lane.receiver, lane.currency) for lane in lanes]
+    return next((at for at in range(1, len(keys)) if keys[at] <= keys[at - 1]), None)
 
 
 class Contest(Struct, frozen=True, kw_only=True):
@@ -27,8 +60,8 @@ class Contest(Struct, frozen=True, kw_only=True):
     sender: Bic
     receiver: Bic
     currency: CurrencyCode
-    cut_at: Sequence
-    known_through: Sequence
+    cut_at: Number
+    known_through: Number
 
     @property
     def lane(self) -> Lane:

@@ -222,10 +222,23 @@ class ProvenStatement(Document, frozen=True, kw_only=True):
     path: Annotated[tuple[Sha256, ...], Meta(max_length=PATH_MAX)]
 
 
-def prove(attestation: Envelope, of: Sequence[bytes], index: int, statement: str) -> ProvenStatement:
-    """Return a statement with what proves it; `of` are the digests of all statements of the attestation."""
-    path = tuple(node.hex() for node in merkle.inclusion(leaf_hashes(of), index))
-    return ProvenStatement(attestation=attestation, statement=statement, index=index, path=path)
+class Proofs:
+    """What proves each statement of one attestation; its tree is made once."""
+
+    def __init__(self, attestation: Envelope, of: Iterable[bytes]) -> None:
+        """`of` are the digests of all statements of the attestation."""
+        self._attestation = attestation
+        self._paths = merkle.Paths(leaf_hashes(of))
+
+    def prove(self, index: int, statement: str) -> ProvenStatement:
+        """Return a statement, which is the leaf at a place, with what proves it. Raises IndexError."""
+        path = tuple(node.hex() for node in self._paths.of(index))
+        return ProvenStatement(attestation=self._attestation, statement=statement, index=index, path=path)
+
+
+def prove(attestation: Envelope, of: Iterable[bytes], index: int, statement: str) -> ProvenStatement:
+    """Return one statement with what proves it; `of` are the digests of all statements of the attestation."""
+    return Proofs(attestation, of).prove(index, statement)
 
 
 def verify_proven(proven: ProvenStatement, keys: Mapping[str, VerifyingKey]) -> tuple[Attestation, PositionStatement]:

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
-ARCHIVE_BYTES_MAX = 1024 * 1024 * 1024
+# Places and sizes have 32 bits in this form, so with all headers an archive stays below 4 GiB.
+ARCHIVE_BYTES_MAX = 4 * 1024**3 - 1024**2
 FILES_MAX = 1_000
 PIECE_BYTES = 256 * 1024
 

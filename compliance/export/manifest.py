@@ -9,6 +9,8 @@ from compliance.export.files import to_files
 from compliance.export.record import MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import Count, CycleId, Document, Sha256
 
+MANIFEST_BYTES_MAX = 1024 * 1024
+"""Of `manifest.json` and `manifest.dsse.json`, each: what a verifier reads before it knows who signed."""
 MANIFEST_TYPE = "application/vnd.concordat.export-manifest.v1+json"
 
 

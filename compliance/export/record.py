@@ -54,6 +54,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.cycle.approval import Action
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import Check
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.limits import Limits
 from compliance.cycle.positions import Position, ProvenStatement
 from compliance.event_log import LoggedEvent
@@ -138,12 +139,14 @@ class UnopenedLeaf(Document, frozen=True, kw_only=True):
 class SignedAttestation(Document, frozen=True, kw_only=True):
     """What one bank signed at once. `number` counts the attestations of a cycle from 1, in the order of their coming.
 
-    `unopened` are the leaves that `positions.jsonl` doesn't give, by their places.
+    `unopened` are the leaves that `positions.jsonl` doesn't give, by their places; `contested` are the lanes whose
+    digest the attestation names.
     """
 
     number: Annotated[int, Meta(ge=1)]
     envelope: Envelope
     unopened: tuple[UnopenedLeaf, ...] = ()
+    contested: tuple[ContestedLane, ...] = ()
 
 
 class AttestedPosition(Document, frozen=True, kw_only=True):

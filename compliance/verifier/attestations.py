@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import NamedTuple
 
+from compliance.cycle.contests import Contest, digest_of
 from compliance.cycle.matching import PairKey, Placement, placement_of
 from compliance.cycle.positions import (
     Position,
@@ -64,6 +65,8 @@ class Attested:
     stated: tuple[Stated, ...]
     banks: Mapping[str, BankWord]
     signers: tuple[str, ...] = ()
+    contests: tuple[Contest, ...] = ()
+    """All that was contested under a signature, whether or not the cuts bear it out."""
 
     @property
     def statements(self) -> int:
@@ -102,6 +105,10 @@ def read_attested(
     stated = tuple(_with_leaves(cycle, positions, signers, leaves))
     for (entry, document, signer), own in zip(signed, leaves, strict=True):
         _check_tree(entry, document, signer, own)
+        if digest_of(entry.contested) != document.contested:
+            detail = f"{_name(entry, signer)}: the contested lanes aren't those that it signed"
+            raise RefutedError(Finding.ATTESTATION_DIFFERS, detail)
+    contests = tuple(lane.by(signer) for entry, _, signer in signed for lane in entry.contested)
     unopened = {leaf.sha256: _name(entry, signer) for entry, _, signer in signed for leaf in entry.unopened}
     for of in stated if unopened else ():
         if of.sha256 in unopened:
@@ -110,7 +117,7 @@ def read_attested(
     banks: dict[str, list[tuple[SignedAttestation, Attestation]]] = {}
     for entry, document, signer in signed:
         banks.setdefault(signer, []).append((entry, document))
-    return Attested(stated, {bank: _word(own) for bank, own in banks.items()}, signers)
+    return Attested(stated, {bank: _word(own) for bank, own in banks.items()}, signers, contests)
 
 
 def _word(own: Sequence[tuple[SignedAttestation, Attestation]]) -> BankWord:

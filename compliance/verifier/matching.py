@@ -13,7 +13,7 @@ from itertools import groupby
 import msgspec
 
 from compliance.cycle.carry_over import BY_NETTING
-from compliance.cycle.contests import contested_pairs, contests_in
+from compliance.cycle.contests import Contest, contests_in, standing
 from compliance.cycle.cuts import Bounds, Lane, bounds_of, misfit
 from compliance.cycle.matching import Attested as Signed
 from compliance.cycle.matching import Match, PairKey, carry_reason, match
@@ -71,7 +71,7 @@ def match_documents(record: CycleRecord, documents: Documents, log: Log, signers
     return Matched(
         agreed=agreed,
         matches=matches,
-        contested=_contested(record, bounds, stated),
+        contested=_contested(record, documents, bounds, stated),
         lanes=lanes,
         settled=_settled_before(documents, lanes, _opened_later(record, log)),
         settled_in=tuple(sorted({of.cycle for of in documents.settled})),
@@ -155,14 +155,30 @@ def _by_other(number: int, by_bank: Mapping[str, Collection[int]], bank: str) ->
     return any(number in revisions for other, revisions in by_bank.items() if other != bank)
 
 
-def _contested(record: CycleRecord, bounds: Bounds, stated: Iterable[Stated]) -> frozenset[PairKey]:
+def _contested(
+    record: CycleRecord, documents: Documents, bounds: Bounds, stated: Iterable[Stated]
+) -> frozenset[PairKey]:
+    """Return the pairs with a lane whose cut is contested still: what banks signed, of which the log tells.
+
+    Of a cycle that was attested before contests were signed, the log alone tells.
+    """
     try:
-        contests = contests_in(record.events, record.cycle)
+        logged: Collection[Contest] = contests_in(record.events, record.cycle)
     except msgspec.ValidationError as error:
         raise RefutedError(Finding.FORMAT_VIOLATION, f"a contested cut: {error}") from error
+    contests = documents.attested.contests if record.format == FORMAT else logged
+    if record.format == FORMAT and (unsigned := set(logged) - set(contests)):
+        lane = min(contest.lane for contest in unsigned)
+        detail = f"the log says that {lane[0]} contests {' '.join(lane)}, which it didn't sign"
+        raise RefutedError(Finding.ATTESTATION_DIFFERS, detail)
     keys = {contest.key for contest in contests}
     signed = _signed(of for of in stated if of.position.key in keys) if keys else []
-    return contested_pairs(contests, cuts=bounds.cuts, attested=signed)
+    stands = standing(contests, cuts=bounds.cuts, attested=signed)
+    open_ = {contest.lane: contest.key for contest, still in stands.items() if still}
+    if untold := open_.keys() - {contest.lane for contest in logged}:
+        detail = f"{min(untold)[0]} contests {' '.join(min(untold))}, of which the log doesn't tell"
+        raise RefutedError(Finding.ATTESTATION_DIFFERS, detail)
+    return frozenset(open_.values())
 
 
 def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, tuple[int, int]]:

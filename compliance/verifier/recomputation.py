@@ -14,7 +14,7 @@ from compliance.cycle.approval import TRIGGERS, Action, four_eyes_causes, needed
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.checks import worst
-from compliance.cycle.commitment import commit
+from compliance.cycle.commitment import committed_root
 from compliance.cycle.liquidity import check_certificate
 from compliance.cycle.positions import Position
 from compliance.cycle.result import (
@@ -68,7 +68,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
         )
     except (InconsistentInputError, ObligationRefusedError, QueueRefusedError) as error:
         raise RefutedError(Finding.RESULT_DIFFERS, str(error)) from error
-    if canonical.encode(computed.result) != canonical.encode(result):
+    if canonical.digest(canonical.encode(computed.result)) != documents.result.sha256:
         detail = first_difference(msgspec.to_builtins(result), msgspec.to_builtins(computed.result))
         raise RefutedError(Finding.RESULT_DIFFERS, f"the result: {detail}")
     certificates = computed.certificates
@@ -80,7 +80,7 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     return (
         f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
         f" proven to be the most that could settle, result {documents.result.sha256},"
-        f" root that its banks were shown {commit(record.result).document.root}"
+        f" root that its banks were shown {committed_root(record.result)}"
     )
 
 

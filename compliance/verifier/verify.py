@@ -40,7 +40,7 @@ from compliance.cycle.matching import PairKey
 from compliance.event_log import ChainError
 from compliance.export.archive import Archive, ArchiveError
 from compliance.export.files import FormatError, read_archive
-from compliance.export.manifest import MANIFEST_TYPE, Manifest
+from compliance.export.manifest import MANIFEST_BYTES_MAX, MANIFEST_TYPE, Manifest
 from compliance.export.record import FORMAT_2, FORMAT_3, FORMATS, MANIFEST, MANIFEST_SIGNED, CycleRecord
 from compliance.statements import CarryReason, TrustList
 from compliance.trust import Anchor, AnchorError, Signers, read_trust_list
@@ -295,6 +295,8 @@ def _read_record(archive: Archive, anchor_keys: dict[str, VerifyingKey]) -> Cycl
     for name in (MANIFEST, MANIFEST_SIGNED):
         if name not in archive:
             raise RefutedError(Finding.FILE_MISSING, name)
+        if (size := archive.member_size(name)) > MANIFEST_BYTES_MAX:
+            raise RefutedError(Finding.FORMAT_VIOLATION, f"{name} has {size} bytes, and at most {MANIFEST_BYTES_MAX}")
     manifest = _read_manifest(archive[MANIFEST], archive[MANIFEST_SIGNED], anchor_keys)
     named = {entry.name: entry for entry in manifest.files}
     contents = archive.keys() - {MANIFEST, MANIFEST_SIGNED}

@@ -14,6 +14,7 @@ from compliance.crypto.keys import VerifyingKey
 from gateway.coordinator.access.sign_in import token_service
 from gateway.coordinator.access.standing import Standing
 from gateway.coordinator.cycles import api as cycles_api
+from gateway.coordinator.cycles import evidence_api
 from gateway.coordinator.cycles.driver import Driver
 from gateway.coordinator.cycles.kernels import may_be_needed
 from gateway.coordinator.cycles.schedule import Schedule
@@ -184,6 +185,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             *registry_exposure.route_handlers,
             *log_api.route_handlers,
             *cycles_api.route_handlers,
+            *evidence_api.route_handlers,
         ],
         verifier=TokenVerifier(settings.bic, _own_token_key(core)),
         admission=standing.require,

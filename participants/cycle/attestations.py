@@ -15,10 +15,11 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import EvidenceError
 from compliance.crypto.keys import Signer
 from compliance.cycle import positions
+from compliance.cycle.contests import ContestedLane, digest_of
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position, ProvenStatement
 from compliance.statements import Attestation, PositionStatement, ScreeningStatement
-from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission
 from participants.ledger.events import CycleAttested, EventData
 
 ATTESTED = "cycle.attested"
@@ -30,10 +31,11 @@ def attest(
     cycle: str,
     stated: Sequence[Position],
     screening: ScreeningStatement | None,
+    contested: Sequence[ContestedLane] = (),
     complete: bool,
     signer: Signer,
 ) -> EventData[CycleAttested]:
-    """Sign for positions, which stand in the order of their keys, and return what is to be kept of it.
+    """Sign for positions and contested lanes, in the order of their keys, and return what is to be kept of it.
 
     Raises PositionError for a position that no statement can say.
     """
@@ -43,14 +45,17 @@ def attest(
         statements=len(stated),
         root=positions.root_over(positions.digests(cycle, stated)),
         screening=None if screening is None else canonical.digest(canonical.encode(screening)),
+        contested=digest_of(contested),
         complete=complete,
     )
     envelope = dsse.sign(attestation, signer)
-    said = CycleAttested(cycle=cycle, attestation=envelope, positions=tuple(stated), screening=screening)
+    said = CycleAttested(
+        cycle=cycle, attestation=envelope, positions=tuple(stated), screening=screening, contested=tuple(contested)
+    )
     return EventData.of(ATTESTED, said)
 
 
-def submission_of(said: CycleAttested, contested: Sequence[ContestedLane]) -> AttestationSubmission:
+def submission_of(said: CycleAttested) -> AttestationSubmission:
     """Return how an attestation is handed in. Raises ValueError for statements that were signed each by itself."""
     if said.attestation is None:
         raise ValueError("version 1 of an attestation is handed in no more")
@@ -58,7 +63,7 @@ def submission_of(said: CycleAttested, contested: Sequence[ContestedLane]) -> At
         attestation=said.attestation,
         positions=said.positions,
         screening=said.screening,
-        contested=tuple(contested),
+        contested=said.contested,
     )
 
 
@@ -99,6 +104,7 @@ def contradiction(said: CycleAttested, bank: str) -> str | None:
         statements=len(said.positions),
         root=root,
         screening=None if said.screening is None else canonical.digest(canonical.encode(said.screening)),
+        contested=digest_of(said.contested),
         complete=signed.complete,
     )
     return None if signed == covers else f"{signed} was signed, and {covers} is kept"

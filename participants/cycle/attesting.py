@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from compliance.crypto.keys import Signer
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import ScreeningStatement
@@ -27,7 +28,6 @@ from gateway.federation.messages.attestation import (
     AttestationVerdict,
     BreakNotice,
     Breaks,
-    ContestedLane,
     SenderCuts,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
@@ -284,13 +284,20 @@ class CycleAttestation:
             while len(fresh) > SUBMITTED_MAX:
                 await self._sign(fresh[:SUBMITTED_MAX], complete=False)
                 fresh = fresh[SUBMITTED_MAX:]
-            await self._sign(fresh, screening=screening, complete=len(self._contested()) == len(self._unknown))
+            contested = self._contested()
+            complete = len(contested) == len(self._unknown)
+            await self._sign(fresh, screening=screening, contested=contested, complete=complete)
         await self._hand_in()
 
     async def _sign(
-        self, stated: Sequence[Position], *, screening: ScreeningStatement | None = None, complete: bool
+        self,
+        stated: Sequence[Position],
+        *,
+        screening: ScreeningStatement | None = None,
+        contested: Sequence[ContestedLane] = (),
+        complete: bool,
     ) -> None:
-        """Sign for positions, and keep that before it is handed in."""
+        """Sign for positions and contested lanes, and keep that before it is handed in."""
         # In a thread, as there may be thousands.
         signed = await asyncio.to_thread(
             attestations.attest,
@@ -298,6 +305,7 @@ class CycleAttestation:
             cycle=self._cycle,
             stated=stated,
             screening=screening,
+            contested=contested,
             complete=complete,
             signer=self._signer,
         )
@@ -307,9 +315,9 @@ class CycleAttestation:
         self._due.append(signed.value)
 
     async def _hand_in(self) -> None:
-        """Hand in what isn't answered yet, and what is contested with the last of it."""
+        """Hand in what isn't answered yet."""
         while self._due:
-            submission = attestations.submission_of(self._due[0], self._contested() if len(self._due) == 1 else ())
+            submission = attestations.submission_of(self._due[0])
             answer = await self._coordinator.submit("POST", f"/cycles/{self._cycle}/attestations", submission)
             if answer is not None:
                 self._report_refused(answer)

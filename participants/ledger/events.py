@@ -21,6 +21,7 @@ from msgspec import Struct
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.commitment import ProvenLeaf
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.positions import Position
 from compliance.recall_reasons import RecallReason, RecallRefusal
 from compliance.statements import (
@@ -244,6 +245,7 @@ class CycleAttested(Document, frozen=True, kw_only=True):
     attestation: Envelope | None = None
     positions: tuple[Position, ...] = ()
     screening: ScreeningStatement | None = None
+    contested: tuple[ContestedLane, ...] = ()
     envelopes: tuple[Envelope, ...] = ()
 
     @property

@@ -10,6 +10,8 @@ import msgspec
 
 from compliance.crypto import canonical
 from compliance.crypto.dsse import Envelope
+from compliance.cycle import contests
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.positions import Position, ProvenStatement, of_statement, prove, root_over
 from compliance.export.record import AttestedPosition, SignedAttestation, UnopenedLeaf
 from compliance.statements import Attestation, Document, PositionStatement, ScreeningStatement
@@ -25,6 +27,7 @@ class Word(NamedTuple):
     screening: ScreeningStatement | None = None
     complete: bool = True
     unknown: Collection[PositionStatement] = ()
+    contested: tuple[ContestedLane, ...] = ()
 
 
 def digest_of(document: Document) -> bytes:
@@ -45,6 +48,7 @@ def attestation(cycle: str, word: Word) -> Attestation:
         statements=len(leaves),
         root=root_over(map(digest_of, leaves)),
         screening=None if word.screening is None else digest_of(word.screening).hex(),
+        contested=contests.digest_of(word.contested),
         complete=word.complete,
     )
 
@@ -65,6 +69,7 @@ def attested(sign: Sign, cycle: str, words: Iterable[Word]) -> dict[str, Any]:
                     for at, of in enumerate(leaves)
                     if of in word.unknown
                 ),
+                contested=word.contested,
             )
         )
         for statement in word.statements:

@@ -21,6 +21,7 @@ from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey
 from compliance.cycle import positions
 from compliance.cycle.approval import ApprovalRule
+from compliance.cycle.contests import ContestedLane, digest_of
 from compliance.cycle.positions import Position
 from compliance.cycle.states import State
 from compliance.iso20022 import SETTLEMENT_ANSWER_TYPE
@@ -48,7 +49,7 @@ from gateway.coordinator.rulebook import CheckRule, Rulebook, SettlementRule, lo
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.identity.deciding import DecidingKey
 from gateway.federation.membership.documents import Application, OfferedKey, SettlementAccount
-from gateway.federation.messages.attestation import AttestationSubmission, AttestationVerdict, ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission, AttestationVerdict
 from gateway.federation.messages.proposals import ProposalAction, ProposalView
 from gateway.federation.messages.settlement import AccountOpening, Funding, SettlementOrder
 from gateway.federation.problems import Refusal
@@ -305,6 +306,7 @@ class House:
             statements=len(rows),
             root=positions.root_over(positions.digests(cycle, rows)),
             screening=None if screening is None else canonical.digest(canonical.encode(screening)),
+            contested=digest_of(contested),
             complete=complete,
         )
         signed = dsse.sign(msgspec.structs.replace(document, **changes), signer or self.identity(bank).sign)

@@ -15,6 +15,7 @@ from support import NewDatabase
 from wide_ledger import answer, counterparties, fill, pay
 
 from compliance.crypto import canonical, dsse
+from compliance.cycle.contests import digest_of
 from compliance.cycle.positions import Position, statement_of
 from compliance.statements import Attestation
 from gateway.federation.http.client import RemoteUnavailable
@@ -130,6 +131,25 @@ async def test_a_contested_lane_is_attested_once_its_payments_are_known(alfa: Ba
     assert position.currency == late.currency
     assert late.receiver in (position.low, position.high)
     assert (document(second).complete, document(second).screening is not None, second.contested) == (True, True, ())
+
+
+async def test_what_is_contested_is_signed_and_handed_in_again_as_it_was(alfa: Bank, mine: Side) -> None:
+    """The bank is killed before it hears the answer, and knows more by the time it is back."""
+    cuts = mine.coordinator.cuts
+    assert cuts is not None
+    late = cuts.lanes[0]
+    ahead = msgspec.structs.replace(late, last_sequence=2)
+    mine.coordinator.cuts = msgspec.structs.replace(cuts, lanes=(ahead, *cuts.lanes[1:]))
+    await mine.attest()
+    first = mine.coordinator.attestations[0]
+    assert document(first).contested == digest_of(first.contested) is not None
+    await mine.attesting.stop()
+    sent = await pay(alfa, [late.receiver], [late.currency])
+    await answer(alfa, late.receiver, sent[late.receiver], number=2)
+    async with side(alfa, CYCLE, OTHERS, coordinator=mine.coordinator) as again:
+        await again.attest(3)
+    assert mine.coordinator.attestations[1] == first
+    assert document(mine.coordinator.attestations[2]).contested is None
 
 
 async def test_breaks_are_answered_together_by_what_is_new(mine: Side) -> None:

@@ -13,17 +13,22 @@ from clearing_house import (
     anchor_of,
     events_of,
     reasons,
+    refusal_of,
     refused,
     result_of,
     trade,
 )
 
 from compliance.crypto import dsse
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.states import State
+from compliance.export.archive import unpack
+from compliance.export.files import from_files
+from compliance.export.record import FILES
 from compliance.statements import CycleCut, LaneCut
 from compliance.verifier.verify import verify_bytes
 from gateway.coordinator.cycles.service import CycleService
-from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission
 
 PAIR = ("EUR", (ALFA, BETA))
 LANE = ContestedLane(receiver=BETA, currency="EUR", cut_at=2, known_through=1)
@@ -109,8 +114,6 @@ async def test_a_contest_that_the_cuts_do_not_bear_out_is_refused(new_house: New
         ({"known_through": 2}, "sequence_mismatch"),
         ({"currency": "JPY"}, "sequence_mismatch"),
         ({"receiver": ALFA}, "sequence_mismatch"),
-        # Attested in the same breath.
-        ({"receiver": GAMA, "cut_at": 0}, "inconsistent"),
     ):
         said = partly(house, cycle, msgspec.structs.replace(LANE, **lane))
         answer = await service.attestation.submit_attestation(ALFA, cycle, said)
@@ -118,9 +121,49 @@ async def test_a_contest_that_the_cuts_do_not_bear_out_is_refused(new_house: New
         # Its statements count all the same.
         assert answer.agreed + answer.stored == len(said.positions)
     assert "cycle.cut_contested" not in await events_of(house, cycle)
-    twice = await service.attestation.submit_attestation(ALFA, cycle, partly(house, cycle, LANE, LANE))
-    assert [(part.pointer, part.reason) for part in twice.refused] == [("/contested/1", "inconsistent")]
-    assert (await events_of(house, cycle)).count("cycle.cut_contested") == 1
+
+
+async def test_what_is_contested_is_signed_and_in_order(new_house: NewHouse) -> None:
+    house = await new_house()
+    service = house.service()
+    trade(house)
+    cycle = await house.cut_off(service)
+    signed = partly(house, cycle)
+    other = msgspec.structs.replace(LANE, known_through=0)
+    attested = msgspec.structs.replace(LANE, receiver=GAMA, cut_at=0)
+    for said, pointer, reason in (
+        (msgspec.structs.replace(signed, contested=()), "/contested", "not_attested"),
+        (msgspec.structs.replace(signed, contested=(other,)), "/contested", "not_attested"),
+        (msgspec.structs.replace(house.submission(cycle, ALFA), contested=(LANE,)), "/contested", "not_attested"),
+        (partly(house, cycle, LANE, LANE), "/contested/1", "inconsistent"),
+        (partly(house, cycle, attested, LANE), "/contested/1", "inconsistent"),
+        (partly(house, cycle, attested), "/contested/0", "inconsistent"),
+    ):
+        refusal = await refusal_of(service.attestation.submit_attestation(ALFA, cycle, said))
+        assert (refusal.reason, refusal.pointer) == (reason, pointer)
+    assert "cycle.cut_contested" not in await events_of(house, cycle)
+
+
+async def test_an_attestation_of_nothing_but_a_contest_is_kept(new_house: NewHouse) -> None:
+    """BETA said that it had all, and contests a cut after that: the export shows it under its signature."""
+    house = await new_house()
+    service = house.service()
+    trade(house)
+    cycle = await house.cut_off(service)
+    await service.attestation.submit_attestation(ALFA, cycle, house.submission(cycle, ALFA, without=[BETA]))
+    for known_through in (1, 0):
+        lane = msgspec.structs.replace(LANE, known_through=known_through)
+        again = house.attestation(cycle, ALFA, contested=[lane])
+        await service.attestation.submit_attestation(ALFA, cycle, again)
+    await house.attest(service, cycle, [BETA, GAMA, DELT])
+    house.clock.pass_s(400)
+    assert await service.advance(cycle) is State.FINAL
+    files = unpack(await service.export(cycle))
+    record = from_files({name: files[name] for name in FILES})
+    # The lane was contested already when it was contested otherwise, so nothing of that is kept.
+    assert [of.contested for of in record.attestations] == [(), (LANE,), (), (), ()]
+    assert reasons(await result_of(service, cycle)) == {PAIR: "cut_contested"}
+    verify_bytes(await service.export(cycle), anchor_of(house))
 
 
 async def test_a_cut_of_a_lane_from_nobody_is_refused(new_house: NewHouse) -> None:

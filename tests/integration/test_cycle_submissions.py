@@ -23,11 +23,12 @@ from sqlalchemy import text
 
 from compliance.crypto import dsse
 from compliance.crypto.keys import SigningKey
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.positions import ProvenStatement, verify_proven
 from compliance.cycle.states import State
 from compliance.statements import PositionStatement
 from compliance.verifier.verify import verify_bytes as verify
-from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission
 from gateway.federation.storage.database import transaction
 
 

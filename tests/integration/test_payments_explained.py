@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,6 +56,35 @@ async def attested(bank: RunningBank, cycle: str) -> dict[tuple[str, str, str], 
     }
 
 
+async def ran(bank: RunningBank, *arguments: object) -> str:
+    """Return what a command on a bank's own machine prints."""
+    settings = bank.settings
+    environment = {
+        **os.environ,
+        "CONCORDAT_BIC": bank.bic,
+        "CONCORDAT_DATA_DIR": str(settings.data_dir),
+        "CONCORDAT_ANCHOR": str(settings.anchor),
+        "CONCORDAT_COORDINATOR_URL": str(settings.coordinator_url),
+        "DATABASE_URL": bank.node.database_url,
+    }
+    concordat = Path(sys.executable).with_name("concordat")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        concordat, *map(str, arguments), env=environment, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+    return printed.decode()
+
+
+async def shown_to_another_party(bank: RunningBank, cycle: str, file: Path) -> None:
+    """A bank saves one pair with both banks' signatures, and whoever has the anchor checks it."""
+    said = await ran(bank, "participant", "position", cycle, BRAVO, "EUR", "--out", file)
+    assert f"signed by {ALPHA} and {BRAVO}" in said
+    said = await ran(bank, "verify", file, "--trust", bank.settings.anchor)
+    assert f"VERIFIED: {ALPHA} and {BRAVO} attested this in cycle {cycle}" in said
+
+
 async def listed(bank: RunningBank, cycle: str, **asked: Any) -> list[dict[str, Any]]:
     """Return what a cycle settled, page by page."""
     items: list[dict[str, Any]] = []
@@ -66,7 +98,7 @@ async def listed(bank: RunningBank, cycle: str, **asked: Any) -> list[dict[str, 
         cursor = {"cursor": page["next"]}
 
 
-async def test_through_a_cycle(desk: Desk) -> None:
+async def test_through_a_cycle(desk: Desk, tmp_path: Path) -> None:
     alpha, bravo, carlo = desk.town.alpha, desk.town.bravo, desk.town.carlo
     await desk.at_agent(f"/accounts/{ALPHA}/funding", Funding(id=uuid7(), currency="EUR", amount_minor="1000000"))
     first = await ordered(alpha, 500, end_to_end_id="INV-1")
@@ -125,6 +157,7 @@ async def test_through_a_cycle(desk: Desk) -> None:
     assert (attestation.participant, statement.pair, statement.currency) == (ALPHA, (ALPHA, BRAVO), "EUR")
     nothing = await alpha.send("GET", f"{evidence}/CHF")
     assert (nothing.status_code, nothing.json()["code"]) == (404, "position_unknown")
+    await shown_to_another_party(alpha, cycle, tmp_path / "pair.json")
     out = await listed(alpha, cycle, direction="out", counterparty=BRAVO.lower(), currency="EUR")
     assert sorted(int(item["amount_minor"]) for item in out) == [7, 8, 9, 500]
     assert await listed(alpha, cycle, currency="JPY") == []

@@ -69,6 +69,7 @@ COORDINATOR: dict[str, Row] = {
     "listCycleInstructions": _SETTLING,
     "getPositions": _SETTLING,
     "getProof": _SETTLING,
+    "getAgreedPosition": _SETTLING,
     "listEvents": _FEED,
     "listParticipants": _LISTED,
     "getParticipant": _LISTED,

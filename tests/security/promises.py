@@ -189,7 +189,7 @@ TRUST_MODEL: Promises = {
     "| by writing the older format |": "forgeries/test_coordinator_lies.py::"
     "test_a_lie_in_the_format_before_is_refused_too",
     "| whoever sends a file, about its form:": "forgeries/test_hostile_archives.py::"
-    "test_verifying_takes_at_most_five_times_the_archives_size "
+    "test_verifying_takes_at_most_three_times_the_archives_size "
     "forgeries/test_hostile_archives.py::test_names_that_steer_a_terminal",
     "| the coordinator, about the clock,": TRUST,
     # Who moves money

@@ -25,9 +25,11 @@ from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR, Coordinator, o
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.commitment import commit, is_proven
+from compliance.cycle.positions import verify_proven
 from compliance.statements import ResultCommitment
 from gateway.coordinator.registry.lifecycle import Step
 from gateway.federation.http.client import FederationClient, RemoteProblem
+from gateway.federation.messages.attestation import AgreedPosition
 from gateway.federation.messages.cycles import Cycle, CyclePage, OpenCycle, Positions, ResultProof
 from gateway.federation.messages.events import Events
 from gateway.federation.messages.participants import ParticipantPage, ParticipantView
@@ -111,6 +113,8 @@ MATRIX: dict[str, tuple[int, int, int, int, int]] = {
     "/cycles/{cycle}/breaks": (200, 200, 200, 403, 403),
     "/cycles/{cycle}/progress": (200, 200, 403, 403, 403),
     "/cycles/{cycle}/positions": (200, 200, 200, 200, 403),
+    "/cycles/{cycle}/positions/" + f"{BRAVO}/{ALPHA}/EUR": (200, 200, 200, 404, 403),
+    "/cycles/{cycle}/positions/" + f"{BRAVO}/{ALPHA}/CHF": (404, 404, 404, 404, 403),
     "/cycles/{cycle}/checks": (200, 200, 403, 403, 403),
     "/cycles/{cycle}/result": (200, 200, 403, 403, 403),
     "/cycles/{cycle}/proof": (200, 200, 200, 200, 403),
@@ -204,6 +208,16 @@ async def test_each_sees_its_own_lines_with_their_way_up_to_one_root(scene: Scen
     assert {position.participant for position in own} == {ALPHA}
     assert proofs["suspended"].leaves == ()
     assert proofs["auditor"].leaves == result.shown_to(None)
+
+
+async def test_a_pair_sees_what_both_its_banks_signed(scene: Scene) -> None:
+    keys = [scene.coordinator.bank(bic).identity.sign for bic in (ALPHA, BRAVO)]
+    path = "/cycles/{cycle}/positions/" + f"{ALPHA}/{BRAVO.lower()}/EUR"
+    shown = await scene.get("active", path, AgreedPosition)
+    assert shown == await scene.get("auditor", path, AgreedPosition)
+    signed = [verify_proven(of, {key.kid: key.verifying_key}) for of, key in zip(shown.proven, keys, strict=True)]
+    assert [attestation.participant for attestation, _ in signed] == [ALPHA, BRAVO]
+    assert signed[0][1] == signed[1][1]
 
 
 async def test_who_is_suspended_loses_sight_and_gets_it_back(scene: Scene) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from compliance.cycle.contests import CONTEST_EVENT, Contest, contested_pairs, contests_in, standing
+from compliance.crypto.keys import SigningKey
+from compliance.cycle.contests import CONTEST_EVENT, Contest, ContestedLane, contested_pairs, contests_in, standing
 from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import Attested, carry_reason, match
 from compliance.event_log import GENESIS, LoggedEvent
+from participants.cycle.attestations import attest, contradiction, submission_of
 
 A, B = "ALFADEFF", "BETAFRPP"
 KEY = ("EUR", A, B)
@@ -83,3 +85,14 @@ def test_it_is_read_from_the_events_of_its_cycle() -> None:
     assert contests_in([*others, said], CYCLE) == [contest()]
     with pytest.raises(msgspec.ValidationError):
         contests_in([event(CONTEST_EVENT, CYCLE, {"sender": A})], CYCLE)
+
+
+def test_a_kept_attestation_covers_what_its_bank_contests() -> None:
+    lanes = [ContestedLane(receiver=B, currency="EUR", cut_at=3, known_through=1)]
+    said = attest(
+        bank=A, cycle="2026-03-02-01", stated=[], screening=None, contested=lanes, complete=True,
+        signer=SigningKey.generate(),
+    ).value  # fmt: skip
+    assert submission_of(said).contested == tuple(lanes)
+    assert contradiction(said, A) is None
+    assert contradiction(msgspec.structs.replace(said, contested=()), A) is not None

@@ -54,7 +54,7 @@ def submitted(bank: str, *positions: Position, screening: str | None = None, com
         positions=positions,
         digests=leaves,
         screening=None if screening is None else screened,
-        contests=(),
+        contested=(),
     )
     return Submitted(bank=bank, read=read)
 

@@ -115,6 +115,32 @@ def test_forged_evidence(forged: Callable[[], PositionEvidence], reason: str) ->
     assert refused.value.reason == reason
 
 
+def both(by: SigningKey = OF_OTHER, bank: str = OTHER, stated: Position = POSITIONS[0]) -> PositionEvidence:
+    """Return the evidence with what the other bank attested besides."""
+    said = attest(bank=bank, cycle=CYCLE, stated=[stated], screening=None, complete=True, signer=by).value
+    return replace(evidence(), counterparty=proven([said], KEY))
+
+
+def test_both_banks_of_a_pair_are_proven() -> None:
+    assert verify_position(both(), ANCHOR).both
+    assert not verify_position(evidence(), ANCHOR).both
+
+
+@pytest.mark.parametrize(
+    ("forged", "reason"),
+    [
+        (lambda: both(SIGN, BANK), "not_attested"),
+        (lambda: both(SIGN), "unknown_key"),
+        (lambda: both(stated=replace(POSITIONS[0], forth_minor="501")), "not_attested"),
+        (lambda: replace(both(), proven=both().counterparty), "not_attested"),
+    ],
+)
+def test_what_the_other_bank_did_not_attest(forged: Callable[[], PositionEvidence], reason: str) -> None:
+    with pytest.raises(EvidenceError) as refused:
+        verify_position(forged(), ANCHOR)
+    assert refused.value.reason == reason
+
+
 def test_a_list_of_another_house() -> None:
     with pytest.raises(AnchorError):
         verify_position(evidence(), Anchor.of("OTHRXXC0", ANCHOR_KEY.verifying_key))
@@ -155,6 +181,9 @@ def test_the_command_says_what_is_verified(verify: Callable[..., Any]) -> None:
     assert answer.exit_code == 0, answer.output
     assert f"{BANK} to {OTHER}: 2 payments, 500 minor units of EUR, numbers 1 to 3" in answer.output
     assert "VERIFIED" in answer.output
+    whole = verify(msgspec.json.encode(both()))
+    assert f"VERIFIED: {BANK} and {OTHER} attested this" in whole.output
+    assert json.loads(verify(msgspec.json.encode(both()), "--json").output)["both"]
     told = json.loads(verify(msgspec.json.format(msgspec.json.encode(evidence())), "--json").output)
     assert (told["verified"], told["participant"], told["statement"]["revision"]) == (True, BANK, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -111,17 +112,30 @@ def test_order() -> None:
 def test_every_leaf_of_every_tree_is_proven_and_nothing_else() -> None:
     for size in range(1, 70):
         leaves = [merkle.leaf_hash(b"%d" % number) for number in range(size)]
-        root = merkle.root(leaves)
+        root, paths = merkle.root(leaves), merkle.Paths(leaves)
         for index, leaf in enumerate(leaves):
-            path = merkle.inclusion(leaves, index)
+            path = paths.of(index)
             assert merkle.included_root(leaf, index=index, size=size, path=path) == root
             assert merkle.included_root(leaf, index=index, size=size, path=[*path, root]) is None
             assert index == size - 1 or merkle.included_root(leaf, index=index + 1, size=size, path=path) != root
             if path:
                 assert merkle.included_root(leaf, index=index, size=size, path=path[:-1]) != root
     assert merkle.included_root(leaves[0], index=-1, size=1, path=[]) is None
-    with pytest.raises(IndexError):
-        merkle.inclusion(leaves, len(leaves))
+    for beyond in (-1, len(leaves)):
+        with pytest.raises(IndexError):
+            merkle.Paths(leaves).of(beyond)
+
+
+def test_all_statements_of_an_attestation_are_proven_at_the_cost_of_some_roots() -> None:
+    digests = [b"%032d" % number for number in range(4_096)]
+    envelope = _proven().attestation
+    started = time.process_time()
+    positions.root_over(digests)
+    root = time.process_time() - started
+    proofs = positions.Proofs(envelope, digests)
+    for index in range(len(digests)):
+        proofs.prove(index, "")
+    assert time.process_time() - started < 100 * root
 
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()

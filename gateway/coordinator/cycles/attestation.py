@@ -17,6 +17,7 @@ from compliance.crypto import canonical
 from compliance.crypto.dsse import EvidenceError
 from compliance.cycle import positions
 from compliance.cycle.contests import CONTEST_EVENT
+from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import PairKey
 from compliance.cycle.positions import PositionError, ProvenStatement
 from compliance.cycle.states import State
@@ -159,14 +160,15 @@ class Attestation:
         """Store what was judged and tell of it; return whether nobody is waited for any more."""
         now = self._now()
         accepted = [submitted for submitted in group if submitted.refusal is None]
-        says_more = [s for s in accepted if not s.replayed and _says_more(s, before, screenings)]
+        contests = fresh_contests(accepted, book)
+        contested = {contest.lane for contest in contests}
+        says_more = [s for s in accepted if not s.replayed and _says_more(s, before, screenings, contested)]
         if says_more:
             await self._store(conn, cycle, says_more, book, now)
         finished = [s.bank for s in accepted if s.complete and s.bank not in before.attested]
         if finished:
             await cycles.mark_attested(conn, cycle, finished, now)
         roster = await cycles.roster(conn, cycle)
-        contests = fresh_contests(accepted, book)
         notices = await self._breaks(
             conn, cycle, accepted, book, before.attested, roster.attested, book.contested(contests)
         )
@@ -189,6 +191,7 @@ class Attestation:
                 leaves=submitted.read.digests,
                 refused=submitted.left_out,
                 screening=submitted.screening,
+                contested=submitted.read.contested,
             )
             for submitted in says_more
         ]
@@ -268,11 +271,17 @@ class Attestation:
         await equivocations.keep(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])), at=self._now())
 
 
-def _says_more(submitted: Submitted, before: Roster, screenings: Mapping[str, Collection[str]]) -> bool:
-    """Tell whether an attestation holds anything that isn't known of its bank, so that it has to be kept."""
+def _says_more(
+    submitted: Submitted, before: Roster, screenings: Mapping[str, Collection[str]], contested: Collection[Lane]
+) -> bool:
+    """Tell whether an attestation holds anything that isn't known of its bank, so that it has to be kept.
+
+    `contested` are the lanes that are contested for the first time.
+    """
     screening = submitted.screening
     return (
         bool(submitted.fresh)
+        or any(contest.lane in contested for contest in submitted.contests)
         or (submitted.complete and submitted.bank not in before.attested)
         or (screening is not None and screening not in screenings.get(submitted.bank, ()))
     )

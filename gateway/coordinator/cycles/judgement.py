@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from compliance.cycle.contests import Contest, unsupported
-from compliance.cycle.cuts import Bounds, Lane, misfit_of
+from compliance.cycle.cuts import Bounds, misfit_of
 from compliance.cycle.matching import PairKey, Placement, placement_of
 from compliance.cycle.positions import Position
 from compliance.statements import SCREENINGS_MAX
@@ -150,17 +150,11 @@ def _leave_out(submitted: Submitted, index: int, refusal: Refusal, key: PairKey)
 
 def judge_contests(submitted: Submitted, bounds: Bounds) -> None:
     """Keep the lanes that a bank contests which were cut where it says."""
-    stated = {p.key for p in submitted.read.positions} if submitted.read.contests else set()
-    lanes: set[Lane] = set()
-    for number, contest in enumerate(submitted.read.contests):
-        pointer = f"/contested/{number}"
-        if contest.lane in lanes or contest.key in stated:
-            detail = f"{' '.join(contest.lane)}: contested twice, or contested and attested at once"
-            submitted.refuse(Refusal(CycleReason.INCONSISTENT, detail), pointer, contest.key)
-        elif (detail_of_cut := unsupported(contest, bounds.cuts)) is not None:
-            submitted.refuse(Refusal(CycleReason.SEQUENCE_MISMATCH, detail_of_cut), pointer, contest.key)
+    for number, lane in enumerate(submitted.read.contested):
+        contest = lane.by(submitted.bank)
+        if (detail := unsupported(contest, bounds.cuts)) is not None:
+            submitted.refuse(Refusal(CycleReason.SEQUENCE_MISMATCH, detail), f"/contested/{number}", contest.key)
         else:
-            lanes.add(contest.lane)
             submitted.contests.append(contest)
 
 

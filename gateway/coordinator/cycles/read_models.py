@@ -18,12 +18,12 @@ from gateway.coordinator.clock import timestamp
 from gateway.coordinator.cycles.book import Book, Counts
 from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.reasons import CycleReason
-from gateway.coordinator.cycles.tables import attestations, pairs, results, settlements, submissions
+from gateway.coordinator.cycles.tables import attestations, pairs, results, settlements, stated, submissions
 from gateway.coordinator.cycles.tables import cycles as store
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.pairs import Gross, Outcomes
 from gateway.coordinator.registry import limits
-from gateway.federation.messages.attestation import BreakNotice, Breaks, HandedIn
+from gateway.federation.messages.attestation import AgreedPosition, BreakNotice, Breaks, HandedIn
 from gateway.federation.messages.cycles import (
     Certificates,
     Checks,
@@ -199,6 +199,20 @@ class ReadModels:
         async with transaction(self._engine) as conn:
             notices = await submissions.breaks(conn, cycle_id, participant)
         return Breaks(cycle=cycle_id, breaks=(*notices, *contests))
+
+    async def agreed_position(
+        self, cycle_id: str, banks: tuple[str, str], currency: str, participant: str | None
+    ) -> AgreedPosition:
+        """Return what both banks of a pair signed, as each proves it. Raises Refusal `position_unknown`."""
+        low, high = sorted(banks)
+        async with transaction(self._engine) as conn:
+            await store.find(conn, cycle_id)
+            seen = participant in (None, low, high)
+            proven = await stated.agreed(conn, cycle_id, (currency, low, high)) if seen else None
+        if proven is None:
+            detail = f"nothing of {low}/{high} in {currency} is attested alike by both in cycle {cycle_id}"
+            raise Refusal(CycleReason.POSITION_UNKNOWN, detail)
+        return AgreedPosition(cycle=cycle_id, proven=proven)
 
     async def handed_in(self, participant: str) -> HandedIn:
         """Return what a participant handed in for the newest cycle that it has a cut in."""

@@ -5,7 +5,7 @@ Each reader refuses with the first reason in the order of `CycleReason`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,13 +13,14 @@ import msgspec
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
+from compliance.cycle import contests
 from compliance.cycle import positions as stated
-from compliance.cycle.contests import Contest
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.cuts import Lane, behind
 from compliance.cycle.positions import Position, PositionError, inconsistency
 from compliance.statements import Attestation, CycleCut, ScreeningStatement
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
-from gateway.federation.messages.attestation import AttestationSubmission, ContestedLane
+from gateway.federation.messages.attestation import AttestationSubmission
 from gateway.federation.problems import Refusal
 
 # With at most 10^15 minor units a payment, no sum of what passes here needs more than 38 digits.
@@ -46,10 +47,10 @@ class ReadCut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadAttestation:
-    """A verified attestation of one bank with all that its signature covers, and what it contests beside it.
+    """A verified attestation of one bank with all that its signature covers.
 
     `digests` are those of the statements that its positions are, in their order, `screening` is the document that it
-    names. Whether each position belongs to the cycle is another question.
+    names, `contested` the lanes. Whether each position belongs to the cycle is another question.
     """
 
     document: Attestation
@@ -58,7 +59,7 @@ class ReadAttestation:
     positions: Sequence[Position]
     digests: Sequence[bytes]
     screening: ScreeningStatement | None
-    contests: Sequence[Contest]
+    contested: Sequence[ContestedLane]
 
 
 def read_cut(envelope: Envelope, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]) -> ReadCut:
@@ -111,6 +112,7 @@ def read_attestation(
     digests = _attested(attestation, submission.positions, terms.id)
     screening = submission.screening
     _require_attested(attestation, screening)
+    _require_contested(attestation, submission)
     if screening is not None and screening.cycle != terms.id:
         raise Refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
     if screening is not None and screening.participant != bank:
@@ -122,7 +124,7 @@ def read_attestation(
         positions=submission.positions,
         digests=digests,
         screening=screening,
-        contests=read_contests(submission.contested, bank),
+        contested=submission.contested,
     )
 
 
@@ -154,6 +156,22 @@ def _require_attested(attestation: Attestation, screening: ScreeningStatement | 
         raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/screening")
 
 
+def _require_contested(attestation: Attestation, submission: AttestationSubmission) -> None:
+    """Check that the contested lanes are those that are signed, and none is attested with them. Raises Refusal."""
+    lanes, bank = submission.contested, attestation.participant
+    if contests.digest_of(lanes) != attestation.contested:
+        detail = f"the contested lanes here, {len(lanes)}, aren't those that are signed"
+        raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/contested")
+    if (index := contests.first_out_of_order(lanes)) is not None:
+        detail = "contested lanes are ordered by receiver and currency, each once"
+        raise Refusal(CycleReason.INCONSISTENT, detail, pointer=f"/contested/{index}")
+    keys = {p.key for p in submission.positions} if lanes else set()
+    for index, lane in enumerate(lanes):
+        if (contest := lane.by(bank)).key in keys:
+            detail = f"{' '.join(contest.lane)}: contested and attested at once"
+            raise Refusal(CycleReason.INCONSISTENT, detail, pointer=f"/contested/{index}")
+
+
 def unfit(p: Position, bank: str, terms: CycleTerms) -> Refusal | None:
     """Return why a position isn't a bank's to state in a cycle, whatever its numbers, or None."""
     if not (p.low in terms.participants and p.high in terms.participants):
@@ -168,20 +186,6 @@ def unfit(p: Position, bank: str, terms: CycleTerms) -> Refusal | None:
         if int(minor) > count * PAYMENT_MAX:
             return Refusal(CycleReason.INCONSISTENT, f"{minor} is more than {count} payments can amount to")
     return None
-
-
-def read_contests(lanes: Iterable[ContestedLane], bank: str) -> list[Contest]:
-    """Return what a bank contests in a submission."""
-    return [
-        Contest(
-            sender=bank,
-            receiver=lane.receiver,
-            currency=lane.currency,
-            cut_at=lane.cut_at,
-            known_through=lane.known_through,
-        )
-        for lane in lanes
-    ]
 
 
 def to_json(document: object) -> str:

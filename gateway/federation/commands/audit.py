@@ -150,17 +150,21 @@ def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
         raise typer.Exit(NOT_VERIFIED) from error
     bank, statement = verified.attestation.participant, verified.statement
     if as_json:
-        typer.echo(_json({"verified": True, "participant": bank, "statement": msgspec.to_builtins(statement)}))
+        said: dict[str, Any] = {"verified": True, "participant": bank, "both": verified.both}
+        typer.echo(_json({**said, "statement": msgspec.to_builtins(statement)}))
         return
     for flow in statement.flows:
         payments = "1 payment" if flow.count == 1 else f"{flow.count} payments"
-        said = f"{payments}, {flow.amount_minor} minor units of {statement.currency}"
-        typer.echo(f"{flow.sender} to {flow.receiver}: {said}, numbers {flow.first_sequence} to {flow.last_sequence}")
-    typer.echo(f"·    Not proven by this: that {bank} signed no later revision; what the other bank signed")
-    typer.echo(
-        f"·    Nor that its key counts still: trust list {verified.trust_list} names it, and a later one may not"
-    )
-    typer.echo(f"VERIFIED: {bank} attested this in cycle {statement.cycle}, revision {statement.revision}")
+        sums = f"{payments}, {flow.amount_minor} minor units of {statement.currency}"
+        typer.echo(f"{flow.sender} to {flow.receiver}: {sums}, numbers {flow.first_sequence} to {flow.last_sequence}")
+    if verified.both:
+        who, keys = " and ".join(statement.pair), "their keys count still: trust list {} names them"
+        typer.echo("·    Not proven by this: that it was settled")
+    else:
+        who, keys = bank, "its key counts still: trust list {} names it"
+        typer.echo(f"·    Not proven by this: that {bank} signed no later revision; what the other bank signed")
+    typer.echo(f"·    Nor that {keys.format(verified.trust_list)}, and a later one may not")
+    typer.echo(f"VERIFIED: {who} attested this in cycle {statement.cycle}, revision {statement.revision}")
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from compliance.crypto.dsse import Envelope
-from compliance.cycle.positions import Position
+from compliance.cycle.contests import ContestedLane
+from compliance.cycle.positions import Position, ProvenStatement
 from compliance.statements import Bic, Count, CurrencyCode, CycleId, ScreeningStatement, Sequence
 from gateway.federation.messages.base import Answer, Request, open_words
 
@@ -15,21 +16,13 @@ SUBMITTED_MAX = 8_192
 """Statements, or contested lanes, of one submission: a pair with each of 500 banks in 16 currencies."""
 
 
-class ContestedLane(Request, frozen=True, kw_only=True):
-    """A lane of the caller's that its receiver cut at `cut_at`, while the caller knows only `known_through` of it."""
-
-    receiver: Bic
-    currency: CurrencyCode
-    cut_at: Sequence
-    known_through: Sequence
-
-
 class AttestationSubmission(Request, frozen=True, kw_only=True):
     """One attestation of a bank with what its signature covers: the positions and the screening.
 
     `positions` are the rows of `compliance.cycle.positions.Position`, in the order of the attestation's leaves. A bank
     hands in one attestation for a cycle, and another one for each later word of its: a new revision, or a pair that it
-    contested. `contested` are lanes whose payments it doesn't know yet; it attests them once it does.
+    contested. `contested` are lanes whose payments it doesn't know yet, in the order of receiver and currency, as the
+    attestation signs them; it attests them once it does.
     """
 
     attestation: Envelope
@@ -59,6 +52,13 @@ class AttestationVerdict(Answer, frozen=True, kw_only=True):
     agreed: Count
     breaks: tuple[StatementVerdict, ...] = ()
     refused: tuple[RefusedPart, ...] = ()
+
+
+class AgreedPosition(Answer, frozen=True, kw_only=True):
+    """The statement that both banks of a pair signed alike, as each of them proves it, in the pair's order."""
+
+    cycle: CycleId
+    proven: tuple[ProvenStatement, ProvenStatement]
 
 
 class StatementVerdict(Answer, frozen=True, kw_only=True):

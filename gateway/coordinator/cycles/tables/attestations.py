@@ -16,6 +16,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.matching import Attested, PairKey
 from compliance.cycle.positions import Position
 from compliance.statements import ScreeningStatement
@@ -83,6 +84,7 @@ class Fresh:
     leaves: Sequence[bytes]
     refused: Sequence[int]
     screening: str | None
+    contested: Sequence[ContestedLane]
 
 
 def _leaves(column: bytes) -> tuple[bytes, ...]:
@@ -96,12 +98,13 @@ async def insert(conn: AsyncConnection, cycle: str, fresh: Sequence[Fresh], at: 
     """Keep attestations, in their order, and return their ids."""
     rows = await conn.execute(
         text(
-            "INSERT INTO attestations (cycle, received_at, participant, sha256, envelope, leaves, refused, screening)"
+            "INSERT INTO attestations"
+            " (cycle, received_at, participant, sha256, envelope, leaves, refused, screening, contested)"
             " SELECT :cycle, :at, participant, sha256, CAST(envelope AS json), leaves, CAST(refused AS integer[]),"
-            " screening FROM unnest(CAST(:participants AS text[]), CAST(:digests AS text[]),"
+            " screening, CAST(contested AS json) FROM unnest(CAST(:participants AS text[]), CAST(:digests AS text[]),"
             " CAST(:envelopes AS text[]), CAST(:leaves AS bytea[]), CAST(:refused AS text[]),"
-            " CAST(:screenings AS text[])) WITH ORDINALITY"
-            " AS given (participant, sha256, envelope, leaves, refused, screening, number) ORDER BY number"
+            " CAST(:screenings AS text[]), CAST(:contested AS text[])) WITH ORDINALITY"
+            " AS given (participant, sha256, envelope, leaves, refused, screening, contested, number) ORDER BY number"
             " RETURNING participant, sha256, id"
         ),
         {
@@ -113,6 +116,7 @@ async def insert(conn: AsyncConnection, cycle: str, fresh: Sequence[Fresh], at: 
             "leaves": [b"".join(attestation.leaves) for attestation in fresh],
             "refused": ["{" + ",".join(map(str, attestation.refused)) + "}" for attestation in fresh],
             "screenings": [attestation.screening for attestation in fresh],
+            "contested": [to_json(attestation.contested) if attestation.contested else None for attestation in fresh],
         },
     )
     ids = {(row.participant, row.sha256): row.id for row in rows}

@@ -12,9 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compliance.crypto.dsse import Envelope
+from compliance.cycle.contests import ContestedLane
 from compliance.cycle.cuts import bounds_of
 from compliance.cycle.matching import PairKey
-from compliance.cycle.positions import Position, prove, texts
+from compliance.cycle.positions import Position, Proofs, ProvenStatement, texts
 from compliance.export.record import (
     FORMAT_2,
     FORMAT_3,
@@ -35,6 +36,7 @@ class _Attestation(NamedTuple):
     digests: bytes
     refused: frozenset[int]
     screening: str | None
+    contested: str | None
 
     @property
     def leaves(self) -> list[bytes]:
@@ -103,7 +105,8 @@ async def _attestations(conn: AsyncConnection, cycle: str, banks: Collection[str
     """Return what was attested in a cycle, or by some banks, in its order."""
     rows = await conn.execute(
         text(
-            "SELECT participant, envelope::text AS envelope, leaves, refused, screening FROM attestations"
+            "SELECT participant, envelope::text AS envelope, leaves, refused, screening, contested::text AS contested"
+            " FROM attestations"
             " WHERE cycle = :cycle AND (:everybody OR participant = ANY (:banks)) ORDER BY id"
         ),
         {"cycle": cycle, "everybody": banks is None, "banks": sorted(banks or ())},
@@ -115,6 +118,7 @@ async def _attestations(conn: AsyncConnection, cycle: str, banks: Collection[str
             row.leaves,
             frozenset(row.refused),
             row.screening,
+            row.contested,
         )
         for row in rows
     ]
@@ -126,6 +130,7 @@ def _opened(
     """Return attestations with their numbers, and positions with the numbers of those that they are leaves of."""
     numbers: dict[bytes, tuple[int, ...]] = {bytes.fromhex(sha256): () for _, sha256 in positions}
     entries: list[SignedAttestation] = []
+    lanes_of = msgspec.json.Decoder(tuple[ContestedLane, ...]).decode
     for number, attestation in enumerate(signed, 1):
         unopened: list[UnopenedLeaf] = []
         for index, digest in enumerate(attestation.leaves):
@@ -133,7 +138,14 @@ def _opened(
                 unopened.append(UnopenedLeaf(index=index, sha256=digest.hex()))
             else:
                 numbers[digest] = (*known, number)
-        entries.append(SignedAttestation(number=number, envelope=attestation.envelope, unopened=tuple(unopened)))
+        entries.append(
+            SignedAttestation(
+                number=number,
+                envelope=attestation.envelope,
+                unopened=tuple(unopened),
+                contested=() if attestation.contested is None else lanes_of(attestation.contested),
+            )
+        )
     rows = (AttestedPosition(position=p, attested=numbers[bytes.fromhex(sha256)]) for p, sha256 in positions)
     return tuple(entries), tuple(rows)
 
@@ -230,6 +242,22 @@ _SETTLED_LAST = text(f"""
 """)  # noqa: S608 - made of constants
 
 
+async def agreed(conn: AsyncConnection, cycle: str, key: PairKey) -> tuple[ProvenStatement, ProvenStatement] | None:
+    """Return what both banks of a pair stated alike, as each proves it; None where they didn't, or signed it alone."""
+    currency, low, high = key
+    query = text(
+        "SELECT sha256 FROM cycle_pairs JOIN positions USING (cycle, sha256) WHERE cycle = :cycle"
+        " AND cycle_pairs.currency = :currency AND (cycle_pairs.pair_low, cycle_pairs.pair_high) = (:low, :high)"
+    )
+    row = await conn.execute(query, {"cycle": cycle, "currency": currency, "low": low, "high": high})
+    if (sha256 := row.scalar()) is None:
+        return None
+    of_low, of_high = [of.proven for of in await _proven(conn, cycle, [(low, high, sha256)])]
+    assert of_low is not None
+    assert of_high is not None
+    return of_low, of_high
+
+
 async def _proven(conn: AsyncConnection, cycle: str, pairs: Sequence[tuple[str, str, str]]) -> list[SettledStatement]:
     """Return statements of a cycle, by digest, each under the attestations of both its banks."""
     query = text(f"SELECT {POSITION} FROM positions p WHERE p.cycle = :cycle AND p.sha256 = ANY (:digests)")  # noqa: S608
@@ -244,15 +272,17 @@ def _under_attestations(
     positions: Mapping[str, Position],
     signed: Iterable[_Attestation],
 ) -> list[SettledStatement]:
-    places: dict[tuple[str, bytes], tuple[_Attestation, int]] = {}
+    places: dict[tuple[str, bytes], tuple[Proofs, int]] = {}
     for attestation in signed:
-        for index, digest in enumerate(attestation.leaves):
+        leaves = attestation.leaves
+        proofs = Proofs(attestation.envelope, leaves)
+        for index, digest in enumerate(leaves):
             if index not in attestation.refused:
-                places.setdefault((attestation.participant, digest), (attestation, index))
+                places.setdefault((attestation.participant, digest), (proofs, index))
     settled: list[SettledStatement] = []
     for *banks, sha256 in pairs:
         [statement] = texts(cycle, [positions[sha256]])
         for bank in banks:
-            attestation, index = places[bank, bytes.fromhex(sha256)]
-            settled.append(SettledStatement(proven=prove(attestation.envelope, attestation.leaves, index, statement)))
+            proofs, index = places[bank, bytes.fromhex(sha256)]
+            settled.append(SettledStatement(proven=proofs.prove(index, statement)))
     return settled

@@ -15,7 +15,8 @@ down_revision = "0009"
 UNFINISHED = "SELECT id FROM cycles WHERE state IN ('cut_off', 'attesting')"
 
 # `leaves` are the SHA-256 digests of all statements that the signature covers, one after the other. `refused` are the
-# indexes of those that weren't taken in, `screening` is the digest of the screening statement that counts from here on.
+# indexes of those that weren't taken in, `screening` is the digest of the screening statement that counts from here on,
+# `contested` are the lanes whose digest the attestation names.
 ATTESTATIONS = """
 CREATE TABLE attestations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -26,6 +27,7 @@ CREATE TABLE attestations (
     leaves bytea NOT NULL CHECK (octet_length(leaves) % 32 = 0),
     refused integer[] NOT NULL DEFAULT '{}',
     screening text,
+    contested json,
     received_at timestamptz NOT NULL,
     UNIQUE (cycle, participant, sha256),
     FOREIGN KEY (cycle, participant) REFERENCES cycle_participants
