@@ -38,6 +38,9 @@ COMPARED_SECONDS_MAX = 3600.0
 """After that a counterparty that hasn't answered isn't asked any more; it may still ask."""
 TAKEN_UP_CYCLES = 4
 """Of so many a restart compares the results again. The journal doesn't say which counterparties have answered."""
+REMEMBERED_CYCLES = 8
+"""What was shown of so many stays in memory, some megabytes each: reading and proving it anew for each counterparty
+that is asked, or asks, would take a tenth of a second each time."""
 
 PROOF_BYTES_MAX = 32 * 1024 * 1024
 """A line and its way up the tree are up to 2 kB, and there is one for each other bank and currency."""
@@ -75,7 +78,8 @@ class Results:
         self._peers = peers
         # What is shown is numbered by cycle, so it is kept by one at a time.
         self._keeping = asyncio.Lock()
-        self._newest: ShownResult | None = None
+        # By cycle, the one that was needed last at the end.
+        self._remembered: dict[str, ShownResult] = {}
         self._believed: ShownResult | None = None
         self._due: dict[tuple[str, str], float] = {}
         self._news = asyncio.Event()
@@ -117,7 +121,7 @@ class Results:
         if reason is None and shown is self._believed:
             return
         cycle = shown.commitment.cycle
-        self._newest = shown
+        self._remember(shown)
         await self._keep(
             ResultShown(cycle=cycle, commitment=shown.envelope, leaves=shown.leaves, reason=reason),
             require=reason is None,
@@ -248,10 +252,21 @@ class Results:
 
     async def _ours(self, cycle: str) -> ShownResult | None:
         """Return what this bank was shown of a cycle last."""
-        if self._newest is not None and self._newest.commitment.cycle == cycle:
-            return self._newest
-        ours = [entry for entry in await self._kept(cycle) if entry.counterparty is None]
-        return await self._read(ours[-1].commitment, ours[-1].leaves) if ours else None
+        shown = self._remembered.get(cycle)
+        if shown is None:
+            ours = [entry for entry in await self._kept(cycle) if entry.counterparty is None]
+            if not ours:
+                return None
+            shown = await self._read(ours[-1].commitment, ours[-1].leaves)
+        return self._remember(shown)
+
+    def _remember(self, shown: ShownResult) -> ShownResult:
+        cycle = shown.commitment.cycle
+        self._remembered.pop(cycle, None)
+        self._remembered[cycle] = shown
+        while len(self._remembered) > REMEMBERED_CYCLES:
+            del self._remembered[next(iter(self._remembered))]
+        return shown
 
     def _shared(self, ours: ShownResult, counterparty: str) -> ResultProof:
         lines = ours.of_pair((self._bank, counterparty))[:PAIR_LEAVES_MAX]
