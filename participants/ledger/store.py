@@ -67,9 +67,11 @@ RECORDED = """
 SELECT u.subject::text FROM unnest($1::uuid[], $2::integer[]) AS u (subject, version)
 JOIN event_key e ON e.subject = u.subject AND e.version = u.version LIMIT 1
 """
+# From where the postings begin, and from nowhere else: a version of NULL is refused, and the transaction with it. So an
+# account's postings are numbered once in all partitions, each of which has an index of its own.
 MOVE_BALANCES = """
-UPDATE account_balance b SET balance = u.balance, version = u.version
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
+UPDATE account_balance b SET balance = u.balance, version = CASE b.version WHEN u.before THEN u.version END
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (id, balance, version, before)
 WHERE b.account_id = u.id
 """
 CHANGE_ACCOUNT = """
@@ -97,16 +99,16 @@ WITH head AS (
         string_to_array($12, E'\n')::bigint[], string_to_array($13, E'\n')::bigint[],
         string_to_array($14, E'\n')::bigint[], string_to_array($15, E'\n')::bigint[]) u
 ), balances AS (
-    UPDATE account_balance b SET balance = u.balance, version = u.version
+    UPDATE account_balance b SET balance = u.balance, version = CASE b.version WHEN u.before THEN u.version END
     FROM head, unnest(
         string_to_array($16, E'\n')::bigint[], string_to_array($17, E'\n')::bigint[],
-        string_to_array($18, E'\n')::bigint[]) AS u (id, balance, version)
+        string_to_array($18, E'\n')::bigint[], string_to_array($19, E'\n')::bigint[]) u (id, balance, version, before)
     WHERE b.account_id = u.id
 ), opened AS (
     INSERT INTO payment_open (payment_id, direction, counterparty, state, event_sequence)
     SELECT u.* FROM head, unnest(
-        string_to_array($19, E'\n')::uuid[], string_to_array($20, E'\n'), string_to_array($21, E'\n'),
-        string_to_array($22, E'\n'), string_to_array($23, E'\n')::bigint[]) u
+        string_to_array($20, E'\n')::uuid[], string_to_array($21, E'\n'), string_to_array($22, E'\n'),
+        string_to_array($23, E'\n'), string_to_array($24, E'\n')::bigint[]) u
 )
 SELECT count(*) FROM head
 """
@@ -313,7 +315,7 @@ async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int,
         after,
         *_columns(rows.events, len(EVENT_COLUMNS)),
         *_columns(rows.postings, len(POSTING_COLUMNS)),
-        *_columns(rows.balance_changes, 3),
+        *_columns(rows.balance_changes, 4),
         *_columns(list(rows.open_payments.values()), len(OPEN_PAYMENT_COLUMNS)),
     )
     return heads == 1
@@ -325,7 +327,7 @@ def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[str]:
 
 
 async def write(connection: asyncpg.Connection, rows: Rows) -> None:
-    """Write a transaction's rows. Raises asyncpg.UniqueViolationError if a payment id turns out to be known."""
+    """Write a transaction's rows. Raises asyncpg.IntegrityConstraintViolationError where the database knows better."""
     if rows.events:
         await connection.copy_records_to_table("event", records=rows.events, columns=EVENT_COLUMNS)
     if rows.new_accounts:
