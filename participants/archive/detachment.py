@@ -28,6 +28,7 @@ from participants.archive.document import (
     ArchiveRefusedError,
     JournalArchive,
     Member,
+    clear,
     opened,
     pack,
     stored,
@@ -145,6 +146,7 @@ async def detach(
         await connection.execute("DELETE FROM journal_closing WHERE bound = $1", part.bound)
         await connection.execute(CARRY.format(part=part.first, bound=part.bound))
         path = directory / f"{bank}-journal-{part.first}-{part.bound - 1}.zip"
+        clear(path)
         # Of a command that was ended before it had taken the part out; or it was put back since.
         made = not path.exists()
         if made:
@@ -166,10 +168,10 @@ async def detach(
 
 
 async def _oldest(connection: asyncpg.Connection, before: datetime, retention: timedelta) -> _Part:
-    found = await connection.fetchrow(OLDEST)
-    if found is None:
+    part = await connection.fetchrow(OLDEST)
+    if part is None:
         raise ArchiveRefusedError(ArchiveReason.NOTHING_TO_DETACH, "no part of the journal is full")
-    first, bound, previous = found
+    first, bound, previous = part
     begins_at, ends_at = await connection.fetchrow(SPAN.format(part=first))
     if ends_at >= before:
         detail = f"events {first} to {bound - 1} were recorded until {ends_at:%Y-%m-%d %H:%M}"

@@ -203,15 +203,19 @@ async def pack(connection: asyncpg.Connection, archive: ZipFile, name: str, part
     return lines.member
 
 
+def clear(path: Path) -> None:
+    """Take away what a killed command left unfinished: never written over, it may be a second name of what is whole."""
+    _unfinished(path).unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_suffix(".part")
+
+
 @contextmanager
 def written(path: Path) -> Iterator[ZipFile]:
-    """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError.
-
-    Nobody else may be writing it: what a killed command left unfinished is thrown away.
-    """
-    unfinished = path.with_suffix(".part")
-    # Never written over: it may be a second name of an archive that is whole.
-    unfinished.unlink(missing_ok=True)
+    """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError."""
+    unfinished = _unfinished(path)
     with unfinished.open("xb") as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
