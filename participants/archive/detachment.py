@@ -45,10 +45,13 @@ FROM journal_partition p CROSS JOIN journal_floor f CROSS JOIN ledger_head h
 WHERE p.first >= f.sequence AND p.bound <= h.sequence + 1 ORDER BY p.first LIMIT 1
 """
 SPAN = "SELECT min(recorded_at), max(recorded_at) FROM event_{part}"
-# Each with how many there are, or nothing.
+# Each with how many there are, or nothing. What an open payment gives back is needed to end it.
 OBSTACLES = {
     ArchiveReason.PAYMENTS_OPEN: """
-SELECT count(*) FROM payment_open o JOIN event_key k ON k.subject = o.payment_id WHERE k.version = 1 AND k.sequence < $1
+SELECT count(*) FROM payment_open o JOIN subject_event e ON e.subject = o.payment_id AND e.version = 1
+CROSS JOIN LATERAL (SELECT coalesce(e.data -> 'order', e.data -> 'terms', e.data) ->> 'returns' AS returns) t
+JOIN event_key k ON k.subject = ANY (ARRAY[o.payment_id, t.returns::uuid])
+WHERE k.version = 1 AND k.sequence < $1
 """,
     ArchiveReason.PAYMENTS_DISPUTED: """
 SELECT count(*) FROM dispute d JOIN event_key k ON k.subject = d.payment_id WHERE k.version = 1 AND k.sequence < $1

@@ -80,7 +80,7 @@ class ArchiveReason(StrEnum):
     TOO_YOUNG = "too_young"
     """Something in it was recorded within the retention."""
     PAYMENTS_OPEN = "payments_open"
-    """Payments in it wait for another bank or for people."""
+    """Payments in it, or returns of these, wait for another bank or for people."""
     PAYMENTS_DISPUTED = "payments_disputed"
     """Payments in it are contested."""
     PAYMENTS_UNSETTLED = "payments_unsettled"

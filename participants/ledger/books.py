@@ -72,7 +72,7 @@ class Books:
         trial.now, trial.limits = self.now, self.limits
         trial.head, trial.last_account, trial.last_lane = self.head, self.last_account, self.last_lane
         trial.accounts = {key: copy(self.accounts[key]) for key in keys}
-        trial.payments = dict(self.payments)
+        trial.payments, trial.detached = dict(self.payments), self.detached
         return trial
 
     # --- events and postings ---------------------------------------------------------------------------

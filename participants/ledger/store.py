@@ -15,7 +15,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.exposure import SUBJECTS, Limits
 from participants.ledger.lanes import Lane, LaneKey
-from participants.ledger.partitions import JournalDetached
+from participants.ledger.partitions import require_none
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
@@ -212,12 +212,10 @@ async def read_into(
         payments.update(command.known_payment_ids())
         if read_all or not command.assumes_new:
             payments.update(command.payment_ids())
-    named, detached = await _payments_here(connection, payments) if payments else ({}, frozenset())
+    named, detached = await payments_here(connection, payments) if payments else ({}, frozenset())
     for command in commands if detached else ():
-        needed = set(command.known_payment_ids())
         if not command.judges_detached:
-            needed.update(command.payment_ids())
-        _require_here(needed & detached)
+            require_none(detached.intersection([*command.payment_ids(), *command.known_payment_ids()]))
     # What happens to a return happens to the payment that it gives back.
     originals = {p.terms.returns for p in named.values() if p.terms.returns} - named.keys()
     if originals:
@@ -272,12 +270,12 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
     """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
-    payments, detached = await _payments_here(connection, ids)
-    _require_here(detached)
+    payments, detached = await payments_here(connection, ids)
+    require_none(detached)
     return payments
 
 
-async def _payments_here(
+async def payments_here(
     connection: asyncpg.Connection, ids: Iterable[str]
 ) -> tuple[dict[str, Payment], frozenset[str]]:
     """Return payments, and the ids of those whose events are detached."""
@@ -285,11 +283,6 @@ async def _payments_here(
     detached = frozenset(row[1] for row in rows if row[3] is None)
     here = (row for row in rows if row[1] not in detached) if detached else rows
     return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in here), detached
-
-
-def _require_here(detached: Set[str]) -> None:
-    if detached:
-        raise JournalDetached(f"the events of {min(detached)} are detached")
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
