@@ -20,7 +20,7 @@ from participants.archive.document import (
     opened,
     stored,
 )
-from participants.archive.turn import turn
+from participants.archive.turn import stand_still, turn
 
 LAST = """
 SELECT first, encode(manifest_sha256, 'hex') FROM journal_archive WHERE attached_at IS NULL ORDER BY first DESC LIMIT 1
@@ -57,7 +57,7 @@ async def attach(
             await _require_last(connection, archive)
             await _fill(connection, archive)
             part, bound = str(archive.manifest.first), archive.manifest.bound
-            await connection.execute("SELECT FROM ledger_head FOR UPDATE")
+            await stand_still(connection)
             await connection.execute(SWAP.format(part=part, other="back", bound=bound))
             await connection.execute(WITHOUT_BOUNDS.format(part=part))
         return archive.manifest

@@ -34,7 +34,7 @@ from participants.archive.document import (
     stored,
     written,
 )
-from participants.archive.turn import turn
+from participants.archive.turn import stand_still, turn
 
 RETENTION = timedelta(days=92)
 """So long disputes, recalls and returns are about; and the least that is asked of a bank's own books at hand."""
@@ -219,7 +219,7 @@ async def _swap(connection: asyncpg.Connection, archive: Archive, ends_at: datet
     await connection.execute(KEEP_EVENTS.format(part=first, first=first, bound=bound))
     await connection.execute(KEEP_POSTINGS.format(part=first))
     kept: int = await connection.fetchval(f"SELECT count(*) FROM event_{first}_kept")  # noqa: S608 - a number of ours
-    await connection.execute("SELECT FROM ledger_head FOR UPDATE")
+    await stand_still(connection)
     if await connection.fetchval(CAME_SINCE, head, first, bound):
         raise ArchiveRefusedError(ArchiveReason.JOURNAL_MOVED, "something came to its payments: ask again")
     await _require_at_rest(connection, bound)

@@ -106,6 +106,28 @@ async def test_payments_go_on_beside_detached_parts(pair: tuple[Bank, Bank], tmp
         await assert_proved(one)
 
 
+async def test_nobody_waits_for_each_other_while_tables_change_places(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, _ = pair
+    owner = await connect(alfa.url, role=None)
+    await owner.execute("SELECT make_journal_partition(max(bound), 1000000) FROM journal_partition")
+    await owner.close()
+    done = asyncio.Event()
+
+    async def pay() -> None:
+        while not done.is_set():
+            (outcome,) = await alfa.order(payment(1))
+            assert outcome.status == "reserved"
+
+    paying = [asyncio.create_task(pay()) for _ in range(3)]
+    for _ in range(3):
+        await put_back(alfa, (await take_out(alfa, tmp_path)).path)
+    done.set()
+    await asyncio.gather(*paying)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await alfa.connection.fetchval(deadlocks) == 0
+    await assert_proved(alfa)
+
+
 async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
     alfa, _ = pair
     paid = await alfa.connection.fetchval("SELECT subject::text FROM event WHERE type = 'payment.posted' LIMIT 1")
