@@ -38,7 +38,7 @@ from participants.feed.feed import Feed
 from participants.ledger import MIGRATIONS
 from participants.ledger.events import PaymentOrder
 from participants.ledger.partitions import Partitions
-from participants.ledger.store import read_payments
+from participants.ledger.store import payments_here
 from participants.ledger.writer import Ledger
 from participants.payments.backlog import Backlog
 from participants.payments.batches import Batch, Known, SubmitBatch, named_batches, paid_earlier, require_maker, tried
@@ -357,9 +357,9 @@ class BankNode:
             return decided
         async with self.pool.acquire() as connection:
             outcomes = iter(await named_batches(connection, decided))
-            paid = await read_payments(connection, list(earlier.values())) if earlier else {}
+            paid, _ = await payments_here(connection, earlier.values()) if earlier else ({}, None)
         return [
-            replayed(id_, paid[earlier[id_]]) if (id_ := order.value.id) in earlier else next(outcomes)
+            replayed(id_, paid.get(earlier[id_])) if (id_ := order.value.id) in earlier else next(outcomes)
             for order in orders
         ]
 

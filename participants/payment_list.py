@@ -102,12 +102,16 @@ def payments(
 
         kind: type[CyclePayments | PaymentPage] = PaymentPage if cycle is None else CyclePayments
         left, lists = limit, f"{url.rstrip('/')}{path}"
+        until: str | None = None
         async for page in signed_in.pages(lists, kind, audience=name, params=asked):
+            until = until or getattr(page, "detached_until", None)
             for item in page.items[:left]:
                 typer.echo(_line(item))
             left -= len(page.items)
             if left <= 0:
-                return
+                break
+        if until is not None:
+            typer.echo(shown(f"payments that ended before {until} may be archived, and aren't listed"), err=True)
 
     _ask(run, url=url, bank=bank, client=client, key=key, data_dir=data_dir, subject=subject)
 

@@ -59,8 +59,9 @@ async def list_batch_orders(
             raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
     async with node.pool.acquire() as connection:
         items = await views.batch_orders(connection, str(batch_id), outcome, status, after, page.limit)
+        until = await views.detached_until(connection)
     following = encode_cursor(items[-1].line, items[-1].id) if len(items) == page.limit else None
-    return BatchOrderPage(items=tuple(items), next=following)
+    return BatchOrderPage(items=tuple(items), next=following, detached_until=until)
 
 
 def _is_uuid(text: str) -> bool:

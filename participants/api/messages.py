@@ -93,7 +93,8 @@ class BatchView(Answer, frozen=True, kw_only=True):
     """A batch that has an id, and what became of it.
 
     `outcomes` counts its orders by what was answered last: taken, known (an earlier batch or request had taken it), or
-    refused. `payments` counts the payments of those taken and known by how they stand.
+    refused. `payments` counts the payments of those taken and known by how they stand; those that ended before
+    `detached_until` may be in a part of the journal that isn't here, and aren't counted.
     """
 
     id: Uuid
@@ -102,6 +103,7 @@ class BatchView(Answer, frozen=True, kw_only=True):
     recorded_at: Timestamp
     outcomes: dict[str, int]
     payments: dict[str, int]
+    detached_until: Timestamp | None = None
 
 
 class BatchOrderView(Answer, frozen=True, kw_only=True):
@@ -118,10 +120,14 @@ class BatchOrderView(Answer, frozen=True, kw_only=True):
 
 
 class BatchOrderPage(Answer, frozen=True, kw_only=True):
-    """In the order of the batch. `next` is the cursor of the following page."""
+    """In the order of the batch. `next` is the cursor of the following page.
+
+    How payments stand that ended before `detached_until` may not be known here, and they are in no list of a status.
+    """
 
     items: tuple[BatchOrderView, ...]
     next: str | None = None
+    detached_until: Timestamp | None = None
 
 
 class AccountBatch(Request, frozen=True, kw_only=True):

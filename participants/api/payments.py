@@ -32,10 +32,10 @@ from participants.api.messages import (
 )
 from participants.api.orders import SpelledAccount
 from participants.api.routes import instant
-from participants.api.views import RequestReason, payment_view
+from participants.api.views import RequestReason, detached_until, payment_view
 from participants.feed.messages import EventType
 from participants.feed.public import PAYMENTS, VALUE_DATE_CHARS, timestamp
-from participants.ledger.partitions import DETACHED_UNTIL, require_attached
+from participants.ledger.partitions import require_attached
 from participants.ledger.payment import Direction, Status
 from participants.node import BankNode
 from participants.search.criteria import Criteria
@@ -118,7 +118,7 @@ async def list_payments(
         return PaymentPage(
             items=tuple(await _shown(connection, node, hits)),
             next=following,
-            detached_until=_time(await connection.fetchval(DETACHED_UNTIL)),
+            detached_until=await detached_until(connection),
         )
 
 

@@ -63,6 +63,7 @@ from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger.accounts import AccountOutcome, Kind
+from participants.ledger.partitions import require_attached
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role
@@ -348,6 +349,8 @@ async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, no
     """Show what the caller signed of a payment: the batch with one that it sent, the acknowledgement of another."""
     async with node.pool.acquire() as connection:
         envelope = await shared.evidence(connection, str(payment_id), request.auth.sub)
+        if envelope is None:
+            await require_attached(connection, [str(payment_id)])
     if envelope is None:
         raise Refusal(views.RequestReason.PAYMENT_UNKNOWN, f"nothing that {request.auth.sub} signed of {payment_id}")
     return envelope

@@ -37,7 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.partitions import JournalDetached
+from participants.ledger.partitions import DETACHED_UNTIL, JournalDetached
 from participants.ledger.payment import STATUS_AFTER, AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
@@ -222,6 +222,12 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
     ]
 
 
+async def detached_until(connection: asyncpg.Connection) -> str | None:
+    """Return until when the journal is detached, None if all of it is here."""
+    until = await connection.fetchval(DETACHED_UNTIL)
+    return None if until is None else timestamp(until)
+
+
 async def exposures(connection: asyncpg.Connection) -> list[ExposureView]:
     """Return what every counterparty owes, and what it may."""
     return [
@@ -340,6 +346,7 @@ async def batch(connection: asyncpg.Connection, batch_id: str) -> BatchView | No
         recorded_at=timestamp(row[3]),
         outcomes=dict(await connection.fetch(batches.OUTCOMES, batch_id)),
         payments=payments,
+        detached_until=await detached_until(connection),
     )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
 
+from compliance.crypto.keys import VerifyingKey
 from participants.archive.detachment import SWAP
 from participants.archive.document import (
     COLUMNS,
     EVENTS,
     POSTINGS,
+    Archive,
     ArchiveReason,
     ArchiveRefusedError,
     JournalArchive,
     opened,
     stored,
-    unpacked,
 )
+from participants.archive.turn import stand_still, turn
 
 LAST = """
 SELECT first, encode(manifest_sha256, 'hex') FROM journal_archive WHERE attached_at IS NULL ORDER BY first DESC LIMIT 1
@@ -40,31 +43,50 @@ UPDATE journal_archive SET attached_at = now() WHERE first = {part} AND attached
 """
 
 
-async def attach(connection: asyncpg.Connection, path: Path) -> JournalArchive:
-    """Put a part back. Raises ArchiveRefusedError; then nothing is changed. The connection is the owner's."""
-    archive = opened(path)
+async def attach(
+    connection: asyncpg.Connection, path: Path, *, bank: str, keys: Mapping[str, VerifyingKey]
+) -> JournalArchive:
+    """Put a part back. Raises ArchiveRefusedError; then nothing is changed. The connection is the owner's.
+
+    `keys` are the bank's own, by key id, those that it signed with before included.
+    """
+    with opened(path, bank, keys) as archive:
+        await _require_last(connection, archive)
+        archive.require_whole()
+        async with turn(connection):
+            await _require_last(connection, archive)
+            await _fill(connection, archive)
+            part, bound = str(archive.manifest.first), archive.manifest.bound
+            await stand_still(connection)
+            await connection.execute(SWAP.format(part=part, other="back", bound=bound))
+            await connection.execute(WITHOUT_BOUNDS.format(part=part))
+        return archive.manifest
+
+
+async def _require_last(connection: asyncpg.Connection, archive: Archive) -> None:
     manifest = archive.manifest
     last = await connection.fetchrow(LAST)
     if last is None or tuple(last) != (manifest.first, archive.sha256):
         expected = "nothing is detached" if last is None else f"the part from event {last[0]} on was detached last"
-        raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNKNOWN, f"{path}: {expected}")
-    part, bound = str(manifest.first), manifest.bound
+        raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNKNOWN, f"{archive.path}: {expected}")
+
+
+async def _fill(connection: asyncpg.Connection, archive: Archive) -> None:
+    """Make tables of what is in the file, and compare what they give again with what was signed."""
+    part, bound = str(archive.manifest.first), archive.manifest.bound
     back = f"{part}_back"
-    await connection.execute(f"DROP TABLE IF EXISTS event_{back}, posting_{back}")
     await connection.execute("SELECT make_journal_tables($1)", back)
     await connection.execute(BOUNDS.format(part=part, bound=bound))
     for table, name in (("event", EVENTS), ("posting", POSTINGS)):
-        await connection.copy_to_table(
-            f"{table}_{back}", source=unpacked(path, name), columns=COLUMNS[name], format="csv"
-        )
-        if await stored(connection, name, back, bound) != manifest.member(name):
-            raise ArchiveRefusedError(ArchiveReason.ARCHIVE_DIFFERS, f"{path}: {name} is read as something else")
+        try:
+            await connection.copy_to_table(
+                f"{table}_{back}", source=archive.unpacked(name), columns=COLUMNS[name], format="csv"
+            )
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            detail = f"{archive.path}: {name} isn't what was signed: {error}"
+            raise ArchiveRefusedError(ArchiveReason.ARCHIVE_DIFFERS, detail) from error
+        if await stored(connection, name, back, bound) != archive.manifest.member(name):
+            raise ArchiveRefusedError(
+                ArchiveReason.ARCHIVE_DIFFERS, f"{archive.path}: {name} is read as something else"
+            )
     await connection.execute(INDEXES.format(part=part))
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT FROM ledger_head FOR UPDATE")
-            await connection.execute(SWAP.format(part=part, other="back", bound=bound))
-            await connection.execute(WITHOUT_BOUNDS.format(part=part))
-    except asyncpg.LockNotAvailableError as error:
-        raise ArchiveRefusedError(ArchiveReason.JOURNAL_MOVED, "the journal is being read at length") from error
-    return manifest

@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     import asyncpg
 
+    from compliance.crypto.keys import VerifyingKey
     from gateway.federation.settings import NodeSettings
 
 T = TypeVar("T")
@@ -81,8 +82,22 @@ def attach(file: Annotated[Path, typer.Argument(help="The archive.", exists=True
     """Put the part of the journal that was detached last back in its place."""
     from participants.archive import attachment
 
-    manifest = _with_owner(_settings(), lambda connection: attachment.attach(connection, file))
+    settings = _settings()
+    keys = _own_keys(settings)
+    manifest = _with_owner(settings, lambda c: attachment.attach(c, file, bank=settings.bic, keys=keys))
     typer.echo(f"events {manifest.first} to {manifest.bound - 1} are in the journal again")
+
+
+def _own_keys(settings: NodeSettings) -> dict[str, VerifyingKey]:
+    """Return the keys that this bank signs with or did, by key id, as far as they are known here."""
+    from gateway.federation.http.client import MemberIdentity
+    from gateway.federation.membership.trust import TrustStore
+
+    key = MemberIdentity(settings.bic, settings.keys_dir).sign.verifying_key
+    if settings.anchor is None:
+        return {key.kid: key}
+    trust = TrustStore.open(settings.anchor, path=settings.trust_list_path)
+    return {key.kid: key, **trust.signing_keys(settings.bic, retired=True)}
 
 
 def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
@@ -120,6 +135,8 @@ async def owner(url: str) -> AsyncIterator[asyncpg.Connection]:
         "lock_timeout": "4s",
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "30s",
+        # What a killed command has begun ends with it, and not when the server next has something to say.
+        "client_connection_check_interval": "1s",
     }
     connection = await asyncpg.connect(dsn(url), timeout=10, server_settings=session)
     try:

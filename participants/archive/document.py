@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import asyncpg
 import msgspec
-from msgspec import Struct
 
-from compliance.crypto import canonical
-from compliance.crypto.dsse import Envelope
+from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope, EvidenceError
+from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Document
 
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
@@ -23,6 +25,11 @@ MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.c
 MEMBERS = (EVENTS, POSTINGS, CLOSING)
 BLOCK_BYTES = 1 << 20
 MANIFEST_BYTES_MAX = 1 << 20
+READ_BYTES_MAX = 2 << 20
+# What reading a file made by anybody may raise.
+_MALFORMED = (
+    OSError, LookupError, ValueError, EOFError, RuntimeError, BadZipFile, zlib.error, msgspec.MsgspecError,
+)  # fmt: skip
 # Of a table, or of the accounts where a part ends. Canonical JSON has no line break, so each row is a line.
 QUERIES = {
     EVENTS: "SELECT sequence, subject, version, type, schema_version, recorded_at, effective_at, data"
@@ -73,7 +80,7 @@ class ArchiveReason(StrEnum):
     TOO_YOUNG = "too_young"
     """Something in it was recorded within the retention."""
     PAYMENTS_OPEN = "payments_open"
-    """Payments in it wait for another bank or for people."""
+    """Payments in it, or returns of these, wait for another bank or for people."""
     PAYMENTS_DISPUTED = "payments_disputed"
     """Payments in it are contested."""
     PAYMENTS_UNSETTLED = "payments_unsettled"
@@ -83,13 +90,15 @@ class ArchiveReason(StrEnum):
     SEARCH_BEHIND = "search_behind"
     """What payments are found by isn't taken down of all of it yet."""
     ARCHIVE_EXISTS = "archive_exists"
-    """There is a file of this name."""
+    """There is a file of this name, and it isn't what would be written."""
     ARCHIVE_UNREADABLE = "archive_unreadable"
     """The file isn't an archive of a journal."""
-    ARCHIVE_DIFFERS = "archive_differs"
-    """The file doesn't hold what its manifest says, or what the journal holds."""
+    ARCHIVE_NOT_OURS = "archive_not_ours"
+    """None of this bank's own keys signed the manifest, or it is of another bank."""
     ARCHIVE_UNKNOWN = "archive_unknown"
     """The file isn't of the part that was detached last: parts are attached in the opposite order."""
+    ARCHIVE_DIFFERS = "archive_differs"
+    """The file doesn't hold what its manifest says, or what the journal holds."""
     JOURNAL_MOVED = "journal_moved"
     """Something came to payments in it meanwhile, or the journal is busy: ask again."""
 
@@ -103,30 +112,71 @@ class ArchiveRefusedError(Exception):
 
 
 class Lines:
-    """Counts lines and their digest as they pass, and hands them on."""
+    """Counts lines and bytes and their digest as they pass."""
 
     def __init__(self) -> None:
         self._sha256 = sha256()
-        self._rows = 0
+        self.rows = 0
+        self.size = 0
 
     def take(self, data: bytes) -> None:
         self._sha256.update(data)
-        self._rows += data.count(b"\n")
+        self.rows += data.count(b"\n")
+        self.size += len(data)
 
     @property
     def member(self) -> Member:
-        return Member(rows=self._rows, sha256=self._sha256.hexdigest())
+        return Member(rows=self.rows, sha256=self._sha256.hexdigest())
 
 
-class Opened(Struct, frozen=True):
-    """An archive's manifest with its envelope."""
+class Archive:
+    """An open file whose manifest the bank signed. What else is in it is believed once `require_whole` has read it."""
 
-    manifest: JournalArchive
-    envelope: Envelope
+    def __init__(self, path: Path, packed: ZipFile, manifest: JournalArchive, envelope: Envelope) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.envelope = envelope
+        self._packed = packed
+        self._sizes: dict[str, int] = {}
 
     @property
     def sha256(self) -> str:
         return canonical.digest(self.envelope.payload_bytes())
+
+    def require_whole(self) -> None:
+        """Compare each file with what was signed, a block at a time. Raises ArchiveRefusedError."""
+        for name in MEMBERS:
+            signed, lines = self.manifest.member(name), Lines()
+            for block in self._blocks(name):
+                lines.take(block)
+                if lines.rows > signed.rows:
+                    break
+            if lines.member != signed:
+                raise self._differs(name)
+            self._sizes[name] = lines.size
+
+    async def unpacked(self, name: str) -> AsyncIterator[bytes]:
+        """Yield a file, no more of it than was compared. Raises ArchiveRefusedError if it has changed in length."""
+        lines = Lines()
+        for block in self._blocks(name):
+            lines.take(block)
+            if lines.size > self._sizes[name]:
+                raise self._differs(name)
+            yield block
+
+    def _blocks(self, name: str) -> Iterator[bytes]:
+        with _readable(self.path):
+            file = self._packed.open(_info(self._packed, name))
+        with file:
+            while True:
+                with _readable(self.path):
+                    block = file.read(BLOCK_BYTES)
+                if not block:
+                    return
+                yield block
+
+    def _differs(self, name: str) -> ArchiveRefusedError:
+        return ArchiveRefusedError(ArchiveReason.ARCHIVE_DIFFERS, f"{self.path}: {name} isn't what was signed")
 
 
 async def stored(connection: asyncpg.Connection, name: str, part: str, bound: int) -> Member:
@@ -153,10 +203,19 @@ async def pack(connection: asyncpg.Connection, archive: ZipFile, name: str, part
     return lines.member
 
 
+def clear(path: Path) -> None:
+    """Take away what a killed command left unfinished: never written over, it may be a second name of what is whole."""
+    _unfinished(path).unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_suffix(".part")
+
+
 @contextmanager
 def written(path: Path) -> Iterator[ZipFile]:
     """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError."""
-    unfinished = path.with_suffix(".part")
+    unfinished = _unfinished(path)
     with unfinished.open("xb") as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
@@ -173,33 +232,51 @@ def written(path: Path) -> Iterator[ZipFile]:
         os.close(directory)
 
 
-def opened(path: Path) -> Opened:
-    """Read an archive whole and compare each file with what its manifest says. Raises ArchiveRefusedError."""
+@contextmanager
+def opened(path: Path, bank: str, keys: Mapping[str, VerifyingKey]) -> Iterator[Archive]:
+    """Open an archive that this bank signed with one of its own `keys`, by key id. Raises ArchiveRefusedError."""
+    with _readable(path):
+        file = _Source(path)
+    with file:
+        with _readable(path):
+            packed = ZipFile(file)
+            with packed.open(_info(packed, MANIFEST)) as member:
+                said = member.read(MANIFEST_BYTES_MAX + 1)
+            if len(said) > MANIFEST_BYTES_MAX:
+                raise ValueError("a manifest of such a size")
+            envelope = msgspec.json.decode(said, type=Envelope)
+        try:
+            dsse.require_nothing_free(envelope)
+            manifest = dsse.verify(envelope, JournalArchive, keys, payload_type=ARCHIVE_TYPE)
+        except EvidenceError as error:
+            detail = f"{path}: {error.reason}: {error}"
+            raise ArchiveRefusedError(ArchiveReason.ARCHIVE_NOT_OURS, detail) from error
+        if manifest.bank != bank:
+            raise ArchiveRefusedError(ArchiveReason.ARCHIVE_NOT_OURS, f"{path}: it is of {manifest.bank}")
+        yield Archive(path, packed, manifest, envelope)
+
+
+class _Source(FileIO):
+    """A file of which no more is read at once than a block, nor a list of as many files as an archive never has."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > READ_BYTES_MAX:
+            raise ValueError("its list of files is of such a size")
+        return super().read(size) or b""
+
+
+def _info(packed: ZipFile, name: str) -> ZipInfo:
+    """Return where a file is. Raises KeyError, and ValueError if it would be unpacked otherwise than block by block."""
+    info = packed.getinfo(name)
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in another way than deflate")
+    return info
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise ArchiveRefusedError where a file can't be read."""
     try:
-        with ZipFile(path) as archive:
-            if archive.getinfo(MANIFEST).file_size > MANIFEST_BYTES_MAX:
-                raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNREADABLE, f"{path}: a manifest of such a size")
-            envelope = msgspec.json.decode(archive.read(MANIFEST), type=Envelope)
-            manifest = canonical.decode(envelope.payload_bytes(), JournalArchive)
-            for name in MEMBERS:
-                lines = Lines()
-                for block in _blocks(archive, name):
-                    lines.take(block)
-                if lines.member != manifest.member(name):
-                    raise ArchiveRefusedError(ArchiveReason.ARCHIVE_DIFFERS, f"{path}: {name} isn't what was signed")
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile, msgspec.MsgspecError) as error:
+        yield
+    except _MALFORMED as error:
         raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNREADABLE, f"{path}: {error}") from error
-    return Opened(manifest, envelope)
-
-
-async def unpacked(path: Path, name: str) -> AsyncIterator[bytes]:
-    """Yield a file of an archive."""
-    with ZipFile(path) as archive:
-        for block in _blocks(archive, name):
-            yield block
-
-
-def _blocks(archive: ZipFile, name: str) -> Iterator[bytes]:
-    with archive.open(name) as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block

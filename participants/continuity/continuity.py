@@ -50,7 +50,7 @@ from participants.cycle import reads as cycle_reads
 from participants.cycle.coordinator import FINAL_ANSWERS
 from participants.ledger.lanes import LaneKey
 from participants.ledger.session import LedgerRestored
-from participants.ledger.store import read_payments
+from participants.ledger.store import payments_here
 from participants.ledger.writer import Ledger
 from participants.roles import PeerReason
 
@@ -281,20 +281,18 @@ class Continuity:
     async def _judge(self, evidence: Envelope, payment_id: str, lane: SharedLane, counterparty: str) -> Finding | None:
         """Judge what another bank shows for a payment by what the ledger holds of it."""
         async with self._pool.acquire() as connection:
-            payment = (await read_payments(connection, [payment_id])).get(payment_id)
-        keys = self._keys()
+            payments, detached = await payments_here(connection, [payment_id])
+        if detached:
+            return None  # An old one, which no backup of before lacks.
+        payment, keys = payments.get(payment_id), self._keys()
         if lane.receiver == self._bank:
             known = payment.sequence if payment is not None and payment.direction == "in" else None
             return findings.unknown_number(
                 evidence, bank=self._bank, sender=counterparty, payment_id=payment_id, keys=keys, known=known
             )
+        known_at_all = payment is not None
         return findings.unknown_payment(
-            evidence,
-            bank=self._bank,
-            receiver=counterparty,
-            payment_id=payment_id,
-            keys=keys,
-            known=payment is not None,
+            evidence, bank=self._bank, receiver=counterparty, payment_id=payment_id, keys=keys, known=known_at_all
         )
 
     def _keys(self) -> Keys:

@@ -72,7 +72,7 @@ class Books:
         trial.now, trial.limits = self.now, self.limits
         trial.head, trial.last_account, trial.last_lane = self.head, self.last_account, self.last_lane
         trial.accounts = {key: copy(self.accounts[key]) for key in keys}
-        trial.payments = dict(self.payments)
+        trial.payments, trial.detached = dict(self.payments), self.detached
         return trial
 
     # --- events and postings ---------------------------------------------------------------------------
@@ -137,14 +137,17 @@ class Books:
         if debited > debit.highest or credited < credit.lowest:
             raise OutOfBoundsError(f"{debit.key} or {credit.key} by {amount}")
         rows = self.rows
+        balances = rows.balances
+        if debit.id not in balances:
+            balances[debit.id] = debit, debit.version
+        if credit.id not in balances:
+            balances[credit.id] = credit, credit.version
         debit.version += 1
         credit.version += 1
         rows.postings.append((debit.id, debit.version, event_sequence, amount, debit.balance, debited))
         rows.postings.append((credit.id, credit.version, event_sequence, -amount, credit.balance, credited))
         debit.balance = debited
         credit.balance = credited
-        rows.balances[debit.id] = debit
-        rows.balances[credit.id] = credit
 
     def post_entry(self, event_sequence: int, amounts: Sequence[tuple[Account, int]]) -> None:
         """Post an entry of several legs, debits positive. Raises OutOfBoundsError before anything is changed.
@@ -156,13 +159,13 @@ class Books:
                 raise OutOfBoundsError(f"{account.key} by {amount}")
         for account, amount in amounts:
             if amount:
+                self.rows.balances.setdefault(account.id, (account, account.version))
                 account.version += 1
                 balance = account.balance + amount
                 self.rows.postings.append(
                     (account.id, account.version, event_sequence, amount, account.balance, balance)
                 )
                 account.balance = balance
-                self.rows.balances[account.id] = account
 
     # --- accounts --------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Command(ABC, Generic[R]):
     """`payment_ids` are taken to be unknown or unchanged, and read only when that turns out wrong."""
 
     judges_detached = False
-    """Of `payment_ids` whose events are detached it says so itself, each for itself; else it isn't decided at all."""
+    """Of payments that it names whose events are detached it says so for each; else it isn't decided at all."""
 
     def payment_ids(self) -> list[str]:
         """Return the payments that the command decides."""

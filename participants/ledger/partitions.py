@@ -80,6 +80,12 @@ async def require_attached(connection: asyncpg.Connection, payments: Iterable[st
         raise JournalDetached(f"the events of {detached} are detached")
 
 
+def require_none(detached: Iterable[str]) -> None:
+    """Raise JournalDetached if there is any payment whose events are detached."""
+    if (payment := min(detached, default=None)) is not None:
+        raise JournalDetached(f"the events of {payment} are detached")
+
+
 class Partitions:
     """The task that makes partitions ahead. Belongs to one event loop."""
 

@@ -70,7 +70,8 @@ class Rows:
         self.events: list[EventRecord] = []
         self.postings: list[Posting] = []
         self.accounts: list[tuple[Account, str, int]] = []
-        self.balances: dict[int, Account] = {}
+        self.balances: dict[int, tuple[Account, int]] = {}
+        """The accounts that are posted to, each with the number of its last posting before."""
         self.account_changes: list[tuple[int, str, int, str | None]] = []
         self.own_entries: list[tuple[str, str, str, str, int]] = []
         self.open_payments: dict[str, OpenPayment] = {}
@@ -111,6 +112,8 @@ class Rows:
         self.new_accounts = [(a.id, *a.key, name, opened_by) for a, name, opened_by in self.accounts]
         self.new_balances = [(a.id, a.balance, a.version, a.lowest, a.highest) for a, _, _ in self.accounts]
         new = {account.id for account, _, _ in self.accounts}
-        self.balance_changes = [(a.id, a.balance, a.version) for a in self.balances.values() if a.id not in new]
+        self.balance_changes = [
+            (a.id, a.balance, a.version, before) for a, before in self.balances.values() if a.id not in new
+        ]
         self.new_lanes = [(lane.id, *lane.key) for lane in self.lanes]
         self.heads = [(x.id, x.tree.size, x.total, x.tree.to_bytes()) for x in self.numbered_lanes.values()]

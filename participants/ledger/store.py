@@ -15,7 +15,7 @@ from participants.ledger.books import Books
 from participants.ledger.command import Command
 from participants.ledger.exposure import SUBJECTS, Limits
 from participants.ledger.lanes import Lane, LaneKey
-from participants.ledger.partitions import JournalDetached
+from participants.ledger.partitions import require_none
 from participants.ledger.payment import Payment, apply
 from participants.ledger.rows import EVENT_COLUMNS, OPEN_PAYMENT_COLUMNS, POSTING_COLUMNS, Rows
 
@@ -67,9 +67,11 @@ RECORDED = """
 SELECT u.subject::text FROM unnest($1::uuid[], $2::integer[]) AS u (subject, version)
 JOIN event_key e ON e.subject = u.subject AND e.version = u.version LIMIT 1
 """
+# From where the postings begin, and from nowhere else: a version of NULL is refused, and the transaction with it. So an
+# account's postings are numbered once in all partitions, each of which has an index of its own.
 MOVE_BALANCES = """
-UPDATE account_balance b SET balance = u.balance, version = u.version
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, balance, version)
+UPDATE account_balance b SET balance = u.balance, version = CASE b.version WHEN u.before THEN u.version END
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (id, balance, version, before)
 WHERE b.account_id = u.id
 """
 CHANGE_ACCOUNT = """
@@ -97,16 +99,16 @@ WITH head AS (
         string_to_array($12, E'\n')::bigint[], string_to_array($13, E'\n')::bigint[],
         string_to_array($14, E'\n')::bigint[], string_to_array($15, E'\n')::bigint[]) u
 ), balances AS (
-    UPDATE account_balance b SET balance = u.balance, version = u.version
+    UPDATE account_balance b SET balance = u.balance, version = CASE b.version WHEN u.before THEN u.version END
     FROM head, unnest(
         string_to_array($16, E'\n')::bigint[], string_to_array($17, E'\n')::bigint[],
-        string_to_array($18, E'\n')::bigint[]) AS u (id, balance, version)
+        string_to_array($18, E'\n')::bigint[], string_to_array($19, E'\n')::bigint[]) u (id, balance, version, before)
     WHERE b.account_id = u.id
 ), opened AS (
     INSERT INTO payment_open (payment_id, direction, counterparty, state, event_sequence)
     SELECT u.* FROM head, unnest(
-        string_to_array($19, E'\n')::uuid[], string_to_array($20, E'\n'), string_to_array($21, E'\n'),
-        string_to_array($22, E'\n'), string_to_array($23, E'\n')::bigint[]) u
+        string_to_array($20, E'\n')::uuid[], string_to_array($21, E'\n'), string_to_array($22, E'\n'),
+        string_to_array($23, E'\n'), string_to_array($24, E'\n')::bigint[]) u
 )
 SELECT count(*) FROM head
 """
@@ -210,12 +212,10 @@ async def read_into(
         payments.update(command.known_payment_ids())
         if read_all or not command.assumes_new:
             payments.update(command.payment_ids())
-    named, detached = await _payments_here(connection, payments) if payments else ({}, frozenset())
+    named, detached = await payments_here(connection, payments) if payments else ({}, frozenset())
     for command in commands if detached else ():
-        needed = set(command.known_payment_ids())
         if not command.judges_detached:
-            needed.update(command.payment_ids())
-        _require_here(needed & detached)
+            require_none(detached.intersection([*command.payment_ids(), *command.known_payment_ids()]))
     # What happens to a return happens to the payment that it gives back.
     originals = {p.terms.returns for p in named.values() if p.terms.returns} - named.keys()
     if originals:
@@ -270,12 +270,12 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
     """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
-    payments, detached = await _payments_here(connection, ids)
-    _require_here(detached)
+    payments, detached = await payments_here(connection, ids)
+    require_none(detached)
     return payments
 
 
-async def _payments_here(
+async def payments_here(
     connection: asyncpg.Connection, ids: Iterable[str]
 ) -> tuple[dict[str, Payment], frozenset[str]]:
     """Return payments, and the ids of those whose events are detached."""
@@ -283,11 +283,6 @@ async def _payments_here(
     detached = frozenset(row[1] for row in rows if row[3] is None)
     here = (row for row in rows if row[1] not in detached) if detached else rows
     return fold(events.EventRow(row[0], row[1], row[2], row[3], row[4], row[5]) for row in here), detached
-
-
-def _require_here(detached: Set[str]) -> None:
-    if detached:
-        raise JournalDetached(f"the events of {min(detached)} are detached")
 
 
 def fold(rows: Iterable[events.EventRow]) -> dict[str, Payment]:
@@ -313,7 +308,7 @@ async def write_at_once(connection: asyncpg.Connection, rows: Rows, before: int,
         after,
         *_columns(rows.events, len(EVENT_COLUMNS)),
         *_columns(rows.postings, len(POSTING_COLUMNS)),
-        *_columns(rows.balance_changes, 3),
+        *_columns(rows.balance_changes, 4),
         *_columns(list(rows.open_payments.values()), len(OPEN_PAYMENT_COLUMNS)),
     )
     return heads == 1
@@ -325,7 +320,7 @@ def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[str]:
 
 
 async def write(connection: asyncpg.Connection, rows: Rows) -> None:
-    """Write a transaction's rows. Raises asyncpg.UniqueViolationError if a payment id turns out to be known."""
+    """Write a transaction's rows. Raises asyncpg.IntegrityConstraintViolationError where the database knows better."""
     if rows.events:
         await connection.copy_records_to_table("event", records=rows.events, columns=EVENT_COLUMNS)
     if rows.new_accounts:

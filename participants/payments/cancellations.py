@@ -22,6 +22,8 @@ class CancellationReason(RefusalReason):
     """Why a payment isn't cancelled, in order of precedence."""
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
+    JOURNAL_DETACHED = "journal_detached", 410
+    """It is in a part of the journal that was taken out, and so it ended."""
     NOT_OUTGOING = "payment_not_outgoing", 409
     PAYMENT_HELD = "payment_held", 409
     """Screening holds it at this bank: two people reject it."""
@@ -44,6 +46,7 @@ class CancellationOutcome(Struct, frozen=True, omit_defaults=True):
 
 _DETAILS = {
     CancellationReason.PAYMENT_UNKNOWN: "no payment {id}",
+    CancellationReason.JOURNAL_DETACHED: "the events of {id} are detached",
     CancellationReason.NOT_OUTGOING: "payment {id} is an incoming one: it can be given back, and its sender cancels",
     CancellationReason.PAYMENT_HELD: "screening holds payment {id} at this bank: two people reject it instead",
     CancellationReason.PAYMENT_ANSWERED: (
@@ -59,6 +62,7 @@ class RequestCancellation(Command[list[CancellationOutcome]]):
     """
 
     assumes_new = False
+    judges_detached = True
 
     def __init__(self, payment_ids: Sequence[str], person: str) -> None:
         self._ids = payment_ids
@@ -71,6 +75,8 @@ class RequestCancellation(Command[list[CancellationOutcome]]):
         return [self._decide(books, id_, books.payments.get(id_)) for id_ in self._ids]
 
     def _decide(self, books: Books, id_: str, payment: Payment | None) -> CancellationOutcome:
+        if id_ in books.detached:
+            return CancellationOutcome(id_, reason=CancellationReason.JOURNAL_DETACHED)
         if payment is None:
             return CancellationOutcome(id_, reason=CancellationReason.PAYMENT_UNKNOWN)
         if payment.direction != "out":

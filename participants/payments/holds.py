@@ -25,6 +25,8 @@ class HoldReason(RefusalReason):
     """Why an opinion on a held payment isn't taken, in order of precedence."""
 
     PAYMENT_UNKNOWN = "payment_unknown", 404
+    JOURNAL_DETACHED = "journal_detached", 410
+    """It is in a part of the journal that was taken out, and nobody holds it any more."""
     NOT_HELD = "payment_not_held", 409
     ALREADY_DECIDED = HoldRefusal.ALREADY_DECIDED.value, 409
     MAKER_IS_CHECKER = HoldRefusal.MAKER_IS_CHECKER.value, 409
@@ -61,6 +63,7 @@ class HoldOutcome(Struct, frozen=True, omit_defaults=True):
 
 _DETAILS = {
     HoldReason.PAYMENT_UNKNOWN: "no payment {id}",
+    HoldReason.JOURNAL_DETACHED: "the events of {id} are detached",
     HoldReason.NOT_HELD: "screening doesn't hold payment {id}, or not any more",
     HoldReason.ALREADY_DECIDED: "two people have decided on payment {id} already",
     HoldReason.MAKER_IS_CHECKER: "payment {id} was ordered by the same person, who has no word on it",
@@ -92,6 +95,7 @@ class DecideHold(Command[HoldOutcome]):
     """
 
     assumes_new = False
+    judges_detached = True
 
     def __init__(self, payment_id: str, person: str, decision: Literal["release", "reject"], reason: str) -> None:
         self.payment_id = payment_id
@@ -103,7 +107,8 @@ class DecideHold(Command[HoldOutcome]):
     def decide(self, books: Books) -> HoldOutcome:
         payment = books.payments.get(self.payment_id)
         if payment is None:
-            return self._refuse(HoldReason.PAYMENT_UNKNOWN)
+            detached = self.payment_id in books.detached
+            return self._refuse(HoldReason.JOURNAL_DETACHED if detached else HoldReason.PAYMENT_UNKNOWN)
         opinions = opinions_on(payment)
         if payment.status is not Status.HELD and not opinions:
             return self._refuse(HoldReason.NOT_HELD)

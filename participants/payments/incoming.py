@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import StrEnum
 
 import asyncpg
@@ -48,6 +48,8 @@ class DeclineReason(StrEnum):
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value
     """There is no such payment, or nothing of it is left to give back; or there is a reason for that and no payment."""
+    RETURN_OF_DETACHED = ReturnFault.RETURN_OF_DETACHED.value
+    """What it gives back is in a part of the journal that was taken out: whether it may be isn't known here."""
     RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value
     """Other accounts, another bank or currency than the payment's that it gives back."""
     RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value
@@ -89,6 +91,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
     may be as large as any, since it leaves nothing. Of those that the sender has `withdrawn`, what is new is declined.
     """
 
+    judges_detached = True
+
     def __init__(self, batch: Evidence, payments: Sequence[ReceivedPayment], *, withdrawn: bool = False) -> None:
         self.batch = batch
         self.withdrawn = withdrawn
@@ -117,7 +121,10 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
         return {LaneKey(self.sender, books.bank, p.terms.currency) for p in self.payments}
 
     def decide(self, books: Books) -> list[PaymentOutcome] | TooFewNew:
-        outcomes = [_earlier_outcome(self.sender, p.terms, books.payments.get(p.terms.id)) for p in self.payments]
+        outcomes = [
+            _earlier_outcome(self.sender, p.terms, books.payments.get(p.terms.id), books.detached)
+            for p in self.payments
+        ]
         new = outcomes.count(None)
         self.others = len(outcomes) - new
         if _too_few(new, self.others):
@@ -152,6 +159,8 @@ class ReceivePayments(Command[list[PaymentOutcome] | TooFewNew]):
             return self._decline(books, terms, DeclineReason.CURRENCY_NOT_CLEARED)
         original: Payment | None = None
         if terms.returns is not None or terms.return_reason is not None:
+            if terms.returns in books.detached:
+                return self._decline(books, terms, DeclineReason.RETURN_OF_DETACHED)
             original = books.payments.get(terms.returns or "")
             if (fault := return_fault(original, terms, self.sender, direction="out")) is not None:
                 return self._decline(books, terms, DeclineReason(fault.value))
@@ -196,8 +205,8 @@ async def read_outcomes(
         some = payments[start : start + READ_ITEMS_MAX]
         # A connection for each slice, so that nobody waits for one until the whole batch is read.
         async with pool.acquire() as connection:
-            known = await store.read_payments(connection, [terms.id for terms in some])
-        outcomes += [_earlier_outcome(sender, terms, known.get(terms.id)) for terms in some]
+            known, detached = await store.payments_here(connection, [terms.id for terms in some])
+        outcomes += [_earlier_outcome(sender, terms, known.get(terms.id), detached) for terms in some]
     new = outcomes.count(None)
     others = len(outcomes) - new
     if _too_few(new, others):
@@ -223,12 +232,17 @@ def _too_few(new: int, others: int) -> bool:
     return new > 0 and others > OTHERS_MAX + OTHERS_PER_NEW_MAX * new
 
 
-def _earlier_outcome(sender: str, terms: PaymentTerms, earlier: Payment | None) -> PaymentOutcome | None:
+def _earlier_outcome(
+    sender: str, terms: PaymentTerms, earlier: Payment | None, detached: Set[str]
+) -> PaymentOutcome | None:
     """Return what is said of a payment that isn't new, given what is known under its id; None if it is new."""
     if earlier is not None:
         if earlier.direction == "in" and earlier.counterparty == sender and earlier.terms == terms:
             return outcome_of(earlier)
         return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_REUSED.value)
+    if terms.id in detached:
+        # It may have been accepted: a refusal would contradict that, so its sender is to ask again.
+        return PaymentOutcome(id=terms.id, status="held")
     if events.is_reserved(terms.id):
         return PaymentOutcome(id=terms.id, status="refused", reason=DeclineReason.ID_RESERVED.value)
     return None

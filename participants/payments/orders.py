@@ -47,6 +47,8 @@ class OrderReason(RefusalReason):
     """The rulebook doesn't clear it, so the payment would never settle. A return may be: it takes such a one back."""
     RETURN_OF_UNKNOWN = ReturnFault.RETURN_OF_UNKNOWN.value, 422
     """There is no such payment, or nothing of it is left to give back."""
+    RETURN_OF_DETACHED = ReturnFault.RETURN_OF_DETACHED.value, 410
+    """The payment is in a part of the journal that was taken out: attach that, and give it back then."""
     RETURN_DIFFERS = ReturnFault.RETURN_DIFFERS.value, 422
     """Other accounts, another bank or currency than the payment's that it gives back; or that is a return itself."""
     RETURN_EXCEEDS = ReturnFault.RETURN_EXCEEDS.value, 422
@@ -177,7 +179,10 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         original: Payment | None = None
         if order.returns is not None:
             original = books.payments.get(order.returns)
-            if (fault := return_fault(original, order, order.creditor_agent, direction="in")) is not None:
+            fault = return_fault(original, order, order.creditor_agent, direction="in")
+            if order.returns in books.detached:
+                fault = ReturnFault.RETURN_OF_DETACHED
+            if fault is not None:
                 said = return_detail(fault, original, order)
                 return refuse_order(books, checked.order, OrderReason(fault.value), said)
         amount = int(order.amount_minor)
@@ -198,8 +203,10 @@ class SubmitOrders(Command[list[OrderOutcome]]):
         return OrderOutcome(order.id, "held" if checked.hits else "reserved")
 
 
-def replayed(order_id: str, payment: Payment) -> OrderOutcome:
-    """Return the answer on an order that is known, whose payment this is."""
+def replayed(order_id: str, payment: Payment | None) -> OrderOutcome:
+    """Return the answer on an order that is known, whose payment this is; None is one whose events are detached."""
+    if payment is None:
+        return OrderOutcome(order_id, "refused", OrderReason.ID_DETACHED.value, detail="its payment is archived")
     reason = payment.reason if payment.status in CAME_TO_NOTHING else None
     status: Literal["held", "reserved"] = "held" if payment.was_held else "reserved"
     return OrderOutcome(order_id, status, replayed=True, payment_reason=reason)

@@ -208,6 +208,8 @@ class RefuseRecall(_RecallCommand):
 class GiveBackRecalled(SubmitOrders):
     """Give back what is recalled, by a return that is decided on as any other, and say so, in one step."""
 
+    judges_detached = False
+
     def __init__(self, order: CheckedOrder, recall_id: str, *, person: str) -> None:
         super().__init__([order])
         self._recall_id = recall_id

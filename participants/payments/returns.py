@@ -25,6 +25,8 @@ class ReturnFault(StrEnum):
 
     RETURN_OF_UNKNOWN = "return_of_unknown"
     """There is no such payment, or nothing of it is left to give back."""
+    RETURN_OF_DETACHED = "return_of_detached"
+    """The payment is in a part of the journal that was taken out: attach that, and give it back then."""
     RETURN_DIFFERS = "return_differs"
     """Other accounts, another bank or currency; or it gives back a return."""
     RETURN_EXCEEDS = "return_exceeds"
@@ -51,6 +53,8 @@ def return_fault(
 def return_detail(fault: ReturnFault, original: Payment | None, order: PaymentOrder) -> str:
     """Return in words why an order gives back nothing that came in: which member, and what is left."""
     id_ = order.returns
+    if fault is ReturnFault.RETURN_OF_DETACHED:
+        return f"returns: the events of payment {id_} are archived"
     if original is None:
         return f"returns: this bank has no payment {id_}"
     match fault:

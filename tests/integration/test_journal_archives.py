@@ -11,20 +11,14 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from bank_ledgers import ALFA, BETA, Bank, bank, connect, giving_back, payment, rewrite_times, settle
-from sqlalchemy import make_url
+from bank_ledgers import ALFA, Bank, connect, payment, rewrite_times, settle
+from journal_parts import LONG_AGO, SIZE, assert_proved, built, copied, put_back, rows_of, take_out
 from typer.testing import CliRunner
 
-from compliance.crypto.keys import SigningKey
 from gateway.cli import app
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.problems import Refusal
-from gateway.federation.storage.database import migrate
-from gateway.federation.storage.postgres import create_database, drop_database
 from participants import statements
-from participants.archive.attachment import attach
-from participants.archive.cli import owner
-from participants.archive.detachment import Detached, detach
 from participants.archive.document import ArchiveReason, ArchiveRefusedError
 from participants.audit.fsck import fsck
 from participants.audit.replay import accounts_at
@@ -32,87 +26,17 @@ from participants.feed.reads import read_stretch
 from participants.ledger import store
 from participants.ledger.partitions import JournalReason, partitions
 
-SIZE = 32
-LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
-KEY = SigningKey.generate()
-
-
-async def in_small_parts(url: str) -> None:
-    """Let an empty journal have parts of 32 events."""
-    connection = await connect(url, role=None)
-    parts = [row[0] for row in await connection.fetch("SELECT first FROM journal_partition")]
-    await connection.execute("SET session_replication_role = replica; DELETE FROM journal_partition")
-    for part in parts:
-        await connection.execute(f"DROP TABLE event_{part}, posting_{part}")
-    for first in range(0, 20 * SIZE, SIZE):
-        await connection.execute("SELECT make_journal_partition($1, $2)", first, first + SIZE)
-    await connection.close()
-
-
-async def build(server_url: str) -> list[str]:
-    """Make two banks' journals of small parts, in which payments were settled long ago and others were made since."""
-    urls = [await create_database(server_url, f"parts_{os.getpid()}_{name}") for name in ("alfa", "beta")]
-    for url in urls:
-        await migrate(url, "participants.ledger")
-        await in_small_parts(url)
-    async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
-        await alfa.open("a-1", balance=100_000)
-        await beta.open("b-1")
-        for _ in range(8):
-            orders = [payment(number) for number in range(1, 11)]
-            await alfa.order(*orders)
-            await alfa.deliver(beta)
-        await beta.order(giving_back(orders[0]))
-        await beta.deliver(alfa)
-        await settle("2024-01-01-01", alfa, beta)
-        await alfa.order(*[payment(5) for _ in range(40)])
-        await alfa.deliver(beta)
-        for one in (alfa, beta):
-            await rewrite_times(one.url, LONG_AGO, timedelta(hours=1))
-            await one.connection.execute("UPDATE event_term_cursor SET through = 10000")
-    return urls
-
-
-def database_name(url: str) -> str:
-    return str(make_url(url).database)
-
 
 @pytest.fixture(scope="module")
 def journals(postgres_url: str) -> Iterator[list[str]]:
-    """The databases of the two banks, built once and only copied."""
-    urls = asyncio.run(build(postgres_url))
-    yield urls
-    for url in urls:
-        asyncio.run(drop_database(postgres_url, database_name(url)))
+    with built(postgres_url) as urls:
+        yield urls
 
 
 @pytest.fixture
 async def pair(postgres_url: str, journals: list[str]) -> AsyncIterator[tuple[Bank, Bank]]:
-    """The two banks on copies of their databases, for one test."""
-    names = [f"{database_name(url)}_copy" for url in journals]
-    urls = [
-        await create_database(postgres_url, name, template=database_name(url))
-        for name, url in zip(names, journals, strict=True)
-    ]
-    async with bank(urls[0], ALFA) as alfa, bank(urls[1], BETA) as beta:
-        yield alfa, beta
-    for name in names:
-        await drop_database(postgres_url, name)
-
-
-async def assert_proved(one: Bank) -> None:
-    report = await fsck(one.url, one.bic)
-    assert {check.name: check.difference for check in report.checks if not check.ok} == {}
-
-
-async def take_out(one: Bank, directory: Path, *, before: datetime | None = None) -> Detached:
-    async with owner(one.url) as connection:
-        return await detach(connection, one.bic, KEY, directory, before=before or datetime.now(UTC))
-
-
-async def put_back(one: Bank, path: Path) -> None:
-    async with owner(one.url) as connection:
-        await attach(connection, path)
+    async with copied(postgres_url, journals) as banks:
+        yield banks
 
 
 async def test_parts_are_made_ahead_of_what_is_written(alfa_url: str) -> None:
@@ -171,12 +95,6 @@ async def test_books_are_proved_with_parts_detached_and_attached_again(pair: tup
         assert await rows_of(one) == before
 
 
-async def rows_of(one: Bank) -> list[tuple[object, ...]]:
-    rows = await one.connection.fetch("SELECT * FROM event ORDER BY sequence")
-    rows += await one.connection.fetch("SELECT * FROM posting ORDER BY account_id, version")
-    return [tuple(row) for row in rows]
-
-
 async def test_payments_go_on_beside_detached_parts(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
     alfa, beta = pair
     for one in pair:
@@ -186,6 +104,28 @@ async def test_payments_go_on_beside_detached_parts(pair: tuple[Bank, Bank], tmp
     await settle("2026-11-27-01", alfa, beta)
     for one in pair:
         await assert_proved(one)
+
+
+async def test_nobody_waits_for_each_other_while_tables_change_places(pair: tuple[Bank, Bank], tmp_path: Path) -> None:
+    alfa, _ = pair
+    owner = await connect(alfa.url, role=None)
+    await owner.execute("SELECT make_journal_partition(max(bound), 1000000) FROM journal_partition")
+    await owner.close()
+    done = asyncio.Event()
+
+    async def pay() -> None:
+        while not done.is_set():
+            (outcome,) = await alfa.order(payment(1))
+            assert outcome.status == "reserved"
+
+    paying = [asyncio.create_task(pay()) for _ in range(3)]
+    for _ in range(3):
+        await put_back(alfa, (await take_out(alfa, tmp_path)).path)
+    done.set()
+    await asyncio.gather(*paying)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert await alfa.connection.fetchval(deadlocks) == 0
+    await assert_proved(alfa)
 
 
 async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank], tmp_path: Path) -> None:

@@ -199,6 +199,10 @@ TRUST_MODEL: Promises = {
     "| settles what nobody approved,": _ENTITLED,
     "| whoever loses or withholds the agent's answer |": _SETTLED
     + "test_what_was_answered_is_answered_again_whoever_operates_by_now",
+    "| puts another past in the journal's place": "security/test_forged_journal_archives.py::"
+    "test_what_isnt_the_part_that_was_taken_out_is_not_put_back"
+    " security/test_forged_journal_archives.py::test_a_digest_in_the_database_is_not_enough"
+    " security/test_forged_journal_archives.py::test_a_bomb_takes_no_memory",
     "| lets one person do what takes two |": "integration/test_fsck_people.py::test_one_person_is_found",
     "| about the agent: its answer to another cycle": _SIGNED_LIES,
     "| invents an act of operators,": "forgeries/test_surrounding_lies.py::"

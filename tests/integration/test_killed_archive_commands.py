@@ -1,0 +1,166 @@
+"""The commands that take parts of the journal out and put them back, killed at each step, while payments go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from bank_ledgers import ALFA, Bank, payment
+from journal_parts import SIZE, assert_proved, built, copied, rows_of
+
+from gateway.federation.http.client import MemberIdentity
+
+# Runs a command of `concordat` that is killed as it calls a function, the nth time, whose arguments have a text.
+KILLED = """
+import os, signal, sys
+name, text, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+seen = 0
+
+def look(frame, event, called):
+    global seen
+    if event == "c_call":
+        found = called is getattr(os, name, None)
+    else:
+        ours = event == "call" and frame.f_code.co_name == name and name not in vars(os)
+        found = ours and text in str(frame.f_locals.get("query", ""))
+    if found:
+        seen += 1
+        if seen == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+from gateway.cli import app
+sys.argv = ["concordat", *sys.argv[4:]]
+sys.setprofile(look)
+app()
+"""
+Step = tuple[str, str, int]
+DETACHING: dict[str, Step] = {
+    "in the middle of the file": ("pack", "", 3),
+    "before it has its name": ("link", "", 1),
+    "when it has two names": ("unlink", "", 2),
+    "when it is whole": ("require_whole", "", 1),
+    "before the tables change places": ("execute", "DETACH PARTITION", 1),
+    "before the commit": ("execute", "COMMIT", 2),
+}
+LEFT = {
+    "in the middle of the file": [".part"],
+    "before it has its name": [".part"],
+    "when it has two names": [".part", ".zip"],
+}
+ATTACHING: dict[str, Step] = {
+    "in the middle of the rows": ("unpacked", "", 2),
+    "before the tables change places": ("execute", "DETACH PARTITION", 1),
+    "before the commit": ("execute", "COMMIT", 1),
+}
+COMMITTED: Step = ("echo", "", 1)
+
+
+@pytest.fixture(scope="module")
+def journals(postgres_url: str) -> Iterator[list[str]]:
+    with built(postgres_url) as urls:
+        yield urls
+
+
+@pytest.fixture
+async def alfa(postgres_url: str, journals: list[str]) -> AsyncIterator[Bank]:
+    async with copied(postgres_url, journals) as (one, _):
+        yield one
+
+
+class Commands:
+    """Commands on a bank's journal, as processes of their own."""
+
+    def __init__(self, bank: Bank, directory: Path) -> None:
+        self.directory = directory / "archive"
+        self.directory.mkdir()
+        self.path = self.directory / f"{ALFA}-journal-0-{SIZE - 1}.zip"
+        MemberIdentity.made(ALFA, directory / "data" / "keys")
+        self._environment = os.environ | {
+            "CONCORDAT_BIC": ALFA,
+            "CONCORDAT_DATA_DIR": str(directory / "data"),
+            "CONCORDAT_DATABASE_URL": bank.url,
+        }
+
+    async def detach(self, step: Step = ("", "", 0)) -> tuple[int, str]:
+        return await self._run(step, "journal-detach", "--out", str(self.directory), "--before", "2026-01-01")
+
+    async def attach(self, step: Step = ("", "", 0)) -> tuple[int, str]:
+        return await self._run(step, "journal-attach", str(self.path))
+
+    async def _run(self, step: Step, *arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", KILLED, *map(str, step), "participant", *arguments,
+            env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+
+@asynccontextmanager
+async def paying(one: Bank) -> AsyncIterator[None]:
+    """Let a bank take orders all the while; each is taken."""
+
+    async def pay() -> None:
+        while not done.is_set():
+            (outcome,) = await one.order(payment(1))
+            assert outcome.status == "reserved"
+            await asyncio.sleep(0.05)
+
+    done = asyncio.Event()
+    task = asyncio.create_task(pay())
+    try:
+        yield
+    finally:
+        done.set()
+        await task
+
+
+async def old_rows(one: Bank) -> list[tuple[object, ...]]:
+    """Return what was in the journal before anything was paid meanwhile."""
+    return (await rows_of(one))[: 2 * SIZE]
+
+
+async def test_taking_out_ends_whenever_it_is_killed(alfa: Bank, tmp_path: Path) -> None:
+    commands = Commands(alfa, tmp_path)
+    before = await old_rows(alfa)
+    async with paying(alfa):
+        for name, step in DETACHING.items():
+            assert (await commands.detach(step))[0] == -signal.SIGKILL, name
+            assert await old_rows(alfa) == before, name
+            left = sorted(path.suffix for path in commands.directory.iterdir())
+            assert left == LEFT.get(name, [".zip"]), name
+        assert commands.path.exists()
+        code, said = await commands.detach(COMMITTED)
+        assert code == -signal.SIGKILL
+        assert await alfa.connection.fetchval("SELECT sequence FROM journal_floor") == SIZE, said
+        assert [path.name for path in commands.directory.iterdir()] == [commands.path.name]
+        await assert_proved(alfa)
+        code, said = await commands.attach()
+        assert code == 0, said
+        assert await old_rows(alfa) == before
+    await assert_proved(alfa)
+
+
+async def test_putting_back_ends_whenever_it_is_killed(alfa: Bank, tmp_path: Path) -> None:
+    commands = Commands(alfa, tmp_path)
+    before = await old_rows(alfa)
+    async with paying(alfa):
+        code, said = await commands.detach()
+        assert code == 0, said
+        without = await old_rows(alfa)
+        for name, step in ATTACHING.items():
+            assert (await commands.attach(step))[0] == -signal.SIGKILL, name
+            assert await old_rows(alfa) == without, name
+        await assert_proved(alfa)
+        assert (await commands.attach(COMMITTED))[0] == -signal.SIGKILL
+        assert await old_rows(alfa) == before
+        code, said = await commands.attach()
+        assert (code, "archive_unknown" in said) == (1, True)
+    await assert_proved(alfa)
