@@ -32,7 +32,7 @@ demo: $(RUN)  ## Run a whole clearing day on this machine (six banks, embedded P
 
 test: $(TEST)  ## Run the tests
 	@$(BIN)/python -m netting
-	$(BIN)/pytest -q -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST)  ## Formatter, linter, strict types, import rules
 	$(BIN)/ruff format --check .

@@ -29,6 +29,11 @@ _numbers = count(1)
 _templates: dict[str, str] = {}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests run at once: half as many again as there are cores, for they wait a third of their time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest: a worker that begins one last keeps all others waiting."""
