@@ -18,7 +18,7 @@ from tests.conftest import NewDatabase
 ALLOWED = {
     "attestations": (
         "id bigint, cycle text, participant text, sha256 text, envelope json, leaves bytea, refused integer[], "
-        "screening text, received_at timestamp with time zone"
+        "screening text, contested json, received_at timestamp with time zone"
     ),
     "breaks": (
         "cycle text, currency text, pair_low text, pair_high text, revision integer, kind text, missing_from "
