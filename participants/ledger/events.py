@@ -39,7 +39,7 @@ from compliance.statements import (
     inside,
 )
 from gateway.federation.messages.base import FreeText, Uuid
-from gateway.federation.messages.payment_forms import UNESCAPED, members_form
+from gateway.federation.messages.payment_forms import UNESCAPED, members_form, texts_of
 from gateway.federation.messages.payments import PaymentDetails, PaymentTerms
 from participants.ledger.account_events import (
     ENTRY_TYPES,
@@ -397,40 +397,14 @@ UPCASTERS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {type_: msgspec.json.Decoder(form) for type_, form in TYPES.items()}
 # Of what somebody asks for, who isn't asked who he is: the journal's form says one thing more, which may be left out.
 _ORDER_DECODER = msgspec.json.Decoder(PaymentOrder)
-
-
-class _Texts(PaymentOrder, frozen=True, kw_only=True, gc=False):
-    """An order whose members are asked to be texts and no more: `_ORDER` asks the rest, of all of them at once."""
-
-    id: str
-    amount_minor: str
-    currency: str
-    debtor_account: str
-    debtor_name: str
-    creditor_account: str
-    creditor_name: str
-    creditor_agent: str
-    remittance: str = ""
-    end_to_end_id: str | None = None
-    instruction_id: str | None = None
-    uetr: str | None = None
-    expires_at: str | None = None
-
-
-class _TakenTexts(_Texts, frozen=True, kw_only=True, gc=False):
-    """The same, with who made it."""
-
-    actor: str
-
-
-_TEXTS_DECODER = msgspec.json.Decoder(_Texts)
-_TAKEN_DECODER = msgspec.json.Decoder(_TakenTexts)
+# Their members are asked to be texts and no more: `_ORDER` asks the rest, of all of them at once.
+_TEXTS_DECODER = msgspec.json.Decoder(texts_of(PaymentOrder, "creditor_agent"))
+_TAKEN_DECODER = msgspec.json.Decoder(texts_of(OrderTaken, "creditor_agent", "actor"))
 # An order as the journal has it, after its maker. Whatever it matches the patterns of the members take, each of which
 # costs as much as this; whatever it doesn't is left to them.
 _FORM = members_form({"creditor_agent": inside(Bic)})
 _ORDER = re.compile(_FORM)
 _TAKEN = re.compile(rf'\{{"actor":"{UNESCAPED}*",{_FORM}')
-
 
 _RESERVED = "payment.reserved"
 # The escape of NUL, and not one of a reverse solidus before a text that looks like it.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from compliance.crypto import canonical
@@ -25,6 +25,8 @@ from gateway.federation.messages.base import (
     Uuid,
 )
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX, PaymentBatch, PaymentTerms
+
+T = TypeVar("T", bound=Struct)
 
 # What canonical JSON writes as it is.
 UNESCAPED, VISIBLE_ASCII = r'[^"\\\x00-\x1f\x7f]', r"[!#-\[\]-~]"
@@ -61,21 +63,19 @@ def members_form(more: Mapping[str, str] = {}) -> str:
     )
 
 
-class _TermTexts(PaymentTerms, frozen=True, kw_only=True, gc=False):
-    """Terms whose members are asked to be texts and no more."""
+def texts_of(kind: type[T], *more: str) -> type[T]:
+    """Return a kind of payment, or of order, whose members in the expression are asked to be texts and no more.
 
-    id: str
-    amount_minor: str
-    currency: str
-    debtor_account: str
-    debtor_name: str
-    creditor_account: str
-    creditor_name: str
-    remittance: str = ""
-    end_to_end_id: str | None = None
-    instruction_id: str | None = None
-    uetr: str | None = None
-    expires_at: str | None = None
+    `more` are those that the expression has besides.
+    """
+    members: list[Any] = []
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.name in (*_DETAILS, *more):
+            members.append((field.name, str))
+        elif field.name in (*_DETAILS, *more):
+            members.append((field.name, str | None if field.default is None else str, field.default))
+    texts = msgspec.defstruct(f"{kind.__name__}Texts", members, bases=(kind,), frozen=True, kw_only=True, gc=False)
+    return cast("type[T]", texts)
 
 
 class _RawBatch(PaymentBatch, frozen=True, kw_only=True):
@@ -85,7 +85,7 @@ class _RawBatch(PaymentBatch, frozen=True, kw_only=True):
 
 
 _decode_batch = msgspec.json.Decoder(_RawBatch).decode
-_decode_terms = msgspec.json.Decoder(_TermTexts).decode
+_decode_terms = msgspec.json.Decoder(texts_of(PaymentTerms)).decode
 _matches = re.compile(r"\{" + members_form()).fullmatch
 
 
