@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.benchmarks.bank import BenchBank, batches, open_accounts, single_paym
 from tests.benchmarks.house import Timing
 from tests.benchmarks.meters import cpu_seconds
 from tests.benchmarks.rows import Row, skipped
+from tests.benchmarks.server import own_server
 
 HERE = Path(__file__).parents[2]
 ROUNDS = 12
@@ -55,18 +55,13 @@ def run(*, payments: int = 4_000) -> list[Row]:
         return [skipped("cut-off and payments", "CONCORDAT_BENCH_AGAINST names no other checkout")]
     checkouts = (HERE, Path(other))
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        try:
-            for count in HOUSES:
-                with _both("house", checkouts, Path(name), server, str(count)) as houses:
-                    rows.append(_cut_off(count, houses))
-            with _both("bank", checkouts, Path(name), server) as pipes:
-                ours, theirs = (msgspec.json.decode(_line(out), type=BenchBank) for _, out in pipes)
-                rows += uvloop.run(_measure(ours, theirs, payments))
-        finally:
-            server.stop()
+    with own_server() as (server, root):
+        for count in HOUSES:
+            with _both("house", checkouts, root, server, str(count)) as houses:
+                rows.append(_cut_off(count, houses))
+        with _both("bank", checkouts, root, server) as pipes:
+            ours, theirs = (msgspec.json.decode(_line(out), type=BenchBank) for _, out in pipes)
+            rows += uvloop.run(_measure(ours, theirs, payments))
     return rows
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks.house import PAYMENTS, House, Timing, clear, running_house
 from tests.benchmarks.meters import cpu_seconds
 from tests.benchmarks.rows import Row
+from tests.benchmarks.server import own_server
 
 CYCLES = 3
 EUR, THREE = ("EUR",), ("CHF", "EUR", "USD")
@@ -42,17 +42,12 @@ HOUSES = {"6": (6, EUR), "50": (50, EUR), "50x3": (50, THREE), "200": (200, EUR)
 def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        try:
-            for picked in os.environ.get("CONCORDAT_BENCH_HOUSES", ",".join(HOUSES)).split(","):
-                count, currencies = HOUSES[picked]
-                directory = Path(name) / picked
-                directory.mkdir()
-                rows += uvloop.run(_measure(server, directory, count, currencies))
-        finally:
-            server.stop()
+    with own_server() as (server, root):
+        for picked in os.environ.get("CONCORDAT_BENCH_HOUSES", ",".join(HOUSES)).split(","):
+            count, currencies = HOUSES[picked]
+            directory = root / picked
+            directory.mkdir()
+            rows += uvloop.run(_measure(server, directory, count, currencies))
     return rows
 
 

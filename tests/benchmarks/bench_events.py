@@ -6,21 +6,19 @@ Each way is measured by itself, over the same events: orders that were taken in 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import uvloop
 
-from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks import load
 from tests.benchmarks.bank import BenchBank, batches, open_accounts, running_bank
 from tests.benchmarks.rows import Row
+from tests.benchmarks.server import own_server
 from tests.support import uuid7
 
 SIZE, CLIENTS, PAGE = 100, 16, 1_000
@@ -28,14 +26,8 @@ SIZE, CLIENTS, PAGE = 100, 16, 1_000
 
 def run(*, payments: int = 60_000) -> list[Row]:
     """Return a row for each way to hear; higher is better."""
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        try:
-            with running_bank(Path(name) / "bank", server.url("postgres")) as bank:
-                return uvloop.run(_measure(bank, payments))
-        finally:
-            server.stop()
+    with own_server() as (server, root), running_bank(root / "bank", server.url("postgres")) as bank:
+        return uvloop.run(_measure(bank, payments))
 
 
 async def _measure(bank: BenchBank, payments: int) -> list[Row]:

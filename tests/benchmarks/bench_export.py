@@ -24,6 +24,7 @@ from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks.house import COORDINATOR, OPERATOR, OPERATOR_KEY, House, bare_seconds, clear, running_house
 from tests.benchmarks.meters import cpu_seconds, forget_memory_peak, memory_peak_mib, server_cpu_seconds
 from tests.benchmarks.rows import Row
+from tests.benchmarks.server import own_server
 
 BANKS = 500
 
@@ -41,15 +42,10 @@ class Ran:
 def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
     banks = int(os.environ.get("CONCORDAT_BENCH_BANKS", BANKS))
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        try:
-            directory = Path(name) / "house"
-            directory.mkdir()
-            return uvloop.run(_measure(server, directory, banks))
-        finally:
-            server.stop()
+    with own_server() as (server, root):
+        directory = root / "house"
+        directory.mkdir()
+        return uvloop.run(_measure(server, directory, banks))
 
 
 async def _measure(server: EmbeddedServer, directory: Path, banks: int) -> list[Row]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from gateway.federation.storage.postgres import EmbeddedServer
 from tests.benchmarks.house import House, running_house
 from tests.benchmarks.meters import cpu_seconds, memory_peak_mib, server_cpu_seconds
 from tests.benchmarks.rows import Row
+from tests.benchmarks.server import own_server
 
 CYCLES = 10_000
 BANKS = 4
@@ -48,15 +48,10 @@ class One:
 def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
     cycles = int(os.environ.get("CONCORDAT_BENCH_CYCLES", CYCLES))
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        try:
-            directory = Path(name) / "day"
-            directory.mkdir()
-            return uvloop.run(_measure(server, directory, cycles))
-        finally:
-            server.stop()
+    with own_server() as (server, root):
+        directory = root / "day"
+        directory.mkdir()
+        return uvloop.run(_measure(server, directory, cycles))
 
 
 async def _measure(server: EmbeddedServer, directory: Path, cycles: int) -> list[Row]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import subprocess
-import tempfile
-from pathlib import Path
 
 import asyncpg
 import psutil
@@ -28,20 +26,15 @@ from tests.benchmarks.bank import (
 )
 from tests.benchmarks.house import cpu_seconds
 from tests.benchmarks.rows import Row
+from tests.benchmarks.server import own_server
 
 
 def run(*, singles: int = 40_000, batched: int = 120_000) -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; higher is better."""
-    with tempfile.TemporaryDirectory(prefix="concordat-bench-") as name:
-        directory = Path(name)
-        server = EmbeddedServer(directory / "postgres")
-        server.start()
-        try:
-            pgbench = _pgbench(server)
-            with running_bank(directory / "bank", server.url("postgres")) as bank:
-                return uvloop.run(_measure(bank, pgbench, singles, batched))
-        finally:
-            server.stop()
+    with own_server() as (server, directory):
+        pgbench = _pgbench(server)
+        with running_bank(directory / "bank", server.url("postgres")) as bank:
+            return uvloop.run(_measure(bank, pgbench, singles, batched))
 
 
 def _pgbench(server: EmbeddedServer) -> tuple[float, float]:

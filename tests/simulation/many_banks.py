@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from gateway.federation.messages.events import Events
 from gateway.federation.storage.postgres import EmbeddedServer, dsn
 from tests.benchmarks.house import House, Timing, clear, running_house
 from tests.benchmarks.meters import server_cpu_seconds
+from tests.benchmarks.server import own_server
 from tests.simulated_banks import Connection
 
 BANKS = 200
@@ -46,15 +46,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--currencies", type=lambda text: tuple(sorted(text.split(","))), default=("EUR",))
     parser.add_argument("--cycles", type=int, default=1)
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="concordat-sim-") as name:
-        server = EmbeddedServer(Path(name) / "postgres")
-        server.start()
-        directory = Path(name) / "house"
+    with own_server("concordat-sim-") as (server, root):
+        directory = root / "house"
         directory.mkdir()
-        try:
-            uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
-        finally:
-            server.stop()
+        uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
     return 0
 
 
