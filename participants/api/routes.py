@@ -27,6 +27,7 @@ from gateway.federation.messages.results import SharedResult
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
 from participants import bookkeeping
+from participants.account_statements import FIRST_YEAR, LAST_YEAR
 from participants.api import batches, events, exposures, orders_log, views, webhooks
 from participants.api.guards import (
     KEEPS_ACCOUNTS,
@@ -68,7 +69,6 @@ from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role
 from participants.search.of_cycle import settled_currencies
-from participants.statements import FIRST_YEAR, LAST_YEAR
 
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"

@@ -20,13 +20,13 @@ from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.iso20022 import camt053
 from gateway.federation.iso20022.reasons import MessageRefused
 from gateway.federation.problems import Refusal
-from participants import statements
+from participants import account_statements
+from participants.account_statements import Entry, Period, Statement, StatementReason
 from participants.api.guards import SEES_ACCOUNTS, AccountPath, Node
 from participants.api.messages import AccountBalance, StatementEntry, StatementPage
 from participants.api.routes import instant
 from participants.feed.public import timestamp
 from participants.ledger.account_events import ENTRY_TYPES
-from participants.statements import Entry, Period, Statement, StatementReason
 
 MESSAGE_ENTRIES_MAX = 50_000
 """Entries of one camt.053, some 50 MB of it."""
@@ -68,8 +68,8 @@ async def get_balance(
     """Show where an account stood at an instant."""
     moment = None if at is None else instant(at)
     async with node.pool.acquire() as connection:
-        account = await statements.account(connection, account_id)
-        standing = await statements.standing_at(connection, account_id, moment)
+        account = await account_statements.account(connection, account_id)
+        standing = await account_statements.standing_at(connection, account_id, moment)
     return AccountBalance(
         account=account.id,
         kind=account.kind,
@@ -95,7 +95,7 @@ async def get_statement(
     after = page.number()
     statement = await _statement(node, account_id, day, begins, ends)
     async with node.pool.acquire() as connection:
-        entries = await statements.entries(connection, statement, after=after, limit=page.limit)
+        entries = await account_statements.entries(connection, statement, after=after, limit=page.limit)
     more = bool(entries) and entries[-1].posting < statement.closing.posting
     return StatementPage(
         account=statement.account.id,
@@ -158,7 +158,7 @@ async def get_statement_camt053(
     statement = await _statement(node, account_id, day, begins, ends)
     if (count := statement.totals.debits + statement.totals.credits) > MESSAGE_ENTRIES_MAX:
         raise Refusal(StatementReason.STATEMENT_TOO_LONG, f"{count} entries, and a message holds {MESSAGE_ENTRIES_MAX}")
-    entries = [entry async for page in statements.all_entries(node.pool, statement) for entry in page]
+    entries = [entry async for page in account_statements.all_entries(node.pool, statement) for entry in page]
     try:
         # Beside the event loop, where everybody's payments go through.
         zone = node.settings.time_zone
@@ -171,7 +171,7 @@ async def get_statement_camt053(
 async def _statement(node: Node, account_id: int, day: date | None, begins: str | None, ends: str | None) -> Statement:
     period = _period(day, begins, ends, node.settings.time_zone)
     async with node.pool.acquire() as connection:
-        return await statements.statement(connection, account_id, period)
+        return await account_statements.statement(connection, account_id, period)
 
 
 def _period(day: date | None, begins: str | None, ends: str | None, zone: ZoneInfo) -> Period:
@@ -229,7 +229,7 @@ async def _csv(node: Node, statement: Statement, *, exact: bool) -> AsyncIterato
     begins, ends = timestamp(statement.period.begins_at), timestamp(statement.period.ends_at)
     opening = ("", begins, "", "opening balance", "", statement.opening.balance, currency)
     yield _rows([CSV_COLUMNS, opening])
-    async for page in statements.all_entries(node.pool, statement):
+    async for page in account_statements.all_entries(node.pool, statement):
         yield _rows([_row(entry, statement, exact=exact) for entry in page])
     name = "closing balance" if statement.final else "balance so far"
     yield _rows([("", ends, "", name, "", statement.closing.balance, currency)])

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from bank_ledgers import BETA, Bank, bank, connect, payment, rewrite_times, settle
 
-from participants import statements
+from participants import account_statements
+from participants.account_statements import Period, Statement
 from participants.audit.replay import accounts_at
 from participants.ledger.instants import INVERSION_MAX, last_event_at, last_event_before
-from participants.statements import Period, Statement
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FIRST = datetime(2026, 3, 27, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ async def ids(connection: asyncpg.Connection) -> list[int]:
 
 
 async def of_day(connection: asyncpg.Connection, account: int, day: date, zone: ZoneInfo = BERLIN) -> Statement:
-    return await statements.statement(connection, account, Period.of_day(day, zone))
+    return await account_statements.statement(connection, account, Period.of_day(day, zone))
 
 
 async def test_days_are_a_chain(banks: tuple[Bank, Bank]) -> None:
@@ -55,16 +55,18 @@ async def test_days_are_a_chain(banks: tuple[Bank, Bank]) -> None:
         for day in days:
             statement = await of_day(connection, account, day)
             assert statement.opening.balance == balance
-            listed = await statements.entries(connection, statement)
+            listed = await account_statements.entries(connection, statement)
             assert all(entry.booked_at.astimezone(BERLIN).date() == day for entry in listed)
             assert sum(entry.amount for entry in listed) == statement.closing.balance - statement.opening.balance
             balance, seen = statement.closing.balance, seen + len(listed)
-        now = await statements.standing_at(connection, account, None)
+        now = await account_statements.standing_at(connection, account, None)
         assert (balance, seen) == (now.balance, now.posting)
         assert statement.final
     at = FIRST + timedelta(hours=30)
     expected = await accounts_at(connection, at)
-    found = [(await statements.standing_at(connection, account, at)).balance for account in await ids(connection)]
+    found = [
+        (await account_statements.standing_at(connection, account, at)).balance for account in await ids(connection)
+    ]
     assert found[: len(expected)] == list(expected.values())
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.federation.http.client import MemberIdentity
 from gateway.federation.problems import Refusal
-from participants import statements
+from participants import account_statements
 from participants.archive.document import ArchiveReason, ArchiveRefusedError
 from participants.audit.fsck import fsck
 from participants.audit.replay import accounts_at
@@ -133,12 +133,12 @@ async def test_what_stands_in_a_detached_part_is_said_to(pair: tuple[Bank, Bank]
     paid = await alfa.connection.fetchval("SELECT subject::text FROM event WHERE type = 'payment.posted' LIMIT 1")
     account = await alfa.connection.fetchval("SELECT id FROM account WHERE code = 'a-1'")
     at = LONG_AGO + timedelta(hours=SIZE + 10)
-    standing = await statements.standing_at(alfa.connection, account, at)
+    standing = await account_statements.standing_at(alfa.connection, account, at)
     await take_out(alfa, tmp_path)
-    assert await statements.standing_at(alfa.connection, account, at) == standing
+    assert await account_statements.standing_at(alfa.connection, account, at) == standing
     asked: list[Callable[[], Awaitable[object]]] = [
         lambda: store.read_payments(alfa.connection, [paid]),
-        lambda: statements.standing_at(alfa.connection, account, LONG_AGO + timedelta(hours=5)),
+        lambda: account_statements.standing_at(alfa.connection, account, LONG_AGO + timedelta(hours=5)),
         lambda: accounts_at(alfa.connection, LONG_AGO + timedelta(hours=5)),
         lambda: read_stretch(alfa.connection, after=3, through=None, limit=10, types=[]),
     ]

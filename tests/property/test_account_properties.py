@@ -17,14 +17,14 @@ from support import uuid7
 
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
-from participants import statements
+from participants import account_statements
+from participants.account_statements import Period
 from participants.audit.fsck import fsck
 from participants.ledger.account_changes import ChangeState, Rename
 from participants.ledger.account_events import AccountOpening, EntryKind, EntryTerms
 from participants.ledger.accounts import AccountKey, AccountState
 from participants.ledger.opening import AskedOpening, OpenAccounts
 from participants.ledger.own_entries import AskedEntry, EntryReason, MakeEntry
-from participants.statements import Period
 
 ZONE = ZoneInfo("Pacific/Apia")
 FIRST = datetime(2026, 3, 27, 12, tzinfo=UTC)
@@ -136,10 +136,10 @@ async def _days_are_a_chain(one: Bank) -> None:
         balance = entries = 0
         for day in range(-1, days + 1):
             period = Period.of_day(begin + timedelta(days=day), ZONE)
-            statement = await statements.statement(connection, account, period)
-            listed = await statements.entries(connection, statement)
+            statement = await account_statements.statement(connection, account, period)
+            listed = await account_statements.entries(connection, statement)
             assert statement.opening.balance == balance
             assert balance + sum(entry.amount for entry in listed) == statement.closing.balance
             balance, entries = statement.closing.balance, entries + len(listed)
-        now = await statements.standing_at(connection, account, None)
+        now = await account_statements.standing_at(connection, account, None)
         assert (balance, entries) == (now.balance, now.posting)

@@ -44,6 +44,7 @@ from netting.loss_allocation.waterfall import WaterfallReason
 from netting.model import ObligationReason
 from netting.plan import PlanReason
 from netting.queue import ActionReason, QueueReason
+from participants.account_statements import StatementReason
 from participants.api.positions import PositionReason
 from participants.api.settlement import MovementReason
 from participants.api.views import RequestReason
@@ -74,7 +75,6 @@ from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
 from participants.search.settlement import SettlementState
-from participants.statements import StatementReason
 from participants.webhooks.targets import TargetReason
 from participants.webhooks.webhooks import WebhookReason
 
