@@ -72,7 +72,7 @@ class Repeat(Struct, frozen=True, gc=False):
         if end < 0 or not (digits := came[start:end]).isdigit():
             return None
         body, length = came[end + len(self.after) :], int(digits)
-        return body if len(body) == length or (length and not body) else None
+        return body if length and len(body) in (0, length) else None
 
 
 def _is_number(value: bytes) -> bool:
@@ -152,7 +152,7 @@ class RepeatingProtocol(BoundedProtocol):
             self.transport.close()
 
     def _remember(self, came: bytes, headers: Headers, take: Take) -> None:
-        self._repeat = Repeat.of(came, headers, take)
+        self._repeat = Repeat.of(came, headers, take) or self._repeat
 
     def _rests(self) -> bool:
         """Tell whether all that came is answered, and more may come."""
