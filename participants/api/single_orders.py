@@ -88,7 +88,8 @@ class SingleOrders:
 
     def channel(self, scope: object) -> OrderChannel:
         """Return how orders are taken whose requests have the head of this request."""
-        return OrderChannel(self._node, self, header(scope, b"authorization"), header(scope, CORRELATION_HEADER))
+        token = (header(scope, b"authorization") or b"").partition(b" ")[2]
+        return OrderChannel(self._node, self, token, header(scope, CORRELATION_HEADER))
 
     def add(self, request: _Request) -> None:
         """Let an order be decided with the others that come in this turn of the loop."""
@@ -131,19 +132,17 @@ class SingleOrders:
 class OrderChannel:
     """Where the orders of somebody come in whose requests all have one head."""
 
-    def __init__(
-        self, node: BankNode, orders: SingleOrders, authorization: bytes | None, proposed: bytes | None
-    ) -> None:
+    def __init__(self, node: BankNode, orders: SingleOrders, token: bytes, proposed: bytes | None) -> None:
         self._node = node
         self._orders = orders
-        self._authorization = authorization
+        self._token = token
         self._proposed = proposed
 
     def take(self, body: bytes, answer: Answer) -> bool:
         """Take an order up; False if anything about it, or the token, isn't as it should be."""
         began = time.perf_counter()
         try:
-            claims = self._node.verifier.verify_authorization(self._authorization)
+            claims = self._node.verifier.verify(self._token)
         except TokenRefused:
             return False
         if not may_order(claims) or (order := readable_order(body, maker=claims.sub)) is None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Send
-from support import Live
+from support import Live, free_port
 
 from gateway.federation.http.node import create_app
 from gateway.federation.http.repeats import REPEATS, Answer, Headers
+from gateway.federation.http.serve import server
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.settings import EdgeLimits
 
@@ -66,8 +67,7 @@ class Echo:
             asyncio.get_running_loop().call_later(0.01, self._answer_soon, answer)
 
 
-@pytest.fixture
-def echo(live: Live) -> tuple[Echo, int]:
+def _node() -> tuple[Echo, Litestar]:
     layers: list[Echo] = []
 
     def wrap(app: ASGIApp) -> ASGIApp:
@@ -86,8 +86,13 @@ def echo(live: Live) -> tuple[Echo, int]:
         limits=LIMITS,
         wrap=wrap,
     )
-    assert isinstance(app, Litestar)
-    return layers[0], int(live(app).rpartition(":")[2])
+    return layers[0], app
+
+
+@pytest.fixture
+def echo(live: Live) -> tuple[Echo, int]:
+    layer, app = _node()
+    return layer, int(live(app).rpartition(":")[2])
 
 
 class Client:
@@ -234,3 +239,28 @@ def test_a_client_that_is_gone_costs_nobody_anything(echo: tuple[Echo, int]) -> 
     gone.socket.close()
     layer.waits_for.set()
     assert stays.answer()[2] == b"dc"
+
+
+async def test_a_server_that_ends_answers_first() -> None:
+    layer, app = _node()
+    port = free_port()
+    node = server(app, host="127.0.0.1", port=port)
+    serving = asyncio.create_task(node.serve())
+    while not node.started:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(b"ab"))
+    await reader.readuntil(b"ba")
+    layer.waits_for.clear()
+    writer.write(request(b"cd"))
+    await asyncio.sleep(0.1)
+    node.should_exit = True
+    await app.state.stopping.wait()
+    layer.waits_for.set()
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+        await serving
+    writer.close()
+    assert layer.heads == 1
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\nconnection: close\r\ncontent-length: 2\r\n\r\ndc")

@@ -168,10 +168,10 @@ class RepeatingProtocol(BoundedProtocol):
         self._answering = bool(self._early)
         if self.transport.is_closing():
             return
-        head = [_begin(status, tuple(self.server_state.default_headers), tuple(headers))]
+        head = _begin(status, tuple(self.server_state.default_headers), tuple(headers))
         if self._is_last:
-            head.append(b"connection: close\r\n")
-        self.transport.write(b"%scontent-length: %d\r\n\r\n%s" % (b"".join(head), len(body), body))
+            head += b"connection: close\r\n"
+        self.transport.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
         self.server_state.total_requests += 1
         if self._is_last:
             self.transport.close()
