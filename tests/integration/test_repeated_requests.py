@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Send
 from support import Live, free_port
 
 from gateway.federation.http.node import create_app
-from gateway.federation.http.repeats import REPEATS, Answer, Headers
+from gateway.federation.http.repeats import PIECE_BYTES_MAX, REPEATS, Answer, Headers, RepeatingProtocol
 from gateway.federation.http.serve import server
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.settings import EdgeLimits
@@ -196,6 +197,28 @@ def test_another_head_is_read(echo: tuple[Echo, int]) -> None:
     assert layer.heads == 4
     client.send(b"POST /other HTTP/1.1\r\nContent-Length: 2\r\n\r\nab")
     assert client.answer()[0] == b"HTTP/1.1 404 Not Found\r\n"
+
+
+def test_nothing_large_is_kept(echo: tuple[Echo, int]) -> None:
+    """Neither what a head might be learned from, nor a body that was handed over."""
+    layer, port = echo
+    client = Client(port)
+    large = b"x" * 2 * PIECE_BYTES_MAX
+    client.send(request(large))
+    assert client.answer()[2] == large
+    assert not [found for found in _connections() if found.scope is not None and REPEATS in found.scope]
+    client.send(request(b"ab"))
+    client.answer()
+    client.send(request(large))
+    assert client.answer()[2] == large
+    assert layer.heads >= 2
+    for found in _connections():
+        kept = [value for value in vars(found).values() if isinstance(value, bytes | bytearray)]
+        assert sum(map(len, kept)) < PIECE_BYTES_MAX
+
+
+def _connections() -> list[RepeatingProtocol]:
+    return [found for found in gc.get_objects() if isinstance(found, RepeatingProtocol)]
 
 
 def test_what_is_not_taken_goes_the_way_of_all_others(echo: tuple[Echo, int]) -> None:

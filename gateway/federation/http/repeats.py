@@ -29,6 +29,8 @@ Answer = Callable[[int, Headers, bytes], None]
 Take = Callable[[bytes, Answer], bool]
 """Takes a body, to be answered later; False if it has to go the way of all others."""
 
+PIECE_BYTES_MAX = 16 * 1024
+"""Of what comes in one piece. More than that isn't kept to learn a head from: reading one is little beside its body."""
 _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS_MAX = 6
 # Headers that say more of a request, or of what becomes of its connection, than what this is made for.
@@ -122,7 +124,7 @@ class RepeatingProtocol(BoundedProtocol):
             if self._answering:
                 return
         self._arriving_since = since
-        self._came = b"" if self._message_bytes else data
+        self._came = b"" if self._message_bytes or len(data) > PIECE_BYTES_MAX else data
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
