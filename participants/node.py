@@ -329,6 +329,11 @@ class BankNode:
         )
         return [outcome for part in outcomes for outcome in part]
 
+    async def submit_few(self, orders: Sequence[ReadableOrder]) -> list[OrderOutcome]:
+        """Do what `submit` does of orders that are a slice of work at most, and wait for nobody else's."""
+        await self.screener.prepare([order.value for order in orders])
+        return await self.ledger.submit(SubmitOrders(self.check(orders)))
+
     async def submit_batch(
         self, orders: Sequence[ReadableOrder], batch: Batch | None, *, atomic: bool, dry_run: bool
     ) -> list[OrderOutcome]:

@@ -8,33 +8,42 @@ payment needs (docs/decisions/0006-hot-path.md).
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, cast
 
 import msgspec
-import structlog
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Send
 from msgspec import Meta
 
-from gateway.federation import correlation
 from gateway.federation.http.edge import header
 from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.problem_documents import failure_refusal
+from gateway.federation.http.repeats import REPEATS, Headers
 from gateway.federation.identity.tokens import Claims, TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
-from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
+from gateway.federation.problems import Refusal
 from gateway.federation.sharing import in_slices
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 from participants.api import orders_log
 from participants.api.messages import BATCH_BYTES_MAX, OrderResults
 from participants.api.orders import is_plain
-from participants.ledger.events import EventData, beginning
+from participants.api.single_orders import (
+    CORRELATION_HEADER,
+    JSON_HEADERS,
+    UNREADABLE,
+    SingleOrders,
+    is_said_by,
+    may_order,
+    refused,
+)
+from participants.ledger.events import EventData
 from participants.node import BankNode
 from participants.payments.orders import ReadableOrder
-from participants.roles import Role
+
+_Answered = tuple[int, Headers, bytes]
 
 
 class _RawBatch(Request, frozen=True, kw_only=True):
@@ -47,12 +56,8 @@ _decode_batch = msgspec.json.Decoder(_RawBatch).decode
 _JSON = frozenset({b"application/json", b"application/json; charset=utf-8"})
 """As nearly everybody writes it; what is written otherwise is looked at on the long way."""
 _EMPTY_BATCH = '{"payments":[]}'
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
-_created = REQUESTS.labels("POST", "/payments", "201")
 _batched = REQUESTS.labels("POST", "/payments/batch", "200")
-_single_seconds = REQUEST_SECONDS.labels("POST", "/payments")
 _batch_seconds = REQUEST_SECONDS.labels("POST", "/payments/batch")
 
 
@@ -62,6 +67,7 @@ class HotPath:
     def __init__(self, app: ASGIApp, node: BankNode) -> None:
         self._app = app
         self._node = node
+        self._singles = SingleOrders(node)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -74,57 +80,57 @@ class HotPath:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
             return await self._app(scope, receive, send)
-        if claims.role != Role.ORDERS or claims.scope or header(scope, b"content-type") not in _JSON:
+        if not may_order(claims) or header(scope, b"content-type") not in _JSON:
             return await self._app(scope, receive, send)
         body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
-        if body is None:
+        answered = None if body is None else await self._answer_to(scope, body, began, claims)
+        if answered is None:
             return await self._app(scope, again, send)
-        orders = await _orders(path, body, maker=claims.sub)
+        return await _send(send, *answered)
+
+    async def _answer_to(self, scope: Any, body: bytes, began: float, claims: Claims) -> _Answered | None:
+        """Return the answer to a body, or None if anything about it isn't as it should be."""
+        if scope["path"] == "/payments":
+            return await self._single(scope, body)
+        orders = await _orders(body, maker=claims.sub)
         if orders is None or (self._node.head_offices and self._node.names_otherwise(orders)):
-            return await self._app(scope, again, send)
+            return None
         try:
             outcomes = await self._node.submit(orders)
-            if path == "/payments":
-                outcomes[0].or_refuse()
-        except Refusal as refusal:
-            return await _refuse(scope, send, refusal, began, claims, orders)
         except Exception as error:  # as the application answers it
-            return await _refuse(scope, send, failure_refusal(error), began, claims, orders)
-        if path != "/payments":
-            await _answer(send, 200, _encode(OrderResults(results=tuple(outcomes))))
-            _batched.inc()
-            _batch_seconds.observe(time.perf_counter() - began)
-            orders_log.taken(claims.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
+            refusal = error if isinstance(error, Refusal) else failure_refusal(error)
+            proposed = header(scope, CORRELATION_HEADER)
+            return refused("/payments/batch", proposed, refusal, began, claims, orders)
+        answer = _encode(OrderResults(results=tuple(outcomes)))
+        _batched.inc()
+        _batch_seconds.observe(time.perf_counter() - began)
+        orders_log.taken(claims.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
+        return 200, JSON_HEADERS, answer
+
+    async def _single(self, scope: Any, body: bytes) -> _Answered | None:
+        channel = self._singles.channel(scope)
+        answered: asyncio.Future[_Answered] = asyncio.get_running_loop().create_future()
+
+        def answer(status: int, headers: Headers, document: bytes) -> None:
+            if not answered.done():
+                answered.set_result((status, headers, document))
+
+        if not channel.take(body, answer):
             return None
-        hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
-        await _answer(send, 201, _encode(outcomes[0].answer()), hit)
-        _created.inc()
-        _single_seconds.observe(time.perf_counter() - began)
-        orders_log.taken(claims.sub, (outcomes[0].id,))
-        return None
+        if (let_repeat := scope.get(REPEATS)) is not None:
+            let_repeat(channel.take)
+        return await answered
 
 
-async def _orders(path: str, body: bytes, *, maker: str) -> list[ReadableOrder] | None:
-    """Return the orders of a body, or None if anything about it isn't as it should be."""
+async def _orders(body: bytes, *, maker: str) -> list[ReadableOrder] | None:
+    """Return the orders of a batch, or None if anything about it isn't as it should be."""
     try:
-        bodies = (body,) if path == "/payments" else _decode_batch(body).payments
+        bodies = _decode_batch(body).payments
         orders = await in_slices(partial(EventData.orders, maker=maker), bodies)
-        return orders if _says_nothing_besides(path, body, orders, maker) and all(map(is_plain, orders)) else None
+        is_plain_batch = is_said_by(body, orders, maker, around=len(_EMPTY_BATCH)) and all(map(is_plain, orders))
+        return orders if is_plain_batch else None
     except UNREADABLE:
         return None
-
-
-def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder], maker: str) -> bool:
-    """Tell whether a body says nothing but its orders.
-
-    Every member of an order is a text, and the canonical form of it, without its maker, the shortest there is. So a
-    body that says anything besides (a member twice, before all) is longer than that, white space between its tokens
-    aside.
-    """
-    around = 0 if path == "/payments" else len(_EMPTY_BATCH) + len(orders) - 1
-    length = around + sum([len(order.text) for order in orders]) - len(orders) * (len(beginning(maker)) - 1)
-    # Without white space or a letter beyond ASCII, which is nearly always so, nothing has to be taken out first.
-    return len(body) == length or len(msgspec.json.format(body, indent=-1).decode()) == length
 
 
 async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
@@ -148,32 +154,9 @@ async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive
     return (b"".join([message.get("body", b"") for message in messages]) if complete else None), again
 
 
-async def _answer(
-    send: Send, status: int, body: bytes, headers: Any = (), media_type: bytes = b"application/json"
-) -> None:
-    start: Any = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *headers],
-    }
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    start: Any = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
     end: Any = {"type": "http.response.body", "body": body}
     await send(start)
     await send(end)
-
-
-async def _refuse(
-    scope: Scope, send: Send, refusal: Refusal, began: float, claims: Claims, orders: Sequence[ReadableOrder]
-) -> None:
-    proposed = header(scope, correlation.HEADER.lower().encode())
-    instance = correlation.begin(None if proposed is None else proposed.decode("latin-1"))
-    headers = [(correlation.HEADER.lower().encode(), instance.encode())]
-    if refusal.retry_after_s is not None:
-        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
-    document = _encode(problem_of(refusal, instance=instance))
-    await _answer(send, refusal.status, document, headers, PROBLEM_MEDIA_TYPE.encode())
-    REQUESTS.labels("POST", scope["path"], str(refusal.status)).inc()
-    REQUEST_SECONDS.labels("POST", scope["path"]).observe(time.perf_counter() - began)
-    payments = [order.value.id for order in orders[: orders_log.LINE_PAYMENTS_MAX]]
-    _log.info(
-        "orders refused", subject=claims.sub, status=refusal.status, reason=str(refusal.reason), payments=payments
-    )

@@ -51,6 +51,7 @@ TASKS = {
     "gateway/coordinator/log/feed.py": "one wait, for the end of the process",
     "gateway/demo/day.py": "awaited where it is begun",
     "gateway/federation/http/serve.py": "the application's start, which the end of the process may cut short",
+    "participants/api/single_orders.py": "answers whoever asked, if only why it can't",
     "participants/continuity/continuity.py": "a question that all who need its answer wait for",
     "participants/ledger/writer.py": "each write is awaited where it is begun; the writer is a condition",
     "tui/feed.py": "awaited where it is begun",

@@ -53,7 +53,7 @@ class ConnectionConfig(uvicorn.Config):
     """uvicorn's configuration with our limits, and who is connected how often."""
 
     def __init__(self, app: Any, *, limits: EdgeLimits, **options: Any) -> None:
-        super().__init__(app, http=BoundedProtocol, limit_concurrency=limits.connections_max, **options)
+        super().__init__(app, limit_concurrency=limits.connections_max, **options)
         self.limits = limits
         self.addresses: Counter[str] = Counter()
 

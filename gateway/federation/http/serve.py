@@ -17,6 +17,7 @@ import uvicorn
 from litestar import Litestar
 
 from gateway.federation.http.connection import BoundedProtocol, ConnectionConfig
+from gateway.federation.http.repeats import RepeatingProtocol
 from gateway.federation.settings import EdgeLimits
 from gateway.federation.telemetry import configure_logging
 
@@ -144,6 +145,7 @@ def config_of(
     return ConnectionConfig(
         app,
         limits=limits,
+        http=RepeatingProtocol,
         host=address[0],
         port=address[1],
         loop="uvloop" if sys.platform != "win32" else "asyncio",
