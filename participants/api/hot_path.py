@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta
 
 from gateway.federation import correlation
+from gateway.federation.http.bare import JSON_TYPES, answer, read_body
 from gateway.federation.http.edge import header
 from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.problem_documents import failure_refusal
@@ -44,8 +45,6 @@ class _RawBatch(Request, frozen=True, kw_only=True):
 
 
 _decode_batch = msgspec.json.Decoder(_RawBatch).decode
-_JSON = frozenset({b"application/json", b"application/json; charset=utf-8"})
-"""As nearly everybody writes it; what is written otherwise is looked at on the long way."""
 _EMPTY_BATCH = '{"payments":[]}'
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _log = structlog.get_logger(__name__)
@@ -74,9 +73,9 @@ class HotPath:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
             return await self._app(scope, receive, send)
-        if claims.role != Role.ORDERS or claims.scope or header(scope, b"content-type") not in _JSON:
+        if claims.role != Role.ORDERS or claims.scope or header(scope, b"content-type") not in JSON_TYPES:
             return await self._app(scope, receive, send)
-        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
+        body, again = await read_body(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
         if body is None:
             return await self._app(scope, again, send)
         orders = await _orders(path, body, maker=claims.sub)
@@ -91,13 +90,13 @@ class HotPath:
         except Exception as error:  # as the application answers it
             return await _refuse(scope, send, failure_refusal(error), began, claims, orders)
         if path != "/payments":
-            await _answer(send, 200, _encode(OrderResults(results=tuple(outcomes))))
+            await answer(send, 200, _encode(OrderResults(results=tuple(outcomes))))
             _batched.inc()
             _batch_seconds.observe(time.perf_counter() - began)
             orders_log.taken(claims.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
             return None
         hit = [(b"idempotency-hit", b"true")] if outcomes[0].replayed else ()
-        await _answer(send, 201, _encode(outcomes[0].answer()), hit)
+        await answer(send, 201, _encode(outcomes[0].answer()), hit)
         _created.inc()
         _single_seconds.observe(time.perf_counter() - began)
         orders_log.taken(claims.sub, (outcomes[0].id,))
@@ -127,40 +126,6 @@ def _says_nothing_besides(path: str, body: bytes, orders: Sequence[ReadableOrder
     return len(body) == length or len(msgspec.json.format(body, indent=-1).decode()) == length
 
 
-async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
-    """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
-    messages: list[dict[str, Any]] = []
-    size = 0
-    while True:
-        message = cast(dict[str, Any], await receive())
-        messages.append(message)
-        if message["type"] != "http.request":
-            break
-        size += len(message.get("body", b""))
-        if size > bytes_max or not message.get("more_body", False):
-            break
-    complete = messages[-1]["type"] == "http.request" and size <= bytes_max
-    replay = iter(messages)
-
-    async def again() -> Any:
-        return next(replay, None) or await receive()
-
-    return (b"".join([message.get("body", b"") for message in messages]) if complete else None), again
-
-
-async def _answer(
-    send: Send, status: int, body: bytes, headers: Any = (), media_type: bytes = b"application/json"
-) -> None:
-    start: Any = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *headers],
-    }
-    end: Any = {"type": "http.response.body", "body": body}
-    await send(start)
-    await send(end)
-
-
 async def _refuse(
     scope: Scope, send: Send, refusal: Refusal, began: float, claims: Claims, orders: Sequence[ReadableOrder]
 ) -> None:
@@ -170,7 +135,7 @@ async def _refuse(
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
     document = _encode(problem_of(refusal, instance=instance))
-    await _answer(send, refusal.status, document, headers, PROBLEM_MEDIA_TYPE.encode())
+    await answer(send, refusal.status, document, headers, PROBLEM_MEDIA_TYPE.encode())
     REQUESTS.labels("POST", scope["path"], str(refusal.status)).inc()
     REQUEST_SECONDS.labels("POST", scope["path"]).observe(time.perf_counter() - began)
     payments = [order.value.id for order in orders[: orders_log.LINE_PAYMENTS_MAX]]

@@ -89,7 +89,7 @@ class Authentication(ASGIMiddleware):
         self._verifier = verifier
         self._admission = admission
         self._strangers = Rates(limits.address_requests_per_s, burst=limits.address_requests_per_s * BURST_SECONDS)
-        self._clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
+        self.clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         opt = scope["route_handler"].opt
@@ -107,7 +107,7 @@ class Authentication(ASGIMiddleware):
                 raise
             scope["auth"], scope["user"] = claims, claims.sub
             if not self._verifier.is_own(claims):
-                refuse_too_many(self._clients.take(claims.sub))
+                refuse_too_many(self.clients.take(claims.sub))
         await next_app(scope, receive, send)
 
     def _count_stranger(self, scope: Scope) -> None:

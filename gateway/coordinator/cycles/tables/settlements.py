@@ -82,6 +82,21 @@ async def instructions(conn: AsyncConnection, cycle: str, participant: str | Non
     return [envelope_of(row.envelope) for row in rows]
 
 
+async def instruction_texts(conn: AsyncConnection, cycle: str, participants: Sequence[str]) -> dict[str, list[str]]:
+    """Return the JSON of the signed instructions in force of some participants in a cycle, each one's by currency."""
+    rows = await conn.execute(
+        text(
+            f"SELECT participant, envelope::text FROM instructions i WHERE cycle = :cycle AND {_IN_FORCE}"
+            " AND participant = ANY (:participants) ORDER BY currency"
+        ),
+        {"cycle": cycle, "participants": list(participants)},
+    )
+    found: dict[str, list[str]] = {}
+    for participant, envelope in rows:
+        found.setdefault(participant, []).append(envelope)
+    return found
+
+
 async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[list[Envelope], list[Envelope]]:
     """Return the instructions of one edition of a cycle's result, and the banks' receipts for them."""
     rows = await conn.execute(
