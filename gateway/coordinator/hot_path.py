@@ -32,6 +32,7 @@ from gateway.federation.http.node import OUTCOME
 from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal
+from gateway.federation.sharing import Turns
 from gateway.federation.strict_json import read_strictly
 
 _FEED = re.compile(rb"after=(0|[1-9][0-9]{0,14})(?:&wait_s=([0-9]{1,2}))?(?:&limit=([1-9][0-9]{0,3}))?")
@@ -69,6 +70,7 @@ class HotPath:
         self._verifier = verifier
         self._standing = standing
         self._callers = callers
+        self._turns = Turns()
         self._feed = feed
         self._cycles = cycles
         self._operations = {
@@ -79,9 +81,10 @@ class HotPath:
         }
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if (found := self._find(scope)) is None:
+        if (asked := self._asked(scope)) is None:
             return await self._app(scope, receive, send)
-        operation, bytes_max, work = found
+        operation, bytes_max, work = asked
+        await self._turns.take()
         try:
             claims = self._verifier.verify_authorization(header(scope, b"authorization"))
             if claims.role != _ROLE or claims.scope:
@@ -107,24 +110,24 @@ class HotPath:
         scope["auth"], scope["user"] = claims, claims.sub
         return await answer(send, 200, written)
 
-    def _find(self, scope: Any) -> tuple[str, int, Work] | None:
+    def _asked(self, scope: Any) -> tuple[str, int, Work] | None:
         """Return the operation that a request asks for, how long its body may be, and what does it."""
         if scope["type"] != "http":
             return None
         method, path = scope["method"], scope["path"]
         if path == "/events":
-            asked = _FEED.fullmatch(scope["query_string"]) if method == "GET" else None
-            if asked is None or _says_anything(scope):
+            page = _FEED.fullmatch(scope["query_string"]) if method == "GET" else None
+            if page is None or _says_anything(scope):
                 return None
-            after, wait_s, limit = int(asked[1]), int(asked[2] or 0), int(asked[3] or LIMIT_DEFAULT)
+            after, wait_s, limit = int(page[1]), int(page[2] or 0), int(page[3] or LIMIT_DEFAULT)
             if wait_s > WAIT_S_MAX or limit > LIMIT_MAX:
                 return None
             return "listEvents", 0, lambda bank, _: self._events(bank, after, wait_s, limit)
-        asked_of = None if scope["query_string"] else _OF_CYCLE.fullmatch(path)
-        operation = None if asked_of is None else _OPERATIONS.get((method, asked_of[2]))
-        if operation is None or asked_of is None:
+        of_cycle = None if scope["query_string"] else _OF_CYCLE.fullmatch(path)
+        operation = None if of_cycle is None else _OPERATIONS.get((method, of_cycle[2]))
+        if operation is None or of_cycle is None:
             return None
-        cycle = asked_of[1]
+        cycle = of_cycle[1]
         match operation:
             case "submitCut":
                 return operation, CUT_BYTES_MAX, lambda bank, body: self._submit_cut(bank, cycle, body)

@@ -47,8 +47,8 @@ def split_submission(body: bytes) -> tuple[AttestationSubmission, bytes]:
     submission = _split(body)
     rows = bytes(submission.positions)
     # Positions hold no object, so all that could be there twice is outside of them.
-    at = body.index(rows)
-    read_strictly(b"%b[]%b" % (body[:at], body[at + len(rows) :]))
+    before, _, after = body.partition(rows)
+    read_strictly(b"%b[]%b" % (before, after) if len(before) < len(body) else body)
     if len(submission.contested) > SUBMITTED_MAX:
         raise NotPlainError("more lanes than one submission may contest")
     rest = AttestationSubmission(
@@ -80,8 +80,8 @@ class Rows:
         positions = [_position(b"[%b]" % parts[index]) for index in new]
         for index, p, digest in zip(new, positions, digests(cycle, positions), strict=True):
             read[index] = self._waiting[parts[index]] = (p, digest)
-        found = [known for known in read if known is not None]
-        return tuple([p for p, _ in found]), [digest for _, digest in found]
+        stated = [known for known in read if known is not None]
+        return tuple([p for p, _ in stated]), [digest for _, digest in stated]
 
 
 def _parts(rows: bytes) -> list[bytes]:

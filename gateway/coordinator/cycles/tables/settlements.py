@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,10 +93,10 @@ async def instruction_texts(conn: AsyncConnection, cycle: str, participants: Seq
         ),
         {"cycle": cycle, "participants": list(participants)},
     )
-    found: dict[str, list[str]] = {}
+    texts: defaultdict[str, list[str]] = defaultdict(list)
     for participant, envelope in rows:
-        found.setdefault(participant, []).append(envelope)
-    return found
+        texts[participant].append(envelope)
+    return texts
 
 
 async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[list[Envelope], list[Envelope]]:
@@ -107,9 +109,12 @@ async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[l
         {"cycle": cycle, "edition": edition},
     )
     instructed = rows.all()
-    return [envelope_of(row.envelope) for row in instructed], [
-        envelope_of(row.receipt) for row in instructed if row.receipt
-    ]
+    return await asyncio.to_thread(
+        lambda: (
+            [envelope_of(row.envelope) for row in instructed],
+            [envelope_of(row.receipt) for row in instructed if row.receipt],
+        )
+    )
 
 
 async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:
