@@ -133,9 +133,12 @@ async def test_a_whole_cycle_by_both_ways(house: House) -> None:
     for bank in banks:
         cuts = alike(*await house.both(bank, "GET", f"/cycles/{cycle}/cuts"))
         assert (cuts["complete"], len(cuts["lanes"]), len(cuts["delivered"])) == (True, COUNT - 1, COUNT)
-    for number, (bank, body) in enumerate(zip(banks, bodies, strict=True)):
-        verdict = alike(*await house.both(bank, "POST", f"/cycles/{cycle}/attestations", body.attestation))
+    path = f"/cycles/{cycle}/attestations"
+    for number, (bank, body) in enumerate(zip(banks[:-1], bodies, strict=False)):
+        verdict = alike(*await house.both(bank, "POST", path, body.attestation))
         assert verdict == {"stored": COUNT - 1 - number, "agreed": number}
+    last = await house.ask(banks[-1], "POST", path, bodies[-1].attestation)
+    assert last.json() == {"stored": 0, "agreed": COUNT - 1}
     await operator.event("cycle.instructed", cycle, after)
     for bank in banks:
         [instruction] = alike(*await house.both(bank, "GET", f"/cycles/{cycle}/instructions"))
@@ -187,9 +190,11 @@ async def test_who_has_no_access_has_none_by_the_short_way(house: House) -> None
     assert cuts.status_code == 401
     # One that is suspended sees what it has to settle, and no cuts.
     await house.coordinator.registry.step(bank.bic, Step.SUSPEND, by="test", reason="set up")
-    async with asyncio.timeout(20):  # the coordinator asks its registry again within a second
-        while (seen := await house.ask(bank, "GET", "/cycles/2020-01-01-01/cuts")).status_code == 404:
-            await asyncio.sleep(0.1)
+    for _ in range(200):  # the coordinator asks its registry again within a second
+        seen = await house.ask(bank, "GET", "/cycles/2020-01-01-01/cuts")
+        if seen.status_code != 404:
+            break
+        await asyncio.sleep(0.1)
     assert (seen.status_code, seen.json()["code"]) == (403, "member_not_active")
 
 
