@@ -142,7 +142,7 @@ async def test_a_whole_cycle_by_both_ways(house: House) -> None:
     await operator.event("cycle.instructed", cycle, after)
     for bank in banks:
         [instruction] = alike(*await house.both(bank, "GET", f"/cycles/{cycle}/instructions"))
-        assert instruction["payloadType"].startswith("application/vnd.concordat.settlement-instruction.v1")
+        assert instruction["payloadType"].startswith("application/vnd.concordat.instruction.v1")
         events = alike(*await house.both(bank, "GET", f"/events?after={after}&wait_s=0&limit=100"))
         assert [event["type"] for event in events["events"]][-1] in ("cycle.instructed", "cycle.settled", "cycle.final")
 
