@@ -19,7 +19,7 @@ from compliance.cycle import positions
 from compliance.cycle.contests import CONTEST_EVENT
 from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import PairKey
-from compliance.cycle.positions import PositionError, ProvenStatement
+from compliance.cycle.positions import Position, PositionError, ProvenStatement
 from compliance.cycle.states import State
 from gateway.coordinator.cycles import equivocations
 from gateway.coordinator.cycles.batching import Batcher
@@ -202,11 +202,7 @@ class Attestation:
         ]
         numbers = await attestations.insert(conn, cycle, rows, now)
         book.seen = max(numbers)
-        bodies = [
-            (submitted.read.positions[index], submitted.read.digests[index], number)
-            for submitted, number in zip(says_more, numbers, strict=True)
-            for index in submitted.bodies
-        ]
+        bodies = await asyncio.to_thread(_bodies, says_more, numbers)
         if bodies:
             await attestations.insert_positions(conn, cycle, bodies)
         screened = [
@@ -274,6 +270,15 @@ class Attestation:
         )
         digests = (first.hex(), read.digests[index].hex())
         await equivocations.keep(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])), at=self._now())
+
+
+def _bodies(says_more: Iterable[Submitted], numbers: Iterable[int]) -> list[tuple[Position, bytes, int]]:
+    """Return the positions that attestations with these ids brought, with their digests."""
+    return [
+        (submitted.read.positions[index], submitted.read.digests[index], number)
+        for submitted, number in zip(says_more, numbers, strict=True)
+        for index in submitted.bodies
+    ]
 
 
 def _says_more(

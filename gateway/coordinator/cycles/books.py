@@ -74,7 +74,7 @@ class Books:
             # Once the cycle goes on no cut comes any more.
             book.all_cuts = cycle.state not in (State.OPEN, State.CUT_OFF)
         if book.settled is None and cycle.state in TAKING_IN:
-            book.take_settled(await submissions.settled_lanes(conn))
+            await asyncio.to_thread(book.take_settled, await submissions.settled_lanes(conn))
         if cycle.state is State.ATTESTING:
             await _take_attested(conn, book)
         return book
