@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -47,8 +46,6 @@ from gateway.federation.storage.failures import Writability
 from gateway.federation.supervision import conditions
 
 PACKAGE = "gateway.coordinator"
-SWITCH_S = 0.001
-"""How long a thread works before the event loop, which may want to go on, is let in: a fifth of Python's own time."""
 DECIDING_SECONDS_MAX = 15.0
 """What is attested is matched within the transaction that closes attestation: seconds, with hundreds of banks."""
 
@@ -160,7 +157,6 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         }
 
     async def start(app: Litestar) -> None:
-        sys.setswitchinterval(SWITCH_S)
         await check_schema(core.engine, PACKAGE)
         await core.register_itself(name)
         async with transaction(core.engine) as conn:
