@@ -27,7 +27,7 @@ HEADERS_MAX = 100
 MESSAGE_BYTES_MAX = 128 * 1024 * 1024
 """Of a request in all, whatever the framing says; a route's own limit is below."""
 JOINED_BYTES_MAX = 64 * 1024
-"""Of what is written together with the head of an answer; to copy an export of a hundred megabytes holds up the loop."""
+"""Of what is written together with the head of an answer: an export has a hundred megabytes to be copied."""
 
 
 class ConnectionEnd(StrEnum):
