@@ -67,27 +67,31 @@ def misfit(statement: PositionStatement, bounds: Bounds) -> str | None:
 
 def misfit_of(p: Position, bounds: Bounds) -> str | None:
     """Return the same of a position."""
-    for lane, first, last in (
-        ((p.low, p.high, p.currency), p.forth_first, p.forth_last),
-        ((p.high, p.low, p.currency), p.back_first, p.back_last),
-    ):
-        settled = first - 1 if bounds.settled is None else bounds.settled.get(lane, 0)
-        cut = bounds.cuts.get(lane, 0) if lane[1] in bounds.delivered else last
-        # As `taken_in` has it.
-        if first != settled + 1:
-            return f"{' '.join(lane)}: begins with {first}, settled through {settled}"
-        if last != cut:
-            return f"{' '.join(lane)}: ends with {last}, cut at {cut}"
+    return _lane_misfit((p.low, p.high, p.currency), p.forth_first, p.forth_last, bounds) or _lane_misfit(
+        (p.high, p.low, p.currency), p.back_first, p.back_last, bounds
+    )
+
+
+def _lane_misfit(lane: Lane, first: int, last: int, bounds: Bounds) -> str | None:
+    settled = first - 1 if bounds.settled is None else bounds.settled.get(lane, 0)
+    cut = bounds.cuts.get(lane, 0) if lane[1] in bounds.delivered else last
+    # As `taken_in` has it.
+    if first != settled + 1:
+        return f"{' '.join(lane)}: begins with {first}, settled through {settled}"
+    if last != cut:
+        return f"{' '.join(lane)}: ends with {last}, cut at {cut}"
     return None
 
 
 def behind(cut: CycleCut, settled: Mapping[Lane, int]) -> str | None:
     """Return where a cut goes back behind what is settled on its receiver's lanes, or None."""
     numbers = _numbers(cut)
-    for lane, sequence in sorted(settled.items()):
-        if lane[1] == cut.receiver and numbers.get(lane, 0) < sequence:
-            return f"{lane[0]} {lane[2]}: cut at {numbers.get(lane, 0)}, settled through {sequence}"
-    return None
+    receiver, number = cut.receiver, numbers.get
+    lanes = [lane for lane, sequence in settled.items() if lane[1] == receiver and number(lane, 0) < sequence]
+    if not lanes:
+        return None
+    lane = min(lanes)
+    return f"{lane[0]} {lane[2]}: cut at {number(lane, 0)}, settled through {settled[lane]}"
 
 
 def pairs_taken_in(cuts: Mapping[Lane, int], settled: Mapping[Lane, int]) -> set[PairKey]:

@@ -7,12 +7,14 @@ further revision, so there is one agreed statement at most.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeVar
 
 from compliance.statements import CarryReason
+
+T = TypeVar("T")
 
 PairKey = tuple[str, str, str]
 """Currency and the two banks, sorted."""
@@ -64,6 +66,18 @@ def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
         key: match_pair(key, by_bank.get(key[1], {}), by_bank.get(key[2], {}))
         for key, by_bank in sorted(digests.items())
     }
+
+
+def in_order(items: Iterable[T], key: Callable[[T], PairKey]) -> list[T]:
+    """Return what belongs to pairs by currency and pair.
+
+    What belongs to each lower bank is sorted by itself: a thread that sorts lets no other work meanwhile.
+    """
+    of_banks: defaultdict[tuple[str, str], list[T]] = defaultdict(list)
+    for item in items:
+        currency, low, _ = key(item)
+        of_banks[currency, low].append(item)
+    return [item for bank in sorted(of_banks) for item in sorted(of_banks[bank], key=key)]
 
 
 def match_pair(key: PairKey, of_low: Mapping[int, str], of_high: Mapping[int, str]) -> Match:

@@ -179,19 +179,36 @@ def statement_of(cycle: str, p: Position) -> PositionStatement:
 
 def inconsistency(p: Position) -> str | None:
     """Return what contradicts itself in a position, or None. The schema can't say these rules."""
+    if (
+        p.low < p.high
+        and _makes_sense(p.forth_first, p.forth_last, p.forth_count, p.forth_minor)
+        and _makes_sense(p.back_first, p.back_last, p.back_count, p.back_minor)
+    ):
+        return None
+    return _contradiction(p)
+
+
+def _makes_sense(first: int, last: int, count: int, minor: str) -> bool:
+    payments = last - first + 1
+    return first >= 1 and payments >= 0 and count <= payments and int(minor) >= count and (count != 0 or minor == "0")
+
+
+def _contradiction(p: Position) -> str:
+    """Return what contradicts itself in a position that has something of the kind."""
     if p.low >= p.high:
         return "the pair isn't two members in alphabetical order"
     forth = (p.low, p.high, p.forth_first, p.forth_last, p.forth_count, p.forth_minor)
     back = (p.high, p.low, p.back_first, p.back_last, p.back_count, p.back_minor)
     for sender, receiver, first, last, count, minor in (forth, back):
+        if _makes_sense(first, last, count, minor):
+            continue
         payments = last - first + 1
         if first < 1 or payments < 0:
             return f"the flow {sender}→{receiver} runs from {first} to {last}"
         if count > payments:
             return f"the flow {sender}→{receiver} counts {count} of {payments} payments"
-        if int(minor) < count or (count == 0 and minor != "0"):
-            return f"the flow {sender}→{receiver} amounts to {minor} in {count} payments"
-    return None
+        return f"the flow {sender}→{receiver} amounts to {minor} in {count} payments"
+    raise AssertionError("a position that makes sense was said not to")
 
 
 def first_out_of_order(positions: Sequence[Position]) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
+from litestar.types import ASGIApp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from compliance.crypto.keys import VerifyingKey
@@ -20,6 +21,7 @@ from gateway.coordinator.cycles.kernels import may_be_needed
 from gateway.coordinator.cycles.schedule import Schedule
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.cycles.settlement import HttpSettlementClient
+from gateway.coordinator.hot_path import HotPath
 from gateway.coordinator.log import api as log_api
 from gateway.coordinator.log.feed import EventFeed
 from gateway.coordinator.registry import api as registry_api
@@ -33,6 +35,7 @@ from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.clock_watch import ClockWatch
 from gateway.federation.http.node import create_app
+from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.membership.documents import Application
 from gateway.federation.membership.institution import offered
@@ -176,6 +179,11 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
     def provide(service: Any) -> Provide:
         return Provide(lambda: service, sync_to_thread=False)
 
+    verifier = TokenVerifier(settings.bic, _own_token_key(core))
+
+    def shorten(app: ASGIApp, routes: Litestar, callers: Rates) -> ASGIApp:
+        return HotPath(app, routes, verifier=verifier, standing=standing, callers=callers, feed=feed, cycles=cycles)
+
     app = create_app(
         title="Concordat coordinator",
         version=version("concordat"),
@@ -187,7 +195,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
             *cycles_api.route_handlers,
             *evidence_api.route_handlers,
         ],
-        verifier=TokenVerifier(settings.bic, _own_token_key(core)),
+        verifier=verifier,
         admission=standing.require,
         ready=ready,
         on_startup=[start],
@@ -200,6 +208,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         },
         limits=settings.limits,
         links=LINKS,
+        shorten=shorten,
     )
     app.state.standing = standing
     return app

@@ -6,6 +6,7 @@ Nobody waits long because of somebody else's request, and a small one costs no m
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -17,6 +18,8 @@ SLICE_ITEMS_MAX = 128
 """About a millisecond of what is done for each payment."""
 UNSLICED_ITEMS_MAX = 16
 """So few are worked on at once: waiting for a turn would cost more."""
+TURN_REQUESTS_MAX = 32
+"""Some milliseconds of what is done for each request that has to be looked at."""
 INLINE_BYTES_MAX = 64 * 1024
 """A thread costs more than reading so little."""
 
@@ -46,3 +49,41 @@ async def beside_if_large(size: int, work: Callable[[], R]) -> R:
     It may touch only what is its own.
     """
     return work() if size <= INLINE_BYTES_MAX else await asyncio.to_thread(work)
+
+
+class Turns:
+    """Lets so many go on in each round of the event loop, in the order in which they came. For one loop at a time.
+
+    Hundreds may be woken by one event, and what takes each of them a moment would hold up everybody else.
+    """
+
+    def __init__(self, each: int = TURN_REQUESTS_MAX) -> None:
+        self._each = each
+        self._left = each
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def take(self) -> None:
+        """Return when it is the caller's turn, at once if few others have come in this round."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the one before may have ended within a round
+            self._loop, self._left = loop, self._each
+            self._waiting.clear()
+        if self._left == self._each:
+            loop.call_soon(self._next)
+        if self._left:
+            self._left -= 1
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        self._left = self._each
+        while self._waiting and self._left:
+            turn = self._waiting.popleft()
+            if not turn.done():  # whoever waited may have gone
+                turn.set_result(None)
+                self._left -= 1
+        if self._left < self._each:
+            asyncio.get_running_loop().call_soon(self._next)

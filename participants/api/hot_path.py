@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Send
 from msgspec import Meta
 
+from gateway.federation.http.bare import JSON_HEADERS, JSON_TYPES, Headers, answer, read_body
 from gateway.federation.http.edge import header
 from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.problem_documents import failure_refusal
-from gateway.federation.http.repeats import REPEATS, Headers
+from gateway.federation.http.repeats import REPEATS
 from gateway.federation.identity.tokens import Claims, TokenRefused
 from gateway.federation.messages.base import Request
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
@@ -32,7 +33,6 @@ from participants.api.messages import BATCH_BYTES_MAX, OrderResults
 from participants.api.orders import is_plain
 from participants.api.single_orders import (
     CORRELATION_HEADER,
-    JSON_HEADERS,
     UNREADABLE,
     SingleOrders,
     is_said_by,
@@ -53,8 +53,6 @@ class _RawBatch(Request, frozen=True, kw_only=True):
 
 
 _decode_batch = msgspec.json.Decoder(_RawBatch).decode
-_JSON = frozenset({b"application/json", b"application/json; charset=utf-8"})
-"""As nearly everybody writes it; what is written otherwise is looked at on the long way."""
 _EMPTY_BATCH = '{"payments":[]}'
 _encode = msgspec.json.Encoder().encode
 _batched = REQUESTS.labels("POST", "/payments/batch", "200")
@@ -80,13 +78,13 @@ class HotPath:
             claims = self._node.verifier.verify_authorization(header(scope, b"authorization"))
         except TokenRefused:
             return await self._app(scope, receive, send)
-        if not may_order(claims) or header(scope, b"content-type") not in _JSON:
+        if not may_order(claims) or header(scope, b"content-type") not in JSON_TYPES:
             return await self._app(scope, receive, send)
-        body, again = await _read(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
+        body, again = await read_body(receive, ORDER_BYTES_MAX if path == "/payments" else BATCH_BYTES_MAX)
         answered = None if body is None else await self._answer_to(scope, body, began, claims)
         if answered is None:
             return await self._app(scope, again, send)
-        return await _send(send, *answered)
+        return await answer(send, *answered)
 
     async def _answer_to(self, scope: Any, body: bytes, began: float, claims: Claims) -> _Answered | None:
         """Return the answer to a body, or None if anything about it isn't as it should be."""
@@ -101,21 +99,21 @@ class HotPath:
             refusal = error if isinstance(error, Refusal) else failure_refusal(error)
             proposed = header(scope, CORRELATION_HEADER)
             return refused("/payments/batch", proposed, refusal, began, claims, orders)
-        answer = _encode(OrderResults(results=tuple(outcomes)))
+        results = _encode(OrderResults(results=tuple(outcomes)))
         _batched.inc()
         _batch_seconds.observe(time.perf_counter() - began)
         orders_log.taken(claims.sub, [outcome.id for outcome in outcomes if outcome.status != "refused"])
-        return 200, JSON_HEADERS, answer
+        return 200, JSON_HEADERS, results
 
     async def _single(self, scope: Any, body: bytes) -> _Answered | None:
         channel = self._singles.channel(scope)
         answered: asyncio.Future[_Answered] = asyncio.get_running_loop().create_future()
 
-        def answer(status: int, headers: Headers, document: bytes) -> None:
+        def settle(status: int, headers: Headers, document: bytes) -> None:
             if not answered.done():
                 answered.set_result((status, headers, document))
 
-        if not channel.take(body, answer):
+        if not channel.take(body, settle):
             return None
         if (let_repeat := scope.get(REPEATS)) is not None:
             let_repeat(channel.take)
@@ -131,32 +129,3 @@ async def _orders(body: bytes, *, maker: str) -> list[ReadableOrder] | None:
         return orders if is_plain_batch else None
     except UNREADABLE:
         return None
-
-
-async def _read(receive: Receive, bytes_max: int) -> tuple[bytes | None, Receive]:
-    """Return the body, or None if it is too large or broken off, and a `receive` that gives all of it again."""
-    messages: list[dict[str, Any]] = []
-    size = 0
-    while True:
-        message = cast(dict[str, Any], await receive())
-        messages.append(message)
-        if message["type"] != "http.request":
-            break
-        size += len(message.get("body", b""))
-        if size > bytes_max or not message.get("more_body", False):
-            break
-    complete = messages[-1]["type"] == "http.request" and size <= bytes_max
-    replay = iter(messages)
-
-    async def again() -> Any:
-        return next(replay, None) or await receive()
-
-    return (b"".join([message.get("body", b"") for message in messages]) if complete else None), again
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    start: Any = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
-    end: Any = {"type": "http.response.body", "body": body}
-    await send(start)
-    await send(end)

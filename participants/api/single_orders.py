@@ -15,9 +15,10 @@ import structlog
 from msgspec import Struct
 
 from gateway.federation import correlation
+from gateway.federation.http.bare import JSON_HEADERS, Headers
 from gateway.federation.http.edge import header
 from gateway.federation.http.problem_documents import failure_refusal
-from gateway.federation.http.repeats import Answer, Headers
+from gateway.federation.http.repeats import Answer
 from gateway.federation.identity.tokens import Claims, TokenRefused
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem_of
 from gateway.federation.storage.failures import failure_of
@@ -32,7 +33,6 @@ from participants.roles import Role
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 TURN_ORDERS_MAX = 128
 """So many are one command at most: about a millisecond of work."""
-JSON_HEADERS: Headers = ((b"content-type", b"application/json"),)
 _HIT_HEADERS: Headers = (*JSON_HEADERS, (b"idempotency-hit", b"true"))
 CORRELATION_HEADER = correlation.HEADER.lower().encode()
 _encode = msgspec.json.Encoder().encode

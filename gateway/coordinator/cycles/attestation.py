@@ -19,7 +19,7 @@ from compliance.cycle import positions
 from compliance.cycle.contests import CONTEST_EVENT
 from compliance.cycle.cuts import Lane
 from compliance.cycle.matching import PairKey
-from compliance.cycle.positions import PositionError, ProvenStatement
+from compliance.cycle.positions import Position, PositionError, ProvenStatement
 from compliance.cycle.states import State
 from gateway.coordinator.cycles import equivocations
 from gateway.coordinator.cycles.batching import Batcher
@@ -36,11 +36,8 @@ from gateway.coordinator.cycles.judgement import (
     judge_screenings,
 )
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
-from gateway.coordinator.cycles.submission import (
-    CycleTerms,
-    read_attestation,
-    to_json,
-)
+from gateway.coordinator.cycles.rows import NotPlainError, Rows
+from gateway.coordinator.cycles.submission import CycleTerms, Stated, read_attestation, to_json
 from gateway.coordinator.cycles.tables import attestations, cycles, pairs, submissions
 from gateway.coordinator.cycles.tables.attestations import Fresh
 from gateway.coordinator.cycles.tables.cycles import Roster
@@ -56,7 +53,7 @@ from gateway.federation.storage.database import transaction
 READ_BATCH_MAX = 16
 """Submissions verified at once, while those before them are being stored."""
 
-_Coming = tuple[str, AttestationSubmission]
+_Coming = tuple[str, AttestationSubmission, bytes | None]
 
 
 class Attestation:
@@ -79,18 +76,21 @@ class Attestation:
         self._unread: Batcher[_Coming, Submitted | AttestationVerdict] = Batcher(
             self._read_attestations, batch_max=READ_BATCH_MAX
         )
+        self._rows = Rows()
         self._read = Batcher(self._take_attestations, batch_max=Submitted.WEIGHT_MAX, weigh=Submitted.weight)
 
     async def submit_attestation(
-        self, bank: str, cycle_id: str, submission: AttestationSubmission
+        self, bank: str, cycle_id: str, submission: AttestationSubmission, rows: bytes | None = None
     ) -> AttestationVerdict:
         """Take in a bank's attestation, statement by statement and its screening; return what became of it.
 
-        What was taken in before is answered again, with its verdict as it is now. Raises Refusal where nothing is taken
-        in: the first reason, whose pointer names the statement.
+        Its positions may come as the `rows` that they were written as. What was taken in before is answered again, with
+        its verdict as it is now. Raises Refusal where nothing is taken in: the first reason, whose pointer names the
+        statement. Where there are `rows` that can't be taken in as they are, raises NotPlainError or what `Rows` does:
+        their positions may be handed in then.
         """
         # While one group is stored, the next one is verified.
-        read = await self._unread.add(cycle_id, (bank, submission))
+        read = await self._unread.add(cycle_id, (bank, submission, rows))
         return await self._read.add(cycle_id, read) if isinstance(read, Submitted) else read
 
     async def _read_attestations(
@@ -98,10 +98,15 @@ class Attestation:
     ) -> list[Submitted | AttestationVerdict | Exception]:
         """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
-            callers = await Callers.find(conn, cycle_id, {bank for bank, _ in submitted}, self._scheme)
+            callers = await Callers.find(conn, cycle_id, {bank for bank, _, _ in submitted}, self._scheme)
             if callers.cycle.state is not State.ATTESTING:
-                return [await self._answer_again(conn, callers, bank, submission) for bank, submission in submitted]
-        return await asyncio.to_thread(_read_all, callers, submitted, self._now())
+                return [
+                    NotPlainError("too late to be read")
+                    if rows is not None
+                    else await self._answer_again(conn, callers, bank, submission)
+                    for bank, submission, rows in submitted
+                ]
+        return await asyncio.to_thread(_read_all, callers, submitted, self._now(), self._rows)
 
     async def _answer_again(
         self, conn: AsyncConnection, callers: Callers, bank: str, submission: AttestationSubmission
@@ -197,11 +202,7 @@ class Attestation:
         ]
         numbers = await attestations.insert(conn, cycle, rows, now)
         book.seen = max(numbers)
-        bodies = [
-            (submitted.read.positions[index], submitted.read.digests[index], number)
-            for submitted, number in zip(says_more, numbers, strict=True)
-            for index in submitted.bodies
-        ]
+        bodies = await asyncio.to_thread(_bodies, says_more, numbers)
         if bodies:
             await attestations.insert_positions(conn, cycle, bodies)
         screened = [
@@ -271,6 +272,15 @@ class Attestation:
         await equivocations.keep(conn, cycle, bank, digests, (to_json(proofs[0]), to_json(proofs[1])), at=self._now())
 
 
+def _bodies(says_more: Iterable[Submitted], numbers: Iterable[int]) -> list[tuple[Position, bytes, int]]:
+    """Return the positions that attestations with these ids brought, with their digests."""
+    return [
+        (submitted.read.positions[index], submitted.read.digests[index], number)
+        for submitted, number in zip(says_more, numbers, strict=True)
+        for index in submitted.bodies
+    ]
+
+
 def _says_more(
     submitted: Submitted, before: Roster, screenings: Mapping[str, Collection[str]], contested: Collection[Lane]
 ) -> bool:
@@ -307,22 +317,25 @@ def _judge_all(
 
 
 def _read_all(
-    callers: Callers, submitted: Iterable[_Coming], now: datetime
+    callers: Callers, submitted: Iterable[_Coming], now: datetime, known: Rows
 ) -> list[Submitted | AttestationVerdict | Exception]:
     """Verify submissions to a cycle that attests."""
     answers: list[Submitted | AttestationVerdict | Exception] = []
-    for bank, submission in submitted:
+    for bank, submission, rows in submitted:
         try:
-            answers.append(_read(callers, bank, submission, now))
-        except Refusal as refused:
+            stated = None if rows is None else known.read(callers.cycle.id, rows)
+            answers.append(_read(callers, bank, submission, stated, now))
+        except (Refusal, NotPlainError, PositionError, msgspec.MsgspecError) as refused:
             answers.append(refused)
     return answers
 
 
-def _read(callers: Callers, bank: str, submission: AttestationSubmission, now: datetime) -> Submitted:
-    """Verify a submission. Raises Refusal if nothing can be taken in."""
+def _read(
+    callers: Callers, bank: str, submission: AttestationSubmission, stated: Stated | None, now: datetime
+) -> Submitted:
+    """Verify a submission; `stated` is what it states, if that is known. Raises Refusal if nothing can be taken in."""
     keys = callers.require(bank)
     require_state(callers.cycle, State.ATTESTING, CycleReason.CYCLE_NOT_ATTESTING, now)
     if bank not in callers.roster.delivered:
         raise Refusal(CycleReason.CUT_MISSING, f"{bank} delivered no cut for cycle {callers.cycle.id}")
-    return Submitted(bank=bank, read=read_attestation(submission, bank, callers.terms, keys))
+    return Submitted(bank=bank, read=read_attestation(submission, bank, callers.terms, keys, stated))

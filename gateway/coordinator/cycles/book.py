@@ -137,6 +137,8 @@ class Book:
         """Take in what a bank states, which follows what it stated before; return where its pair stands then."""
         key = statement.key
         pair = self._pairs.get(key)
+        if pair is not None and not (pair.low and pair.high) and self._completes(bank, statement, pair):
+            return pair.standing
         if pair is None:
             pair = self._pairs[key] = Pair((), ())
             self._by_digest[statement.sha256] = statement
@@ -154,6 +156,33 @@ class Book:
         self._count(key, pair, 1)
         return pair.standing
 
+    def _completes(self, bank: str, statement: Statement, pair: Pair) -> bool:
+        """Take in that a bank states for the first time what the other one stated last, which is nearly always so."""
+        _, low, high = statement.key
+        of_other = pair.high if bank == low else pair.low
+        if not of_other or of_other[-1].sha256 != statement.sha256:
+            return False
+        if bank == low:
+            pair.low = (of_other[-1],)
+        else:
+            pair.high = (of_other[-1],)
+        pair.standing, pair.missing_from = "agreed", None
+        self.statements[bank] += 1
+        for counts in (self.total, self.counts[low], self.counts[high]):
+            counts.missing -= 1
+            counts.agreed += 1
+        del self._awaited[bank][statement.key]
+        self._add_gross(statement, 1)
+        return True
+
+    def _add_gross(self, agreed: Statement, by: Literal[1, -1]) -> None:
+        currency, low, high = agreed.key
+        gross, forth, back = self.gross, agreed.forth * by, agreed.back * by
+        receives, pays = gross[currency, low]
+        gross[currency, low] = (receives + back, pays + forth)
+        receives, pays = gross[currency, high]
+        gross[currency, high] = (receives + forth, pays + back)
+
     def _compare(self, key: PairKey, pair: Pair) -> None:
         """Find out where a pair stands. Once it agrees nothing follows."""
         low, high = pair.low, pair.high
@@ -169,7 +198,7 @@ class Book:
 
     def _count(self, key: PairKey, pair: Pair, by: Literal[1, -1]) -> None:
         """Count a pair where it stands, or no more."""
-        currency, low, high = key
+        _, low, high = key
         each = (self.total, self.counts[low], self.counts[high])
         match pair.standing:
             case "missing":
@@ -191,12 +220,7 @@ class Book:
             case "agreed":
                 for counts in each:
                     counts.agreed += by
-                forth, back = _agreed(pair).forth * by, _agreed(pair).back * by
-                gross = self.gross
-                receives, pays = gross[currency, low]
-                gross[currency, low] = (receives + back, pays + forth)
-                receives, pays = gross[currency, high]
-                gross[currency, high] = (receives + forth, pays + back)
+                self._add_gross(_agreed(pair), by)
 
     def _name(self, name: str) -> str:
         """Return the one copy of a name that is kept: there are many pairs of few banks."""

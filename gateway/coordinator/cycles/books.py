@@ -70,11 +70,11 @@ class Books:
         book.unsettled = True
         if not book.all_cuts:
             cuts = await submissions.cuts_since(conn, cycle.id, book.cut_digests)
-            await asyncio.to_thread(_take_cuts, book, cuts)
+            await asyncio.to_thread(take_cuts, book, cuts)
             # Once the cycle goes on no cut comes any more.
             book.all_cuts = cycle.state not in (State.OPEN, State.CUT_OFF)
         if book.settled is None and cycle.state in TAKING_IN:
-            book.take_settled(await submissions.settled_lanes(conn))
+            await asyncio.to_thread(book.take_settled, await submissions.settled_lanes(conn))
         if cycle.state is State.ATTESTING:
             await _take_attested(conn, book)
         return book
@@ -92,7 +92,8 @@ class Books:
         return book
 
 
-def _take_cuts(book: Book, cuts: Iterable[ReadCut]) -> None:
+def take_cuts(book: Book, cuts: Iterable[ReadCut]) -> None:
+    """Write cuts in a book."""
     for cut in cuts:
         book.take_cut(cut.document.receiver, cut.sha256, cut.document.lanes)
 

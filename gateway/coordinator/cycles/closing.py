@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from compliance.cycle.carry_over import MENDABLE
-from compliance.cycle.matching import PairKey, carry_reason
+from compliance.cycle.matching import PairKey, carry_reason, in_order
 from compliance.statements import CarryReason
 from gateway.coordinator.cycles.book import Book
 from gateway.coordinator.cycles.tables.cycles import Participation
@@ -62,7 +62,11 @@ def closed(
             reason = carry_reason(key, book.match(key), active=active, delivered=delivered)
             assert reason is not None, "a pair with a bank that is left out is carried over"
             carried[key] = reason
-    return dict(sorted(agreed.items())), dict(sorted(carried.items()))
+    return dict(in_order(agreed.items(), _key)), dict(in_order(carried.items(), _key))
+
+
+def _key(entry: tuple[PairKey, object]) -> PairKey:
+    return entry[0]
 
 
 def _active(participations: Sequence[Participation]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.statements import Receipt
+from gateway.coordinator.cycles.batching import Batcher
 from gateway.coordinator.cycles.reasons import CycleReason, evidence_refusal
 from gateway.coordinator.cycles.tables import cycles, settlements
 from gateway.coordinator.registry import members
@@ -25,12 +26,24 @@ class Delivery:
         self._engine = engine
         self._scheme = scheme
         self._now = now
+        self._asked = Batcher(self._own)
 
     async def instructions(self, cycle_id: str, participant: str | None) -> list[Envelope]:
         """Return the signed instructions of a cycle, or one participant's. Raises Refusal."""
         async with transaction(self._engine) as conn:
             await cycles.find(conn, cycle_id)
             return await settlements.instructions(conn, cycle_id, participant)
+
+    async def own(self, cycle_id: str, participant: str) -> bytes:
+        """Return the JSON of a participant's signed instructions of a cycle, as it is stored. Raises Refusal."""
+        return await self._asked.add(cycle_id, participant)
+
+    async def _own(self, cycle_id: str, participants: Sequence[str]) -> list[bytes]:
+        """Return it for each of some participants: once a cycle is instructed, all ask at the same moment."""
+        async with transaction(self._engine) as conn:
+            await cycles.find(conn, cycle_id)
+            texts = await settlements.instruction_texts(conn, cycle_id, participants)
+        return [f"[{','.join(texts.get(participant, ()))}]".encode() for participant in participants]
 
     async def pending(self, participant: str) -> list[Envelope]:
         """Return what a participant hasn't acknowledged yet, oldest first."""

@@ -5,6 +5,7 @@ A cycle that is final doesn't change, so each is read once, and one that this pr
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from threading import Lock
@@ -49,7 +50,7 @@ class FlowHistory:
         settled = await pairs.settled_cycles(conn, last=cycles)
         for cycle in settled:
             if cycle not in self._cycles:
-                self.add(cycle, await pairs.totals(conn, cycle))
+                await asyncio.to_thread(self.add, cycle, await pairs.totals(conn, cycle))
         self._cycles = {cycle: self._cycles[cycle] for cycle in settled}
         return self.past()
 

@@ -5,6 +5,7 @@ The agent answers the same to the same message id, so a request whose answer was
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -136,12 +137,15 @@ class HttpSettlementClient:
             # The other may have settled already, and this one would do it again.
             detail = f"{agent} was asked to settle, and {active.bic} is active now"
             raise NoAnswerError(FailureReason.AGENT_INACTIVE, detail)
+        # The result that is in it names every pair, and may have tens of megabytes.
+        content = await asyncio.to_thread(msgspec.json.encode, order)
         try:
             response = await self._client.request(
                 "POST",
                 f"{active.url.rstrip('/')}/settlements",
                 audience=active.bic,
-                json=order,
+                content=content,
+                headers={"Content-Type": "application/json"},
                 idempotent=True,
             )
         except RemoteUnavailable as error:

@@ -181,7 +181,7 @@ class SettlementSteps:
             if await cycles.lock_unmoved(conn, cycle) is None:
                 return
             await settlements.insert_finality(conn, cycle.id, envelope)
-            await submissions.settle_lanes(conn, cycle.id, [position for _, position in included])
+            await submissions.settle_lanes(conn, cycle.id, included)
             data = {"result": result.sha256, "reference": attempt.reference}
             await cycles.move(conn, cycle, Trigger.FINALITY_SIGNED, data=data)
         self._positions.forget(result.sha256)

@@ -27,6 +27,10 @@ from gateway.federation.problems import Refusal
 PAYMENT_MAX = 10**15 - 1
 
 
+Stated = tuple[Sequence[Position], list[bytes]]
+"""Positions with the digests of the statements that they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CycleTerms:
     """What a cycle fixes for all its participants."""
@@ -92,9 +96,16 @@ def check_cut(cut: CycleCut, settled: Mapping[Lane, int], strangers: Collection[
 
 
 def read_attestation(
-    submission: AttestationSubmission, bank: str, terms: CycleTerms, keys: Mapping[str, VerifyingKey]
+    submission: AttestationSubmission,
+    bank: str,
+    terms: CycleTerms,
+    keys: Mapping[str, VerifyingKey],
+    known: Stated | None = None,
 ) -> ReadAttestation:
-    """Verify a bank's attestation and that it is of this cycle and bank, and of what is beside it. Raises Refusal."""
+    """Verify a bank's attestation and that it is of this cycle and bank, and of what is beside it. Raises Refusal.
+
+    What it states is `known`, or stands in the submission.
+    """
     try:
         attestation = dsse.verify_submitted(submission.attestation, Attestation, keys)
     except EvidenceError as error:
@@ -105,14 +116,15 @@ def read_attestation(
     if attestation.participant != bank:
         detail = f"the attestation is of {attestation.participant}"
         raise Refusal(CycleReason.WRONG_PAIR, detail, pointer="/attestation")
-    for index, p in enumerate(submission.positions):
+    positions = submission.positions if known is None else known[0]
+    for index, p in enumerate(positions):
         if bank not in (p.low, p.high):
             detail = f"{p.low} and {p.high} aren't a pair of the caller, which has nothing to say of it"
             raise Refusal(CycleReason.WRONG_PAIR, detail, pointer=f"/positions/{index}")
-    digests = _attested(attestation, submission.positions, terms.id)
+    digests = _attested(attestation, positions, terms.id, None if known is None else known[1])
     screening = submission.screening
     _require_attested(attestation, screening)
-    _require_contested(attestation, submission)
+    _require_contested(attestation, submission.contested, positions)
     if screening is not None and screening.cycle != terms.id:
         raise Refusal(CycleReason.WRONG_CYCLE, f"the screening is of cycle {screening.cycle}", pointer="/screening")
     if screening is not None and screening.participant != bank:
@@ -121,17 +133,19 @@ def read_attestation(
         document=attestation,
         envelope=submission.attestation,
         sha256=canonical.digest(submission.attestation.payload_bytes()),
-        positions=submission.positions,
+        positions=positions,
         digests=digests,
         screening=screening,
         contested=submission.contested,
     )
 
 
-def _attested(attestation: Attestation, positions: Sequence[Position], cycle: str) -> list[bytes]:
+def _attested(
+    attestation: Attestation, positions: Sequence[Position], cycle: str, known: list[bytes] | None
+) -> list[bytes]:
     """Return the digests of the statements that positions are, which are those that were signed. Raises Refusal."""
     try:
-        digests = stated.digests(cycle, positions)
+        digests = stated.digests(cycle, positions) if known is None else known
     except PositionError as error:
         pointer = f"/positions/{error.index}"
         raise Refusal(CycleReason.SCHEMA_VIOLATION, str(error), pointer=pointer) from error
@@ -156,16 +170,16 @@ def _require_attested(attestation: Attestation, screening: ScreeningStatement | 
         raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/screening")
 
 
-def _require_contested(attestation: Attestation, submission: AttestationSubmission) -> None:
+def _require_contested(attestation: Attestation, lanes: Sequence[ContestedLane], positions: Sequence[Position]) -> None:
     """Check that the contested lanes are those that are signed, and none is attested with them. Raises Refusal."""
-    lanes, bank = submission.contested, attestation.participant
+    bank = attestation.participant
     if contests.digest_of(lanes) != attestation.contested:
         detail = f"the contested lanes here, {len(lanes)}, aren't those that are signed"
         raise Refusal(CycleReason.NOT_ATTESTED, detail, pointer="/contested")
     if (index := contests.first_out_of_order(lanes)) is not None:
         detail = "contested lanes are ordered by receiver and currency, each once"
         raise Refusal(CycleReason.INCONSISTENT, detail, pointer=f"/contested/{index}")
-    keys = {p.key for p in submission.positions} if lanes else set()
+    keys = {p.key for p in positions} if lanes else set()
     for index, lane in enumerate(lanes):
         if (contest := lane.by(bank)).key in keys:
             detail = f"{' '.join(contest.lane)}: contested and attested at once"

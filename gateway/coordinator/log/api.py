@@ -16,6 +16,7 @@ from gateway.federation.messages.events import Events
 
 WAIT_S_MAX = 25
 LIMIT_MAX = 1_000
+LIMIT_DEFAULT = 100
 
 
 @get(
@@ -34,7 +35,7 @@ async def feed(
         ),
     ] = 0,
     wait_s: Annotated[int, QueryParameter(ge=0, le=WAIT_S_MAX, description="How long to wait for the first.")] = 0,
-    limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = 100,
+    limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
 ) -> Events:
     """Return the events after a cursor, waiting for the first if there is none yet.
 

@@ -18,6 +18,7 @@ from gateway.coordinator.log import events
 from gateway.coordinator.log.following import Following
 from gateway.coordinator.log.sinks.newest import Newest
 from gateway.federation.messages.events import Event, Events
+from gateway.federation.sharing import Turns
 from gateway.federation.supervision import Supervised
 
 
@@ -28,6 +29,7 @@ class EventFeed:
         self._engine = engine
         self._newest = Newest()
         self._following = Following(self._newest, url)
+        self._turns = Turns()
         self._closing = False
         self._releasing: asyncio.Task[None] | None = None
 
@@ -76,6 +78,7 @@ class EventFeed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_left_s):
                     await news.wait()
+                    await self._turns.take()
 
     async def _release(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

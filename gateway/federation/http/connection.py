@@ -26,6 +26,8 @@ HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 MESSAGE_BYTES_MAX = 128 * 1024 * 1024
 """Of a request in all, whatever the framing says; a route's own limit is below."""
+JOINED_BYTES_MAX = 64 * 1024
+"""Of what is written together with the head of an answer: an export has a hundred megabytes to be copied."""
 
 
 class ConnectionEnd(StrEnum):
@@ -83,7 +85,11 @@ class Answers:
         """Write at the end of this turn of the loop, or with what is written next."""
         if self._waiting:
             waiting, self._waiting = self._waiting, b""
-            self._transport.write(waiting + data)
+            if len(data) > JOINED_BYTES_MAX:
+                self._transport.write(waiting)
+                self._transport.write(data)
+            else:
+                self._transport.write(waiting + data)
         else:
             self._waiting = data
             self._loop.call_soon(self._write_waiting)

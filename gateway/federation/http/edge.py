@@ -16,6 +16,7 @@ from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import Claims, TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
+from gateway.federation.sharing import Turns
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 
 BURST_SECONDS = 20
@@ -88,8 +89,9 @@ class Authentication(ASGIMiddleware):
     def __init__(self, verifier: TokenVerifier, limits: EdgeLimits, admission: Admission | None = None) -> None:
         self._verifier = verifier
         self._admission = admission
+        self._turns = Turns()
         self._strangers = Rates(limits.address_requests_per_s, burst=limits.address_requests_per_s * BURST_SECONDS)
-        self._clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
+        self.clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         opt = scope["route_handler"].opt
@@ -98,6 +100,7 @@ class Authentication(ASGIMiddleware):
             if not opt.get("quiet"):
                 self._count_stranger(scope)
         elif not opt.get("raw"):
+            await self._turns.take()
             try:
                 claims = self._verifier.verify_authorization(header(scope, b"authorization"))
                 if self._admission is not None:
@@ -107,7 +110,7 @@ class Authentication(ASGIMiddleware):
                 raise
             scope["auth"], scope["user"] = claims, claims.sub
             if not self._verifier.is_own(claims):
-                refuse_too_many(self._clients.take(claims.sub))
+                refuse_too_many(self.clients.take(claims.sub))
         await next_app(scope, receive, send)
 
     def _count_stranger(self, scope: Scope) -> None:

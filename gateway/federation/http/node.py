@@ -23,6 +23,7 @@ from gateway.federation.http.methods import Methods
 from gateway.federation.http.openapi import Exposed, Links, Operations, openapi_config
 from gateway.federation.http.paging import PageResponse, provide_page, provide_part
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS, PARSED_BODY
+from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
@@ -32,6 +33,8 @@ from gateway.federation.strict_json import read_strictly
 BODY_BYTES_MAX = 64 * 1024
 """Of a request; a route that takes more says so beside itself."""
 _SAYS_NOTHING = (b"", b"{}")
+OUTCOME = "concordat.outcome"
+"""Where a request's scope has the error that a layer around the application ended in, for it to tell."""
 
 
 def requires(*roles: str, scope: str | tuple[str, ...] = ()) -> Guard:
@@ -70,6 +73,7 @@ def create_app(
     dependencies: Mapping[str, Provide] | None = None,
     limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    shorten: Callable[[ASGIApp, Litestar, Rates], ASGIApp] | None = None,
     traffic: Collection[str] = (),
     links: Links | None = None,
 ) -> Litestar:
@@ -78,7 +82,9 @@ def create_app(
     Every route says who may use it: by a guard (`requires`), or with `opt={"public": True}`, or, for a raw ASGI
     route that verifies tokens itself, `opt={"raw": True}`. `admission` is asked about whoever has a good token. `ready`
     names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
-    application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything.
+    application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything,
+    `shorten` one within what every request passes: it answers some requests in the application's place, and counts them
+    with the rates of callers.
     `traffic` names the operations that are no changes to keep a security record of. `links` says in which answers the
     values of path parameters are, for the published description. While the server drains, the event
     `app.state.stopping` is set: whoever waits for news should then answer.
@@ -91,9 +97,10 @@ def create_app(
     async def begin() -> None:
         readiness.started = True
 
+    authentication = Authentication(verifier, limits, admission)
     app = Litestar(
         route_handlers=[live, startup, public_readiness(readiness), *route_handlers],
-        middleware=[Authentication(verifier, limits, admission)],
+        middleware=[authentication],
         exception_handlers=EXCEPTION_HANDLERS,
         dependencies={
             "page": Provide(provide_page, sync_to_thread=False),
@@ -116,7 +123,10 @@ def create_app(
     app.state.limits = limits
     app.state.private = private_app(readiness)
     app.state.readiness = readiness
-    handler: ASGIApp = Edge(Methods(app), traffic=traffic)
+    within: ASGIApp = Methods(app)
+    if shorten is not None:
+        within = shorten(within, app, authentication.clients)
+    handler: ASGIApp = Edge(within, traffic=traffic)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app
 
@@ -137,7 +147,12 @@ class StrictRequest(Request[Any, Any, Any]):
 
 
 async def _look_first(asked: Mapping[BaseRouteHandler, Asked], request: Request[Any, Any, Any]) -> None:
-    """Refuse a body of another kind, or where none is taken, and a filter that isn't there."""
+    """Refuse a body of another kind, or where none is taken, and a filter that isn't there.
+
+    Of a request that was dealt with already, raise what came of it.
+    """
+    if OUTCOME in request.scope:
+        raise request.scope[OUTCOME]  # type: ignore[literal-required]
     operation = asked.get(request.route_handler)
     if operation is None:
         return

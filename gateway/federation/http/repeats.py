@@ -11,19 +11,19 @@ application doesn't take.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.federation.http.bare import Headers
 from gateway.federation.http.connection import BoundedProtocol
 
 REPEATS = "concordat.repeats"
 """Where a request's scope has what an application calls (with a `Take`) to be given the bodies of others like it."""
 
-Headers = Sequence[tuple[bytes, bytes]]
 Answer = Callable[[int, Headers, bytes], None]
 """Answers a request: with a status, headers of the application's own making but for Content-Length, and a body."""
 Take = Callable[[bytes, Answer], bool]

@@ -228,9 +228,14 @@ async def attested(conn: AsyncConnection, cycle: str, keys: Collection[PairKey])
 
 async def insert_positions(conn: AsyncConnection, cycle: str, fresh: Sequence[tuple[Position, bytes, int]]) -> None:
     """Keep positions that nobody stated before: each with its digest and the id of the attestation that brought it."""
-    rows = [(*msgspec.structs.astuple(p), digest.hex(), number) for p, digest, number in fresh]
-    columns = map(column, zip(*rows, strict=True))
+    columns = await asyncio.to_thread(_columns_of, fresh)
     await conn.execute(_INSERT_POSITIONS, {"cycle": cycle, **dict(zip(_COLUMNS, columns, strict=True))})
+
+
+def _columns_of(fresh: Sequence[tuple[Position, bytes, int]]) -> list[str]:
+    members = zip(*[msgspec.structs.astuple(p) for p, _, _ in fresh], strict=True)
+    of_row = [digest.hex() for _, digest, _ in fresh], [number for _, _, number in fresh]
+    return [column(values) for values in (*members, *of_row)]
 
 
 async def positions_since(conn: AsyncConnection, cycle: str, seen: int) -> list[tuple[Position, bytes]]:

@@ -13,7 +13,11 @@ _LINES = "CAST(string_to_array(:{name}, chr(10), '') AS {kind}[])"
 
 def column(values: Iterable[object]) -> str:
     """Return a column as a parameter; None is NULL, as an empty text is."""
-    return "\n".join(["" if value is None else str(value) for value in values])
+    listed = list(values)
+    try:
+        return "\n".join(listed)  # type: ignore[arg-type]
+    except TypeError:  # not all of them are texts
+        return "\n".join(["" if value is None else str(value) for value in listed])
 
 
 def rows_of(**kinds: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,7 +79,8 @@ async def _text(conn: AsyncConnection, query: str, it: str) -> bytes:
 
 async def _cuts(conn: AsyncConnection, cycle: str) -> tuple[Envelope, ...]:
     rows = await conn.execute(text("SELECT envelope::text FROM cuts WHERE cycle = :cycle"), {"cycle": cycle})
-    return tuple(envelope_of(document) for document in rows.scalars())
+    documents = rows.scalars().all()
+    return await asyncio.to_thread(lambda: tuple([envelope_of(document) for document in documents]))
 
 
 async def _events(conn: AsyncConnection, cycle: str) -> tuple[LoggedEvent, ...]:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from compliance.cycle.matching import PairKey
+from compliance.cycle.matching import PairKey, in_order
 from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
 from gateway.coordinator.cycles.book import Standing
@@ -129,7 +129,7 @@ async def _agreed_before(
 
 
 def _in_order(positions: list[tuple[Position, str]]) -> list[tuple[str, Position]]:
-    return [(sha256, p) for p, sha256 in sorted(positions, key=lambda stated: stated[0].key)]
+    return [(sha256, p) for p, sha256 in in_order(positions, lambda stated: stated[0].key)]
 
 
 async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:

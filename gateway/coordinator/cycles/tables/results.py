@@ -6,6 +6,7 @@ what the cycle came to reads what stands beside it. SQL only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
 async def signed(conn: AsyncConnection, result: str) -> Envelope:
     """Return the result with this digest as it was signed. It may be long, so only who needs it reads it."""
     query = text("SELECT envelope::text FROM results WHERE sha256 = :result")
-    return envelope_of((await conn.execute(query, {"result": result})).scalar_one())
+    return await asyncio.to_thread(envelope_of, (await conn.execute(query, {"result": result})).scalar_one())
 
 
 async def _read(conn: AsyncConnection, cycle: str, *, most: int) -> list[Result]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,6 +84,21 @@ async def instructions(conn: AsyncConnection, cycle: str, participant: str | Non
     return [envelope_of(row.envelope) for row in rows]
 
 
+async def instruction_texts(conn: AsyncConnection, cycle: str, participants: Sequence[str]) -> dict[str, list[str]]:
+    """Return the JSON of the signed instructions in force of some participants in a cycle, each one's by currency."""
+    rows = await conn.execute(
+        text(
+            f"SELECT participant, envelope::text FROM instructions i WHERE cycle = :cycle AND {_IN_FORCE}"
+            " AND participant = ANY (:participants) ORDER BY currency"
+        ),
+        {"cycle": cycle, "participants": list(participants)},
+    )
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for participant, envelope in rows:
+        texts[participant].append(envelope)
+    return texts
+
+
 async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[list[Envelope], list[Envelope]]:
     """Return the instructions of one edition of a cycle's result, and the banks' receipts for them."""
     rows = await conn.execute(
@@ -92,9 +109,12 @@ async def instructed(conn: AsyncConnection, cycle: str, edition: int) -> tuple[l
         {"cycle": cycle, "edition": edition},
     )
     instructed = rows.all()
-    return [envelope_of(row.envelope) for row in instructed], [
-        envelope_of(row.receipt) for row in instructed if row.receipt
-    ]
+    return await asyncio.to_thread(
+        lambda: (
+            [envelope_of(row.envelope) for row in instructed],
+            [envelope_of(row.receipt) for row in instructed if row.receipt],
+        )
+    )
 
 
 async def pending_instructions(conn: AsyncConnection, participant: str) -> list[Envelope]:

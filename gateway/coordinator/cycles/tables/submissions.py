@@ -121,14 +121,10 @@ def _settled(rows: Iterable[Sequence[Any]]) -> dict[Lane, int]:
     }
 
 
-async def settle_lanes(conn: AsyncConnection, cycle: str, positions: Sequence[Position]) -> None:
-    """Write down that the payments of positions are settled."""
-    for at in range(0, len(positions), SEVERAL):
-        part = positions[at : at + SEVERAL]
-        flows = [(p.low, p.high, p.currency, p.forth_last) for p in part if p.forth_last]
-        flows += [(p.high, p.low, p.currency, p.back_last) for p in part if p.back_last]
-        names = ("sender", "receiver", "currency", "settled")
-        columns = map(column, zip(*flows, strict=True)) if flows else [""] * len(names)
+async def settle_lanes(conn: AsyncConnection, cycle: str, included: Sequence[tuple[str, Position]]) -> None:
+    """Write down that the payments of positions, each with its digest, are settled."""
+    for at in range(0, len(included), SEVERAL):
+        values = await asyncio.to_thread(_lanes_settled, included[at : at + SEVERAL])
         await conn.execute(
             text(
                 "INSERT INTO lane_settlements (sender, receiver, currency, settled_sequence, cycle)"
@@ -137,8 +133,18 @@ async def settle_lanes(conn: AsyncConnection, cycle: str, positions: Sequence[Po
                 " ON CONFLICT (sender, receiver, currency)"
                 " DO UPDATE SET settled_sequence = excluded.settled_sequence, cycle = excluded.cycle"
             ),
-            {"cycle": cycle, **dict(zip(names, columns, strict=True))},
+            {"cycle": cycle, **values},
         )
+
+
+def _lanes_settled(included: Iterable[tuple[str, Position]]) -> dict[str, str]:
+    """Return sender, receiver, currency and last number of each lane of positions, as columns."""
+    low_to_high = [(p.low, p.high, p.currency, p.forth_last) for _, p in included if p.forth_last]
+    high_to_low = [(p.high, p.low, p.currency, p.back_last) for _, p in included if p.back_last]
+    names = ("sender", "receiver", "currency", "settled")
+    flows = [*low_to_high, *high_to_low]
+    columns = map(column, zip(*flows, strict=True)) if flows else [""] * len(names)
+    return dict(zip(names, columns, strict=True))
 
 
 # --- statements of cycles before there were attestations -------------------------------------------------
