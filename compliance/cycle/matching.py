@@ -7,12 +7,15 @@ further revision, so there is one agreed statement at most.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from operator import itemgetter
+from typing import Literal, TypeVar
 
 from compliance.statements import CarryReason
+
+T = TypeVar("T")
 
 PairKey = tuple[str, str, str]
 """Currency and the two banks, sorted."""
@@ -53,6 +56,16 @@ class Placement(Enum):
     REPLAY = "replay"
     EQUIVOCATION = "equivocation"
     REVISION_REFUSED = "revision_refused"
+
+
+def in_order(items: Iterable[T], key: Callable[[T], PairKey]) -> Iterator[T]:
+    """Yield items in the order of their pairs. Few are sorted at a time: a thread that sorts lets no other work."""
+    of_low: defaultdict[tuple[str, str], list[tuple[str, T]]] = defaultdict(list)
+    for item in items:
+        currency, low, high = key(item)
+        of_low[currency, low].append((high, item))
+    for group in sorted(of_low):
+        yield from (item for _, item in sorted(of_low.pop(group), key=itemgetter(0)))
 
 
 def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:

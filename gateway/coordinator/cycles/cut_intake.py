@@ -18,7 +18,7 @@ from compliance.cycle.states import State
 from gateway.coordinator.cycles import equivocations
 from gateway.coordinator.cycles.batching import Batcher
 from gateway.coordinator.cycles.book import Book
-from gateway.coordinator.cycles.books import Books
+from gateway.coordinator.cycles.books import Books, take_cuts
 from gateway.coordinator.cycles.callers import Callers, require_state
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.submission import ReadCut, check_cut, read_cut, to_json
@@ -91,8 +91,7 @@ class Cuts:
             complete = False
             if book is not None and added:
                 await submissions.insert_cuts(conn, cycle_id, list(added.values()), now)
-                for cut in added.values():
-                    book.take_cut(cut.document.receiver, cut.sha256, cut.document.lanes)
+                await asyncio.to_thread(take_cuts, book, added.values())
                 complete = (await cycles.roster(conn, cycle_id)).cuts_awaited == 0
         if complete:
             self._wake()

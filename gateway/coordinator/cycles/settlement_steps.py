@@ -41,6 +41,7 @@ from gateway.coordinator.cycles.tables.results import Result
 from gateway.coordinator.cycles.tables.settlements import Attempt, SignedInstruction
 from gateway.coordinator.registry import operators
 from gateway.coordinator.rulebook import Rulebook
+from gateway.federation.http.connection import MESSAGE_BYTES_MAX
 from gateway.federation.messages.settlement import SettlementOrder
 from gateway.federation.signers.signing import sign_document, signing
 from gateway.federation.storage.database import transaction
@@ -106,6 +107,7 @@ class SettlementSteps:
             attempt = await _attempt(conn, cycle)
             rulebook = await cycles.rulebook_of(conn, cycle)
             result = await _result(conn, cycle)
+            _require_sendable(await results.size(conn, result.sha256))
             signed = await results.signed(conn, result.sha256)
             rules = await cycles.rulebook_text(conn, cycle)
             decided = await proposals.signed(conn, cycle.id, result.sha256)
@@ -222,6 +224,14 @@ class SettlementSteps:
 def begins_at(cycle: Cycle, rulebook: Rulebook) -> datetime:
     """Return from when a cycle may settle: on its value date, as the agent's clock says as well."""
     return rulebook.days.begins_at(cycle.value_date) + CLOCKS_APART
+
+
+def _require_sendable(result_bytes: int) -> None:
+    """Send nothing that is more than anybody takes in one message, result and all. Raises NoAnswerError."""
+    in_message = -(-result_bytes // 3) * 4
+    if in_message > MESSAGE_BYTES_MAX:
+        detail = f"the result has {in_message:,} bytes in an order, of which the agent takes {MESSAGE_BYTES_MAX:,}"
+        raise NoAnswerError(FailureReason.MESSAGE_REFUSED, detail)
 
 
 def _require_active(instructed: str, active: str) -> None:
