@@ -6,14 +6,13 @@ import time
 from itertools import pairwise
 
 import pytest
-from clearing_house import ALFA, BANKS, NewHouse, anchor_of, events_of, result_of, trade
+from clearing_house import ALFA, NewHouse, anchor_of, events_of, result_of, trade
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from compliance.crypto import canonical
 from compliance.cycle.states import State
 from compliance.verifier.verify import verify_bytes as verify
-from gateway.coordinator.cycles import settlement_steps
 from gateway.coordinator.cycles.failures import FailureReason
 from gateway.coordinator.cycles.tables import cycles, pairs, results, settlements, submissions
 from gateway.federation.storage.database import computed, create_engine, transaction
@@ -72,19 +71,20 @@ async def test_a_long_result_is_kept_in_parts_and_read_as_it_was_signed(
 
 async def test_a_result_that_no_order_can_hold_is_named(new_house: NewHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "PART_BYTES", 100)
-    monkeypatch.setattr(settlement_steps, "MESSAGE_BYTES_MAX", 500)
     house = await new_house()
     trade(house)
-    service = house.service()
+    service = house.service(order_bytes_max=500)
     cycle = await house.cut_off(service)
     await house.attest(service, cycle)
-    assert await service.advance(cycle) is State.INSTRUCTED
+    assert await service.advance(cycle) is State.APPROVED
     async with transaction(house.engine) as conn:
         waiting = await cycles.find(conn, cycle)
     assert waiting.failure_reason == FailureReason.MESSAGE_REFUSED
     assert house.books.asked == []
-    # Every bank has its instructions all the same.
-    assert {i.participant for i in await service.delivery.follow(cycle_id=cycle, acknowledged=None)} <= set(BANKS)
+    # Nobody is instructed with what can't be settled, and the cycle may be abandoned.
+    assert await service.delivery.follow(cycle_id=cycle, acknowledged=None) == []
+    house.clock.pass_s(3600)
+    assert await house.service().advance(cycle) is State.FINAL, "an agent that takes more"
 
 
 async def test_rows_are_written_some_at_a_time(new_house: NewHouse, monkeypatch: pytest.MonkeyPatch) -> None:

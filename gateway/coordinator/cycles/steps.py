@@ -65,6 +65,7 @@ class Steps:
         now: Callable[[], datetime],
         kernels: Kernels,
         books: Books,
+        order_bytes_max: int,
     ) -> None:
         self._engine = engine
         self._books = books
@@ -72,7 +73,14 @@ class Steps:
         positions, history = ResultPositions(), FlowHistory()
         self._netting = NettingStep(engine, signer=signer, kernels=kernels, positions=positions, history=history)
         self._settlement = SettlementSteps(
-            engine, bic=bic, signer=signer, agent=agent, now=now, positions=positions, history=history
+            engine,
+            bic=bic,
+            signer=signer,
+            agent=agent,
+            now=now,
+            positions=positions,
+            history=history,
+            order_bytes_max=order_bytes_max,
         )
 
     async def advance(self, cycle_id: str) -> State:
