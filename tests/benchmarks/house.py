@@ -239,7 +239,7 @@ async def running_house(
     more["CONCORDAT_COORDINATOR_URL"] = settings.url
     for limit in ("CONCORDAT_CONNECTIONS_MAX", "CONCORDAT_CONNECTIONS_PER_ADDRESS_MAX"):
         more[limit] = str(count + 1_000)  # all banks are at one address here
-    more["CONCORDAT_ORDER_BYTES_MAX"] = str(2**40)  # where nobody settles so much, what comes before is measured
+    more["CONCORDAT_ORDER_BYTES_MAX"] = str(10**9 - 1)  # where nobody settles so much, what comes before is measured
     more["CONCORDAT_BODY_SECONDS"] = str(DEADLINE_S)  # and all of them send from one process
     with ExitStack() as stack:
         process = stack.enter_context(running_node("coordinator", settings, more))
