@@ -7,9 +7,10 @@ further revision, so there is one agreed statement at most.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Literal, TypeVar
 
 from compliance.statements import CarryReason
@@ -57,6 +58,16 @@ class Placement(Enum):
     REVISION_REFUSED = "revision_refused"
 
 
+def in_order(items: Iterable[T], key: Callable[[T], PairKey]) -> Iterator[T]:
+    """Yield items in the order of their pairs. Few are sorted at a time: a thread that sorts lets no other work."""
+    of_low: defaultdict[tuple[str, str], list[tuple[str, T]]] = defaultdict(list)
+    for item in items:
+        currency, low, high = key(item)
+        of_low[currency, low].append((high, item))
+    for group in sorted(of_low):
+        yield from (item for _, item in sorted(of_low.pop(group), key=itemgetter(0)))
+
+
 def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
     """Compare all statements; one Match for each pair and currency that anybody attested, in order."""
     digests: defaultdict[PairKey, dict[str, dict[int, str]]] = defaultdict(dict)
@@ -66,18 +77,6 @@ def match(attested: Iterable[Attested]) -> dict[PairKey, Match]:
         key: match_pair(key, by_bank.get(key[1], {}), by_bank.get(key[2], {}))
         for key, by_bank in sorted(digests.items())
     }
-
-
-def in_order(items: Iterable[T], key: Callable[[T], PairKey]) -> list[T]:
-    """Return what belongs to pairs by currency and pair.
-
-    What belongs to each lower bank is sorted by itself: a thread that sorts lets no other work meanwhile.
-    """
-    of_banks: defaultdict[tuple[str, str], list[T]] = defaultdict(list)
-    for item in items:
-        currency, low, _ = key(item)
-        of_banks[currency, low].append(item)
-    return [item for bank in sorted(of_banks) for item in sorted(of_banks[bank], key=key)]
 
 
 def match_pair(key: PairKey, of_low: Mapping[int, str], of_high: Mapping[int, str]) -> Match:

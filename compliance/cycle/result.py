@@ -15,6 +15,7 @@ from compliance.cycle import positions
 from compliance.cycle.certificate import Certificate
 from compliance.cycle.limits import Limits, repeated
 from compliance.cycle.liquidity import Lane, LiquidityRule, choose
+from compliance.cycle.matching import PairKey, in_order
 from compliance.cycle.positions import Position
 from compliance.statements import (
     CarriedOver,
@@ -83,8 +84,8 @@ def net_cycle(
     if (twice := repeated(limits)) is not None:
         raise InconsistentInputError(f"two limits for {twice}")
     choice = choose(by_lane, limits, liquidity)
-    settling = _in_order(lane for lane in by_lane if lane in choice.settling)
-    excluded = by_lane.keys() - choice.settling
+    settling = list(in_order((lane for lane in by_lane if lane in choice.settling), _key))
+    excluded = {lane for lane in by_lane if lane not in choice.settling}
     beyond = _beyond_bilateral(by_lane, limits) & excluded
     left_out = (
         CarriedOver(pair=lane[1], currency=lane[0], reason=reason)
@@ -229,12 +230,8 @@ def _beyond_bilateral(by_lane: Mapping[Lane, tuple[str, Position]], limits: Limi
     return beyond
 
 
-def _in_order(lanes: Iterable[Lane]) -> list[Lane]:
-    """Return lanes by currency and pair. Each currency is sorted by itself: a thread that sorts lets no other work."""
-    by_currency: defaultdict[str, list[Lane]] = defaultdict(list)
-    for lane in lanes:
-        by_currency[lane[0]].append(lane)
-    return [lane for currency in sorted(by_currency) for lane in sorted(by_currency[currency])]
+def _key(lane: Lane) -> PairKey:
+    return (lane[0], *lane[1])
 
 
 def _currency(position: Position) -> str:

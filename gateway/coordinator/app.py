@@ -142,6 +142,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
         signer=core.identity.sign,
         rulebook=rulebook,
         agent=HttpSettlementClient(to_agent, core.registry.settlement_agent),
+        order_bytes_max=settings.order_bytes_max,
         registry=core.registry,
     )
     driver, schedule = Driver(cycles), Schedule(cycles, rulebook)

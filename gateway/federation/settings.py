@@ -72,6 +72,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+ORDER_BYTES_MAX = 128 * 2**20
+"""Of an order to the settlement agent: as much as our own takes in one message."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EdgeLimits:
     """What a node takes from outside. A rate of 0 is none; up to 20 seconds' worth may come at once."""
@@ -116,6 +120,8 @@ class NodeSettings:
     """By which the settlement agent asks for approvals, whatever the coordinator's asks for."""
     statement_seconds: int = 5
     """How long one statement may take at the database."""
+    order_bytes_max: int = ORDER_BYTES_MAX
+    """At the coordinator: how long an order the settlement agent takes."""
     funding_account: str = FUNDING_ACCOUNT
     """The code of a bank's internal accounts that stand against its nostro outside of cycles, one in each currency."""
     time_zone: ZoneInfo = UTC
@@ -194,7 +200,7 @@ class NodeSettings:
             webhook_hosts=_list(f"{prefix}WEBHOOK_HOSTS", env, _host),
             webhook_networks=_list(f"{prefix}WEBHOOK_NETWORKS", env, _network),
             limits=EdgeLimits(**_numbers(prefix, env, *(field.name for field in fields(EdgeLimits)))),
-            **_numbers(prefix, env, "statement_seconds", "trust_list_age_seconds_max", least=1),
+            **_numbers(prefix, env, "statement_seconds", "order_bytes_max", "trust_list_age_seconds_max", least=1),
         )
 
 

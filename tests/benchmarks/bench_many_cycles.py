@@ -1,9 +1,10 @@
-"""Milliseconds of the last cycles of a long day, beside its first: nothing may grow with the cycles that came before.
+"""Milliseconds of the last cycles of a long day, beside the first of another: nothing may grow with those before.
 
 A coordinator process, an agent process and a few simulated banks clear one cycle after another, each from an operator's
-cut-off to finality; CONCORDAT_BENCH_CYCLES says how many. A row is the median over the last hundredth of the day (20
-cycles at least) beside the same over the first, after some that aren't counted. Between them the first cycle's record
-grows into a long one, and so do the event log, the agent's books and whatever else somebody keeps for each cycle.
+cut-off to finality; CONCORDAT_BENCH_CYCLES says how many. The event log grows, the agent's books, and whatever else
+somebody keeps for each cycle. Then a second house opens on the same machine, and both clear cycles in turn: the last of
+the long day and, after some that aren't counted, the first of the other. So whatever else the machine does, it does to
+both. A row is the median over a hundredth of the day (20 cycles at least).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import os
 import statistics
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,24 +51,34 @@ def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
     cycles = int(os.environ.get("CONCORDAT_BENCH_CYCLES", CYCLES))
     with own_server() as (server, root):
-        directory = root / "day"
-        directory.mkdir()
-        return uvloop.run(_measure(server, directory, cycles))
+        return uvloop.run(_measure(server, root, cycles))
 
 
 async def _measure(server: EmbeddedServer, directory: Path, cycles: int) -> list[Row]:
     sample = max(SAMPLE_MIN, cycles // 100)
-    async with running_house(server.url("postgres"), directory, BANKS, ("EUR",)) as house:
+    first: list[One] = []
+    last: list[One] = []
+    async with AsyncExitStack() as stack:
+
+        async def opened(name: str) -> House:
+            (directory / name).mkdir()
+            return await stack.enter_async_context(
+                running_house(server.url("postgres"), directory / name, BANKS, ("EUR",))
+            )
+
+        old = await opened("long_day")
+        for _ in range(max(0, cycles - sample)):
+            await _clear(old)
+        new = await opened("new_day")
         for _ in range(WARMING):
-            await _clear(house)
-        first = [await _clear(house) for _ in range(sample)]
-        reads_first, memory_first = await _reads(house), memory_peak_mib(house.process)
-        for _ in range(max(0, cycles - WARMING - 2 * sample)):
-            await _clear(house)
-        last = [await _clear(house) for _ in range(sample)]
-        reads_last, memory_last = await _reads(house), memory_peak_mib(house.process)
-    name = f"the first {sample} of {cycles:,} cycles"
-    note = f"{BANKS} banks; median of {sample}"
+            await _clear(new)
+        for _ in range(sample):
+            last.append(await _clear(old))
+            first.append(await _clear(new))
+        reads_last, reads_first = await _reads(old), await _reads(new)
+        memory_last, memory_first = memory_peak_mib(old.process), memory_peak_mib(new.process)
+    name = f"the first {sample} of a day, after {WARMING}"
+    note = f"{BANKS} banks, {cycles:,} cycles; median of {sample}, in turn"
     rows = [
         _row("the last cycles of a day: cut-off to finality", _median(last, "final"), _median(first, "final"), "ms"),
         _row("  coordinator's CPU a cycle", _median(last, "coordinator"), _median(first, "coordinator"), "ms"),

@@ -80,6 +80,7 @@ ALLOWED = {
         "cycle text, sha256 text, envelope json, caps json, checks json, totals json, prefunding json, "
         "bilateral json, certificates json, edition integer, currencies json"
     ),
+    "result_parts": "result text, number integer, part text",
     "rulebooks": "sha256 text, document json, adopted_at timestamp with time zone",
     "screenings": (
         "id bigint, cycle text, participant text, sha256 text, envelope json, received_at timestamp with time zone, "

@@ -6,10 +6,15 @@ import itertools
 
 import pytest
 
-from compliance.cycle.matching import Attested, Match, Placement, carry_reason, match, placement_of
+from compliance.cycle.matching import Attested, Match, Placement, carry_reason, in_order, match, placement_of
 
 A, B = "ALFADEFF", "BETAFRPP"
 KEY = ("EUR", A, B)
+
+
+def test_pairs_are_put_in_order() -> None:
+    keys = [(currency, low, high) for currency in ("USD", "EUR") for low in "CBA" for high in "FED"]
+    assert list(in_order(keys, lambda key: key)) == sorted(keys)
 
 
 def signed(**by_bank: str) -> list[Attested]:

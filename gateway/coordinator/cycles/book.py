@@ -16,9 +16,12 @@ from compliance.cycle.contests import Contest, contested_pairs, standing
 from compliance.cycle.cuts import Bounds, Lane, pairs_taken_in
 from compliance.cycle.matching import Attested, Match, PairKey, match_pair
 from compliance.cycle.positions import Position
-from compliance.statements import LaneCut
+from compliance.statements import CarryReason, LaneCut
 
 Standing = Literal["agreed", "differing", "missing"]
+
+Closed = tuple[PairKey, str | None, CarryReason | None]
+"""A pair, the digest of what its banks agree on, or the reason why it is carried over."""
 
 
 class Statement(Struct, frozen=True, gc=False):
@@ -246,13 +249,19 @@ class Book:
         for key in self._never_stated():
             yield key, None
 
-    def agreed(self) -> dict[PairKey, str]:
-        """Return the digests of the statements that both banks made."""
-        return {key: _agreed(pair).sha256.hex() for key, pair in self._pairs.items() if pair.standing == "agreed"}
+    def agreed(self) -> Iterator[PairKey]:
+        """Yield the pairs whose banks made the same statement."""
+        return (key for key, pair in self._pairs.items() if pair.standing == "agreed")
+
+    def digest_of(self, key: PairKey) -> str:
+        """Return the digest of the statement that both banks of a pair made."""
+        return _agreed(self._pairs[key]).sha256.hex()
 
     def _never_stated(self) -> Collection[PairKey]:
         if self._unstated is None:
-            self._unstated = pairs_taken_in(self.cuts, self.settled or {}) - self._pairs.keys()
+            taken_in, stated = pairs_taken_in(self.cuts, self.settled or {}), self._pairs
+            # One by one: while two sets are compared no other thread works.
+            self._unstated = {key for key in taken_in if key not in stated}
         return self._unstated
 
     # --- contested cuts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -20,7 +21,7 @@ from gateway.coordinator.cycles.submission import ReadCut
 from gateway.coordinator.cycles.tables import attestations, submissions
 from gateway.coordinator.cycles.tables.attestations import Stored
 from gateway.coordinator.cycles.tables.cycles import Cycle
-from gateway.federation.storage.database import transaction
+from gateway.federation.storage.database import computed, transaction
 
 TAKING_IN = frozenset({State.CUT_OFF, State.ATTESTING})
 
@@ -69,12 +70,13 @@ class Books:
         book = self._find(cycle)
         book.unsettled = True
         if not book.all_cuts:
-            cuts = await submissions.cuts_since(conn, cycle.id, book.cut_digests)
-            await asyncio.to_thread(take_cuts, book, cuts)
+            async for cuts in submissions.cuts_since(conn, cycle.id, tuple(book.cut_digests)):
+                await computed(conn, partial(take_cuts, book, cuts))
             # Once the cycle goes on no cut comes any more.
             book.all_cuts = cycle.state not in (State.OPEN, State.CUT_OFF)
         if book.settled is None and cycle.state in TAKING_IN:
-            await asyncio.to_thread(book.take_settled, await submissions.settled_lanes(conn))
+            settled = await submissions.settled_lanes(conn)
+            await computed(conn, lambda: book.take_settled(settled))
         if cycle.state is State.ATTESTING:
             await _take_attested(conn, book)
         return book
@@ -93,7 +95,7 @@ class Books:
 
 
 def take_cuts(book: Book, cuts: Iterable[ReadCut]) -> None:
-    """Write cuts in a book."""
+    """Take cuts in a book, of which each may name two thousand lanes."""
     for cut in cuts:
         book.take_cut(cut.document.receiver, cut.sha256, cut.document.lanes)
 
@@ -104,7 +106,7 @@ async def _take_attested(conn: AsyncConnection, book: Book) -> None:
     stored = await attestations.since(conn, book.cycle, book.seen)
     if stored:
         positions = await attestations.positions_since(conn, book.cycle, book.seen)
-        await asyncio.to_thread(_take_all, book, stored, positions)
+        await computed(conn, lambda: _take_all(book, stored, positions))
 
 
 def _take_all(book: Book, stored: Iterable[Stored], positions: Iterable[tuple[Position, bytes]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from compliance.cycle.carry_over import MENDABLE
 from compliance.cycle.matching import PairKey, carry_reason, in_order
 from compliance.statements import CarryReason
-from gateway.coordinator.cycles.book import Book
+from gateway.coordinator.cycles.book import Book, Closed
 from gateway.coordinator.cycles.tables.cycles import Participation
 
 CONTEST_PATIENCE = 0.25
@@ -32,41 +32,39 @@ def is_waited_for(carried: Iterable[CarryReason], *, patient: bool) -> bool:
 
     `patient` tells that contested cuts are waited for, too.
     """
-    mendable = {reason for reason in carried if reason in MENDABLE}
-    return bool(mendable - {CarryReason.CUT_CONTESTED}) or (bool(mendable) and patient)
+    return any(reason in MENDABLE and (patient or reason != CarryReason.CUT_CONTESTED) for reason in carried)
 
 
-def still_open(book: Book, participations: Sequence[Participation]) -> dict[PairKey, CarryReason]:
-    """Return the pairs that don't agree, each with the reason why it would be carried over now."""
+def still_open(book: Book, participations: Sequence[Participation]) -> Iterator[tuple[PairKey, CarryReason]]:
+    """Yield the pairs that don't agree, each with the reason why it would be carried over now."""
     active, delivered = _active(participations), _delivered(participations)
     contested = book.contested()
-    carried: dict[PairKey, CarryReason] = {}
     for key, of_pair in book.open_pairs():
         reason = carry_reason(key, of_pair, active=active, delivered=delivered, contested=contested)
         assert reason is not None, "a pair that doesn't agree is carried over"
-        carried[key] = reason
-    return carried
+        yield key, reason
 
 
-def closed(
-    book: Book, participations: Sequence[Participation]
-) -> tuple[dict[PairKey, str], dict[PairKey, CarryReason]]:
-    """Return the digests of the agreed pairs, and the reasons of the others."""
-    carried = still_open(book, participations)
+def closed(book: Book, participations: Sequence[Participation]) -> Iterator[Closed]:
+    """Yield how each pair closes, in order: the agreed ones first."""
+    carried = dict(still_open(book, participations))
     left_out = {part.participant for part in participations if not (part.active and part.cut_at is not None)}
-    agreed = book.agreed()
     if left_out:
         active, delivered = _active(participations), _delivered(participations)
-        for key in [key for key in agreed if key[1] in left_out or key[2] in left_out]:
-            del agreed[key]
-            reason = carry_reason(key, book.match(key), active=active, delivered=delivered)
-            assert reason is not None, "a pair with a bank that is left out is carried over"
-            carried[key] = reason
-    return dict(in_order(agreed.items(), _key)), dict(in_order(carried.items(), _key))
+        for key in book.agreed():
+            if key[1] in left_out or key[2] in left_out:
+                reason = carry_reason(key, book.match(key), active=active, delivered=delivered)
+                assert reason is not None, "a pair with a bank that is left out is carried over"
+                carried[key] = reason
+    for key in in_order(book.agreed(), _itself):
+        if key not in carried:
+            yield key, book.digest_of(key), None
+    for key in in_order(carried, _itself):
+        yield key, None, carried[key]
 
 
-def _key(entry: tuple[PairKey, object]) -> PairKey:
-    return entry[0]
+def _itself(key: PairKey) -> PairKey:
+    return key
 
 
 def _active(participations: Sequence[Participation]) -> set[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from compliance.crypto import canonical, dsse
+from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import Signer
 from compliance.cycle.carry_over import BY_NETTING
 from compliance.cycle.certificate import Certificate
@@ -29,7 +30,6 @@ from gateway.coordinator.cycles.flow_history import FlowHistory
 from gateway.coordinator.cycles.kernels import Kernels
 from gateway.coordinator.cycles.result_positions import Included, ResultPositions
 from gateway.coordinator.cycles.running_checks import CheckInputs
-from gateway.coordinator.cycles.submission import to_json
 from gateway.coordinator.cycles.tables import cycles, pairs, proposals, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.cycles.tables.results import Result
@@ -68,8 +68,8 @@ class _Outcome:
 
     result: NettingResult
     sha256: str
-    envelope: str
-    """As JSON: of hundreds of banks it has tens of megabytes."""
+    payload: bytes
+    envelope: Envelope
     included: Included
     certificates: Sequence[Certificate]
     checks: Sequence[Check]
@@ -154,7 +154,8 @@ def _compute(inputs: _Inputs, signer: Signer) -> _Outcome:
     return _Outcome(
         result=result,
         sha256=canonical.digest(payload),
-        envelope=to_json(dsse.seal(payload, PAYLOAD_TYPES[NettingResult], signer)),
+        payload=payload,
+        envelope=dsse.seal(payload, PAYLOAD_TYPES[NettingResult], signer),
         included=included,
         certificates=netting.certificates,
         checks=running_checks.run(inputs.checks, inputs.rulebook, result, [p for _, p in included], inputs.limits),
@@ -175,6 +176,7 @@ async def _store(conn: AsyncConnection, inputs: _Inputs, outcome: _Outcome) -> N
         sha256=outcome.sha256,
         currencies=result.results,
         envelope=outcome.envelope,
+        payload=outcome.payload,
         limits=inputs.limits,
         certificates=outcome.certificates,
         checks=outcome.checks,

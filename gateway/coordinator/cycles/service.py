@@ -38,6 +38,7 @@ from gateway.coordinator.registry.acts import RegistryActs
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.problems import Refusal
+from gateway.federation.settings import ORDER_BYTES_MAX
 from gateway.federation.storage.database import transaction
 from gateway.federation.telemetry import REGISTRY
 
@@ -66,6 +67,7 @@ class CycleService:
         agent: SettlementClient,
         registry: Registry,
         now: Callable[[], datetime] = clock.now,
+        order_bytes_max: int = ORDER_BYTES_MAX,
     ) -> None:
         self.news = asyncio.Event()
         self._engine = engine
@@ -74,7 +76,16 @@ class CycleService:
         self._now = now
         self.kernels = Kernels()
         books = Books()
-        self.steps = Steps(engine, bic=bic, signer=signer, agent=agent, now=now, kernels=self.kernels, books=books)
+        self.steps = Steps(
+            engine,
+            bic=bic,
+            signer=signer,
+            agent=agent,
+            now=now,
+            kernels=self.kernels,
+            books=books,
+            order_bytes_max=order_bytes_max,
+        )
         self.cuts = Cuts(engine, books=books, scheme=signer.scheme, now=now, wake=self.news.set)
         self.attestation = Attestation(engine, books=books, scheme=signer.scheme, now=now, wake=self.news.set)
         acts = RegistryActs(registry)

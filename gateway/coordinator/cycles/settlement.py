@@ -21,8 +21,11 @@ from compliance.statements import CurrencyResult
 from gateway.coordinator.cycles.failures import Failure, FailureReason
 from gateway.coordinator.registry.members import SettlementAgent
 from gateway.federation import iso20022
-from gateway.federation.http.client import FederationClient, RemoteProblem, RemoteUnavailable
+from gateway.federation.http.client import TIMEOUT_S, FederationClient, RemoteProblem, RemoteUnavailable
 from gateway.federation.messages.settlement import SettlementOrder
+
+VERIFIED_A_SECOND = 4 * 2**20
+"""So many characters of a result a slow agent reads and verifies in a second. One of 1,000 banks has 84 million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class HttpSettlementClient:
                 content=content,
                 headers={"Content-Type": "application/json"},
                 idempotent=True,
+                timeout_s=TIMEOUT_S + len(order.result.payload) / VERIFIED_A_SECOND,
             )
         except RemoteUnavailable as error:
             detail = f"the settlement agent can't be reached: {error}"

@@ -51,7 +51,7 @@ CLOCKS_APART = timedelta(minutes=1)
 
 class SettlementSteps:
     """Settles approved cycles. `bic` and `signer` are the coordinator's, `positions` keeps what a result includes, and
-    `history` what pairs settled.
+    `history` what pairs settled. An order to the agent has `order_bytes_max` at most.
 
     Every step raises NoAnswerError.
     """
@@ -66,8 +66,10 @@ class SettlementSteps:
         now: Callable[[], datetime],
         positions: ResultPositions,
         history: FlowHistory,
+        order_bytes_max: int,
     ) -> None:
         self._engine = engine
+        self._order_bytes_max = order_bytes_max
         self._history = history
         self._positions = positions
         self._bic = bic
@@ -84,6 +86,8 @@ class SettlementSteps:
         agent = await self._agent.agent()
         async with transaction(self._engine, isolation="REPEATABLE READ") as conn:
             result = await _result(conn, cycle)
+            # What can't be settled is instructed to nobody.
+            self._require_sendable(await results.size(conn, result.sha256))
             last = await settlements.last_attempt(conn, cycle.id)
             included = await self._positions.of(conn, cycle.id, result.sha256)
         edition = result.edition
@@ -187,6 +191,15 @@ class SettlementSteps:
         self._positions.forget(result.sha256)
         totals = ((p.key, int(p.forth_minor) + int(p.back_minor)) for _, p in included)
         await asyncio.to_thread(self._history.add, cycle.id, totals)
+
+    def _require_sendable(self, result_bytes: int) -> None:
+        """Check that the agent takes an order with so long a result, in base64. Raises NoAnswerError."""
+        in_order = -(-result_bytes // 3) * 4
+        if in_order > self._order_bytes_max:
+            detail = (
+                f"the result has {in_order:,} bytes in an order, of which the agent takes {self._order_bytes_max:,}"
+            )
+            raise NoAnswerError(FailureReason.MESSAGE_REFUSED, detail)
 
     async def _sign_request(self, message: bytes) -> Envelope:
         return await signing(lambda: dsse.seal(message, SETTLEMENT_REQUEST_TYPE, self._signer), self._signer)

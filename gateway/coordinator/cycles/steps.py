@@ -7,7 +7,6 @@ reason in the database, where replicas see it; from the second failure on the cy
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -34,7 +33,7 @@ from gateway.coordinator.cycles.settlement_steps import SettlementSteps
 from gateway.coordinator.cycles.tables import cycles, failures, pairs, results
 from gateway.coordinator.cycles.tables.cycles import Cycle
 from gateway.coordinator.rulebook import Rulebook
-from gateway.federation.storage.database import transaction
+from gateway.federation.storage.database import computed, transaction
 from gateway.federation.telemetry import REGISTRY
 
 ASK_AGAIN_S = 2
@@ -66,6 +65,7 @@ class Steps:
         now: Callable[[], datetime],
         kernels: Kernels,
         books: Books,
+        order_bytes_max: int,
     ) -> None:
         self._engine = engine
         self._books = books
@@ -73,7 +73,14 @@ class Steps:
         positions, history = ResultPositions(), FlowHistory()
         self._netting = NettingStep(engine, signer=signer, kernels=kernels, positions=positions, history=history)
         self._settlement = SettlementSteps(
-            engine, bic=bic, signer=signer, agent=agent, now=now, positions=positions, history=history
+            engine,
+            bic=bic,
+            signer=signer,
+            agent=agent,
+            now=now,
+            positions=positions,
+            history=history,
+            order_bytes_max=order_bytes_max,
         )
 
     async def advance(self, cycle_id: str) -> State:
@@ -185,13 +192,11 @@ class Steps:
         book = await self._books.of(conn, cycle)
         patient = not self._passed(patience_ends_at(cycle.deadline_at, rulebook.attestation_deadline_s))
         if not closing:
-            still = await asyncio.to_thread(still_open, book, participations)
-            if is_waited_for(still.values(), patient=patient):
+            reasons = (reason for _, reason in still_open(book, participations))
+            if await computed(conn, lambda: is_waited_for(reasons, patient=patient)):
                 return False
-        # A tenth of a second where five hundred banks attest, while which others are answered.
-        agreed, carried = await asyncio.to_thread(closed, book, participations)
-        await pairs.insert_pairs(conn, cycle.id, agreed, carried)
-        data = {"agreed": len(agreed), "carried_over": len(carried), "closed_at": timestamp(self._now())}
+        agreed, carried = await pairs.insert_pairs(conn, cycle.id, closed(book, participations))
+        data = {"agreed": agreed, "carried_over": carried, "closed_at": timestamp(self._now())}
         await cycles.move(conn, cycle, Trigger.ATTESTATION_CLOSED, data=data)
         return True
 

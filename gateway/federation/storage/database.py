@@ -6,11 +6,12 @@ do, so "entries are never updated or deleted" is kept by the database. Migration
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 from alembic import command
@@ -35,9 +36,12 @@ from gateway.federation.storage.sessions import (
     session_options,
 )
 
+T = TypeVar("T")
+
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ"]
 ACQUIRE_SECONDS_MAX = 5.0
 """How long somebody waits for a connection of a pool, and for its being opened."""
+SIGN_OF_LIFE_S = IDLE_IN_TRANSACTION_SECONDS_MAX / 5
 MIGRATION_STATEMENT_SECONDS_MAX = 60.0
 _MIGRATION_LOCK = 0x636F6E63  # "conc"
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -138,6 +142,21 @@ async def transaction(
             await connection.execution_options(isolation_level=isolation)
         yield connection
         await connection.commit()
+
+
+async def computed(connection: AsyncConnection, work: Callable[[], T]) -> T:
+    """Return what `work` makes on a thread, within a transaction that stays open however long that takes.
+
+    The server ends a transaction whose client stands still, and can't see that this one computes. A process that is
+    stopped says nothing either way.
+    """
+    made = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        while not (await asyncio.wait({made}, timeout=SIGN_OF_LIFE_S))[0]:
+            await connection.execute(text("SELECT 1"))
+        return await made
+    finally:
+        made.cancel()
 
 
 def _alembic(package: str) -> Config:

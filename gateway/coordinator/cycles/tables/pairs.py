@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 from sqlalchemy import text
@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compliance.cycle.matching import PairKey, in_order
 from compliance.cycle.positions import Position, of_statement
 from compliance.statements import CarryReason, PositionStatement
-from gateway.coordinator.cycles.book import Standing
+from gateway.coordinator.cycles.book import Closed, Standing
 from gateway.coordinator.cycles.tables.attestations import AT_ONCE, POSITION, read_positions
 from gateway.coordinator.cycles.tables.columns import column, rows_of
 from gateway.coordinator.cycles.tables.submissions import SEVERAL
+from gateway.federation.storage.database import computed
 
 _PAIR = {"currency": "text", "pair_low": "text", "pair_high": "text"}
 _INSERT_PAIRS = text(
@@ -29,41 +30,37 @@ _INSERT_PAIRS = text(
 )
 
 
-async def insert_pairs(
-    conn: AsyncConnection, cycle: str, agreed: Mapping[PairKey, str], carried: Mapping[PairKey, CarryReason]
-) -> None:
-    """Write down how attestation closed: the digest of each agreed statement, the reason of each other pair."""
-    keys = [*agreed, *carried]
-    for at in range(0, len(keys), SEVERAL):
-        part = keys[at : at + SEVERAL]
+async def insert_pairs(conn: AsyncConnection, cycle: str, closed: Iterable[Closed]) -> tuple[int, int]:
+    """Write down how each pair closed, some of them at a time; return how many agreed and how many are carried over."""
+    agreed = carried = 0
+    rest = iter(closed)
+    while part := await computed(conn, lambda: list(islice(rest, SEVERAL))):
         await conn.execute(
             _INSERT_PAIRS,
             {
                 "cycle": cycle,
-                "currency": column(key[0] for key in part),
-                "pair_low": column(key[1] for key in part),
-                "pair_high": column(key[2] for key in part),
-                "sha256": column(agreed.get(key) for key in part),
-                "carried": column(carried.get(key) for key in part),
+                "currency": column(key[0] for key, _, _ in part),
+                "pair_low": column(key[1] for key, _, _ in part),
+                "pair_high": column(key[2] for key, _, _ in part),
+                "sha256": column(sha256 for _, sha256, _ in part),
+                "carried": column(reason for _, _, reason in part),
             },
         )
+        without = sum(reason is None for _, _, reason in part)
+        agreed, carried = agreed + without, carried + len(part) - without
+    return agreed, carried
 
 
 async def carry_over(conn: AsyncConnection, cycle: str, keys: Sequence[PairKey], reason: CarryReason) -> None:
     """Carry agreed pairs over."""
-    await conn.execute(
-        text(
-            "UPDATE cycle_pairs SET carried = :reason WHERE cycle = :cycle"
-            f" AND (currency, pair_low, pair_high) IN (SELECT * FROM {rows_of(**_PAIR)})"
-        ),
-        {
-            "cycle": cycle,
-            "reason": reason,
-            "currency": column(key[0] for key in keys),
-            "pair_low": column(key[1] for key in keys),
-            "pair_high": column(key[2] for key in keys),
-        },
+    query = text(
+        "UPDATE cycle_pairs SET carried = :reason WHERE cycle = :cycle"
+        f" AND (currency, pair_low, pair_high) IN (SELECT * FROM {rows_of(**_PAIR)})"
     )
+    for at in range(0, len(keys), SEVERAL):
+        columns = zip(*keys[at : at + SEVERAL], strict=True)
+        values = dict(zip(_PAIR, map(column, columns), strict=True))
+        await conn.execute(query, {"cycle": cycle, "reason": reason, **values})
 
 
 async def readmit(conn: AsyncConnection, cycle: str, reasons: Collection[CarryReason]) -> None:
@@ -83,6 +80,23 @@ async def carried_pairs(conn: AsyncConnection, cycle: str) -> dict[PairKey, Carr
     return {(row[0], row[1], row[2]): CarryReason(row[3]) for row in rows}
 
 
+async def _included(conn: AsyncConnection, cycle: str, also: Collection[CarryReason] = ()) -> set[str]:
+    """Return the digests of what agrees and isn't carried over, or for the reasons `also`.
+
+    A whole cycle's pairs are put together with their positions here: each table by itself comes row by row as it is
+    read, and a join of millions comes when all of it is made, which is more than one statement has the time for.
+    """
+    query = text(
+        "SELECT sha256 FROM cycle_pairs WHERE cycle = :cycle AND sha256 IS NOT NULL"
+        " AND (carried IS NULL OR carried = ANY (:also))"
+    )
+    included: set[str] = set()
+    async with conn.stream(query, {"cycle": cycle, "also": sorted(also)}) as rows:
+        async for part in rows.scalars().partitions(AT_ONCE):
+            included.update(part)
+    return included
+
+
 async def _expect_many_rows(conn: AsyncConnection) -> None:
     """Have whole cycles joined by hashing, for the rest of the transaction.
 
@@ -99,37 +113,36 @@ async def agreed_statements(
 
     Both banks attested the same bytes, so one position tells all; it was verified when it came in.
     """
-    await _expect_many_rows(conn)
-    included = "p.cycle = :cycle AND (o.carried IS NULL OR o.carried = ANY (:also))"
-    values = {"cycle": cycle, "also": sorted(also)}
-    positions = await read_positions(
-        conn,
-        text(f"SELECT {POSITION} FROM cycle_pairs o JOIN positions p USING (cycle, sha256) WHERE {included}"),
-        values,
+    included = await _included(conn, cycle, also)
+    query = text(f"SELECT {POSITION} FROM positions p WHERE p.cycle = :cycle")
+    stated = await read_positions(conn, query, {"cycle": cycle})
+    if included and not stated:
+        stated = await _agreed_before(conn, cycle, also)
+    return await computed(
+        conn, lambda: [(sha256, p) for p, sha256 in in_order((s for s in stated if s[1] in included), _key)]
     )
-    if not positions:
-        positions = await _agreed_before(conn, included, values)
-    return await asyncio.to_thread(_in_order, positions)
+
+
+def _key(stated: tuple[Position, str]) -> PairKey:
+    return stated[0].key
 
 
 async def _agreed_before(
-    conn: AsyncConnection, included: str, values: Mapping[str, object]
+    conn: AsyncConnection, cycle: str, also: Collection[CarryReason]
 ) -> list[tuple[Position, str]]:
     """Return the same of a cycle whose banks signed statement by statement, before there were attestations."""
+    await _expect_many_rows(conn)
     rows = await conn.execute(
         text(
             "SELECT p.sha256, p.envelope->>'payload' FROM cycle_pairs o JOIN statements p"
             " ON (p.cycle, p.currency, p.pair_low, p.pair_high, p.participant, p.sha256)"
-            f" = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256) WHERE {included}"
+            " = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256)"
+            " WHERE p.cycle = :cycle AND (o.carried IS NULL OR o.carried = ANY (:also))"
         ),
-        values,
+        {"cycle": cycle, "also": sorted(also)},
     )
     decode = msgspec.json.Decoder(PositionStatement).decode
     return [(of_statement(decode(b64decode(payload))), sha256) for sha256, payload in rows.all()]
-
-
-def _in_order(positions: list[tuple[Position, str]]) -> list[tuple[str, Position]]:
-    return [(sha256, p) for p, sha256 in in_order(positions, lambda stated: stated[0].key)]
 
 
 async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:
@@ -142,21 +155,19 @@ async def settled_cycles(conn: AsyncConnection, *, last: int) -> list[str]:
 
 async def totals(conn: AsyncConnection, cycle: str) -> list[tuple[PairKey, int]]:
     """Return what each pair of a settled cycle came to, both ways together."""
-    await _expect_many_rows(conn)
-    query = text(
-        "SELECT o.currency, o.pair_low, o.pair_high, (p.forth_minor + p.back_minor)::text AS total"
-        " FROM cycle_pairs o JOIN positions p USING (cycle, sha256)"
-        " WHERE o.carried IS NULL AND o.cycle = :cycle AND p.cycle = :cycle"
-        " UNION ALL SELECT o.currency, o.pair_low, o.pair_high, (s.forth_minor + s.back_minor)::text AS total"
-        " FROM cycle_pairs o JOIN statements s"
-        " ON (s.cycle, s.currency, s.pair_low, s.pair_high, s.participant, s.sha256)"
-        " = (o.cycle, o.currency, o.pair_low, o.pair_high, o.pair_low, o.sha256)"
-        " WHERE o.carried IS NULL AND o.cycle = :cycle AND s.cycle = :cycle"
-    )
+    included = await _included(conn, cycle)
     by_pair: list[tuple[PairKey, int]] = []
-    async with conn.stream(query, {"cycle": cycle}) as rows:
-        async for part in rows.partitions(AT_ONCE):
-            by_pair += [((currency, low, high), int(total)) for currency, low, high, total in part]
+    # What both banks of a pair signed one by one, before there were attestations, has the same digest.
+    for table, of_one in (("positions", ""), ("statements", " AND participant = pair_low")):
+        query = text(
+            "SELECT currency, pair_low, pair_high, (forth_minor + back_minor)::text AS total, sha256"
+            f" FROM {table} WHERE cycle = :cycle{of_one}"
+        )
+        async with conn.stream(query, {"cycle": cycle}) as rows:
+            async for part in rows.partitions(AT_ONCE):
+                by_pair += [((row[0], row[1], row[2]), int(row[3])) for row in part if row[4] in included]
+        if by_pair:
+            break
     return by_pair
 
 
@@ -216,12 +227,10 @@ async def outcomes(conn: AsyncConnection, cycles: Sequence[str]) -> dict[str, Ou
     """Return how the pairs of some cycles stand whose attestation is closed."""
     rows = await conn.execute(
         text(
-            "WITH counted AS (SELECT cycle, pair_low, pair_high, count(*) FILTER (WHERE carried IS NULL) AS agreed,"
-            " count(carried) AS carried FROM cycle_pairs WHERE cycle = ANY (:cycles)"
-            " GROUP BY cycle, pair_low, pair_high)"
-            " SELECT cycle, bank, sum(agreed)::bigint, sum(carried)::bigint FROM ("
-            " SELECT cycle, pair_low, agreed, carried FROM counted"
-            " UNION ALL SELECT cycle, pair_high, agreed, carried FROM counted"
+            "SELECT cycle, bank, sum(agreed)::bigint, sum(carried)::bigint FROM ("
+            " SELECT cycle, coalesce(pair_low, pair_high), count(*) FILTER (WHERE carried IS NULL), count(carried)"
+            " FROM cycle_pairs WHERE cycle = ANY (:cycles)"
+            " GROUP BY GROUPING SETS ((cycle, pair_low), (cycle, pair_high))"
             ") AS of_bank (cycle, bank, agreed, carried) GROUP BY cycle, bank"
         ),
         {"cycles": list(cycles)},

@@ -1,16 +1,19 @@
 """The table of results: what a cycle came to, the limits and certificates it rests on, and what the checks said.
 
-The signed document names every pair of the cycle, and has tens of megabytes where hundreds of banks clear. Who asks
-what the cycle came to reads what stands beside it. SQL only.
+The signed document names every pair of the cycle: it has tens of megabytes where hundreds of banks clear, and hundreds
+where thousands do. A long one is kept in parts, each of which is written and read well within the time that a statement
+may take. Who asks what the cycle came to reads what stands beside it. SQL only.
 """
 
 from __future__ import annotations
 
-import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +25,9 @@ from compliance.statements import EDITIONS_MAX, CurrencyResult
 from gateway.coordinator.cycles.submission import to_json
 from gateway.coordinator.cycles.tables.submissions import envelope_of
 from gateway.federation.messages.cycles import CurrencyTotal
+from gateway.federation.storage.database import computed
+
+PART_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +47,15 @@ async def insert(
     edition: int,
     sha256: str,
     currencies: Sequence[CurrencyResult],
-    envelope: str,
+    envelope: Envelope,
+    payload: bytes,
     limits: Limits,
     certificates: Sequence[Certificate],
     checks: Sequence[Check],
     totals: Sequence[CurrencyTotal],
 ) -> None:
-    """Keep a cycle's result, or a later edition of it; the earlier ones stay."""
+    """Keep a cycle's result, or a later edition of it; the earlier ones stay. `payload` is what the envelope holds."""
+    whole = len(payload) <= PART_BYTES
     await conn.execute(
         text(
             "INSERT INTO results"
@@ -61,7 +69,7 @@ async def insert(
             "edition": edition,
             "sha256": sha256,
             "currencies": to_json(tuple(currencies)),
-            "envelope": envelope,
+            "envelope": to_json(envelope if whole else replace(envelope, payload="")),
             "caps": to_json({f"{cap.participant}/{cap.currency}": cap.cap_minor for cap in limits.caps}),
             "prefunding": to_json(limits.prefunding),
             "bilateral": to_json(limits.bilateral),
@@ -70,6 +78,10 @@ async def insert(
             "totals": to_json(tuple(totals)),
         },
     )
+    insert_part = text("INSERT INTO result_parts (result, number, part) VALUES (:result, :number, :part)")
+    for number, at in enumerate(() if whole else range(0, len(payload), PART_BYTES)):
+        part = payload[at : at + PART_BYTES].decode()  # no document has anything but ASCII in it
+        await conn.execute(insert_part, {"result": sha256, "number": number, "part": part})
 
 
 async def find(conn: AsyncConnection, cycle: str) -> Result | None:
@@ -93,7 +105,24 @@ async def editions(conn: AsyncConnection, cycle: str) -> list[Result]:
 async def signed(conn: AsyncConnection, result: str) -> Envelope:
     """Return the result with this digest as it was signed. It may be long, so only who needs it reads it."""
     query = text("SELECT envelope::text FROM results WHERE sha256 = :result")
-    return await asyncio.to_thread(envelope_of, (await conn.execute(query, {"result": result})).scalar_one())
+    envelope = envelope_of((await conn.execute(query, {"result": result})).scalar_one())
+    if envelope.payload:
+        return envelope
+    query = text("SELECT part FROM result_parts WHERE result = :result AND number = :number")
+    parts: list[str] = []
+    for number in count():
+        part = (await conn.execute(query, {"result": result, "number": number})).scalar_one_or_none()
+        if part is None:
+            break
+        parts.append(part)
+    payload = await computed(conn, lambda: b64encode("".join(parts).encode()).decode())
+    return replace(envelope, payload=payload)
+
+
+async def size(conn: AsyncConnection, result: str) -> int:
+    """Return how many bytes the result with this digest has as it was signed; 0 where those are too few to matter."""
+    query = text("SELECT coalesce(sum(octet_length(part)), 0)::bigint FROM result_parts WHERE result = :result")
+    return int((await conn.execute(query, {"result": result})).scalar_one())
 
 
 async def _read(conn: AsyncConnection, cycle: str, *, most: int) -> list[Result]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from gateway.federation.messages.cycles import InstructionView
 
 # --- instructions ---------------------------------------------------------------------------------------
 
+AT_ONCE_BYTES = 8 * 2**20
 _IN_FORCE = "edition = (SELECT max(r.edition) FROM results r WHERE r.cycle = i.cycle)"
 """Of the instructions `i`, those of the result's edition in force."""
 
@@ -46,30 +47,42 @@ async def insert_instructions(
     """Keep signed instructions; those that exist stay as they are.
 
     A row a statement: one instruction of hundreds of lines is a hundred kilobytes, and an array of hundreds of them
-    takes PostgreSQL three times as long, in a statement whose time is limited.
+    takes PostgreSQL three times as long. All together may be a gigabyte, so a few go at a time, for time is limited.
     """
-    rows = [
-        {
-            "cycle": cycle,
-            "edition": edition,
-            "id": instruction.id,
-            "participant": instruction.participant,
-            "currency": instruction.currency,
-            "net": instruction.net_minor,
-            "sha256": instruction.sha256,
-            "envelope": instruction.envelope,
-        }
-        for instruction in signed
-    ]
-    if rows:
-        await conn.execute(
-            text(
-                "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
-                " VALUES (:cycle, :edition, :id, :participant, :currency, CAST(CAST(:net AS text) AS numeric), :sha256,"
-                " CAST(CAST(:envelope AS text) AS json)) ON CONFLICT DO NOTHING"
-            ),
-            rows,
-        )
+    insert = text(
+        "INSERT INTO instructions (cycle, edition, id, participant, currency, net_minor, sha256, envelope)"
+        " VALUES (:cycle, :edition, :id, :participant, :currency, CAST(CAST(:net AS text) AS numeric), :sha256,"
+        " CAST(CAST(:envelope AS text) AS json)) ON CONFLICT DO NOTHING"
+    )
+    for part in _few(signed):
+        rows = [
+            {
+                "cycle": cycle,
+                "edition": edition,
+                "id": instruction.id,
+                "participant": instruction.participant,
+                "currency": instruction.currency,
+                "net": instruction.net_minor,
+                "sha256": instruction.sha256,
+                "envelope": instruction.envelope,
+            }
+            for instruction in part
+        ]
+        await conn.execute(insert, rows)
+
+
+def _few(signed: Iterable[SignedInstruction]) -> Iterator[list[SignedInstruction]]:
+    """Yield as many instructions at a time as have AT_ONCE_BYTES, or one that has more."""
+    part: list[SignedInstruction] = []
+    room = AT_ONCE_BYTES
+    for instruction in signed:
+        room -= len(instruction.envelope)
+        if room < 0 and part:
+            yield part
+            part, room = [], AT_ONCE_BYTES - len(instruction.envelope)
+        part.append(instruction)
+    if part:
+        yield part
 
 
 async def instructions(conn: AsyncConnection, cycle: str, participant: str | None = None) -> list[Envelope]:

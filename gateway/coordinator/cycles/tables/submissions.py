@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,8 @@ from gateway.federation.messages.attestation import BreakNotice
 
 SEVERAL = 8_192
 """Rows that one statement writes, well within the time that a statement may take."""
+FEW = 16
+"""Rows of one bank each that are read at once: a row may have a hundred kilobytes."""
 
 
 def envelope_of(document: str) -> Envelope:
@@ -74,13 +76,12 @@ async def insert_cuts(conn: AsyncConnection, cycle: str, cuts: Sequence[ReadCut]
     )
 
 
-async def cuts_since(conn: AsyncConnection, cycle: str, known: Iterable[str]) -> list[ReadCut]:
-    """Return the cuts of a cycle but those of some banks. They were verified when they came in."""
-    rows = await conn.execute(
-        text("SELECT sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver <> ALL (:known)"),
-        {"cycle": cycle, "known": list(known)},
-    )
-    return await asyncio.to_thread(_read_cuts, rows.all())
+async def cuts_since(conn: AsyncConnection, cycle: str, known: Sequence[str]) -> AsyncIterator[list[ReadCut]]:
+    """Yield the cuts of a cycle but those of some banks, a few at a time. They were verified when they came in."""
+    query = text("SELECT sha256, envelope::text FROM cuts WHERE cycle = :cycle AND receiver <> ALL (:known)")
+    async with conn.stream(query, {"cycle": cycle, "known": list(known)}) as rows:
+        async for part in rows.partitions(FEW):
+            yield await asyncio.to_thread(_read_cuts, part)
 
 
 async def cuts_by(conn: AsyncConnection, cycle: str, receivers: Iterable[str]) -> Mapping[Lane, int]:
@@ -104,21 +105,17 @@ def _read_cuts(rows: Iterable[Sequence[str]]) -> list[ReadCut]:
 async def settled_lanes(conn: AsyncConnection) -> dict[Lane, int]:
     """Return through which payment each lane is settled."""
     # There are as many lanes as pairs of banks, so they come as an array for each receiver and not as rows.
-    rows = await conn.execute(
-        text(
-            "SELECT receiver, currency, array_agg(sender), array_agg(settled_sequence) FROM lane_settlements"
-            " GROUP BY receiver, currency"
-        )
+    query = text(
+        "SELECT receiver, currency, array_agg(sender), array_agg(settled_sequence) FROM lane_settlements"
+        " GROUP BY receiver, currency"
     )
-    return await asyncio.to_thread(_settled, rows.all())
-
-
-def _settled(rows: Iterable[Sequence[Any]]) -> dict[Lane, int]:
-    return {
-        (sender, receiver, currency): number
-        for receiver, currency, senders, numbers in rows
-        for sender, number in zip(senders, numbers, strict=True)
-    }
+    settled: dict[Lane, int] = {}
+    async with conn.stream(query) as rows:
+        async for part in rows.partitions(FEW):
+            for receiver, currency, senders, numbers in part:
+                settled.update(((s, receiver, currency), number) for s, number in zip(senders, numbers, strict=True))
+            await asyncio.sleep(0)
+    return settled
 
 
 async def settle_lanes(conn: AsyncConnection, cycle: str, included: Sequence[tuple[str, Position]]) -> None:
