@@ -24,6 +24,8 @@ class StatementFileReason(RefusalReason):
     """It is a statement in a version, or columns in a layout, that isn't known."""
     FILE_TRUNCATED = "file_truncated", 422
     """It ends before it is complete."""
+    HEADER_DIFFERS = "header_differs", 422
+    """The header around the statement says that it is another message."""
     STRUCTURE_WRONG = "structure_wrong", 422
     """Something stands where it must not stand, or stands there twice."""
     FIELD_MISSING = "field_missing", 422

@@ -91,7 +91,16 @@ class Statement(Struct, frozen=True, kw_only=True):
 
 _NO_REFERENCE = frozenset({"", "NOTPROVIDED", "NONREF", "NONE", "N/A"})
 """What is written where there is no reference, without spaces and in capitals."""
-_BEST_FIRST = ("end_to_end_id", "uetr", "tx_id", "instruction_id", "customer", "bank")
+_BEST_FIRST = (
+    "end_to_end_id",
+    "uetr",
+    "tx_id",
+    "instruction_id",
+    "customer",
+    "creditor_reference",
+    "bank",
+    "account_servicer",
+)
 
 
 def best_reference(references: Mapping[str, str]) -> str | None:
