@@ -22,6 +22,7 @@ from participants.statements.statement import Place, Statement
 
 TAGS_MAX, ATTRIBUTES_MAX = 8_000_000, 2_000_000
 ENTRIES_MAX = 1_000_000
+LINES_KNOWN = 65_000
 
 PREFIX = "urn:iso:std:iso:20022:tech:xsd:"
 _DEFINITION = re.compile(r"camt\.05([234])\.001\.(0[2-9]|1[0-2])")
@@ -41,7 +42,7 @@ def read_camt(data: bytes, progress: Callable[[int], None]) -> list[Statement]:
     try:
         events = etree.iterparse(
             io.BytesIO(data),
-            events=("start", "end"),
+            events=("end",),
             tag=("{*}AppHdr", "{*}Document", "{*}GrpHdr", "{*}Ntry", *_STATEMENTS),
             remove_comments=True,
             remove_pis=True,
@@ -50,8 +51,8 @@ def read_camt(data: bytes, progress: Callable[[int], None]) -> list[Statement]:
             load_dtd=False,
             huge_tree=False,
         )
-        for event, element in events:
-            document.take(event, element)
+        for _, element in events:
+            document.take(element)
         root = events.root
     except etree.XMLSyntaxError as error:
         raise _malformed(data, error) from None
@@ -82,115 +83,104 @@ def _malformed(data: bytes, error: etree.XMLSyntaxError) -> StatementRefused:
 
 
 class _Document:
-    """A document as its elements come: what is checked of its form, and the statements in it."""
+    """A document as its elements end: what is checked of its form, and the statements in it."""
 
     def __init__(self, data: bytes, progress: Callable[[int], None]) -> None:
         self._data = data
         self._progress = progress
-        self._said: str | None = None
-        self._said_at = Place(1, "AppHdr/MsgDefIdr")
-        self._definition: str | None = None
-        self._names: Names | None = None
-        self._open: OpenStatement | None = None
-        self._pages: list[Page] = []
-        self._message_page: tuple[int, bool] | None = None
-        self._entries = 0
-        self._lines: _Lines | None = None
+        self._said: tuple[str, Place] | None = None
+        self._body: _Body | None = None
 
-    def take(self, event: str, element: Element) -> None:
-        """Take the beginning or the end of an element. Raises StatementRefused."""
+    def take(self, element: Element) -> None:
+        """Take an element whose end has come. Raises StatementRefused."""
         namespace, name = name_of(element)
-        if event == "start":
-            if name == "Document":
-                self._begin_document(element, namespace)
-            elif self._names is not None and name == self._names.statement and namespace == self._names.namespace:
-                self._begin_statement(element)
-            elif name == "Ntry" and self._lines is not None:
-                self._lines.next_entry(element)
-        elif name == "AppHdr":
-            self._take_header(element)
-        elif self._names is None or namespace != self._names.namespace:
-            pass
-        elif name == "Ntry":
-            self._take_entry(element)
-        elif name == "GrpHdr":
-            page = self._names.deep(element, "MsgPgntn")
-            self._message_page = None if page is None else pagination(self._names, page)
-        elif name == self._names.statement and self._open is not None and element is self._open.element:
-            self._end_statement()
+        if name == "AppHdr":
+            if self._said is None and self._body is None:
+                self._take_header(element)
+            return
+        if self._body is None:
+            document = element if name == "Document" else next(element.iterancestors("{*}Document"), None)
+            if document is not None:
+                self._begin(document)
+        if self._body is not None and namespace == self._body.names.namespace:
+            self._body.take(name, element)
 
     def statements(self, root: Element | None) -> list[Statement]:
         """Return what was read, once all has been. Raises StatementRefused."""
         if root is None:
             raise StatementRefused(Reason.XML_MALFORMED, "no element in it", Place(1, ""))
-        if self._names is None:
+        if self._body is None:
             namespace, name = name_of(root)
             detail = f"the XML document {name[:40]} of {namespace[:80] or 'no namespace'} is no statement"
             raise StatementRefused(Reason.NOT_A_STATEMENT, detail, Place(root.sourceline or 1, name[:40]))
+        return self._body.statements(root)
+
+    def _take_header(self, element: Element) -> None:
+        for child in element:
+            if name_of(child)[1] == "MsgDefIdr":
+                place = Place(child.sourceline or 1, "AppHdr/MsgDefIdr")
+                self._said = (child.text or "").strip(), place
+
+    def _begin(self, element: Element) -> None:
+        place = Place(element.sourceline or 1, "Document")
+        namespace, _ = name_of(element)
+        definition = namespace.removeprefix(PREFIX) if namespace.startswith(PREFIX) else ""
+        match = _DEFINITION.fullmatch(definition)
+        if match is None:
+            what = definition or namespace or "a document without a namespace"
+            if re.fullmatch(r"camt\.05[234]\..*", definition):
+                detail = f"{what[:60]}: versions 02 to 12 are read"
+                raise StatementRefused(Reason.FORMAT_UNKNOWN, detail, place)
+            raise StatementRefused(Reason.NOT_A_STATEMENT, f"{what[:80]} is no statement", place)
+        if self._said is not None and self._said[0] != definition:
+            detail = f"the header says {self._said[0][:40]!r}, the document is {definition}"
+            raise StatementRefused(Reason.HEADER_DIFFERS, detail, self._said[1])
+        names = Names(namespace, *_FAMILIES[match[1]])
+        self._body = _Body(names, definition, _Lines(self._data, element.prefix), self._progress)
+
+
+class _Body:
+    """The statements of one document."""
+
+    def __init__(self, names: Names, definition: str, lines: _Lines, progress: Callable[[int], None]) -> None:
+        self.names = names
+        self._definition = definition
+        self._lines = lines
+        self._progress = progress
+        self._open: OpenStatement | None = None
+        self._pages: list[Page] = []
+        self._message_page: tuple[int, bool] | None = None
+        self._entries = 0
+        self._complete = False
+
+    def take(self, name: str, element: Element) -> None:
+        """Take an element in the document's namespace whose end has come. Raises StatementRefused."""
+        if self._complete:
+            raise StatementRefused(Reason.STRUCTURE_WRONG, f"{name} after the document", self.names.at(element))
+        if name == "Ntry":
+            self._take_entry(element)
+        elif name == "GrpHdr":
+            page = self.names.deep(element, "MsgPgntn")
+            self._message_page = None if page is None else pagination(self.names, page)
+        elif name == self.names.statement:
+            self._end_statement(element)
+        elif name == "Document":
+            self._complete = True
+
+    def statements(self, root: Element) -> list[Statement]:
+        """Return what was read, once all has been. Raises StatementRefused."""
         if not self._pages:
-            detail = f"{self._names.statement} is missing"
-            raise StatementRefused(Reason.FIELD_MISSING, detail, Place(root.sourceline or 1, self._names.statement))
+            name = self.names.statement
+            raise StatementRefused(Reason.FIELD_MISSING, f"{name} is missing", Place(root.sourceline or 1, name))
         for page in self._pages:
             if page.begins and page.ends:
                 check_balance(page.statement)
         return in_order(self._pages)
 
-    # --- the form ---------------------------------------------------------------------------------------
-
-    def _take_header(self, element: Element) -> None:
-        if self._said is None and self._definition is None:
-            for child in element:
-                if name_of(child)[1] == "MsgDefIdr":
-                    self._said, self._said_at = (
-                        (child.text or "").strip(),
-                        Place(child.sourceline or 1, "AppHdr/MsgDefIdr"),
-                    )
-
-    def _begin_document(self, element: Element, namespace: str) -> None:
-        place = Place(element.sourceline or 1, "Document")
-        if self._definition is not None:
-            raise StatementRefused(Reason.STRUCTURE_WRONG, "a second document", place)
-        definition = namespace.removeprefix(PREFIX) if namespace.startswith(PREFIX) else ""
-        match = _DEFINITION.fullmatch(definition)
-        if match is None:
-            what = definition or namespace or "without a namespace"
-            if re.fullmatch(r"camt\.05[234]\..*", definition):
-                detail = f"{what[:60]}: versions 02 to 12 are read"
-                raise StatementRefused(Reason.FORMAT_UNKNOWN, detail, place)
-            raise StatementRefused(Reason.NOT_A_STATEMENT, f"{what[:80]} is no statement", place)
-        if self._said is not None and self._said != definition:
-            detail = f"the header says {self._said[:40]!r}, the document is {definition}"
-            raise StatementRefused(Reason.HEADER_DIFFERS, detail, self._said_at)
-        self._definition = definition
-        body, statement = _FAMILIES[match[1]]
-        self._names = Names(namespace, body, statement)
-        self._lines = _Lines(self._data, element.prefix)
-
-    def _begin_statement(self, element: Element) -> None:
-        assert self._names is not None
-        names = self._names
-        above = element.getparent()
-        top = None if above is None else above.getparent()
-        if self._open is not None or above is None or top is None:
-            raise StatementRefused(
-                Reason.STRUCTURE_WRONG, f"{names.statement} isn't where it belongs", names.at(element)
-            )
-        if names.local(above) != names.body or names.local(top) != "Document":
-            raise StatementRefused(
-                Reason.STRUCTURE_WRONG, f"{names.statement} isn't where it belongs", names.at(element)
-            )
-        self._open = OpenStatement(element, element.sourceline or 1)
-
-    # --- the statements ---------------------------------------------------------------------------------
-
     def _take_entry(self, element: Element) -> None:
-        assert self._names is not None
-        assert self._lines is not None
-        statement = self._open
-        if statement is None or element.getparent() is not statement.element:
-            raise StatementRefused(Reason.STRUCTURE_WRONG, "Ntry isn't where it belongs", self._names.at(element))
-        line = self._lines.line
-        reader = EntryReader(self._names.branch(element), Place(line, f"Ntry[{statement.count + 1}]"))
+        line = self._lines.next_entry(element)
+        statement = self._statement(element.getparent(), element)
+        reader = EntryReader(self.names.branch(element), Place(line, f"Ntry[{statement.count + 1}]"))
         entries = reader.entries(statement.findings)
         statement.entries.extend(entries)
         (statement.debits if reader.amount < 0 else statement.credits).append(abs(reader.amount))
@@ -202,13 +192,22 @@ class _Document:
         element.clear(keep_tail=True)
         self._progress(line)
 
-    def _end_statement(self) -> None:
-        assert self._names is not None
-        assert self._open is not None
-        assert self._definition is not None
-        reader = StatementReader(self._names, self._definition, self._open)
-        self._pages.append(reader.page(self._message_page))
-        self._open.element.clear(keep_tail=True)
+    def _statement(self, element: Element | None, inner: Element) -> OpenStatement:
+        """Return the statement that an element is, begun if it wasn't. Raises StatementRefused."""
+        if self._open is not None and element is self._open.element:
+            return self._open
+        above = [] if element is None else [self.names.local(e) for e in (element, *element.iterancestors())]
+        if self._open is not None or above[:3] != [self.names.statement, self.names.body, "Document"]:
+            place = self.names.at(inner)
+            raise StatementRefused(Reason.STRUCTURE_WRONG, f"{place.field} isn't where it belongs", place)
+        assert element is not None
+        self._open = OpenStatement(element, element.sourceline or 1)
+        return self._open
+
+    def _end_statement(self, element: Element) -> None:
+        statement = self._statement(element, element)
+        self._pages.append(StatementReader(self.names, self._definition, statement).page(self._message_page))
+        element.clear(keep_tail=True)
         self._open = None
 
 
@@ -220,20 +219,19 @@ class _Lines:
 
     def __init__(self, data: bytes, prefix: str | None) -> None:
         tag = re.escape(f"{prefix}:Ntry" if prefix else "Ntry").encode()
-        self.line = 1
-        self._data, self._counted = data, 0
+        self._data, self._line, self._counted = data, 1, 0
         self._places = None
-        if data.count(b"\n") > 65_000:
+        if data.count(b"\n") > LINES_KNOWN:
             skipped = rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|" if b"<!--" in data or b"<![CDATA[" in data else b""
             self._places = re.finditer(skipped + rb"<(" + tag + rb")[\s/>]", data, re.DOTALL)
 
-    def next_entry(self, element: Element) -> None:
-        """Go on to the next entry, which the parser has begun."""
+    def next_entry(self, element: Element) -> int:
+        """Return the line of the next entry, whose element is given."""
         if self._places is None:
-            self.line = element.sourceline or 1
-            return
+            return element.sourceline or 1
         for match in self._places:
             if match[1] is not None:
-                self.line += self._data.count(b"\n", self._counted, match.start())
+                self._line += self._data.count(b"\n", self._counted, match.start())
                 self._counted = match.start()
-                return
+                break
+        return self._line

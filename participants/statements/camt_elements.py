@@ -18,21 +18,19 @@ Element: TypeAlias = etree._Element
 
 TEXT_CHARACTERS_MAX = 4_096
 
-# What is read of an entry: texts; what holds others; and what is the one in one place or version, the other in another.
-# All else is passed over without a look at it, for an entry can have hundreds of elements.
-_TEXTS = """
-Ccy CdtDbtInd RvslInd DtTm Cd SubFmlyCd AcctSvcrRef NtryRef AddtlNtryInf AddtlTxInf NbOfTxs MsgId PmtInfId InstrId
+# What is read of an entry: what is always a text, and what holds others, if only in some place or version. All else is
+# passed over without a look at it, for an entry can have hundreds of elements.
+_TEXT_NAMES = """
+CdtDbtInd RvslInd DtTm Cd SubFmlyCd AcctSvcrRef NtryRef AddtlNtryInf AddtlTxInf NbOfTxs MsgId PmtInfId InstrId
 EndToEndId UETR TxId MndtId ChqNb ClrSysRef AcctOwnrTxId AcctSvcrTxId MktInfrstrctrTxId PrcgId Nm IBAN BICFI BIC Ref
 Ustrd AddtlRmtInf
 """
-_HOLDERS = """
+_HOLDER_NAMES = """
 BookgDt ValDt BkTxCd Domn Fmly NtryDtls Btch TxDtls Refs AmtDtls TxAmt RltdPties Dbtr Cdtr Pty DbtrAcct CdtrAcct Othr
-RltdAgts DbtrAgt CdtrAgt FinInstnId RmtInf Strd CdtrRefInf
+RltdAgts DbtrAgt CdtrAgt FinInstnId RmtInf Strd CdtrRefInf Sts Id Prtry Dt Amt
 """
-_EITHER = "Sts Id Prtry Dt Amt"
+_TEXTS, _HOLDERS = frozenset(_TEXT_NAMES.split()), frozenset(_HOLDER_NAMES.split())
 _SEVERAL = frozenset(("NtryDtls", "TxDtls", "Ustrd", "AddtlRmtInf", "Strd", "Othr", "Prtry"))
-_HOLDER_NAMES = frozenset(_HOLDERS.split())
-_EITHER_NAMES = frozenset(_EITHER.split())
 
 Branch: TypeAlias = dict[str, Any]
 """What an element holds: by name a text, another branch, or a list of these for what may be there several times."""
@@ -56,8 +54,9 @@ class Names:
         self.statement = statement
         self._prefix = f"{{{namespace}}}"
         self._begin = len(self._prefix)
-        names = f"{_TEXTS} {_HOLDERS} {_EITHER}".split()
-        self._known: dict[object, str] = {self._prefix + name: name for name in names}
+        self._known: dict[object, tuple[str, bool, bool]] = {
+            self._prefix + name: (name, name in _HOLDERS, name in _SEVERAL) for name in (*_TEXTS, *_HOLDERS)
+        }
 
     def full(self, name: str) -> str:
         return self._prefix + name
@@ -92,23 +91,23 @@ class Names:
         """
         known = self._known
         branch: Branch = {}
-        value: Any
         for child in element:
-            name = known.get(child.tag)
-            if name is None:
+            kind = known.get(child.tag)
+            if kind is None:
                 continue
-            if name in _HOLDER_NAMES or (name in _EITHER_NAMES and len(child)):
+            name, holds, several = kind
+            value: str | Branch
+            if len(child):
+                if not holds:
+                    raise StatementRefused(Reason.STRUCTURE_WRONG, "an element within a value", self.at(child))
                 value = self.branch(child)
             else:
-                value = child.text
-                value = "" if value is None else value.strip()
+                value = (child.text or "").strip()
                 if len(value) > TEXT_CHARACTERS_MAX:
                     raise _too_long(self.at(child))
-                if len(child):
-                    raise StatementRefused(Reason.STRUCTURE_WRONG, "an element within a value", self.at(child))
                 if name == "Amt":
                     branch["@Ccy"] = child.get("Ccy")
-            if name in _SEVERAL:
+            if several:
                 branch.setdefault(name, []).append(value)
             elif name in branch:
                 raise StatementRefused(Reason.STRUCTURE_WRONG, f"{name} stands there twice", self.at(child))

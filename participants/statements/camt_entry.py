@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -146,7 +145,10 @@ class EntryReader:
         holder = transaction if "Amt" in transaction else _inner(transaction, "AmtDtls", "TxAmt")
         if holder is None or holder.get("@Ccy") != self.currency:
             return None
-        amount, _ = _amount(holder, place)
+        if holder.get("Amt") == self._branch["Amt"]:
+            amount = abs(self.amount)
+        else:
+            amount, _ = _amount(holder, place)
         credit = _is_credit(transaction, place) if "CdtDbtInd" in transaction else self._credit
         return amount if credit else -amount
 
@@ -195,12 +197,12 @@ class EntryReader:
 
 def _amount(branch: Branch, place: Place) -> tuple[int, str]:
     text, currency = branch.get("Amt"), branch.get("@Ccy")
-    at = Place(place.line, f"{place.field}/Amt")
     if not isinstance(text, str):
-        raise StatementRefused(Reason.FIELD_MISSING, "Amt is missing", at)
+        raise StatementRefused(Reason.FIELD_MISSING, "Amt is missing", Place(place.line, f"{place.field}/Amt"))
     if currency is None:
+        at = Place(place.line, f"{place.field}/Amt")
         raise StatementRefused(Reason.FIELD_MISSING, "an amount without its currency", at)
-    return minor_units(text, currency, at), currency
+    return minor_units(text, currency, place), currency
 
 
 def _is_credit(branch: Branch, place: Place) -> bool:
@@ -252,4 +254,4 @@ def _remittance(information: Branch, references: dict[str, str]) -> str | None:
             if reference := (structured.get("CdtrRefInf") or {}).get("Ref"):
                 references.setdefault("creditor_reference", reference)
             said += [text for text in structured.get("AddtlRmtInf", ()) if text]
-    return re.sub(r"\s+", " ", " ".join(said)) or None
+    return " ".join(" ".join(said).split()) or None
