@@ -12,7 +12,7 @@ from participants.statements.statement import Place
 
 # What 64 bits hold with room for sums, and what ISO 20022 can write.
 DIGITS_MAX = 18
-_AMOUNT_MAX = 10**DIGITS_MAX - 1
+AMOUNT_MAX = 10**DIGITS_MAX - 1
 _REASONS = {
     AmountReason.UNKNOWN_CURRENCY: Reason.CURRENCY_UNKNOWN,
     AmountReason.TOO_MANY_DECIMALS: Reason.CURRENCY_DECIMALS_WRONG,
@@ -26,7 +26,7 @@ def minor_units(text: str, currency: str, place: Place) -> int:
         amount = parse_amount(text, currency)
     except AmountError as error:
         raise StatementRefused(_REASONS.get(error.reason, Reason.AMOUNT_MALFORMED), str(error), place) from None
-    if amount > _AMOUNT_MAX:
+    if amount > AMOUNT_MAX:
         raise StatementRefused(Reason.AMOUNT_TOO_LARGE, f"an amount has at most {DIGITS_MAX} digits", place)
     return amount
 

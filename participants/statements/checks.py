@@ -18,13 +18,14 @@ from participants.statements.statement import Finding, Place, Statement
 class Page:
     """A statement and where it says that it stands among others.
 
-    `number` is its number, 0 or None where it has none; `page` counts from 1. `begins` and `ends` say whether it is the
-    first and the last page of its statement. `days` are the first and the last that it is about. `place` is where its
-    number stands.
+    `place` is where its number stands. `follows` says that it opens with what the one before closed with. `number` is
+    0 or None where it has none; `page` counts from 1. `begins` and `ends` say whether it is the first and the last page
+    of its statement. `days` are the first and the last that it is about.
     """
 
     statement: Statement
     place: Place
+    follows: bool = True
     number: int | None = None
     page: int | None = None
     begins: bool = True
@@ -109,17 +110,18 @@ def _follows(last: Page, page: Page) -> Iterable[Finding]:
         raise StatementRefused(
             Reason.SEQUENCE_GAP, f"it begins on {begins}, the one before ends on {ended}", page.place
         )
-    _balances_meet(last.statement, page.statement)
+    if page.follows:
+        _balances_meet(last.statement, page.statement)
     if not numbered and ended is not None and begins is not None and _working_days_between(ended, begins):
         yield Finding("days_missing", f"nothing is said of the days between {ended} and {begins}", page.place)
 
 
-def _say_the_same(one: Statement, other: Statement) -> bool:
-    if not one.entries or len(one.entries) != len(other.entries) or one.reference != other.reference:
+def _say_the_same(last: Statement, statement: Statement) -> bool:
+    if not statement.entries or len(last.entries) != len(statement.entries) or last.reference != statement.reference:
         return False
     return all(
         (a.amount_minor, a.reference, a.text) == (b.amount_minor, b.reference, b.text)
-        for a, b in zip(one.entries, other.entries, strict=True)
+        for a, b in zip(last.entries, statement.entries, strict=True)
     )
 
 

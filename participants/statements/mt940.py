@@ -116,7 +116,11 @@ class _Message:
 
     def page(self) -> Page:
         """Return the statement and its place among others. Raises StatementRefused."""
-        reference, account_field, numbering = self._one("20"), self._one("25", "25P"), self._one("28C", "28")
+        reference, account_field, numbering = (
+            self._required("20"),
+            self._required("25", "25P"),
+            self._required("28C", "28"),
+        )
         number = _NUMBER.fullmatch(numbering.content.strip())
         if number is None:
             raise _malformed(numbering, "no number of a statement, or of it and a page")
@@ -127,8 +131,8 @@ class _Message:
         if self._within_day:
             currency = self._limit_currency()
         else:
-            opening = self._balance(self._one("60F", "60M"))
-            closing = self._balance(self._one("62F", "62M"))
+            opening = self._balance(self._required("60F", "60M"))
+            closing = self._balance(self._required("62F", "62M"))
             check_currencies(opening.currency, closing.currency, closing.place)
             currency = opening.currency
             self._check_available(currency)
@@ -157,7 +161,7 @@ class _Message:
             days=(opening.date if opening else None, closing.date if closing else None),
         )
 
-    def _one(self, *tags: str) -> MtField:
+    def _required(self, *tags: str) -> MtField:
         for tag in tags:
             if tag in self._fields:
                 return self._fields[tag]
@@ -165,7 +169,7 @@ class _Message:
         raise StatementRefused(Reason.FIELD_MISSING, f":{tags[0]}: is missing", Place(first.line, f":{tags[0]}:"))
 
     def _limit_currency(self) -> str:
-        field = self._one("34F")
+        field = self._required("34F")
         match = _LIMIT.fullmatch(field.content.strip())
         if match is None:
             raise _malformed(field, "no currency and floor limit")

@@ -54,10 +54,9 @@ class StatementFileReason(RefusalReason):
 class StatementRefused(Refusal):
     """A file that isn't read, and where it is wrong. No statement of it is to be used."""
 
+    reason: StatementFileReason
+
     def __init__(self, reason: StatementFileReason, detail: str, place: Place) -> None:
         super().__init__(reason, detail, pointer=place.field or None)
+        self.reason = reason
         self.place = place
-
-    @property
-    def code(self) -> StatementFileReason:
-        return StatementFileReason(self.reason)
