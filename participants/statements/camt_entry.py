@@ -45,6 +45,7 @@ class EntryReader:
         self._booking_date = self._day("BookgDt")
         self._value_date = self._day("ValDt")
         self._code = _code(branch)
+        self._incomplete = False
         self._references: dict[str, str] = {}
         if text := branch.get("AcctSvcrRef"):
             self._references["account_servicer"] = text
@@ -62,6 +63,8 @@ class EntryReader:
             return (self._entry(self._place, self.amount, {}),)
         if len(transactions) == 1:
             amount = self._transaction_amount(transactions[0], self._place)
+            if self._incomplete and amount != self.amount:
+                return (self._entry(self._place, self.amount, {}),)
             if amount is not None and amount != self.amount:
                 detail = "its one transaction has another amount or direction; the entry's own is taken"
                 findings.append(Finding("details_differ", detail, self._place))
@@ -103,6 +106,7 @@ class EntryReader:
                 raise StatementRefused(Reason.FIELD_MALFORMED, f"{said[:40]!r} is no number", place)
             number = int(match[1])
             if transactions and number != transactions:
+                self._incomplete = True
                 detail = f"a batch of {number} transactions, {transactions} of them there"
                 findings.append(Finding("batch_incomplete", detail, self._place))
         for name in ("MsgId", "PmtInfId"):

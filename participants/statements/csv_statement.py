@@ -58,17 +58,17 @@ def _settled(header: str, line: int, layout: CsvLayout | None) -> tuple[str, Csv
     place = Place(line, "header")
     if layout is not None and layout.separator is not None:
         return layout.separator, layout
-    wanted = None
+    named = None
     if layout is not None:
-        wanted = {column_key(column) for _, column in layout.columns.named() if isinstance(column, str)}
+        named = {column_key(column) for _, column in layout.columns.named() if isinstance(column, str)}
     for separator in SEPARATORS:
         keys = [column_key(name) for name in columns_of(header, separator)]
-        if wanted is not None and layout is not None:
-            if wanted and wanted <= set(keys):
+        if named is not None and layout is not None:
+            if named and named <= set(keys):
                 return separator, layout
         elif {"amount", "currency"} <= set(keys):
             return separator, _own(keys, header, separator, place)
-    if wanted is None:
+    if named is None:
         detail = f"{header[:60]!r} begins no format that is known; a CSV needs a layout, or the header amount, currency"
         raise StatementRefused(Reason.NOT_A_STATEMENT, f"{detail}, …", place)
     raise StatementRefused(Reason.FORMAT_UNKNOWN, "the header hasn't the columns that the layout names", place)
