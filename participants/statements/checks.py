@@ -128,7 +128,7 @@ def _say_the_same(last: Statement, statement: Statement) -> bool:
 
 
 def _amounts(statement: Statement) -> list[int | None]:
-    return [balance and balance.amount_minor for balance in (statement.opening, statement.closing)]
+    return [None if balance is None else balance.amount_minor for balance in (statement.opening, statement.closing)]
 
 
 def _next_page(last: Page, page: Page, *, numbered: bool) -> None:

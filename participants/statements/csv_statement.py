@@ -22,6 +22,11 @@ ROWS_MAX = 1_000_000
 _OWN = tuple(field for field in Columns.__struct_fields__ if field not in ("credit", "debit", "references"))
 _OWN_REFERENCES = ("end_to_end_id", "uetr", "tx_id", "instruction_id", "customer", "bank")
 _GROUPED_BY_SPACE = re.compile(r"[0-9]{1,3}(?:[ \u00a0\u202f'\u2019][0-9]{3})+(?:[.,][0-9]+)?")
+# By the mark that a layout says, which makes a thousand of what could be decimals.
+_GROUPED = {
+    ".": re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
+    ",": re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?"),
+}
 _SPACES = re.compile(r"[ \u00a0\u202f'\u2019]")
 _MINUS = str.maketrans("\u2212", "-")
 
@@ -187,6 +192,8 @@ class _Reader:
             return None
         place = self._place(row, name)
         text, negative = _unsigned(written)
+        if self._layout.decimal_mark is not None and _GROUPED[self._layout.decimal_mark].fullmatch(text):
+            text = text.replace("," if self._layout.decimal_mark == "." else ".", "")
         try:
             plain = plain_amount(text, self._mark or "")
         except AmbiguousAmountError as error:

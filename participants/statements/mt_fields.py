@@ -14,7 +14,8 @@ FIELD_CHARACTERS_MAX = 16_384
 
 # Only the tags that statements have: a line of text that begins with a time, such as `:26:37`, is no field.
 _TOKEN = re.compile(
-    r"^[\x01\x02]?(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*)?)[ \t\x03]*$|(\{[1235]:.*)$)",
+    r"^[\x01\x02]?(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*)?)[ \t\x03]*$"
+    r"|(\{[1235]:.*)$)",
     re.MULTILINE,
 )
 # Lines of text may still begin like these; they aren't fields inside of a text, unless a statement begins there.
