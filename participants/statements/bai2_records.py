@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -64,7 +65,7 @@ def bai2_records(text: str) -> Iterator[Record]:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):
         if not line.strip():
             continue
         if "/" in line:
