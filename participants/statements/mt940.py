@@ -29,7 +29,7 @@ _LIMIT = re.compile(r"([A-Z]{3})([CD]?)([0-9]{1,20}(?:,[0-9]{0,6})?)")
 _TOTAL = re.compile(r"([0-9]{1,5})([A-Z]{3})([0-9]{1,20}(?:,[0-9]{0,6})?)")
 _ENTRY = re.compile(
     r"([0-9]{6})([0-9]{4}| {4})?(R?[CD]|E[CD])([A-Z])?\n?([0-9]{1,20}(?:,[0-9]{0,6})?)"
-    r"([A-Z][A-Z0-9]{3})([^\n]*)(?:\n(.*))?",
+    r"([A-Z][A-Z0-9]{2}[A-Z0-9 ])([^\n]*)(?:\n(.*))?",
     re.DOTALL,
 )
 _ACCOUNT_AND_CURRENCY = re.compile(r"(\S+) +([A-Z]{3})")
@@ -220,13 +220,14 @@ class _Message:
         if match is None:
             raise _malformed(field, "no entry: a date, C or D, an amount, a type and a reference")
         value_text, booking_text, mark, funds, digits, kind, references, supplement = match.groups()
-        if funds is not None and funds != currency[2]:
+        # CR and DR are also how banks write credit and debit in full.
+        if funds is not None and funds not in (currency[2], "R"):
             detail = f"funds in a currency that ends in {funds}, where the account is in {currency}"
             raise StatementRefused(Reason.CURRENCY_DIFFERS, detail, field.place)
         amount = _amount(digits, currency, field.place)
         value_date = self._day(value_text, field)
         booking_date = None
-        if booking_text and booking_text != "    ":
+        if booking_text and booking_text not in ("    ", "0000"):
             booking_date = _nearest_day(booking_text, value_date)
             if booking_date is None:
                 raise StatementRefused(Reason.DATE_INVALID, f"no such day: {booking_text}", field.place)
@@ -253,7 +254,7 @@ class _Message:
             counterparty_account=said.account,
             counterparty_agent=said.agent,
             text=said.text or (supplement if supplement != said.counterparty else None),
-            code=kind if said.code is None else f"{kind} {said.code}",
+            code=kind.strip() if said.code is None else f"{kind.strip()} {said.code}",
         )
 
     def _check_totals(self, statement: Statement, currency: str) -> None:

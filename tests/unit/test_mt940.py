@@ -51,6 +51,9 @@ def test_what_stands_around_it_doesnt_matter(text: str) -> None:
         "\ufeff" + text,
         "\x01" + text.rstrip() + "\x03",
         "ABNANL2A\n940\nABNANL2A\n" + text,
+        "0000 01INGBNL2AXXXX00001\n0000 01INGBNL2AXXXX00001\n940 00\n" + text.rstrip() + "XXX\n",
+        ":940:\n" + text,
+        blocks.replace("{4:", "\n{4:") + text.rstrip() + "}\n{5:{CHK:123}}\n",
         "\n\n" + text + "\n\n",
         blocks + text.rstrip() + "}{5:{CHK:123}}\n",
     ):
@@ -109,14 +112,16 @@ def test_a_file_that_is_cut_off_is_never_half_a_statement(lines: int) -> None:
 def test_marks_of_debit_and_credit() -> None:
     entries = only(
         ":20:S\n:25:A\n:28C:1\n:34F:EUR0,\n:61:261127RC5,NTRFX\n:61:261127RD7,NTRFX\n:61:261127EC9,NTRFX\n"
-        ":61:2611270101CR3,NTRFX\n-\n"
+        ":61:2611270101CR3,NTRFX\n:61:2611270000C1,NET NONREF\n-\n"
     ).entries
     assert [(entry.amount_minor, entry.reversal, entry.status) for entry in entries] == [
         (-500, True, "booked"),
         (700, True, "booked"),
         (900, False, "pending"),
         (300, False, "booked"),
+        (100, False, "booked"),
     ]
+    assert (entries[4].booking_date, entries[4].code, entries[4].reference) == (None, "NET", None)
     assert entries[3].booking_date == date(2027, 1, 1), "the year that is nearest to the value date"
 
 
@@ -187,6 +192,8 @@ def test_a_text_may_begin_a_line_like_a_time_or_a_field() -> None:
         ),
         ("Some text\nin lines", (None, None, None, None, "Some text in lines")),
         ("166?20EREF+NOT?21PROVIDED?22SVWZ+A?23B", ("NOTPROVIDED", None, None, None, "AB")),
+        ("000>100000000000>20ALGEMENE>21 KOSTEN>310390123456", (None, None, "0390123456", None, "ALGEMENE KOSTEN")),
+        ("?00SEPA?20EREF+E-3?32Ada", ("E-3", "Ada", None, None, None)),
         ("999", (None, None, None, None, "999")),
         ("/just/slashes/", (None, None, None, None, "/just/slashes/")),
     ],
