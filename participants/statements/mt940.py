@@ -156,7 +156,8 @@ class _Message:
         return Page(
             statement,
             numbering.place,
-            number=int(number[1]),
+            # Longer ones are made of dates and times.
+            number=int(number[1]) if len(number[1]) <= 5 else None,
             page=int(number[2]) if number[2] and int(number[1]) else None,
             begins="60M" not in self._fields,
             ends="62M" not in self._fields,
@@ -203,17 +204,22 @@ class _Message:
         return day[0]
 
     def _entries(self, currency: str) -> Iterator[Entry]:
-        fields = [field for field in self._all if field.tag in ("61", "86", "NS") or _RANKS[field.tag] >= 8]
-        for index, field in enumerate(fields):
-            if field.tag == "61":
-                following = fields[index + 1] if index + 1 < len(fields) else None
-                # A field that isn't SWIFT's may stand between an entry and its text.
-                if following is not None and following.tag == "NS" and index + 2 < len(fields):
-                    following = fields[index + 2]
-                text = following.content if following is not None and following.tag == "86" else ""
-                yield self._entry(field, text, currency)
-            elif field.tag == "86" and (index == 0 or fields[index - 1].tag == "86"):
-                raise StatementRefused(Reason.STRUCTURE_WRONG, ":86: stands there without an entry", field.place)
+        entry: MtField | None = None
+        texts: list[str] = []
+        for field in self._all:
+            if field.tag == "61" or _RANKS.get(field.tag, 0) >= 8:
+                if entry is not None:
+                    yield self._entry(entry, "\n".join(texts), currency)
+                entry, texts = (field if field.tag == "61" else None), []
+                if entry is None:
+                    return
+            elif field.tag == "86":
+                if entry is None:
+                    raise StatementRefused(Reason.STRUCTURE_WRONG, ":86: stands there without an entry", field.place)
+                # Some banks write a field for each line of the text.
+                texts.append(field.content)
+        if entry is not None:
+            yield self._entry(entry, "\n".join(texts), currency)
 
     def _entry(self, field: MtField, text: str, currency: str) -> Entry:
         match = _ENTRY.fullmatch(field.content)

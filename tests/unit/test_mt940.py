@@ -94,7 +94,7 @@ def test_a_report_within_the_day_is_counted_and_summed() -> None:
         (":20:STATEMENT\n", "", "structure_wrong", 1, ":25:"),
         ("-\n", "-\n:61:261127C1,NTRFREF\n", "structure_wrong", 10, ":61:"),
         ("-\n", "-\nsomething else\n", "structure_wrong", 10, ""),
-        (":61:261127C7", ":86:of nothing\n:61:261127C7", "structure_wrong", 7, ":86:"),
+        (":61:2611271127D", ":86:of nothing\n:61:2611271127D", "structure_wrong", 5, ":86:"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(before: str, after: str, reason: str, line: int, field: str) -> None:
@@ -160,6 +160,28 @@ def test_days_that_nothing_vouches_for_are_noted() -> None:
     assert not any(statement.findings for statement in read((friday + monday).encode()))
     found = [finding.code for statement in read((friday + tuesday).encode()) for finding in statement.findings]
     assert found == ["days_missing"]
+
+
+def test_numbers_that_are_days_have_no_gap_at_a_weekend() -> None:
+    friday, saturday, monday = (
+        quiet("331/1", "261127", "1,"),
+        quiet("332/1", "261128", "1,"),
+        quiet("334/1", "261130", "1,"),
+    )
+    assert len(read((friday + monday).encode())) == 2
+    assert len(read((friday + saturday + monday).encode())) == 3
+    assert outcome(friday + quiet("335/1", "261201", "1,"))[0] == "sequence_gap"
+    assert outcome(friday + quiet("333/1", "261130", "1,"))[0] == "sequence_gap"
+
+
+def test_numbers_made_of_times_are_none() -> None:
+    assert len(read((quiet("1810118101", "261127", "1,") + quiet("1810218102", "261130", "1,")).encode())) == 2
+
+
+def test_a_text_may_be_in_several_fields() -> None:
+    more = MT940.replace("NTRFNONREF\n", "NTRFNONREF\n:86:BETALING\n:86:FACTUUR 1\n:NS:own\n")
+    assert only(more).entries[1].text == "BETALING FACTUUR 1"
+    assert only(more).entries[0].counterparty == "Ada Rossi"
 
 
 def test_numbers_begin_again_with_the_year() -> None:
