@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from functools import lru_cache
 
+from compliance.iban import LENGTHS, iban_fault, normal_account
 from participants.statements.amounts import check_currency, minor_units, short_day
 from participants.statements.checks import Page, check_balance, check_currencies, in_order
 from participants.statements.mt_details import Details, details, unfolded
@@ -32,7 +33,6 @@ _ENTRY = re.compile(
     r"([A-Z][A-Z0-9]{2}[A-Z0-9 ])([^\n]*)(?:\n(.*))?",
     re.DOTALL,
 )
-_ACCOUNT_AND_CURRENCY = re.compile(r"(\S+) +([A-Z]{3})")
 _CREDITS = frozenset({"C", "RD", "EC"})
 
 
@@ -126,9 +126,6 @@ class _Message:
         number = _NUMBER.fullmatch(numbering.content.strip())
         if number is None:
             raise _malformed(numbering, "no number of a statement, or of it and a page")
-        account, currency = account_field.content.split("\n")[0].strip(), None
-        if with_currency := _ACCOUNT_AND_CURRENCY.fullmatch(account):
-            account = with_currency[1]
         opening = closing = None
         if self._within_day:
             currency = self._limit_currency()
@@ -142,7 +139,7 @@ class _Message:
         statement = Statement(
             format=self._format,
             place=reference.place,
-            account=account or None,
+            account=_account(account_field.content.split("\n")[0].strip(), currency),
             currency=currency,
             reference=reference.content.strip() or None,
             sequence=numbering.content.strip(),
@@ -283,6 +280,16 @@ class _Message:
             if sum(amounts) != _amount(match[3], currency, field.place):
                 detail = f"entries of {match[3]} {currency} are said, which isn't the sum of them"
                 raise StatementRefused(Reason.CONTROL_TOTAL_WRONG, detail, field.place)
+
+
+def _account(text: str, currency: str) -> str | None:
+    """Return an account without the currency that some banks write behind it, an IBAN in its electronic form."""
+    account = normal_account(text)
+    if text.endswith(currency):
+        alone = normal_account(text.removesuffix(currency).rstrip())
+        if text[: -len(currency)].endswith(" ") or (len(alone) == LENGTHS.get(alone[:2]) and iban_fault(alone) is None):
+            account = alone
+    return account or None
 
 
 @lru_cache(maxsize=1024)

@@ -82,7 +82,8 @@ def _text(data: bytes, encoding: str) -> str:
         line = data.count(b"\n", 0, max(data.find(b"\x00"), 0)) + 1
         raise StatementRefused(Reason.ENCODING_WRONG, "bytes of zero: UTF-16 or no text", Place(line, ""))
     try:
-        text = data.removeprefix(b"\xef\xbb\xbf").decode(encoding)
+        # Some systems end a text by the mark of an end that DOS has.
+        text = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\x1a").decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         detail = f"byte 0x{data[error.start]:02x} is not {encoding.upper()}"

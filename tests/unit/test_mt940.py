@@ -54,7 +54,7 @@ def test_what_stands_around_it_doesnt_matter(text: str) -> None:
         "0000 01INGBNL2AXXXX00001\n0000 01INGBNL2AXXXX00001\n940 00\n" + text.rstrip() + "XXX\n",
         ":940:\n" + text,
         blocks.replace("{4:", "\n{4:") + text.rstrip() + "}\n{5:{CHK:123}}\n",
-        "\n\n" + text + "\n\n",
+        "\n\n" + text + "\n\n\x1a",
         blocks + text.rstrip() + "}{5:{CHK:123}}\n",
     ):
         assert [(entry.amount_minor, entry.reference) for entry in only(other).entries] == entries
@@ -172,6 +172,22 @@ def test_numbers_that_are_days_have_no_gap_at_a_weekend() -> None:
     assert len(read((friday + saturday + monday).encode())) == 3
     assert outcome(friday + quiet("335/1", "261201", "1,"))[0] == "sequence_gap"
     assert outcome(friday + quiet("333/1", "261130", "1,"))[0] == "sequence_gap"
+
+
+@pytest.mark.parametrize(
+    ("written", "account"),
+    [
+        ("DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("DE89370400440532013000EUR", "DE89370400440532013000"),
+        ("DE89370400440532013000 EUR", "DE89370400440532013000"),
+        ("9999.99.999 EUR", "9999.99.999"),
+        ("37040044/0532013000", "37040044/0532013000"),
+        ("KONTOEUR", "KONTOEUR"),
+        ("DE89370400440532013001EUR", "DE89370400440532013001EUR"),
+    ],
+)
+def test_accounts_as_banks_write_them(written: str, account: str) -> None:
+    assert only(MT940.replace("DE89370400440532013000", written)).account == account
 
 
 def test_numbers_made_of_times_are_none() -> None:
