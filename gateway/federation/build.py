@@ -8,7 +8,6 @@ from functools import cache
 from importlib.metadata import distribution
 from typing import NamedTuple
 
-
 VERSION = "0.2.0.dev0"
 """The release, or with `.dev0` the one that is under way: what CHANGELOG.md calls unreleased."""
 

@@ -1,4 +1,4 @@
-"""Releases: each one that is named anywhere is in the changelog, and this one is what the changelog calls unreleased."""
+"""Releases: each one that is named anywhere is in the changelog, and this one is what it calls unreleased."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ TEXTS = sorted(
 HEADINGS = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 _RELEASE = r"(\d+\.\d+(?:\.\d+(?:\.dev\d+)?)?)"
 _NAMED = re.compile(
-    rf"\b(?:releases?|version|members? of|banks? of|agents? of|coordinators? of|programs? of|form of|from|runs|with)\s+{_RELEASE}"
+    r"\b(?:releases?|version|members? of|banks? of|agents? of|coordinators? of|programs? of|form of|from|runs|with)"
+    rf"\s+{_RELEASE}"
     rf"(?:\s+and\s+{_RELEASE})?(?![\d%]|\.\d| (?:to|s|ms|kB|MB|GB|MiB|cores|µs|seconds)\b)",
     re.IGNORECASE,
 )
