@@ -403,8 +403,8 @@ class Member(Document, frozen=True, kw_only=True):
 class TrustList(Document, frozen=True, kw_only=True):
     """The members and their keys, one version after another, signed by the coordinator's `sign` key.
 
-    Payload type `DATED_TRUST_LIST_TYPE`; without the times of keys `application/vnd.concordat.trust-list.v1+json`, as
-    members of 0.2 read it. `issuer` is the `iss` of access tokens.
+    Payload type `DATED_TRUST_LIST_TYPE`; without the times of keys `application/vnd.concordat.trust-list.v1+json`, in
+    the form of 0.1. `issuer` is the `iss` of access tokens.
     """
 
     version: Count

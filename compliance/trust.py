@@ -144,7 +144,7 @@ def read_trust_list(envelope: Envelope, anchor: Anchor, keys: Mapping[str, Verif
 
 
 def undated(trust_list: TrustList) -> TrustList:
-    """Return a list without the times of keys: what members of 0.2 read under the same version."""
+    """Return a list without the times of keys: the form of 0.1, under the same version."""
     return msgspec.structs.replace(
         trust_list,
         members=tuple(

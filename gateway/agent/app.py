@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
 from litestar import Litestar, Request, get, post
@@ -29,6 +28,7 @@ from gateway.agent.authority import (
 )
 from gateway.agent.ledger import Ledger, LedgerReason
 from gateway.federation import iso20022
+from gateway.federation.build import VERSION
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import FederationClient, MemberIdentity, RemoteError
 from gateway.federation.http.clock_watch import ClockWatch
@@ -335,7 +335,7 @@ def build_app(
     agent = Agent(settings, database_url, now)
     return create_app(
         title="Concordat settlement agent",
-        version=version("concordat"),
+        version=VERSION,
         route_handlers=[post_settlement, get_notifications, get_accounts, get_account, post_account, post_funding],
         verifier=agent.verifier,
         ready=agent.ready,

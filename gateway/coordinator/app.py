@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar
@@ -31,6 +30,7 @@ from gateway.coordinator.registry.lifecycle import Status
 from gateway.coordinator.registry.registry import Registry
 from gateway.coordinator.rulebook import Rulebook
 from gateway.federation.access.api import members_endpoint
+from gateway.federation.build import VERSION
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.clock_watch import ClockWatch
@@ -187,7 +187,7 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
 
     app = create_app(
         title="Concordat coordinator",
-        version=version("concordat"),
+        version=VERSION,
         route_handlers=[
             *members_endpoint(),
             *registry_api.route_handlers,

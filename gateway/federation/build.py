@@ -8,6 +8,9 @@ from functools import cache
 from importlib.metadata import distribution
 from typing import NamedTuple
 
+VERSION = "0.2.0.dev0"
+"""The release, or with `.dev0` the one that is under way: what CHANGELOG.md calls unreleased."""
+
 
 class Build(NamedTuple):
     """A release and its commit; "" if nobody knows that."""
@@ -22,9 +25,8 @@ class Build(NamedTuple):
 @cache
 def build() -> Build:
     """Return the build: of `CONCORDAT_COMMIT`, which an image sets, or of what an installer noted (PEP 610)."""
-    installed = distribution("concordat")
     commit = os.environ.get("CONCORDAT_COMMIT", "")
     if not commit:
-        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+        origin = json.loads(distribution("concordat").read_text("direct_url.json") or "{}")
         commit = str(origin.get("vcs_info", {}).get("commit_id", ""))
-    return Build(installed.version, commit)
+    return Build(VERSION, commit)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from gateway.federation.access.api import staff_endpoint
+from gateway.federation.build import VERSION
 from gateway.federation.http.node import create_app
 from gateway.federation.settings import NodeSettings
 from participants import readiness
@@ -66,7 +66,7 @@ def bank_app(settings: NodeSettings, database_url: str) -> Litestar:
 
     app = create_app(
         title="Concordat participant",
-        version=version("concordat"),
+        version=VERSION,
         route_handlers=[*staff_endpoint(), *HANDLERS],
         verifier=node.verifier,
         ready=partial(readiness.ready, node),

@@ -12,16 +12,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import settings
 from tests.benchmarks.rows import SKIPPED, Row
+from tests.benchmarks.settings import SettingError
 
-RAN, NOT_ALL_RAN = 0, 1
+RAN, NOT_ALL_RAN, REFUSED, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; argparse ends with 2 for a name that it doesn't know."""
+
+WIDTH = 250
+"""Of what is written to a file or a pipe, in columns."""
 
 SETTINGS = """\
 settings (environment variables):
   CONCORDAT_DATA           the directory of the public data sets that some rows need (../shared/data)
   CONCORDAT_BENCH_AGAINST  another checkout, where make test has run, for "against" to measure beside this one
-  CONCORDAT_BENCH_HOUSES   which houses "cutoff" clears: some of 6,50,50x3,200,500 (all)
+  CONCORDAT_BENCH_HOUSES   the houses of "cutoff": how many banks, x2 or x3 for more currencies (6,50,50x3,200,500)
   CONCORDAT_BENCH_CYCLES   how many cycles the day of "many_cycles" has (10000, half an hour)
   CONCORDAT_BENCH_BANKS    how many banks the cycle of "export" has (500)
   CONCORDAT_BENCH_COUNTERPARTIES  how many the bank of "bank_cycle" has (500)
@@ -42,7 +47,19 @@ def main(arguments: list[str]) -> int:
         if module.name.startswith(PREFIX)
     }
     names = _parser(sorted(benches)).parse_args(arguments).names
-    console = Console()
+    try:
+        settings.check()
+        return _run(benches, names)
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; every process is stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(benches: dict[str, str], names: list[str]) -> int:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     skipped = []
     for name in names or sorted(benches):
         module = importlib.import_module(benches[name])
@@ -80,6 +97,10 @@ def _title(text: str | None) -> str:
     return (text or "").splitlines()[0]
 
 
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title)
     for column in ("what", "ours", "peer", "ratio", "peer is", "note"):
@@ -89,8 +110,8 @@ def _table(title: str, rows: list[Row]) -> Table:
         table.add_row(
             row["what"],
             ours if isinstance(ours, str) else f"{ours:,.1f} {row['unit']}",
-            f"{peer:,.1f}" if peer else "",
-            f"{ours / peer:.2f}" if peer else "",
+            f"{peer:,.1f} {row['unit']}" if peer else "",
+            _ratio(ours / peer) if peer else "",
             row["peer_name"],
             row["note"],
         )

@@ -19,7 +19,6 @@ too), and of the banks. Whether the event loop is held up shows in what a proces
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -32,20 +31,17 @@ from tests.benchmarks.house import PAYMENTS, House, Timing, clear, running_house
 from tests.benchmarks.meters import cpu_seconds
 from tests.benchmarks.rows import Row
 from tests.benchmarks.server import own_server
+from tests.benchmarks.settings import houses
 
 CYCLES = 3
-EUR, THREE = ("EUR",), ("CHF", "EUR", "USD")
-HOUSES = {"6": (6, EUR), "50": (50, EUR), "50x3": (50, THREE), "200": (200, EUR), "500": (500, EUR)}
-"""By the names that CONCORDAT_BENCH_HOUSES picks: how many banks, and their currencies."""
 
 
 def run() -> list[Row]:
     """Return rows of {"what", "ours", "peer", "peer_name", "unit", "note"}; lower is better."""
     rows: list[Row] = []
     with own_server() as (server, root):
-        for picked in os.environ.get("CONCORDAT_BENCH_HOUSES", ",".join(HOUSES)).split(","):
-            count, currencies = HOUSES[picked]
-            directory = root / picked
+        for name, (count, currencies) in houses().items():
+            directory = root / name
             directory.mkdir()
             rows += uvloop.run(_measure(server, directory, count, currencies))
     return rows

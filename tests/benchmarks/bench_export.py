@@ -1,4 +1,4 @@
-"""Seconds to export a cycle of 500 banks and to verify it offline, beside packing its files and the bare checking.
+"""Seconds to export a cycle and to verify it offline, beside packing its files and the bare checking.
 
 The export is asked for as an auditor does it, by `concordat export` at a coordinator process, and verified by
 `concordat verify` from the file alone. Of each command the processor time and the greatest memory are its own

@@ -344,7 +344,11 @@ def running_node(kind: str, settings: NodeSettings, more: dict[str, str]) -> Ite
     log = settings.data_dir / "node.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", kind, "serve"], env=environment, stdout=out, stderr=out
+            [sys.executable, "-m", "gateway.cli", kind, "serve"],
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,  # Ctrl-C is for who runs it, who stops it then
         )
         try:
             deadline = time.monotonic() + 60

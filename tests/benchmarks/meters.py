@@ -99,7 +99,8 @@ def watching(url: str) -> Iterator[Watch]:
     """Watch the event loop of a node until the block ends."""
     place = urlsplit(url)
     command = [sys.executable, "-m", "tests.benchmarks.meters", place.hostname or "", str(place.port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         try:
             yield Watch(process)
         finally:
@@ -114,7 +115,7 @@ def main(host: str, port: str) -> None:
     for word in map(str.strip, sys.stdin):
         if word == "begin":
             enough, took = threading.Event(), [0.0]
-            thread = threading.Thread(target=_ask, args=((host, int(port)), enough, took))
+            thread = threading.Thread(target=_ask, args=((host, int(port)), enough, took), daemon=True)
             thread.start()
             asking = thread, enough, took
             print(flush=True)

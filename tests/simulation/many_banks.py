@@ -31,6 +31,7 @@ from gateway.federation.storage.postgres import EmbeddedServer, dsn
 from tests.benchmarks.house import House, Timing, clear, running_house
 from tests.benchmarks.meters import server_cpu_seconds
 from tests.benchmarks.server import own_server
+from tests.benchmarks.settings import BANKS_MAX, BANKS_MIN
 from tests.simulated_banks import Connection
 
 BANKS = 200
@@ -49,15 +50,28 @@ class Told:
 def main(arguments: list[str]) -> int:
     """Clear cycles of so many banks, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make sim BANKS=…", description=__doc__.splitlines()[0])
-    parser.add_argument("--banks", type=int, default=BANKS)
+    parser.add_argument("--banks", type=_number_from(BANKS_MIN, BANKS_MAX), default=BANKS)
     parser.add_argument("--currencies", type=lambda text: tuple(sorted(text.split(","))), default=("EUR",))
-    parser.add_argument("--cycles", type=int, default=1)
+    parser.add_argument("--cycles", type=_number_from(1, 9_999), default=1)
     chosen = parser.parse_args(arguments)
-    with own_server("concordat-sim-") as (server, root):
-        directory = root / "house"
-        directory.mkdir()
-        uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
+    try:
+        with own_server("concordat-sim-") as (server, root):
+            directory = root / "house"
+            directory.mkdir()
+            uvloop.run(_run(server, directory, chosen.banks, chosen.currencies, chosen.cycles))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted; every process is stopped", file=sys.stderr)
+        return 130
     return 0
+
+
+def _number_from(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"a whole number from {least} to {most:,} is taken, not {text!r}")
+        return int(text)
+
+    return number
 
 
 async def _run(server: EmbeddedServer, directory: Path, banks: int, currencies: tuple[str, ...], cycles: int) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+SIMULATION = [sys.executable, "-m", "tests.simulation.many_banks"]
 
 
 def test_a_cycle_of_generated_banks_conserves_what_they_owe() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.simulation.many_banks", "--banks", "5", "--currencies", "EUR,CHF"],
+        [*SIMULATION, "--banks", "5", "--currencies", "EUR,CHF"],
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -16,3 +24,32 @@ def test_a_cycle_of_generated_banks_conserves_what_they_owe() -> None:
     assert "cycle.matched" in done.stdout
     assert "20 pairs agree" in done.stdout
     assert done.stdout.count("the nets sum to zero, each as its bank expects") == 2
+
+
+@pytest.mark.parametrize("option", [("--banks", "1"), ("--cycles", "many")])
+def test_what_no_cycle_can_be_made_of_is_refused(option: tuple[str, str]) -> None:
+    done = subprocess.run([*SIMULATION, *option], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"is taken, not {option[1]!r}")
+
+
+def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C at a terminal reaches every process of the group."""
+    with subprocess.Popen(
+        [*SIMULATION, "--banks", "3", "--cycles", "500"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "cycle.matched" in line:
+                break
+        begun = psutil.Process(process.pid).children(recursive=True)
+        assert len(begun) >= 3  # coordinator, agent, and who watches them
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stdout.read()
+        assert process.wait(timeout=60) == 130
+    assert said.splitlines()[-1] == "interrupted; every process is stopped"
+    assert "Traceback" not in said
+    assert [child for child in begun if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    assert list(tmp_path.glob("concordat-*")) == []

@@ -124,7 +124,7 @@ class ParticipantController(Controller):
 
 @get("/trust-list", opt={"public": True}, tags=["trust"], operation_id="getTrustList")
 async def trust_list(registry: NamedDependency[Registry]) -> Envelope:
-    """Show the trust list in force as members of 0.2 read it: without the times of keys."""
+    """Show the trust list in force in the form of 0.1: without the times of keys."""
     return await registry.trust_list(dated=False)
 
 

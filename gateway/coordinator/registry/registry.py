@@ -90,7 +90,7 @@ class Registry:
             return await members.view(conn, bic)
 
     async def trust_list(self, *, dated: bool = True) -> Envelope:
-        """Return the signed trust list in force, with the times of keys or as members of 0.2 read it."""
+        """Return the signed trust list in force, with the times of keys or in the form of 0.1, without."""
         async with self._transaction() as conn:
             in_force = await trust_list.current(conn, dated=dated)
         if in_force is None:

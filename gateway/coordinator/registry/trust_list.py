@@ -1,6 +1,6 @@
 """The trust list: who is a member and by which keys, one signed version after another.
 
-Each version is published in two forms: with the times from when to when keys count, and without, as members of 0.2
+Each version is published in two forms: with the times from when to when keys count, and without, as members of 0.1
 read it. That a list is the newest, and until when it counts, is a document of its own, signed whenever it is asked for.
 """
 

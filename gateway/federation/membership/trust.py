@@ -142,7 +142,7 @@ class TrustStore:
             if trust_list.version < self._current.version:
                 raise TrustError(TrustReason.ROLLED_BACK, f"version {trust_list.version} after {self._current.version}")
             if trust_list.version == self._current.version and payload != self._payload:
-                # A program of 0.2 kept the same list without the times of keys.
+                # A program of before kept the same list without the times of keys.
                 if undated(trust_list) != self._current:
                     raise TrustError(TrustReason.FORKED, f"a second version {trust_list.version}")
                 newer = True
@@ -165,7 +165,7 @@ class TrustStore:
             raise TrustError(TrustReason.ROLLED_BACK, f"version {word.version} after {self._current.version}")
         if word.sha256 != self._sha256:
             if undated(self._current) == self._current:
-                return False  # What a program of 0.2 kept: the same list with the times of keys is to be fetched.
+                return False  # What a program of before kept: the same list with the times of keys is to be fetched.
             raise TrustError(TrustReason.FORKED, f"a second version {word.version}")
         if self._take_confirmation(word):
             self._keep(envelope)
