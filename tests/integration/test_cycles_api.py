@@ -167,7 +167,8 @@ async def test_a_day_of_more_than_9999_cycles_is_read_page_by_page(coordinator: 
         await conn.execute(text("SET LOCAL ROLE NONE"))
         await conn.execute(
             text(
-                "INSERT INTO cycles (id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at)"
+                "INSERT INTO cycles"
+                " (id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at)"
                 " SELECT '2026-01-05-' || n, '2026-01-05', n, 'abandoned', ARRAY['EUR'],"
                 " (SELECT min(sha256) FROM rulebooks), 1, now() FROM unnest(CAST(:numbers AS integer[])) AS n"
             ),
