@@ -28,7 +28,8 @@ from participants.archive.document import (
     ArchiveRefusedError,
     JournalArchive,
     Member,
-    clear,
+    clear_drafts,
+    flush,
     opened,
     pack,
     stored,
@@ -45,6 +46,7 @@ FROM journal_partition p CROSS JOIN journal_floor f CROSS JOIN ledger_head h
 WHERE p.first >= f.sequence AND p.bound <= h.sequence + 1 ORDER BY p.first LIMIT 1
 """
 SPAN = "SELECT min(recorded_at), max(recorded_at) FROM event_{part}"
+OF_THE_FILE = (ArchiveReason.ARCHIVE_UNREADABLE, ArchiveReason.ARCHIVE_NOT_OURS, ArchiveReason.ARCHIVE_DIFFERS)
 # Each with how many there are, or nothing. What an open payment gives back is needed to end it.
 OBSTACLES = {
     ArchiveReason.PAYMENTS_OPEN: """
@@ -149,23 +151,22 @@ async def detach(
         await connection.execute("DELETE FROM journal_closing WHERE bound = $1", part.bound)
         await connection.execute(CARRY.format(part=part.first, bound=part.bound))
         path = directory / f"{bank}-journal-{part.first}-{part.bound - 1}.zip"
-        clear(path)
+        clear_drafts(path)
         # Of a command that was ended before it had taken the part out; or it was put back since.
         made = not path.exists()
         if made:
             await _write(connection, bank, signer, part, path)
+    # Whatever happens the file stays: another command may have taken the part out by it.
     try:
         with opened(path, bank, {signer.kid: signer.verifying_key}) as archive:
             archive.require_whole()
+            flush(path)
             async with turn(connection):
                 await _require_proved(connection, part, archive)
                 kept = await _swap(connection, archive, part.ends_at)
             return Detached(path, archive.manifest, kept)
     except ArchiveRefusedError as error:
-        # Nothing was taken out. After any other error nobody knows, and the file stays.
-        if made:
-            path.unlink()
-        elif error.reason is not ArchiveReason.JOURNAL_MOVED:
+        if error.reason in OF_THE_FILE and not made:
             raise ArchiveRefusedError(ArchiveReason.ARCHIVE_EXISTS, str(error)) from error
         raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from compliance.statements import Document
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
 MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.csv", "closing.csv"
 MEMBERS = (EVENTS, POSTINGS, CLOSING)
+DRAFT = ".part"
 BLOCK_BYTES = 1 << 20
 MANIFEST_BYTES_MAX = 1 << 20
 READ_BYTES_MAX = 2 << 20
@@ -203,19 +205,17 @@ async def pack(connection: asyncpg.Connection, archive: ZipFile, name: str, part
     return lines.member
 
 
-def clear(path: Path) -> None:
-    """Take away what a killed command left unfinished: never written over, it may be a second name of what is whole."""
-    _unfinished(path).unlink(missing_ok=True)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_suffix(".part")
+def clear_drafts(path: Path) -> None:
+    """Take away what killed commands left unfinished: never written over, it may be a second name of what is whole."""
+    for draft in path.parent.glob(f"{path.stem}.*{DRAFT}"):
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def written(path: Path) -> Iterator[ZipFile]:
-    """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError."""
-    unfinished = _unfinished(path)
+    """Give a new archive; when the block ends well its name is that of a whole one. Raises OSError."""
+    # A name of its own: nobody else's unfinished file is ever called an archive.
+    unfinished = path.with_suffix(f".{secrets.token_hex(8)}{DRAFT}")
     with unfinished.open("xb") as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
@@ -224,12 +224,17 @@ def written(path: Path) -> Iterator[ZipFile]:
             os.fsync(file.fileno())
             os.link(unfinished, path)
         finally:
-            unfinished.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+            unfinished.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Let a file and its name outlive a power cut, whoever wrote it. Raises OSError."""
+    for place in (path, path.parent):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

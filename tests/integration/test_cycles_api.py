@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
@@ -158,6 +159,31 @@ async def test_a_cycle_over_http_from_opening_to_finality(coordinator: Coordinat
         export = await alice.request("GET", f"{coordinator.url}{cycle}/export", audience=COORDINATOR)
         assert export.headers["Content-Type"] == "application/zip"
         verify_bytes(export.content, Anchor.of(COORDINATOR, *sign_keys(coordinator).values()))
+
+
+async def test_a_day_of_more_than_9999_cycles_is_read_page_by_page(coordinator: Coordinator) -> None:
+    numbers = range(9_998, 10_003)
+    async with coordinator.base.engine.begin() as conn:
+        await conn.execute(text("SET LOCAL ROLE NONE"))
+        await conn.execute(
+            text(
+                "INSERT INTO cycles"
+                " (id, value_date, number, state, currencies, rulebook, trust_list_version, opened_at)"
+                " SELECT '2026-01-05-' || n, '2026-01-05', n, 'abandoned', ARRAY['EUR'],"
+                " (SELECT min(sha256) FROM rulebooks), 1, now() FROM unnest(CAST(:numbers AS integer[])) AS n"
+            ),
+            {"numbers": list(numbers)},
+        )
+    listed: list[int] = []
+    params: dict[str, Any] = {"value_date": "2026-01-05", "limit": 1}
+    async with await coordinator.operator() as alice:
+        while True:
+            page = await alice.get(f"{coordinator.url}/cycles", CyclePage, audience=COORDINATOR, params=params)
+            listed += [int(item.cycle.id.removeprefix("2026-01-05-")) for item in page.items]
+            if page.next is None:
+                break
+            params["cursor"] = page.next
+    assert listed == sorted(numbers, reverse=True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The commands that take parts of the journal out and put them back, killed at each step, while payments go on."""
+"""The commands that take parts of the journal out and put them back, killed or stopped at each step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,10 +17,10 @@ from journal_parts import SIZE, assert_proved, built, copied, rows_of
 
 from gateway.federation.http.client import MemberIdentity
 
-# Runs a command of `concordat` that is killed as it calls a function, the nth time, whose arguments have a text.
-KILLED = """
-import os, signal, sys
-name, text, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
+# Runs a command of `concordat` that gets a signal as it calls a function, the nth time, whose arguments have a text.
+SIGNALLED = """
+import os, sys
+signal, name, text, times = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 seen = 0
 
 def look(frame, event, called):
@@ -32,10 +33,10 @@ def look(frame, event, called):
     if found:
         seen += 1
         if seen == times:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal)
 
 from gateway.cli import app
-sys.argv = ["concordat", *sys.argv[4:]]
+sys.argv = ["concordat", *sys.argv[5:]]
 sys.setprofile(look)
 app()
 """
@@ -88,19 +89,31 @@ class Commands:
         }
 
     async def detach(self, step: Step = ("", "", 0)) -> tuple[int, str]:
-        return await self._run(step, "journal-detach", "--out", str(self.directory), "--before", "2026-01-01")
+        return await self.ended(await self._started(signal.SIGKILL, step, *self._detaching))
 
     async def attach(self, step: Step = ("", "", 0)) -> tuple[int, str]:
-        return await self._run(step, "journal-attach", str(self.path))
+        return await self.ended(await self._started(signal.SIGKILL, step, "journal-attach", str(self.path)))
 
-    async def _run(self, step: Step, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", KILLED, *map(str, step), "participant", *arguments,
-            env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
+    async def detach_until(self, step: Step) -> Process:
+        """Begin to take a part out, and stop at a step."""
+        process = await self._started(signal.SIGSTOP, step, *self._detaching)
+        await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        return process
+
+    async def ended(self, process: Process) -> tuple[int, str]:
         output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()
+
+    @property
+    def _detaching(self) -> list[str]:
+        return ["journal-detach", "--out", str(self.directory), "--before", "2026-01-01"]
+
+    async def _started(self, signum: int, step: Step, *arguments: str) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SIGNALLED, str(signum), *map(str, step), "participant", *arguments,
+            env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -111,7 +124,7 @@ async def paying(one: Bank) -> AsyncIterator[None]:
         while not done.is_set():
             (outcome,) = await one.order(payment(1))
             assert outcome.status == "reserved"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     done = asyncio.Event()
     task = asyncio.create_task(pay())
@@ -163,4 +176,29 @@ async def test_putting_back_ends_whenever_it_is_killed(alfa: Bank, tmp_path: Pat
         assert await old_rows(alfa) == before
         code, said = await commands.attach()
         assert (code, "archive_unknown" in said) == (1, True)
+    await assert_proved(alfa)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_what_another_command_takes_a_part_out_by_stays(alfa: Bank, tmp_path: Path, busy: bool) -> None:
+    commands = Commands(alfa, tmp_path)
+    before = await rows_of(alfa)
+    # Both have the file open. The one that made it comes too late, or gives up as somebody reads the journal at length.
+    maker, other = [await commands.detach_until(("require_whole", "", 1)) for _ in range(2)]
+    if busy:
+        async with alfa.connection.transaction():
+            await alfa.connection.fetchval("SELECT count(*) FROM event")
+            maker.send_signal(signal.SIGCONT)
+            made = await commands.ended(maker)
+        other.send_signal(signal.SIGCONT)
+        taken_out = await commands.ended(other)
+    else:
+        other.send_signal(signal.SIGCONT)
+        taken_out = await commands.ended(other)
+        maker.send_signal(signal.SIGCONT)
+        made = await commands.ended(maker)
+    assert (taken_out[0], made[0], "journal_moved" in made[1]) == (0, 1, True), (taken_out, made)
+    code, said = await commands.attach()
+    assert code == 0, said
+    assert await rows_of(alfa) == before
     await assert_proved(alfa)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.audience import View, part_of
-from compliance.statements import CycleId, form, whole
+from compliance.statements import CYCLE_PATTERN, CycleId, form, whole
 from gateway.coordinator.cycles.reasons import CycleReason
 from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.sight import shows
@@ -71,7 +71,6 @@ STATEMENTS_BEFORE = (
 
 _OPERATOR = requires("operator")
 _PARTICIPANT = requires("participant")
-_CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 async def _refuse_crowds(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -371,7 +370,7 @@ def _before(after: Key | None) -> tuple[date, int] | None:
     match after:
         case None:
             return None
-        case (str(day), int(number)) if _CURSOR_DATE.fullmatch(day) and 0 < number < 10_000:
+        case (str(day), int(number)) if re.search(CYCLE_PATTERN, f"{day}-{number:02d}"):
             return _date(day), number
     raise Refusal(ServiceReason.CURSOR_MALFORMED, "not a cursor of this list")
 
