@@ -61,6 +61,7 @@ class Line:
                 if breaks is not None and b"COMMIT" in data and not self.commits:
                     self.breaks, self.broken = None, self.broken + 1
                     back.cancel()
+                    await asyncio.wait([back])
                     if breaks == "after":
                         asks.write(data)
                         await answers.read(65_536)  # It is committed, and nobody is told.
