@@ -94,7 +94,7 @@ def test_the_guides_run(directory: Path) -> None:
         assert f"1 payments {word} (0 held by screening), 0 known before, 1 rows refused, 1 of other banks" in said
     assert "1 payments taken (0 held by screening), 1 known before, 0 rows refused, 1 of other banks" in said
     assert "rows: 1 known, 1 taken" in said
-    assert "ALDRXXA0 EUR -138500" in said  # 1,234.50 by curl, 50.00 released, 100.50 from the files
+    assert "ALDRXXA0 EUR -138750" in said  # 1,234.50 and 2.50 by curl, 50.00 released, 100.50 from the files
     assert "VERIFIED: cycle.zip" in said
     assert re.search(r"^20\d\d-\d\d-\d\d \d+ payments\nnot settled 1 payments\nreconciled$", said, re.MULTILINE)
     assert "holds: no selection is worth more than 31" in said
