@@ -6,6 +6,7 @@ the proposals that there were at each event.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -66,7 +67,7 @@ def check_account(editions: Sequence[Edition], matched: Matched, log: Log, rules
     """Check everything that the log says of a cycle; return how many events that was."""
     record, documents = editions[-1].record, editions[-1].documents
     _check_attendance(record, documents, log, rules)
-    _check_breaks(log, matched.matches)
+    _check_breaks(log, documents, matched.matches)
     _check_equivocations(log, documents)
     for contest in contests_in(log.own, record.cycle):
         if (detail := unsupported(contest, bounds_of(documents.cuts.values()).cuts)) is not None:
@@ -151,23 +152,23 @@ def _check_word(of: Attendance, word: BankWord | None) -> None:
         raise RefutedError(Finding.PARTICIPANTS_DIFFER, detail)
 
 
-def _check_breaks(log: Log, matches: Mapping[PairKey, Match]) -> None:
+def _check_breaks(log: Log, documents: Documents, matches: Mapping[PairKey, Match]) -> None:
     """Check that each break of the log is one of the documents, and that the log tells of each that stayed."""
-    noticed: set[PairKey] = set()
-    for event in log.own:
-        if event.type != "cycle.break":
-            continue
-        notice = facts_of(event, BreakNoticed)
-        key = (notice.currency, *notice.pair)
-        of_pair = matches.get(key)
-        if of_pair is None or notice.revision > of_pair.revision:
-            raise RefutedError(Finding.BREAK_DIFFERS, f"event {event.id}: nobody signed revision {notice.revision}")
-        if notice.resolved and of_pair.status != "agreed":
-            raise RefutedError(Finding.BREAK_DIFFERS, f"event {event.id} calls the break of {_pair(key)} resolved")
-        if notice.kind == "different":
-            noticed.add(key)
+    notices = [(event.id, facts_of(event, BreakNoticed)) for event in log.own if event.type == "cycle.break"]
+    keys = {notice.key for _, notice in notices}
+    # The newest that either bank signed: one may have gone on before the other agreed to what it said earlier.
+    newest: defaultdict[PairKey, int] = defaultdict(int)
+    for p, *_ in documents.attested.stated if keys else ():
+        if p.key in keys:
+            newest[p.key] = max(newest[p.key], p.revision)
+    for number, notice in notices:
+        if not 0 < notice.revision <= newest[notice.key]:
+            raise RefutedError(Finding.BREAK_DIFFERS, f"event {number}: nobody signed revision {notice.revision}")
+        if notice.resolved and matches[notice.key].status != "agreed":
+            raise RefutedError(Finding.BREAK_DIFFERS, f"event {number} calls the break of {_pair(notice.key)} resolved")
+    different = {notice.key for _, notice in notices if notice.kind == "different"}
     for key, outcome in matches.items():
-        if outcome.status == "different" and key not in noticed:
+        if outcome.status == "different" and key not in different:
             raise RefutedError(Finding.BREAK_DIFFERS, f"the log tells of no break of {_pair(key)}")
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from compliance.calendars import SATURDAY
 from compliance.crypto import canonical
 from compliance.cycle.approval import Action
+from compliance.cycle.matching import PairKey
 from compliance.cycle.states import TRIGGER_MEMBER, IllegalStepError, State, Trigger, event_type, replay
 from compliance.event_log import LoggedEvent, check_chain
 from compliance.export.record import CycleRecord
@@ -137,6 +138,10 @@ class BreakNoticed(EventFacts, frozen=True, kw_only=True):
     kind: str
     missing_from: Bic | None = None
     resolved: bool = False
+
+    @property
+    def key(self) -> PairKey:
+        return (self.currency, *self.pair)
 
 
 class EquivocationNoticed(EventFacts, frozen=True, kw_only=True):

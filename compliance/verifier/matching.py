@@ -31,6 +31,9 @@ from compliance.verifier.rules import Rules
 PAYMENT_MAX = 10**15 - 1
 """Minor units of one payment, as `compliance.statements.PaymentAmount` has it."""
 
+LanesCut = tuple[int | None, int | None]
+"""What the cuts say of a pair's two lanes, pair[0]→pair[1] first; None where the receiver delivered none."""
+
 Agreed = Mapping[PairKey, Stated]
 """What both banks of a pair signed alike."""
 
@@ -42,8 +45,8 @@ class Matched:
     agreed: Agreed
     matches: Mapping[PairKey, Match]
     contested: frozenset[PairKey]
-    lanes: Mapping[PairKey, tuple[int, int]]
-    """What the cuts say of each pair's two lanes, pair[0]→pair[1] first."""
+    lanes: Mapping[PairKey, LanesCut]
+    """The pairs of which a cut takes in payments."""
     settled: frozenset[PairKey]
     """Pairs of which both banks signed in an earlier cycle all that the cuts of this one take in."""
     settled_in: tuple[str, ...] = ()
@@ -181,11 +184,12 @@ def _contested(
     return frozenset(open_.values())
 
 
-def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, tuple[int, int]]:
-    lanes: dict[PairKey, tuple[int, int]] = {}
+def _lanes_of_pairs(bounds: Bounds) -> dict[PairKey, LanesCut]:
+    lanes: dict[PairKey, LanesCut] = {}
     for sender, receiver, currency in bounds.cuts:
         low, high = min(sender, receiver), max(sender, receiver)
-        forth, back = bounds.cuts.get((low, high, currency), 0), bounds.cuts.get((high, low, currency), 0)
+        forth = bounds.cuts.get((low, high, currency), 0) if high in bounds.delivered else None
+        back = bounds.cuts.get((high, low, currency), 0) if low in bounds.delivered else None
         if forth or back:
             lanes[currency, low, high] = (forth, back)
     return lanes
@@ -199,9 +203,12 @@ def _opened_later(record: CycleRecord, log: Log) -> frozenset[str]:
 
 
 def _settled_before(
-    documents: Documents, lanes: Mapping[PairKey, tuple[int, int]], later: Collection[str]
+    documents: Documents, lanes: Mapping[PairKey, LanesCut], later: Collection[str]
 ) -> frozenset[PairKey]:
-    """Check the statements of earlier cycles: each pair's two are alike, and go as far as the cuts of this cycle."""
+    """Check the statements of earlier cycles: each pair's two are alike, and go as far as the cuts of this cycle.
+
+    Of a lane that nobody cut, this cycle takes in nothing, however far it is settled.
+    """
     by_pair: defaultdict[PairKey, dict[str, SettledBefore]] = defaultdict(dict)
     for of in documents.settled:
         by_pair[of.position.key][of.signer] = of
@@ -214,8 +221,9 @@ def _settled_before(
             detail = f"settled.jsonl: {_pair(key)} in {cycle}, which opened after this cycle was cut off"
             raise RefutedError(Finding.DOCUMENT_OUT_OF_PLACE, detail)
         through = (position.forth_last, position.back_last)
-        if through != lanes.get(key):
-            detail = f"settled.jsonl: {_pair(key)} was attested through {through}, and is cut at {lanes.get(key)}"
+        cut = lanes.get(key)
+        if cut is None or any(number not in (None, last) for number, last in zip(cut, through, strict=True)):
+            detail = f"settled.jsonl: {_pair(key)} was attested through {through}, and is cut at {cut}"
             raise RefutedError(Finding.CUT_CONTRADICTED, detail)
     return frozenset(by_pair)
 

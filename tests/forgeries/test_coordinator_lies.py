@@ -237,6 +237,11 @@ LIES: dict[str, tuple[Lie, Finding]] = {
         lambda: with_event("cycle.break", {"pair": [B, D], "currency": "EUR", "revision": 1, "kind": "different"}),
         Finding.BREAK_DIFFERS,
     ),
+    "a break of a revision that neither bank signed": (
+        lambda: told("cycle.break", 1, revision=3),
+        Finding.BREAK_DIFFERS,
+    ),
+    "a break of no revision": (lambda: told("cycle.break", 1, revision=0), Finding.BREAK_DIFFERS),
     "a break that stayed is resolved": (lambda: told("cycle.break", 2, resolved=True), Finding.BREAK_DIFFERS),
     "an equivocation that the log doesn't tell of": (accusation_without_event, Finding.EQUIVOCATION_DIFFERS),
     "an equivocation that the archive doesn't prove": (

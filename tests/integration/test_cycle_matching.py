@@ -75,6 +75,26 @@ async def test_a_second_revision_mends_a_break_and_the_cycle_goes_on_at_once(new
     assert (await events_of(house, cycle)).count("cycle.break") == 4
 
 
+async def test_a_bank_that_goes_on_lying_spoils_no_export(new_house: NewHouse) -> None:
+    """Its pair may agree at an earlier revision than the last one that it signed, of which the log tells."""
+    house = await new_house()
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    await house.attest(service, cycle, [BETA, GAMA, DELT])
+    submit, pair = service.attestation.submit_attestation, (ALFA, BETA)
+    await submit(ALFA, cycle, house.submission(cycle, ALFA, wrong_by={(pair, "EUR"): 1}))
+    for revision, wrong_by in ((2, 0), (3, 1)):
+        lie = house.statement(cycle, pair, "EUR", revision=revision, wrong_by=wrong_by)
+        await submit(ALFA, cycle, house.attestation(cycle, ALFA, lie))
+    answer = house.attestation(cycle, BETA, house.statement(cycle, pair, "EUR", revision=2))
+    assert (await submit(BETA, cycle, answer)).agreed == 1
+    assert {notice.revision for notice in (await service.views.breaks(cycle, BETA)).breaks} == {1, 2, 3}
+    assert await service.advance(cycle) is State.FINAL
+    assert (await result_of(service, cycle)).carried_over == ()
+    verify(await service.export(cycle), anchor_of(house))
+
+
 async def test_a_bank_that_is_away_holds_up_nobody_beyond_the_deadlines(new_house: NewHouse) -> None:
     house = await new_house()
     trade(house)

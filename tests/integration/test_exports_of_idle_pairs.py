@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+import pytest
 from clearing_house import ALFA, BANKS, BETA, GAMA, House, Lane, NewHouse, anchor_of
 
 from compliance.cycle.states import State
 from compliance.event_log import LoggedEvent
 from compliance.export import archive
+from compliance.export.files import from_files
+from compliance.export.manifest import build_export
 from compliance.export.record import SettledStatement
 from compliance.statements import PositionStatement
-from compliance.verifier.verify import verify_bytes
+from compliance.verifier.verify import VerificationError, verify_bytes
 from gateway.coordinator.cycles.service import CycleService
+from gateway.coordinator.cycles.tables import stated
 from gateway.coordinator.rulebook import Rulebook, load
 
 
@@ -100,6 +104,39 @@ async def test_pairs_with_nothing_new_of_a_bank_that_stated_more_than_was_taken_
     assert "took in from nobody: 1;" in unproven
     statements, _ = await proven(house, service, third)
     assert statements == [(second, (BETA, GAMA))]
+
+
+@pytest.mark.parametrize("others_pay", [False, True])
+async def test_a_pair_of_a_bank_that_was_away(new_house: NewHouse, others_pay: bool) -> None:
+    """On its lane nothing is taken in, however far that is settled; the other lane is compared as ever."""
+    house = await new_house(rules=unattended())
+    service = house.service()
+    house.pay(ALFA, BETA, "EUR", 100)
+    house.pay(BETA, ALFA, "EUR", 200)
+    first = await settle(house, service, {})
+    house.pay(BETA, ALFA, "EUR", 300)
+    second = await settle(house, service, dict.fromkeys(house.lanes, 1))
+    if others_pay:
+        house.pay(ALFA, GAMA, "EUR", 400)
+    here = [bank for bank in BANKS if bank != BETA]
+    third = await house.cut_off(service, here)
+    house.clock.pass_s(house.rules.cut_deadline_s + 1)
+    assert await service.advance(third) is State.ATTESTING
+    for bank in here:
+        news = [house.statement(third, (ALFA, GAMA), "EUR")] if others_pay and bank in (ALFA, GAMA) else []
+        word = house.attestation(third, bank, *news, screening=house.screening(third, bank), complete=True)
+        await service.attestation.submit_attestation(bank, third, word)
+    assert await service.advance(third) is State.FINAL
+
+    assert (await proven(house, service, third))[0] == [(second, (ALFA, BETA))]
+    files = archive.unpack(await service.export(third))
+    record = from_files({name: content for name, content in files.items() if not name.startswith("manifest")})
+    async with house.engine.connect() as conn:
+        earlier = await stated.agreed(conn, first, ("EUR", ALFA, BETA))
+    assert earlier is not None
+    forged = msgspec.structs.replace(record, settled=tuple(SettledStatement(proven=of) for of in earlier))
+    with pytest.raises(VerificationError, match=r"attested through \(1, 1\), and is cut at \(None, 2\)"):
+        verify_bytes(build_export(forged, house.signer.sign), anchor_of(house))
 
 
 async def test_limits_come_with_the_last_change_of_each(new_house: NewHouse) -> None:
