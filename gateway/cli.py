@@ -47,6 +47,9 @@ COMMANDS: dict[str, Source] = {
     "advise": Source(
         "gateway.analysis.advise", "Say how many cycles a day would have suited the obligations of a file."
     ),
+    "reconcile": Source(
+        "participants.matching.cli", "Compare two files of payments, and say what breaks between them."
+    ),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 

@@ -1,0 +1,152 @@
+"""Passes by reference: one row to one, some to some by their sum, and by any reference that rows have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from participants.matching.pairing import MATCH, UNKNOWN_DAY, Booleans, Group, Kind, Matching, Rows
+from participants.matching.references import Integers, numbered, spelled
+from participants.matching.rules import ByAnyReference, ByReference, BySum, Spelling
+
+
+def by_reference(matching: Matching, rule: ByReference) -> None:
+    """Put rows together whose reference stands once on each side; of one that stands more often, equal rows first.
+
+    What differs between two such rows is a break: they are the same payment.
+    """
+    a, b, count = _numbers(matching, rule.spelling)
+    in_a, in_b = _counts(a, count), _counts(b, count)
+    once = (in_a == 1) & (in_b == 1)
+    several = (in_a > 0) & (in_b > 0) & ~once
+    rows_a, rows_b = matching.a.open, matching.b.open
+    place = np.zeros(count + 1, dtype=np.int64)
+    place[b] = rows_b
+    paired = once[a]
+    crowds = None
+    if several.any():
+        crowds = _crowd(matching.a, rows_a, a, several), _crowd(matching.b, rows_b, b, several)
+    _pair(matching, rule, rows_a[paired], place[a[paired]])
+    if crowds is not None:
+        _pair_crowds(matching, rule, *crowds)
+
+
+def by_sum(matching: Matching, rule: BySum) -> None:
+    """Put all open rows of a reference together whose sums are equal. One to a few with another sum is a break."""
+    a, b, count = _numbers(matching, rule.spelling)
+    both = (_counts(a, count) > 0) & (_counts(b, count) > 0)
+    if not both.any():
+        return
+    sides = [
+        _crowd(rows, rows.open, numbers, both)
+        .group_by("number")
+        .agg(
+            pl.col.row,
+            pl.col.amount.cast(pl.Int128).sum().alias("sum"),
+            pl.col.currency.min().alias("least_currency"),
+            pl.col.currency.max().alias("greatest_currency"),
+            pl.col.day.min().alias("first"),
+            pl.col.day.max().alias("last"),
+        )
+        for rows, numbers in ((matching.a, a), (matching.b, b))
+    ]
+    groups = []
+    for rows_a, sum_a, low_a, high_a, from_a, to_a, rows_b, sum_b, low_b, high_b, from_b, to_b in (
+        sides[0].join(sides[1], on="number").drop("number").iter_rows()
+    ):
+        if not low_a == high_a == low_b == high_b:
+            continue
+        difference = abs(sum_a - sum_b)
+        is_material = difference > 0 and difference >= matching.material[low_a]
+        is_long = min(from_a, from_b) != UNKNOWN_DAY and max(to_a, to_b) - min(from_a, from_b) > rule.days
+        kind = Kind.AMOUNT if is_material else Kind.VALUE_DATE if is_long else None
+        is_few = min(len(rows_a), len(rows_b)) == 1 and max(len(rows_a), len(rows_b)) <= rule.rows_max
+        if kind is None or is_few:
+            groups.append(Group(rule.label, tuple(sorted(rows_a)), tuple(sorted(rows_b)), kind))
+    matching.put_groups_together(groups)
+
+
+def by_any_reference(matching: Matching, rule: ByAnyReference) -> None:
+    """Put one row to one that has a reference in common with it and with no other."""
+    if not (matching.a.table.has("references") or matching.b.table.has("references")):
+        return
+    a = _all_references(matching.a).rename({"row": "a"})
+    b = _all_references(matching.b).rename({"row": "b"})
+    # Of a reference that several rows of a side have, nobody can say which is meant.
+    shared = (
+        a.filter(pl.col.reference.is_unique())
+        .join(b.filter(pl.col.reference.is_unique()), on="reference")
+        .select("a", "b")
+        .unique()
+        .filter(pl.col.a.is_unique() & pl.col.b.is_unique())
+        .sort("a")
+    )
+    pair_a, pair_b = shared["a"].to_numpy(), shared["b"].to_numpy()
+    codes = matching.differences(pair_a, pair_b, days=rule.days)
+    # Having some reference in common proves less than having the same one: what differs stays open.
+    equal = codes == MATCH
+    matching.put_together(rule.label, pair_a[equal], pair_b[equal], codes[equal])
+
+
+def _numbers(matching: Matching, spelling: Spelling) -> tuple[Integers, Integers, int]:
+    return numbered(*(spelled(rows.column("reference"), spelling) for rows in (matching.a, matching.b)))
+
+
+def _counts(numbers: Integers, count: int) -> Integers:
+    """Return how often each number stands there; the last of them, which says that there is none, counts as never."""
+    counts = np.bincount(numbers, minlength=count + 1)
+    counts[count] = 0
+    return counts
+
+
+def _crowd(rows: Rows, places: Integers, numbers: Integers, which: Booleans) -> pl.DataFrame:
+    """Return the open rows whose number is chosen, equal ones in an order that isn't the file's."""
+    chosen = which[numbers]
+    places = places[chosen]
+    frame = pl.DataFrame(
+        {
+            "row": places,
+            "number": numbers[chosen],
+            "currency": rows.currency[places],
+            "amount": rows.amount[places],
+            "day": rows.day[places],
+        }
+    )
+    told_apart = [name for name in ("cycle", "status", "text", "account") if rows.table.has(name)]
+    frame = frame.with_columns(rows.column(name, places).alias(name) for name in told_apart)
+    return frame.sort("number", "currency", "amount", "day", *told_apart, "row").select(
+        "row", "number", "currency", "amount", "day"
+    )
+
+
+def _pair(matching: Matching, rule: ByReference, a: Integers, b: Integers) -> None:
+    matching.put_together(rule.label, a, b, matching.differences(a, b, days=rule.days))
+
+
+def _pair_crowds(matching: Matching, rule: ByReference, a: pl.DataFrame, b: pl.DataFrame) -> None:
+    """Pair rows of references that stand several times: the k-th of equal ones with the k-th, then what is left."""
+    for key in (["number", "currency", "amount", "day"], ["number", "currency", "amount"]):
+        numbered_a, numbered_b = (side.with_columns(pl.int_range(pl.len()).over(key).alias("place")) for side in (a, b))
+        pairs = numbered_a.join(numbered_b, on=[*key, "place"], suffix="_b").sort("row")
+        a, b = _paired(matching, rule, pairs, a, b)
+    single_a, single_b = (side.filter(pl.len().over("number") == 1) for side in (a, b))
+    _paired(matching, rule, single_a.join(single_b, on="number", suffix="_b").sort("row"), a, b)
+
+
+def _paired(
+    matching: Matching, rule: ByReference, pairs: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    _pair(matching, rule, pairs["row"].to_numpy(), pairs["row_b"].to_numpy())
+    return a.join(pairs, on="row", how="anti", maintain_order="left"), b.join(
+        pairs, left_on="row", right_on="row_b", how="anti", maintain_order="left"
+    )
+
+
+def _all_references(rows: Rows) -> pl.DataFrame:
+    """Return every reference of every open row, in its normal spelling, with the row."""
+    own = pl.DataFrame({"row": rows.open, "reference": spelled(rows.column("reference"), Spelling.NORMAL)})
+    frames = [own]
+    if rows.table.has("references"):
+        listed = pl.DataFrame({"row": rows.open, "reference": rows.column("references")}).explode("reference")
+        frames.append(listed.with_columns(spelled(listed["reference"], Spelling.NORMAL)))
+    return pl.concat(frames).drop_nulls().unique()
