@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from participants.matching.candidates import allowed, in_order, shared_keys
-from participants.matching.pairing import Matching, by_currency
+from participants.matching.pairing import Booleans, Matching, by_currency
 from participants.matching.references import Integers
 from participants.matching.rules import ByAmount, minor_units
 
@@ -51,23 +51,23 @@ def _classes(key: Integers, day: Integers, amount: Integers, rows: Integers) -> 
 
 def _put_nearest_together(matching: Matching, rule: ByAmount, a: Integers, b: Integers, within: Integers) -> None:
     key_a, key_b = shared_keys(matching, a, b)
-    one = _classes(key_a, matching.a.day[a].astype(np.int64), matching.a.amount[a], a)
-    other = _classes(key_b, matching.b.day[b].astype(np.int64), matching.b.amount[b], b)
+    these = _classes(key_a, matching.a.day[a].astype(np.int64), matching.a.amount[a], a)
+    those = _classes(key_b, matching.b.day[b].astype(np.int64), matching.b.amount[b], b)
     pairs_a, pairs_b = [], []
     for _ in range(ROUNDS_MAX):
-        left, right = np.flatnonzero(one.count), np.flatnonzero(other.count)
+        left, right = np.flatnonzero(these.count), np.flatnonzero(those.count)
         if not len(left) or not len(right):
             break
-        near_right = _nearest(one, left, other, right, within, rule.days)
-        near_left = _nearest(other, right, one, left, within, rule.days)
+        near_right = _nearest(these, left, those, right, within, rule.days)
+        near_left = _nearest(those, right, these, left, within, rule.days)
         places = np.flatnonzero(near_right >= 0)
         mutual = places[near_left[near_right[places]] == places]
         if not len(mutual):
             break
         chosen_a, chosen_b = left[mutual], right[near_right[mutual]]
-        taken = np.minimum(one.count[chosen_a], other.count[chosen_b])
-        pairs_a.append(_members(one, chosen_a, taken))
-        pairs_b.append(_members(other, chosen_b, taken))
+        taken = np.minimum(these.count[chosen_a], those.count[chosen_b])
+        pairs_a.append(_members(these, chosen_a, taken))
+        pairs_b.append(_members(those, chosen_b, taken))
     if pairs_a:
         rows_a, rows_b = np.concatenate(pairs_a), np.concatenate(pairs_b)
         matching.put_together(rule.label, rows_a, rows_b, np.zeros(len(rows_a), dtype=np.int8))
@@ -83,30 +83,32 @@ def _members(classes: _Classes, chosen: Integers, taken: Integers) -> Integers:
     return rows
 
 
-def _nearest(one: _Classes, left: Integers, other: _Classes, right: Integers, within: Integers, days: int) -> Integers:
+def _nearest(
+    these: _Classes, left: Integers, those: _Classes, right: Integers, within: Integers, days: int
+) -> Integers:
     """Return for each class of `left` the place in `right` of the nearest, -1 where none is near enough.
 
     Nearer is what differs less in amount, then in days, then has the earlier day and the lesser amount of the two in
     it: an order of pairs, so that both sides mean the same by it.
     """
     # Keys and days, and amounts, as small numbers: together they are one integer to search by.
-    amounts = np.unique(np.concatenate([one.amount[left], other.amount[right]]))
-    rank_left, rank_right = np.searchsorted(amounts, one.amount[left]), np.searchsorted(amounts, other.amount[right])
-    keys = np.unique(other.key[right])
-    key_right = np.searchsorted(keys, other.key[right])
-    key_left = np.minimum(np.searchsorted(keys, one.key[left]), len(keys) - 1)
-    is_shared = keys[key_left] == one.key[left]
-    day_low = int(other.day[right].min())
-    width = int(other.day[right].max()) - day_low + 1
-    places = key_right * width + (other.day[right] - day_low)
+    amounts = np.unique(np.concatenate([these.amount[left], those.amount[right]]))
+    rank_left, rank_right = np.searchsorted(amounts, these.amount[left]), np.searchsorted(amounts, those.amount[right])
+    keys = np.unique(those.key[right])
+    key_right = np.searchsorted(keys, those.key[right])
+    key_left = np.minimum(np.searchsorted(keys, these.key[left]), len(keys) - 1)
+    is_shared = keys[key_left] == these.key[left]
+    day_low = int(those.day[right].min())
+    width = int(those.day[right].max()) - day_low + 1
+    places = key_right * width + (those.day[right] - day_low)
     groups = np.unique(places)
     searched = np.searchsorted(groups, places) * len(amounts) + rank_right
-    limit = within[one.key[left] & 0xFFFF]
+    limit = within[these.key[left] & 0xFFFF]
 
     best = np.full(len(left), -1, dtype=np.int64)
     best_rank = [np.full(len(left), _FAR, dtype=np.int64) for _ in range(4)]
     for step in range(-days, days + 1):
-        day = one.day[left] + step
+        day = these.day[left] + step
         is_near = is_shared & (day >= day_low) & (day < day_low + width)
         place = key_left * width + np.where(is_near, day - day_low, 0)
         group = np.minimum(np.searchsorted(groups, place), len(groups) - 1)
@@ -115,14 +117,14 @@ def _nearest(one: _Classes, left: Integers, other: _Classes, right: Integers, wi
         for candidate in (at - 1, at):
             inside = is_near & (candidate >= 0) & (candidate < len(right))
             found_at = np.where(inside, candidate, 0)
-            amount = other.amount[right][found_at]
-            difference = np.abs(amount - one.amount[left])
+            amount = those.amount[right][found_at]
+            difference = np.abs(amount - these.amount[left])
             inside &= (searched[found_at] // len(amounts) == group) & (difference <= limit)
             rank = (
                 difference,
                 np.full(len(left), abs(step)),
-                np.minimum(day, one.day[left]),
-                np.minimum(amount, one.amount[left]),
+                np.minimum(day, these.day[left]),
+                np.minimum(amount, these.amount[left]),
             )
             better = inside & _is_less(rank, best_rank)
             best[better] = found_at[better]
@@ -131,10 +133,11 @@ def _nearest(one: _Classes, left: Integers, other: _Classes, right: Integers, wi
     return best
 
 
-def _is_less(rank: tuple[Integers, ...], other: list[Integers]) -> np.ndarray:
+def _is_less(rank: tuple[Integers, ...], other: list[Integers]) -> Booleans:
+    """Tell where a rank comes before another, its parts compared one after the other."""
     less = np.zeros(len(rank[0]), dtype=bool)
     equal = np.ones(len(rank[0]), dtype=bool)
-    for one, two in zip(rank, other, strict=True):
-        less |= equal & (one < two)
-        equal &= one == two
+    for value, compared in zip(rank, other, strict=True):
+        less |= equal & (value < compared)
+        equal &= value == compared
     return less

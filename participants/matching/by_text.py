@@ -30,17 +30,17 @@ def by_text(matching: Matching, rule: ByText) -> None:
     compared = 0
     for a, b in allowed(matching, rule.references):
         blocks = _blocks(matching, in_order(matching.a, a), in_order(matching.b, b))
-        found: list[tuple[int, int, float]] = []
+        likest: list[tuple[int, int, float]] = []
         for block_a, block_b in blocks:
             pairs = len(block_a) * len(block_b)
             if pairs > BLOCK_PAIRS_MAX or compared + pairs > PAIRS_MAX:
                 matching.not_tried[rule.label] = matching.not_tried.get(rule.label, 0) + len(block_a) + len(block_b)
                 continue
             compared += pairs
-            found += _likest(matching, rule, block_a, block_b)
-        rows_a, rows_b = (np.array([pair[side] for pair in found], dtype=np.int64) for side in (0, 1))
-        scores = np.array([pair[2] for pair in found], dtype=np.float64)
-        matching.put_together(rule.label, rows_a, rows_b, np.zeros(len(found), dtype=np.int8), scores)
+            likest += _likest(matching, rule, block_a, block_b)
+        rows_a, rows_b = (np.array([pair[side] for pair in likest], dtype=np.int64) for side in (0, 1))
+        scores = np.array([pair[2] for pair in likest], dtype=np.float64)
+        matching.put_together(rule.label, rows_a, rows_b, np.zeros(len(likest), dtype=np.int8), scores)
 
 
 def _blocks(matching: Matching, a: Integers, b: Integers) -> list[tuple[Integers, Integers]]:
@@ -71,16 +71,16 @@ def _likest(matching: Matching, rule: ByText, a: Integers, b: Integers) -> list[
     days[unknown] = rule.days
     # Likest first, then nearest in time. What is left equal is told apart by the order of what rows say.
     worth = np.where((score >= rule.similarity) & (days <= rule.days), score * 1_000 - days, -1.0)
-    found = []
+    likest = []
     for _ in range(ROUNDS_MAX):
         best_b, best_a = worth.argmax(axis=1), worth.argmax(axis=0)
         places = np.flatnonzero((worth.max(axis=1) >= 0) & (best_a[best_b] == np.arange(len(a))))
         if not len(places):
             break
-        found += [(int(a[at]), int(b[best_b[at]]), round(float(score[at, best_b[at]]), 1)) for at in places]
+        likest += [(int(a[at]), int(b[best_b[at]]), round(float(score[at, best_b[at]]), 1)) for at in places]
         worth[places, :] = -1.0
         worth[:, best_b[places]] = -1.0
-    return found
+    return likest
 
 
 def _scores(matching: Matching, a: Integers, b: Integers) -> npt.NDArray[np.float64]:

@@ -36,7 +36,7 @@ def reconcile(
 
     Exit code 0: no breaks. 1: there are some. 2: a file is refused, with its reason, line and column.
     """
-    from participants.matching.refusals import TableRefused
+    from participants.matching.refusals import TableReason, TableRefused
 
     try:
         outcome = _outcome(a, b, rules)
@@ -47,14 +47,14 @@ def reconcile(
     except TableRefused as error:
         typer.echo(f"concordat: {error}", err=True)
         raise typer.Exit(REFUSED) from error
-    if as_json:
-        _print_json(outcome)
-    else:
-        from rich.console import Console
-
-        from participants.matching.screen import print_outcome
-
-        print_outcome(outcome, Console())
+    try:
+        if as_json:
+            _print_json(outcome)
+        else:
+            _print_table(outcome)
+    except OSError as error:
+        typer.echo(f"concordat: {TableReason.OUTPUT}: standard output: {error.strerror or error}", err=True)
+        raise typer.Exit(REFUSED) from error
     if outcome.breaks:
         raise typer.Exit(BREAKS)
 
@@ -72,9 +72,9 @@ def _outcome(a: Path, b: Path, rules_file: Path | None) -> Outcome:
     rules = load_rules(rules_file)
     with _progress() as progress:
         progress(f"reading {a}")
-        one = read_table(a, rules, rules.a)
+        table_a = read_table(a, rules, rules.a)
         progress(f"reading {b}")
-        return matched(one, read_table(b, rules, rules.b), rules, progress=progress)
+        return matched(table_a, read_table(b, rules, rules.b), rules, progress=progress)
 
 
 @contextmanager
@@ -123,3 +123,12 @@ def _print_json(outcome: Outcome) -> None:
     with open(sys.stdout.fileno(), "wb", closefd=False) as stream:
         for lines in json_lines(outcome):
             stream.write(lines)
+
+
+def _print_table(outcome: Outcome) -> None:
+    from rich.console import Console
+
+    from participants.matching.screen import print_outcome
+
+    with open(sys.stdout.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stream:
+        print_outcome(outcome, Console(file=stream))

@@ -73,9 +73,9 @@ class Explanation:
                 return "B has this reference, currency and amount more often than A"
         if len(a) > 1 or len(b) > 1:
             return self._why_sums(item, a, b)
-        one, other = np.array(item.a, dtype=np.int64), np.array(item.b, dtype=np.int64)
+        row_a, row_b = np.array(item.a, dtype=np.int64), np.array(item.b, dtype=np.int64)
         matching = self._outcome.matching
-        differing = [kind for kind in DIFFERENCES if matching.differs(kind, one, other, days=0)[0]]
+        differing = [kind for kind in DIFFERENCES if matching.differs(kind, row_a, row_b, days=0)[0]]
         texts = [_CLAUSES[kind](a[0], b[0]) for kind in differing]
         how = (
             ""

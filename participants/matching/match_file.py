@@ -29,16 +29,16 @@ def _frames(outcome: Outcome) -> Iterator[pl.DataFrame]:
             yield _of_pairs(outcome.matching, pairs, chosen[first : first + CHUNK_ROWS])
     groups = [group for group in outcome.matching.groups if group.kind is None]
     if groups:
-        one, other = outcome.matching.a, outcome.matching.b
-        line_a, line_b = one.table.rows["line"], other.table.rows["line"]
+        side_a, side_b = outcome.matching.a, outcome.matching.b
+        line_a, line_b = side_a.table.rows["line"], side_b.table.rows["line"]
         yield _shaped(
             pl.DataFrame(
                 {
                     "pass": [group.label for group in groups],
                     "a": [line_a.gather(list(group.a)).to_list() for group in groups],
                     "b": [line_b.gather(list(group.b)).to_list() for group in groups],
-                    "code": [int(one.currency[group.a[0]]) for group in groups],
-                    "reference": [one.table.rows["reference"][group.a[0]] for group in groups],
+                    "code": [int(side_a.currency[group.a[0]]) for group in groups],
+                    "reference": [side_a.table.rows["reference"][group.a[0]] for group in groups],
                     "minor": [group_difference(outcome.matching, group) for group in groups],
                     "days": [_span(outcome.matching, group.a, group.b) for group in groups],
                     "score": [group.score for group in groups],
@@ -50,18 +50,18 @@ def _frames(outcome: Outcome) -> Iterator[pl.DataFrame]:
 
 def _of_pairs(matching: Matching, pairs: Pairs, chosen: Integers) -> pl.DataFrame:
     a, b = pairs.a[chosen], pairs.b[chosen]
-    one, other = matching.a, matching.b
-    days = other.day[b].astype(np.int64) - one.day[a]
-    known = (one.day[a] != UNKNOWN_DAY) & (other.day[b] != UNKNOWN_DAY)
-    reference = one.column("reference", a)
+    side_a, side_b = matching.a, matching.b
+    days = side_b.day[b].astype(np.int64) - side_a.day[a]
+    known = (side_a.day[a] != UNKNOWN_DAY) & (side_b.day[b] != UNKNOWN_DAY)
+    reference = side_a.column("reference", a)
     frame = pl.DataFrame(
         {
             "pass": pl.repeat(pairs.label, len(a), eager=True),
-            "a": one.table.rows["line"].gather(a),
-            "b": other.table.rows["line"].gather(b),
-            "code": one.currency[a],
-            "reference": reference.fill_null(other.column("reference", b)) if reference.null_count() else reference,
-            "minor": one.amount[a] - other.amount[b],
+            "a": side_a.table.rows["line"].gather(a),
+            "b": side_b.table.rows["line"].gather(b),
+            "code": side_a.currency[a],
+            "reference": reference.fill_null(side_b.column("reference", b)) if reference.null_count() else reference,
+            "minor": side_a.amount[a] - side_b.amount[b],
             "days": pl.Series(days).set(pl.Series(~known), None),
             "score": pl.Series([None] * len(a), dtype=pl.Float64) if pairs.scores is None else pairs.scores[chosen],
         }

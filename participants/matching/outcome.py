@@ -115,19 +115,19 @@ class Outcome:
 
     def _tolerated(self) -> dict[str, int]:
         """Return by how much the amounts of matches differ, by currency."""
-        one, other = self.matching.a, self.matching.b
+        side_a, side_b = self.matching.a, self.matching.b
         sums: Counter[str] = Counter()
         for pairs in self.matching.pairs:
             chosen = pairs.codes == MATCH
-            difference = one.amount[pairs.a[chosen]] - other.amount[pairs.b[chosen]]
+            difference = side_a.amount[pairs.a[chosen]] - side_b.amount[pairs.b[chosen]]
             places = np.flatnonzero(difference)
             for code, amount in zip(
-                one.currency[pairs.a[chosen][places]].tolist(), difference[places].tolist(), strict=True
+                side_a.currency[pairs.a[chosen][places]].tolist(), difference[places].tolist(), strict=True
             ):
                 sums[CURRENCIES[code]] += amount
         for group in self.matching.groups:
             if group.kind is None:
-                sums[CURRENCIES[one.currency[group.a[0]]]] += group_difference(self.matching, group)
+                sums[CURRENCIES[side_a.currency[group.a[0]]]] += group_difference(self.matching, group)
         return dict(sums)
 
 

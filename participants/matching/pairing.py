@@ -121,23 +121,23 @@ class Matching:
 
     def differs(self, kind: Kind, a: Integers, b: Integers, *, days: int) -> Booleans:
         """Tell which of the rows of A and of B put together differ in a way that counts. What isn't known doesn't."""
-        one, other = self.a, self.b
+        side_a, side_b = self.a, self.b
         differing: Booleans
         if kind is Kind.CURRENCY:
-            differing = one.currency[a] != other.currency[b]
+            differing = side_a.currency[a] != side_b.currency[b]
             return differing
         if kind is Kind.AMOUNT:
-            difference = np.abs(one.amount[a] - other.amount[b])
-            differing = (difference > 0) & (difference >= self.material[one.currency[a]])
+            difference = np.abs(side_a.amount[a] - side_b.amount[b])
+            differing = (difference > 0) & (difference >= self.material[side_a.currency[a]])
             return differing
         if kind is Kind.VALUE_DATE:
-            left, right = one.day[a].astype(np.int64), other.day[b]
+            left, right = side_a.day[a].astype(np.int64), side_b.day[b]
             differing = (np.abs(left - right) > days) & (left != UNKNOWN_DAY) & (right != UNKNOWN_DAY)
             return differing
         name = "cycle" if kind is Kind.LATE else "status"
         if name not in self.compared:
             return np.zeros(len(a), dtype=bool)
-        left_text, right_text = one.column(name, a), other.column(name, b)
+        left_text, right_text = side_a.column(name, a), side_b.column(name, b)
         if kind is Kind.STATUS:
             left_text, right_text = left_text.str.to_lowercase(), right_text.str.to_lowercase()
         return (left_text != right_text).fill_null(False).to_numpy()

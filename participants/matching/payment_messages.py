@@ -188,13 +188,13 @@ class _Messages:
 
 def _first(element: Element, paths: tuple[str, ...]) -> Element | None:
     """Return the first element of the paths that is there and has no elements in it."""
-    found = (element.find(_any_namespace(path)) for path in paths)
-    return next((one for one in found if one is not None and not len(one)), None)
+    elements = (element.find(_any_namespace(path)) for path in paths)
+    return next((each for each in elements if each is not None and not len(each)), None)
 
 
 def _texts(element: Element, paths: tuple[str, ...]) -> list[str]:
-    found: Callable[[str], str] = lambda path: (element.findtext(_any_namespace(path)) or "").strip()  # noqa: E731
-    return [text for path in paths if (text := found(path))]
+    text_at: Callable[[str], str] = lambda path: (element.findtext(_any_namespace(path)) or "").strip()  # noqa: E731
+    return [text for path in paths if (text := text_at(path))]
 
 
 def _any_namespace(path: str) -> str:
