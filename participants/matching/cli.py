@@ -130,5 +130,4 @@ def _print_table(outcome: Outcome) -> None:
 
     from participants.matching.screen import print_outcome
 
-    with open(sys.stdout.fileno(), "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stream:
-        print_outcome(outcome, Console(file=stream))
+    print_outcome(outcome, Console())

@@ -113,7 +113,7 @@ class _Typing:
                 row = int((~right).arg_true()[0])
                 raise self._refuse(row, "amount", *_fault(plain[row], written[row], currency[row]))
             # Exact: an amount of such a currency has no more decimals than this, nor more digits than 128 bits hold.
-            some = plain.cast(pl.Decimal(38, count)).to_physical().cast(pl.Int64)
+            some = plain.cast(pl.Decimal(38, count), strict=False).to_physical().cast(pl.Int64)
             minor = some if minor is None or exponent is None else some.zip_with(exponent == count, minor)
         return pl.Series(dtype=pl.Int64) if minor is None else minor
 

@@ -72,8 +72,8 @@ def _find_header(name: str, content: bytes, rules: Rules, side: Side) -> _Header
         if _header(line.decode("utf-8", "replace"), rules, side, name=name, line=later) is not None:
             detail = f"{text[:40]!r} stands above the header, which is line {later}: take out what is above it"
             raise TableRefused(TableReason.PREAMBLE, name, line=number, detail=detail)
-    wanted = ", ".join("/".join(names) for member, names in _needed(rules, side).items())
-    detail = f"no header with {wanted} and {' or '.join(SEPARATORS.values())} between; the rules may name other columns"
+    needed = ", ".join("/".join(names) for member, names in _needed(rules, side).items())
+    detail = f"no header with {needed} and {' or '.join(SEPARATORS.values())} between; the rules may name other columns"
     raise TableRefused(TableReason.COLUMNS, name, line=number, detail=detail)
 
 

@@ -67,8 +67,8 @@ def _duplicates(rows: Rows) -> Integers:
     """
     if not len(rows.open) or not rows.table.has("reference"):
         return np.zeros(0, dtype=np.int64)
-    wanted = rows.column("reference").is_not_null().to_numpy()
-    amounts = np.unique(rows.amount[rows.open[wanted]])
+    named = rows.column("reference").is_not_null().to_numpy()
+    amounts = np.unique(rows.amount[rows.open[named]])
     like = in_order(rows, np.flatnonzero(pl.Series(rows.amount).is_in(pl.Series(amounts).implode()).to_numpy()))
     references = spelled(rows.column("reference", like), Spelling.NORMAL)
     numbers, _, unknown = numbered(references, references.clear())

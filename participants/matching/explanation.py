@@ -186,8 +186,8 @@ def _documents(rows: Rows, places: Iterable[int]) -> dict[int, Document]:
 
 def _known(rows: Rows, others: Iterable[Document]) -> frozenset[str]:
     """Return which references of the other side's rows a table has."""
-    wanted = {row["reference"] for row in others if row["reference"]}
-    if not wanted:
+    asked = {row["reference"] for row in others if row["reference"]}
+    if not asked:
         return frozenset()
     column = rows.table.rows["reference"]
-    return frozenset(column.filter(column.is_in(pl.Series(sorted(wanted)).implode())).unique().to_list())
+    return frozenset(column.filter(column.is_in(pl.Series(sorted(asked)).implode())).unique().to_list())
