@@ -96,7 +96,7 @@ def find_header(text: str) -> Header | None:
     """Return the header that a line is; None if it is none. Raises HeaderError for one with wrong columns."""
     for separator in SEPARATORS:
         columns = [column.strip().strip('"').strip() for column in text.split(separator)]
-        keys = [column_key(column) for column in columns]
+        keys = [_key(column) for column in columns]
         for layout in CSV_FORMATS:
             if _keys(layout.required) <= set(keys):
                 return _checked(layout, separator, columns, keys)
@@ -107,9 +107,9 @@ def nearest(text: str) -> str:
     """Tell which known layout a line comes nearest to as a header, and what it lacks."""
     best, lacking = CONCORDAT, sorted(CONCORDAT.required)
     for separator in SEPARATORS:
-        keys = {column_key(column.strip().strip('"')) for column in text.split(separator)}
+        keys = {_key(column.strip().strip('"')) for column in text.split(separator)}
         for layout in CSV_FORMATS:
-            missing = sorted(column for column in layout.required if column_key(column) not in keys)
+            missing = sorted(column for column in layout.required if _key(column) not in keys)
             if len(layout.required) - len(missing) > len(best.required) - len(lacking):
                 best, lacking = layout, missing
     if len(lacking) == len(best.required):
@@ -129,18 +129,13 @@ def _checked(layout: Format, separator: str, columns: Sequence[str], keys: Seque
             f"unknown columns: {', '.join(column[:40] for column in unknown[:10])};"
             f" {layout.name} has {', '.join(layout.columns.values())}"
         )
-    places = {
-        member: keys.index(column_key(column))
-        for member, column in layout.columns.items()
-        if column_key(column) in keys
-    }
+    places = {member: keys.index(_key(column)) for member, column in layout.columns.items() if _key(column) in keys}
     return Header(layout, separator, places, len(columns))
 
 
-def column_key(column: str) -> str:
-    """Return what a column's name is compared by: its letters, whatever their case and what is between them."""
+def _key(column: str) -> str:
     return _FILLERS.sub("", column).casefold()
 
 
 def _keys(columns: Iterable[str]) -> set[str]:
-    return {column_key(column) for column in columns}
+    return {_key(column) for column in columns}
