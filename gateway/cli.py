@@ -47,6 +47,7 @@ COMMANDS: dict[str, Source] = {
     "advise": Source(
         "gateway.analysis.advise", "Say how many cycles a day would have suited the obligations of a file."
     ),
+    "statements": Source("participants.statements.cli", "Read statements of correspondents and core systems."),
     "reconcile": Source(
         "participants.matching.cli", "Compare two files of payments, and say what breaks between them."
     ),

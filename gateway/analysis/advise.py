@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.analysis.command import FormatOption, InputFile, OutputOption, refusing, write
-from gateway.analysis.progress import Progress
+from gateway.federation.commands.progress import Progress
 from netting.advice import CANDIDATES, DAY_S
 
 if TYPE_CHECKING:

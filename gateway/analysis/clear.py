@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.analysis.command import CreditNotes, FormatOption, InputFile, OutputOption, refusing, write
-from gateway.analysis.progress import Progress
+from gateway.federation.commands.progress import Progress
 
 if TYPE_CHECKING:
     from gateway.analysis.documents import Document

@@ -56,7 +56,7 @@ def _answer(
     from gateway.analysis import figures
     from gateway.analysis.documents import collect, read_document
     from gateway.analysis.files import InputRefusedError
-    from gateway.analysis.progress import Progress
+    from gateway.federation.commands.progress import Progress
     from netting.model import ObligationReason
     from netting.multilateral import net_batch
 

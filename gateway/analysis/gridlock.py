@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gateway.analysis.command import FormatOption, InputFile, OutputOption, refusing, write
-from gateway.analysis.progress import Progress
+from gateway.federation.commands.progress import Progress
 from netting.gridlock import WORK, resolve
 
 if TYPE_CHECKING:

@@ -30,25 +30,14 @@ from pathlib import Path
 from typing import Any
 
 from compliance.plain_text import SPACES
-from participants.intake.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
 from participants.intake.layouts import (
     CSV_FORMATS,
     JSON_LINES,
-    SEPARATORS,
     Format,
     Header,
     HeaderError,
     find_header,
     nearest,
-)
-from participants.intake.records import (
-    RECORD_CHARACTERS_MAX,
-    FileReason,
-    FileRefused,
-    Record,
-    content_of,
-    csv_records,
-    line_records,
 )
 from participants.intake.rows import (
     PaymentRow,
@@ -61,6 +50,18 @@ from participants.intake.rows import (
     payment_row,
 )
 from participants.payments.row_identity import Content, row_id
+from participants.text_files.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
+from participants.text_files.columns import SEPARATORS
+from participants.text_files.records import (
+    RECORD_CHARACTERS_MAX,
+    FileReason,
+    FileRefused,
+    Record,
+    RecordRefusedError,
+    content_of,
+    csv_records,
+    line_records,
+)
 
 __all__ = [
     "CSV_FORMATS",
@@ -132,8 +133,8 @@ def read_rows(file: PaymentFile, options: ReadOptions | None = None) -> Iterator
     for record in _records(file):
         fields: Mapping[str, str] = {}
         try:
-            if isinstance(record.content, RowRefusedError):
-                raise record.content
+            if isinstance(record.content, RecordRefusedError):
+                raise RowRefusedError(RowReason(record.content.fault), str(record.content))
             fields = _members(file, record.content, options)
             row = payment_row(record.line, fields, options, equal_before=places.equal_before)
             places.take(row.id, record.line)

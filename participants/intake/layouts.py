@@ -6,14 +6,11 @@ between them. A column that isn't known refuses the file: what it says might mat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from participants.payments.row_identity import REFERENCES
-
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_FILLERS = re.compile(r"[\s_-]+")
+from participants.text_files.columns import SEPARATORS, column_key, columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,8 @@ class HeaderError(ValueError):
 def find_header(text: str) -> Header | None:
     """Return the header that a line is; None if it is none. Raises HeaderError for one with wrong columns."""
     for separator in SEPARATORS:
-        columns = [column.strip().strip('"').strip() for column in text.split(separator)]
-        keys = [_key(column) for column in columns]
+        columns = columns_of(text, separator)
+        keys = [column_key(column) for column in columns]
         for layout in CSV_FORMATS:
             if _keys(layout.required) <= set(keys):
                 return _checked(layout, separator, columns, keys)
@@ -107,9 +104,9 @@ def nearest(text: str) -> str:
     """Tell which known layout a line comes nearest to as a header, and what it lacks."""
     best, lacking = CONCORDAT, sorted(CONCORDAT.required)
     for separator in SEPARATORS:
-        keys = {_key(column.strip().strip('"')) for column in text.split(separator)}
+        keys = {column_key(column) for column in columns_of(text, separator)}
         for layout in CSV_FORMATS:
-            missing = sorted(column for column in layout.required if _key(column) not in keys)
+            missing = sorted(column for column in layout.required if column_key(column) not in keys)
             if len(layout.required) - len(missing) > len(best.required) - len(lacking):
                 best, lacking = layout, missing
     if len(lacking) == len(best.required):
@@ -129,13 +126,13 @@ def _checked(layout: Format, separator: str, columns: Sequence[str], keys: Seque
             f"unknown columns: {', '.join(column[:40] for column in unknown[:10])};"
             f" {layout.name} has {', '.join(layout.columns.values())}"
         )
-    places = {member: keys.index(_key(column)) for member, column in layout.columns.items() if _key(column) in keys}
+    places = {
+        member: keys.index(column_key(column))
+        for member, column in layout.columns.items()
+        if column_key(column) in keys
+    }
     return Header(layout, separator, places, len(columns))
 
 
-def _key(column: str) -> str:
-    return _FILLERS.sub("", column).casefold()
-
-
 def _keys(columns: Iterable[str]) -> set[str]:
-    return {_key(column) for column in columns}
+    return {column_key(column) for column in columns}

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from gateway.federation.money import EXPONENTS, AmountError, AmountReason, parse_amount
-from participants.intake.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
 from participants.matching.refusals import TableReason, TableRefused
 from participants.matching.rules import Side
 from participants.matching.table import CURRENCIES, CURRENCY, DIGITS_MAX, Table, table
+from participants.text_files.amounts import MARKS, AmbiguousAmountError, certain_mark, plain_amount
 
 _PLAIN = r"^[+-]?[0-9]+(?:\.[0-9]+)?$"
 # What may be a thousand and more, or three decimals.

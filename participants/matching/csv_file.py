@@ -11,13 +11,12 @@ from pathlib import Path
 
 import polars as pl
 
-from participants.intake.layouts import SEPARATORS, column_key
-from participants.intake.records import FileRefused, csv_records
-from participants.intake.rows import RowRefusedError
 from participants.matching.columns import Columns, typed
 from participants.matching.refusals import TableReason, TableRefused
 from participants.matching.rules import Rules, Side
 from participants.matching.table import NEEDED, Table
+from participants.text_files.columns import SEPARATORS, column_key, columns_of
+from participants.text_files.records import FileRefused, RecordFault, RecordRefusedError, csv_records
 
 HEADER_BYTES_MAX = 65_536
 PREAMBLE_LINES_MAX = 20
@@ -44,7 +43,10 @@ def read_csv(path: Path, name: str, content: bytes, rules: Rules, side: Side) ->
 def looks_like_csv(content: bytes, rules: Rules, side: Side) -> bool:
     """Tell whether the first line is the header of a table."""
     lines = content[:HEADER_BYTES_MAX].removeprefix(_BOM).splitlines()
-    return bool(lines) and _header(lines[0].decode("utf-8", "replace"), rules, side, name="") is not None
+    try:
+        return bool(lines) and _header(lines[0].decode("utf-8", "replace"), rules, side, name="") is not None
+    except TableRefused:
+        return True
 
 
 # --- the header --------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def _needed(rules: Rules, side: Side) -> dict[str, tuple[str, ...]]:
 def _header(text: str, rules: Rules, side: Side, *, name: str, line: int = 1) -> _Header | None:
     needed = _needed(rules, side)
     for separator in SEPARATORS:
-        names = tuple(column.strip().strip('"').strip() for column in text.split(separator))
+        names = tuple(columns_of(text, separator))
         keys = [column_key(column) for column in names]
         if not all(any(column_key(name) in keys for name in choices) for choices in needed.values()):
             continue
@@ -153,8 +155,8 @@ def _records(path: Path, name: str, header: _Header) -> Columns:
         records = csv_records(path, header.separator)
         next(records)
         for record in records:
-            if isinstance(record.content, RowRefusedError):
-                reason = TableReason.ENCODING if record.content.reason == "encoding_wrong" else TableReason.ROW
+            if isinstance(record.content, RecordRefusedError):
+                reason = TableReason.ENCODING if record.content.fault is RecordFault.ENCODING else TableReason.ROW
                 raise TableRefused(reason, name, line=record.line, detail=str(record.content))
             if len(record.content) != width:
                 detail = f"{len(record.content)} columns where the header has {width}"

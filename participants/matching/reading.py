@@ -8,13 +8,13 @@ import lzma
 import zlib
 from pathlib import Path
 
-from participants.intake.records import FileRefused, content_of
 from participants.matching.csv_file import looks_like_csv, read_csv
 from participants.matching.payment_messages import is_payment_message, read_payment_messages
 from participants.matching.refusals import TableReason, TableRefused
 from participants.matching.rules import Rules, Side
-from participants.matching.statement_rows import read_statement_rows
+from participants.matching.statement_rows import looks_like_statement, read_statements
 from participants.matching.table import Table
+from participants.text_files.records import FileRefused, content_of
 
 BYTES_MAX = 4 * 2**30
 """Of a file's content, uncompressed."""
@@ -29,15 +29,10 @@ def read_table(path: Path, rules: Rules, side: Side) -> Table:
     head = content[: 1 << 16].lstrip(_BLANK)
     if not head:
         raise TableRefused(TableReason.EMPTY, name, detail="nothing in it")
-    if head.startswith(b"<") and is_payment_message(content):
-        return read_payment_messages(name, content)
-    if head.startswith(b"<") or not looks_like_csv(content, rules, side):
-        statements = read_statement_rows(path, name, content)
-        if statements is not None:
-            return statements
     if head.startswith(b"<"):
-        detail = "XML of no statement, pacs.004, pacs.008, pacs.009 or pain.001"
-        raise TableRefused(TableReason.MESSAGE, name, line=1, detail=detail)
+        return read_payment_messages(name, content) if is_payment_message(content) else read_statements(name, content)
+    if looks_like_statement(content) and not looks_like_csv(content, rules, side):
+        return read_statements(name, content)
     return read_csv(path, name, content, rules, side)
 
 

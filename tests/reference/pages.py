@@ -53,7 +53,6 @@ from participants.cycle.movements import MovementFault
 from participants.cycle.results import SharedResultReason
 from participants.cycle.statements import InstructionReason
 from participants.feed.feed import FeedReason
-from participants.intake.records import FileReason
 from participants.intake.rows import RowReason
 from participants.ledger.account_changes import ChangeReason
 from participants.ledger.accounts import AccountReason
@@ -76,6 +75,7 @@ from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
 from participants.search.settlement import SettlementState
+from participants.text_files.records import FileReason
 from participants.webhooks.targets import TargetReason
 from participants.webhooks.webhooks import WebhookReason
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from participants.intake.amounts import AmbiguousAmountError, certain_mark, plain_amount
 from participants.intake.files import FileReason, FileRefused, PaymentRow, RefusedRow, inspect_file, read_rows
+from participants.text_files.amounts import AmbiguousAmountError, certain_mark, plain_amount
 
 COLUMNS = (
     "debtor_bank,debtor_account,debtor_name,creditor_bank,creditor_account,creditor_name,amount,currency,remittance"

@@ -22,8 +22,8 @@ from participants.intake.files import (
     inspect_file,
     read_rows,
 )
-from participants.intake.records import RECORD_CHARACTERS_MAX
 from participants.intake.rows import bank_bic, spread_account
+from participants.text_files.records import RECORD_CHARACTERS_MAX
 
 SHARED = DATA / "payments"
 WIRE_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")

@@ -155,7 +155,7 @@ BAD = {
     "a day without a zero": (EQUAL + "P4,1,EUR,2026-11-2\n", "date_invalid: {}: line 5: value_date"),
     "cut off": (gzip.compress(EQUAL.encode() * 99)[:-20], "file_truncated: {}"),
     "zip": (b"PK\x03\x04" + EQUAL.encode(), "container_unknown: {}"),
-    "XML of something else": ("<?xml version='1.0'?><a/>", "message_unknown: {}"),
+    "XML of something else": ("<?xml version='1.0'?><a/>", "not_a_statement: {}"),
 }  # fmt: skip
 
 

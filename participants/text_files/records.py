@@ -1,4 +1,4 @@
-"""The records of a payment file: a container of bytes, its lines, and of CSV what RFC 4180 makes one record of them.
+"""The records of a file of text: a container of bytes, its lines, and of CSV what RFC 4180 makes one record of them.
 
 A line break inside quotes doesn't end a record. Quoting that isn't of the form of RFC 4180 refuses the whole file:
 where a quote begins or ends is then a guess, and the next line might be a payment that nobody ordered.
@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
-
-from participants.intake.rows import RowReason, RowRefusedError
 
 RECORD_CHARACTERS_MAX = 16_384
 _BLANK = " \t\r\n\ufeff"
@@ -48,12 +46,27 @@ class FileRefused(ValueError):  # noqa: N818 - refusals are named as such throug
         self.reason = reason
 
 
+class RecordFault(StrEnum):
+    """Why one record can't be read, in order of precedence."""
+
+    LINE_TOO_LONG = "line_too_long"
+    ENCODING = "encoding_wrong"
+
+
+class RecordRefusedError(ValueError):
+    """A record that can't be read, and why."""
+
+    def __init__(self, fault: RecordFault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault = fault
+
+
 class Record(NamedTuple):
     """One record: the lines it stands on, counted from 1, and its text or fields, or why it has none."""
 
     line: int
     last_line: int
-    content: str | list[str] | RowRefusedError
+    content: str | list[str] | RecordRefusedError
 
 
 def content_of(path: Path) -> BinaryIO:
@@ -84,41 +97,46 @@ def line_records(path: Path) -> Iterator[Record]:
 
 
 def csv_records(path: Path, separator: str) -> Iterator[Record]:
-    """Yield every record that holds something, as its fields. Raises FileRefused for quoting that is none."""
+    """Yield every record of a file in UTF-8 that holds something. Raises FileRefused for quoting that is none."""
+    with _text(path) as stream:
+        yield from csv_records_of(stream, separator, str(path))
+
+
+def csv_records_of(stream: io.TextIOBase, separator: str, name: str) -> Iterator[Record]:
+    """Yield every record of a text that holds something, as its fields. `name` is the file's. Raises FileRefused."""
     field = rf'(?:"[^"]*(?:""[^"]*)*"|[^"{re.escape(separator)}\r\n]*)'
     form = re.compile(f"{field}(?:{re.escape(separator)}{field})*")
-    with _text(path) as stream:
-        number = 0
-        while text := stream.readline(RECORD_CHARACTERS_MAX + 1):
-            first = number = number + 1
-            if len(text) > RECORD_CHARACTERS_MAX:
-                if _skip_line(stream, text):
-                    raise _misquoted(path, first, f"more than {RECORD_CHARACTERS_MAX:,} characters, and quotes in it")
-                yield Record(first, first, _too_long())
-                continue
-            # Within quotes exactly where an odd number of them came before.
-            while text.count('"') % 2:
-                more = stream.readline(RECORD_CHARACTERS_MAX + 1)
-                if not more or len(text) + len(more) > RECORD_CHARACTERS_MAX:
-                    raise _misquoted(path, first, "a quote is opened that nothing closes")
-                text += more
-                number += 1
-            text = text.rstrip("\r\n")
-            if '"' not in text:
-                fields = text.split(separator)
-            elif form.fullmatch(text):
-                fields = next(csv.reader((text,), delimiter=separator, strict=True))
-            else:
-                raise _misquoted(path, first, "a quote stands inside a field, or something after the closing one")
-            if any(part.strip(_BLANK) for part in fields):
-                yield Record(first, number, _decoded(text) or fields)
+    number = 0
+    while text := stream.readline(RECORD_CHARACTERS_MAX + 1):
+        first = number = number + 1
+        if len(text) > RECORD_CHARACTERS_MAX:
+            if _skip_line(stream, text):
+                raise _misquoted(name, first, f"more than {RECORD_CHARACTERS_MAX:,} characters, and quotes in it")
+            yield Record(first, first, _too_long())
+            continue
+        # Within quotes exactly where an odd number of them came before.
+        while text.count('"') % 2:
+            more = stream.readline(RECORD_CHARACTERS_MAX + 1)
+            if not more or len(text) + len(more) > RECORD_CHARACTERS_MAX:
+                raise _misquoted(name, first, "a quote is opened that nothing closes")
+            text += more
+            number += 1
+        text = text.rstrip("\r\n")
+        if '"' not in text:
+            fields = text.split(separator)
+        elif form.fullmatch(text):
+            fields = next(csv.reader((text,), delimiter=separator, strict=True))
+        else:
+            raise _misquoted(name, first, "a quote stands inside a field, or something after the closing one")
+        if any(part.strip(_BLANK) for part in fields):
+            yield Record(first, number, _decoded(text) or fields)
 
 
 def _text(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(content_of(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _skip_line(stream: io.TextIOWrapper, line: str) -> bool:
+def _skip_line(stream: io.TextIOBase, line: str) -> bool:
     """Read on to the end of a line; True if there are quotes anywhere in it."""
     quotes = '"' in line
     while line and not line.endswith(("\n", "\r")):
@@ -127,20 +145,20 @@ def _skip_line(stream: io.TextIOWrapper, line: str) -> bool:
     return quotes
 
 
-def _decoded(text: str) -> RowRefusedError | None:
+def _decoded(text: str) -> RecordRefusedError | None:
     """Return why a text isn't decoded; None where it is."""
     wrong = _UNDECODED.search(text)
     if wrong is None:
         return None
     byte = ord(wrong[0]) - 0xDC00
     detail = f"not UTF-8: byte 0x{byte:02x}, as Windows-1252 and Latin-1 have it; save the file as UTF-8"
-    return RowRefusedError(RowReason.ENCODING, detail)
+    return RecordRefusedError(RecordFault.ENCODING, detail)
 
 
-def _too_long() -> RowRefusedError:
-    return RowRefusedError(RowReason.LINE_TOO_LONG, f"more than {RECORD_CHARACTERS_MAX:,} characters")
+def _too_long() -> RecordRefusedError:
+    return RecordRefusedError(RecordFault.LINE_TOO_LONG, f"more than {RECORD_CHARACTERS_MAX:,} characters")
 
 
-def _misquoted(path: Path, line: int, what: str) -> FileRefused:
-    detail = f"{path}: line {line}: {what}; quotes stand around a whole field and are doubled within it (RFC 4180)"
+def _misquoted(name: str, line: int, what: str) -> FileRefused:
+    detail = f"{name}: line {line}: {what}; quotes stand around a whole field and are doubled within it (RFC 4180)"
     return FileRefused(FileReason.QUOTING, detail)
