@@ -53,13 +53,14 @@ def _put_nearest_together(matching: Matching, rule: ByAmount, a: Integers, b: In
     key_a, key_b = shared_keys(matching, a, b)
     these = _classes(key_a, matching.a.day[a].astype(np.int64), matching.a.amount[a], a)
     those = _classes(key_b, matching.b.day[b].astype(np.int64), matching.b.amount[b], b)
+    amounts = np.unique(np.concatenate([these.amount, those.amount]))
     pairs_a, pairs_b = [], []
     for _ in range(ROUNDS_MAX):
         left, right = np.flatnonzero(these.count), np.flatnonzero(those.count)
         if not len(left) or not len(right):
             break
-        near_right = _nearest(these, left, those, right, within, rule.days)
-        near_left = _nearest(those, right, these, left, within, rule.days)
+        near_right = _nearest(amounts, these, left, those, right, within, rule.days)
+        near_left = _nearest(amounts, those, right, these, left, within, rule.days)
         places = np.flatnonzero(near_right >= 0)
         mutual = places[near_left[near_right[places]] == places]
         if not len(mutual):
@@ -84,15 +85,22 @@ def _members(classes: _Classes, chosen: Integers, taken: Integers) -> Integers:
 
 
 def _nearest(
-    these: _Classes, left: Integers, those: _Classes, right: Integers, within: Integers, days: int
+    amounts: Integers,
+    these: _Classes,
+    left: Integers,
+    those: _Classes,
+    right: Integers,
+    within: Integers,
+    days: int,
 ) -> Integers:
     """Return for each class of `left` the place in `right` of the nearest, -1 where none is near enough.
+
+    `amounts` are all that there are, sorted.
 
     Nearer is what differs less in amount, then in days, then has the earlier day and the lesser amount of the two in
     it: an order of pairs, so that both sides mean the same by it.
     """
     # Keys and days, and amounts, as small numbers: together they are one integer to search by.
-    amounts = np.unique(np.concatenate([these.amount[left], those.amount[right]]))
     rank_left, rank_right = np.searchsorted(amounts, these.amount[left]), np.searchsorted(amounts, those.amount[right])
     keys = np.unique(those.key[right])
     key_right = np.searchsorted(keys, those.key[right])

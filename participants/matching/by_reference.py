@@ -37,33 +37,50 @@ def by_sum(matching: Matching, rule: BySum) -> None:
     both = (_counts(a, count) > 0) & (_counts(b, count) > 0)
     if not both.any():
         return
-    sides = [
+    a_sums, b_sums = (
         _crowd(rows, rows.open, numbers, both)
         .group_by("number")
         .agg(
-            pl.col.row,
+            pl.col.row.sort(),
             pl.col.amount.cast(pl.Int128).sum().alias("sum"),
-            pl.col.currency.min().alias("least_currency"),
-            pl.col.currency.max().alias("greatest_currency"),
+            pl.col.currency.min().alias("least"),
+            pl.col.currency.max().alias("greatest"),
             pl.col.day.min().alias("first"),
             pl.col.day.max().alias("last"),
         )
         for rows, numbers in ((matching.a, a), (matching.b, b))
-    ]
-    groups = []
-    for rows_a, sum_a, low_a, high_a, from_a, to_a, rows_b, sum_b, low_b, high_b, from_b, to_b in (
-        sides[0].join(sides[1], on="number").drop("number").iter_rows()
-    ):
-        if not low_a == high_a == low_b == high_b:
-            continue
-        difference = abs(sum_a - sum_b)
-        is_material = difference > 0 and difference >= matching.material[low_a]
-        is_long = min(from_a, from_b) != UNKNOWN_DAY and max(to_a, to_b) - min(from_a, from_b) > rule.days
-        kind = Kind.AMOUNT if is_material else Kind.VALUE_DATE if is_long else None
-        is_few = min(len(rows_a), len(rows_b)) == 1 and max(len(rows_a), len(rows_b)) <= rule.rows_max
-        if kind is None or is_few:
-            groups.append(Group(rule.label, tuple(sorted(rows_a)), tuple(sorted(rows_b)), kind))
-    matching.put_groups_together(groups)
+    )
+    first, last = (pl.min_horizontal("first", "first_b"), pl.max_horizontal("last", "last_b"))
+    size_a, size_b = pl.col.row.list.len(), pl.col.row_b.list.len()
+    sums = (
+        a_sums.join(b_sums, on="number", suffix="_b")
+        .filter(
+            (pl.col.least == pl.col.greatest) & (pl.col.least == pl.col.least_b) & (pl.col.least_b == pl.col.greatest_b)
+        )
+        .with_columns((pl.col.sum - pl.col.sum_b).alias("difference"))
+        .with_columns(
+            is_few=(pl.min_horizontal(size_a, size_b) == 1) & (pl.max_horizontal(size_a, size_b) <= rule.rows_max),
+            is_long=(first != UNKNOWN_DAY) & (last.cast(pl.Int64) - first > rule.days),
+            is_material=(pl.col.difference != 0)
+            & (pl.col.difference.abs() >= pl.lit(pl.Series(matching.material)).gather("least")),
+        )
+        .filter(pl.col.is_few | ~(pl.col.is_long | pl.col.is_material))
+    )
+    label = rule.label
+    columns = sums.select("row", "row_b", "difference", "is_material", "is_long").iter_rows()
+    matching.put_groups_together(
+        [
+            Group(label, tuple(in_a), tuple(in_b), _kind(is_material, is_long), difference)
+            for in_a, in_b, difference, is_material, is_long in columns
+        ]
+    )
+
+
+def _kind(is_material: bool, is_long: bool) -> Kind | None:
+    """Return what kind of break sums by reference are, None for a match."""
+    if is_material:
+        return Kind.AMOUNT
+    return Kind.VALUE_DATE if is_long else None
 
 
 def by_any_reference(matching: Matching, rule: ByAnyReference) -> None:

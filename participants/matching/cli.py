@@ -66,15 +66,13 @@ def register(app: typer.Typer) -> None:
 
 def _outcome(a: Path, b: Path, rules_file: Path | None) -> Outcome:
     from participants.matching.engine import reconcile as matched
-    from participants.matching.reading import read_table
+    from participants.matching.reading import read_tables
     from participants.matching.rules import load_rules
 
     rules = load_rules(rules_file)
     with _progress() as progress:
-        progress(f"reading {a}")
-        table_a = read_table(a, rules, rules.a)
-        progress(f"reading {b}")
-        return matched(table_a, read_table(b, rules, rules.b), rules, progress=progress)
+        progress(f"reading {a} and {b}")
+        return matched(*read_tables(a, b, rules), rules, progress=progress)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from gateway.federation.money import EXPONENTS
-from participants.matching.outcome import Outcome, group_difference
+from participants.matching.outcome import Outcome
 from participants.matching.pairing import MATCH, UNKNOWN_DAY, Matching, Pairs
 from participants.matching.references import Integers
 from participants.matching.table import CURRENCIES
@@ -39,7 +39,7 @@ def _frames(outcome: Outcome) -> Iterator[pl.DataFrame]:
                     "b": [line_b.gather(list(group.b)).to_list() for group in groups],
                     "code": [int(side_a.currency[group.a[0]]) for group in groups],
                     "reference": [side_a.table.rows["reference"][group.a[0]] for group in groups],
-                    "minor": [group_difference(outcome.matching, group) for group in groups],
+                    "minor": [group.difference for group in groups],
                     "days": [_span(outcome.matching, group.a, group.b) for group in groups],
                     "score": [group.score for group in groups],
                 },

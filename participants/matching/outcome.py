@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from participants.matching.pairing import DIFFERENCES, MATCH, Group, Kind, Matching, Rows
+from participants.matching.pairing import DIFFERENCES, MATCH, Kind, Matching, Rows
 from participants.matching.references import Integers
 from participants.matching.table import CURRENCIES
 
@@ -65,8 +65,9 @@ class Outcome:
         for pairs in self.matching.pairs:
             matches = int((pairs.codes == MATCH).sum())
             counts[pairs.label] = _plus(counts, pairs.label, matches, len(pairs.codes) - matches)
-        for group in self.matching.groups:
-            counts[group.label] = _plus(counts, group.label, int(group.kind is None), int(group.kind is not None))
+        groups = Counter((group.label, group.kind is None) for group in self.matching.groups)
+        for (label, is_match), count in sorted(groups.items()):
+            counts[label] = _plus(counts, label, count * is_match, count * (not is_match))
         return counts
 
     @cached_property
@@ -126,14 +127,9 @@ class Outcome:
             ):
                 sums[CURRENCIES[code]] += amount
         for group in self.matching.groups:
-            if group.kind is None:
-                sums[CURRENCIES[side_a.currency[group.a[0]]]] += group_difference(self.matching, group)
+            if group.kind is None and group.difference:
+                sums[CURRENCIES[side_a.currency[group.a[0]]]] += group.difference
         return dict(sums)
-
-
-def group_difference(matching: Matching, group: Group | Break) -> int:
-    """Return by how much the rows of A are more than those of B, in minor units."""
-    return sum(int(matching.a.amount[row]) for row in group.a) - sum(int(matching.b.amount[row]) for row in group.b)
 
 
 def _plus(counts: dict[str, tuple[int, int]], label: str, matches: int, breaks: int) -> tuple[int, int]:

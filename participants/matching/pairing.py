@@ -80,12 +80,16 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows that a pass put together, several on one side at least; a match where `kind` is None."""
+    """Rows of a currency that a pass put together, several on one side at least; a match where `kind` is None.
+
+    `difference` is how many minor units those of A are more than those of B.
+    """
 
     label: str
     a: tuple[int, ...]
     b: tuple[int, ...]
     kind: Kind | None = None
+    difference: int = 0
     score: float | None = None
 
 

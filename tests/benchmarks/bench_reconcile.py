@@ -26,7 +26,7 @@ import psutil
 
 from participants.matching.engine import reconcile
 from participants.matching.pairing import Kind
-from participants.matching.reading import read_table
+from participants.matching.reading import read_tables
 from participants.matching.rules import Rules, default_rules
 from tests.benchmarks.meters import forget_memory_peak, memory_peak_mib
 from tests.benchmarks.rows import Row, skipped
@@ -99,7 +99,7 @@ def _row(what: str, ours: list[tuple[float, float, float]], peer: list[tuple[flo
 
 def ours(a: Path, b: Path, rules: Rules) -> tuple[int, int, int, int]:
     """Compare as the command does; return how many rows of A each of the four passes took."""
-    outcome = reconcile(read_table(a, rules, rules.a), read_table(b, rules, rules.b), rules)
+    outcome = reconcile(*read_tables(a, b, rules), rules)
     matches = {label: count for label, (count, _) in outcome.by_pass.items()}
     assert outcome.sums
     return (
