@@ -53,7 +53,7 @@ def _put_nearest_together(matching: Matching, rule: ByAmount, a: Integers, b: In
     key_a, key_b = shared_keys(matching, a, b)
     these = _classes(key_a, matching.a.day[a].astype(np.int64), matching.a.amount[a], a)
     those = _classes(key_b, matching.b.day[b].astype(np.int64), matching.b.amount[b], b)
-    amounts = np.unique(np.concatenate([these.amount, those.amount]))
+    amounts = _distinct(np.concatenate([these.amount, those.amount]))
     pairs_a, pairs_b = [], []
     for _ in range(ROUNDS_MAX):
         left, right = np.flatnonzero(these.count), np.flatnonzero(those.count)
@@ -102,14 +102,14 @@ def _nearest(
     """
     # Keys and days, and amounts, as small numbers: together they are one integer to search by.
     rank_left, rank_right = np.searchsorted(amounts, these.amount[left]), np.searchsorted(amounts, those.amount[right])
-    keys = np.unique(those.key[right])
+    keys = _distinct(those.key[right])
     key_right = np.searchsorted(keys, those.key[right])
     key_left = np.minimum(np.searchsorted(keys, these.key[left]), len(keys) - 1)
     is_shared = keys[key_left] == these.key[left]
     day_low = int(those.day[right].min())
     width = int(those.day[right].max()) - day_low + 1
     places = key_right * width + (those.day[right] - day_low)
-    groups = np.unique(places)
+    groups = _distinct(places)
     searched = np.searchsorted(groups, places) * len(amounts) + rank_right
     limit = within[these.key[left] & 0xFFFF]
 
@@ -149,3 +149,10 @@ def _is_less(rank: tuple[Integers, ...], other: list[Integers]) -> Booleans:
         less |= equal & (value < compared)
         equal &= value == compared
     return less
+
+
+def _distinct(values: Integers) -> Integers:
+    """Return the different values, sorted: faster than numpy's own, which hashes them first."""
+    ordered = np.sort(values)
+    distinct: Integers = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    return distinct

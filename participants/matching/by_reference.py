@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from participants.matching.pairing import MATCH, UNKNOWN_DAY, Booleans, Group, Kind, Matching, Rows
-from participants.matching.references import Integers, numbered, spelled
+from participants.matching.pairing import MATCH, UNKNOWN_DAY, Group, Kind, Matching, Rows
+from participants.matching.references import Integers, Shared, shared, spelled
 from participants.matching.rules import ByAnyReference, ByReference, BySum, Spelling
 
 
@@ -15,32 +15,21 @@ def by_reference(matching: Matching, rule: ByReference) -> None:
 
     What differs between two such rows is a break: they are the same payment.
     """
-    a, b, count = _numbers(matching, rule.spelling)
-    in_a, in_b = _counts(a, count), _counts(b, count)
-    once = (in_a == 1) & (in_b == 1)
-    several = (in_a > 0) & (in_b > 0) & ~once
+    references = shared(*_references(matching, rule.spelling))
     rows_a, rows_b = matching.a.open, matching.b.open
-    place = np.zeros(count + 1, dtype=np.int64)
-    place[b] = rows_b
-    paired = once[a]
-    crowds = None
-    if several.any():
-        crowds = _crowd(matching.a, rows_a, a, several), _crowd(matching.b, rows_b, b, several)
-    _pair(matching, rule, rows_a[paired], place[a[paired]])
+    crowds = _crowds(matching, references) if references.has_several else None
+    _pair(matching, rule, rows_a[references.a], rows_b[references.b])
     if crowds is not None:
         _pair_crowds(matching, rule, *crowds)
 
 
 def by_sum(matching: Matching, rule: BySum) -> None:
     """Put all open rows of a reference together whose sums are equal. One to a few with another sum is a break."""
-    a, b, count = _numbers(matching, rule.spelling)
-    both = (_counts(a, count) > 0) & (_counts(b, count) > 0)
-    if not both.any():
+    references = shared(*_references(matching, rule.spelling), once_as_several=True)
+    if not references.has_several:
         return
     a_sums, b_sums = (
-        _crowd(rows, rows.open, numbers, both)
-        .group_by("number")
-        .agg(
+        crowd.group_by("number").agg(
             pl.col.row.sort(),
             pl.col.amount.cast(pl.Int128).sum().alias("sum"),
             pl.col.currency.min().alias("least"),
@@ -48,7 +37,7 @@ def by_sum(matching: Matching, rule: BySum) -> None:
             pl.col.day.min().alias("first"),
             pl.col.day.max().alias("last"),
         )
-        for rows, numbers in ((matching.a, a), (matching.b, b))
+        for crowd in _crowds(matching, references)
     )
     first, last = (pl.min_horizontal("first", "first_b"), pl.max_horizontal("last", "last_b"))
     size_a, size_b = pl.col.row.list.len(), pl.col.row_b.list.len()
@@ -90,7 +79,7 @@ def by_any_reference(matching: Matching, rule: ByAnyReference) -> None:
     a = _all_references(matching.a).rename({"row": "a"})
     b = _all_references(matching.b).rename({"row": "b"})
     # Of a reference that several rows of a side have, nobody can say which is meant.
-    shared = (
+    pairs = (
         a.filter(pl.col.reference.is_unique())
         .join(b.filter(pl.col.reference.is_unique()), on="reference")
         .select("a", "b")
@@ -98,32 +87,31 @@ def by_any_reference(matching: Matching, rule: ByAnyReference) -> None:
         .filter(pl.col.a.is_unique() & pl.col.b.is_unique())
         .sort("a")
     )
-    pair_a, pair_b = shared["a"].to_numpy(), shared["b"].to_numpy()
+    pair_a, pair_b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     codes = matching.differences(pair_a, pair_b, days=rule.days)
     # Having some reference in common proves less than having the same one: what differs stays open.
     equal = codes == MATCH
     matching.put_together(rule.label, pair_a[equal], pair_b[equal], codes[equal])
 
 
-def _numbers(matching: Matching, spelling: Spelling) -> tuple[Integers, Integers, int]:
-    return numbered(*(spelled(rows.column("reference"), spelling) for rows in (matching.a, matching.b)))
+def _references(matching: Matching, spelling: Spelling) -> tuple[pl.Series, pl.Series]:
+    return spelled(matching.a.column("reference"), spelling), spelled(matching.b.column("reference"), spelling)
 
 
-def _counts(numbers: Integers, count: int) -> Integers:
-    """Return how often each number stands there; the last of them, which says that there is none, counts as never."""
-    counts = np.bincount(numbers, minlength=count + 1)
-    counts[count] = 0
-    return counts
+def _crowds(matching: Matching, references: Shared) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the open rows of references that stand several times, those of A and those of B."""
+    return (
+        _crowd(matching.a, matching.a.open[references.several_a], references.numbers_a),
+        _crowd(matching.b, matching.b.open[references.several_b], references.numbers_b),
+    )
 
 
-def _crowd(rows: Rows, places: Integers, numbers: Integers, which: Booleans) -> pl.DataFrame:
-    """Return the open rows whose number is chosen, equal ones in an order that isn't the file's."""
-    chosen = which[numbers]
-    places = places[chosen]
+def _crowd(rows: Rows, places: Integers, numbers: Integers) -> pl.DataFrame:
+    """Return rows with the numbers of their references, equal rows in an order that isn't the file's."""
     frame = pl.DataFrame(
         {
             "row": places,
-            "number": numbers[chosen],
+            "number": numbers,
             "currency": rows.currency[places],
             "amount": rows.amount[places],
             "day": rows.day[places],
@@ -143,11 +131,21 @@ def _pair(matching: Matching, rule: ByReference, a: Integers, b: Integers) -> No
 def _pair_crowds(matching: Matching, rule: ByReference, a: pl.DataFrame, b: pl.DataFrame) -> None:
     """Pair rows of references that stand several times: the k-th of equal ones with the k-th, then what is left."""
     for key in (["number", "currency", "amount", "day"], ["number", "currency", "amount"]):
-        numbered_a, numbered_b = (side.with_columns(pl.int_range(pl.len()).over(key).alias("place")) for side in (a, b))
-        pairs = numbered_a.join(numbered_b, on=[*key, "place"], suffix="_b").sort("row")
+        places_a, places_b = (side.with_columns(place=_places(side, key)) for side in (a, b))
+        pairs = places_a.join(places_b, on=[*key, "place"], suffix="_b").select("row", "row_b").sort("row")
         a, b = _paired(matching, rule, pairs, a, b)
     single_a, single_b = (side.filter(pl.len().over("number") == 1) for side in (a, b))
-    _paired(matching, rule, single_a.join(single_b, on="number", suffix="_b").sort("row"), a, b)
+    pairs = single_a.join(single_b, on="number", suffix="_b").select("row", "row_b").sort("row")
+    _paired(matching, rule, pairs, a, b)
+
+
+def _places(crowd: pl.DataFrame, key: list[str]) -> pl.Series:
+    """Return the how-manieth of those with an equal key each row is; rows with equal keys follow each other."""
+    places = np.arange(crowd.height)
+    is_first = np.ones(crowd.height, dtype=bool)
+    values = [crowd[name].to_numpy() for name in key]
+    is_first[1:] = np.logical_or.reduce([value[1:] != value[:-1] for value in values])
+    return pl.Series(places - np.maximum.accumulate(np.where(is_first, places, 0)))
 
 
 def _paired(

@@ -33,7 +33,8 @@ _DATES = {
 class Columns:
     """A file's columns of text, called by their place ("0", "1", …), and which of them is which member of a row.
 
-    What is empty is null. `lines` says where each row stands; `may_have_spaces` whether there are any around a text.
+    What is empty is null. `lines` says where each row stands; `may_have_spaces` and `has_quotes` whether there are
+    any in the file.
     """
 
     members: Mapping[str, int]
@@ -41,6 +42,7 @@ class Columns:
     frame: pl.DataFrame
     lines: pl.Series
     may_have_spaces: bool = True
+    has_quotes: bool = True
 
 
 def typed(name: str, columns: Columns, side: Side, *, separator: str) -> Table:
@@ -119,6 +121,9 @@ class _Typing:
 
     def _plain(self, written: pl.Series) -> pl.Series:
         """Return amounts without groups and with a decimal point, by the one mark that serves the whole file."""
+        if self._separator == "," and not self._columns.has_quotes:
+            # No amount can have a comma in it.
+            return written
         certain = written.str.contains(_PLAIN).fill_null(True).all()
         if certain and (self._separator == "," or not written.str.contains(_AMBIGUOUS).any()):
             return written

@@ -143,7 +143,7 @@ def _plain(header: _Header, content: bytes) -> Columns | None:
     if frame.height != lines:
         return None
     may_have_spaces = b" " in content or b"\t" in content or not content.isascii()
-    return Columns(header.members, header.names, frame, numbers, may_have_spaces)
+    return Columns(header.members, header.names, frame, numbers, may_have_spaces, has_quotes=False)
 
 
 def _records(path: Path, name: str, header: _Header) -> Columns:
