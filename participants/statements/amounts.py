@@ -12,6 +12,8 @@ from participants.statements.statement import Place
 
 # What 64 bits hold with room for sums, and what ISO 20022 can write.
 DIGITS_MAX = 18
+ENTRIES_MAX = 1_000_000
+"""Of one file."""
 AMOUNT_MAX = 10**DIGITS_MAX - 1
 _REASONS = {
     AmountReason.UNKNOWN_CURRENCY: Reason.CURRENCY_UNKNOWN,
@@ -29,6 +31,12 @@ def minor_units(text: str, currency: str, place: Place) -> int:
     if amount > AMOUNT_MAX:
         raise StatementRefused(Reason.AMOUNT_TOO_LARGE, f"an amount has at most {DIGITS_MAX} digits", place)
     return amount
+
+
+def check_entries(number: int, place: Place) -> None:
+    """Raise StatementRefused for more entries than a file may have."""
+    if number > ENTRIES_MAX:
+        raise StatementRefused(Reason.FILE_TOO_LARGE, f"more than {ENTRIES_MAX:,} entries", place)
 
 
 def check_currency(currency: str, place: Place) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
-from participants.statements.amounts import check_currency, shown
+from participants.statements.amounts import check_currency, check_entries, shown
 from participants.statements.bai2_records import NUMBER, Record, bai2_records, day_of, funds, signed, summary
 from participants.statements.checks import Page, check_balance, in_order
 from participants.statements.reasons import StatementFileReason as Reason
@@ -90,6 +90,7 @@ class _File:
         self._findings: list[Finding] = []
         self._pages: list[Page] = []
         self._days: set[tuple[str, date]] = set()
+        self._entries = 0
         self._complete = False
         self._last = 1
 
@@ -169,6 +170,8 @@ class _File:
                 account.summaries[code] = amount, items
 
     def _take_entry(self, record: Record, account: _Account) -> None:
+        self._entries += 1
+        check_entries(self._entries, record.at("record"))
         kind = record.text(0)
         if not re.fullmatch(r"[0-9]{3}", kind):
             raise StatementRefused(Reason.FIELD_MALFORMED, f"{kind[:10]!r} is no type code", record.at("type"))

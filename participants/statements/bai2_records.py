@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -15,7 +16,7 @@ from participants.statements.statement import Place
 RECORD_CHARACTERS_MAX = 16_384
 _BEGINS = re.compile(r"[ \t]*(01|02|03|16|49|88|98|99)[,:]")
 # Records that were padded to one length lost their line breaks somewhere.
-_NEXT_ON_LINE = re.compile(r"/[ \t]+(?=(?:01|02|03|16|49|88|98|99),)")
+_NEXT_ON_LINE = re.compile(r"(?<=/)[ \t]+(?=(?:01|02|03|16|49|88|98|99),)")
 _AMOUNT = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[0-9]{1,10}")
 
@@ -64,12 +65,11 @@ def bai2_records(text: str) -> Iterator[Record]:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):
         if not line.strip():
             continue
         if "/" in line:
             for part in _NEXT_ON_LINE.split(line):
-                # The slash that ended a record went with the blanks behind it.
                 yield number, part
         else:
             yield number, line

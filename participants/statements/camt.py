@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from lxml import etree
 
+from participants.statements.amounts import check_entries
 from participants.statements.camt_elements import Element, Names, name_of
 from participants.statements.camt_entry import EntryReader
 from participants.statements.camt_statement import OpenStatement, StatementReader, pagination
@@ -21,7 +22,6 @@ from participants.statements.reasons import StatementRefused
 from participants.statements.statement import Place, Statement
 
 TAGS_MAX, ATTRIBUTES_MAX = 8_000_000, 2_000_000
-ENTRIES_MAX = 1_000_000
 LINES_KNOWN = 65_000
 
 PREFIX = "urn:iso:std:iso:20022:tech:xsd:"
@@ -186,8 +186,7 @@ class _Body:
         (statement.debits if reader.amount < 0 else statement.credits).append(abs(reader.amount))
         statement.currencies.add(reader.currency)
         self._entries += len(entries)
-        if self._entries > ENTRIES_MAX:
-            raise StatementRefused(Reason.FILE_TOO_LARGE, f"more than {ENTRIES_MAX:,} entries", Place(line, "Ntry"))
+        check_entries(self._entries, Place(line, "Ntry"))
         # Its place in the tree stays, what it holds is let go.
         element.clear(keep_tail=True)
         self._progress(line)

@@ -21,13 +21,13 @@ TEXT_CHARACTERS_MAX = 4_096
 # What is read of an entry: what is always a text, and what holds others, if only in some place or version. All else is
 # passed over without a look at it, for an entry can have hundreds of elements.
 _TEXT_NAMES = """
-CdtDbtInd RvslInd DtTm Cd SubFmlyCd AcctSvcrRef NtryRef AddtlNtryInf AddtlTxInf NbOfTxs MsgId PmtInfId InstrId
+Amt CdtDbtInd RvslInd Dt DtTm Cd SubFmlyCd AcctSvcrRef NtryRef AddtlNtryInf AddtlTxInf NbOfTxs MsgId PmtInfId InstrId
 EndToEndId UETR TxId MndtId ChqNb ClrSysRef AcctOwnrTxId AcctSvcrTxId MktInfrstrctrTxId PrcgId Nm IBAN BICFI BIC Ref
 Ustrd AddtlRmtInf
 """
 _HOLDER_NAMES = """
 BookgDt ValDt BkTxCd Domn Fmly NtryDtls Btch TxDtls Refs AmtDtls TxAmt RltdPties Dbtr Cdtr Pty DbtrAcct CdtrAcct Othr
-RltdAgts DbtrAgt CdtrAgt FinInstnId RmtInf Strd CdtrRefInf Sts Id Prtry Dt Amt
+RltdAgts DbtrAgt CdtrAgt FinInstnId RmtInf Strd CdtrRefInf Sts Id Prtry
 """
 _TEXTS, _HOLDERS = frozenset(_TEXT_NAMES.split()), frozenset(_HOLDER_NAMES.split())
 _SEVERAL = frozenset(("NtryDtls", "TxDtls", "Ustrd", "AddtlRmtInf", "Strd", "Othr", "Prtry"))

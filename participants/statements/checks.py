@@ -106,7 +106,7 @@ def _follows(last: Page, page: Page) -> Iterable[Finding]:
             detail = f"{_name(page)} stands after {_name(last)}"
             raise StatementRefused(Reason.SEQUENCE_GAP, detail, page.place)
     ended, begins = last.days[1], page.days[0]
-    if ended is not None and begins is not None and begins < ended:
+    if not numbered and ended is not None and begins is not None and begins < ended:
         raise StatementRefused(
             Reason.SEQUENCE_GAP, f"it begins on {begins}, the one before ends on {ended}", page.place
         )
@@ -119,10 +119,16 @@ def _follows(last: Page, page: Page) -> Iterable[Finding]:
 def _say_the_same(last: Statement, statement: Statement) -> bool:
     if not statement.entries or len(last.entries) != len(statement.entries) or last.reference != statement.reference:
         return False
+    if _amounts(last) != _amounts(statement):
+        return False
     return all(
         (a.amount_minor, a.reference, a.text) == (b.amount_minor, b.reference, b.text)
         for a, b in zip(last.entries, statement.entries, strict=True)
     )
+
+
+def _amounts(statement: Statement) -> list[int | None]:
+    return [None if balance is None else balance.amount_minor for balance in (statement.opening, statement.closing)]
 
 
 def _next_page(last: Page, page: Page, *, numbered: bool) -> None:

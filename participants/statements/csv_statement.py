@@ -9,19 +9,29 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NoReturn
 
-from participants.statements.amounts import check_currency, minor_units, shown
+from participants.statements.amounts import check_currency, check_entries, minor_units, shown
 from participants.statements.csv_layout import Column, Columns, CsvLayout, day_of
 from participants.statements.reasons import StatementFileReason as Reason
 from participants.statements.reasons import StatementRefused
 from participants.statements.statement import Balance, Entry, Place, Statement, best_reference
 from participants.text_files.amounts import AmbiguousAmountError, certain_mark, plain_amount
 from participants.text_files.columns import SEPARATORS, column_key, columns_of
-from participants.text_files.records import FileRefused, RecordFault, RecordRefusedError, csv_records_of
+from participants.text_files.records import (
+    RECORD_CHARACTERS_MAX,
+    FileRefused,
+    RecordFault,
+    RecordRefusedError,
+    csv_records_of,
+)
 
-ROWS_MAX = 1_000_000
 _OWN = tuple(field for field in Columns.__struct_fields__ if field not in ("credit", "debit", "references"))
 _OWN_REFERENCES = ("end_to_end_id", "uetr", "tx_id", "instruction_id", "customer", "bank")
 _GROUPED_BY_SPACE = re.compile(r"[0-9]{1,3}(?:[ \u00a0\u202f'\u2019][0-9]{3})+(?:[.,][0-9]+)?")
+# By the mark that a layout says, which makes a thousand of what could be decimals.
+_GROUPED = {
+    ".": re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
+    ",": re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?"),
+}
 _SPACES = re.compile(r"[ \u00a0\u202f'\u2019]")
 _MINUS = str.maketrans("\u2212", "-")
 
@@ -35,7 +45,7 @@ class _Row:
 def read_csv(text: str, layout: CsvLayout | None, progress: Callable[[int], None]) -> list[Statement]:
     """Read all rows of a text with `\\n` between its lines. Raises StatementRefused."""
     above = 0 if layout is None else max(layout.header_line - 1, 0)
-    body = text if not above else "\n".join(text.split("\n")[above:])
+    body = text if not above else text.split("\n", above)[-1]
     header, header_line = _header(body, above)
     separator, layout = _settled(header, header_line, layout)
     rows = _rows(body, above, separator, progress)
@@ -48,6 +58,9 @@ def read_csv(text: str, layout: CsvLayout | None, progress: Callable[[int], None
 
 def _header(text: str, above: int) -> tuple[str, int]:
     for number, line in enumerate(text.split("\n", 20)[:20], start=above + 1):
+        if len(line) > RECORD_CHARACTERS_MAX:
+            detail = f"more than {RECORD_CHARACTERS_MAX:,} characters"
+            raise StatementRefused(Reason.NOT_A_STATEMENT, detail, Place(number, "header"))
         if line.strip():
             return line, number
     raise StatementRefused(Reason.FILE_EMPTY, "no row in it", Place(above + 1, ""))
@@ -98,8 +111,7 @@ def _rows(text: str, above: int, separator: str, progress: Callable[[int], None]
             assert isinstance(record.content, list)
             rows.append(_Row(line, record.content))
             progress(line)
-            if len(rows) > ROWS_MAX:
-                raise StatementRefused(Reason.FILE_TOO_LARGE, f"more than {ROWS_MAX:,} rows", Place(line, ""))
+            check_entries(len(rows) - 1, Place(line, ""))
     except FileRefused as refused:
         match = re.search(r"line ([0-9]+)", str(refused))
         place = Place(above + int(match[1]) if match else 1, "")
@@ -187,10 +199,14 @@ class _Reader:
             return None
         place = self._place(row, name)
         text, negative = _unsigned(written)
+        if self._layout.decimal_mark is not None and _GROUPED[self._layout.decimal_mark].fullmatch(text):
+            text = text.replace("," if self._layout.decimal_mark == "." else ".", "")
         try:
             plain = plain_amount(text, self._mark or "")
         except AmbiguousAmountError as error:
             raise StatementRefused(Reason.AMOUNT_MALFORMED, f"{error}; a layout says decimal_mark", place) from None
+        if self._mark == "," and plain == text and "." in text:
+            raise StatementRefused(Reason.AMOUNT_MALFORMED, f"{text[:40]!r} has no decimal comma", place)
         amount = minor_units(plain, currency, place)
         return -amount if negative else amount
 

@@ -43,6 +43,8 @@ def read_mt940(text: str, progress: Callable[[int], None]) -> list[Statement]:
         message = _Message(kind, fields)
         pages.append(message.page())
         progress(message.last_line)
+    if not pages:
+        raise StatementRefused(Reason.NOT_A_STATEMENT, "the head of a message, and no statement", Place(1, ""))
     return in_order(pages)
 
 

@@ -6,15 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from participants.statements.amounts import check_entries
 from participants.statements.reasons import StatementFileReason as Reason
 from participants.statements.reasons import StatementRefused
 from participants.statements.statement import Place
 
 FIELD_CHARACTERS_MAX = 16_384
+FIELDS_MAX = 3_000_000
 
 # Only the tags that statements have: a line of text that begins with a time, such as `:26:37`, is no field.
 _TOKEN = re.compile(
-    r"^(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*)?)[ \t\x03]*$|(\{[1235]:.*)$)",
+    r"^[\x01\x02]?(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*)?)[ \t\x03]*$"
+    r"|(\{[1235]:.*)$)",
     re.MULTILINE,
 )
 # Lines of text may still begin like these; they aren't fields inside of a text, unless a statement begins there.
@@ -22,6 +25,7 @@ _LIKE_TIMES = frozenset({"20", "21", "25", "28", "13"})
 _BEGINS_STATEMENT = re.compile(r"[^\n]*\n\s*:(?:21|25P?):")
 _TEXTS = frozenset({"61", "86", "NS"})
 # What Dutch banks put above a statement, and the characters that frame one on a line.
+_LINE = re.compile(r"\S[^\n]*")
 _ABOVE = re.compile(r"(?:[A-Z]{6}[A-Z0-9]{2,6}|:?94[02]:?|\$|[\x01-\x03])")
 _MESSAGE_TYPE = re.compile(r"\{2:[IO]([0-9]{3})")
 STATEMENT_TYPES = {"940": "MT940", "942": "MT942", "950": "MT950"}
@@ -41,9 +45,14 @@ class MtField(NamedTuple):
 
 def mt_fields(text: str) -> Iterator[MtField]:
     """Yield every field of a file with `\\n` between its lines. Raises StatementRefused."""
-    tag, begins, line, counted = "", 0, 1, 0
-    for match in _TOKEN.finditer(text):
+    tag, begins, line, counted, entries = "", 0, 1, 0, 0
+    for number, match in enumerate(_TOKEN.finditer(text)):
         field = match[1]
+        if number > FIELDS_MAX:
+            raise StatementRefused(Reason.FILE_TOO_LARGE, f"more than {FIELDS_MAX:,} fields", Place(line, ""))
+        if field == "61":
+            entries += 1
+            check_entries(entries, Place(line, ":61:"))
         if (
             field in _LIKE_TIMES
             and tag in _TEXTS
@@ -77,12 +86,11 @@ def _field(tag: str, content: str, line: int) -> MtField:
 
 def _check_between(text: str, line: int) -> None:
     """Check that nothing but what is known to stand between statements stands there. Raises StatementRefused."""
-    for number, above in enumerate(text.split("\n"), start=line):
-        content = above.strip(" \t\x01\x02\x03$")
+    for match in _LINE.finditer(text):
+        content = match[0].strip(" \t\x01\x02\x03$")
         if content and not _ABOVE.fullmatch(content):
-            raise StatementRefused(
-                Reason.STRUCTURE_WRONG, f"{content[:40]!r} stands outside of a statement", Place(number, "")
-            )
+            place = Place(line + text.count("\n", 0, match.start()), "")
+            raise StatementRefused(Reason.STRUCTURE_WRONG, f"{content[:40]!r} stands outside of a statement", place)
 
 
 def message_type(header: MtField) -> str | None:

@@ -75,6 +75,7 @@ from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
 from participants.roles import PeerReason
 from participants.search.settlement import SettlementState
+from participants.statements.reasons import StatementFileReason
 from participants.text_files.records import FileReason
 from participants.webhooks.targets import TargetReason
 from participants.webhooks.webhooks import WebhookReason
@@ -129,6 +130,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
+    "Statement files": (StatementFileReason,),
     "Reconciliation of files": (TableReason,),
     "Cycles": (
         CycleReason,
