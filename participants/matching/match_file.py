@@ -87,7 +87,7 @@ def _shaped(frame: pl.DataFrame) -> pl.DataFrame:
     why = (
         pl.format("by {}: ", pl.col("pass"))
         + pl.when(several)
-        .then(pl.format("{} rows of A and {} of B, ", pl.col.a.list.len(), pl.col.b.list.len()))
+        .then(pl.format("rows of A and B ({} and {}), ", pl.col.a.list.len(), pl.col.b.list.len()))
         .otherwise(pl.lit(""))
         + pl.when(pl.col.minor == 0)
         .then(pl.lit("the same amount"))
