@@ -28,8 +28,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("break", no_wrap=True)
         table.add_column("reference", overflow="fold")
-        table.add_column("A", justify="right", no_wrap=True)
-        table.add_column("B", justify="right", no_wrap=True)
+        table.add_column("A", justify="right", overflow="fold")
+        table.add_column("B", justify="right", overflow="fold")
         table.add_column("why", overflow="fold")
         for item in shown_breaks:
             a, b = explanation.rows(item)
@@ -67,11 +67,13 @@ def _print_figures(outcome: Outcome, console: Console) -> None:
         lines.append(f"{count:,} rows were too many alike to be tried {label}")
     for line in lines:
         console.print(Text(line), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("sums", "A", "B", "A - B", "of breaks", "of matches"):
-        table.add_column(name, justify="left" if name == "sums" else "right", no_wrap=True)
+    rows: list[tuple[str, ...]] = [("sums", "A", "B", "A - B", "of breaks", "of matches")]
     for code, sums in outcome.sums.items():
         figures = (sums.a, sums.b, sums.difference, sums.of_breaks, sums.of_matches)
-        table.add_row(code, *(format_minor(figure, code) for figure in figures))
-    if outcome.sums:
-        console.print(table)
+        rows.append((code, *(format_minor(figure, code) for figure in figures)))
+    # Not a table of Rich's, which would cut figures off to fit a terminal.
+    console.print()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows[: len(rows) if len(rows) > 1 else 0]:
+        line = "  ".join(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        console.print(Text(f"{row[0]:<{widths[0]}}  {line}"), soft_wrap=True)

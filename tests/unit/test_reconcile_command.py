@@ -272,3 +272,9 @@ def test_wrong_messages_are_refused(message: str, says: str, tmp_path: Path) -> 
     done = run(tmp_path, EQUAL, message)
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("concordat: " + says.format(tmp_path / "b"))
+
+
+def test_no_figure_is_cut_off_to_fit_a_terminal(tmp_path: Path) -> None:
+    a = HEADER + "P1,123456789012345.67,EUR,2026-11-02\n"
+    done = run(tmp_path, a, HEADER + "P1,1,EUR,2026-11-02\n")
+    assert "123,456,789,012,345.67  1.00  123,456,789,012,344.67  123,456,789,012,344.67        0.00" in done.output

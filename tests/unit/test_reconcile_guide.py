@@ -39,7 +39,9 @@ def test_the_guide_runs_and_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_the_reference_has_every_kind_in_order() -> None:
-    assert re.findall(r"^\| `([a-z_]+)` \| (?:A's, the|A's \||B's, the|B's \||one of each)", REFERENCE, re.MULTILINE) == list(Kind)
+    assert re.findall(
+        r"^\| `([a-z_]+)` \| (?:A's, the|A's \||B's, the|B's \||one of each)", REFERENCE, re.MULTILINE
+    ) == list(Kind)
 
 
 def test_the_reference_has_every_pass_and_its_settings() -> None:
