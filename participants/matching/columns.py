@@ -63,7 +63,7 @@ class _Typing:
     def table(self) -> Table:
         currency = self._currency()
         amount = self._amount(currency)
-        rows = {"line": self._columns.lines, "amount": -amount if self._side.negated else amount, "currency": currency}
+        rows = {"line": self._columns.lines, "amount": amount, "currency": currency}
         if (dates := self._text("value_date")) is not None:
             rows["value_date"] = self._dates(dates)
         for member in ("reference", "text", "account", "cycle", "status"):

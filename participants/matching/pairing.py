@@ -105,10 +105,12 @@ class Matching:
     not_tried: dict[str, int] = field(default_factory=dict)
     """How many open rows a pass left alone because there were too many like them."""
     compared: tuple[str, ...] = ()
-    """Which of cycle and status both tables have."""
+    """Which of cycle and status both tables have, in the same words."""
 
     def __post_init__(self) -> None:
-        self.compared = tuple(name for name in ("cycle", "status") if self.a.table.has(name) and self.b.table.has(name))
+        a, b = self.a.table, self.b.table
+        names = ("cycle", "status") if a.statuses == b.statuses else ("cycle",)
+        self.compared = tuple(name for name in names if a.has(name) and b.has(name))
 
     @property
     def is_done(self) -> bool:

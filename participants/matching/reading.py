@@ -7,7 +7,10 @@ import io
 import lzma
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+
+import polars as pl
 
 from participants.matching.csv_file import looks_like_csv, read_csv
 from participants.matching.payment_messages import is_payment_message, read_payment_messages
@@ -32,6 +35,11 @@ def read_tables(a: Path, b: Path, rules: Rules) -> tuple[Table, Table]:
 
 def read_table(path: Path, rules: Rules, side: Side) -> Table:
     """Read a file, plain or compressed by gzip or xz, as a table. Raises TableRefused with the place."""
+    table = _read(path, rules, side)
+    return replace(table, rows=table.rows.with_columns(-pl.col.amount)) if side.negated else table
+
+
+def _read(path: Path, rules: Rules, side: Side) -> Table:
     name = str(path)
     content = _content(path, name)
     head = content[: 1 << 16].lstrip(_BLANK)

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from gateway.federation.money import AmountError, parse_amount
 from participants.matching.refusals import TableReason, TableRefused
+from participants.matching.table import DIGITS_MAX
 
 Days = Annotated[int, Meta(ge=0, le=366)]
 Names = str | tuple[str, ...]
@@ -176,7 +177,8 @@ def minor_units(units: Units) -> dict[str, int]:
 def _check(rules: Rules, path: str) -> None:
     for units in (rules.materiality, *(step.within for step in rules.passes if isinstance(step, ByAmount))):
         try:
-            minor_units(units)
+            if any(minor >= 10**DIGITS_MAX for minor in minor_units(units).values()):
+                raise TableRefused(TableReason.RULES, path, detail=f"an amount of more than {DIGITS_MAX} digits")
         except AmountError as error:
             raise TableRefused(TableReason.RULES, path, detail=str(error)) from error
     for side in (rules.a, rules.b):

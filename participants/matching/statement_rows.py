@@ -57,4 +57,4 @@ def statement_table(name: str, statements: Sequence[Statement]) -> Table:
     }
     rows = pl.DataFrame(columns, schema={name: SCHEMA[name] for name in columns})
     others = {other: [getattr(entry, other) for _, entry in entries] for other in _OTHERS}
-    return table(name, rows, pl.DataFrame(others, schema=dict.fromkeys(_OTHERS, pl.String)))
+    return table(name, rows, pl.DataFrame(others, schema=dict.fromkeys(_OTHERS, pl.String)), statuses="statement")

@@ -31,21 +31,25 @@ NEEDED = ("reference", "amount", "currency", "value_date")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's rows: `rows` in the form of SCHEMA, and `others`, the columns that nothing is compared by."""
+    """A file's rows: `rows` in the form of SCHEMA, and `others`, the columns that nothing is compared by.
+
+    `statuses` says whose words the statuses are: those of a statement mean nothing in a file of another kind.
+    """
 
     name: str
     rows: pl.DataFrame
     others: pl.DataFrame
+    statuses: str = ""
 
     def has(self, column: str) -> bool:
         """Tell whether any row says something in a column."""
         return self.rows.height > 0 and self.rows[column].null_count() < self.rows.height
 
 
-def table(name: str, rows: pl.DataFrame, others: pl.DataFrame | None = None) -> Table:
+def table(name: str, rows: pl.DataFrame, others: pl.DataFrame | None = None, *, statuses: str = "") -> Table:
     """Return a table; columns that `rows` lacks are null."""
     whole = rows.select(
         pl.col(column) if column in rows.columns else pl.lit(None, kind).alias(column)
         for column, kind in SCHEMA.items()
     )
-    return Table(name, whole, pl.DataFrame() if others is None else others)
+    return Table(name, whole, pl.DataFrame() if others is None else others, statuses)

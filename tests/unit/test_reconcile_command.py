@@ -206,7 +206,15 @@ def test_rules_name_columns_and_what_a_side_has_in_common(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["passes = 3", "[[passes]]\nby = 'magic'", "[materiality]\nEUR = 'x'", "x = 1", "=", "[a]\ncolumns = {x = 'y'}"],
+    [
+        "passes = 3",
+        "[[passes]]\nby = 'magic'",
+        "[materiality]\nEUR = 'x'",
+        "x = 1",
+        "=",
+        "[a]\ncolumns = {x = 'y'}",
+        "[materiality]\nJPY = '1000000000000000000'",
+    ],
 )
 def test_wrong_rules_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text(text)
