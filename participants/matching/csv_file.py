@@ -1,4 +1,4 @@
-"""CSV files as tables: plain ones by polars, those with quotes, blank lines or wrong bytes record by record.
+"""CSV files as tables: plain ones by polars, those with line breaks in quotes, blank lines or wrong bytes by record.
 
 Both ways end in columns of text and the line of each row, so that what a file means doesn't depend on the way.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from participants.matching.columns import Columns, typed
+from participants.matching.quoting import marks_outside_quotes
 from participants.matching.refusals import TableReason, TableRefused
 from participants.matching.rules import Rules, Side
 from participants.matching.table import NEEDED, Table
@@ -116,15 +117,21 @@ def _header(text: str, rules: Rules, side: Side, *, name: str, line: int = 1) ->
 
 
 def _plain(header: _Header, content: bytes) -> Columns | None:
-    """Read a file in which a line is a row and a separator ends a field; None for any other."""
+    """Read a file in which a line is a row and quotes stand around whole fields; None for any other."""
     separator = header.separator.encode()
     if content.endswith((b"\n\n", b"\n\r\n")):
         content = content.rstrip(b"\r\n")
-    if b'"' in content or (b"\r" in content and content.count(b"\r") != content.count(b"\r\n")):
+    has_quotes = b'"' in content
+    if b"\r" in content and content.count(b"\r") != content.count(b"\r\n"):
         return None
-    lines = content.count(b"\n") - content.endswith(b"\n")
+    marks: tuple[int, int] | None = content.count(b"\n"), content.count(separator)
+    if has_quotes:
+        marks = marks_outside_quotes(content, header.separator)
+    if marks is None:
+        return None
+    lines = marks[0] - content.endswith(b"\n")
     # Each line has as many as the header: polars refuses one with more, so that none with fewer makes up for it.
-    if content.count(separator) != (len(header.names) - 1) * (lines + 1) or content.startswith((b"\n", b"\r")):
+    if marks[1] != (len(header.names) - 1) * (lines + 1) or content.startswith((b"\n", b"\r")):
         return None
     frame, numbers = pl.DataFrame(schema=_fields(header)), pl.int_range(2, lines + 2, eager=True).alias("line")
     if lines:
@@ -134,16 +141,16 @@ def _plain(header: _Header, content: bytes) -> Columns | None:
                 has_header=False,
                 skip_lines=1,
                 separator=header.separator,
-                quote_char=None,
+                quote_char='"' if has_quotes else None,
                 schema=_fields(header),
             )
-        except pl.exceptions.ComputeError:
+        except pl.exceptions.PolarsError:
             # A row too long beside one too short, or a byte that isn't UTF-8: which and where, records say.
             return None
     if frame.height != lines:
         return None
-    may_have_spaces = b" " in content or b"\t" in content or not content.isascii()
-    return Columns(header.members, header.names, frame, numbers, may_have_spaces, has_quotes=False)
+    may_have_spaces = has_quotes or b" " in content or b"\t" in content or not content.isascii()
+    return Columns(header.members, header.names, frame, numbers, may_have_spaces, has_quotes)
 
 
 def _records(path: Path, name: str, header: _Header) -> Columns:
