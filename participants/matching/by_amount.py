@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from participants.matching.candidates import allowed, in_order, shared_keys
-from participants.matching.pairing import Booleans, Matching, by_currency
+from participants.matching.pairing import Booleans, Matching, Rows, by_currency
 from participants.matching.references import Integers
 from participants.matching.rules import ByAmount, minor_units
 
@@ -24,7 +24,7 @@ def by_amount(matching: Matching, rule: ByAmount) -> None:
     """Put rows together that are each other's nearest, in rounds, until none are."""
     within = by_currency(minor_units(rule.within))
     for a, b in allowed(matching, rule.references):
-        _put_nearest_together(matching, rule, in_order(matching.a, a), in_order(matching.b, b), within)
+        _put_nearest_together(matching, rule, a, b, within)
 
 
 @dataclass(slots=True)
@@ -49,10 +49,23 @@ def _classes(key: Integers, day: Integers, amount: Integers, rows: Integers) -> 
     return _Classes(key[first], day[first], amount[first], rows[order], first, count)
 
 
+def _put_in_order(classes: _Classes, rows: Rows) -> None:
+    """Put the rows of each class in the order of what they say besides, so that the file's doesn't matter."""
+    is_several = np.repeat(classes.count > 1, classes.count)
+    members = classes.rows[is_several]
+    if len(members):
+        ranks = np.zeros(len(rows.amount), dtype=np.int64)
+        ranks[in_order(rows, members)] = np.arange(len(members))
+        numbers = np.repeat(np.arange(len(classes.count)), classes.count)[is_several]
+        classes.rows[is_several] = members[np.lexsort((ranks[members], numbers))]
+
+
 def _put_nearest_together(matching: Matching, rule: ByAmount, a: Integers, b: Integers, within: Integers) -> None:
     key_a, key_b = shared_keys(matching, a, b)
     these = _classes(key_a, matching.a.day[a].astype(np.int64), matching.a.amount[a], a)
     those = _classes(key_b, matching.b.day[b].astype(np.int64), matching.b.amount[b], b)
+    _put_in_order(these, matching.a)
+    _put_in_order(those, matching.b)
     amounts = _distinct(np.concatenate([these.amount, those.amount]))
     pairs_a, pairs_b = [], []
     for _ in range(ROUNDS_MAX):

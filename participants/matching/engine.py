@@ -6,7 +6,9 @@ The answer depends on what the rows say, not on their order, and with the tables
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
@@ -35,6 +37,23 @@ from participants.matching.table import Table
 
 def reconcile(a: Table, b: Table, rules: Rules, *, progress: Callable[[str], None] = lambda _: None) -> Outcome:
     """Match two tables. `progress` is told what goes on."""
+    with _no_collection():
+        return _reconciled(a, b, rules, progress)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let nobody search for garbage meanwhile: many groups without cycles would be walked again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _reconciled(a: Table, b: Table, rules: Rules, progress: Callable[[str], None]) -> Outcome:
     matching = Matching(Rows(a), Rows(b), by_currency(minor_units(rules.materiality)))
     for rule in rules.passes:
         if matching.is_done:
