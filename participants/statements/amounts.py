@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from functools import lru_cache
 
@@ -14,6 +15,8 @@ from participants.statements.statement import Place
 DIGITS_MAX = 18
 ENTRIES_MAX = 1_000_000
 """Of one file."""
+_ZONE = r"(?:Z|[+-][0-9]{2}:[0-9]{2})?"
+_ISO = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]+)?)?{_ZONE}")
 AMOUNT_MAX = 10**DIGITS_MAX - 1
 _REASONS = {
     AmountReason.UNKNOWN_CURRENCY: Reason.CURRENCY_UNKNOWN,
@@ -58,10 +61,10 @@ def iso_day(text: str) -> date | None:
 
     The day is the one written, in whatever time zone: that is the day that its bank calls it.
     """
-    if len(text) > 10 and text[10] not in "T+-Z":
+    if not _ISO.fullmatch(text):
         return None
     try:
-        return date.fromisoformat(text[:10]) if len(text) >= 10 else None
+        return date.fromisoformat(text[:10])
     except ValueError:
         return None
 

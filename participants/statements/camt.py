@@ -31,13 +31,13 @@ _FAMILIES = {"2": ("BkToCstmrAcctRpt", "Rpt"), "3": ("BkToCstmrStmt", "Stmt"), "
 _ENCODINGS = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252", "cp1252"}
 )
-_DECLARATION = re.compile(rb"<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml\s[^>]*?\sencoding\s*=\s*[\"']([!-~]{1,40}?)[\"']")
 _STATEMENTS = tuple(f"{{*}}{name}" for _, name in _FAMILIES.values())
 
 
 def read_camt(data: bytes, progress: Callable[[int], None]) -> list[Statement]:
     """Read all statements of an XML document. Raises StatementRefused."""
-    _check_bytes(data)
+    encoding = _checked_encoding(data)
     document = _Document(data, progress)
     try:
         events = etree.iterparse(
@@ -50,6 +50,7 @@ def read_camt(data: bytes, progress: Callable[[int], None]) -> list[Statement]:
             no_network=True,
             load_dtd=False,
             huge_tree=False,
+            encoding=encoding,
         )
         for _, element in events:
             document.take(element)
@@ -59,20 +60,26 @@ def read_camt(data: bytes, progress: Callable[[int], None]) -> list[Statement]:
     return document.statements(root)
 
 
-def _check_bytes(data: bytes) -> None:
+def _checked_encoding(data: bytes) -> str:
+    """Return what the document is in, which the parser is made to take. Raises StatementRefused.
+
+    In none of the encodings that are read, and in no other that the parser might guess, can a declaration hide.
+    """
+    if b"\x00" in data:
+        line = data.count(b"\n", 0, data.index(b"\x00")) + 1
+        raise StatementRefused(Reason.ENCODING_WRONG, "a byte of zero: UTF-16, or no text", Place(line, ""))
     if b"<!DOCTYPE" in data:
         line = data.count(b"\n", 0, data.index(b"<!DOCTYPE")) + 1
-        raise StatementRefused(
-            Reason.DOCTYPE_REFUSED, "a document type declaration is not accepted", Place(line, "DOCTYPE")
-        )
-    declared = _DECLARATION.match(data.removeprefix(b"\xef\xbb\xbf").lstrip())
-    if declared and declared[1].decode().lower() not in _ENCODINGS:
-        raise StatementRefused(
-            Reason.ENCODING_WRONG, f"XML in {declared[1].decode()}; UTF-8 is read", Place(1, "encoding")
-        )
+        detail = "a document type declaration is not accepted"
+        raise StatementRefused(Reason.DOCTYPE_REFUSED, detail, Place(line, "DOCTYPE"))
     if data.count(b"<") > TAGS_MAX or data.count(b"=") > ATTRIBUTES_MAX:
         detail = f"more than {TAGS_MAX:,} tags or {ATTRIBUTES_MAX:,} attributes"
         raise StatementRefused(Reason.FILE_TOO_LARGE, detail, Place(1, ""))
+    declared = _DECLARATION.match(data)
+    encoding = "utf-8" if declared is None else declared[1].decode().lower()
+    if encoding not in _ENCODINGS:
+        raise StatementRefused(Reason.ENCODING_WRONG, f"XML in {encoding}; UTF-8 is read", Place(1, "encoding"))
+    return encoding
 
 
 def _malformed(data: bytes, error: etree.XMLSyntaxError) -> StatementRefused:

@@ -17,6 +17,7 @@ from participants.statements.statement import Place
 Element: TypeAlias = etree._Element
 
 TEXT_CHARACTERS_MAX = 4_096
+_SPACES = " \t\r\n"
 
 # What is read of an entry: what is always a text, and what holds others, if only in some place or version. All else is
 # passed over without a look at it, for an entry can have hundreds of elements.
@@ -102,7 +103,7 @@ class Names:
                     raise StatementRefused(Reason.STRUCTURE_WRONG, "an element within a value", self.at(child))
                 value = self.branch(child)
             else:
-                value = (child.text or "").strip()
+                value = (child.text or "").strip(_SPACES)
                 if len(value) > TEXT_CHARACTERS_MAX:
                     raise _too_long(self.at(child))
                 if name == "Amt":
@@ -121,7 +122,7 @@ class Names:
             return None
         if len(element):
             raise StatementRefused(Reason.STRUCTURE_WRONG, "an element within a value", self.at(element))
-        text = (element.text or "").strip()
+        text = (element.text or "").strip(_SPACES)
         if len(text) > TEXT_CHARACTERS_MAX:
             raise _too_long(self.at(element))
         return text or None

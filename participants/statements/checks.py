@@ -102,7 +102,7 @@ def _follows(last: Page, page: Page) -> Iterable[Finding]:
         assert last.number is not None
         # Numbers begin again, with a new year as a rule.
         again = page.number == 1 and (last.days[1] or date.min) < (page.days[0] or date.max)
-        if page.number != last.number + 1 and not again:
+        if page.number != last.number + 1 and not again and not _by_days(last, page):
             detail = f"{_name(page)} stands after {_name(last)}"
             raise StatementRefused(Reason.SEQUENCE_GAP, detail, page.place)
     ended, begins = last.days[1], page.days[0]
@@ -114,6 +114,14 @@ def _follows(last: Page, page: Page) -> Iterable[Finding]:
         _balances_meet(last.statement, page.statement)
     if not numbered and ended is not None and begins is not None and _working_days_between(ended, begins):
         yield Finding("days_missing", f"nothing is said of the days between {ended} and {begins}", page.place)
+
+
+def _by_days(last: Page, page: Page) -> bool:
+    """Tell whether numbers are those of days, with nothing but a weekend between them."""
+    ended, ends = last.days[1], page.days[1]
+    if ended is None or ends is None or last.number is None or page.number is None:
+        return False
+    return page.number - last.number == (ends - ended).days > 0 and not _working_days_between(ended, ends)
 
 
 def _say_the_same(last: Statement, statement: Statement) -> bool:

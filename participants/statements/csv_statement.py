@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NoReturn
 
+from compliance.iban import normal_account
 from participants.statements.amounts import check_currency, check_entries, minor_units, shown
 from participants.statements.csv_layout import Column, Columns, CsvLayout, day_of
 from participants.statements.reasons import StatementFileReason as Reason
@@ -156,7 +157,7 @@ class _Reader:
             self._mark = self._found_mark(rows, separator)
         accounts: dict[tuple[str | None, str], list[tuple[_Row, Entry]]] = {}
         for row in rows:
-            account = self._text(row, "account") or self._layout.account
+            account = self._account(row, "account") or self._layout.account
             entry = self._entry(row)
             accounts.setdefault((account, entry.currency), []).append((row, entry))
         return [self._statement(account, currency, its) for (account, currency), its in accounts.items()]
@@ -278,7 +279,7 @@ class _Reader:
             reference=self._text(row, "reference") or best_reference(references),
             references=references,
             counterparty=self._text(row, "counterparty"),
-            counterparty_account=self._text(row, "counterparty_account"),
+            counterparty_account=self._account(row, "counterparty_account"),
             counterparty_agent=self._text(row, "counterparty_agent"),
             text=said or None,
             code=self._text(row, "code"),
@@ -286,6 +287,10 @@ class _Reader:
 
     def _text(self, row: _Row, name: str) -> str | None:
         return row.fields[self._at[name]].strip() or None if name in self._at else None
+
+    def _account(self, row: _Row, name: str) -> str | None:
+        text = self._text(row, name)
+        return None if text is None else normal_account(text)
 
     def _day(self, row: _Row, name: str) -> date | None:
         text = self._text(row, name)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from functools import lru_cache
 
+from compliance.iban import LENGTHS, iban_fault, normal_account
 from participants.statements.amounts import check_currency, minor_units, short_day
 from participants.statements.checks import Page, check_balance, check_currencies, in_order
 from participants.statements.mt_details import Details, details, unfolded
@@ -29,10 +30,9 @@ _LIMIT = re.compile(r"([A-Z]{3})([CD]?)([0-9]{1,20}(?:,[0-9]{0,6})?)")
 _TOTAL = re.compile(r"([0-9]{1,5})([A-Z]{3})([0-9]{1,20}(?:,[0-9]{0,6})?)")
 _ENTRY = re.compile(
     r"([0-9]{6})([0-9]{4}| {4})?(R?[CD]|E[CD])([A-Z])?\n?([0-9]{1,20}(?:,[0-9]{0,6})?)"
-    r"([A-Z][A-Z0-9]{3})([^\n]*)(?:\n(.*))?",
+    r"([A-Z][A-Z0-9]{2}[A-Z0-9 ])([^\n]*)(?:\n(.*))?",
     re.DOTALL,
 )
-_ACCOUNT_AND_CURRENCY = re.compile(r"(\S+) +([A-Z]{3})")
 _CREDITS = frozenset({"C", "RD", "EC"})
 
 
@@ -126,9 +126,6 @@ class _Message:
         number = _NUMBER.fullmatch(numbering.content.strip())
         if number is None:
             raise _malformed(numbering, "no number of a statement, or of it and a page")
-        account, currency = account_field.content.split("\n")[0].strip(), None
-        if with_currency := _ACCOUNT_AND_CURRENCY.fullmatch(account):
-            account = with_currency[1]
         opening = closing = None
         if self._within_day:
             currency = self._limit_currency()
@@ -142,7 +139,7 @@ class _Message:
         statement = Statement(
             format=self._format,
             place=reference.place,
-            account=account or None,
+            account=_account(account_field.content.split("\n")[0].strip(), currency),
             currency=currency,
             reference=reference.content.strip() or None,
             sequence=numbering.content.strip(),
@@ -156,7 +153,8 @@ class _Message:
         return Page(
             statement,
             numbering.place,
-            number=int(number[1]),
+            # Longer ones are made of dates and times.
+            number=int(number[1]) if len(number[1]) <= 5 else None,
             page=int(number[2]) if number[2] and int(number[1]) else None,
             begins="60M" not in self._fields,
             ends="62M" not in self._fields,
@@ -203,30 +201,36 @@ class _Message:
         return day[0]
 
     def _entries(self, currency: str) -> Iterator[Entry]:
-        fields = [field for field in self._all if field.tag in ("61", "86", "NS") or _RANKS[field.tag] >= 8]
-        for index, field in enumerate(fields):
-            if field.tag == "61":
-                following = fields[index + 1] if index + 1 < len(fields) else None
-                # A field that isn't SWIFT's may stand between an entry and its text.
-                if following is not None and following.tag == "NS" and index + 2 < len(fields):
-                    following = fields[index + 2]
-                text = following.content if following is not None and following.tag == "86" else ""
-                yield self._entry(field, text, currency)
-            elif field.tag == "86" and (index == 0 or fields[index - 1].tag == "86"):
-                raise StatementRefused(Reason.STRUCTURE_WRONG, ":86: stands there without an entry", field.place)
+        entry: MtField | None = None
+        texts: list[str] = []
+        for field in self._all:
+            if field.tag == "61" or _RANKS.get(field.tag, 0) >= 8:
+                if entry is not None:
+                    yield self._entry(entry, "\n".join(texts), currency)
+                entry, texts = (field if field.tag == "61" else None), []
+                if entry is None:
+                    return
+            elif field.tag == "86":
+                if entry is None:
+                    raise StatementRefused(Reason.STRUCTURE_WRONG, ":86: stands there without an entry", field.place)
+                # Some banks write a field for each line of the text.
+                texts.append(field.content)
+        if entry is not None:
+            yield self._entry(entry, "\n".join(texts), currency)
 
     def _entry(self, field: MtField, text: str, currency: str) -> Entry:
         match = _ENTRY.fullmatch(field.content)
         if match is None:
             raise _malformed(field, "no entry: a date, C or D, an amount, a type and a reference")
         value_text, booking_text, mark, funds, digits, kind, references, supplement = match.groups()
-        if funds is not None and funds != currency[2]:
+        # CR and DR are also how banks write credit and debit in full.
+        if funds is not None and funds not in (currency[2], "R"):
             detail = f"funds in a currency that ends in {funds}, where the account is in {currency}"
             raise StatementRefused(Reason.CURRENCY_DIFFERS, detail, field.place)
         amount = _amount(digits, currency, field.place)
         value_date = self._day(value_text, field)
         booking_date = None
-        if booking_text and booking_text != "    ":
+        if booking_text and booking_text not in ("    ", "0000"):
             booking_date = _nearest_day(booking_text, value_date)
             if booking_date is None:
                 raise StatementRefused(Reason.DATE_INVALID, f"no such day: {booking_text}", field.place)
@@ -253,7 +257,7 @@ class _Message:
             counterparty_account=said.account,
             counterparty_agent=said.agent,
             text=said.text or (supplement if supplement != said.counterparty else None),
-            code=kind if said.code is None else f"{kind} {said.code}",
+            code=kind.strip() if said.code is None else f"{kind.strip()} {said.code}",
         )
 
     def _check_totals(self, statement: Statement, currency: str) -> None:
@@ -276,6 +280,16 @@ class _Message:
             if sum(amounts) != _amount(match[3], currency, field.place):
                 detail = f"entries of {match[3]} {currency} are said, which isn't the sum of them"
                 raise StatementRefused(Reason.CONTROL_TOTAL_WRONG, detail, field.place)
+
+
+def _account(text: str, currency: str) -> str | None:
+    """Return an account without the currency that some banks write behind it, an IBAN in its electronic form."""
+    account = normal_account(text)
+    if text.endswith(currency):
+        alone = normal_account(text.removesuffix(currency).rstrip())
+        if text[: -len(currency)].endswith(" ") or (len(alone) == LENGTHS.get(alone[:2]) and iban_fault(alone) is None):
+            account = alone
+    return account or None
 
 
 @lru_cache(maxsize=1024)

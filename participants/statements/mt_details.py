@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 LINE_CHARACTERS = 65
 
-_NUMBERED = re.compile(r"([0-9]{3})([?~<>^@|!*+&#])(?=[0-9]{2})")
+_NUMBERED = re.compile(r"([0-9]{3})?([?~<>^@|!*+&#])(?=[0-9]{2})")
 _SEPA = re.compile(r"(EREF|KREF|MREF|CRED|DEBT|SVWZ|ABWA|ABWE|IBAN|BIC|COAM|OAMT|RREF|PURP)\+")
 _SEPA_REFERENCES = {
     "EREF": "end_to_end_id",
@@ -25,7 +25,7 @@ _SEPA_REFERENCES = {
 }
 _WORDS = re.compile(
     r"/(EREF|PREF|MARF|CSID|REMI|NAME|IBAN|BIC|CNTP|ORDP|BENM|ULTD|ULTB|TRTP|TRCD|RTRN|PURP|ISDT|UETR|BUSP|ADDR|ACCW|OCMT"
-    r"|CHGS|TXID|IREF|KREF|ID|FX|EXCH|SVCL|UDTR|UCRD)/"
+    r"|CHGS|TXID|IREF|KREF|EXCH|SVCL|UDTR|UCRD)/"
 )
 _WORD_REFERENCES = {
     "EREF": "end_to_end_id",
@@ -59,7 +59,7 @@ def details(content: str, *, reference: str = "") -> Details:
     """Return what field :86: says. `reference` is the one of its entry, which some banks give the account as."""
     numbered = _NUMBERED.match(content)
     if numbered:
-        return _numbered(content.replace("\n", ""), numbered[1], numbered[2])
+        return _numbered(content[numbered.end() :].replace("\n", ""), numbered[1] or "", numbered[2])
     if content.lstrip()[:1] == "/" and _WORDS.search(content):
         return _worded(content)
     account_first = _ACCOUNT_FIRST.match(content)
@@ -81,14 +81,14 @@ def unfolded(content: str) -> str | None:
 
 
 def _numbered(content: str, transaction: str, mark: str) -> Details:
-    result = Details(code=transaction)
+    result = Details(code=transaction or None)
     remittance: list[str] = []
     name: list[str] = []
-    for part in content[4:].split(mark):
+    for part in content.split(mark):
         number, value = part[:2], part[2:]
         if number == "00":
             if value.strip():
-                result.code = f"{transaction} {value.strip()}"
+                result.code = f"{transaction} {value.strip()}".strip()
         elif "20" <= number <= "29" or "60" <= number <= "65":
             remittance.append(value)
         elif number == "30":

@@ -16,8 +16,8 @@ FIELDS_MAX = 3_000_000
 
 # Only the tags that statements have: a line of text that begins with a time, such as `:26:37`, is no field.
 _TOKEN = re.compile(
-    r"^[\x01\x02]?(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*)?)[ \t\x03]*$"
-    r"|(\{[1235]:.*)$)",
+    r"^[\x01\x02]?(?::(20|21|13D?|25P?|28C?|34F|60[FM]|61|62[FM]|64|65|86|90[CD]|NS):|(-(?:\}.*|XXX)?)[ \t\x03]*$"
+    r"|(\{[1-5]:.*)$)",
     re.MULTILINE,
 )
 # Lines of text may still begin like these; they aren't fields inside of a text, unless a statement begins there.
@@ -26,7 +26,9 @@ _BEGINS_STATEMENT = re.compile(r"[^\n]*\n\s*:(?:21|25P?):")
 _TEXTS = frozenset({"61", "86", "NS"})
 # What Dutch banks put above a statement, and the characters that frame one on a line.
 _LINE = re.compile(r"\S[^\n]*")
-_ABOVE = re.compile(r"(?:[A-Z]{6}[A-Z0-9]{2,6}|:?94[02]:?|\$|[\x01-\x03])")
+_ABOVE_PATTERN = r"(?:(?:[0-9]{4} [0-9]{2})?[A-Z]{6}[A-Z0-9]{2,16}|:?94[02]:?(?: [0-9]{2})?)"
+_ABOVE = re.compile(_ABOVE_PATTERN)
+_BEGINS = re.compile(rf"[\s\x01-\x03$]*(?:\{{[1-5]:|(?:{_ABOVE_PATTERN}\s+)*:(?:[0-9]{{2}}[A-Z]?|NS):)")
 _MESSAGE_TYPE = re.compile(r"\{2:[IO]([0-9]{3})")
 STATEMENT_TYPES = {"940": "MT940", "942": "MT942", "950": "MT950"}
 
@@ -41,6 +43,11 @@ class MtField(NamedTuple):
     @property
     def place(self) -> Place:
         return Place(self.line, self.tag if self.tag in "{-" else f":{self.tag}:")
+
+
+def begins_like_mt(text: str) -> bool:
+    """Tell whether a text begins with a field or a block of a message."""
+    return _BEGINS.match(text) is not None
 
 
 def mt_fields(text: str) -> Iterator[MtField]:

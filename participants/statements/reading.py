@@ -15,6 +15,7 @@ from participants.statements.bai2 import read_bai2
 from participants.statements.csv_layout import CsvLayout
 from participants.statements.csv_statement import read_csv
 from participants.statements.mt940 import read_mt940
+from participants.statements.mt_fields import begins_like_mt
 from participants.statements.reasons import StatementFileReason as Reason
 from participants.statements.reasons import StatementRefused
 from participants.statements.statement import Finding, Place, Statement
@@ -23,7 +24,6 @@ from participants.text_files.records import FileRefused, content_of
 FILE_BYTES_MAX = 128 * 2**20
 
 _START = Place(1, "")
-_MT = re.compile(r"[\s\x01-\x03$]*(?:\{[1-5]:|(?:[A-Z]{6}[A-Z0-9]{2,6}\s+|:?94[02]:?\s+)*:(?:[0-9]{2}[A-Z]?|NS):)")
 _PAYMENT = re.compile(r"^:(?:23B|32A|50[AFK]|59[AF]?):", re.MULTILINE)
 _BAI2 = re.compile(r"\s*[0-9]{2},[^\n]*/[ \t]*(?:\n|$)|\s*01,[^\n]*,[^\n]*,")
 
@@ -48,7 +48,7 @@ def read(
 
         return read_camt(data, progress)
     text, findings = _guessed_text(data)
-    if _MT.match(text):
+    if begins_like_mt(text):
         if _PAYMENT.search(text) and ":60" not in text and ":34F" not in text:
             raise StatementRefused(Reason.NOT_A_STATEMENT, "a payment message, not a statement", _START)
         return _with(read_mt940(text, progress), findings)
@@ -82,7 +82,8 @@ def _text(data: bytes, encoding: str) -> str:
         line = data.count(b"\n", 0, max(data.find(b"\x00"), 0)) + 1
         raise StatementRefused(Reason.ENCODING_WRONG, "bytes of zero: UTF-16 or no text", Place(line, ""))
     try:
-        text = data.removeprefix(b"\xef\xbb\xbf").decode(encoding)
+        # Some systems end a text by the mark of an end that DOS has.
+        text = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\x1a").decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         detail = f"byte 0x{data[error.start]:02x} is not {encoding.upper()}"

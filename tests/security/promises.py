@@ -156,6 +156,16 @@ TRUST_MODEL: Promises = {
     "| the coordinator names a key of its own": TRUST,
     "| a clerk releases the payment that he ordered,": _BOOKS + "test_who_ordered_a_payment_does_not_release_it",
     "| somebody writes a payment into a text of a payment file,": _FILES + "test_what_pays_nobody",
+    "| whoever sends a file of statements makes it cost memory": " ".join(
+        "security/test_hostile_statements.py::" + of
+        for of in (
+            "test_xml_that_means_harm",
+            "test_an_external_entity_never_opens_a_file",
+            "test_ten_megabytes_and_more_end_in_bounded_time",
+            "test_more_entries_than_a_file_may_have",
+            "test_a_file_cut_anywhere_never_says_less_in_silence",
+        )
+    ),
     "| a clerk imports a file again:": _FILES + "test_a_corrected_resaved_and_reordered_file_pays_only_what_is_new",
     "| a clerk opens an account with money": _BOOKS + "test_nobody_makes_money_alone",
     "| a clerk deposits money that never came,": _ACCOUNTS

@@ -55,7 +55,11 @@ def outcome_of(data: bytes) -> str:
         (CAMT.replace(b'encoding="UTF-8"', b'encoding="UTF-16"'), "encoding_wrong"),
         (CAMT.replace(b'encoding="UTF-8"', b'encoding="UTF-7"'), "encoding_wrong"),
         (CAMT.decode().encode("utf-16"), "encoding_wrong"),
-        (CAMT.replace(b"S-5", b"S\x00-5"), "xml_malformed"),
+        (CAMT.replace(b"?>\n", b"?>" + XXE.encode(), 1).decode().encode("utf-16-le"), "encoding_wrong"),
+        (CAMT.replace(b'encoding="UTF-8"', b" " * 5_000 + b"encoding = 'EBCDIC-CP-US'"), "encoding_wrong"),
+        (CAMT.replace(b'encoding="UTF-8"', b'encoding="' + b"x" * 50 + b'"'), "read"),
+        (CAMT.replace(b"S-5", b"S\x00-5"), "encoding_wrong"),
+        (CAMT.replace(b"S-5", b"S\xff5"), "xml_malformed"),
         (b"<a>" * 100_000, "xml_malformed"),
         (b"<Document xmlns='" + camt.PREFIX.encode() + b"camt.053.001.08'>" + b"<a>" * 5_000, "xml_malformed"),
         (CAMT[: len(CAMT) // 2], "file_truncated"),
@@ -66,7 +70,8 @@ def outcome_of(data: bytes) -> str:
     ],
     ids=[
         "entity bomb", "external entity", "unknown entity", "DOCTYPE in a comment", "said to be UTF-16",
-        "said to be UTF-7", "UTF-16", "NUL", "depth", "depth within", "cut in the middle", "cut at the end",
+        "said to be UTF-7", "UTF-16", "UTF-16 without a mark", "EBCDIC far behind", "an encoding of no name", "NUL",
+        "not UTF-8", "depth", "depth within", "cut in the middle", "cut at the end",
         "a text of 11 MB", "a text of 5,000", "twice",
     ],
 )  # fmt: skip

@@ -51,7 +51,10 @@ def test_what_stands_around_it_doesnt_matter(text: str) -> None:
         "\ufeff" + text,
         "\x01" + text.rstrip() + "\x03",
         "ABNANL2A\n940\nABNANL2A\n" + text,
-        "\n\n" + text + "\n\n",
+        "0000 01INGBNL2AXXXX00001\n0000 01INGBNL2AXXXX00001\n940 00\n" + text.rstrip() + "XXX\n",
+        ":940:\n" + text,
+        blocks.replace("{4:", "\n{4:") + text.rstrip() + "}\n{5:{CHK:123}}\n",
+        "\n\n" + text + "\n\n\x1a",
         blocks + text.rstrip() + "}{5:{CHK:123}}\n",
     ):
         assert [(entry.amount_minor, entry.reference) for entry in only(other).entries] == entries
@@ -91,7 +94,7 @@ def test_a_report_within_the_day_is_counted_and_summed() -> None:
         (":20:STATEMENT\n", "", "structure_wrong", 1, ":25:"),
         ("-\n", "-\n:61:261127C1,NTRFREF\n", "structure_wrong", 10, ":61:"),
         ("-\n", "-\nsomething else\n", "structure_wrong", 10, ""),
-        (":61:261127C7", ":86:of nothing\n:61:261127C7", "structure_wrong", 7, ":86:"),
+        (":61:2611271127D", ":86:of nothing\n:61:2611271127D", "structure_wrong", 5, ":86:"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_place(before: str, after: str, reason: str, line: int, field: str) -> None:
@@ -109,14 +112,16 @@ def test_a_file_that_is_cut_off_is_never_half_a_statement(lines: int) -> None:
 def test_marks_of_debit_and_credit() -> None:
     entries = only(
         ":20:S\n:25:A\n:28C:1\n:34F:EUR0,\n:61:261127RC5,NTRFX\n:61:261127RD7,NTRFX\n:61:261127EC9,NTRFX\n"
-        ":61:2611270101CR3,NTRFX\n-\n"
+        ":61:2611270101CR3,NTRFX\n:61:2611270000C1,NET NONREF\n-\n"
     ).entries
     assert [(entry.amount_minor, entry.reversal, entry.status) for entry in entries] == [
         (-500, True, "booked"),
         (700, True, "booked"),
         (900, False, "pending"),
         (300, False, "booked"),
+        (100, False, "booked"),
     ]
+    assert (entries[4].booking_date, entries[4].code, entries[4].reference) == (None, "NET", None)
     assert entries[3].booking_date == date(2027, 1, 1), "the year that is nearest to the value date"
 
 
@@ -157,6 +162,44 @@ def test_days_that_nothing_vouches_for_are_noted() -> None:
     assert found == ["days_missing"]
 
 
+def test_numbers_that_are_days_have_no_gap_at_a_weekend() -> None:
+    friday, saturday, monday = (
+        quiet("331/1", "261127", "1,"),
+        quiet("332/1", "261128", "1,"),
+        quiet("334/1", "261130", "1,"),
+    )
+    assert len(read((friday + monday).encode())) == 2
+    assert len(read((friday + saturday + monday).encode())) == 3
+    assert outcome(friday + quiet("335/1", "261201", "1,"))[0] == "sequence_gap"
+    assert outcome(friday + quiet("333/1", "261130", "1,"))[0] == "sequence_gap"
+
+
+@pytest.mark.parametrize(
+    ("written", "account"),
+    [
+        ("DE89 3704 0044 0532 0130 00", "DE89370400440532013000"),
+        ("DE89370400440532013000EUR", "DE89370400440532013000"),
+        ("DE89370400440532013000 EUR", "DE89370400440532013000"),
+        ("9999.99.999 EUR", "9999.99.999"),
+        ("37040044/0532013000", "37040044/0532013000"),
+        ("KONTOEUR", "KONTOEUR"),
+        ("DE89370400440532013001EUR", "DE89370400440532013001EUR"),
+    ],
+)
+def test_accounts_as_banks_write_them(written: str, account: str) -> None:
+    assert only(MT940.replace("DE89370400440532013000", written)).account == account
+
+
+def test_numbers_made_of_times_are_none() -> None:
+    assert len(read((quiet("1810118101", "261127", "1,") + quiet("1810218102", "261130", "1,")).encode())) == 2
+
+
+def test_a_text_may_be_in_several_fields() -> None:
+    more = MT940.replace("NTRFNONREF\n", "NTRFNONREF\n:86:BETALING\n:86:FACTUUR 1\n:NS:own\n")
+    assert only(more).entries[1].text == "BETALING FACTUUR 1"
+    assert only(more).entries[0].counterparty == "Ada Rossi"
+
+
 def test_numbers_begin_again_with_the_year() -> None:
     assert len(read((quiet("253/1", "261231", "1,") + quiet("1/1", "270104", "1,")).encode())) == 2
 
@@ -187,6 +230,8 @@ def test_a_text_may_begin_a_line_like_a_time_or_a_field() -> None:
         ),
         ("Some text\nin lines", (None, None, None, None, "Some text in lines")),
         ("166?20EREF+NOT?21PROVIDED?22SVWZ+A?23B", ("NOTPROVIDED", None, None, None, "AB")),
+        ("000>100000000000>20ALGEMENE>21 KOSTEN>310390123456", (None, None, "0390123456", None, "ALGEMENE KOSTEN")),
+        ("?00SEPA?20EREF+E-3?32Ada", ("E-3", "Ada", None, None, None)),
         ("999", (None, None, None, None, "999")),
         ("/just/slashes/", (None, None, None, None, "/just/slashes/")),
     ],
