@@ -33,7 +33,7 @@ def by_parts(matching: Matching, rule: ByParts) -> None:
                 continue
             cost = 1 << (size + 1) // 2
             if size > rule.candidates_max or work + cost > WORK_MAX:
-                matching.not_tried[rule.label] = matching.not_tried.get(rule.label, 0) + size
+                matching.leave_alone(rule.label, window_a, window_b)
                 continue
             groups += _fitting(matching, rule, window_a, window_b)
             work += cost

@@ -34,7 +34,7 @@ def by_text(matching: Matching, rule: ByText) -> None:
         for block_a, block_b in blocks:
             pairs = len(block_a) * len(block_b)
             if pairs > BLOCK_PAIRS_MAX or compared + pairs > PAIRS_MAX:
-                matching.not_tried[rule.label] = matching.not_tried.get(rule.label, 0) + len(block_a) + len(block_b)
+                matching.leave_alone(rule.label, block_a, block_b)
                 continue
             compared += pairs
             likest += _likest(matching, rule, block_a, block_b)

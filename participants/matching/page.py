@@ -68,7 +68,7 @@ def _charts(outcome: Outcome) -> Iterator[str]:
     if passes:
         yield charts.bars("Matches by pass, from certain to likely", passes) + "\n"
     for label, count in outcome.matching.not_tried.items():
-        yield f"<p>{count:,} rows were too many alike to be tried {_text(label)}.</p>\n"
+        yield f"<p>{count:,} rows were too many alike to be tried by {_text(label)}.</p>\n"
 
 
 def _days(outcome: Outcome) -> list[tuple[str, int]]:

@@ -102,8 +102,8 @@ class Matching:
     material: Integers
     pairs: list[Pairs] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
-    not_tried: dict[str, int] = field(default_factory=dict)
-    """How many open rows a pass left alone because there were too many like them."""
+    alone: dict[str, set[int]] = field(default_factory=dict)
+    """Which rows a pass left alone because there were too many like them: those of A, and of B the complement."""
     compared: tuple[str, ...] = ()
     """Which of cycle and status both tables have, in the same words."""
 
@@ -111,6 +111,17 @@ class Matching:
         a, b = self.a.table, self.b.table
         names = ("cycle", "status") if a.statuses == b.statuses else ("cycle",)
         self.compared = tuple(name for name in names if a.has(name) and b.has(name))
+
+    @property
+    def not_tried(self) -> dict[str, int]:
+        """How many rows each pass left alone, of those that left any."""
+        return {label: len(rows) for label, rows in self.alone.items()}
+
+    def leave_alone(self, label: str, a: Integers, b: Integers) -> None:
+        """Take down that a pass doesn't try these rows, which stay open."""
+        rows = self.alone.setdefault(label, set())
+        rows.update(a.tolist())
+        rows.update((~b).tolist())
 
     @property
     def is_done(self) -> bool:

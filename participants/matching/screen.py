@@ -64,7 +64,7 @@ def _print_figures(outcome: Outcome, console: Console) -> None:
         f"{len(outcome.breaks):,} breaks{': ' if kinds else ''}{kinds}",
     ]
     for label, count in matching.not_tried.items():
-        lines.append(f"{count:,} rows were too many alike to be tried {label}")
+        lines.append(f"{count:,} rows were too many alike to be tried by {label}")
     for line in lines:
         console.print(Text(line), soft_wrap=True)
     rows: list[tuple[str, ...]] = [("sums", "A", "B", "A - B", "of breaks", "of matches")]

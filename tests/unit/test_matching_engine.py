@@ -158,3 +158,9 @@ def test_files_made_to_be_hard_take_bounded_time(a: list[Line], b: list[Line]) -
     assert time.process_time() - started < 20
     assert outcome.matches + len(outcome.breaks) > 0
     assert outcome.sums
+
+
+def test_rows_that_are_too_many_to_be_tried_are_counted_once() -> None:
+    a = [Line("R1", 10_007), *(Line(None, 1_000 + n) for n in range(40))]
+    outcome = matched(a, [Line(None, 9_001), Line(None, 50_001)])
+    assert outcome.matching.not_tried == {"parts": 42}
