@@ -48,6 +48,9 @@ COMMANDS: dict[str, Source] = {
         "gateway.analysis.advise", "Say how many cycles a day would have suited the obligations of a file."
     ),
     "statements": Source("participants.statements.cli", "Read statements of correspondents and core systems."),
+    "reconcile": Source(
+        "participants.matching.cli", "Compare two files of payments, and say what breaks between them."
+    ),
     "demo": Source("gateway.demo.cli", "Run a whole clearing day on this machine."),
 }
 

@@ -27,6 +27,7 @@ GUIDES = (
     "audit",
     "connect-your-core",
     "analysis",
+    "reconcile",
 )
 RUNBOOKS = ("operating/keys.md",)
 """Pages that go on where the guides end."""
@@ -44,7 +45,7 @@ def script_of(text: str) -> str:
 
 def test_the_index_has_the_guides_in_their_order() -> None:
     index = (DOCS / "guides" / "README.md").read_text("utf-8")
-    assert tuple(re.findall(r"^\d\. \[[^]]+\]\(([a-z-]+)\.md\)", index, re.MULTILINE)) == GUIDES
+    assert tuple(re.findall(r"^\d+\. \[[^]]+\]\(([a-z-]+)\.md\)", index, re.MULTILINE)) == GUIDES
     assert {page.stem for page in (DOCS / "guides").glob("*.md")} == {"README", *GUIDES}
 
 

@@ -62,6 +62,7 @@ from participants.ledger.partitions import JournalReason
 from participants.ledger.payment import TRANSITIONS
 from participants.ledger.session import RestoredReason
 from participants.ledger.writer import WriterReason
+from participants.matching.refusals import TableReason
 from participants.payments.batches import BatchRequestReason
 from participants.payments.cancellations import CancellationReason
 from participants.payments.disputes import DisputeReason
@@ -130,6 +131,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),
     "Statement files": (StatementFileReason,),
+    "Reconciliation of files": (TableReason,),
     "Cycles": (
         CycleReason,
         DecisionRefusal,

@@ -1,0 +1,1 @@
+"""Two tables of payments compared: rows that belong together, and breaks, by rules that are data."""

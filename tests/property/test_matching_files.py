@@ -1,0 +1,85 @@
+"""A CSV file means the same whether it is read by columns or record by record, and amounts are exact."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.federation.money import EXPONENTS
+from participants.matching import csv_file
+from participants.matching.columns import units
+from participants.matching.refusals import TableRefused
+from participants.matching.rules import default_rules
+
+RULES = default_rules()
+HEADER = "reference,amount,currency,value_date"
+FIELDS = st.sampled_from(
+    ["", "R1", '"R1"', '"R,1"', '""', '"R""1"', 'R"1', " R1 ", '"R\n1"', "1.00", "EUR", "\r", '"', "é"]
+)
+ROWS = st.lists(FIELDS, min_size=3, max_size=5).map(",".join)
+BODIES = st.lists(ROWS, max_size=5)
+ENDS = st.sampled_from(["\n", "\r\n", "\n\n"])
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory) / "file.csv"
+
+
+@settings(max_examples=800, deadline=None)
+@given(body=BODIES, end=ENDS, last=st.booleans())
+def test_both_ways_of_reading_mean_the_same(path: Path, body: list[str], end: str, last: bool) -> None:
+    content = (end.join([HEADER, *body]) + (end if last else "")).encode()
+    path.write_bytes(content)
+    header = csv_file._find_header("file", content, RULES, RULES.a)
+    by_columns = csv_file._plain(header, content)
+    if by_columns is None:
+        return
+    by_records = csv_file._records(path, "file", header)
+    texts = pl.all().str.strip_chars().replace("", None)
+    # Records without anything in them are passed over: so they are refused, or missing, in both.
+    filled = by_columns.frame.with_columns(line=by_columns.lines).filter(
+        pl.any_horizontal(pl.exclude("line").is_not_null())
+    )
+    assert filled.drop("line").with_columns(texts).rows() == by_records.frame.with_columns(texts).rows()
+    assert filled["line"].to_list() == by_records.lines.to_list()
+
+
+CODES = st.sampled_from(["EUR", "JPY", "KWD", "UYW"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(amounts=st.lists(st.tuples(st.integers(-(10**14), 10**14), CODES), min_size=1, max_size=8))
+def test_amounts_are_exact(path: Path, amounts: list[tuple[int, str]]) -> None:
+    rows = "".join(f"R,{units(amount, code)},{code},2026-11-02\n" for amount, code in amounts)
+    content = f"{HEADER}\n{rows}".encode()
+    table = csv_file.read_csv(path, "file", content, RULES, RULES.a)
+    assert table.rows["amount"].to_list() == [amount for amount, _ in amounts]
+    for amount, code in amounts:
+        assert Decimal(units(amount, code)) == Decimal(amount).scaleb(-EXPONENTS[code])
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("0123456789.,-+e '", max_size=12), code=CODES)
+def test_what_is_no_amount_is_refused_and_never_something_else(path: Path, text: str, code: str) -> None:
+    content = f'{HEADER}\nR,"{text}",{code},2026-11-02\n'.encode()
+    path.write_bytes(content)
+    refused: TableRefused | None = None
+    try:
+        read = csv_file.read_csv(path, "file", content, RULES, RULES.a).rows["amount"].to_list()
+    except TableRefused as error:
+        refused = error
+    if refused is not None:
+        assert refused.line == 2
+        return
+    # With a point before the decimals, or with a comma.
+    ways = (text.strip().replace(",", ""), text.strip().replace(".", "").replace(",", "."))
+    assert read in [[int(Decimal(way).scaleb(EXPONENTS[code]))] for way in ways if way.count(".") < 2]
