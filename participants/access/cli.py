@@ -105,10 +105,8 @@ def _instant(text: str) -> datetime:
 
 def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something with the bank's clients, whether or not its node runs meanwhile."""
+    from gateway.federation.commands.own_database import own_database
     from gateway.federation.settings import NodeSettings
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
     from gateway.federation.storage.sessions import connect
     from participants.access.clients import ClientError
     from participants.ledger import DATABASE, MIGRATIONS
@@ -116,15 +114,13 @@ def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     settings = NodeSettings.from_env()
 
     async def run(url: str) -> T:
-        await migrate(url, MIGRATIONS)
-        await require_owner(url, settings.bic)
         ledger: Any = await connect(url, application_name=f"concordat {settings.bic} client")
         try:
             return await work(ledger)
         finally:
             await ledger.close()
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, MIGRATIONS, up_to_date=True) as url:
         try:
             return asyncio.run(run(url))
         except ClientError as error:

@@ -103,17 +103,15 @@ def _own_keys(settings: NodeSettings) -> dict[str, VerifyingKey]:
 def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something on a connection of the ledger's owner. Ends the command with 1 where that is refused."""
     from compliance.terminal import shown
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands.own_database import own_database
     from participants.archive.document import ArchiveRefusedError
-    from participants.ledger import DATABASE
+    from participants.ledger import DATABASE, MIGRATIONS
 
     async def do(url: str) -> T:
-        await require_owner(url, settings.bic)
         async with owner(url) as connection:
             return await work(connection)
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, MIGRATIONS) as url:
         try:
             return asyncio.run(do(url))
         except ArchiveRefusedError as error:

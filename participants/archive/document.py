@@ -216,7 +216,8 @@ def _unfinished(path: Path) -> Path:
 def written(path: Path) -> Iterator[ZipFile]:
     """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError."""
     unfinished = _unfinished(path)
-    with unfinished.open("xb") as file:
+    # There are customers' names in it.
+    with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
                 yield archive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,12 +25,29 @@ def write_whole(target: Path, content: bytes, *, durable: bool = False) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[BinaryIO]:
-    """Open a file beside the target, and rename it when all is written; nothing half-written ever has its name."""
-    handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
+    """Open a file of mode 0600 beside the target, and rename it when all is written.
+
+    Nothing half-written ever has the target's name, and what is no file is never replaced by one. Raises OSError.
+    """
+    if target.exists() and not target.is_file():
+        raise FileExistsError(errno.EEXIST, "it is there, and is no file", str(target))
+    with _about(target):
+        handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _about(target), os.fdopen(handle, "wb") as file:
             yield file
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _about(target: Path) -> Iterator[None]:
+    """Name the target in what goes wrong with the file beside it, as where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(error.filename).name.startswith(f".{target.name}."):
+            error.filename = str(target)
         raise
