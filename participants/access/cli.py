@@ -52,12 +52,17 @@ def add(
     if (key is None) == (create is None):
         raise typer.BadParameter("give either --key or --create")
     ends = None if expires is None else _instant(expires)
-    try:
-        public = VerifyingKey(key) if key else SigningKey.load_or_create(create or Path()).verifying_key
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(shown(f"not an Ed25519 key: {error}"), param_hint="--key") from error
-    _do(lambda ledger: clients.register(ledger, client_id, public, role, scopes=scope or (), expires_at=ends, by=by))
-    typer.echo(f"{client_id} signs in by key {public.kid} for {', '.join(role)}")
+
+    async def register(ledger: asyncpg.Connection) -> VerifyingKey:
+        # Where there is no bank, no key is left behind.
+        try:
+            public = VerifyingKey(key) if key else SigningKey.load_or_create(create or Path()).verifying_key
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(shown(f"not an Ed25519 key: {error}"), param_hint="--key") from error
+        await clients.register(ledger, client_id, public, role, scopes=scope or (), expires_at=ends, by=by)
+        return public
+
+    typer.echo(f"{client_id} signs in by key {_do(register).kid} for {', '.join(role)}")
 
 
 @app.command("list")

@@ -19,6 +19,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Document
+from gateway.federation.storage.whole_file import naming, owner_only
 
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
 MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.csv", "closing.csv"
@@ -217,7 +218,7 @@ def written(path: Path) -> Iterator[ZipFile]:
     """Give a new archive; when the block ends well it is on the disk under its name, whole. Raises FileExistsError."""
     unfinished = _unfinished(path)
     # There are customers' names in it.
-    with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with naming(path), open(unfinished, "xb", opener=owner_only) as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
                 yield archive

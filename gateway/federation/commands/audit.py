@@ -54,9 +54,6 @@ def export(
     except RemoteError as error:
         typer.echo(f"concordat: {explained(error)}", err=True)
         raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(f"concordat: {shown(error)}", err=True)
-        raise typer.Exit(1) from error
     typer.echo(f"{shown(target)}: {target.stat().st_size:,} bytes")
 
 

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and that their owner alone may read."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
     """
     if target.exists() and not target.is_file():
         raise FileExistsError(errno.EEXIST, "it is there, and is no file", str(target))
-    with _about(target):
+    with naming(target):
         handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
     try:
-        with _about(target), os.fdopen(handle, "wb") as file:
+        with naming(target), os.fdopen(handle, "wb") as file:
             yield file
         os.replace(name, target)
     except BaseException:
@@ -42,12 +42,19 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def owner_only(path: str, flags: int) -> int:
+    """Open a file that its owner alone may read, where it isn't there yet: an opener for `open`."""
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
-def _about(target: Path) -> Iterator[None]:
-    """Name the target in what goes wrong with the file beside it, as where a disk is full."""
+def naming(target: Path) -> Iterator[None]:
+    """Name a file in what goes wrong with writing it, or a draft of it, as where a disk is full."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or Path(error.filename).name.startswith(f".{target.name}."):
+        # What is written may come from elsewhere, which isn't this file's matter.
+        elsewhere = isinstance(error, (ConnectionError, TimeoutError))
+        if not elsewhere and (error.filename is None or Path(error.filename).name.startswith(f".{target.name}.")):
             error.filename = str(target)
         raise
