@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from compliance.crypto.keys import VerifyingKey
     from gateway.federation.settings import NodeSettings
+    from participants.ledger.partitions import Partition
 
 T = TypeVar("T")
 
@@ -26,9 +27,11 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def journal() -> None:
+def journal(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+) -> None:
     """List the parts of the journal: their events, when these were recorded, their size, and what is detached."""
-    from participants.ledger.partitions import Partition, partitions
+    from participants.ledger.partitions import partitions
 
     settings = _settings()
 
@@ -37,21 +40,46 @@ def journal() -> None:
         return await partitions(connection), {row[0]: row[1] for row in kept}
 
     parts, kept = _with_owner(settings, read)
-    from rich.console import Console
-    from rich.table import Table
+    if as_json:
+        import json
 
-    table = Table(title=f"Journal of {settings.bic}", title_justify="left")
-    for heading in ("events", "number", "recorded from", "until", "size", ""):
-        table.add_column(heading, justify="right" if heading in ("number", "size") else "left")
+        typer.echo(json.dumps([_described(part, kept) for part in parts], indent=2))
+        return
+    rows: list[tuple[str, ...]] = [("events", "number", "recorded from", "until", "size", "")]
     for part in parts:
-        if part.first in kept:
-            state = f"detached; {kept[part.first]:,} events stay"
-        else:
-            state = "" if part.events == part.bound - max(part.first, 1) else "ahead" if not part.events else "current"
-        times = (f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (part.begins_at, part.ends_at))
+        state = f"detached; {kept[part.first]:,} events stay" if part.first in kept else _state(part)
+        times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (part.begins_at, part.ends_at)]
         size = f"{(part.event_bytes + part.posting_bytes) / 2**20:,.0f} MiB"
-        table.add_row(f"{max(part.first, 1):,} to {part.bound - 1:,}", f"{part.events:,}", *times, size, state)
-    Console().print(table)
+        rows.append((f"{part.first:,} to {part.bound - 1:,}", f"{part.events:,}", *times, size, state))
+    # A table of another's making would be folded to the width of a terminal that isn't there.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    typer.echo(f"Journal of {settings.bic}")
+    for row in rows:
+        cells = (
+            f"{cell:>{width}}" if heading in ("number", "size") else f"{cell:<{width}}"
+            for heading, cell, width in zip(rows[0], row, widths, strict=True)
+        )
+        typer.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def _state(part: Partition) -> str:
+    """Return what a part is that isn't detached: nothing where it is full."""
+    if part.events == part.bound - max(part.first, 1):
+        return ""
+    return "current" if part.events else "ahead"
+
+
+def _described(part: Partition, kept: dict[int, int]) -> dict[str, str | int | None]:
+    times = (None if at is None else at.isoformat().replace("+00:00", "Z") for at in (part.begins_at, part.ends_at))
+    return {
+        "first": part.first,
+        "last": part.bound - 1,
+        "events": part.events,
+        **dict(zip(("recorded_from", "recorded_until"), times, strict=True)),
+        "bytes": part.event_bytes + part.posting_bytes,
+        "state": "detached" if part.first in kept else _state(part) or "full",
+        "kept": kept.get(part.first),
+    }
 
 
 def detach(
@@ -79,13 +107,14 @@ def detach(
 
 
 def attach(file: Annotated[Path, typer.Argument(help="The archive.", exists=True, dir_okay=False)]) -> None:
-    """Put the part of the journal that was detached last back in its place."""
+    """Put the part of the journal that was detached last back in its place; one that is there already is left so."""
     from participants.archive import attachment
 
     settings = _settings()
     keys = _own_keys(settings)
-    manifest = _with_owner(settings, lambda c: attachment.attach(c, file, bank=settings.bic, keys=keys))
-    typer.echo(f"events {manifest.first} to {manifest.bound - 1} are in the journal again")
+    attached = _with_owner(settings, lambda c: attachment.attach(c, file, bank=settings.bic, keys=keys))
+    manifest, when = attached.manifest, "already" if attached.already else "again"
+    typer.echo(f"events {manifest.first} to {manifest.bound - 1} are in the journal {when}")
 
 
 def _own_keys(settings: NodeSettings) -> dict[str, VerifyingKey]:
