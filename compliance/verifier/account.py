@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from compliance.counting import counted
 from compliance.cycle.approval import (
     PROPOSAL_LIFETIME_S,
     TRIGGERS,
@@ -75,7 +76,7 @@ def check_account(editions: Sequence[Edition], matched: Matched, log: Log, rules
     for event in log.own:
         account.hear(event)
     account.end()
-    return f"{len(log.own)} events"
+    return counted(len(log.own), "event")
 
 
 # --- who handed in what ---------------------------------------------------------------------------------------
