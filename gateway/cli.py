@@ -144,7 +144,7 @@ def _trouble(error: Exception) -> str | None:
 
     reason = failure_of(error)
     if reason is not None:
-        return shown(f"{database_refusal(reason).detail}: {error or type(error).__name__}")
+        return shown(f"{database_refusal(reason).detail}: {str(error) or type(error).__name__}")
     return shown(error.strerror or error) if isinstance(error, OSError) else None
 
 

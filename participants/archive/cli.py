@@ -84,9 +84,7 @@ def _described(part: Partition, kept: dict[int, int]) -> dict[str, str | int | N
 
 def detach(
     out: Annotated[Path, typer.Option(help="The directory to write the file to.", exists=True, file_okay=False)],
-    before: Annotated[
-        datetime, typer.Option(help="Only a part that was recorded before this day.", formats=["%Y-%m-%d"])
-    ],
+    before: Annotated[str, typer.Option(help="Only a part that was recorded before this day, as in 2025-01-31.")],
 ) -> None:
     """Take the oldest part of the journal out into a file, once that is written, read back and compared.
 
@@ -97,13 +95,20 @@ def detach(
 
     settings = _settings()
     signer = MemberIdentity(settings.bic, settings.keys_dir).sign
-    at = before.replace(tzinfo=UTC)
+    at = _day(before)
     result = _with_owner(settings, lambda c: detachment.detach(c, settings.bic, signer, out, before=at))
     manifest = result.manifest
     typer.echo(
         f"{result.path}: events {manifest.first} to {manifest.bound - 1}, {manifest.postings.rows} postings;"
         f" {result.kept} events stay in the journal"
     )
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise typer.BadParameter(f"{text!a} is no day, as in 2025-01-31", param_hint="--before") from None
 
 
 def attach(file: Annotated[Path, typer.Argument(help="The archive.", exists=True, dir_okay=False)]) -> None:

@@ -28,7 +28,6 @@ from participants.ledger import DATABASE, MIGRATIONS
 
 BY_BOTH, NOTHING_ATTESTED, BY_ONE = 0, 1, 3
 """Exit codes: both banks' signatures are in the file; there is nothing to write; only this bank's was at hand."""
-ASK_SECONDS, ATTEMPTS_MAX = 10, 2
 
 
 def run_position(settings: NodeSettings, cycle: str, counterparty: str, currency: str, out: Path | None) -> int:
@@ -103,13 +102,7 @@ async def _with_theirs(
         anchor = Anchor.read(anchor_path)
         auth = MemberIdentity(settings.bic, settings.keys_dir).auth
         async with FederationClient(settings.bic, auth, url) as client:
-            agreed = await client.get(
-                url + path,
-                AgreedPosition,
-                audience=anchor.bic,
-                timeout_s=ASK_SECONDS,
-                attempts_max=ATTEMPTS_MAX,
-            )
+            agreed = await client.get(url + path, AgreedPosition, audience=anchor.bic)
         theirs = next(proof for proof in agreed.proven if signer_of(proof.attestation) != settings.bic)
         both = msgspec.structs.replace(evidence, counterparty=theirs)
         verify_position(both, anchor)

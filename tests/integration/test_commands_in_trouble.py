@@ -13,6 +13,7 @@ from commands import Said, concordat
 from support import free_port
 
 from gateway.federation.http.client import MemberIdentity
+from gateway.federation.storage.postgres import EmbeddedServer
 from tests.reference.pages import every_command
 
 COORDINATOR = "--coordinator {url} --coordinator-bic CNCDXXC0 --client carol --key {key}"
@@ -156,3 +157,29 @@ def test_a_database_that_is_away(name: str, settings: dict[str, str], tmp_path: 
     assert "dora:secret" not in said.err
     if said.code:
         refused(said)
+
+
+@pytest.mark.parametrize("command", ["journal", "fsck", "proof 2026-11-27-01", "position 2026-11-27-01 BETAFRPP EUR"])
+def test_a_directory_that_holds_no_books_of_a_bank_is_left_as_it_is(
+    command: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    refused(said := concordat(f"participant {command}", settings))
+    assert "holds no database yet" in said.err
+    assert {path.name for path in (tmp_path / "node").iterdir()} == {"keys"}
+
+
+def test_another_institutions_directory_is_told_by_its_database(settings: dict[str, str], tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "node" / "postgres")
+    server.start()
+    try:
+        server.open_for("coordinator")
+        refused(said := concordat("participant journal", settings))
+        assert "holds no database participant: is this another institution's data directory?" in said.err
+    finally:
+        server.stop()
+
+
+def test_an_id_that_is_none_is_said_to_be(settings: dict[str, str], tmp_path: Path) -> None:
+    key = tmp_path / "node" / "keys" / "auth.pem"
+    said = concordat(f"participant payment 123 {BANK}".format(url=settings["CONCORDAT_URL"], key=key), settings)
+    assert (said.code, "'123' is no payment's id, which is a UUID" in said.err) == (2, True)

@@ -59,6 +59,11 @@ async def test_parts_are_listed_a_line_each_and_as_json(alfa: Bank, tmp_path: Pa
     )
 
 
+async def test_a_day_that_is_none_is_said_to_be(alfa: Bank, tmp_path: Path) -> None:
+    said = await run(alfa, f"journal-detach --out {tmp_path} --before yesterday", tmp_path)
+    assert (said.code, "'yesterday' is no day, as in 2025-01-31" in said.err) == (2, True)
+
+
 async def test_an_archive_is_its_owners_alone(alfa: Bank, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
