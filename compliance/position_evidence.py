@@ -62,7 +62,7 @@ def verify_position(evidence: PositionEvidence, anchor: Anchor) -> VerifiedPosit
 
 def _keys(proven: ProvenStatement, trust_list: TrustList, anchor: Anchor) -> dict[str, VerifyingKey]:
     """Return the keys that count of the bank which a statement says is its signer."""
-    bank = _signer(proven.attestation)
+    bank = signer_of(proven.attestation)
     return {
         key.kid: VerifyingKey(key.x).within(anchor.scheme)
         for member in trust_list.members
@@ -72,7 +72,7 @@ def _keys(proven: ProvenStatement, trust_list: TrustList, anchor: Anchor) -> dic
     }
 
 
-def _signer(envelope: Envelope) -> str:
+def signer_of(envelope: Envelope) -> str:
     """Return which bank an attestation says it is of; whether that is true is for its signature to say."""
     try:
         return msgspec.json.decode(envelope.payload_bytes(), type=Attestation).participant

@@ -40,7 +40,7 @@ class Anchor(Struct, frozen=True, forbid_unknown_fields=True):
         try:
             anchor = msgspec.json.decode(path.read_bytes(), type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise AnchorError(f"{path}: {error}") from error
+            raise AnchorError(f"{path} isn't a trust anchor: {error}") from error
         anchor.verifying_keys()
         return anchor
 

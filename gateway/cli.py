@@ -119,15 +119,37 @@ for _name, _source in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line; a wrong setting ends with one line on standard error and code 2."""
+    """Run the command line.
+
+    A wrong setting, a file that can't be read or written, and a database that fails end it with one line on standard
+    error and code 2; a defect shows its traceback.
+    """
+    try:
+        app()
+    except Exception as error:
+        what = _trouble(error)
+        if what is None:
+            raise
+        print(f"concordat: {what}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _trouble(error: Exception) -> str | None:
+    """Say what is the matter outside of the program; None for a defect of it."""
     from compliance.terminal import shown
     from gateway.federation.settings import ConfigurationError
 
-    try:
-        app()
-    except ConfigurationError as error:
-        print(f"concordat: {shown(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+    if isinstance(error, ConfigurationError):
+        return shown(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return shown(f"{error.filename}: {error.strerror}")
+    # Imported late: what `verify` finds needs no database.
+    from gateway.federation.storage.failures import database_refusal, failure_of
+
+    reason = failure_of(error)
+    if reason is not None:
+        return shown(f"{database_refusal(reason).detail}: {str(error) or type(error).__name__}")
+    return shown(error.strerror or error) if isinstance(error, OSError) else None
 
 
 if __name__ == "__main__":

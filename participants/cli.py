@@ -30,6 +30,17 @@ webhooks.register(app)
 archive.register(app)
 
 
+def _cycle_id(text: str) -> str:
+    import re
+
+    from compliance.statements import CYCLE_PATTERN
+
+    if not re.fullmatch(CYCLE_PATTERN, text):
+        raise typer.BadParameter(f"{text!a} is no cycle's id, as in 2026-03-02-01")
+    return text
+
+
+_Cycle = Annotated[str, typer.Argument(help="The cycle's id.", callback=_cycle_id)]
 _Name = Annotated[str, typer.Option(help="The bank's name.")]
 _Agent = Annotated[str | None, typer.Option(help="The settlement agent's BIC.")]
 _Account = Annotated[str | None, typer.Option(help="The bank's account at the settlement agent.")]
@@ -141,7 +152,7 @@ def fsck() -> None:
 
 
 @app.command()
-def proof(cycle: Annotated[str, typer.Argument(help="The cycle's id.")]) -> None:
+def proof(cycle: _Cycle) -> None:
     """Print what the coordinator showed this bank of a cycle's result, as signed; exit code 1 if it isn't believed."""
     from participants.audit.proof import run_proof
 
@@ -150,7 +161,7 @@ def proof(cycle: Annotated[str, typer.Argument(help="The cycle's id.")]) -> None
 
 @app.command()
 def position(
-    cycle: Annotated[str, typer.Argument(help="The cycle's id.")],
+    cycle: _Cycle,
     counterparty: Annotated[str, typer.Argument(help="The other bank of the pair, by its BIC.")],
     currency: Annotated[str, typer.Argument(help="The currency.")],
     out: Annotated[
@@ -160,7 +171,9 @@ def position(
 ) -> None:
     """Write the evidence for one pair of a cycle, which shows nothing of the others. `concordat verify` checks it.
 
-    Once both banks agree it holds what the other one signed, too, as the coordinator shows it.
+    Once both banks agree it holds what the other one signed, too, as the coordinator shows it. Exit code 0: both
+    banks' signatures are in the file; 3: only this bank's, or what both signed was there before and is left as it is;
+    1: this bank attested nothing of the pair.
     """
     from participants.audit.position import run_position
 

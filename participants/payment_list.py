@@ -130,6 +130,15 @@ def payment(
     Also how much of it is given back and by which payments, and what became of its recalls.
     """
 
+    from uuid import UUID
+
+    try:
+        UUID(payment_id)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{payment_id!a} is no payment's id, which is a UUID", param_hint="PAYMENT_ID"
+        ) from None
+
     async def run(signed_in: FederationClient, name: str) -> None:
         from participants.api.messages import PaymentView
 

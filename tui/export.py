@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.federation.storage.whole_file import owner_only
 from tui.table import Cell, Column, Table
 
 Format = Literal["csv", "json"]
@@ -45,7 +46,7 @@ def write(table: Table, kind: Format, directory: Path) -> Path:
     for number in range(1, 1000):
         path = directory / (f"{table.name}.{kind}" if number == 1 else f"{table.name}-{number}.{kind}")
         try:
-            with path.open("xb") as file:
+            with open(path, "xb", opener=owner_only) as file:
                 file.write(data)
         except FileExistsError:
             continue

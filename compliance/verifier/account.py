@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from compliance.counting import counted
 from compliance.cycle.approval import (
     PROPOSAL_LIFETIME_S,
     TRIGGERS,
@@ -76,7 +77,7 @@ def check_account(editions: Sequence[Edition], matched: Matched, log: Log, rules
     for event in log.own:
         account.hear(event)
     account.end()
-    return f"{len(log.own)} events"
+    return counted(len(log.own), "event")
 
 
 # --- who handed in what ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compliance.counting import counted
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import EvidenceError
 from compliance.crypto.keys import VerifyingKey
@@ -77,7 +78,7 @@ def check_signatures(
     if registers:
         raise RefutedError(Finding.DECISION_REFUSED, f"the log knows no register of operators {min(registers)}")
     _require_all(record, made, answered)
-    return f"{len(made) + len(answered)} decisions signed by their operators"
+    return f"{counted(len(made) + len(answered), 'decision')} signed by their operators"
 
 
 def unproven_registers(record: CycleRecord) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from compliance.counting import counted
 from compliance.crypto import canonical
 from compliance.cycle.approval import TRIGGERS, Action, four_eyes_causes, needed_decision
 from compliance.cycle.carry_over import BY_NETTING
@@ -78,7 +79,8 @@ def check_netting(record: CycleRecord, documents: Documents, agreed: Agreed, rul
     _check_certificates(record, matched, certificates)
     proven = sum(choice.gap_minor == "0" for choice in result.liquidity)
     return (
-        f"{len(result.statements)} pairs in {len(result.results)} currencies, {proven} of {len(result.liquidity)}"
+        f"{counted(len(result.statements), 'pair')} in {counted(len(result.results), 'currency', 'currencies')},"
+        f" {proven} of {len(result.liquidity)}"
         f" proven to be the most that could settle, result {documents.result.sha256},"
         f" root that its banks were shown {committed_root(record.result)}"
     )
@@ -148,7 +150,7 @@ def check_instructions(record: CycleRecord, documents: Documents, signers: Signe
         if instruction.sha256 != receipt.sha256:
             detail = f"{receipt.participant} acknowledges another content of {receipt.instruction}"
             raise RefutedError(Finding.RECEIPT_DIFFERS, detail)
-    return f"{len(signed)} instructions, {len(documents.receipts)} acknowledged"
+    return f"{counted(len(signed), 'instruction')}, {len(documents.receipts)} acknowledged"
 
 
 # --- step 9 -----------------------------------------------------------------------------------------------

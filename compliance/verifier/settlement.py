@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compliance.counting import counted
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.cycle.states import State, Trigger
@@ -65,11 +66,11 @@ def check_settlements(record: CycleRecord, editions: Sequence[Edition], moments:
     if record.state not in (State.SETTLED, State.FINAL):
         if settled:
             raise RefutedError(Finding.SETTLEMENT_DIFFERS, f"the agent settled a cycle in state {record.state}")
-        return f"{len(record.settlements)} requests to the agent, none settled"
+        return f"{counted(len(record.settlements), 'request')} to the agent, none settled"
     if not settled:
         return "nothing was to move"
     _check_finality(editions[-1], settled[0])
-    return f"{len(record.settlements)} requests to the agent, its answer signed by {settled[0].sender}"
+    return f"{counted(len(record.settlements), 'request')} to the agent, its answer signed by {settled[0].sender}"
 
 
 def _attempts(record: CycleRecord) -> dict[int, _Attempt]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from compliance.counting import counted
 from compliance.cycle import checks
 from compliance.cycle.checks import Check
 from compliance.cycle.limits import Limits
@@ -179,7 +180,7 @@ def check_limits(editions: Sequence[Edition], log: Log) -> str:
         # Where the log doesn't say when limits were read, it was between these two events.
         span = (since.id, event.id) if as_of is None else (as_of, as_of)
         _check_limits(edition.record.limits, record, before, span)
-    return f"{len(_kept(record.limits))} limits"
+    return counted(len(_kept(record.limits)), "limit")
 
 
 def _check_limits(limits: Limits, record: CycleRecord, before: Mapping[Account, Any], span: tuple[int, int]) -> None:

@@ -33,6 +33,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
+from compliance.counting import counted
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
@@ -143,7 +144,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
 
     with _step(1):
         archive = Archive(source)
-        step_passed(f"{len(archive)} files, {archive.size:,} bytes")
+        step_passed(f"{counted(len(archive), 'file')}, {archive.size:,} bytes")
     with _step(2):
         record = _read_record(archive, anchor_keys)
         rules = read_rules(record)
@@ -152,7 +153,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
     with _step(3):
         lists = _read_trust_lists(record, anchor, anchor_keys)
         members = Signers((trust_list for trust_list, _ in lists), scheme=anchor.scheme)
-        step_passed(f"{len(lists)} trust lists")
+        step_passed(counted(len(lists), "trust list"))
     with _step(4):
         log = read_log(record, lists, rules)
         step_passed(f"events {record.events[0].id} to {record.events[-1].id}")
@@ -166,7 +167,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
         matched = match_documents(record, documents, log, members, rules)
         idle = [check_matching(record, edition.documents, matched, log) for edition in editions]
         check_closing(record, _carried(editions), log)
-        step_passed(f"{len(matched.agreed)} matched pairs")
+        step_passed(counted(len(matched.agreed), "matched pair"))
     with _step(7):
         netted = [check_netting(edition.record, edition.documents, matched.agreed, rules) for edition in editions]
         step_passed(_last(netted, superseded="results"))
@@ -190,7 +191,7 @@ def _verify(source: BinaryIO, anchor: Anchor, on_step: OnStep | None) -> Report:
     with _step(12):
         by_word = [check_checks(edition, matched, log, rules) for edition in editions]
         limits = check_limits(editions, log)
-        step_passed(f"{len(record.checks)} checks, {limits}")
+        step_passed(f"{counted(len(record.checks), 'check')}, {limits}")
     return Report(
         format=record.format,
         cycle=record.cycle,

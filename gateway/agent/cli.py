@@ -120,22 +120,22 @@ def fsck() -> None:
     """Recompute every balance from the journal and check every answer; exit code 1 if anything differs."""
     import asyncpg
 
+    from gateway.agent.app import PACKAGE
     from gateway.agent.fsck import Check
     from gateway.agent.fsck import fsck as check_books
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database, dsn
+    from gateway.federation.commands.own_database import own_database
+    from gateway.federation.storage.postgres import dsn
 
     settings = _settings()
 
     async def check(url: str) -> tuple[Check, ...]:
-        await require_owner(url, settings.bic)
         connection = await asyncpg.connect(dsn(url))
         try:
             return await check_books(connection)
         finally:
             await connection.close()
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, PACKAGE) as url:
         checks = asyncio.run(check(url))
     for result in checks:
         typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.name}")

@@ -313,11 +313,9 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
     from gateway.coordinator.app import PACKAGE, CoordinatorCore
     from gateway.coordinator.registry import rulebooks
     from gateway.coordinator.registry.members import COORDINATOR
+    from gateway.federation.commands.own_database import own_database
     from gateway.federation.problems import Refusal
     from gateway.federation.settings import ConfigurationError
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
 
     settings = _settings()
 
@@ -328,8 +326,6 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
         return rules
 
     async def run(url: str) -> T:
-        await migrate(url, PACKAGE)
-        await require_owner(url, settings.bic, owner=COORDINATOR)
         core = CoordinatorCore.open(settings, url, first[0] if first else await in_force(url))
         try:
             if first:
@@ -338,7 +334,7 @@ def _with_core(work: Callable[[CoordinatorCore], Awaitable[T]], *, first: tuple[
         finally:
             await core.engine.dispose()
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, PACKAGE, owner=COORDINATOR, up_to_date=True) as url:
         try:
             task: Coroutine[None, None, T] = run(url)
             return asyncio.run(task)

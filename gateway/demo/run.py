@@ -55,7 +55,7 @@ def run_demo(options: DemoOptions) -> int:
         plan = plan_from(options)
         directory = _directory(options.keep)
     except (FileRefused, NothingToPayError, ValueError) as error:
-        console.print("[red]refused:[/]", str(error), highlight=False)
+        Console(stderr=True).print("[red]refused:[/]", str(error), highlight=False)
         return REFUSED
     _introduce(plan, options, directory, console)
     code = FAILED

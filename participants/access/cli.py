@@ -52,12 +52,17 @@ def add(
     if (key is None) == (create is None):
         raise typer.BadParameter("give either --key or --create")
     ends = None if expires is None else _instant(expires)
-    try:
-        public = VerifyingKey(key) if key else SigningKey.load_or_create(create or Path()).verifying_key
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(shown(f"not an Ed25519 key: {error}"), param_hint="--key") from error
-    _do(lambda ledger: clients.register(ledger, client_id, public, role, scopes=scope or (), expires_at=ends, by=by))
-    typer.echo(f"{client_id} signs in by key {public.kid} for {', '.join(role)}")
+
+    async def register(ledger: asyncpg.Connection) -> VerifyingKey:
+        # Where there is no bank, no key is left behind.
+        try:
+            public = VerifyingKey(key) if key else SigningKey.load_or_create(create or Path()).verifying_key
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(shown(f"not an Ed25519 key: {error}"), param_hint="--key") from error
+        await clients.register(ledger, client_id, public, role, scopes=scope or (), expires_at=ends, by=by)
+        return public
+
+    typer.echo(f"{client_id} signs in by key {_do(register).kid} for {', '.join(role)}")
 
 
 @app.command("list")
@@ -105,10 +110,8 @@ def _instant(text: str) -> datetime:
 
 def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something with the bank's clients, whether or not its node runs meanwhile."""
+    from gateway.federation.commands.own_database import own_database
     from gateway.federation.settings import NodeSettings
-    from gateway.federation.storage.database import migrate
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
     from gateway.federation.storage.sessions import connect
     from participants.access.clients import ClientError
     from participants.ledger import DATABASE, MIGRATIONS
@@ -116,15 +119,13 @@ def _do(work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     settings = NodeSettings.from_env()
 
     async def run(url: str) -> T:
-        await migrate(url, MIGRATIONS)
-        await require_owner(url, settings.bic)
         ledger: Any = await connect(url, application_name=f"concordat {settings.bic} client")
         try:
             return await work(ledger)
         finally:
             await ledger.close()
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, MIGRATIONS, up_to_date=True) as url:
         try:
             return asyncio.run(run(url))
         except ClientError as error:

@@ -11,7 +11,8 @@ from litestar.status_codes import HTTP_200_OK
 from participants.api import orders_log, views
 from participants.api.guards import ORDERS, ConcordatRequest, Node
 from participants.api.messages import CancellationOutcomes, Cancellations, PaymentView
-from participants.payments.cancellations import RequestCancellation
+from participants.ledger.partitions import require_attached
+from participants.payments.cancellations import CancellationReason, RequestCancellation
 
 
 @post(
@@ -28,6 +29,9 @@ async def cancel_payment(payment_id: FromPath[UUID], node: Node, request: Concor
     `posted` with its number, and can be recalled. Asked again, it changes nothing and shows how the payment stands.
     """
     (outcome,) = await node.ledger.submit(RequestCancellation([str(payment_id)], request.auth.sub))
+    if outcome.reason is CancellationReason.JOURNAL_DETACHED:
+        async with node.pool.acquire() as connection:
+            await require_attached(connection, [str(payment_id)])
     outcome.or_refuse()
     orders_log.note("cancellation requested", request.auth.sub, (outcome.id,))
     return await views.payment(node.pool, str(payment_id))

@@ -27,7 +27,8 @@ from participants.api.views import payment_view
 from participants.feed.public import timestamp
 from participants.ledger import events, store
 from participants.ledger.events import Hit, Opinion
-from participants.payments.holds import DecideHold, HoldOutcome, opinions_on
+from participants.ledger.partitions import require_attached
+from participants.payments.holds import DecideHold, HoldOutcome, HoldReason, opinions_on
 
 # A payment waits for people since the event that held it.
 HELD = """
@@ -95,7 +96,11 @@ async def decide_hold(
     payment_id: FromPath[UUID], data: JSONBody[HoldOpinion], node: Node, request: ConcordatRequest
 ) -> PaymentView:
     """Give one person's word on a held payment; two different people must agree before anything happens."""
-    (await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))).or_refuse()
+    outcome = await node.ledger.submit(DecideHold(str(payment_id), request.auth.sub, data.decision, data.reason))
+    if outcome.reason is HoldReason.JOURNAL_DETACHED:
+        async with node.pool.acquire() as connection:
+            await require_attached(connection, [str(payment_id)])
+    outcome.or_refuse()
     return await views.payment(node.pool, str(payment_id))
 
 

@@ -64,7 +64,7 @@ from participants.audit.replay import balances_at
 from participants.continuity import reads as shared
 from participants.cycle import reads
 from participants.ledger.accounts import AccountOutcome, Kind
-from participants.ledger.partitions import require_attached
+from participants.ledger.partitions import JournalDetached, require_attached
 from participants.payments.disputes import Dispute, WithdrawDispute
 from participants.payments.orders import OrderOutcome, readable
 from participants.roles import Role
@@ -350,7 +350,10 @@ async def get_evidence(payment_id: FromPath[UUID], request: ConcordatRequest, no
     async with node.pool.acquire() as connection:
         envelope = await shared.evidence(connection, str(payment_id), request.auth.sub)
         if envelope is None:
-            await require_attached(connection, [str(payment_id)])
+            try:
+                await require_attached(connection, [str(payment_id)])
+            except JournalDetached as refusal:
+                raise refusal.for_others() from None
     if envelope is None:
         raise Refusal(views.RequestReason.PAYMENT_UNKNOWN, f"nothing that {request.auth.sub} signed of {payment_id}")
     return envelope

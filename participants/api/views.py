@@ -37,7 +37,7 @@ from participants.ledger.account_events import ENTRY_TYPES
 from participants.ledger.events import ExposureLimit, subject_id
 from participants.ledger.exposure import CEILINGS
 from participants.ledger.own_entries import EntryReason
-from participants.ledger.partitions import DETACHED_UNTIL, JournalDetached
+from participants.ledger.partitions import DETACHED_UNTIL, FLOOR, detached
 from participants.ledger.payment import STATUS_AFTER, AskedBack, Payment
 from participants.payments import batches
 from participants.payments.exposures import read_exposures
@@ -204,7 +204,8 @@ async def postings(connection: asyncpg.Connection, account: int, before: int | N
     """Return a page of an account's postings, newest first. Raises JournalDetached where all of it is detached."""
     rows = await connection.fetch(POSTINGS, account, before, limit)
     if not rows and (before is None or before > 1) and await connection.fetchval(CARRIED, account):
-        raise JournalDetached(f"the postings of account {account} before are detached")
+        newest = await connection.fetchval(FLOOR) - 1
+        raise await detached(connection, f"the postings of account {account} before are", event=newest)
     return [
         PostingView(
             version=row[0],

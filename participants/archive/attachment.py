@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
+from msgspec import Struct
 
 from compliance.crypto.keys import VerifyingKey
 from participants.archive.detachment import SWAP
@@ -22,6 +23,10 @@ from participants.archive.document import (
 )
 from participants.archive.turn import stand_still, turn
 
+ATTACHED = """
+SELECT EXISTS (SELECT FROM journal_archive WHERE encode(manifest_sha256, 'hex') = $1 AND attached_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM journal_archive WHERE first = $2 AND attached_at IS NULL)
+"""
 LAST = """
 SELECT first, encode(manifest_sha256, 'hex') FROM journal_archive WHERE attached_at IS NULL ORDER BY first DESC LIMIT 1
 """
@@ -43,14 +48,23 @@ UPDATE journal_archive SET attached_at = now() WHERE first = {part} AND attached
 """
 
 
+class Attached(Struct, frozen=True):
+    """A part that is in the journal, and whether it was before."""
+
+    manifest: JournalArchive
+    already: bool
+
+
 async def attach(
     connection: asyncpg.Connection, path: Path, *, bank: str, keys: Mapping[str, VerifyingKey]
-) -> JournalArchive:
-    """Put a part back. Raises ArchiveRefusedError; then nothing is changed. The connection is the owner's.
+) -> Attached:
+    """Put a part back, unless it is. Raises ArchiveRefusedError; then nothing is changed.
 
-    `keys` are the bank's own, by key id, those that it signed with before included.
+    The connection is the owner's. `keys` are the bank's own, by key id, those that it signed with before included.
     """
     with opened(path, bank, keys) as archive:
+        if await connection.fetchval(ATTACHED, archive.sha256, archive.manifest.first):
+            return Attached(archive.manifest, already=True)
         await _require_last(connection, archive)
         archive.require_whole()
         async with turn(connection):
@@ -60,7 +74,7 @@ async def attach(
             await stand_still(connection)
             await connection.execute(SWAP.format(part=part, other="back", bound=bound))
             await connection.execute(WITHOUT_BOUNDS.format(part=part))
-        return archive.manifest
+        return Attached(archive.manifest, already=False)
 
 
 async def _require_last(connection: asyncpg.Connection, archive: Archive) -> None:

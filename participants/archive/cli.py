@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from compliance.crypto.keys import VerifyingKey
     from gateway.federation.settings import NodeSettings
+    from participants.ledger.partitions import Partition
 
 T = TypeVar("T")
 
@@ -26,9 +27,11 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def journal() -> None:
+def journal(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+) -> None:
     """List the parts of the journal: their events, when these were recorded, their size, and what is detached."""
-    from participants.ledger.partitions import Partition, partitions
+    from participants.ledger.partitions import partitions
 
     settings = _settings()
 
@@ -37,28 +40,51 @@ def journal() -> None:
         return await partitions(connection), {row[0]: row[1] for row in kept}
 
     parts, kept = _with_owner(settings, read)
-    from rich.console import Console
-    from rich.table import Table
+    if as_json:
+        import json
 
-    table = Table(title=f"Journal of {settings.bic}", title_justify="left")
-    for heading in ("events", "number", "recorded from", "until", "size", ""):
-        table.add_column(heading, justify="right" if heading in ("number", "size") else "left")
+        typer.echo(json.dumps([_described(part, kept) for part in parts], indent=2))
+        return
+    rows: list[tuple[str, ...]] = [("events", "number", "recorded from", "until", "size", "")]
     for part in parts:
-        if part.first in kept:
-            state = f"detached; {kept[part.first]:,} events stay"
-        else:
-            state = "" if part.events == part.bound - max(part.first, 1) else "ahead" if not part.events else "current"
-        times = (f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (part.begins_at, part.ends_at))
+        state = f"detached; {kept[part.first]:,} events stay" if part.first in kept else _state(part)
+        times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (part.begins_at, part.ends_at)]
         size = f"{(part.event_bytes + part.posting_bytes) / 2**20:,.0f} MiB"
-        table.add_row(f"{max(part.first, 1):,} to {part.bound - 1:,}", f"{part.events:,}", *times, size, state)
-    Console().print(table)
+        rows.append((f"{part.first:,} to {part.bound - 1:,}", f"{part.events:,}", *times, size, state))
+    # A table of another's making would be folded to the width of a terminal that isn't there.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    typer.echo(f"Journal of {settings.bic}")
+    for row in rows:
+        cells = (
+            f"{cell:>{width}}" if heading in ("number", "size") else f"{cell:<{width}}"
+            for heading, cell, width in zip(rows[0], row, widths, strict=True)
+        )
+        typer.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def _state(part: Partition) -> str:
+    """Return what a part is that isn't detached: nothing where it is full."""
+    if part.events == part.bound - max(part.first, 1):
+        return ""
+    return "current" if part.events else "ahead"
+
+
+def _described(part: Partition, kept: dict[int, int]) -> dict[str, str | int | None]:
+    times = (None if at is None else at.isoformat().replace("+00:00", "Z") for at in (part.begins_at, part.ends_at))
+    return {
+        "first": part.first,
+        "last": part.bound - 1,
+        "events": part.events,
+        **dict(zip(("recorded_from", "recorded_until"), times, strict=True)),
+        "bytes": part.event_bytes + part.posting_bytes,
+        "state": "detached" if part.first in kept else _state(part) or "full",
+        "kept": kept.get(part.first),
+    }
 
 
 def detach(
     out: Annotated[Path, typer.Option(help="The directory to write the file to.", exists=True, file_okay=False)],
-    before: Annotated[
-        datetime, typer.Option(help="Only a part that was recorded before this day.", formats=["%Y-%m-%d"])
-    ],
+    before: Annotated[str, typer.Option(help="Only a part that was recorded before this day, as in 2025-01-31.")],
 ) -> None:
     """Take the oldest part of the journal out into a file, once that is written, read back and compared.
 
@@ -69,7 +95,7 @@ def detach(
 
     settings = _settings()
     signer = MemberIdentity(settings.bic, settings.keys_dir).sign
-    at = before.replace(tzinfo=UTC)
+    at = _day(before)
     result = _with_owner(settings, lambda c: detachment.detach(c, settings.bic, signer, out, before=at))
     manifest = result.manifest
     typer.echo(
@@ -78,14 +104,22 @@ def detach(
     )
 
 
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise typer.BadParameter(f"{text!a} is no day, as in 2025-01-31", param_hint="--before") from None
+
+
 def attach(file: Annotated[Path, typer.Argument(help="The archive.", exists=True, dir_okay=False)]) -> None:
-    """Put the part of the journal that was detached last back in its place."""
+    """Put the part of the journal that was detached last back in its place; one that is there already is left so."""
     from participants.archive import attachment
 
     settings = _settings()
     keys = _own_keys(settings)
-    manifest = _with_owner(settings, lambda c: attachment.attach(c, file, bank=settings.bic, keys=keys))
-    typer.echo(f"events {manifest.first} to {manifest.bound - 1} are in the journal again")
+    attached = _with_owner(settings, lambda c: attachment.attach(c, file, bank=settings.bic, keys=keys))
+    manifest, when = attached.manifest, "already" if attached.already else "again"
+    typer.echo(f"events {manifest.first} to {manifest.bound - 1} are in the journal {when}")
 
 
 def _own_keys(settings: NodeSettings) -> dict[str, VerifyingKey]:
@@ -103,17 +137,15 @@ def _own_keys(settings: NodeSettings) -> dict[str, VerifyingKey]:
 def _with_owner(settings: NodeSettings, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Do something on a connection of the ledger's owner. Ends the command with 1 where that is refused."""
     from compliance.terminal import shown
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands.own_database import own_database
     from participants.archive.document import ArchiveRefusedError
-    from participants.ledger import DATABASE
+    from participants.ledger import DATABASE, MIGRATIONS
 
     async def do(url: str) -> T:
-        await require_owner(url, settings.bic)
         async with owner(url) as connection:
             return await work(connection)
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, MIGRATIONS) as url:
         try:
             return asyncio.run(do(url))
         except ArchiveRefusedError as error:

@@ -20,6 +20,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Document
+from gateway.federation.storage.whole_file import naming, owner_only
 
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
 MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.csv", "closing.csv"
@@ -216,7 +217,8 @@ def written(path: Path) -> Iterator[ZipFile]:
     """Give a new archive; when the block ends well its name is that of a whole one. Raises OSError."""
     # A name of its own: nobody else's unfinished file is ever called an archive.
     unfinished = path.with_suffix(f".{secrets.token_hex(8)}{DRAFT}")
-    with unfinished.open("xb") as file:
+    # There are customers' names in it.
+    with naming(path), open(unfinished, "xb", opener=owner_only) as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
                 yield archive

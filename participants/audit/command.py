@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
-
 from compliance.terminal import shown
 from gateway.federation.settings import NodeSettings
 from participants.audit.fsck import fsck
-from participants.ledger import DATABASE
+from participants.ledger import DATABASE, MIGRATIONS
 
 
 def run_fsck(settings: NodeSettings) -> int:
@@ -18,17 +16,11 @@ def run_fsck(settings: NodeSettings) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from gateway.federation.storage.owner import require_owner
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands.own_database import own_database
 
     console = Console()
-    with database(settings, DATABASE) as url:
-        try:
-            asyncio.run(require_owner(url, settings.bic))
-            report = asyncio.run(fsck(url, settings.bic))
-        except asyncpg.UndefinedTableError:
-            console.print(f"{settings.bic}: no ledger here yet")
-            return 1
+    with own_database(settings, DATABASE, MIGRATIONS) as url:
+        report = asyncio.run(fsck(url, settings.bic))
     table = Table(title=f"Ledger of {settings.bic}", title_justify="left")
     for heading in ("check", "", "examined", "what it proves, or the first difference"):
         table.add_column(heading, justify="right" if heading == "examined" else "left")

@@ -14,7 +14,7 @@ from compliance.terminal import shown
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage.postgres import dsn
 from participants.cycle import reads
-from participants.ledger import DATABASE
+from participants.ledger import DATABASE, MIGRATIONS
 from participants.ledger.events import ResultShown
 
 
@@ -24,9 +24,9 @@ def run_proof(settings: NodeSettings, cycle: str) -> int:
     Each holds the coordinator's signed commitment and the lines under its root, also what a counterparty was shown
     otherwise. The roots go to stderr, to be compared with the one that `concordat verify` names.
     """
-    from gateway.federation.storage.postgres import database
+    from gateway.federation.commands.own_database import own_database
 
-    with database(settings, DATABASE) as url:
+    with own_database(settings, DATABASE, MIGRATIONS) as url:
         results = asyncio.run(_kept(url, cycle))
     for proof in results:
         commitment = canonical.decode(proof.commitment.payload_bytes(), ResultCommitment)

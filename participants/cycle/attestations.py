@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from compliance.bic import known_as, normal_bic
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import EvidenceError
 from compliance.crypto.keys import Signer
@@ -108,6 +109,27 @@ def contradiction(said: CycleAttested, bank: str) -> str | None:
         complete=signed.complete,
     )
     return None if signed == covers else f"{signed} was signed, and {covers} is kept"
+
+
+def shown_of(
+    attested: Sequence[CycleAttested], cycle: str, *, bank: str, counterparty: str, currency: str
+) -> ProvenStatement:
+    """Return what proves a bank's newest statement of a pair with a bank of a normal BIC.
+
+    Raises LookupError with why there is nothing to show.
+    """
+    if counterparty == normal_bic(bank):
+        raise LookupError(f"{counterparty} is this bank itself")
+    stated = newest(attested)
+    name = known_as(counterparty, {name for _, *pair in stated for name in pair})
+    low, high = sorted((bank, name))
+    key = (currency, low, high)
+    if key not in stated:
+        raise LookupError(f"{bank} attested nothing of {name} in {currency} in cycle {cycle}")
+    proof = proven(attested, key)
+    if proof is None:
+        raise LookupError(f"{bank} signed its statements in cycle {cycle} each by itself: its node lists them")
+    return proof
 
 
 def proven(attested: Iterable[CycleAttested], key: PairKey) -> ProvenStatement | None:

@@ -100,6 +100,11 @@ async def cut(connection: asyncpg.Connection, cycle: str) -> tuple[CycleCut | No
     return document, envelope
 
 
+async def took_part(connection: asyncpg.Connection, cycle: str) -> bool:
+    """Tell whether this bank has cut anything off for a cycle, or attested anything in it."""
+    return bool(await attested(connection, cycle)) or (await cut(connection, cycle))[0] is not None
+
+
 async def cut_at(connection: asyncpg.Connection, cycle: str) -> datetime | None:
     """Return when this bank fixed its cut of a cycle."""
     subject = events.cut_subject(cycle)

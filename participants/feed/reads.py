@@ -14,7 +14,7 @@ from msgspec import Struct
 from participants.feed.messages import EventType, LedgerEvent, SettledLane
 from participants.feed.public import CYCLE_SETTLED, PAYMENTS, PUBLIC, Recorded, public_event
 from participants.ledger.events import TYPES, Event, EventRow, read
-from participants.ledger.partitions import JournalDetached
+from participants.ledger.partitions import detached
 
 STRETCH = 10_000
 """How many events of the journal one statement looks through for those that are asked for."""
@@ -71,7 +71,8 @@ async def read_stretch(
     """
     head, floor = await connection.fetchrow(HEAD_AND_FLOOR)
     if after + 1 < floor:
-        raise JournalDetached(f"events before {floor} are detached: begin after {floor - 1}, or attach them")
+        before = f"events before {floor} are"
+        raise await detached(connection, f"begin after {floor - 1}; {before}", event=after + 1)
     end = min(head, after + STRETCH, head if through is None else through)
     names = [name for name, type_ in PUBLIC.items() if type_ in types]
     rows = await connection.fetch(EVENTS, after, end, names, _KNOWN, limit, _FOLLOWING) if end > after else []

@@ -16,6 +16,7 @@ import typer
 from compliance.terminal import shown
 from gateway.federation.commands.failures import explained, may_pass
 from gateway.federation.messages.payments import BATCH_ITEMS_MAX
+from gateway.federation.storage.whole_file import owner_only
 from participants.bank_client import (
     ORDERS,
     SEES_PAYMENTS,
@@ -263,7 +264,8 @@ def _refusal_report(path: Path | None) -> Iterator[Callable[[RefusedRow], None]]
         yield lambda _: None
         return
     try:
-        stream = path.open("w", newline="", encoding="utf-8", errors="replace")
+        # There are customers' names in it.
+        stream = open(path, "w", newline="", encoding="utf-8", errors="replace", opener=owner_only)  # noqa: SIM115 - below
     except OSError as error:
         _end(UNREADABLE, f"{shown(path)}: {error.strerror}")
     with stream:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from participants.ledger.partitions import JournalDetached
+from participants.ledger.partitions import detached
 
 INVERSION_MAX = timedelta(seconds=60)
 """How much earlier than an event before it one may be recorded: a writer waits for its turn, or a clock is set back."""
@@ -37,7 +37,8 @@ async def last_event_before(connection: asyncpg.Connection, instant: datetime) -
     """Return the number of the last event before an instant, 0 if there is none. Raises JournalDetached."""
     last, detached_until = await connection.fetchrow(LAST_EVENT_BEFORE, instant, instant - INVERSION_MAX)
     if detached_until is not None and instant <= detached_until:
-        raise JournalDetached(f"events until {detached_until:%Y-%m-%dT%H:%M:%S.%fZ} are detached")
+        until = f"events until {detached_until:%Y-%m-%dT%H:%M:%S.%fZ} are"
+        raise await detached(connection, until, instant=instant)
     return int(last)
 
 

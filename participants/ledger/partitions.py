@@ -21,10 +21,17 @@ from gateway.federation.supervision import Supervised
 LOOK_SECONDS = 5.0
 """Two partitions ahead hold two million events and more: that is minutes of what PostgreSQL can write at all."""
 DETACHED = """
-SELECT k.subject::text FROM event_key k CROSS JOIN journal_floor f
+SELECT k.subject::text, k.sequence FROM event_key k CROSS JOIN journal_floor f
 WHERE k.subject = ANY($1::uuid[]) AND k.version = 1 AND k.sequence < f.sequence
   AND NOT EXISTS (SELECT FROM event WHERE event.sequence = k.sequence) LIMIT 1
 """
+# The part that an event is in, or else one of a time, and how many were taken out after it.
+DETACHED_PART = """
+SELECT coalesce((SELECT bic || '-' FROM owner), '') || 'journal-' || a.first || '-' || a.bound - 1,
+    (SELECT count(*) FROM journal_archive later WHERE later.attached_at IS NULL AND later.first > a.first)
+FROM journal_archive a WHERE a.attached_at IS NULL AND (a.bound > $1 OR a.ends_at >= $2) ORDER BY a.first LIMIT 1
+"""
+FLOOR = "SELECT sequence FROM journal_floor"
 DETACHED_UNTIL = "SELECT ends_at FROM journal_floor"
 EXTEND = "SELECT extend_journal()"
 # The first event and the last one that are there, by the primary key of each partition.
@@ -48,10 +55,15 @@ class JournalReason(RefusalReason):
 
 
 class JournalDetached(Refusal):
-    """What is asked for stands in a part of the journal that isn't here."""
+    """What is asked for stands in a part of the journal that isn't here. `where` is for the bank's own people."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(JournalReason.JOURNAL_DETACHED, detail)
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(JournalReason.JOURNAL_DETACHED, what + where)
+        self._what = what
+
+    def for_others(self) -> JournalDetached:
+        """Return what another bank is told: nothing of how long the journal is."""
+        return JournalDetached(self._what)
 
 
 class Partition(Struct, frozen=True):
@@ -74,16 +86,32 @@ async def partitions(connection: asyncpg.Connection) -> list[Partition]:
     ]
 
 
+async def detached(
+    connection: asyncpg.Connection, what: str, *, event: int | None = None, instant: datetime | None = None
+) -> JournalDetached:
+    """Return what is raised where something stands with an event, or at an instant, that is detached.
+
+    It names the part, and how many have to be put back before it.
+    """
+    part = await connection.fetchrow(DETACHED_PART, event, instant)
+    if part is None:
+        return JournalDetached(f"{what} detached")
+    name, later = part
+    before = "" if not later else f", after the {later:,} part{'s' if later > 1 else ''} taken out after it"
+    return JournalDetached(f"{what} detached", f": put {name} back{before}")
+
+
+async def require_none(connection: asyncpg.Connection, detached_payments: Iterable[str]) -> None:
+    """Raise JournalDetached if there is any payment that was found to be detached."""
+    if (payment := min(detached_payments, default=None)) is not None:
+        await require_attached(connection, [payment])
+        raise JournalDetached(f"the events of {payment} are detached")
+
+
 async def require_attached(connection: asyncpg.Connection, payments: Iterable[str]) -> None:
     """Raise JournalDetached where the events of any of these payments are detached."""
-    if (detached := await connection.fetchval(DETACHED, list(payments))) is not None:
-        raise JournalDetached(f"the events of {detached} are detached")
-
-
-def require_none(detached: Iterable[str]) -> None:
-    """Raise JournalDetached if there is any payment whose events are detached."""
-    if (payment := min(detached, default=None)) is not None:
-        raise JournalDetached(f"the events of {payment} are detached")
+    if (row := await connection.fetchrow(DETACHED, list(payments))) is not None:
+        raise await detached(connection, f"the events of {row[0]} are", event=row[1])
 
 
 class Partitions:

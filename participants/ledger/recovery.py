@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from gateway.federation.problems import ServiceReason
+from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.storage.failures import database_refusal, failure_of
 from participants.ledger import store
 from participants.ledger.command import RecordedAlreadyError
@@ -82,7 +82,8 @@ class Recovery:
                     return
                 else:
                     name = type(submissions[0].command).__name__
-                    if not isinstance(error, RecordedAlreadyError):
+                    # What is refused isn't a failure.
+                    if not isinstance(error, (RecordedAlreadyError, Refusal)):
                         log.error("ledger command failed", command=name, error=repr(error))
                     submissions[0].fail(error)
                     submissions = ()

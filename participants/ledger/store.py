@@ -215,7 +215,8 @@ async def read_into(
     named, detached = await payments_here(connection, payments) if payments else ({}, frozenset())
     for command in commands if detached else ():
         if not command.judges_detached:
-            require_none(detached.intersection([*command.payment_ids(), *command.known_payment_ids()]))
+            named_here = [*command.payment_ids(), *command.known_payment_ids()]
+            await require_none(connection, detached.intersection(named_here))
     # What happens to a return happens to the payment that it gives back.
     originals = {p.terms.returns for p in named.values() if p.terms.returns} - named.keys()
     if originals:
@@ -271,7 +272,7 @@ def accounts_of(payment: Payment) -> list[AccountKey]:
 async def read_payments(connection: asyncpg.Connection, ids: Iterable[str]) -> dict[str, Payment]:
     """Return the payments that exist under these ids, each as its events tell it. Raises JournalDetached."""
     payments, detached = await payments_here(connection, ids)
-    require_none(detached)
+    await require_none(connection, detached)
     return payments
 
 

@@ -28,6 +28,7 @@ from gateway.federation.signers.signing import sign_document
 from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from participants.ledger import store
+from participants.ledger.partitions import JournalDetached
 from participants.ledger.rows import Evidence, Rows
 from participants.ledger.writer import Ledger
 from participants.payments.inbound import BatchReason
@@ -159,6 +160,8 @@ class RecallDesk:
         self._under_way[caller] += 1
         try:
             return await self._receive(caller, body)
+        except JournalDetached as refusal:
+            raise refusal.for_others() from None
         finally:
             self._under_way[caller] -= 1
 

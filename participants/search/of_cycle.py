@@ -52,7 +52,7 @@ class CycleEntry(Struct, frozen=True):
 async def settled_currencies(connection: asyncpg.Connection, cycle: str, bank: str) -> list[str] | None:
     """Return the currencies in which a cycle is final at a bank; None if the bank has done nothing in such a cycle."""
     attested = await reads.attested(connection, cycle)
-    if not attested and (await reads.cut(connection, cycle))[0] is None:
+    if not attested and not await reads.took_part(connection, cycle):
         return None
     currencies = {position.currency for said in attested for position in attestations.positions_in(said)}
     settled = await settled_at(connection, bank, {(cycle, currency) for currency in currencies})

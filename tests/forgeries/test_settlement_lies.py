@@ -84,7 +84,7 @@ def by(signer: str, what: str) -> SignedSettlement:
 
 
 def test_an_honest_settlement_is_believed() -> None:
-    assert checked(signed()) == f"1 requests to the agent, its answer signed by {AGENT}"
+    assert checked(signed()) == f"1 request to the agent, its answer signed by {AGENT}"
     assert checked(in_format_2(honest())) == "settlement messages of before were not signed"
 
 

@@ -29,6 +29,7 @@ from compliance.cycle.states import State
 from compliance.statements import PositionStatement
 from compliance.verifier.verify import verify_bytes as verify
 from gateway.federation.messages.attestation import AttestationSubmission
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
 
 
@@ -93,6 +94,30 @@ async def test_submissions_are_refused_by_the_first_reason_that_holds(new_house:
     assert (await service.views.progress(cycle)).participants[0].statements == 0
     await house.attest(service, cycle)
     assert await service.advance(cycle) is State.FINAL
+
+
+async def test_what_both_signed_is_shown_once_attestation_is_closed(new_house: NewHouse) -> None:
+    """Until then a pair that both signed alike is told apart from one that they didn't."""
+    house = await new_house()
+    trade(house)
+    service = house.service()
+
+    async def refusal(bank: str = BETA) -> Refusal:
+        return await refusal_of(service.views.agreed_position(cycle, (ALFA, bank), "EUR", ALFA))
+
+    cycle = (await service.open_on_demand(None, by="alice")).id
+    assert (await refusal()).reason == "attestation_open"
+    await house.cut_off(service)
+    for bank in (ALFA, BETA):
+        await service.attestation.submit_attestation(bank, cycle, house.submission(cycle, bank))
+    said, deadline_at = await refusal(), (await service.views.cycle(cycle)).deadline_at
+    assert (said.reason, said.status) == ("attestation_open", 409)
+    assert f"is attesting until {deadline_at:%Y-%m-%dT%H:%M:%S}" in said.detail
+    await house.attest(service, cycle, (GAMA, DELT))
+    assert await service.advance(cycle) is State.FINAL
+    shown = await service.views.agreed_position(cycle, (ALFA, BETA), "EUR", ALFA)
+    assert shown.cycle == cycle
+    assert (await refusal("ZZZZXXZ0")).reason == "position_unknown"
 
 
 async def test_rows_stand_in_the_order_of_the_tree(new_house: NewHouse) -> None:

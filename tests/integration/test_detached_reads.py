@@ -72,6 +72,10 @@ async def test_nothing_detached_is_unknown(town: Town) -> None:
     ]
     answers = {f"{method} {path}": await said(bank, method, path, body, **o) for bank, method, path, body, o in asked}
     assert answers == dict.fromkeys(answers, (410, "journal_detached"))
+    # A bank's own people hear which part to put back; another bank hears nothing of how long this journal is.
+    for bank, method, path, body, options in asked:
+        answer = await bank.send(method, path, body, **options)
+        assert ("put journal-0-" in answer.json()["detail"]) == ("/federation/" not in path), answer.text
     unknown = await said(town.bravo, "GET", f"/federation/payments/{uuid7()}/evidence", **member)
     assert unknown == (404, "payment_unknown")
 

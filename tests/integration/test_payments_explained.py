@@ -157,6 +157,12 @@ async def test_through_a_cycle(desk: Desk, tmp_path: Path) -> None:
     assert (attestation.participant, statement.pair, statement.currency) == (ALPHA, (ALPHA, BRAVO), "EUR")
     nothing = await alpha.send("GET", f"{evidence}/CHF")
     assert (nothing.status_code, nothing.json()["code"]) == (404, "position_unknown")
+    assert await alpha.get(f"/cycles/{cycle}/positions/{BRAVO.lower()}XXX/EUR") == await alpha.get(f"{evidence}/EUR")
+    itself = await alpha.send("GET", f"/cycles/{cycle}/positions/{ALPHA}/EUR")
+    assert (itself.status_code, itself.json()["detail"]) == (404, f"{ALPHA} is this bank itself")
+    for path in ("", f"/{BRAVO}/EUR"):
+        unknown = await alpha.send("GET", f"/cycles/2020-01-01-01/positions{path}")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "cycle_unknown")
     await shown_to_another_party(alpha, cycle, tmp_path / "pair.json")
     out = await listed(alpha, cycle, direction="out", counterparty=BRAVO.lower(), currency="EUR")
     assert sorted(int(item["amount_minor"]) for item in out) == [7, 8, 9, 500]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from compliance.counting import counted
 from compliance.crypto import canonical, dsse
 from compliance.crypto.keys import SigningKey
 from compliance.event_log import LoggedEvent
@@ -122,3 +124,33 @@ def test_the_verifier_imports_nothing_heavy() -> None:
         "sys.exit(', '.join(heavy) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stderr == ""
+
+
+def test_what_isnt_a_cycles_archive_or_an_anchor_is_said_to_be_what_it_is(
+    app: typer.Typer, anchor: Path, archive: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "ALDRXXA0-journal-0-199.zip"
+    with zipfile.ZipFile(journal, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in ("events.csv", "postings.csv", "closing.csv", "manifest.json"):
+            file.writestr(name, "")
+    said = CliRunner().invoke(app, ["verify", str(journal), "--trust", str(anchor)])
+    assert (said.exit_code, "is an archive of a bank's journal" in said.output) == (2, True)
+    application = tmp_path / "alder.json"
+    application.write_text('{"payloadType": "application/json", "payload": "", "signatures": []}')
+    for checked in (archive, application):
+        said = CliRunner().invoke(app, ["verify", str(checked), "--trust", str(application)])
+        assert (said.exit_code, f"{application} isn't a trust anchor" in said.output) == (2, True)
+
+
+def test_a_cycle_that_isnt_final_is_said_not_to_be(app: typer.Typer, anchor: Path, archive: Path) -> None:
+    said = CliRunner().invoke(app, ["verify", str(archive), "--trust", str(anchor)]).output
+    assert "·    This cycle isn't final: it is open\n" in said
+    assert "1 trust list\n" in said
+    assert "1 event\n" in said
+
+
+def test_things_are_counted_as_people_do() -> None:
+    assert [counted(number, "request") for number in (0, 1, 2, 1_000)] == [
+        "0 requests", "1 request", "2 requests", "1,000 requests",
+    ]  # fmt: skip
+    assert [counted(number, "currency", "currencies") for number in (1, 3)] == ["1 currency", "3 currencies"]

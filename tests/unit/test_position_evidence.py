@@ -183,7 +183,12 @@ def test_the_command_says_what_is_verified(verify: Callable[..., Any]) -> None:
     assert "VERIFIED" in answer.output
     whole = verify(msgspec.json.encode(both()))
     assert f"VERIFIED: {BANK} and {OTHER} attested this" in whole.output
-    assert json.loads(verify(msgspec.json.encode(both()), "--json").output)["both"]
+    said = json.loads(verify(msgspec.json.encode(both()), "--json").output)
+    assert said["both"]
+    text = verify(msgspec.json.encode(both())).output
+    assert said["unproven"]
+    assert all(sentence in text for sentence in said["unproven"])
+    assert f"trust list {said['trust_list']} names" in text
     told = json.loads(verify(msgspec.json.format(msgspec.json.encode(evidence())), "--json").output)
     assert (told["verified"], told["participant"], told["statement"]["revision"]) == (True, BANK, 1)
 

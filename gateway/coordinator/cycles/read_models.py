@@ -42,6 +42,9 @@ from gateway.federation.storage.database import transaction
 CLOSED_KEPT_MAX = 256
 """Cycles of which it is kept how their pairs stand: as many as a list shows at once, several times over."""
 
+BEFORE_CLOSING = (State.OPEN, State.CUT_OFF, State.ATTESTING)
+"""The states of a cycle in which banks may still attest, or attest anew."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
@@ -203,10 +206,17 @@ class ReadModels:
     async def agreed_position(
         self, cycle_id: str, banks: tuple[str, str], currency: str, participant: str | None
     ) -> AgreedPosition:
-        """Return what both banks of a pair signed, as each proves it. Raises Refusal `position_unknown`."""
+        """Return what both banks of a pair signed, as each proves it.
+
+        Raises Refusal `cycle_unknown`, `attestation_open`, `position_unknown`.
+        """
         low, high = sorted(banks)
         async with transaction(self._engine) as conn:
-            await store.find(conn, cycle_id)
+            cycle = await store.find(conn, cycle_id)
+            if cycle.state in BEFORE_CLOSING:
+                until = "" if cycle.deadline_at is None else f" until {timestamp(cycle.deadline_at)} at the latest"
+                detail = f"cycle {cycle_id} is {cycle.state}{until}: ask again once its attestation is closed"
+                raise Refusal(CycleReason.ATTESTATION_OPEN, detail)
             seen = participant in (None, low, high)
             proven = await stated.agreed(conn, cycle_id, (currency, low, high)) if seen else None
         if proven is None:

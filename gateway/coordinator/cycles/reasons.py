@@ -52,8 +52,10 @@ class CycleReason(RefusalReason):
     """The caller has handed in as many different screening statements as one cycle takes; the last of them counts."""
     RESULT_UNKNOWN = "result_unknown", 404
     """The cycle has no result, finality or such yet."""
+    ATTESTATION_OPEN = "attestation_open", 409
+    """What both banks of a pair signed is shown once the attestation is closed; the detail says by when that is."""
     POSITION_UNKNOWN = "position_unknown", 404
-    """Its banks attested different things or none, the attestation isn't closed, or the caller is neither of them."""
+    """Its banks attested different things or none, or the caller is neither of them."""
     INSTRUCTION_UNKNOWN = "instruction_unknown", 404
     RECEIPT_MISMATCH = "receipt_mismatch", 422
     PROPOSAL_UNKNOWN = "proposal_unknown", 404

@@ -22,6 +22,7 @@ from gateway.federation.storage.whole_file import whole_file
 if TYPE_CHECKING:
     from compliance.crypto.keys import SigningKey
 
+FINAL = "final"
 VERIFIED, NOT_VERIFIED, NOT_READABLE = 0, 1, 2
 """Exit codes."""
 
@@ -54,9 +55,6 @@ def export(
     except RemoteError as error:
         typer.echo(f"concordat: {explained(error)}", err=True)
         raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(f"concordat: {shown(error)}", err=True)
-        raise typer.Exit(1) from error
     typer.echo(f"{shown(target)}: {target.stat().st_size:,} bytes")
 
 
@@ -85,9 +83,17 @@ def verify(
     from compliance.trust import Anchor, AnchorError
     from compliance.verifier.verify import STEPS, StepReport, VerificationError, verify_export
 
-    if _is_json(file):
+    beginning = _beginning(file)
+    if beginning[:1] == b"{":
         _verify_position(file, trust, as_json=as_json)
         return
+    if beginning[:4] == b"PK\3\4" and beginning[30:] == b"events.csv":
+        typer.echo(
+            f"concordat: can't read: {shown(file)} is an archive of a bank's journal, and not of a cycle:"
+            " `concordat participant journal-attach` of that bank checks it",
+            err=True,
+        )
+        raise typer.Exit(NOT_READABLE)
 
     def show(step: StepReport) -> None:
         if not as_json:
@@ -109,19 +115,21 @@ def verify(
     if as_json:
         typer.echo(_json({"verified": True, **msgspec.structs.asdict(report)}))
         return
+    if report.state != FINAL:
+        typer.echo(f"·    This cycle isn't final: it is {shown(report.state)}")
     for sentence in report.unproven:
         typer.echo(f"·    Not proven by this archive: {shown(sentence)}")
     said = f"cycle {shown(report.cycle)}, {shown(report.state)}, sha256 {report.sha256}"
     typer.echo(f"VERIFIED: {shown(file)} ({said})")
 
 
-def _is_json(file: Path) -> bool:
-    """Tell whether a file is what a bank shows of one pair, and not an archive."""
+def _beginning(file: Path) -> bytes:
+    """Return as much of a file as tells what it is: JSON of one pair, or a ZIP, and of what its first file is."""
     try:
         with file.open("rb") as opened:
-            return opened.read(1) == b"{"
+            return opened.read(40)
     except OSError:
-        return False
+        return b""
 
 
 def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
@@ -149,21 +157,23 @@ def _verify_position(file: Path, trust: Path, *, as_json: bool) -> None:
             typer.echo(f"NOT VERIFIED: {shown(file)}: {shown(error)} ({shown(finding)})")
         raise typer.Exit(NOT_VERIFIED) from error
     bank, statement = verified.attestation.participant, verified.statement
+    if verified.both:
+        who, unproven = " and ".join(statement.pair), "that it was settled"
+        keys = f"that their keys count still: trust list {verified.trust_list} names them, and a later one may not"
+    else:
+        who, unproven = bank, f"that {bank} signed no later revision; what the other bank signed"
+        keys = f"that its key counts still: trust list {verified.trust_list} names it, and a later one may not"
     if as_json:
         said: dict[str, Any] = {"verified": True, "participant": bank, "both": verified.both}
+        said |= {"trust_list": verified.trust_list, "unproven": [unproven, keys]}
         typer.echo(_json({**said, "statement": msgspec.to_builtins(statement)}))
         return
     for flow in statement.flows:
         payments = "1 payment" if flow.count == 1 else f"{flow.count} payments"
         sums = f"{payments}, {flow.amount_minor} minor units of {statement.currency}"
         typer.echo(f"{flow.sender} to {flow.receiver}: {sums}, numbers {flow.first_sequence} to {flow.last_sequence}")
-    if verified.both:
-        who, keys = " and ".join(statement.pair), "their keys count still: trust list {} names them"
-        typer.echo("·    Not proven by this: that it was settled")
-    else:
-        who, keys = bank, "its key counts still: trust list {} names it"
-        typer.echo(f"·    Not proven by this: that {bank} signed no later revision; what the other bank signed")
-    typer.echo(f"·    Nor that {keys.format(verified.trust_list)}, and a later one may not")
+    typer.echo(f"·    Not proven by this: {unproven}")
+    typer.echo(f"·    Nor {keys}")
     typer.echo(f"VERIFIED: {who} attested this in cycle {statement.cycle}, revision {statement.revision}")
 
 

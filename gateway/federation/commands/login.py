@@ -69,11 +69,13 @@ def token(
     ] = None,
 ) -> None:
     """Print a fresh access token, good for some minutes: curl -H "Authorization: Bearer $(concordat token)"."""
-    from gateway.federation.http.client import RemoteError
+    from gateway.federation.http.client import RemoteError, RemoteProblem
 
     try:
         typer.echo(_token(profiles.read(name), role))
     except RemoteError as error:
+        if isinstance(error, RemoteProblem) and error.code == "invalid_scope" and not role:
+            typer.echo("--role says for which role the token is", err=True)
         raise _refused(error) from error
 
 

@@ -38,6 +38,7 @@ def serve(
     `build` makes the application on the database's URL. `owner` is the query for whose database it is; without, its
     table `owner` says so, and one that is nobody's yet becomes this node's. Raises ConfigurationError, SystemExit.
     """
+    from gateway.federation.commands.own_database import require_keys
     from gateway.federation.http.serve import Certificate, run
     from gateway.federation.http.starting import Starting
     from gateway.federation.storage.database import migrate
@@ -55,6 +56,7 @@ def serve(
         if settings.private is not None:
             private = stack.enter_context(_reserved("PRIVATE_PORT", *settings.private))
         certificate = _certificate(settings)
+        require_keys(settings)
         configure_logging(settings.log_level)
         with ExitStack() as start:
             waits_for: Callable[..., None] = _nobody_asks

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -264,7 +264,7 @@ class FederationClient:
                 sink=sink,
             )
 
-        return await _retrying(send, idempotent=again, attempts_max=attempts_max)
+        return await _retrying(send, url, idempotent=again, attempts_max=attempts_max)
 
     async def get(
         self,
@@ -396,15 +396,17 @@ class FederationClient:
             return response
 
         try:
-            answer = await _retrying(send, idempotent=True, attempts_max=ATTEMPTS_MAX)
+            answer = await _retrying(send, self.issuer, idempotent=True, attempts_max=ATTEMPTS_MAX)
         except RemoteUnavailable as error:
             raise TokenUnavailable(str(error)) from error
         return _read(answer, AccessToken, None)
 
 
 async def _retrying(
-    send: Callable[[], Awaitable[httpx.Response]], *, idempotent: bool, attempts_max: int
+    send: Callable[[], Awaitable[httpx.Response]], url: str, *, idempotent: bool, attempts_max: int
 ) -> httpx.Response:
+    """Send until there is an answer, or no use in it. What can't be reached is named by its URL, without a path."""
+
     def worth_another(error: Exception) -> bool | float:
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
             return True
@@ -414,16 +416,21 @@ async def _retrying(
             return True if error.retry_after_s is None else float(min(error.retry_after_s, RETRY_AFTER_MAX_S))
         return idempotent and isinstance(error, httpx.TransportError)
 
+    attempts = 0
     try:
         async for attempt in stamina.retry_context(
             on=worth_another, attempts=attempts_max, timeout=None, wait_initial=0.1, wait_max=5, wait_jitter=0.2
         ):
+            attempts = attempt.num
             with attempt:
                 response = await send()
     except AnswerRefused as error:
         raise RemoteAnswerRefused(error.document) from error
     except httpx.TransportError as error:
-        raise RemoteUnavailable(f"{type(error).__name__}: {error}") from error
+        parts, often = urlsplit(url), "" if attempts == 1 else f", asked {attempts} times"
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise RemoteUnavailable(f"{where}: {why}{often}") from error
     return response
 
 

@@ -17,11 +17,13 @@ class KeyFiles:
     directory: Path
 
     def signer(self, use: KeyUse) -> Signer:
-        """Read the key of a use. Raises SettingsError where there is none, OSError, ValueError."""
+        """Read the key of a use. Raises SettingsError where there is none, or what is there is no key; OSError."""
         try:
             return SigningKey.load(self._path(use))
         except FileNotFoundError:
             raise SettingsError(f"CONCORDAT_DATA_DIR: no {use} key in {self.directory}; `init` makes it") from None
+        except ValueError as error:
+            raise SettingsError(f"CONCORDAT_DATA_DIR: {self._path(use)} is no private key: {error}") from None
 
     def make(self, use: KeyUse) -> Signer:
         """Make the key of a use, unless it is there, and read it. Raises OSError, ValueError."""

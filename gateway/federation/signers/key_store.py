@@ -14,7 +14,7 @@ class KeyStore(Protocol):
     """The private keys of one institution, one for each use."""
 
     def signer(self, use: KeyUse) -> Signer:
-        """Return the signer of a use. Raises SettingsError where it has no key, OSError, ValueError."""
+        """Return the signer of a use. Raises SettingsError where it has no key that can be read, OSError."""
 
     def make(self, use: KeyUse) -> Signer:
         """Return the signer of a use; its key is made if there is none. `init` alone calls this."""

@@ -192,7 +192,7 @@ async def check_schema(engine: AsyncEngine, package: str) -> str:
     current, head = await current_revision(engine), head_revision(package)
     _require_known(package, current)
     if current is None or current != head:
-        raise PostgresError(f"schema at revision {current}, the code expects {head}: run the migrations")
+        raise PostgresError(f"schema at revision {current}, the code expects {head}: `serve` brings it up to date")
     return current
 
 

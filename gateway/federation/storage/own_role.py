@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from gateway.federation.storage.server_directory import PostgresError
+
 APP_ROLE = "concordat_app"
 """As which every institution's application works: it may not change or delete history."""
 
@@ -39,9 +41,10 @@ END $$
 """
 
 
-async def give_own_database(superuser: str, database: str, *, name: str, password: str) -> None:
-    """Let the role `name` in, to the database of that name and no other; both are made if they aren't there.
+async def give_own_database(superuser: str, database: str, *, name: str, password: str, make: bool = True) -> None:
+    """Let the role `name` in, to the database of that name and no other.
 
+    Both are made if they aren't there, or PostgresError is raised where they aren't to be made.
     `superuser` is the superuser's DSN of the server's first database, `database` of this one. One caller at a time.
     A database that the superuser owns, as with releases before, is handed over with all that is in it.
     """
@@ -50,6 +53,8 @@ async def give_own_database(superuser: str, database: str, *, name: str, passwor
         owner = await connection.fetchval("SELECT datdba::regrole::text FROM pg_database WHERE datname = $1", name)
         if owner == name:
             return
+        if owner is None and not make:
+            raise PostgresError(f"this server holds no database {name}: is this another institution's data directory?")
         await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
         for role, may in ((APP_ROLE, "NOLOGIN"), (name, f"LOGIN PASSWORD '{password}'")):
             if await connection.fetchval("SELECT to_regrole($1)", role) is None:

@@ -75,6 +75,11 @@ class EmbeddedServer:
         self._presence: int | None = None
 
     @property
+    def initialised(self) -> bool:
+        """Whether there is a server's data in the directory."""
+        return (self.data / "PG_VERSION").exists()
+
+    @property
     def socket_dir(self) -> Path:
         """Where clients find the socket."""
         return self._place.reachable
@@ -89,7 +94,7 @@ class EmbeddedServer:
         self._place.open()
         with self._alone():
             presence = self._place.open_file("users.lock", os.O_RDWR | os.O_CREAT)
-            initialised = (self.data / "PG_VERSION").exists()
+            initialised = self.initialised
             if not initialised:
                 self._initialise()
             launched = self._answer() is _Answer.NOTHING
@@ -142,8 +147,8 @@ class EmbeddedServer:
         """Return the SQLAlchemy URL of an institution's own database, for its own role."""
         return self._url(institution, self._password_of(institution), institution)
 
-    def open_for(self, institution: str) -> str:
-        """Make an institution's database and role unless they are there, and return `own_url`."""
+    def open_for(self, institution: str, *, make: bool = True) -> str:
+        """Return `own_url`; the database and its role are made unless they are there, or else PostgresError raised."""
         with self._alone():
             _run_apart(
                 own_role.give_own_database(
@@ -151,6 +156,7 @@ class EmbeddedServer:
                     dsn(self.url(institution)),
                     name=_plain(institution),
                     password=self._password_of(institution),
+                    make=make,
                 )
             )
         return self.own_url(institution)
@@ -328,15 +334,20 @@ async def drop_database(url: str, name: str) -> None:
 
 
 @contextmanager
-def database(settings: NodeSettings, name: str) -> Iterator[str]:
-    """Yield the URL of a node's database: the one configured, or one on the embedded server, run meanwhile."""
+def database(settings: NodeSettings, name: str, *, make: bool = True) -> Iterator[str]:
+    """Yield the URL of a node's database: the one configured, or one on the embedded server, run meanwhile.
+
+    Raises PostgresError: for an embedded one that isn't there, too, unless it is to be made.
+    """
     if settings.database_url is not None:
         yield async_url(settings.database_url)
         return
     server = EmbeddedServer(settings.data_dir / "postgres")
+    if not (make or server.initialised):
+        raise PostgresError(f"{server.directory} holds no database yet: `serve` makes it")
     server.start()
     try:
-        yield server.open_for(name)
+        yield server.open_for(name, make=make)
     finally:
         server.stop()
 
