@@ -7,11 +7,11 @@ comes of it is either that the other's count and root are those of the set that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from participants.reconciliation.faults import ComparisonFault, Fault
 from participants.reconciliation.sets import SYMBOLS_MAX, IdSet, Summary, Words, read_symbols, root_of
 
 FIRST_SYMBOLS = 16
@@ -19,29 +19,6 @@ SYMBOLS_A_DIFFERENCE = 1.25
 """Of many; few take more, which `FIRST_SYMBOLS` are for."""
 PART = 8
 """What isn't enough grows by a part of that size."""
-
-
-class Fault(StrEnum):
-    """Why what a bank answers shows no difference, in order of precedence."""
-
-    SYMBOLS_MALFORMED = "symbols_malformed"
-    """Not as many as were asked for."""
-    SYMBOLS_CONTRADICT = "symbols_contradict"
-    """An id comes out of them twice, or more ids than there can be: no set has such symbols."""
-    TOO_MANY_DIFFERENCES = "too_many_differences"
-    """More than symbols are sent for."""
-    DIGESTS_CONTRADICT = "digests_contradict"
-    """The parts of a subtree don't give the digest that was said of it."""
-    ROOT_DIFFERS = "root_differs"
-    """The set that they lead to hasn't the count and root that the bank named."""
-
-
-class ComparisonFault(Exception):  # noqa: N818 - the fault is the other bank's
-    """What the other bank answers can't be. `fault` is stable; the message says what."""
-
-    def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(f"{fault}: {message}")
-        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True, eq=False)

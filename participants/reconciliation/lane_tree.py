@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from compliance.crypto import merkle
-from participants.reconciliation.difference import ComparisonFault, Fault
+from participants.reconciliation.faults import ComparisonFault, Fault
 
 LEVELS_AT_ONCE = 4
 """So far down a question goes: five questions for a million payments, each with 16 parts of what differs."""
@@ -100,6 +100,10 @@ class Descent:
             differing += [part for part in parts if ours[part] != theirs[part]]
         self._theirs = dict(theirs)
         self.differing = differing
+
+    def keep_first(self) -> None:
+        """Go on into the first part that differs alone."""
+        del self.differing[1:]
 
     def numbers(self) -> list[int]:
         """Return the numbers of the payments that differ, once they are known."""

@@ -12,7 +12,8 @@ import pytest
 from compliance.crypto import merkle
 from compliance.crypto.merkle import leaf_hash
 from participants.reconciliation import kernels
-from participants.reconciliation.difference import Comparison, ComparisonFault, Fault
+from participants.reconciliation.difference import Comparison
+from participants.reconciliation.faults import ComparisonFault, Fault
 from participants.reconciliation.lane_tree import DIFFERING_MAX, Descent, Node, cost, questions
 from participants.reconciliation.sets import SYMBOLS_MAX, IdSet, Summary, as_ids, symbol_bytes
 

@@ -1,0 +1,147 @@
+"""A bank's reconciliations: one after another, begun by a person or by a break, and taken up again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+
+from compliance.crypto.keys import Signer
+from gateway.federation.http.client import FederationClient, RemoteError
+from gateway.federation.membership.trust import TrustStore
+from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.storage.failures import DATABASE_ERRORS
+from gateway.federation.supervision import Supervised
+from gateway.federation.telemetry import REGISTRY
+from participants.reconciliation import store
+from participants.reconciliation.agreement import Secrets
+from participants.reconciliation.answering import Answering, Sets
+from participants.reconciliation.asking import Asking, unanswered
+from participants.reconciliation.report import Report
+from participants.reconciliation.store import Claimed, Reconciliation, State
+
+LOOK_SECONDS = 5.0
+AGAIN_SECONDS = 2.0
+"""After the first attempt, and twice as long after each following one."""
+OPEN_MAX = 200
+REASON_CHARACTERS_MAX = 200
+
+FOUND = Counter(
+    "concordat_reconciliation_breaks", "Breaks that reconciliations found.", ("bank", "kind"), registry=REGISTRY
+)
+ENDED = Counter(
+    "concordat_reconciliations", "Reconciliations that ended, by how.", ("bank", "state"), registry=REGISTRY
+)
+
+log = structlog.get_logger(__name__)
+
+
+class ReconciliationRequestReason(RefusalReason):
+    """Why the books aren't compared with another bank's, in order of precedence."""
+
+    COUNTERPARTY_UNKNOWN = "counterparty_unknown", 422
+    """It isn't on the trust list, or is this bank."""
+    TOO_MANY_OPEN = "too_many_reconciliations", 429
+    """So many wait already; with `Retry-After`."""
+    RECONCILIATION_UNKNOWN = "reconciliation_unknown", 404
+
+
+class Reconciliations:
+    """Both sides of finding out where books differ, at a bank's node. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        bank: str,
+        pool: asyncpg.Pool,
+        trust: TrustStore,
+        client: FederationClient,
+        signer: Signer,
+        ask_again: Callable[[str, list[str]], None],
+    ) -> None:
+        """`ask_again` asks another bank for its answers on payments that were sent to it."""
+        self._bank = bank
+        self._pool = pool
+        self._trust = trust
+        self._ask_again = ask_again
+        self._news = asyncio.Event()
+        secrets, sets = Secrets(bank, signer), Sets(pool)
+        self.answering = Answering(bank=bank, pool=pool, trust=trust, secrets=secrets, sets=sets)
+        self._asking = Asking(bank=bank, pool=pool, trust=trust, client=client, secrets=secrets, sets=sets)
+        self.task = Supervised("reconciliations", self._work)
+
+    async def request(self, counterparty: str, currency: str | None, person: str) -> Reconciliation:
+        """Keep that a person wants the books compared with another bank's. Raises Refusal."""
+        if counterparty == self._bank or self._trust.member(counterparty) is None:
+            detail = f"{counterparty} is no other bank of the scheme"
+            raise Refusal(ReconciliationRequestReason.COUNTERPARTY_UNKNOWN, detail, pointer="/counterparty")
+        async with self._pool.acquire() as connection:
+            if await store.open_count(connection) >= OPEN_MAX:
+                detail = f"{OPEN_MAX} reconciliations wait already"
+                raise Refusal(ReconciliationRequestReason.TOO_MANY_OPEN, detail, retry_after_s=60)
+            made = await store.add(connection, counterparty, currency, asked_by=person)
+        self._news.set()
+        return await self.one(made)
+
+    async def look_into(self, cycle: str, counterparty: str, currency: str) -> None:
+        """Compare the books with a bank that a cycle has broken with, once for each break."""
+        async with self._pool.acquire() as connection:
+            await store.add(connection, counterparty, currency, cycle=cycle)
+        self._news.set()
+
+    async def one(self, reconciliation: str) -> Reconciliation:
+        """Return a reconciliation with its report. Raises Refusal."""
+        async with self._pool.acquire() as connection:
+            kept = await store.one(connection, reconciliation)
+        if kept is None:
+            raise Refusal(ReconciliationRequestReason.RECONCILIATION_UNKNOWN, f"no reconciliation {reconciliation}")
+        return kept
+
+    async def _work(self) -> None:
+        while True:
+            self._news.clear()
+            async with self._pool.acquire() as connection:
+                claimed = await store.claim(connection)
+            if claimed is not None:
+                await self._run(claimed)
+                continue
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _run(self, claimed: Claimed) -> None:
+        try:
+            report = await self._asking.compare(claimed.counterparty, claimed.currency)
+        except (RemoteError, Refusal, *DATABASE_ERRORS) as error:
+            reason = str(error)[:REASON_CHARACTERS_MAX]
+            log.warning("not reconciled", counterparty=claimed.counterparty, attempt=claimed.attempts, error=reason)
+            async with self._pool.acquire() as connection:
+                if claimed.attempts < store.ATTEMPTS_MAX:
+                    delay = AGAIN_SECONDS * 2**claimed.attempts
+                    await store.try_again(connection, claimed.number, reason, delay)
+                else:
+                    await store.end(connection, claimed.number, State.FAILED, reason=reason)
+                    ENDED.labels(self._bank, State.FAILED).inc()
+            return
+        state = State.DONE if report.fault is None else State.FAILED
+        async with self._pool.acquire() as connection:
+            await store.end(connection, claimed.number, state, reason=report.fault, report=report)
+        ENDED.labels(self._bank, state).inc()
+        self._tell(claimed.counterparty, report)
+        if (payments := unanswered(report.breaks)) and report.fault is None:
+            self._ask_again(claimed.counterparty, payments)
+
+    def _tell(self, counterparty: str, report: Report) -> None:
+        kinds: dict[str, int] = {}
+        for item in report.breaks:
+            kinds[item.kind] = kinds.get(item.kind, 0) + 1
+            FOUND.labels(self._bank, item.kind).inc()
+        sent, received = report.cost.sent_bytes, report.cost.received_bytes
+        if report.fault is not None:
+            log.error("what a bank answers contradicts itself", counterparty=counterparty, fault=report.fault)
+        log.info("reconciled", counterparty=counterparty, breaks=kinds, sent_bytes=sent, received_bytes=received)
