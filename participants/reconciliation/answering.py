@@ -120,9 +120,9 @@ class Sets:
 def _id_set(secret: bytes, parts: list[Words]) -> tuple[IdSet, Words]:
     import numpy as np
 
-    from participants.reconciliation.sets import IdSet
+    from participants.reconciliation.sets import RECORD_BYTES, IdSet
 
-    records = np.concatenate(parts)
+    records = np.concatenate([np.empty((0, RECORD_BYTES // 8), np.uint64), *parts])
     ids = IdSet(secret, records)
     _ = ids.summary
     return ids, records

@@ -209,7 +209,7 @@ async def id_records(
 
     from participants.reconciliation.sets import RECORD_BYTES
 
-    parts = [np.empty((0, RECORD_BYTES // 8), np.uint64)]
+    parts: list[Words] = []
     for start in range(after, through, STRETCH):
         data = bytearray()
 
@@ -229,4 +229,4 @@ async def id_records(
         # Which way it goes, said the same by both banks.
         made[:, 56] = lane.key.sender > lane.key.receiver
         parts.append(made.view(np.uint64))
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty((0, RECORD_BYTES // 8), np.uint64)
