@@ -86,7 +86,7 @@ async def list_reconciliations(
 )
 async def get_reconciliation(reconciliation_id: FromPath[UUID], node: Node) -> Reconciliation:
     """Show what came of a comparison: lanes, breaks with their kinds, what heals by itself, what it cost."""
-    return await node.reconciliations.one(str(reconciliation_id))
+    return await node.reconciliations.kept(str(reconciliation_id))
 
 
 # --- federation ----------------------------------------------------------------------------------------------

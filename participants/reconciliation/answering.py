@@ -238,8 +238,8 @@ class Answering:
             if question.sender is not None and question.currency is not None:
                 key = self._key(counterparty, question.sender, question.currency)
                 entries = await reads.numbered(connection, key, question.numbers)
-            told = await reads.records(connection, self._bank, counterparty, payments, entries=entries)
-        return SharedRecords(records=tuple(told))
+            records = await reads.records(connection, self._bank, counterparty, payments, entries=entries)
+        return SharedRecords(records=tuple(records))
 
     def _key(self, counterparty: str, sender: str, currency: str) -> LaneKey:
         if sender not in (counterparty, self._bank):

@@ -106,9 +106,9 @@ class _PairComparison:
         """Compare lane by lane, and as sets those whose numbers don't mean the same."""
         async with self._pool.acquire() as connection:
             here = await reads.lanes(connection, self._counterparty)
-        told = islice(await self._peer.lanes(), LANES_MAX)
+        lanes_there = islice(await self._peer.lanes(), LANES_MAX)
         ends = {self._bank, self._counterparty}
-        keys = {*here, *(key for key in told if {key.sender, key.receiver} == ends)}
+        keys = {*here, *(key for key in lanes_there if {key.sender, key.receiver} == ends)}
         for key in sorted(key for key in keys if currency in (None, key.currency)):
             lane = here.get(key) or reads.LaneHere(0, key, 0)
             if await self._lane(lane):
@@ -219,10 +219,10 @@ class _PairComparison:
         key = lane.key
         answer, agreement = await self._peer.open(key.currency, (LaneRange(sender=key.sender, through=lane.size),))
         # The other bank has named its set; only now is ours made, as far as both have the lane.
-        (told,) = answer.lanes if len(answer.lanes) == 1 else (None,)
-        if told is None or told.sender != key.sender or not told.after <= told.through <= lane.size:
+        (compared,) = answer.lanes if len(answer.lanes) == 1 else (None,)
+        if compared is None or compared.sender != key.sender or not compared.after <= compared.through <= lane.size:
             raise ComparisonFault(Fault.SYMBOLS_MALFORMED, f"other payments than those of {key.sender}")
-        ids, records = await self._sets.read([(lane, told.after, told.through)], agreement.secret)
+        ids, records = await self._sets.read([(lane, compared.after, compared.through)], agreement.secret)
         comparison = Comparison(ids, summary_of(answer))
         while (needed := comparison.next()) is not None:
             symbols = await self._peer.symbols(answer.session, *needed)
@@ -235,8 +235,8 @@ class _PairComparison:
             ours = await reads.records(connection, self._bank, self._counterparty, payments, entries={})
         self._here |= {record.payment: record for record in ours}
         if len(difference.there):
-            wanted = tuple(bytes(row).hex() for row in difference.there[:RECORDS_MAX])
-            self._there |= await self._peer.records(RecordQuestion(session=answer.session, ids=wanted))
+            ids_there = tuple(bytes(row).hex() for row in difference.there[:RECORDS_MAX])
+            self._there |= await self._peer.records(RecordQuestion(session=answer.session, ids=ids_there))
 
     # --- what they are ----------------------------------------------------------------------------------------
 
@@ -266,6 +266,6 @@ class _PairComparison:
             return await reads.same_reference(connection, self._bank, record)
 
 
-def unanswered(found: Iterable[Break]) -> list[str]:
+def unanswered(breaks_found: Iterable[Break]) -> list[str]:
     """Return the payments whose signed answer is to be asked for."""
-    return [item.payment for item in found if item.healing == Healing.ASKED]
+    return [item.payment for item in breaks_found if item.healing == Healing.ASKED]

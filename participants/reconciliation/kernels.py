@@ -23,28 +23,11 @@ _IV = np.array(
     ],
     np.uint64,
 )  # fmt: skip
-_SIGMA = np.array(
-    [
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-        [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
-        [7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8],
-        [9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13],
-        [2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9],
-        [12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11],
-        [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
-        [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
-        [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-    ],
-    np.int64,
-)
+_PARAMETERS = 0x01010000 | (32 << 8) | 16
+"""Of BLAKE2b: one block after another, a key of 32 bytes, a digest of 16."""
 _MULTIPLIER = np.uint64(0xDA942042E4DD58B5)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _BIT = np.uint64(1)
-RECORD_WORDS = 8
-"""Of 64 bits, in the record that an id is made of."""
 TOUCHES_A_SYMBOL_MAX = 64
 """Of a symbol each id that is taken out is in 2 ln m others on average, 24 where there are 131,072."""
 
@@ -55,65 +38,76 @@ def _turn(word: Any, bits: int) -> Any:
 
 
 @kernel
-def _mix(v: Any, a: int, b: int, c: int, d: int, x: Any, y: Any) -> None:
-    v[a] = v[a] + v[b] + x
-    v[d] = _turn(v[d] ^ v[a], 32)
-    v[c] = v[c] + v[d]
-    v[b] = _turn(v[b] ^ v[c], 24)
-    v[a] = v[a] + v[b] + y
-    v[d] = _turn(v[d] ^ v[a], 16)
-    v[c] = v[c] + v[d]
-    v[b] = _turn(v[b] ^ v[c], 63)
+def _mix(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
+    a = a + b + x
+    d = _turn(d ^ a, 32)
+    c = c + d
+    b = _turn(b ^ c, 24)
+    a = a + b + y
+    d = _turn(d ^ a, 16)
+    c = c + d
+    b = _turn(b ^ c, 63)
+    return a, b, c, d
 
 
 @kernel
-def compress(state: Any, v: Any, block: Any, length: int, is_last: bool) -> None:
-    """Take a block of 16 words into the state of a BLAKE2b (RFC 7693, 3.2). `v` is room for 16 words."""
-    for i in range(8):
-        v[i] = state[i]
-        v[i + 8] = _IV[i]
-    v[12] ^= np.uint64(length)
-    if is_last:
-        v[14] ^= _ALL
-    for r in range(12):
-        s = _SIGMA[r]
-        _mix(v, 0, 4, 8, 12, block[s[0]], block[s[1]])
-        _mix(v, 1, 5, 9, 13, block[s[2]], block[s[3]])
-        _mix(v, 2, 6, 10, 14, block[s[4]], block[s[5]])
-        _mix(v, 3, 7, 11, 15, block[s[6]], block[s[7]])
-        _mix(v, 0, 5, 10, 15, block[s[8]], block[s[9]])
-        _mix(v, 1, 6, 11, 12, block[s[10]], block[s[11]])
-        _mix(v, 2, 7, 8, 13, block[s[12]], block[s[13]])
-        _mix(v, 3, 4, 9, 14, block[s[14]], block[s[15]])
-    for i in range(8):
-        state[i] ^= v[i] ^ v[i + 8]
+def _round(v: Any, m0: Any, m1: Any, m2: Any, m3: Any, m4: Any, m5: Any, m6: Any, m7: Any,
+           m8: Any, m9: Any, ma: Any, mb: Any, mc: Any, md: Any, me: Any, mf: Any) -> Any:  # fmt: skip
+    """Return the sixteen words after one round. Words that aren't in an array stay in the processor's registers."""
+    v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, va, vb, vc, vd, ve, vf = v
+    v0, v4, v8, vc = _mix(v0, v4, v8, vc, m0, m1)
+    v1, v5, v9, vd = _mix(v1, v5, v9, vd, m2, m3)
+    v2, v6, va, ve = _mix(v2, v6, va, ve, m4, m5)
+    v3, v7, vb, vf = _mix(v3, v7, vb, vf, m6, m7)
+    v0, v5, va, vf = _mix(v0, v5, va, vf, m8, m9)
+    v1, v6, vb, vc = _mix(v1, v6, vb, vc, ma, mb)
+    v2, v7, v8, vd = _mix(v2, v7, v8, vd, mc, md)
+    v3, v4, v9, ve = _mix(v3, v4, v9, ve, me, mf)
+    return v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, va, vb, vc, vd, ve, vf
+
+
+@kernel
+def _compress(h: Any, m: Any, length: int, last: Any) -> Any:
+    """Return what BLAKE2b (RFC 7693, 3.2) makes of eight words of state and a block whose last eight words are zero.
+
+    `last` has all bits for the last block, none for another.
+    """
+    z = np.uint64(0)
+    v = (
+        h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7],
+        _IV[0], _IV[1], _IV[2], _IV[3], _IV[4] ^ np.uint64(length), _IV[5], _IV[6] ^ last, _IV[7],
+    )  # fmt: skip
+    v = _round(v, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], z, z, z, z, z, z, z, z)
+    v = _round(v, z, z, m[4], z, z, z, z, m[6], m[1], z, m[0], m[2], z, m[7], m[5], m[3])
+    v = _round(v, z, z, z, m[0], m[5], m[2], z, z, z, z, m[3], m[6], m[7], m[1], z, m[4])
+    v = _round(v, m[7], z, m[3], m[1], z, z, z, z, m[2], m[6], m[5], z, m[4], m[0], z, z)
+    v = _round(v, z, m[0], m[5], m[7], m[2], m[4], z, z, z, m[1], z, z, m[6], z, m[3], z)
+    v = _round(v, m[2], z, m[6], z, m[0], z, z, m[3], m[4], z, m[7], m[5], z, z, m[1], z)
+    v = _round(v, z, m[5], m[1], z, z, z, m[4], z, m[0], m[7], m[6], m[3], z, m[2], z, z)
+    v = _round(v, z, z, m[7], z, z, m[1], m[3], z, m[5], m[0], z, m[4], z, m[6], m[2], z)
+    v = _round(v, m[6], z, z, z, z, m[3], m[0], z, z, m[2], z, m[7], m[1], m[4], z, m[5])
+    v = _round(v, z, m[2], z, m[4], m[7], m[6], m[1], m[5], z, z, z, z, m[3], z, z, m[0])
+    v = _round(v, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], z, z, z, z, z, z, z, z)
+    v = _round(v, z, z, m[4], z, z, z, z, m[6], m[1], z, m[0], m[2], z, m[7], m[5], m[3])
+    return (
+        h[0] ^ v[0] ^ v[8], h[1] ^ v[1] ^ v[9], h[2] ^ v[2] ^ v[10], h[3] ^ v[3] ^ v[11],
+        h[4] ^ v[4] ^ v[12], h[5] ^ v[5] ^ v[13], h[6] ^ v[6] ^ v[14], h[7] ^ v[7] ^ v[15],
+    )  # fmt: skip
 
 
 @kernel
 def keyed_ids(key: Any, records: Any, ids: Any) -> None:
     """Set ids[i] to the BLAKE2b-128 of records[i], 64 bytes, under a key of 32 bytes (four words)."""
-    v, block, keyed, state = (
-        np.zeros(16, np.uint64),
-        np.zeros(16, np.uint64),
-        np.zeros(8, np.uint64),
-        np.zeros(8, np.uint64),
-    )
-    for i in range(8):
-        keyed[i] = _IV[i]
-    keyed[0] ^= np.uint64(0x01010000 | (32 << 8) | 16)
+    begin = (_IV[0] ^ np.uint64(_PARAMETERS), _IV[1], _IV[2], _IV[3], _IV[4], _IV[5], _IV[6], _IV[7])
+    block = np.zeros(8, np.uint64)
     for i in range(4):
         block[i] = key[i]
     # The key's own block is the same for all records.
-    compress(keyed, v, block, 128, False)
-    for i in range(16):
-        block[i] = np.uint64(0)
+    keyed = _compress(begin, block, 128, np.uint64(0))
     for n in range(len(records)):
-        for i in range(8):
-            state[i] = keyed[i]
-            block[i] = records[n, i]
-        compress(state, v, block, 192, True)
-        ids[n, 0] = state[0]
-        ids[n, 1] = state[1]
+        made = _compress(keyed, records[n], 192, _ALL)
+        ids[n, 0] = made[0]
+        ids[n, 1] = made[1]
 
 
 @kernel

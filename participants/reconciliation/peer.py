@@ -118,8 +118,9 @@ class Peer:
 
     async def records(self, question: RecordQuestion) -> dict[str, SharedRecord]:
         """Return what it tells of payments between the two, by their ids."""
-        told = (await self._ask("POST", f"{_PATH}/records", SharedRecords, question)).records[: 2 * RECORDS_MAX]
-        return {record.payment: record for record in told if record.sender in (self._bank, self._counterparty)}
+        answer = await self._ask("POST", f"{_PATH}/records", SharedRecords, question)
+        rows = answer.records[: 2 * RECORDS_MAX]
+        return {record.payment: record for record in rows if record.sender in (self._bank, self._counterparty)}
 
     async def _ask(
         self, method: str, path: str, kind: type[T], question: Any = None, *, timeout_s: float = ANSWER_SECONDS

@@ -149,10 +149,10 @@ async def records(
     entries: dict[str, SharedRecord],
 ) -> list[SharedRecord]:
     """Return payments with another bank; of one whose events are archived, what `entries` has of it."""
-    wanted = list(dict.fromkeys([*entries, *payments]))
-    known, _ = await payments_here(connection, wanted)
+    asked = list(dict.fromkeys([*entries, *payments]))
+    known, _ = await payments_here(connection, asked)
     made = []
-    for payment_id in wanted:
+    for payment_id in asked:
         payment, entry = known.get(payment_id), entries.get(payment_id)
         if payment is not None and payment.counterparty == counterparty:
             made.append(record(payment, bank, entry))

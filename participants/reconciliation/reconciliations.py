@@ -29,7 +29,7 @@ AGAIN_SECONDS = 2.0
 OPEN_MAX = 200
 REASON_CHARACTERS_MAX = 200
 
-FOUND = Counter(
+BREAKS = Counter(
     "concordat_reconciliation_breaks", "Breaks that reconciliations found.", ("bank", "kind"), registry=REGISTRY
 )
 ENDED = Counter(
@@ -84,7 +84,7 @@ class Reconciliations:
                 raise Refusal(ReconciliationRequestReason.TOO_MANY_OPEN, detail, retry_after_s=60)
             made = await store.add(connection, counterparty, currency, asked_by=person)
         self._news.set()
-        return await self.one(made)
+        return await self.kept(made)
 
     async def look_into(self, cycle: str, counterparty: str, currency: str) -> None:
         """Compare the books with a bank that a cycle has broken with, once for each break."""
@@ -92,13 +92,13 @@ class Reconciliations:
             await store.add(connection, counterparty, currency, cycle=cycle)
         self._news.set()
 
-    async def one(self, reconciliation: str) -> Reconciliation:
+    async def kept(self, reconciliation: str) -> Reconciliation:
         """Return a reconciliation with its report. Raises Refusal."""
         async with self._pool.acquire() as connection:
-            kept = await store.one(connection, reconciliation)
-        if kept is None:
+            known = await store.read(connection, reconciliation)
+        if known is None:
             raise Refusal(ReconciliationRequestReason.RECONCILIATION_UNKNOWN, f"no reconciliation {reconciliation}")
-        return kept
+        return known
 
     async def _work(self) -> None:
         while True:
@@ -140,7 +140,7 @@ class Reconciliations:
         kinds: dict[str, int] = {}
         for item in report.breaks:
             kinds[item.kind] = kinds.get(item.kind, 0) + 1
-            FOUND.labels(self._bank, item.kind).inc()
+            BREAKS.labels(self._bank, item.kind).inc()
         sent, received = report.cost.sent_bytes, report.cost.received_bytes
         if report.fault is not None:
             log.error("what a bank answers contradicts itself", counterparty=counterparty, fault=report.fault)

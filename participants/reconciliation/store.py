@@ -44,7 +44,7 @@ LISTED = f"""
 SELECT {_COLUMNS} FROM reconciliation
 WHERE ($1::bigint IS NULL OR number < $1) AND ($2::text IS NULL OR counterparty = $2) ORDER BY number DESC LIMIT $3
 """  # noqa: S608 - text of ours
-ONE = f"SELECT {_COLUMNS} FROM reconciliation WHERE id = $1"  # noqa: S608 - text of ours
+BY_ID = f"SELECT {_COLUMNS} FROM reconciliation WHERE id = $1"  # noqa: S608 - text of ours
 
 
 class State(StrEnum):
@@ -137,9 +137,9 @@ async def listed(
     return made, rows[-1][0] if len(rows) == limit else None
 
 
-async def one(connection: asyncpg.Connection, reconciliation: str) -> Reconciliation | None:
+async def read(connection: asyncpg.Connection, reconciliation: str) -> Reconciliation | None:
     """Return a reconciliation with its report."""
-    row = await connection.fetchrow(ONE, reconciliation)
+    row = await connection.fetchrow(BY_ID, reconciliation)
     return None if row is None else _read(row)
 
 

@@ -175,6 +175,13 @@ PARTICIPANT: dict[str, Row] = {
     "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,
+    "reconcile": {"orders": "looks into what other banks have otherwise"},
+    "listReconciliations": _CYCLES,
+    "getReconciliation": _CYCLES,
+    **dict.fromkeys(
+        ("compareLane", "agreeSecret", "openSet", "getSymbols", "getRecords"),
+        {"participant": "compares the payments between it and this bank"},
+    ),
     "receiveRecall": {"participant": "asks for a payment back that it sent"},
     "getEvidence": _PEER,
     "compareResults": {

@@ -30,7 +30,17 @@ SETTLED_MAX = 32
 
 KeyShare = Annotated[str, form(whole(r"[A-Za-z0-9_-]{43}"), "a public key of X25519: 43 letters of base64url")]
 Base64 = Annotated[str, Meta(max_length=64 * 1024, description="bytes in base64")]
-IdOfPayment = Annotated[str, form(whole(r"[0-9a-f]{32}"), "a keyed id: 32 hexadecimal digits in small letters")]
+AgreementName = Annotated[
+    str,
+    form(
+        whole(r"[0-9a-f]{64}"),
+        "the SHA-256 of the half of a secret that was answered, as 64 hexadecimal digits in small letters",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ),
+]
+IdOfPayment = Annotated[
+    str, form(whole(r"[0-9a-f]{32}"), "a keyed id: 32 hexadecimal digits in small letters", "0f" * 16)
+]
 
 
 class ReconciliationShare(Document, frozen=True, kw_only=True):
@@ -94,7 +104,7 @@ class LaneRange(Request, frozen=True, kw_only=True):
 class SetQuestion(Request, frozen=True, kw_only=True):
     """Which payments of a pair in a currency are compared as a set of ids, under which agreed secret."""
 
-    agreement: Sha256
+    agreement: AgreementName
     currency: CurrencyCode
     lanes: Annotated[tuple[LaneRange, ...], Meta(min_length=1, max_length=2)]
 
