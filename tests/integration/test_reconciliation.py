@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from support import uuid7
 from gateway.federation.messages.events import Event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-BRAVO_FORM = "/federation/reconciliation"
 
 
 async def pay(town: Town, count: int, amount: int = 100, **changes: Any) -> list[str]:
@@ -175,6 +175,30 @@ async def test_numbers_that_are_shifted_are_compared_as_sets(town: Town) -> None
     assert 0 < kept["report"]["cost"]["symbols"] < 64
     again = await reconciled(town.alpha, BRAVO, "JPY")
     assert again["report"]["cost"]["questions"] == kept["report"]["cost"]["questions"] - 1  # the secret is agreed
+
+
+async def test_at_a_terminal(town: Town) -> None:
+    alpha = town.alpha.settings
+    options = ["--url", alpha.url, "--bank", ALPHA, "--data-dir", str(alpha.data_dir), "--subject", "sam"]
+    (id_,) = await pay(town, 1)
+    assert (await town.bravo.send("PUT", f"/payments/{id_}/dispute", {"reason": "no invoice"})).status_code == 200
+    for code, line in ((1, f"status: {id_}, here posted"), (0, "0 numbers differ (tree)")):
+        command = [
+            sys.executable,
+            "-m",
+            "gateway.cli",
+            "participant",
+            "reconcile",
+            BRAVO,
+            "--currency",
+            "EUR",
+            *options,
+        ]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert line in out.decode()
+        assert process.returncode == code, out
+        assert (await town.bravo.send("DELETE", f"/payments/{id_}/dispute")).status_code in (200, 409)
 
 
 async def test_a_break_is_looked_into_once_by_itself(town: Town) -> None:

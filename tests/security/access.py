@@ -48,6 +48,7 @@ _HEARS = {
     "accounts": "hears of accounts",
 }
 _SENDS = {"events": "says where what it hears is sent"}
+_COMPARES = {"participant": "compares the payments between it and this bank"}
 _PEER = {"participant": "the other bank of a payment"}
 
 COORDINATOR: dict[str, Row] = {
@@ -178,10 +179,7 @@ PARTICIPANT: dict[str, Row] = {
     "reconcile": {"orders": "looks into what other banks have otherwise"},
     "listReconciliations": _CYCLES,
     "getReconciliation": _CYCLES,
-    **dict.fromkeys(
-        ("compareLane", "agreeSecret", "openSet", "getSymbols", "getRecords"),
-        {"participant": "compares the payments between it and this bank"},
-    ),
+    **dict.fromkeys(("compareLane", "agreeSecret", "openSet", "getSymbols", "getRecords"), _COMPARES),
     "receiveRecall": {"participant": "asks for a payment back that it sent"},
     "getEvidence": _PEER,
     "compareResults": {
