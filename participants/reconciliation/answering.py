@@ -98,7 +98,7 @@ class Sets:
         """Return the ids of the payments of lanes after a number through another, and the records they are of."""
         async with self._turn:
             await self._compile()
-            parts = [await reads.id_records(self._pool.acquire, *lane) for lane in lanes]
+            parts = [part for lane in lanes for part in await reads.id_records(self._pool.acquire, *lane)]
             return await asyncio.to_thread(_id_set, secret, parts)
 
     async def _compile(self) -> None:

@@ -215,9 +215,13 @@ class _PairComparison:
     async def _set(self, lane: reads.LaneHere) -> None:
         """Compare the payments of a lane as a set, whatever their numbers."""
         from participants.reconciliation.difference import Comparison
+        from participants.reconciliation.sets import IDS_MAX
 
         key = lane.key
-        answer, agreement = await self._peer.open(key.currency, (LaneRange(sender=key.sender, through=lane.size),))
+        after = max(0, lane.size - IDS_MAX)
+        self._is_whole &= after == 0
+        asked = LaneRange(sender=key.sender, after=after, through=lane.size)
+        answer, agreement = await self._peer.open(key.currency, (asked,))
         # The other bank has named its set; only now is ours made, as far as both have the lane.
         (compared,) = answer.lanes if len(answer.lanes) == 1 else (None,)
         if compared is None or compared.sender != key.sender or not compared.after <= compared.through <= lane.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,7 @@ from gateway.federation.messages.reconciliation import (
     SharedRecord,
 )
 from participants.ledger.lanes import LaneKey
-from participants.ledger.payment import Payment
+from participants.ledger.payment import Payment, Status
 from participants.ledger.store import payments_here
 from participants.reconciliation.lane_tree import Node
 from participants.search.terms import term
@@ -154,11 +155,16 @@ async def records(
     made = []
     for payment_id in asked:
         payment, entry = known.get(payment_id), entries.get(payment_id)
-        if payment is not None and payment.counterparty == counterparty:
+        if payment is not None and payment.counterparty == counterparty and not _is_unsent(payment):
             made.append(record(payment, bank, entry))
         elif entry is not None and payment is None:
             made.append(entry)
     return made
+
+
+def _is_unsent(payment: Payment) -> bool:
+    """Tell whether a payment waits for this bank's own people: nobody else knows of it yet."""
+    return payment.direction == "out" and payment.status is Status.HELD
 
 
 def record(payment: Payment, bank: str, entry: SharedRecord | None = None) -> SharedRecord:
@@ -200,15 +206,11 @@ async def same_reference(connection: asyncpg.Connection, bank: str, shown: Share
 
 async def id_records(
     acquire: Callable[[], asyncpg.pool.PoolAcquireContext], lane: LaneHere, after: int, through: int
-) -> Words:
+) -> list[Words]:
     """Return the records that ids are made of, 64 bytes each, of a lane's payments after a number through another.
 
     By COPY, in stretches: between two of them others have the connection.
     """
-    import numpy as np
-
-    from participants.reconciliation.sets import RECORD_BYTES
-
     parts: list[Words] = []
     for start in range(after, through, STRETCH):
         data = bytearray()
@@ -223,10 +225,18 @@ async def id_records(
         )
         async with acquire() as connection:
             await connection.copy_from_query(query, output=take, format="binary")
-        rows = np.frombuffer(data, np.uint8)[HEADER_BYTES : len(data) - TRAILER_BYTES].reshape(-1, ROW_BYTES)
-        made = np.zeros((len(rows), RECORD_BYTES), np.uint8)
-        made[:, 0:16], made[:, 16:24], made[:, 24:56] = rows[:, 6:22], rows[:, 26:34], rows[:, 38:70]
-        # Which way it goes, said the same by both banks.
-        made[:, 56] = lane.key.sender > lane.key.receiver
-        parts.append(made.view(np.uint64))
-    return np.concatenate(parts) if parts else np.empty((0, RECORD_BYTES // 8), np.uint64)
+        parts.append(await asyncio.to_thread(_records, data, lane.key))
+    return parts
+
+
+def _records(data: bytearray, key: LaneKey) -> Words:
+    import numpy as np
+
+    from participants.reconciliation.sets import RECORD_BYTES
+
+    rows = np.frombuffer(data, np.uint8)[HEADER_BYTES : len(data) - TRAILER_BYTES].reshape(-1, ROW_BYTES)
+    made = np.zeros((len(rows), RECORD_BYTES), np.uint8)
+    made[:, 0:16], made[:, 16:24], made[:, 24:56] = rows[:, 6:22], rows[:, 26:34], rows[:, 38:70]
+    # Which way it goes, said the same by both banks.
+    made[:, 56] = key.sender > key.receiver
+    return made.view(np.uint64)

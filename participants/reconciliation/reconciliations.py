@@ -10,15 +10,16 @@ import structlog
 from prometheus_client import Counter
 
 from compliance.crypto.keys import Signer
-from gateway.federation.http.client import FederationClient, RemoteError
+from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.problems import Refusal, RefusalReason
-from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
+from participants.cycle.coordinator import FINAL_ANSWERS
+from participants.cycle.coordinator import report as report_error
 from participants.reconciliation import store
 from participants.reconciliation.agreement import Secrets
-from participants.reconciliation.answering import Answering, Sets
+from participants.reconciliation.answering import Answering, ReconciliationReason, Sets
 from participants.reconciliation.asking import Asking, unanswered
 from participants.reconciliation.report import Report
 from participants.reconciliation.store import Claimed, Reconciliation, State
@@ -26,7 +27,11 @@ from participants.reconciliation.store import Claimed, Reconciliation, State
 LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 2.0
 """After the first attempt, and twice as long after each following one."""
+AT_ONCE = 4
+"""Each with another bank: one that hangs keeps few others waiting, for as long as one takes at most."""
 OPEN_MAX = 200
+PASSING = (ReconciliationReason.AGREEMENT_UNKNOWN, ReconciliationReason.SESSION_UNKNOWN)
+"""What a bank answers that was restarted meanwhile."""
 REASON_CHARACTERS_MAX = 200
 
 BREAKS = Counter(
@@ -71,7 +76,16 @@ class Reconciliations:
         secrets, sets = Secrets(bank, signer), Sets(pool)
         self.answering = Answering(bank=bank, pool=pool, trust=trust, secrets=secrets, sets=sets)
         self._asking = Asking(bank=bank, pool=pool, trust=trust, client=client, secrets=secrets, sets=sets)
-        self.task = Supervised("reconciliations", self._work)
+        self.tasks = [Supervised(f"reconciliations-{number}", self._work) for number in range(1, AT_ONCE + 1)]
+
+    def start(self) -> None:
+        """Begin to work on what is asked for, first of all what was left over."""
+        for task in self.tasks:
+            task.start()
+
+    async def stop(self) -> None:
+        """End; what is under way is taken up again by whoever runs next."""
+        await asyncio.gather(*(task.stop() for task in self.tasks))
 
     async def request(self, counterparty: str, currency: str | None, person: str) -> Reconciliation:
         """Keep that a person wants the books compared with another bank's. Raises Refusal."""
@@ -117,16 +131,9 @@ class Reconciliations:
     async def _run(self, claimed: Claimed) -> None:
         try:
             report = await self._asking.compare(claimed.counterparty, claimed.currency)
-        except (RemoteError, Refusal, *DATABASE_ERRORS) as error:
-            reason = str(error)[:REASON_CHARACTERS_MAX]
-            log.warning("not reconciled", counterparty=claimed.counterparty, attempt=claimed.attempts, error=reason)
-            async with self._pool.acquire() as connection:
-                if claimed.attempts < store.ATTEMPTS_MAX:
-                    delay = AGAIN_SECONDS * 2**claimed.attempts
-                    await store.try_again(connection, claimed.number, reason, delay)
-                else:
-                    await store.end(connection, claimed.number, State.FAILED, reason=reason)
-                    ENDED.labels(self._bank, State.FAILED).inc()
+        except Exception as error:  # whatever comes of one bank's answers keeps nobody from comparing with the next
+            report_error(error, "not reconciled", counterparty=claimed.counterparty, attempt=claimed.attempts)
+            await self._put_off(claimed, error)
             return
         state = State.DONE if report.fault is None else State.FAILED
         async with self._pool.acquire() as connection:
@@ -135,6 +142,17 @@ class Reconciliations:
         self._tell(claimed.counterparty, report)
         if (payments := unanswered(report.breaks)) and report.fault is None:
             self._ask_again(claimed.counterparty, payments)
+
+    async def _put_off(self, claimed: Claimed, error: Exception) -> None:
+        """Try again later, unless it was tried often enough, or what the other bank answers stays so."""
+        reason = (str(error) or type(error).__name__)[:REASON_CHARACTERS_MAX]
+        stays = isinstance(error, RemoteProblem) and error.status in FINAL_ANSWERS and error.code not in PASSING
+        async with self._pool.acquire() as connection:
+            if claimed.attempts < store.ATTEMPTS_MAX and not stays:
+                await store.try_again(connection, claimed.number, reason, AGAIN_SECONDS * 2**claimed.attempts)
+                return
+            await store.end(connection, claimed.number, State.FAILED, reason=reason)
+        ENDED.labels(self._bank, State.FAILED).inc()
 
     def _tell(self, counterparty: str, report: Report) -> None:
         kinds: dict[str, int] = {}

@@ -25,16 +25,25 @@ INSERT INTO reconciliation (id, counterparty, currency, cycle, asked_by) VALUES 
 ON CONFLICT (cycle, counterparty, currency) WHERE cycle IS NOT NULL DO NOTHING
 """
 OPEN = "SELECT count(*) FROM reconciliation WHERE state IN ('asked', 'running')"
+# One at a time with each other bank. What was begun too often, and never ended, ends whoever works on it.
 CLAIM = f"""
 UPDATE reconciliation SET state = 'running', attempts = attempts + 1,
     claimed_until = now() + make_interval(secs => {CLAIM_SECONDS})
 WHERE number = (
-    SELECT number FROM reconciliation
-    WHERE (state = 'asked' AND (claimed_until IS NULL OR claimed_until < now()))
-       OR (state = 'running' AND claimed_until < now())
+    SELECT number FROM reconciliation r
+    WHERE ((state = 'asked' AND (claimed_until IS NULL OR claimed_until < now()))
+       OR (state = 'running' AND claimed_until < now()))
+      AND NOT EXISTS (
+        SELECT FROM reconciliation o
+        WHERE o.state = 'running' AND o.claimed_until >= now() AND o.counterparty = r.counterparty
+      )
     ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
 ) RETURNING number, counterparty, currency, attempts
 """  # noqa: S608 - text of ours
+GIVE_UP = """
+UPDATE reconciliation SET state = 'failed', reason = 'begun too often, and never ended', ended_at = now()
+WHERE state = 'running' AND claimed_until < now() AND attempts >= $1
+"""
 END = "UPDATE reconciliation SET state = $2, reason = $3, report = $4, ended_at = now() WHERE number = $1"
 AGAIN = """
 UPDATE reconciliation SET state = 'asked', reason = $2, claimed_until = now() + make_interval(secs => $3)
@@ -106,6 +115,7 @@ async def open_count(connection: asyncpg.Connection) -> int:
 
 async def claim(connection: asyncpg.Connection) -> Claimed | None:
     """Take the one that has waited longest and nobody works on, None if there is none."""
+    await connection.execute(GIVE_UP, ATTEMPTS_MAX)
     row = await connection.fetchrow(CLAIM)
     return None if row is None else Claimed(row[0], row[1], row[2], row[3])
 

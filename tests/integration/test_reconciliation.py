@@ -12,8 +12,14 @@ from running_banks import RunningBank, Town, order, terms
 from running_coordinator import ALPHA, BRAVO, CARLO
 from support import uuid7
 
+from compliance.crypto import merkle
 from gateway.federation.messages.events import Event
+from participants.ledger.lanes import LaneKey
+from participants.reconciliation import reads
+from participants.reconciliation.lane_tree import Node, whole
 
+TAKEN_DOWN = "SELECT c.through >= h.sequence FROM event_term_cursor c CROSS JOIN ledger_head h"
+"""What payments are found by, beside their ids."""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -146,7 +152,7 @@ async def test_a_second_payment_with_the_same_reference_is_a_duplicate(town: Tow
     again = terms(700, currency="CHF", end_to_end_id="INV-7")
     town.acknowledged(await town.deliver(town.sealed(again)))
     async with asyncio.timeout(20):
-        while not await town.alpha.node.pool.fetchval("SELECT count(*) FROM event_term"):  # noqa: ASYNC110
+        while not await town.alpha.node.pool.fetchval(TAKEN_DOWN):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     kept = await reconciled(town.alpha, BRAVO, "CHF")
     assert kinds(kept) == {again.id: "duplicate"}
@@ -175,6 +181,52 @@ async def test_numbers_that_are_shifted_are_compared_as_sets(town: Town) -> None
     assert 0 < kept["report"]["cost"]["symbols"] < 64
     again = await reconciled(town.alpha, BRAVO, "JPY")
     assert again["report"]["cost"]["questions"] == kept["report"]["cost"]["questions"] - 1  # the secret is agreed
+
+
+async def test_a_bank_that_forgot_the_set_is_asked_anew(town: Town) -> None:
+    """BRAVO's node is started again just as its symbols are asked for: nothing is lost but time."""
+    answering = town.bravo.node.reconciliations.answering
+    answering._opened._buckets.clear()
+    opened = answering.open
+    times = 0
+
+    async def forget(*args: Any) -> Any:
+        nonlocal times
+        answer = await opened(*args)
+        times += 1
+        if times == 1:
+            answering._sessions.clear()
+            answering._secrets._kept.clear()
+        return answer
+
+    answering.open = forget  # type: ignore[method-assign]
+    try:
+        kept = await reconciled(town.alpha, BRAVO, "JPY")
+    finally:
+        answering.open = opened  # type: ignore[method-assign]
+    assert ways(kept) == {ALPHA: "set"}
+    assert "missing_here" in kinds(kept).values()
+    assert times >= 2
+
+
+async def test_digests_of_every_subtree_are_those_of_its_payments(town: Town) -> None:
+    """Whatever the stored heads are: after each payment, or after batches of them."""
+    key = LaneKey(ALPHA, BRAVO, "EUR")
+    async with town.bravo.node.pool.acquire() as connection:
+        lane = await reads.lane(connection, key)
+        assert lane is not None
+        rows = await connection.fetch("SELECT leaf FROM lane_entry WHERE lane_id = $1 ORDER BY sequence", lane.id)
+        leaves = [row[0] for row in rows][: lane.size]
+        for size in {lane.size, lane.size - 1, 64, 33, 1}:
+            nodes = [
+                Node(level, at)
+                for level in range(whole(size).level + 1)
+                for at in range((size + (1 << level) - 1) >> level)
+            ]
+            digests = await reads.digests(connection, lane, size, nodes)
+            for node, digest in zip(nodes, digests, strict=True):
+                after, through = node.range(size)
+                assert digest == merkle.root(leaves[after:through]), (size, node)
 
 
 async def test_at_a_terminal(town: Town) -> None:

@@ -19,12 +19,17 @@ from compliance.statements import (
     form,
     whole,
 )
-from gateway.federation.messages.base import Answer, Request, Uetr, Uuid
+from gateway.federation.messages.base import Answer, OwnReference, Request, Uetr, Uuid, open_words
 
 SHARE_TYPE = "application/vnd.concordat.reconciliation-share.v1+json"
 NODES_MAX = 1024
 RECORDS_MAX = 1000
 """Payments that are told of at once."""
+STATUSES = (
+    "reserved", "cancelling", "held", "posted", "accepted", "declined", "refused", "disputed", "returned", "cancelled",
+    "archived",
+)  # fmt: skip
+"""How a payment may stand at a bank; `archived` is one whose events are in a file."""
 SETTLED_MAX = 32
 """Cycles of a lane, the newest ones."""
 
@@ -145,9 +150,9 @@ class SharedRecord(Answer, frozen=True, kw_only=True):
     currency: CurrencyCode
     amount_minor: PaymentAmount
     leaf: Sha256
-    status: str
+    status: Annotated[str, open_words(*STATUSES)]
     sequence: Sequence | None = None
-    end_to_end_id: str | None = None
+    end_to_end_id: OwnReference | None = None
     uetr: Uetr | None = None
 
 
