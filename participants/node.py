@@ -248,6 +248,7 @@ class BankNode:
             trust=self.trust,
             client=self.peers,
             signer=self.identity.sign,
+            outage=outage,
             ask_again=lambda counterparty, payments: self.outbound.wake(counterparty, payments=payments),
         )
         self.backlog = Backlog(self.bic, self.pool, outage, held_elsewhere=self.outbound.held_elsewhere)

@@ -13,6 +13,7 @@ from compliance.crypto.keys import Signer
 from gateway.federation.http.client import FederationClient, RemoteProblem
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.problems import Refusal, RefusalReason
+from gateway.federation.storage.failures import failure_of
 from gateway.federation.supervision import Supervised
 from gateway.federation.telemetry import REGISTRY
 from participants.cycle.coordinator import FINAL_ANSWERS
@@ -23,6 +24,7 @@ from participants.reconciliation.answering import Answering, ReconciliationReaso
 from participants.reconciliation.asking import Asking, unanswered
 from participants.reconciliation.report import Report
 from participants.reconciliation.store import Claimed, Reconciliation, State
+from participants.watch import Outage
 
 LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 2.0
@@ -65,18 +67,23 @@ class Reconciliations:
         trust: TrustStore,
         client: FederationClient,
         signer: Signer,
+        outage: Outage,
         ask_again: Callable[[str, list[str]], None],
     ) -> None:
         """`ask_again` asks another bank for its answers on payments that were sent to it."""
         self._bank = bank
         self._pool = pool
         self._trust = trust
+        self._outage = outage
         self._ask_again = ask_again
         self._news = asyncio.Event()
         secrets, sets = Secrets(bank, signer), Sets(pool)
         self.answering = Answering(bank=bank, pool=pool, trust=trust, secrets=secrets, sets=sets)
         self._asking = Asking(bank=bank, pool=pool, trust=trust, client=client, secrets=secrets, sets=sets)
-        self.tasks = [Supervised(f"reconciliations-{number}", self._work) for number in range(1, AT_ONCE + 1)]
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._claimed: asyncio.Queue[Claimed] = asyncio.Queue()
+        workers = [Supervised(f"reconciliation-{number}", self._work) for number in range(1, AT_ONCE + 1)]
+        self.tasks = [Supervised("reconciliations", self._look), *workers]
 
     def start(self) -> None:
         """Begin to work on what is asked for, first of all what was left over."""
@@ -114,19 +121,39 @@ class Reconciliations:
             raise Refusal(ReconciliationRequestReason.RECONCILIATION_UNKNOWN, f"no reconciliation {reconciliation}")
         return known
 
-    async def _work(self) -> None:
+    async def _look(self) -> None:
+        """Hand out what is asked for, whenever somebody is free. One alone looks, and waits out a failing database."""
         while True:
-            self._news.clear()
+            await self._free.acquire()
+            while (claimed := await self._claim()) is None:
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+            self._claimed.put_nowait(claimed)
+
+    async def _claim(self) -> Claimed | None:
+        self._news.clear()
+        try:
             async with self._pool.acquire() as connection:
                 claimed = await store.claim(connection)
-            if claimed is not None:
-                await self._run(claimed)
-                continue
+        except Exception as error:
+            reason = failure_of(error)
+            if reason is None:
+                raise
+            self._outage.began(reason)
+            return None
+        self._outage.ended()
+        return claimed
+
+    async def _work(self) -> None:
+        while True:
+            claimed = await self._claimed.get()
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
+                await self._run(claimed)
+            finally:
+                self._free.release()
 
     async def _run(self, claimed: Claimed) -> None:
         try:
