@@ -16,8 +16,9 @@ import asyncio
 import sys
 import time
 from base64 import b64encode
-from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 import asyncpg
 from msgspec import Struct
@@ -26,7 +27,6 @@ from compliance.crypto.dsse import Envelope
 from gateway.federation.http.rates import Rates
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.reconciliation import (
-    RECORDS_MAX,
     LaneAnswer,
     LaneQuestion,
     LaneRange,
@@ -42,7 +42,8 @@ from participants.reconciliation.agreement import Secrets, ShareRefused
 from participants.reconciliation.lane_tree import LEAVES_MAX, Node, cost, whole
 
 if TYPE_CHECKING:
-    from participants.reconciliation.sets import IdSet, Words
+    from participants.reconciliation.reads import Numbers
+    from participants.reconciliation.sets import IdSet
 
 SESSIONS_MAX = 4
 SESSION_SECONDS = 120.0
@@ -69,21 +70,27 @@ class ReconciliationReason(RefusalReason):
     """Others have theirs compared; with `Retry-After`."""
 
 
+class LaneSet(NamedTuple):
+    """Payments of a lane as a set of ids, and the number of each record."""
+
+    ids: IdSet
+    numbers: Numbers
+
+    def numbers_of(self, ids: Iterable[str]) -> list[int]:
+        """Return under which numbers the payments stand that keyed ids are of, those that there are."""
+        from participants.reconciliation.sets import as_ids
+
+        places, _ = self.ids.split(as_ids(b"".join(map(bytes.fromhex, ids))))
+        return [int(number) for number in self.numbers[self.ids.places[places]]]
+
+
 class _Session(Struct, eq=False):
     """A set that is compared with a counterparty."""
 
     id: str
-    ids: IdSet
-    payments: Words
-    """The first two words of each record: the payment's id."""
+    key: LaneKey
+    set: LaneSet
     at: float
-
-    def named(self, ids: tuple[str, ...]) -> list[str]:
-        """Return the payments that keyed ids are of, those that there are."""
-        from participants.reconciliation.sets import as_ids
-
-        places, _ = self.ids.split(as_ids(b"".join(map(bytes.fromhex, ids))))
-        return payments_of(self.payments[self.ids.places[places]])
 
 
 class Sets:
@@ -94,12 +101,12 @@ class Sets:
         self._turn = asyncio.Lock()
         self._compiled = False
 
-    async def read(self, lanes: list[tuple[reads.LaneHere, int, int]], secret: bytes) -> tuple[IdSet, Words]:
-        """Return the ids of the payments of lanes after a number through another, and the records they are of."""
+    async def read(self, lane: reads.LaneHere, after: int, through: int, secret: bytes) -> LaneSet:
+        """Return the set of a lane's payments after a number through another."""
         async with self._turn:
             await self._compile()
-            parts = [part for lane in lanes for part in await reads.id_records(self._pool.acquire, *lane)]
-            return await asyncio.to_thread(_id_set, secret, parts)
+            parts = await reads.lane_records(self._pool.acquire, lane, after, through)
+            return await asyncio.to_thread(_lane_set, secret, parts)
 
     async def _compile(self) -> None:
         """Have another process compile the loops, once: in this one it would slow down everybody's requests."""
@@ -117,15 +124,16 @@ class Sets:
             self._compiled = True
 
 
-def _id_set(secret: bytes, parts: list[Words]) -> tuple[IdSet, Words]:
+def _lane_set(secret: bytes, parts: list[reads.LaneRecords]) -> LaneSet:
     import numpy as np
 
     from participants.reconciliation.sets import RECORD_BYTES, IdSet
 
-    records = np.concatenate([np.empty((0, RECORD_BYTES // 8), np.uint64), *parts])
+    records = np.concatenate([np.empty((0, RECORD_BYTES // 8), np.uint64), *(part.records for part in parts)])
+    numbers = np.concatenate([np.empty(0, np.int64), *(part.numbers for part in parts)])
     ids = IdSet(secret, records)
     _ = ids.summary
-    return ids, records
+    return LaneSet(ids, numbers)
 
 
 class Answering:
@@ -186,32 +194,27 @@ class Answering:
             raise Refusal(ReconciliationReason.SETS_BUSY, "sets of others are compared", retry_after_s=5)
         from participants.reconciliation.sets import IDS_MAX
 
-        chosen: list[tuple[reads.LaneHere, int, int]] = []
-        ranges: list[LaneRange] = []
+        key = self._key(counterparty, question.lane.sender, question.currency)
         async with self._pool.acquire() as connection:
-            for asked in question.lanes:
-                lane = await reads.lane(connection, self._key(counterparty, asked.sender, question.currency))
-                through = min(asked.through, 0 if lane is None else lane.size)
-                after = min(asked.after, through)
-                ranges.append(LaneRange(sender=asked.sender, after=after, through=through))
-                if lane is not None:
-                    chosen.append((lane, after, through))
-        if sum(through - after for _, after, through in chosen) > IDS_MAX:
+            lane = await reads.lane(connection, key) or reads.LaneHere(0, key, 0)
+        through = min(question.lane.through, lane.size)
+        after = min(question.lane.after, through)
+        if through - after > IDS_MAX:
             raise Refusal(ReconciliationReason.TOO_MUCH_ASKED, f"more than {IDS_MAX} payments in a set")
         self._opening.add(counterparty)
         try:
-            ids, records = await self._sets.read(chosen, agreement.secret)
+            made = await self._sets.read(lane, after, through, agreement.secret)
         finally:
             self._opening.discard(counterparty)
-        session = _Session(str(uuid4()), ids, records[:, :2].copy(), time.monotonic())
+        session = _Session(str(uuid4()), key, made, time.monotonic())
         self._sessions[counterparty] = session
-        summary = ids.summary
+        summary = made.ids.summary
         return SetAnswer(
             session=session.id,
             count=summary.count,
             root=summary.root.hex(),
             bits=b64encode(summary.bits.astype("<i4").tobytes()).decode(),
-            lanes=tuple(ranges),
+            lane=LaneRange(sender=question.lane.sender, after=after, through=through),
         )
 
     async def symbols(self, counterparty: str, session_id: str, first: int, count: int) -> bytes:
@@ -222,23 +225,20 @@ class Answering:
 
         if first + count > SYMBOLS_MAX:
             raise Refusal(ReconciliationReason.TOO_MUCH_ASKED, f"{SYMBOLS_MAX} symbols are all there are of a set")
-        return symbol_bytes(await asyncio.to_thread(session.ids.symbols, first, count))
+        return symbol_bytes(await asyncio.to_thread(session.set.ids.symbols, first, count))
 
     async def records(self, counterparty: str, question: RecordQuestion) -> SharedRecords:
         """Tell more of payments between the two banks. Raises Refusal."""
         self._charge(self._questions, counterparty)
-        payments = list(question.payments)
+        key, numbers = None, question.numbers
         if question.session is not None:
             session = self._session(counterparty, question.session)
-            payments += session.named(question.ids)
-        if len(payments) > RECORDS_MAX:
-            raise Refusal(ReconciliationReason.TOO_MUCH_ASKED, f"{len(payments)} payments")
+            key, numbers = session.key, tuple(session.set.numbers_of(question.ids))
+        elif question.sender is not None and question.currency is not None:
+            key = self._key(counterparty, question.sender, question.currency)
         async with self._pool.acquire() as connection:
-            entries = {}
-            if question.sender is not None and question.currency is not None:
-                key = self._key(counterparty, question.sender, question.currency)
-                entries = await reads.numbered(connection, key, question.numbers)
-            records = await reads.records(connection, self._bank, counterparty, payments, entries=entries)
+            entries = {} if key is None else await reads.numbered(connection, key, numbers)
+            records = await reads.records(connection, self._bank, counterparty, question.payments, entries=entries)
         return SharedRecords(records=tuple(records))
 
     def _key(self, counterparty: str, sender: str, currency: str) -> LaneKey:
@@ -262,8 +262,3 @@ class Answering:
     def _charge(rates: Rates, counterparty: str) -> None:
         if (seconds := rates.take(counterparty)) is not None:
             raise Refusal(ServiceReason.TOO_MANY_REQUESTS, "more questions than are answered", retry_after_s=seconds)
-
-
-def payments_of(records: Words) -> list[str]:
-    """Return the payments that records are of: their first two words."""
-    return [str(UUID(bytes=row.tobytes())) for row in records[:, :2]]

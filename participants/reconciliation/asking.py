@@ -24,6 +24,7 @@ from gateway.federation.http.client import FederationClient, RemoteUnavailable
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.reconciliation import (
     RECORDS_MAX,
+    SETTLED_MAX,
     LaneAnswer,
     LaneRange,
     RecordQuestion,
@@ -32,7 +33,7 @@ from gateway.federation.messages.reconciliation import (
 from participants.ledger.lanes import LaneKey
 from participants.reconciliation import breaks, reads
 from participants.reconciliation.agreement import Secrets
-from participants.reconciliation.answering import Sets, payments_of
+from participants.reconciliation.answering import Sets
 from participants.reconciliation.breaks import Break, BreakKind, Healing
 from participants.reconciliation.faults import ComparisonFault, Fault
 from participants.reconciliation.lane_tree import Descent, Node, questions, whole
@@ -202,7 +203,7 @@ class _PairComparison:
         async with self._pool.acquire() as connection:
             settled = await reads.settled(connection, lane)
         left = RECORDS_MAX
-        for apart in breaks.settled_apart(settled, answer.settled):
+        for apart in breaks.settled_apart(settled, answer.settled[:SETTLED_MAX]):
             numbers = range(apart.first, min(apart.last, lane.size, apart.first + left - 1) + 1)
             left -= len(numbers)
             self._is_whole &= len(numbers) == apart.last + 1 - apart.first
@@ -221,22 +222,23 @@ class _PairComparison:
         after = max(0, lane.size - IDS_MAX)
         self._is_whole &= after == 0
         asked = LaneRange(sender=key.sender, after=after, through=lane.size)
-        answer, agreement = await self._peer.open(key.currency, (asked,))
+        answer, agreement = await self._peer.open(key.currency, asked)
         # The other bank has named its set; only now is ours made, as far as both have the lane.
-        (compared,) = answer.lanes if len(answer.lanes) == 1 else (None,)
-        if compared is None or compared.sender != key.sender or not compared.after <= compared.through <= lane.size:
+        compared = answer.lane
+        if compared.sender != key.sender or not compared.after <= compared.through <= lane.size:
             raise ComparisonFault(Fault.SYMBOLS_MALFORMED, f"other payments than those of {key.sender}")
-        ids, records = await self._sets.read([(lane, compared.after, compared.through)], agreement.secret)
-        comparison = Comparison(ids, summary_of(answer))
+        made = await self._sets.read(lane, compared.after, compared.through, agreement.secret)
+        comparison = Comparison(made.ids, summary_of(answer))
         while (needed := comparison.next()) is not None:
             symbols = await self._peer.symbols(answer.session, *needed)
             await asyncio.to_thread(comparison.take, symbols)
         difference = comparison.result
         assert difference is not None, "there is nothing more to ask for"
         self._is_whole &= max(len(difference.here), len(difference.there)) <= RECORDS_MAX
-        payments = payments_of(records[difference.here[:RECORDS_MAX], :2])
+        numbers = [int(number) for number in made.numbers[difference.here[:RECORDS_MAX]]]
         async with self._pool.acquire() as connection:
-            ours = await reads.records(connection, self._bank, self._counterparty, payments, entries={})
+            entries = await reads.numbered(connection, key, numbers)
+            ours = await reads.records(connection, self._bank, self._counterparty, (), entries=entries)
         self._here |= {record.payment: record for record in ours}
         if len(difference.there):
             ids_there = tuple(bytes(row).hex() for row in difference.there[:RECORDS_MAX])

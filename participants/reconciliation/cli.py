@@ -81,7 +81,7 @@ def _print(report: Report) -> None:
         typer.echo(
             shown(
                 f"{lane.sender} to {lane.receiver} {lane.currency}: {lane.here:,} here, {lane.there:,} there,"
-                f" {lane.differences:,} numbers differ ({lane.way})"
+                f" {lane.differences:,} differ by number ({lane.way})"
             )
         )
     for item in report.breaks:

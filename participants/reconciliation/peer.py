@@ -76,20 +76,20 @@ class Peer:
         question = LaneQuestion(sender=key.sender, currency=key.currency, size=size, nodes=asked)
         return _digests(await self._ask("POST", f"{_PATH}/lanes", LaneAnswer, question), len(nodes))
 
-    async def open(self, currency: str, ranges: tuple[LaneRange, ...]) -> tuple[SetAnswer, Agreement]:
+    async def open(self, currency: str, lane: LaneRange) -> tuple[SetAnswer, Agreement]:
         """Agree on a secret where there is none, and have the other bank make its set under it."""
         agreement = self._secrets.asked(self._counterparty) or await self._agree()
         try:
-            return await self._open(agreement, currency, ranges), agreement
+            return await self._open(agreement, currency, lane), agreement
         except RemoteProblem as refused:
             if refused.code != ReconciliationReason.AGREEMENT_UNKNOWN:
                 raise
         # It was restarted since.
         agreement = await self._agree()
-        return await self._open(agreement, currency, ranges), agreement
+        return await self._open(agreement, currency, lane), agreement
 
-    async def _open(self, agreement: Agreement, currency: str, ranges: tuple[LaneRange, ...]) -> SetAnswer:
-        question = SetQuestion(agreement=agreement.name, currency=currency, lanes=ranges)
+    async def _open(self, agreement: Agreement, currency: str, lane: LaneRange) -> SetAnswer:
+        question = SetQuestion(agreement=agreement.name, currency=currency, lane=lane)
         return await self._ask("POST", f"{_PATH}/sets", SetAnswer, question, timeout_s=OPEN_SECONDS)
 
     async def _agree(self) -> Agreement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -23,13 +23,18 @@ from participants.reconciliation.lane_tree import Node
 from participants.search.terms import term
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from participants.reconciliation.sets import Words
+
+    Numbers = NDArray[np.int64]
 
 LEAF_BYTES = 32
 ARCHIVED = "archived"
 STRETCH = 2**17
-"""Rows of one COPY: 9 MB."""
-HEADER_BYTES, TRAILER_BYTES, ROW_BYTES = 19, 2, 70
+"""Rows of one COPY: 11 MB."""
+HEADER_BYTES, TRAILER_BYTES, ROW_BYTES = 19, 2, 82
 """Of PostgreSQL's binary COPY: a row is its number of columns, and each column with its length before it."""
 
 LANES = """
@@ -63,7 +68,13 @@ SELECT l.sender, l.currency, e.sequence, e.payment_id::text, e.amount, e.leaf
 FROM lane l JOIN lane_entry e ON e.lane_id = l.id
 WHERE l.sender = $1 AND l.receiver = $2 AND l.currency = $3 AND e.sequence = ANY ($4::bigint[])
 """
-# An index by payment would cost each of them; the two lanes of a pair and currency are few.
+# By the numbers that payments say they have: an index by payment would cost each of them.
+ENTRIES_OF = """
+SELECT l.sender, l.currency, e.sequence, e.payment_id::text, e.amount, e.leaf
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS k (sender, receiver, currency, sequence)
+JOIN lane l ON l.sender = k.sender AND l.receiver = k.receiver AND l.currency = k.currency
+JOIN lane_entry e ON e.lane_id = l.id AND e.sequence = k.sequence
+"""
 PAYMENT_EVENTS = """
 SELECT DISTINCT k.subject::text FROM event_term t JOIN event_key k ON k.sequence = t.event_sequence
 WHERE t.term = ANY ($1::bytea[]) AND NOT k.subject = ANY ($2::uuid[]) LIMIT 16
@@ -126,18 +137,21 @@ async def disputed(connection: asyncpg.Connection, lane: LaneHere) -> tuple[int,
 
 async def numbered(connection: asyncpg.Connection, key: LaneKey, numbers: Sequence[int]) -> dict[str, SharedRecord]:
     """Return the payments under numbers of a lane, by their ids, as far as its entries tell of them."""
-    rows = await connection.fetch(ENTRIES, *key, list(numbers))
+    return _entries(await connection.fetch(ENTRIES, *key, list(numbers)))
+
+
+def _entries(rows: Iterable[Sequence[Any]]) -> dict[str, SharedRecord]:
     return {
-        row[3]: SharedRecord(
-            payment=row[3],
-            sender=row[0],
-            currency=row[1],
-            amount_minor=str(row[4]),
-            leaf=row[5].hex(),
+        payment: SharedRecord(
+            payment=payment,
+            sender=sender,
+            currency=currency,
+            amount_minor=str(amount),
+            leaf=leaf.hex(),
             status=ARCHIVED,
-            sequence=row[2],
+            sequence=sequence,
         )
-        for row in rows
+        for sender, currency, sequence, payment, amount, leaf in rows
     }
 
 
@@ -149,9 +163,19 @@ async def records(
     *,
     entries: dict[str, SharedRecord],
 ) -> list[SharedRecord]:
-    """Return payments with another bank; of one whose events are archived, what `entries` has of it."""
+    """Return payments with another bank. `entries` are those of its lanes that are read already.
+
+    Of one whose events are archived it is what its entry says.
+    """
     asked = list(dict.fromkeys([*entries, *payments]))
     known, _ = await payments_here(connection, asked)
+    numbers = [
+        (*_lane_of(payment, bank), payment.sequence)
+        for payment in known.values()
+        if payment.sequence is not None and payment.id not in entries
+    ]
+    if numbers:
+        entries = entries | _entries(await connection.fetch(ENTRIES_OF, *map(list, zip(*numbers, strict=True))))
     made = []
     for payment_id in asked:
         payment, entry = known.get(payment_id), entries.get(payment_id)
@@ -162,13 +186,18 @@ async def records(
     return made
 
 
+def _lane_of(payment: Payment, bank: str) -> LaneKey:
+    ends = (bank, payment.counterparty) if payment.direction == "out" else (payment.counterparty, bank)
+    return LaneKey(*ends, payment.terms.currency)
+
+
 def _is_unsent(payment: Payment) -> bool:
     """Tell whether a payment waits for this bank's own people: nobody else knows of it yet."""
     return payment.direction == "out" and payment.status is Status.HELD
 
 
 def record(payment: Payment, bank: str, entry: SharedRecord | None = None) -> SharedRecord:
-    """Return a payment as this bank has it; where a lane has an entry of it, with what that says."""
+    """Return a payment as this bank has it, with what its lane's entry says. Without one it has no number in a lane."""
     terms = payment.terms
     return SharedRecord(
         payment=payment.id,
@@ -177,7 +206,7 @@ def record(payment: Payment, bank: str, entry: SharedRecord | None = None) -> Sh
         amount_minor=terms.amount_minor if entry is None else entry.amount_minor,
         leaf=leaf_of(terms).hex() if entry is None else entry.leaf,
         status=payment.status,
-        sequence=payment.sequence if entry is None else entry.sequence,
+        sequence=None if entry is None else entry.sequence,
         end_to_end_id=terms.end_to_end_id,
         uetr=terms.uetr,
     )
@@ -204,14 +233,21 @@ async def same_reference(connection: asyncpg.Connection, bank: str, shown: Share
     return None
 
 
-async def id_records(
+class LaneRecords(NamedTuple):
+    """The records that ids are made of, 64 bytes each, and under which number of the lane each stands."""
+
+    records: Words
+    numbers: Numbers
+
+
+async def lane_records(
     acquire: Callable[[], asyncpg.pool.PoolAcquireContext], lane: LaneHere, after: int, through: int
-) -> list[Words]:
-    """Return the records that ids are made of, 64 bytes each, of a lane's payments after a number through another.
+) -> list[LaneRecords]:
+    """Return a lane's payments after a number through another, as ids are made of them.
 
     By COPY, in stretches: between two of them others have the connection.
     """
-    parts: list[Words] = []
+    parts: list[LaneRecords] = []
     for start in range(after, through, STRETCH):
         data = bytearray()
 
@@ -219,24 +255,23 @@ async def id_records(
             data += more
 
         query = (
-            "SELECT payment_id, amount, leaf FROM lane_entry"  # noqa: S608 - integers
+            "SELECT sequence, payment_id, amount, leaf FROM lane_entry"  # noqa: S608 - integers
             f" WHERE lane_id = {lane.id:d} AND sequence > {start:d} AND sequence <= {min(through, start + STRETCH):d}"
             " ORDER BY sequence"
         )
         async with acquire() as connection:
             await connection.copy_from_query(query, output=take, format="binary")
-        parts.append(await asyncio.to_thread(_records, data, lane.key))
+        parts.append(await asyncio.to_thread(_lane_records, data))
     return parts
 
 
-def _records(data: bytearray, key: LaneKey) -> Words:
+def _lane_records(data: bytearray) -> LaneRecords:
     import numpy as np
 
     from participants.reconciliation.sets import RECORD_BYTES
 
     rows = np.frombuffer(data, np.uint8)[HEADER_BYTES : len(data) - TRAILER_BYTES].reshape(-1, ROW_BYTES)
     made = np.zeros((len(rows), RECORD_BYTES), np.uint8)
-    made[:, 0:16], made[:, 16:24], made[:, 24:56] = rows[:, 6:22], rows[:, 26:34], rows[:, 38:70]
-    # Which way it goes, said the same by both banks.
-    made[:, 56] = key.sender > key.receiver
-    return made.view(np.uint64)
+    made[:, 0:16], made[:, 16:24], made[:, 24:56] = rows[:, 18:34], rows[:, 38:46], rows[:, 50:82]
+    numbers = np.ascontiguousarray(rows[:, 6:14]).view(">i8").astype(np.int64).reshape(-1)
+    return LaneRecords(made.view(np.uint64), numbers)

@@ -125,13 +125,21 @@ class Reconciliations:
         """Hand out what is asked for, whenever somebody is free. One alone looks, and waits out a failing database."""
         while True:
             await self._free.acquire()
-            while (claimed := await self._claim()) is None:
-                try:
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._news.wait()
-                except TimeoutError:
-                    continue
+            try:
+                claimed = await self._next()
+            except BaseException:
+                self._free.release()
+                raise
             self._claimed.put_nowait(claimed)
+
+    async def _next(self) -> Claimed:
+        while (claimed := await self._claim()) is None:
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+        return claimed
 
     async def _claim(self) -> Claimed | None:
         self._news.clear()

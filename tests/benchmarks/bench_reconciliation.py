@@ -91,10 +91,10 @@ def as_sets(secret: bytes, here: Words, there: Words) -> Meter:
     ours = IdSet(secret, here)
     comparison = Comparison(ours, summary)
     meter.here()
-    lanes = (LaneRange(sender="ALDRXXA0", through=len(here)),)
-    question = SetQuestion(agreement=SHA256, currency="EUR", lanes=lanes)
+    lane = LaneRange(sender="ALDRXXA0", through=len(here))
+    question = SetQuestion(agreement=SHA256, currency="EUR", lane=lane)
     bits = b64encode(summary.bits.astype("<i4").tobytes()).decode()
-    answer = SetAnswer(session=UUID, count=summary.count, root=summary.root.hex(), bits=bits, lanes=lanes)
+    answer = SetAnswer(session=UUID, count=summary.count, root=summary.root.hex(), bits=bits, lane=lane)
     meter.ask(msgspec.json.encode(question), msgspec.json.encode(answer))
     _stream(meter, comparison, theirs)
     return meter

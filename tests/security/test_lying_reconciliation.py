@@ -271,12 +271,10 @@ async def test_questions_are_bounded(town: Town) -> None:
     assert agreed.status_code == 200, agreed.text
     name = canonical.digest(half.payload_bytes())
     unknown = await ask(
-        town, "/sets", {"agreement": "0" * 64, "currency": "EUR", "lanes": [{"sender": CARLO, "through": 9}]}
+        town, "/sets", {"agreement": "0" * 64, "currency": "EUR", "lane": {"sender": CARLO, "through": 9}}
     )
     assert (unknown.status_code, unknown.json()["code"]) == (409, "agreement_unknown")
-    opened = await ask(
-        town, "/sets", {"agreement": name, "currency": "EUR", "lanes": [{"sender": CARLO, "through": 9}]}
-    )
+    opened = await ask(town, "/sets", {"agreement": name, "currency": "EUR", "lane": {"sender": CARLO, "through": 9}})
     assert (opened.status_code, opened.json()["count"]) == (200, 0)
     session = opened.json()["session"]
     path = f"{FEDERATION}/sets/{session}/symbols"
@@ -290,7 +288,7 @@ async def test_questions_are_bounded(town: Town) -> None:
         told = await town.bravo.send("GET", path, token=token, params={"first": first, "count": count})
         assert told.status_code == status, told.text
     answers = [
-        await ask(town, "/sets", {"agreement": name, "currency": "EUR", "lanes": [{"sender": CARLO, "through": 9}]})
+        await ask(town, "/sets", {"agreement": name, "currency": "EUR", "lane": {"sender": CARLO, "through": 9}})
         for _ in range(8)
     ]
     assert answers[-1].status_code == 429

@@ -107,17 +107,17 @@ class LaneRange(Request, frozen=True, kw_only=True):
 
 
 class SetQuestion(Request, frozen=True, kw_only=True):
-    """Which payments of a pair in a currency are compared as a set of ids, under which agreed secret."""
+    """Which payments of a lane of the two banks are compared as a set of ids, under which agreed secret."""
 
     agreement: AgreementName
     currency: CurrencyCode
-    lanes: Annotated[tuple[LaneRange, ...], Meta(min_length=1, max_length=2)]
+    lane: LaneRange
 
 
 class SetAnswer(Answer, frozen=True, kw_only=True):
     """What a bank says of its set before it knows anything of the other's.
 
-    `lanes` are as far as it has them. `root` is the RFC 6962 root over 4,096 parts of the sorted ids, `bits` 64 numbers
+    `lane` is as far as it has it. `root` is the RFC 6962 root over 4,096 parts of the sorted ids, `bits` 64 numbers
     of 32 bits: in how many ids each bit of the second half is set, less half of `count`.
     """
 
@@ -125,7 +125,7 @@ class SetAnswer(Answer, frozen=True, kw_only=True):
     count: Count
     root: Sha256
     bits: Base64
-    lanes: tuple[LaneRange, ...]
+    lane: LaneRange
 
 
 class RecordQuestion(Request, frozen=True, kw_only=True):
