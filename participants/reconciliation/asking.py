@@ -107,10 +107,7 @@ class _PairComparison:
         """Compare lane by lane, and as sets those whose numbers don't mean the same."""
         async with self._pool.acquire() as connection:
             here = await reads.lanes(connection, self._counterparty)
-        lanes_there = islice(await self._peer.lanes(), LANES_MAX)
-        ends = {self._bank, self._counterparty}
-        keys = {*here, *(key for key in lanes_there if {key.sender, key.receiver} == ends)}
-        for key in sorted(key for key in keys if currency in (None, key.currency)):
+        for key in sorted(await self._keys(here, currency)):
             lane = here.get(key) or reads.LaneHere(0, key, 0)
             if await self._lane(lane):
                 await self._set(lane)
@@ -122,6 +119,14 @@ class _PairComparison:
             breaks=tuple(listed[key] for key in islice(sorted(listed), BREAKS_MAX)),
             is_whole=found_all,
         )
+
+    async def _keys(self, here: Iterable[LaneKey], currency: str | None) -> set[LaneKey]:
+        """Return the lanes of a currency; or all that either bank has, which the other one is asked for."""
+        bank, other = self._bank, self._counterparty
+        if currency is not None:
+            return {LaneKey(bank, other, currency), LaneKey(other, bank, currency)}
+        shared = islice(await self._peer.lanes(), LANES_MAX)
+        return {*here, *(key for key in shared if {key.sender, key.receiver} == {bank, other})}
 
     # --- down the tree ----------------------------------------------------------------------------------------
 
@@ -137,17 +142,18 @@ class _PairComparison:
             # Where it begins is a break in itself.
             descent.keep_first()
             await self._descend(lane, size, descent)
-        self.lanes.append(
-            LaneCompared(
-                sender=lane.key.sender,
-                receiver=lane.key.receiver,
-                currency=lane.key.currency,
-                way=Way.SET if is_shifted else Way.TREE,
-                here=lane.size,
-                there=answer.size,
-                differences=count,
+        if lane.size or answer.size:
+            self.lanes.append(
+                LaneCompared(
+                    sender=lane.key.sender,
+                    receiver=lane.key.receiver,
+                    currency=lane.key.currency,
+                    way=Way.SET if is_shifted else Way.TREE,
+                    here=lane.size,
+                    there=answer.size,
+                    differences=count,
+                )
             )
-        )
         last = max(lane.size, answer.size)
         self._is_whole &= last - size <= RECORDS_MAX
         await self._see([*descent.numbers(), *range(size + 1, min(last, size + RECORDS_MAX) + 1)], lane.key)

@@ -61,7 +61,7 @@ def test_a_day_on_a_file_ends_with_everything_proven(tmp_path: Path, keep: Path)
     for what in (
         "is killed",
         "disputes a payment",
-        "find the one that differs",
+        " questions, ",
         "shortfall",
         "treasury explains it",
         "Everything holds.",

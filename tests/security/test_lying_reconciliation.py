@@ -293,7 +293,7 @@ async def test_questions_are_bounded(town: Town) -> None:
     ]
     assert answers[-1].status_code == 429
     assert int(answers[-1].headers["Retry-After"]) >= 1
-    flood = [await ask(town, "/lanes", lane) for _ in range(260)]
-    assert flood[-1].status_code == 429
+    flood = await asyncio.gather(*(ask(town, "/lanes", lane) for _ in range(400)))
+    assert {answer.status_code for answer in flood} == {200, 429}
     # Others are answered as ever.
     assert (await ask(town, "/lanes", {**lane, "sender": ALPHA}, sender=ALPHA)).status_code == 200
