@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from msgspec import Struct
+from msgspec.structs import replace
 
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
@@ -39,6 +40,8 @@ class Agreement(Struct, frozen=True):
     secret: bytes
     until: float
     """By this process's clock."""
+    answer: Envelope | None = None
+    """This bank's half, where the other one asked."""
 
 
 class Half(Struct, frozen=True):
@@ -90,8 +93,11 @@ class Secrets:
         name = canonical.digest(envelope.payload_bytes())
         if theirs.answers is not None:
             raise ShareRefused("it is an answer")
+        if (known := self._kept.get((counterparty, name))) is not None and known.answer is not None:
+            return known.answer  # The same half again: its answer was lost, or somebody repeats it.
         ours = await self.half(counterparty, answers=name)
-        self._kept[counterparty, name] = self._agree(name, ours, theirs, envelope, ours.envelope)
+        agreement = self._agree(name, ours, theirs, envelope, ours.envelope)
+        self._kept[counterparty, name] = replace(agreement, answer=ours.envelope)
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
         return ours.envelope

@@ -73,7 +73,7 @@ class Descent:
         self._size = size
         top = whole(size)
         self._theirs = {top: theirs}
-        self.differing = [top] if ours != theirs else []
+        self.differing = [top] if size and ours != theirs else []
 
     @property
     def is_done(self) -> bool:

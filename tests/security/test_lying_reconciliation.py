@@ -24,6 +24,7 @@ from support import uuid7
 from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope
 from compliance.crypto.keys import SigningKey, b64url
+from gateway.federation.http.rates import Rates
 from gateway.federation.messages.reconciliation import SHARE_TYPE, ReconciliationShare
 from participants.audit.fsck import fsck
 
@@ -259,7 +260,7 @@ async def test_a_half_that_somebody_else_signed_is_refused(town: Town) -> None:
 
 async def test_questions_are_bounded(town: Town) -> None:
     answering = town.bravo.node.reconciliations.answering
-    answering._opened._buckets.clear()
+    answering._opened = Rates(0.2, burst=9)
     lane = {"sender": CARLO, "currency": "EUR", "size": 2**53 - 1}
     beyond = await ask(town, "/lanes", {**lane, "nodes": [[0, 5]]})
     assert (beyond.status_code, beyond.json()["code"]) == (422, "too_much_asked")
@@ -270,6 +271,9 @@ async def test_questions_are_bounded(town: Town) -> None:
     agreed = await ask(town, "/agreements", envelope_bytes(half))
     assert agreed.status_code == 200, agreed.text
     name = canonical.digest(half.payload_bytes())
+    # Repeated, it is answered as before: nobody changes an agreement by showing a recorded half again.
+    again = await ask(town, "/agreements", envelope_bytes(half))
+    assert again.json() == agreed.json()
     unknown = await ask(
         town, "/sets", {"agreement": "0" * 64, "currency": "EUR", "lane": {"sender": CARLO, "through": 9}}
     )

@@ -148,6 +148,11 @@ def test_who_shows_parts_of_another_tree_is_found_out() -> None:
     assert caught.value.fault == Fault.DIGESTS_CONTRADICT
 
 
+def test_of_an_empty_lane_nothing_differs_whatever_is_said() -> None:
+    descent = Descent(0, ours=merkle.EMPTY_ROOT, theirs=bytes(32))
+    assert (descent.next(), descent.numbers()) == ([], [])
+
+
 def test_numbers_that_are_shifted_end_the_descent() -> None:
     moved = [leaf_hash(b"moved"), *LEAVES[:-1]] * 40
     straight = LEAVES * 40
