@@ -32,6 +32,7 @@ demo: $(RUN)  ## Run a whole clearing day on this machine (six banks, embedded P
 
 test: $(TEST)  ## Run the tests
 	@$(BIN)/python -m netting
+	@$(BIN)/python -m participants.reconciliation
 	$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST)  ## Formatter, linter, strict types, import rules
@@ -46,6 +47,7 @@ format: $(TEST)  ## Format and fix what can be fixed
 
 bench: $(BENCH)  ## Run the benchmarks, each beside its peers; ARGS=--help lists them
 	@$(BIN)/python -m netting
+	@$(BIN)/python -m participants.reconciliation
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 sim: $(TEST)  ## Run the seeded whole-federation simulation: make sim SEED=7; or a cycle of many banks: make sim BANKS=2000

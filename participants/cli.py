@@ -15,6 +15,7 @@ from participants.access import cli as access
 from participants.archive import cli as archive
 from participants.intake import cli as intake
 from participants.ledger import DATABASE, MIGRATIONS
+from participants.reconciliation import cli as reconciliation
 from participants.roles import Role, Scope
 from participants.webhooks import cli as webhooks
 
@@ -28,6 +29,7 @@ payment_list.register(app)
 app.add_typer(access.app)
 webhooks.register(app)
 archive.register(app)
+reconciliation.register(app)
 
 
 def _cycle_id(text: str) -> str:

@@ -57,6 +57,7 @@ from participants.payments.outbound import Outbound
 from participants.payments.recall_desk import RecallDesk
 from participants.payments.screening import Screener
 from participants.payments.unsettled import UnsettledWatch
+from participants.reconciliation.reconciliations import Reconciliations
 from participants.roles import PeerReason, Role
 from participants.search.terms import Terms
 from participants.watch import Outage
@@ -84,6 +85,7 @@ class BankNode:
     outbound: Outbound
     inbound: Inbound
     recalls: RecallDesk
+    reconciliations: Reconciliations
     continuity: Continuity
     follower: Follower
     settlement_account: SettlementAccount
@@ -240,6 +242,15 @@ class BankNode:
             client=self.peers,
             signer=self.identity.sign,
         )
+        self.reconciliations = Reconciliations(
+            bank=self.bic,
+            pool=self.pool,
+            trust=self.trust,
+            client=self.peers,
+            signer=self.identity.sign,
+            outage=outage,
+            ask_again=lambda counterparty, payments: self.outbound.wake(counterparty, payments=payments),
+        )
         self.backlog = Backlog(self.bic, self.pool, outage, held_elsewhere=self.outbound.held_elsewhere)
         self.settlement_account = SettlementAccount(
             bank=self.bic,
@@ -267,11 +278,13 @@ class BankNode:
             trust_changed=self._trust_changed,
             settled=self.settlement_account.wake,
             days=self._days,
+            broken=self.reconciliations.look_into,
         )
         self._trust_changed()
         self.clock_watch.start()
         self.outbound.start()
         self.recalls.start()
+        self.reconciliations.start()
         self.follower.start()
         self.exposures.task.start()
         self.backlog.task.start()
@@ -296,6 +309,7 @@ class BankNode:
         await self.partitions.task.stop()
         await self.settlement_account.task.stop()
         await self.follower.stop()
+        await self.reconciliations.stop()
         await self.recalls.stop()
         await self.outbound.stop()
         await self.continuity.stop()

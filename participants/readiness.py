@@ -46,6 +46,7 @@ async def ready(node: BankNode) -> dict[str, str]:
         node.exposures.task,
         node.backlog.task,
         node.recalls.task,
+        *node.reconciliations.tasks,
         node.feed.task,
         node.webhooks.task,
         node.unsettled.task,

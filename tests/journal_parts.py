@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from compliance.crypto.keys import SigningKey
 from gateway.federation.storage.database import migrate
 from gateway.federation.storage.postgres import create_database, drop_database
-from participants.archive.attachment import attach
+from participants.archive.attachment import Attached, attach
 from participants.archive.cli import owner
 from participants.archive.detachment import Detached, detach
 from participants.audit.fsck import fsck
@@ -98,9 +98,9 @@ async def take_out(one: Bank, directory: Path, *, before: datetime | None = None
         return await detach(connection, one.bic, key, directory, before=before or datetime.now(UTC))
 
 
-async def put_back(one: Bank, path: Path, *, keys: Sequence[SigningKey] = (KEY,)) -> None:
+async def put_back(one: Bank, path: Path, *, keys: Sequence[SigningKey] = (KEY,)) -> Attached:
     async with owner(one.url) as connection:
-        await attach(connection, path, bank=one.bic, keys={key.kid: key.verifying_key for key in keys})
+        return await attach(connection, path, bank=one.bic, keys={key.kid: key.verifying_key for key in keys})
 
 
 async def rows_of(one: Bank) -> list[tuple[object, ...]]:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from compliance.crypto import dsse
 from compliance.statements import NettingResult
+from gateway.demo.comparison import Comparison
 from gateway.demo.desks import DayFailedError
 from gateway.demo.federation import Federation
 from gateway.demo.plan import Plan
@@ -224,6 +225,9 @@ class Day:
         self.tell(
             f"[yellow]break[/] between {' and '.join(pair)} in {payment.currency}: they state different positions"
         )
+        comparison = Comparison(self.federation.desks[payment.debtor_bank], cycle, payment)
+        await self._wait(comparison.is_done, comparison.undone)
+        self.tell(comparison.result())
 
     async def _withdraw_dispute(self) -> None:
         payment = self._disputed

@@ -42,9 +42,11 @@ from participants.api.messages import (
     SettlementAccountState,
     SettlementFinding,
 )
+from participants.api.reconciliations import ReconciliationPage
 from participants.intake.intake import order_of
 from participants.intake.rows import PaymentRow
 from participants.ledger.accounts import AccountOutcome
+from participants.reconciliation.store import Reconciliation
 from participants.roles import Role
 
 T = TypeVar("T")
@@ -185,6 +187,13 @@ class BankDesk(Staff):
 
     async def withdraw_dispute(self, payment_id: str) -> PaymentView:
         return await self.ask("DELETE", f"/payments/{payment_id}/dispute", PaymentView)
+
+    async def comparison(self, cycle: str, counterparty: str, currency: str) -> Reconciliation | None:
+        """Return what came of comparing books with another bank after a break, None if that hasn't begun."""
+        page = await self.ask("GET", "/reconciliations", ReconciliationPage, params={"counterparty": counterparty})
+        of_break = (item.id for item in page.items if (item.cycle, item.currency) == (cycle, currency))
+        known = next(of_break, None)
+        return None if known is None else await self.ask("GET", f"/reconciliations/{known}", Reconciliation)
 
     async def payment(self, payment_id: str) -> PaymentView:
         return await self.ask("GET", f"/payments/{payment_id}", PaymentView)

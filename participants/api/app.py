@@ -20,6 +20,7 @@ from participants.api.hot_path import HotPath
 from participants.api.payments import PAYMENT_HANDLERS
 from participants.api.positions import POSITION_HANDLERS
 from participants.api.recalls import RECALL_HANDLERS
+from participants.api.reconciliations import RECONCILIATION_HANDLERS
 from participants.api.routes import ROUTE_HANDLERS
 from participants.api.settlement import SETTLEMENT_HANDLERS
 from participants.api.statements import STATEMENT_HANDLERS
@@ -35,6 +36,7 @@ HANDLERS = [
     *STATEMENT_HANDLERS,
     *SETTLEMENT_HANDLERS,
     *POSITION_HANDLERS,
+    *RECONCILIATION_HANDLERS,
 ]
 """Every operation of a bank."""
 TRAFFIC = ("submitPayment", "submitPayments", "receivePayments")
@@ -52,6 +54,8 @@ LINKS = {
     "movement": {"listMovements": "$response.body#/movements/0/id"},
     "cycle": {"listMovements": "$response.body#/movements/0/cycle"},
     "currency": {"listExposures": "$response.body#/0/currency", "listCeilings": "$response.body#/0/currency"},
+    "reconciliation_id": {"reconcile": "$response.body#/id", "listReconciliations": "$response.body#/items/0/id"},
+    "session_id": {"openSet": "$response.body#/session"},
     "counterparty": {"listExposures": "$response.body#/0/counterparty"},
 }
 """Where what stands in paths comes from."""

@@ -116,11 +116,13 @@ class Follower:
         days: ValueDates | None = None,
         trust_changed: Callable[[], None] = lambda: None,
         settled: Callable[[], None] = lambda: None,
+        broken: Callable[[str, str, str], Awaitable[None]] | None = None,
     ) -> None:
         """`agree` makes sure that the coordinator has no cut of ours that the ledger lacks.
 
-        `settled` is called when a settlement leg was posted, `cut_kept` with the number of the event that keeps a
-        signed cut, before it is handed in. `days` are those of the rulebook that the bank's own people gave it.
+        `broken` is told of a cycle, a counterparty and a currency that break. `settled` is called when a settlement leg
+        was posted, `cut_kept` with the number of the event that keeps a signed cut, before it is handed in. `days` are
+        those of the rulebook that the bank's own people gave it.
         """
         self._agree = agree
         self._cut_kept = cut_kept
@@ -132,6 +134,7 @@ class Follower:
         self._client = client
         self._signer = signer
         self._trust_changed = trust_changed
+        self._broken = broken
         self._limits = AgreedLimits(self._coordinator, ledger)
         self.task = Supervised("cycle-follower", self._follow)
         self._attesting = Attesting(
@@ -304,6 +307,9 @@ class Follower:
         heard = BreakHeard(cycle=cycle, counterparty=counterparty, currency=currency, kind=kind, resolved=resolved)
         if not await reads.exists(self._pool, break_subject(event)):
             await self._ledger.submit(RecordBreak(event, heard))
+        # Where the other bank says nothing there is nothing to compare with.
+        if self._broken is not None and not resolved and kind != "missing":
+            await self._broken(cycle, counterparty, currency)
 
     def mend(self) -> None:
         """Look again at the breaks of the cycles being attested; called when a dispute was withdrawn or raised."""

@@ -30,6 +30,7 @@ settings (environment variables):
   CONCORDAT_BENCH_CYCLES   how many cycles the day of "many_cycles" has (10000, half an hour)
   CONCORDAT_BENCH_BANKS    how many banks the cycle of "export" has (500)
   CONCORDAT_BENCH_COUNTERPARTIES  how many the bank of "bank_cycle" has (500)
+  CONCORDAT_BENCH_PAYMENTS how many payments the banks of "reconciliation" have (1000000)
   CONCORDAT_BENCH_POSTINGS how many postings the ledger of large_ledger has (4000000)
   CONCORDAT_BENCH_ROWS     how many rows the files of "reconcile" have (1000000)
   CONCORDAT_BENCH_SEEDS    how many seeds gridlock draws its queues from (1)

@@ -58,7 +58,14 @@ def test_a_day_on_a_file_ends_with_everything_proven(tmp_path: Path, keep: Path)
     )
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-4_000:]
     assert "1 rows not taken, not_a_number" in done.stdout
-    for what in ("is killed", "disputes a payment", "shortfall", "treasury explains it", "Everything holds."):
+    for what in (
+        "is killed",
+        "disputes a payment",
+        " questions, ",
+        "shortfall",
+        "treasury explains it",
+        "Everything holds.",
+    ):
         assert what in done.stdout
     assert len(list((keep / "audit").glob("*.zip"))) == 2
     assert processes_of(keep) == []

@@ -73,6 +73,10 @@ from participants.payments.orders import OrderReason
 from participants.payments.recalls import RecallRequestReason
 from participants.payments.screening import ImportReason
 from participants.payments.unsettled import LeftReason
+from participants.reconciliation.answering import ReconciliationReason
+from participants.reconciliation.breaks import BreakKind, Healing
+from participants.reconciliation.faults import Fault
+from participants.reconciliation.reconciliations import ReconciliationRequestReason
 from participants.roles import PeerReason
 from participants.search.settlement import SettlementState
 from participants.statements.reasons import StatementFileReason
@@ -127,6 +131,7 @@ REASONS: dict[str, tuple[type[StrEnum], ...]] = {
     "Parts of a journal": (ArchiveReason,),
     "Returns": (ReturnReason,),
     "Recalls": (RecallReason, RecallRefusal),
+    "Reconciliation": (ReconciliationRequestReason, ReconciliationReason, BreakKind, Healing, Fault),
     "Webhooks": (TargetReason, WebhookReason),
     "Screening": (HoldReason, screening_holds.HoldRefusal, ImportReason, ListRefusal),
     "Payment files": (FileReason, RowReason, AmountReason),

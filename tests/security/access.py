@@ -48,6 +48,7 @@ _HEARS = {
     "accounts": "hears of accounts",
 }
 _SENDS = {"events": "says where what it hears is sent"}
+_COMPARES = {"participant": "compares the payments between it and this bank"}
 _PEER = {"participant": "the other bank of a payment"}
 
 COORDINATOR: dict[str, Row] = {
@@ -175,6 +176,10 @@ PARTICIPANT: dict[str, Row] = {
     "listInstructions": _CYCLES,
     "listSharedLanes": _PEER,
     "receivePayments": _PEER,
+    "reconcile": {"orders": "looks into what other banks have otherwise"},
+    "listReconciliations": _CYCLES,
+    "getReconciliation": _CYCLES,
+    **dict.fromkeys(("compareLane", "agreeSecret", "openSet", "getSymbols", "getRecords"), _COMPARES),
     "receiveRecall": {"participant": "asks for a payment back that it sent"},
     "getEvidence": _PEER,
     "compareResults": {

@@ -39,6 +39,9 @@ _WEAKENED = " ".join(
 _MOVEMENTS = _SETTLED + "test_a_bank_notices_what_the_agent_moves_by_itself"
 _ENTITLED = _SETTLED + "test_what_the_coordinator_is_not_entitled_to_moves_nothing"
 
+_FAULTS = "unit/test_reconciliation_faults.py::"
+_COMPARED, _RECONCILED = "security/test_lying_reconciliation.py::", "integration/test_reconciliation.py::"
+
 Promises = dict[str, str]
 """By quote: the tests that keep it, with spaces between; `TRUST` where there is nothing to keep."""
 
@@ -51,6 +54,20 @@ TRUST_MODEL: Promises = {
     "test_texts_are_judged_where_they_come_in unit/test_screening_matcher.py::test_a_name_is_read_in_both_directions",
     "| one client takes every place of the feed": "security/test_feed_shares.py::"
     "test_a_client_has_its_share_and_others_have_theirs",
+    # Whose books differ
+    "| to have something adopted: a payment, an amount, a number |": _COMPARED
+    + "test_records_that_are_made_up_change_nothing "
+    + f"{_RECONCILED}test_a_lost_answer_is_asked_for_and_posts_the_payment",
+    "| to hide a difference, or to invent one in a tree or a set |": f"{_COMPARED}test_a_lane_that_is_lied_about"
+    f" {_COMPARED}test_a_set_that_is_lied_about {_FAULTS}test_who_hides_a_payment_of_its_own_is_found_out",
+    "| to take memory or time: endless answers, symbols": f"{_COMPARED}test_questions_are_bounded"
+    f" {_COMPARED}test_a_set_that_is_lied_about {_FAULTS}test_taking_apart_ends_whatever_somebody_wrote",
+    "| to see payments with other banks |": _COMPARED + "test_nobody_is_told_of_lanes_of_others",
+    "| a customer who chooses payments |": f"{_FAULTS}test_an_id_is_blake2b_under_the_secret"
+    f" {_FAULTS}test_another_secret_is_another_set",
+    "| who records or answers the agreement of that key |": f"{_COMPARED}test_halves_of_a_secret_that_are_refused"
+    f" {_COMPARED}test_a_half_that_somebody_else_signed_is_refused",
+    "| the coordinator | to learn what differs |": _SECRECY,
     # Who believes whom
     "| a bank | another bank |": "integration/test_members_speak.py::test_assertions_that_do_not_count",
     "| a bank | the agent |": _SETTLED + "test_a_bank_speaks_for_itself_and_only_while_it_is_a_member",

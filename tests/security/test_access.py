@@ -44,6 +44,8 @@ VALUES = {
     "counterparty": CARLO,
     "movement": "1",
     "webhook_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
+    "reconciliation_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
+    "session_id": "0190a7d8-5f3c-7c1e-9a51-3f2b8c6d4e10",
 }
 BODIES = {
     "changeKey": {"payload": "", "payloadType": "x", "signatures": []},

@@ -92,6 +92,14 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", "/federation/lanes"): {"participant"},
     ("GET", "/federation/payments/{payment_id:uuid}/evidence"): {"participant"},
     ("POST", "/federation/results"): {"participant"},
+    ("POST", "/reconciliations"): {"orders"},
+    ("GET", "/reconciliations"): {"orders", "read"},
+    ("GET", "/reconciliations/{reconciliation_id:uuid}"): {"orders", "read"},
+    ("POST", "/federation/reconciliation/lanes"): {"participant"},
+    ("POST", "/federation/reconciliation/agreements"): {"participant"},
+    ("POST", "/federation/reconciliation/sets"): {"participant"},
+    ("GET", "/federation/reconciliation/sets/{session_id:uuid}/symbols"): {"participant"},
+    ("POST", "/federation/reconciliation/records"): {"participant"},
 }
 SCOPES: dict[str, set[str]] = {
     Scope.PAYMENTS: {
@@ -128,6 +136,8 @@ SCOPES: dict[str, set[str]] = {
         "/cycles/{cycle:str}/positions",
         "/cycles/{cycle:str}/positions/{counterparty:str}/{currency:str}",
         "/cycles/{cycle:str}/instructions",
+        "/reconciliations",
+        "/reconciliations/{reconciliation_id:uuid}",
         "/events",
     },
     Scope.LISTS: {"/screening/lists"},
@@ -138,6 +148,8 @@ def path_of(template: str) -> str:
     for part, value in (
         ("{payment_id:uuid}", ID),
         ("{recall_id:uuid}", ID),
+        ("{reconciliation_id:uuid}", ID),
+        ("{session_id:uuid}", ID),
         ("{entry_id:uuid}", ID),
         ("{batch_id:uuid}", ID),
         ("{account_id:int}", "1"),

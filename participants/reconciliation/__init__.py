@@ -1,0 +1,1 @@
+"""Two banks find out where their books differ, with traffic proportional to the differences."""
