@@ -26,7 +26,7 @@ from gateway.federation.problems import Refusal, ServiceReason
 DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """All that asyncpg raises: for who tries again whatever it was, and needs no reason."""
 
-_DETAILS = {
+DETAILS = {
     ServiceReason.DATABASE_FULL: "the database's disk is full",
     ServiceReason.DATABASE_READ_ONLY: "the database takes no writes",
     ServiceReason.DATABASE_BUSY: "the database is busy; try again in a moment",
@@ -88,7 +88,7 @@ def failure_of(error: BaseException) -> ServiceReason | None:
 def database_refusal(reason: ServiceReason) -> Refusal:
     """Return what somebody is told whose request a failing database has stopped."""
     retry_after_s = 1 if reason is ServiceReason.DATABASE_BUSY else 5
-    return Refusal(reason, _DETAILS[reason], retry_after_s=retry_after_s)
+    return Refusal(reason, DETAILS[reason], retry_after_s=retry_after_s)
 
 
 class Writability:

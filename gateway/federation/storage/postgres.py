@@ -33,6 +33,7 @@ from sqlalchemy.engine import make_url
 
 from gateway.federation.settings import NodeSettings
 from gateway.federation.storage import own_role
+from gateway.federation.storage.failures import DETAILS, failure_of
 from gateway.federation.storage.server_directory import PASSWORD_FILE, ServerDirectory
 from gateway.federation.storage.server_directory import PostgresError as PostgresError
 from gateway.federation.storage.server_programs import as_account, programs, server_account
@@ -329,16 +330,36 @@ async def drop_database(url: str, name: str) -> None:
 
 @contextmanager
 def database(settings: NodeSettings, name: str) -> Iterator[str]:
-    """Yield the URL of a node's database: the one configured, or one on the embedded server, run meanwhile."""
+    """Yield the URL of a node's database: the one configured, or one on the embedded server, run meanwhile.
+
+    Raises PostgresError where the database fails what is done with it, in the middle too.
+    """
     if settings.database_url is not None:
-        yield async_url(settings.database_url)
+        with _failing_in_words():
+            yield async_url(settings.database_url)
         return
     server = EmbeddedServer(settings.data_dir / "postgres")
     server.start()
     try:
-        yield server.open_for(name)
+        with _failing_in_words():
+            yield server.open_for(name)
     finally:
         server.stop()
+
+
+@contextmanager
+def _failing_in_words() -> Iterator[None]:
+    """Raise PostgresError for what passes by itself: whoever gave the command reads a line, and gives it again."""
+    try:
+        yield
+    except Exception as error:
+        if (reason := failure_of(error)) is None:
+            raise
+        # SQLAlchemy's own text has the statement and what was in it.
+        origin = getattr(error, "orig", None) or error
+        said = str(origin).partition("\n")[0]
+        detail = f"{DETAILS[reason]} ({type(origin).__name__}: {said}); give the command again once that is mended"
+        raise PostgresError(detail) from error
 
 
 def _run_apart(work: Coroutine[Any, Any, None]) -> None:
