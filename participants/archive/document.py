@@ -20,7 +20,6 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Document
-from gateway.federation.storage.failures import failure_of
 
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
 MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.csv", "closing.csv"
@@ -247,10 +246,10 @@ def _writable(path: Path) -> Iterator[None]:
     """Raise ArchiveRefusedError where a file can't be written."""
     try:
         yield
-    except OSError as error:
+    except (ConnectionError, TimeoutError):
         # What is written comes from the database, which may be lost.
-        if failure_of(error) is not None:
-            raise
+        raise
+    except OSError as error:
         raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNWRITABLE, f"{path}: {error}") from error
 
 
