@@ -20,7 +20,7 @@ from compliance.crypto import canonical, dsse
 from compliance.crypto.dsse import Envelope, EvidenceError
 from compliance.crypto.keys import VerifyingKey
 from compliance.statements import Document
-from gateway.federation.storage.whole_file import naming, owner_only
+from gateway.federation.storage.whole_file import owner_only
 
 ARCHIVE_TYPE = "application/vnd.concordat.journal-archive.v1+json"
 MANIFEST, EVENTS, POSTINGS, CLOSING = "manifest.json", "events.csv", "postings.csv", "closing.csv"
@@ -92,6 +92,8 @@ class ArchiveReason(StrEnum):
     """A webhook hasn't got all of its events."""
     SEARCH_BEHIND = "search_behind"
     """What payments are found by isn't taken down of all of it yet."""
+    ARCHIVE_UNWRITABLE = "archive_unwritable"
+    """The file can't be written."""
     ARCHIVE_EXISTS = "archive_exists"
     """There is a file of this name, and it isn't what would be written."""
     ARCHIVE_UNREADABLE = "archive_unreadable"
@@ -208,17 +210,18 @@ async def pack(connection: asyncpg.Connection, archive: ZipFile, name: str, part
 
 def clear_drafts(path: Path) -> None:
     """Take away what killed commands left unfinished: never written over, it may be a second name of what is whole."""
-    for draft in path.parent.glob(f"{path.stem}.*{DRAFT}"):
-        draft.unlink(missing_ok=True)
+    with _writable(path):
+        for draft in path.parent.glob(f"{path.stem}.*{DRAFT}"):
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def written(path: Path) -> Iterator[ZipFile]:
-    """Give a new archive; when the block ends well its name is that of a whole one. Raises OSError."""
+    """Give a new archive; when the block ends well its name is that of a whole one. Raises ArchiveRefusedError."""
     # A name of its own: nobody else's unfinished file is ever called an archive.
     unfinished = path.with_suffix(f".{secrets.token_hex(8)}{DRAFT}")
     # There are customers' names in it.
-    with naming(path), open(unfinished, "xb", opener=owner_only) as file:
+    with _writable(path), open(unfinished, "xb", opener=owner_only) as file:
         try:
             with ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as archive:
                 yield archive
@@ -230,13 +233,26 @@ def written(path: Path) -> Iterator[ZipFile]:
 
 
 def flush(path: Path) -> None:
-    """Let a file and its name outlive a power cut, whoever wrote it. Raises OSError."""
-    for place in (path, path.parent):
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Let a file and its name outlive a power cut, whoever wrote it. Raises ArchiveRefusedError."""
+    with _writable(path):
+        for place in (path, path.parent):
+            handle = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Raise ArchiveRefusedError where a file can't be written."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        # What is written comes from the database, which may be lost.
+        raise
+    except OSError as error:
+        raise ArchiveRefusedError(ArchiveReason.ARCHIVE_UNWRITABLE, f"{path}: {error}") from error
 
 
 @contextmanager

@@ -176,6 +176,8 @@ async def test_nothing_is_detached_that_is_needed(pair: tuple[Bank, Bank], tmp_p
         with pytest.raises(ArchiveRefusedError, match=reason):
             await take_out(alfa, tmp_path)
         await alfa.connection.execute(done)
+    with pytest.raises(ArchiveRefusedError, match=ArchiveReason.ARCHIVE_UNWRITABLE):
+        await take_out(alfa, tmp_path / "gone")
     assert not os.listdir(tmp_path)
     while (unsettled := await refusal(alfa, tmp_path)) is None:
         pass

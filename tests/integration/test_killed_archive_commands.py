@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from bank_ledgers import ALFA, Bank, payment
+from bank_ledgers import ALFA, Bank, connect, payment
 from journal_parts import SIZE, assert_proved, built, copied, rows_of
 
 from gateway.federation.http.client import MemberIdentity
@@ -35,10 +35,10 @@ def look(frame, event, called):
         if seen == times:
             os.kill(os.getpid(), signal)
 
-from gateway.cli import app
+from gateway.cli import main
 sys.argv = ["concordat", *sys.argv[5:]]
 sys.setprofile(look)
-app()
+main()
 """
 Step = tuple[str, str, int]
 DETACHING: dict[str, Step] = {
@@ -176,6 +176,25 @@ async def test_putting_back_ends_whenever_it_is_killed(alfa: Bank, tmp_path: Pat
         assert await old_rows(alfa) == before
         code, said = await commands.attach()
         assert (code, "are in the journal already" in said) == (0, True)
+    await assert_proved(alfa)
+
+
+@pytest.mark.parametrize("name", ["in the middle of the file", "before the commit"])
+async def test_a_database_that_goes_away_is_said_in_a_line(alfa: Bank, tmp_path: Path, name: str) -> None:
+    commands = Commands(alfa, tmp_path)
+    before = await rows_of(alfa)
+    process = await commands.detach_until(DETACHING[name])
+    end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'concordat journal'"
+    admin = await connect(alfa.url, role=None)
+    assert await admin.fetchval(end) == 1
+    await admin.close()
+    process.send_signal(signal.SIGCONT)
+    code, said = await commands.ended(process)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert said.startswith("concordat: the database can't be reached (")
+    assert await rows_of(alfa) == before
+    code, said = await commands.detach()
+    assert code == 0, said
     await assert_proved(alfa)
 
 
