@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compliance.terminal import shown
+
 if TYPE_CHECKING:
     from participants.matching.outcome import Outcome
 
@@ -45,7 +47,7 @@ def reconcile(
         if matches is not None:
             _write(matches, _matches(outcome))
     except TableRefused as error:
-        typer.echo(f"concordat: {error}", err=True)
+        typer.echo(f"concordat: {shown(error)}", err=True)
         raise typer.Exit(REFUSED) from error
     try:
         if as_json:
@@ -83,8 +85,6 @@ def _progress() -> Iterator[Callable[[str], None]]:
         return
     from rich.console import Console
     from rich.markup import escape
-
-    from compliance.terminal import shown
 
     with Console(stderr=True).status("") as status:
         yield lambda text: status.update(escape(shown(text)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from compliance.terminal import shown
-
 
 class TableReason(StrEnum):
     """Why a file can't be compared with another, in the order in which it is looked at."""
@@ -46,7 +44,7 @@ class TableRefused(ValueError):  # noqa: N818 - refusals are named as such throu
         self, reason: StrEnum, file: str, *, line: int | None = None, column: str = "", detail: str = ""
     ) -> None:
         place = "" if line is None else f"line {line}"
-        super().__init__(shown(": ".join(part for part in (reason.value, file, place, column, detail) if part)))
+        super().__init__(": ".join(part for part in (reason.value, file, place, column, detail) if part))
         self.reason = reason
         self.line = line
         self.column = column

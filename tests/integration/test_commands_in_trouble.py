@@ -34,6 +34,7 @@ COMMANDS = {
     "participant file-cancel": "{missing} " + BANK,
     "participant payments": BANK,
     "participant payment": "018f0000-0000-7000-8000-000000000001 " + BANK,
+    "participant reconcile": "BETAFRPP " + BANK,
     "participant webhook-add": "https://core.example/hook " + BANK,
     "participant webhook-list": BANK,
     "participant webhook-secret": "1 " + BANK,
@@ -73,6 +74,8 @@ COMMANDS = {
     "net": "{debts} --output {out}",
     "gridlock": "{missing} --output {out}",
     "clear": "{debts} --output {out}",
+    "reconcile": "{missing} {missing} --html {out}",
+    "statements read": "{missing}",
     "advise": "{missing} --output {out}",
     "demo": "--keep {out}",
 }

@@ -191,7 +191,7 @@ async def test_a_database_that_goes_away_is_said_in_a_line(alfa: Bank, tmp_path:
     process.send_signal(signal.SIGCONT)
     code, said = await commands.ended(process)
     assert (code, said.count("\n")) == (2, 1), said
-    assert said.startswith("concordat: the database can't be reached (")
+    assert said.startswith("concordat: the database can't be reached: ")
     assert await rows_of(alfa) == before
     code, said = await commands.detach()
     assert code == 0, said

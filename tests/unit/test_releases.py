@@ -22,7 +22,7 @@ _RELEASE = r"(\d+\.\d+(?:\.\d+(?:\.dev\d+)?)?)"
 _NAMED = re.compile(
     r"\b(?:releases?|version|members? of|banks? of|agents? of|coordinators? of|programs? of|form of|from|runs|with)"
     rf"\s+{_RELEASE}"
-    rf"(?:\s+and\s+{_RELEASE})?(?![\d%]|\.\d| (?:to|s|ms|kB|MB|GB|MiB|cores|µs|seconds)\b)",
+    rf"(?:\s+and\s+{_RELEASE})?(?![\d%]|\.\d| (?:to|s|ms|kB|MB|GB|MiB|cores|µs|seconds|EUR)\b)",
     re.IGNORECASE,
 )
 

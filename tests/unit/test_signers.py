@@ -108,7 +108,7 @@ def test_a_key_of_an_algorithm_not_in_use_is_refused(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(keys, "ALGORITHMS", (ML_DSA_65,))
         SigningKey.generate(ML_DSA_65).save(tmp_path / "sign.pem")
-    with pytest.raises(ValueError, match="not an Ed25519 private key"):
+    with pytest.raises(SettingsError, match="not an Ed25519 private key"):
         open_keys(tmp_path).signer("sign")
 
 

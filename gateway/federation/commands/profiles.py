@@ -21,6 +21,7 @@ _AT_BANK = (
     "file-cancel",
     "payments",
     "payment",
+    "reconcile",
     "webhook-add",
     "webhook-list",
     "webhook-secret",
