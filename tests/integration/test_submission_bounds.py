@@ -17,11 +17,11 @@ from compliance.crypto.dsse import Envelope, Signature
 from compliance.cycle.states import State
 from compliance.statements import CycleCut, LaneCut, ScreeningList, ScreeningStatement
 from compliance.verifier.verify import verify_bytes as verify
-from gateway.coordinator.cycles.api import ATTESTATION_PARTS_MAX
 from gateway.coordinator.cycles.judgement import SCREENINGS_MAX
 from gateway.coordinator.cycles.tables import attestations
 from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission
 from gateway.federation.storage.database import transaction
+from gateway.federation.strict_json import VALUES_MAX
 from tests.conftest import NewDatabase
 
 
@@ -151,9 +151,10 @@ async def test_a_crowd_is_refused_before_it_is_read(new_database: NewDatabase, t
         for body, status, code, said in [
             (msgspec.json.encode(full), 404, "cycle_unknown", ""),
             (crowd("positions", SUBMITTED_MAX + 1), 400, "validation_failed", str(SUBMITTED_MAX)),
-            (msgspec.json.encode({"positions": [[]] * 65_000}), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
-            (crowd("contested", 30_000), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
-            (msgspec.json.encode({"attestation": many_signatures}), 400, "validation_failed", "parts"),
+            (msgspec.json.encode({"positions": [[]] * 65_000}), 400, "validation_failed", str(SUBMITTED_MAX)),
+            (crowd("positions", 20_000), 400, "bad_request", str(VALUES_MAX)),
+            (crowd("contested", 30_000), 400, "bad_request", str(VALUES_MAX)),
+            (msgspec.json.encode({"attestation": many_signatures}), 400, "bad_request", str(VALUES_MAX)),
         ]:
             answer = await http.post(url, content=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text[:500]

@@ -16,7 +16,7 @@ from compliance.cycle.positions import Position, digests
 from compliance.statements import ScreeningStatement
 from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission
 from gateway.federation.messages.base import Request
-from gateway.federation.strict_json import read_strictly
+from gateway.federation.strict_json import read_strictly, refuse_crowd
 
 WAITING_MAX = 250_000
 """Rows that are kept: as many as 1,000 banks come to in the worst order. With more, they are read again."""
@@ -44,6 +44,7 @@ def split_submission(body: bytes) -> tuple[AttestationSubmission, bytes]:
 
     Raises msgspec.MsgspecError, also where a member is there twice, and NotPlainError.
     """
+    refuse_crowd(body)
     submission = _split(body)
     rows = bytes(submission.positions)
     # Positions hold no object, so all that could be there twice is outside of them.
