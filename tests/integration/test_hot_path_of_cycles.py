@@ -238,3 +238,36 @@ async def test_a_request_counts_once_whichever_way_it_goes(house: House) -> None
         assert not (await house.ask(bank, method, f"{path}/{of_cycle}", body, headers)).is_success
         levels.append(house.rates._buckets[bank.bic][0])
     assert levels == [levels[0] - number for number in range(len(levels))]
+
+
+async def test_a_row_that_is_none_is_told_whichever_way_and_costs_no_other_bank(house: House) -> None:
+    operator, banks = house.operator, house.banks.banks
+    cycle = (await operator.ask(Cycle, "POST", "/cycles", b"{}")).id
+    after = await operator.newest()
+    bodies = list(house.banks.prepare(cycle, payments=3))
+    await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
+    for bank, body in zip(banks, bodies, strict=False):
+        assert (await house.ask(bank, "PUT", f"/cycles/{cycle}/cuts", body.cut)).is_success
+    await operator.event("cycle.attesting", cycle, after)
+    path, good = f"/cycles/{cycle}/attestations", bodies[0].attestation
+    deep = good.replace(b'"positions":[[', b'"positions":[[' + b"[" * 5_000, 1)
+    for faulty, status in (
+        (good.replace(b'"EUR"', b'"\xff"', 1), 400),
+        (good.replace(b'"EUR"', b'""', 1), 422),
+        (good.replace(b'",1,', b'",0,', 1), 422),
+        (deep, 400),
+    ):
+        assert faulty != good
+        # What comes at the same moment is read together.
+        answers = await asyncio.gather(
+            house.ask(banks[0], "POST", path, faulty),
+            *(
+                house.ask(bank, "POST", path, body.attestation)
+                for bank, body in zip(banks[1:-1], bodies[1:-1], strict=False)
+            ),
+        )
+        long = await house.ask(banks[0], "POST", path, faulty, LONG)
+        told = [{**answer.json(), "instance": ""} for answer in (answers[0], long)]
+        assert [answers[0].status_code, long.status_code] == [status, status], told
+        assert told[0] == told[1]
+        assert [answer.status_code for answer in answers[1:]] == [200] * (COUNT - 2)

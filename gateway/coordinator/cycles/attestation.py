@@ -86,8 +86,8 @@ class Attestation:
 
         Its positions may come as the `rows` that they were written as. What was taken in before is answered again, with
         its verdict as it is now. Raises Refusal where nothing is taken in: the first reason, whose pointer names the
-        statement. Where there are `rows` that can't be taken in as they are, raises NotPlainError or what `Rows` does:
-        their positions may be handed in then.
+        statement. Where there are `rows` that can't be taken in as they are, raises NotPlainError: their positions may
+        be handed in then.
         """
         # While one group is stored, the next one is verified.
         read = await self._unread.add(cycle_id, (bank, submission, rows))
@@ -348,7 +348,7 @@ def _read_all(
         try:
             stated = None if rows is None else known.read(callers.cycle.id, rows)
             answers.append(_read(callers, bank, submission, stated, now))
-        except (Refusal, NotPlainError, PositionError, msgspec.MsgspecError) as refused:
+        except (Refusal, NotPlainError) as refused:
             answers.append(refused)
     return answers
 
