@@ -49,6 +49,8 @@ TRUST_MODEL: Promises = {
     f"test_batches_that_never_end_are_few_and_in_nobodys_way {_SHARES}test_recalls_that_never_end",
     "| a member in good standing | to hold up everybody's attestations:": f"{_SHARES}"
     f"test_a_cycle_takes_few_submissions_of_a_bank_at_once {_SHARES}test_a_document_of_too_many_values_is_none",
+    "| the same | to take up the coordinator's connections with long polls": f"{_SHARES}"
+    "test_who_waits_for_news_often_leaves_others_their_wait",
     "| the same | to make an export large,": "integration/test_submission_bounds.py::"
     "test_a_further_attestation_is_kept_for_what_it_adds",
     "| somebody takes the ids that a payment file's rows will have,": " ".join(

@@ -8,12 +8,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 from running_banks import WAIT_S, Town, order, terms
 from running_coordinator import ALPHA, BRAVO, CARLO, COORDINATOR
 from structlog.testing import capture_logs
 
 from gateway.coordinator.cycles.api import ATTESTATION_BYTES_MAX
+from gateway.coordinator.log.api import WAIT_S_MAX
+from gateway.coordinator.log.feed import WAITING_MAX as FEED_WAITING_MAX
 from gateway.federation.http.edge import LARGE_UNDER_WAY_MAX
 from gateway.federation.settings import NodeSettings
 from gateway.federation.sharing import Shares
@@ -74,8 +77,9 @@ async def unfinished(count: int, start: Callable[[], Awaitable[Connection]]) -> 
 
 
 def under_way() -> int:
-    """Return how many requests of ALPHA have a share, wherever."""
-    return sum(shares._under_way[ALPHA] for shares in gc.get_objects() if isinstance(shares, Shares))
+    """Return how many requests of ALPHA have a share of what may be large, wherever."""
+    found = [shares for shares in gc.get_objects() if isinstance(shares, Shares)]
+    return sum(shares._under_way[ALPHA] for shares in found if shares._each < FEED_WAITING_MAX)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -171,6 +175,27 @@ async def test_a_document_of_too_many_values_is_none(town: Town) -> None:
     connection = await begin(coordinator.base.settings, f"{CYCLE}/statements", token, length=ATTESTATION_BYTES_MAX)
     assert await told(connection) == (410, "release_too_old", False)
     connection[1].close()
+
+
+async def test_who_waits_for_news_often_leaves_others_their_wait(town: Town) -> None:
+    coordinator = town.coordinator
+
+    def ask(bic: str, wait_s: int = WAIT_S_MAX) -> Awaitable[httpx.Response]:
+        headers = {"Authorization": f"Bearer {town.member_token(bic, COORDINATOR)}"}
+        return http.get(f"{coordinator.url}/events?after={2**40}&wait_s={wait_s}", headers=headers)
+
+    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=httpx.Limits()) as http:
+        waiting = [asyncio.ensure_future(ask(ALPHA)) for _ in range(FEED_WAITING_MAX)]
+        # ALPHA's own node is among those that wait.
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert {one.result().status_code for one in done} == {429}
+        refused = await ask(ALPHA)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+        assert "retry-after" in refused.headers
+        assert (await ask(ALPHA, wait_s=0)).status_code == 200, "who doesn't wait is answered"
+        assert (await ask(CARLO, wait_s=1)).status_code == 200
+        for one in waiting:
+            one.cancel()
 
 
 async def test_a_client_that_goes_away_is_no_failure_of_the_node(town: Town) -> None:
