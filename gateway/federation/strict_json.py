@@ -21,10 +21,9 @@ MEMBERS_MAX = 1_024
 ITEMS_MAX = 65_536
 """Of one array."""
 VALUES_MAX = 262_144
-"""Of a document in all: half as many again as the largest attestation has."""
+"""Of a document in all: a third more than the largest attestation has."""
 _TOO_DEEP = f"more than {DEPTH_MAX} levels"
-_BEFORE_VALUES = (b"{", b"[", b",", b":")
-_NAME_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
+_BEFORE_NO_VALUE = bytes(set(range(256)) - set(b"{[,:"))
 
 
 def read_strictly(body: bytes) -> Any:
@@ -32,7 +31,8 @@ def read_strictly(body: bytes) -> Any:
     refuse_crowd(body)
     try:
         document = msgspec.json.decode(body)
-        if _members(document) != _names_at_most(body):
+        # A colon stands behind each name, and in texts. With as many members as colons no two of them became one.
+        if _members(document) != body.count(b":"):
             json.loads(body, object_pairs_hook=_unique)
     except RecursionError as error:
         raise msgspec.DecodeError(_TOO_DEEP) from error
@@ -46,17 +46,8 @@ def refuse_crowd(body: bytes) -> None:
 
     They are counted by what stands before them. What stands in texts is counted with it; there is room for that.
     """
-    if sum(map(body.count, _BEFORE_VALUES)) > VALUES_MAX:
+    if len(body) > VALUES_MAX and len(body.translate(None, _BEFORE_NO_VALUE)) > VALUES_MAX:
         raise msgspec.DecodeError(f"more than {VALUES_MAX} values")
-
-
-def _names_at_most(body: bytes) -> int:
-    """Return a number that a well-formed body's names of members don't exceed: how often one can have ended.
-
-    Behind a name stands a colon, at once or after white space. It is exact unless a text has the like of it. So where
-    objects have as many members as this when they are read, no two of them had one name and became one.
-    """
-    return sum(map(body.count, _NAME_ENDS))
 
 
 def _members(document: Any) -> int:
