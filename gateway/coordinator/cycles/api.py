@@ -69,11 +69,6 @@ _PARTICIPANT = requires("participant")
 _CURSOR_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-async def _refuse_statements(*_: object) -> None:
-    """Refuse what a release before hands in, whatever it says: none of it is read."""
-    raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
-
-
 class CycleController(Controller):
     path = "/cycles"
     tags = ["cycles"]  # noqa: RUF012 - Litestar's own attribute
@@ -157,12 +152,13 @@ class CycleController(Controller):
 
     @post(
         "/{cycle:str}/statements",
-        guards=[_PARTICIPANT, _refuse_statements],
-        opt={"refuses": [410]},
+        guards=[_PARTICIPANT],
+        opt={"body": StatementsOfBefore, "refuses": [410]},  # none of it is read
         operation_id="submitStatements",
     )
-    async def submit_statements(self, cycle: CyclePath, data: JSONBody[StatementsOfBefore]) -> None:
+    async def submit_statements(self, cycle: CyclePath) -> None:  # noqa: ARG002
         """Refuse position statements that are signed one by one, as releases before did: `release_too_old`."""
+        raise Refusal(CycleReason.RELEASE_TOO_OLD, STATEMENTS_BEFORE)
 
     # --- what there is to see
 
