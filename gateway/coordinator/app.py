@@ -34,8 +34,8 @@ from gateway.federation.build import VERSION
 from gateway.federation.clocks import Clocks
 from gateway.federation.http.client import AccessToken, FederationClient, MemberIdentity
 from gateway.federation.http.clock_watch import ClockWatch
+from gateway.federation.http.edge import Authentication
 from gateway.federation.http.node import create_app
-from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TOKEN_LIFETIME_MAX_S, KeyLookup, TokenVerifier, issue_access_token
 from gateway.federation.membership.documents import Application
 from gateway.federation.membership.institution import offered
@@ -182,8 +182,8 @@ def build(settings: NodeSettings, database_url: str, rulebook: Rulebook, *, name
 
     verifier = TokenVerifier(settings.bic, _own_token_key(core))
 
-    def shorten(app: ASGIApp, routes: Litestar, callers: Rates) -> ASGIApp:
-        return HotPath(app, routes, verifier=verifier, standing=standing, callers=callers, feed=feed, cycles=cycles)
+    def shorten(app: ASGIApp, routes: Litestar, authentication: Authentication) -> ASGIApp:
+        return HotPath(app, routes, authentication, verifier=verifier, standing=standing, feed=feed, cycles=cycles)
 
     app = create_app(
         title="Concordat coordinator",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -27,9 +28,8 @@ from gateway.coordinator.cycles.service import CycleService
 from gateway.coordinator.log.api import LIMIT_DEFAULT, LIMIT_MAX, WAIT_S_MAX
 from gateway.coordinator.log.feed import EventFeed
 from gateway.federation.http.bare import JSON_HEADERS, JSON_TYPES, answer, read_body
-from gateway.federation.http.edge import header
+from gateway.federation.http.edge import ADMITTED, Authentication, header
 from gateway.federation.http.node import OUTCOME
-from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal
 from gateway.federation.sharing import Turns
@@ -58,18 +58,21 @@ class HotPath:
         self,
         app: ASGIApp,
         routes: Litestar,
+        authentication: Authentication,
         *,
         verifier: TokenVerifier,
         standing: Standing,
-        callers: Rates,
         feed: EventFeed,
         cycles: CycleService,
     ) -> None:
-        """`routes` is the application's own, by whose operations answers are counted and logged."""
+        """`routes` are the application's own, by whose operations answers are counted and logged.
+
+        `authentication` is its own too: callers have one rate and one share, whichever way their requests go.
+        """
         self._app = app
         self._verifier = verifier
         self._standing = standing
-        self._callers = callers
+        self._callers, self._shares = authentication.clients, authentication.shares
         self._turns = Turns()
         self._feed = feed
         self._cycles = cycles
@@ -92,20 +95,24 @@ class HotPath:
             await self._standing.require(claims, {})
         except (TokenRefused, Refusal):
             return await self._app(scope, receive, send)
-        body: bytes | None = b""
-        if bytes_max:
-            if header(scope, b"content-type") not in JSON_TYPES:
+        if bytes_max and header(scope, b"content-type") not in JSON_TYPES:
+            return await self._app(scope, receive, send)
+        if self._callers.take(claims.sub) is not None:
+            return await self._app(scope, receive, send)
+        scope[ADMITTED] = True
+        with ExitStack() as held:
+            if bytes_max:
+                try:
+                    held.enter_context(self._shares.share_of(claims.sub))
+                except Refusal as refused:
+                    scope[OUTCOME] = refused
+                    return await self._app(scope, receive, send)
+                body, receive = await read_body(receive, bytes_max)
+            else:
+                body = b""
+            written = None if body is None else await _outcome(scope, work, claims.sub, body)
+            if written is None:
                 return await self._app(scope, receive, send)
-            body, receive = await read_body(receive, bytes_max)
-        if body is None or self._callers.take(claims.sub) is not None:
-            return await self._app(scope, receive, send)
-        try:
-            written = await work(claims.sub, body)
-        except (NotPlainError, msgspec.MsgspecError):
-            return await self._app(scope, receive, send)
-        except Exception as error:
-            scope[OUTCOME] = error
-            return await self._app(scope, receive, send)
         scope["path_template"], scope["route_handler"] = self._operations[operation]
         scope["auth"], scope["user"] = claims, claims.sub
         return await answer(send, 200, JSON_HEADERS, written)
@@ -155,6 +162,17 @@ class HotPath:
     async def _submit_attestation(self, bank: str, cycle: str, body: bytes) -> bytes:
         submission, rows = split_submission(body)
         return _encode(await self._cycles.attestation.submit_attestation(bank, cycle, submission, rows))
+
+
+async def _outcome(scope: Any, work: Work, bank: str, body: bytes) -> bytes | None:
+    """Do what a bank asks for and return the body of the answer; None where the application has to tell what it is."""
+    try:
+        return await work(bank, body)
+    except (NotPlainError, msgspec.MsgspecError):
+        return None
+    except Exception as error:
+        scope[OUTCOME] = error
+        return None
 
 
 def _says_anything(scope: Any) -> bool:

@@ -6,10 +6,13 @@ Nobody waits long because of somebody else's request, and a small one costs no m
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
+
+from gateway.federation.problems import Refusal, RefusalReason
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,6 +52,35 @@ async def beside_if_large(size: int, work: Callable[[], R]) -> R:
     It may touch only what is its own.
     """
     return work() if size <= INLINE_BYTES_MAX else await asyncio.to_thread(work)
+
+
+class Shares:
+    """Lets each caller have so many requests under way: its next one is refused, and nobody else's is.
+
+    A share is taken before a request's body is read and given back with its answer, so that one caller's bodies, and
+    what is made of them, take up as much of a node as that many of them do. Belongs to one event loop.
+    """
+
+    def __init__(self, each: int, reason: RefusalReason, requests: str) -> None:
+        """`requests` is what they are called in the refusal."""
+        self._each = each
+        self._reason = reason
+        self._requests = requests
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def share_of(self, caller: str) -> Iterator[None]:
+        """Hold a share of a caller's. Raises Refusal if it has none left."""
+        if self._under_way[caller] >= self._each:
+            detail = f"{self._each} {self._requests} of {caller} are under way"
+            raise Refusal(self._reason, detail, retry_after_s=1)
+        self._under_way[caller] += 1
+        try:
+            yield
+        finally:
+            self._under_way[caller] -= 1
+            if not self._under_way[caller]:
+                del self._under_way[caller]
 
 
 class Turns:

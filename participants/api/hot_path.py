@@ -18,8 +18,8 @@ from litestar.types import ASGIApp, Receive, Send
 from msgspec import Meta
 
 from gateway.federation.http.bare import JSON_HEADERS, JSON_TYPES, Headers, answer, read_body
+from gateway.federation.http.edge import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.edge import header
-from gateway.federation.http.node import BODY_BYTES_MAX as ORDER_BYTES_MAX
 from gateway.federation.http.problem_documents import failure_refusal
 from gateway.federation.http.repeats import REPEATS
 from gateway.federation.identity.tokens import Claims, TokenRefused

@@ -160,7 +160,7 @@ async def refuse_recall(
     request_max_body_size=RECALL_BYTES_MAX,
     tags=["federation"],
     operation_id="receiveRecall",
-    opt={"body": Envelope},  # read by itself, because its very bytes count
+    opt={"body": Envelope, "shared": True},  # read by itself, because its very bytes count
 )
 async def receive_recall(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed Recall of a payment that the caller sent and this bank accepted, and answer with a signed one.
@@ -168,7 +168,7 @@ async def receive_recall(request: ConcordatRequest, node: Node) -> Envelope:
     It is `open` until people here have decided. The same again is answered with how it stands: ask again later.
     """
     node.recalls.heard_from(request.auth.sub)
-    return await node.recalls.receive(request.auth.sub, await request.body())
+    return await node.recalls.receive(request.auth.sub, request.body)
 
 
 RECALL_HANDLERS = [recall_payment, list_recalls, return_recalled, refuse_recall, receive_recall]

@@ -319,7 +319,7 @@ async def list_instructions(cycle: CyclePath, node: Node, part: NamedDependency[
     request_max_body_size=BODY_BYTES_MAX,
     tags=["federation"],
     operation_id="receivePayments",
-    opt={"body": Envelope},  # read by itself, because its very bytes count
+    opt={"body": Envelope, "shared": True},  # read by itself, because its very bytes count
 )
 async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     """Take a signed PaymentBatch from another bank (a DSSE envelope) and answer with a signed Acknowledgement.
@@ -328,7 +328,7 @@ async def receive_payments(request: ConcordatRequest, node: Node) -> Envelope:
     same outcomes, so a lost answer is fetched by sending again.
     """
     node.outbound.heard_from(request.auth.sub)
-    return await node.inbound.receive(request.auth.sub, await request.body())
+    return await node.inbound.receive(request.auth.sub, request.body)
 
 
 @get("/federation/lanes", guards=MEMBERS, tags=["federation"], operation_id="listSharedLanes")

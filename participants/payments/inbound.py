@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -27,7 +26,7 @@ from gateway.federation.messages.payments import (
     leaf_of,
 )
 from gateway.federation.problems import Refusal, RefusalReason
-from gateway.federation.sharing import beside_if_large, in_slices
+from gateway.federation.sharing import Shares, beside_if_large, in_slices
 from gateway.federation.signers.signing import sign_document
 from participants.ledger.events import Hit
 from participants.ledger.rows import Evidence
@@ -47,14 +46,15 @@ from participants.payments.screening import Screener
 log = structlog.get_logger(__name__)
 
 WAITING_MAX = 4
-"""Batches of a sender that wait for the one before. A bank sends one at a time, and so does each of its replicas."""
+"""Batches of a sender that come in or wait while one is decided. A bank and each of its replicas send one at a time."""
 
 
 class BatchReason(RefusalReason):
     """Why a whole batch is refused, in order of precedence; evidence that doesn't verify has its own reasons."""
 
     TOO_MANY_BATCHES = "too_many_batches", 503
-    """One at a time of each sender is decided, and as many of this one wait already as may; with `Retry-After`."""
+    """One at a time of each sender is decided, and as many of this one wait already as may; with `Retry-After`.
+    The body isn't read then."""
     BODY_MALFORMED = "body_malformed", 400
     WRONG_SENDER = "wrong_sender", 403
     WRONG_RECEIVER = "wrong_receiver", 400
@@ -71,7 +71,6 @@ class _Sender:
     """What a sender has under way, and how far what it repeats outweighs what it sends anew."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
     repeated: int = 0
 
     def count(self, new: int, others: int) -> None:
@@ -101,17 +100,21 @@ class Inbound:
         self._signer = signer
         self._screener = screener
         self._senders: dict[str, _Sender] = {}
+        self._shares = Shares(WAITING_MAX + 1, BatchReason.TOO_MANY_BATCHES, "batches")
 
-    async def receive(self, caller: str, body: bytes) -> Envelope:
+    async def receive(self, caller: str, read_body: Callable[[], Awaitable[bytes]]) -> Envelope:
         """Decide the payments of a signed batch from `caller` and return the signed Acknowledgement.
 
         Asked again with the same payments it gives their stored outcomes. Raises Refusal for a batch that is
         refused as a whole; then none of its payments was touched.
         """
         self._trust.require_fresh()
-        sender = self._senders.setdefault(caller, _Sender())
-        async with self._turn(caller, sender):
-            return await self._receive(caller, sender, body)
+        with self._shares.share_of(caller):
+            body = await read_body()
+            sender = self._senders.setdefault(caller, _Sender())
+            # Batches wait for those before them here and not in the ledger, where others would wait too.
+            async with sender.turn:
+                return await self._receive(caller, sender, body)
 
     async def _receive(self, caller: str, sender: _Sender, body: bytes) -> Envelope:
         try:
@@ -132,22 +135,6 @@ class Inbound:
             raise Refusal(BatchReason.TOO_FEW_NEW, detail)
         answer = Acknowledgement(sender=caller, receiver=self._bank, batch=evidence.sha256, outcomes=tuple(outcomes))
         return await sign_document(answer, self._signer, payload_type=ACKNOWLEDGEMENT_TYPE)
-
-    @asynccontextmanager
-    async def _turn(self, caller: str, sender: _Sender) -> AsyncIterator[None]:
-        """Wait for the sender's batches before this one, here and not in the ledger, where others would wait too."""
-        if sender.waiting >= WAITING_MAX:
-            detail = f"{WAITING_MAX} batches of {caller} wait already; one at a time is decided"
-            raise Refusal(BatchReason.TOO_MANY_BATCHES, detail, retry_after_s=1)
-        sender.waiting += 1
-        try:
-            await sender.turn.acquire()
-        finally:
-            sender.waiting -= 1
-        try:
-            yield
-        finally:
-            sender.turn.release()
 
     async def _outcomes(
         self, sender: _Sender, batch: PaymentBatch, leaves: list[bytes], evidence: Evidence

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import asyncpg
 import msgspec
@@ -24,6 +24,7 @@ from gateway.federation.http.client import FederationClient, RemoteError, Remote
 from gateway.federation.membership.trust import TrustStore
 from gateway.federation.messages.recalls import RECALL_ANSWER_TYPE, RECALL_TYPE, Recall, RecallAnswer
 from gateway.federation.problems import Refusal
+from gateway.federation.sharing import Shares
 from gateway.federation.signers.signing import sign_document
 from gateway.federation.storage.failures import DATABASE_ERRORS
 from gateway.federation.supervision import Supervised
@@ -126,7 +127,7 @@ class RecallDesk:
         self._trust = trust
         self._client = client
         self._signer = signer
-        self._under_way: defaultdict[str, int] = defaultdict(int)
+        self._shares = Shares(UNDER_WAY_MAX, RecallRequestReason.TOO_MANY_RECALLS_OPEN, "recalls")
         # By payments, and by counterparties: when they are asked about again.
         self._recalls, self._banks = _Delays(), _Delays()
         self._wake = asyncio.Event()
@@ -148,22 +149,17 @@ class RecallDesk:
 
     # --- hearing -----------------------------------------------------------------------------------------
 
-    async def receive(self, caller: str, body: bytes) -> Envelope:
+    async def receive(self, caller: str, read_body: Callable[[], Awaitable[bytes]]) -> Envelope:
         """Take down a signed Recall from `caller`, or find it known, and return the signed RecallAnswer.
 
         Raises Refusal. What is known is answered beside the ledger's writer: who repeats keeps nobody waiting.
         """
         self._trust.require_fresh()
-        if self._under_way[caller] >= UNDER_WAY_MAX:
-            detail = f"{UNDER_WAY_MAX} recalls of {caller} are under way"
-            raise Refusal(RecallRequestReason.TOO_MANY_RECALLS_OPEN, detail, retry_after_s=1)
-        self._under_way[caller] += 1
-        try:
-            return await self._receive(caller, body)
-        except JournalDetached as refusal:
-            raise refusal.for_others() from None
-        finally:
-            self._under_way[caller] -= 1
+        with self._shares.share_of(caller):
+            try:
+                return await self._receive(caller, await read_body())
+            except JournalDetached as refusal:
+                raise refusal.for_others() from None
 
     async def _receive(self, caller: str, body: bytes) -> Envelope:
         try:

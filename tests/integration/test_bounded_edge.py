@@ -15,7 +15,8 @@ from support import Live
 
 from compliance.crypto.keys import SigningKey
 from gateway.federation.http.connection import ENDED, HEAD_BYTES_MAX, HEADERS_MAX, BoundedProtocol, ConnectionEnd
-from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
+from gateway.federation.http.edge import BODY_BYTES_MAX
+from gateway.federation.http.node import create_app, requires
 from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import TokenVerifier, issue_access_token
 from gateway.federation.settings import EdgeLimits

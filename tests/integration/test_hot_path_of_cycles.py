@@ -16,6 +16,7 @@ from running_coordinator import AGENT, COORDINATOR, Coordinator, running_coordin
 
 from gateway.coordinator.hot_path import HotPath
 from gateway.coordinator.registry.lifecycle import Step
+from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import issue_access_token
 from gateway.federation.messages.cycles import Cycle
 from tests.conftest import NewDatabase
@@ -31,6 +32,7 @@ class House:
     coordinator: Coordinator
     banks: Banks
     operator: Connection
+    rates: Rates
     long_way: list[str] = field(default_factory=list)
     """The requests that the application was given."""
 
@@ -71,6 +73,7 @@ def alike(short: httpx.Response, long: httpx.Response) -> Any:
 @pytest.fixture
 async def house(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[House]:
     long_way: list[str] = []
+    rates: list[Rates] = []
 
     def watched(edge: Any) -> Any:
         short = edge._app
@@ -83,6 +86,7 @@ async def house(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[Hous
             await application(scope, receive, send)
 
         short._app = noting
+        rates.append(short._callers)
         return edge
 
     url = await new_database("gateway.coordinator")
@@ -115,7 +119,7 @@ async def house(new_database: NewDatabase, tmp_path: Path) -> AsyncIterator[Hous
             )
 
         operator = Connection(running.url, token)
-        yield House(running, banks, operator, long_way)
+        yield House(running, banks, operator, rates[0], long_way)
         operator.close()
         banks.close()
 
@@ -216,3 +220,54 @@ async def test_what_is_there_twice_is_refused_whichever_way(house: House) -> Non
         assert (answer.status_code, "is repeated" in answer.text) == (400, True), answer.text
     cut = body.cut[:-1] + b',"payload":""}'
     assert "is repeated" in (await house.ask(bank, "PUT", f"/cycles/{cycle}/cuts", cut)).text
+
+
+async def test_a_request_counts_once_whichever_way_it_goes(house: House) -> None:
+    bank = house.banks.banks[0]
+    path = "/cycles/2020-01-01-01"
+    house.rates._clock = lambda: 0.0  # nothing comes back meanwhile
+    levels: list[float] = []
+    for method, of_cycle, body, headers in (
+        ("GET", "cuts", None, {}),
+        ("GET", "cuts", b"{}", {}),
+        ("PUT", "cuts", b"nonsense", {}),
+        ("PUT", "cuts", b"nonsense", LONG),
+        ("POST", "attestations", b"{}", {}),
+        ("POST", "attestations", b"{}", {"Content-Type": "text/plain"}),
+    ):
+        assert not (await house.ask(bank, method, f"{path}/{of_cycle}", body, headers)).is_success
+        levels.append(house.rates._buckets[bank.bic][0])
+    assert levels == [levels[0] - number for number in range(len(levels))]
+
+
+async def test_a_row_that_is_none_is_told_whichever_way_and_costs_no_other_bank(house: House) -> None:
+    operator, banks = house.operator, house.banks.banks
+    cycle = (await operator.ask(Cycle, "POST", "/cycles", b"{}")).id
+    after = await operator.newest()
+    bodies = list(house.banks.prepare(cycle, payments=3))
+    await operator.ask(Cycle, "POST", f"/cycles/{cycle}/cut-off")
+    for bank, body in zip(banks, bodies, strict=False):
+        assert (await house.ask(bank, "PUT", f"/cycles/{cycle}/cuts", body.cut)).is_success
+    await operator.event("cycle.attesting", cycle, after)
+    path, good = f"/cycles/{cycle}/attestations", bodies[0].attestation
+    deep = good.replace(b'"positions":[[', b'"positions":[[' + b"[" * 5_000, 1)
+    for faulty, status in (
+        (good.replace(b'"EUR"', b'"\xff"', 1), 400),
+        (good.replace(b'"EUR"', b'""', 1), 422),
+        (good.replace(b'",1,', b'",0,', 1), 422),
+        (deep, 400),
+    ):
+        assert faulty != good
+        # What comes at the same moment is read together.
+        answers = await asyncio.gather(
+            house.ask(banks[0], "POST", path, faulty),
+            *(
+                house.ask(bank, "POST", path, body.attestation)
+                for bank, body in zip(banks[1:-1], bodies[1:-1], strict=False)
+            ),
+        )
+        long = await house.ask(banks[0], "POST", path, faulty, LONG)
+        told = [{**answer.json(), "instance": ""} for answer in (answers[0], long)]
+        assert [answers[0].status_code, long.status_code] == [status, status], told
+        assert told[0] == told[1]
+        assert [answer.status_code for answer in answers[1:]] == [200] * (COUNT - 2)

@@ -27,7 +27,8 @@ from compliance.crypto.keys import SigningKey
 from gateway.federation import correlation
 from gateway.federation.build import build
 from gateway.federation.http.client import RemoteProblem, RemoteUnavailable
-from gateway.federation.http.node import BODY_BYTES_MAX, create_app, requires
+from gateway.federation.http.edge import BODY_BYTES_MAX
+from gateway.federation.http.node import create_app, requires
 from gateway.federation.http.paging import Page, encode_cursor
 from gateway.federation.identity.tokens import Claims, TokenVerifier, issue_access_token
 from gateway.federation.problems import PROBLEM_MEDIA_TYPE, Refusal, problem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,16 @@ from sqlalchemy import text
 
 from compliance.crypto import dsse
 from compliance.crypto.dsse import Envelope, Signature
+from compliance.cycle.positions import Position, of_statement
 from compliance.cycle.states import State
 from compliance.statements import CycleCut, LaneCut, ScreeningList, ScreeningStatement
 from compliance.verifier.verify import verify_bytes as verify
-from gateway.coordinator.cycles.api import ATTESTATION_PARTS_MAX
-from gateway.coordinator.cycles.judgement import SCREENINGS_MAX
+from gateway.coordinator.cycles.judgement import REFUSED_MAX, REFUSED_PER_NEW_MAX, SCREENINGS_MAX, Submitted
 from gateway.coordinator.cycles.tables import attestations
-from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission
+from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission, AttestationVerdict
+from gateway.federation.problems import Refusal
 from gateway.federation.storage.database import transaction
+from gateway.federation.strict_json import VALUES_MAX
 from tests.conftest import NewDatabase
 
 
@@ -113,6 +117,63 @@ async def test_one_proof_of_each_kind_convicts_a_bank(new_house: NewHouse) -> No
     assert await stored(house, "equivocations") == [ALFA, ALFA, BETA]
 
 
+def strangers(count: int) -> list[Position]:
+    """Pairs of ALFA with banks that there aren't."""
+    names = map("".join, product("ABCDEFGHIJKLMNOPQRSTUVWXYZ", repeat=3))
+    row = Position("EUR", ALFA, "", 1, 1, 1, 1, "1", "0" * 64, 1, 0, 0, "0", "0" * 64)
+    return [msgspec.structs.replace(row, high=f"Z{name}DEFF") for name in islice(names, count)]
+
+
+async def test_a_further_attestation_is_kept_for_what_it_adds(new_house: NewHouse) -> None:
+    house = await new_house()
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+
+    async def attest(own: list[Position], refusable: int, hits: int = 0) -> AttestationVerdict:
+        rows = sorted([*own, *strangers(refusable)], key=lambda p: p.key)
+        said = house.attest_rows(cycle, ALFA, rows, screening=house.screening(cycle, ALFA, hits=hits))
+        return await service.attestation.submit_attestation(ALFA, cycle, said)
+
+    one, *others = [of_statement(house.statement(cycle, pair, currency)) for pair, currency in house.pairs(ALFA)]
+    # A bank's first word is taken, however much of it is refused: others wait for what is good in it.
+    first = await attest([one], SUBMITTED_MAX - 1)
+    assert (first.stored, len(first.refused)) == (1, SUBMITTED_MAX - 1)
+    for hits, new, beside in ((1, [], 0), (2, others[:1], REFUSED_PER_NEW_MAX)):
+        kept = len(await stored(house, "attestations"))
+        many = attest([one, *new], REFUSED_MAX + beside + 1, hits)
+        assert await refused(many) == "too_few_new"
+        assert len(await stored(house, "attestations")) == kept, "nothing of it is kept"
+        few = await attest([one, *new], REFUSED_MAX + beside, hits)
+        assert (few.stored, len(few.refused)) == (1 + len(new), REFUSED_MAX + beside)
+        assert len(await stored(house, "attestations")) == kept + 1
+    await house.attest(service, cycle)
+    assert await service.advance(cycle) is not State.ATTESTING
+    verify(await service.export(cycle), anchor_of(house))
+
+
+async def test_what_was_read_in_time_and_is_known_is_answered_again(new_house: NewHouse) -> None:
+    house = await new_house()
+    trade(house)
+    service = house.service()
+    cycle = await house.cut_off(service)
+    attestation, said = service.attestation, house.submission(cycle, ALFA)
+    other = house.attestation(cycle, ALFA, screening=house.screening(cycle, ALFA, hits=1))
+    await attestation.submit_attestation(ALFA, cycle, said)
+    again, late = [await attestation._unread.add(cycle, (ALFA, each, None)) for each in (said, other)]
+    assert isinstance(again, Submitted)
+    assert isinstance(late, Submitted)
+    await house.attest(service, cycle, [bank for bank in BANKS if bank != ALFA])
+    assert await service.advance(cycle) is not State.ATTESTING
+    verdicts = await asyncio.gather(
+        *(attestation._read.add(cycle, each) for each in (again, late)), return_exceptions=True
+    )
+    assert isinstance(verdicts[0], AttestationVerdict)
+    assert (verdicts[0].agreed, verdicts[0].refused) == (len(said.positions), ())
+    assert isinstance(verdicts[1], Refusal)
+    assert verdicts[1].reason == "deadline_passed"
+
+
 SIGNED = Envelope("e30=", "x", (Signature("k", "AAAA"),))
 ROW = ["EUR", ALFA, BETA, 1, 1, 2, 2, "15000", "0" * 64, 1, 1, 1, "4000", "0" * 64]
 JUNK: dict[str, Any] = {
@@ -151,9 +212,10 @@ async def test_a_crowd_is_refused_before_it_is_read(new_database: NewDatabase, t
         for body, status, code, said in [
             (msgspec.json.encode(full), 404, "cycle_unknown", ""),
             (crowd("positions", SUBMITTED_MAX + 1), 400, "validation_failed", str(SUBMITTED_MAX)),
-            (msgspec.json.encode({"positions": [[]] * 65_000}), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
-            (crowd("contested", 30_000), 400, "validation_failed", str(ATTESTATION_PARTS_MAX)),
-            (msgspec.json.encode({"attestation": many_signatures}), 400, "validation_failed", "parts"),
+            (msgspec.json.encode({"positions": [[]] * 65_000}), 400, "validation_failed", str(SUBMITTED_MAX)),
+            (crowd("positions", 20_000), 400, "bad_request", str(VALUES_MAX)),
+            (crowd("contested", 30_000), 400, "bad_request", str(VALUES_MAX)),
+            (msgspec.json.encode({"attestation": many_signatures}), 400, "bad_request", str(VALUES_MAX)),
         ]:
             answer = await http.post(url, content=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text[:500]

@@ -45,7 +45,17 @@ _COMPARED, _RECONCILED = "security/test_lying_reconciliation.py::", "integration
 Promises = dict[str, str]
 """By quote: the tests that keep it, with spaces between; `TRUST` where there is nothing to keep."""
 
+_SHARES = "security/test_shares_of_members.py::"
+
 TRUST_MODEL: Promises = {
+    "| the same | to fill another one's memory, or to keep its other senders waiting,": f"{_SHARES}"
+    f"test_batches_that_never_end_are_few_and_in_nobodys_way {_SHARES}test_recalls_that_never_end",
+    "| a member in good standing | to hold up everybody's attestations:": f"{_SHARES}"
+    f"test_a_cycle_takes_few_submissions_of_a_bank_at_once {_SHARES}test_a_document_of_too_many_values_is_none",
+    "| the same | to take up the coordinator's connections with long polls": f"{_SHARES}"
+    "test_who_waits_for_news_often_leaves_others_their_wait",
+    "| the same | to make an export large,": "integration/test_submission_bounds.py::"
+    "test_a_further_attestation_is_kept_for_what_it_adds",
     "| somebody takes the ids that a payment file's rows will have,": " ".join(
         "security/test_ids_of_rows.py::" + of
         for of in ("test_an_id_that_is_taken_keeps_no_row_from_being_paid", "test_only_its_maker_adds_to_a_batch")
@@ -385,6 +395,7 @@ PROMISES: dict[str, Promises] = {
         "test_who_ordered_a_payment_has_no_word_on_it integration/test_holds.py::test_two_who_differ_need_a_third",
     },
     "docs/concepts/trust.md": TRUST_MODEL,
+    "docs/operating/scaling.md": {"for nothing but the digest that two operators signed": TRUST},
     "docs/concepts/netting.md": {
         "side by side before two operators decide": "integration/test_default.py::test_what_is_refused",
     },

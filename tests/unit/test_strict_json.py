@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.federation.problems import Refusal, RefusalReason
-from gateway.federation.strict_json import DEPTH_MAX, ITEMS_MAX, MEMBERS_MAX, read_strictly
+from gateway.federation.strict_json import DEPTH_MAX, ITEMS_MAX, MEMBERS_MAX, VALUES_MAX, read_strictly
 
 TAKEN = {
     "compact": b'{"id":"1","lines":[{"text":"a"},{}]}',
@@ -29,6 +29,10 @@ REPEATED = {
     "in an item that is replaced": b'{"id":"1","lines":[{"text":"a","text":"a"}],"lines":[]}',
     "a default, to make up for its length": b'{"id":"1","note":null,"note":null}',
     "an item's default": b'{"id":"1","lines":[{"count":0,"count":0}]}',
+    "white space of each kind": b'{"id"\n:"1","id"\t:"1","id"\r:"1","id" \n :"1"}',
+    "beside a text that looks like the end of a name": rb'{"id":"\":","id":"\\"}',
+    "beside a text with white space before a colon": b'{"id":"1 :","id":"1"}',
+    "a name that looks like an end": rb'{"\":":1,"\":":2}',
 }
 
 MALFORMED = {
@@ -76,6 +80,10 @@ def nested(depth: int) -> bytes:
         (msgspec.json.encode([0] * ITEMS_MAX), None),
         (msgspec.json.encode([[0] * (ITEMS_MAX + 1)]), "items"),
         (msgspec.json.encode("x" * 1_000_000), None),
+        (msgspec.json.encode([[0] * 1_000] * 255), None),
+        (msgspec.json.encode([[0] * 1_000] * 265), str(VALUES_MAX)),
+        (msgspec.json.encode({"crowd": dict.fromkeys(map(str, range(VALUES_MAX)))}), str(VALUES_MAX)),
+        (b"[" * (VALUES_MAX + 1), str(VALUES_MAX)),
     ],
 )
 def test_depth_and_width_are_bounded(body: bytes, refused: str | None) -> None:

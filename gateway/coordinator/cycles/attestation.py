@@ -86,8 +86,8 @@ class Attestation:
 
         Its positions may come as the `rows` that they were written as. What was taken in before is answered again, with
         its verdict as it is now. Raises Refusal where nothing is taken in: the first reason, whose pointer names the
-        statement. Where there are `rows` that can't be taken in as they are, raises NotPlainError or what `Rows` does:
-        their positions may be handed in then.
+        statement. Where there are `rows` that can't be taken in as they are, raises NotPlainError: their positions may
+        be handed in then.
         """
         # While one group is stored, the next one is verified.
         read = await self._unread.add(cycle_id, (bank, submission, rows))
@@ -98,7 +98,14 @@ class Attestation:
     ) -> list[Submitted | AttestationVerdict | Exception]:
         """Verify submissions; where they come too late for that, answer what was taken in before."""
         async with transaction(self._engine) as conn:
-            callers = await Callers.find(conn, cycle_id, {bank for bank, _, _ in submitted}, self._scheme)
+            try:
+                callers = await Callers.find(conn, cycle_id, {bank for bank, _, _ in submitted}, self._scheme)
+            except Refusal as refused:
+                # Rows may have faults of their own, which are told first.
+                return [
+                    refused if rows is None else NotPlainError("not read, for a cycle that there isn't")
+                    for _, _, rows in submitted
+                ]
             if callers.cycle.state is not State.ATTESTING:
                 return [
                     NotPlainError("too late to be read")
@@ -140,14 +147,15 @@ class Attestation:
         async with self._books.transaction(self._engine) as conn:
             cycle = await cycles.find(conn, cycle_id, lock=True)
             if cycle.state is not State.ATTESTING:
-                raise Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle_id} is closed")
+                return [await _answer_late(conn, cycle_id, submitted) for submitted in group]
             revisions_max = (await cycles.rulebook_of(conn, cycle)).revisions_max
             before = await cycles.roster(conn, cycle_id)
             book = await self._books.of(conn, cycle)
             terms = CycleTerms(id=cycle_id, currencies=cycle.currencies, participants=before.participants)
             known = await attestations.handed_in(conn, cycle_id, [submitted.sha256 for submitted in group])
             screenings = await attestations.screening_digests(conn, cycle_id, banks)
-            await asyncio.to_thread(_judge_all, group, book, terms, revisions_max, known, screenings)
+            heard = await attestations.heard(conn, cycle_id, banks)
+            await asyncio.to_thread(_judge_all, group, book, terms, revisions_max, known, heard, screenings)
             complete = await self._take_in(conn, cycle_id, group, book, before, screenings)
         if complete:
             self._wake()
@@ -297,22 +305,37 @@ def _says_more(
     )
 
 
+async def _answer_late(conn: AsyncConnection, cycle: str, submitted: Submitted) -> AttestationVerdict | Exception:
+    """Answer what was read in time, and attestation closed since: what was taken in before is answered again."""
+    bank, read = submitted.bank, submitted.read
+    stored = await attestations.find(conn, cycle, bank, submitted.sha256)
+    if stored is None:
+        return Refusal(CycleReason.DEADLINE_PASSED, f"attestation of cycle {cycle} is closed")
+    return answer_again(bank, read.positions, stored.refused, await pairs.closed_with(conn, cycle, bank))
+
+
 def _judge_all(
     group: Iterable[Submitted],
     book: Book,
     terms: CycleTerms,
     revisions_max: int,
     known: Collection[tuple[str, str]],
+    heard: Collection[str],
     screenings: Mapping[str, Collection[str]],
 ) -> None:
-    """Judge attestations one after another; `known` are those that were taken in before, with their banks."""
-    taken = set(known)
+    """Judge attestations one after another.
+
+    `known` are those that were taken in before, with their banks; `heard` are the banks with any.
+    """
+    taken, speakers = set(known), set(heard)
     for submitted in group:
         submitted.replayed = (submitted.bank, submitted.sha256) in taken
+        submitted.first = submitted.bank not in speakers
         judge(submitted, book, terms, revisions_max)
         judge_contests(submitted, book.bounds)
         if submitted.refusal is None:
             taken.add((submitted.bank, submitted.sha256))
+            speakers.add(submitted.bank)
     judge_screenings(group, screenings)
 
 
@@ -325,7 +348,7 @@ def _read_all(
         try:
             stated = None if rows is None else known.read(callers.cycle.id, rows)
             answers.append(_read(callers, bank, submission, stated, now))
-        except (Refusal, NotPlainError, PositionError, msgspec.MsgspecError) as refused:
+        except (Refusal, NotPlainError) as refused:
             answers.append(refused)
     return answers
 

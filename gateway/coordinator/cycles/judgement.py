@@ -17,6 +17,10 @@ from gateway.coordinator.cycles.submission import CycleTerms, ReadAttestation, u
 from gateway.federation.messages.attestation import AttestationVerdict, RefusedPart, StatementVerdict
 from gateway.federation.problems import Refusal
 
+# An attestation is kept whole; so many refused statements a bank's further ones may hold, and for each new one.
+REFUSED_MAX = 32
+REFUSED_PER_NEW_MAX = 4
+
 
 @dataclass(kw_only=True)
 class Submitted:
@@ -27,6 +31,8 @@ class Submitted:
 
     bank: str
     read: ReadAttestation
+    first: bool = True
+    """Nothing is kept of what the bank attested in this cycle before."""
     replayed: bool = False
     """It was taken in before, so nothing of it is new."""
     contests: list[Contest] = field(default_factory=list)
@@ -44,6 +50,7 @@ class Submitted:
     """The first position that contradicts one that the bank signed before."""
     refused: list[RefusedPart] = field(default_factory=list)
     first_refusal: Refusal | None = None
+    refused_whole: Refusal | None = None
 
     def refuse(self, refusal: Refusal, pointer: str, named: PairKey | None = None) -> None:
         """Leave a part out, for the refusal's reason; `named` is the pair that it is about."""
@@ -61,7 +68,9 @@ class Submitted:
 
     @property
     def refusal(self) -> Refusal | None:
-        """The first refusal, if nothing is left that the bank says about a pair: then nothing is taken in."""
+        """Why nothing is taken in: `refused_whole`, or the first refusal where nothing of a pair is left."""
+        if self.refused_whole is not None:
+            return self.refused_whole
         return None if self.standing or self.contests else self.first_refusal
 
     @property
@@ -115,7 +124,26 @@ def judge(submitted: Submitted, book: Book, terms: CycleTerms, revisions_max: in
         if new:
             submitted.bodies.append(index)
         submitted.fresh.append(statement)
-        standing[key] = book.take(bank, statement)
+    if (refusal := _out_of_proportion(submitted)) is not None:
+        submitted.refused_whole = refusal
+        return
+    # No two are of one pair, so none was judged by what another one says.
+    for statement in submitted.fresh:
+        standing[statement.key] = book.take(bank, statement)
+
+
+def _out_of_proportion(submitted: Submitted) -> Refusal | None:
+    """Refuse a further attestation that would be kept for few statements, with the digests of many refused ones.
+
+    The first one is a bank's word on all its pairs, of which one fault of its books may lose most; a further one covers
+    what it adds.
+    """
+    left_out, new = len(submitted.left_out), len(submitted.fresh)
+    if submitted.first or submitted.replayed or left_out <= REFUSED_MAX + REFUSED_PER_NEW_MAX * new:
+        return None
+    detail = f"{new} new statements beside {left_out} that are refused; a further attestation holds what it adds:"
+    detail += f" {REFUSED_MAX} others may be in it, and {REFUSED_PER_NEW_MAX} more for each new one"
+    return Refusal(CycleReason.TOO_FEW_NEW, detail)
 
 
 def _placement(

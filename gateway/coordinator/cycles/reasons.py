@@ -48,6 +48,8 @@ class CycleReason(RefusalReason):
     """Two different signed documents by one bank where there can be one; both are kept as evidence."""
     SEQUENCE_MISMATCH = "sequence_mismatch", 422
     """The numbers differ from the declared cut, or from what is settled."""
+    TOO_FEW_NEW = "too_few_new", 422
+    """A further attestation with few new statements among many that are refused: hand it in without those."""
     TOO_MANY_SCREENINGS = "too_many_screenings", 409
     """The caller has handed in as many different screening statements as one cycle takes; the last of them counts."""
     RESULT_UNKNOWN = "result_unknown", 404

@@ -12,11 +12,11 @@ import msgspec
 
 from compliance.crypto.dsse import Envelope
 from compliance.cycle.contests import ContestedLane
-from compliance.cycle.positions import Position, digests
+from compliance.cycle.positions import Position, PositionError, digests
 from compliance.statements import ScreeningStatement
 from gateway.federation.messages.attestation import SUBMITTED_MAX, AttestationSubmission
 from gateway.federation.messages.base import Request
-from gateway.federation.strict_json import read_strictly
+from gateway.federation.strict_json import read_strictly, refuse_crowd
 
 WAITING_MAX = 250_000
 """Rows that are kept: as many as 1,000 banks come to in the worst order. With more, they are read again."""
@@ -35,20 +35,22 @@ class _Split(Request, frozen=True, kw_only=True):
     contested: tuple[ContestedLane, ...] = ()
 
 
+_UNREADABLE = (msgspec.MsgspecError, PositionError, UnicodeDecodeError, RecursionError)
 _split = msgspec.json.Decoder(_Split).decode
 _position = msgspec.json.Decoder(Position).decode
 
 
 def split_submission(body: bytes) -> tuple[AttestationSubmission, bytes]:
-    """Return a submission without its positions, and these as they are written.
-
-    Raises msgspec.MsgspecError, also where a member is there twice, and NotPlainError.
-    """
-    submission = _split(body)
-    rows = bytes(submission.positions)
-    # Positions hold no object, so all that could be there twice is outside of them.
-    before, _, after = body.partition(rows)
-    read_strictly(b"%b[]%b" % (before, after) if len(before) < len(body) else body)
+    """Return a submission without its positions, and these as they are written. Raises NotPlainError."""
+    try:
+        refuse_crowd(body)
+        submission = _split(body)
+        rows = bytes(submission.positions)
+        # Positions hold no object, so all that could be there twice is outside of them.
+        before, _, after = body.partition(rows)
+        read_strictly(b"%b[]%b" % (before, after) if len(before) < len(body) else body)
+    except _UNREADABLE as error:
+        raise NotPlainError(str(error)) from error
     if len(submission.contested) > SUBMITTED_MAX:
         raise NotPlainError("more lanes than one submission may contest")
     rest = AttestationSubmission(
@@ -67,9 +69,14 @@ class Rows:
     def read(self, cycle: str, rows: bytes) -> tuple[tuple[Position, ...], list[bytes]]:
         """Return the positions that rows are, and the digests of their statements.
 
-        Raises NotPlainError, msgspec.MsgspecError and PositionError for what isn't good; which one is nobody's to rely
-        on.
+        Raises NotPlainError for what isn't good.
         """
+        try:
+            return self._read(cycle, rows)
+        except _UNREADABLE as error:
+            raise NotPlainError(str(error)) from error
+
+    def _read(self, cycle: str, rows: bytes) -> tuple[tuple[Position, ...], list[bytes]]:
         if cycle != self._cycle or len(self._waiting) > WAITING_MAX:
             self._cycle, self._waiting = cycle, {}
         parts = _parts(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,8 +18,12 @@ from gateway.coordinator.log import events
 from gateway.coordinator.log.following import Following
 from gateway.coordinator.log.sinks.newest import Newest
 from gateway.federation.messages.events import Event, Events
-from gateway.federation.sharing import Turns
+from gateway.federation.problems import ServiceReason
+from gateway.federation.sharing import Shares, Turns
 from gateway.federation.supervision import Supervised
+
+WAITING_MAX = 64
+"""Requests of one reader that wait for news at a time: each node of a bank has one."""
 
 
 class EventFeed:
@@ -30,6 +34,7 @@ class EventFeed:
         self._newest = Newest()
         self._following = Following(self._newest, url)
         self._turns = Turns()
+        self._waiting = Shares(WAITING_MAX, ServiceReason.TOO_MANY_REQUESTS, "requests for news")
         self._closing = False
         self._releasing: asyncio.Task[None] | None = None
 
@@ -53,9 +58,16 @@ class EventFeed:
         """Return the events after a cursor, waiting up to `wait_s` for the first that its reader may see.
 
         Who reads is asked again whenever there is something to show: a member may be suspended while it waits. A cursor
-        below zero counts back from the newest event.
+        below zero counts back from the newest event. Raises Refusal if as many of a reader's requests wait as may.
         """
-        viewer = part_of(View.EVENTS, role=(who := await reader()).role, name=who.name)
+        who = await reader()
+        with self._waiting.share_of(who.name) if wait_s else nullcontext():
+            return await self._read(after, limit, wait_s, who, reader)
+
+    async def _read(
+        self, after: int, limit: int, wait_s: float, who: Reader, reader: Callable[[], Awaitable[Reader]]
+    ) -> Events:
+        viewer = part_of(View.EVENTS, role=who.role, name=who.name)
         if after < 0:
             async with self._engine.connect() as conn:
                 after = max(0, await events.last(conn) + after)

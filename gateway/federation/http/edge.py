@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,9 +17,15 @@ from gateway.federation.http.rates import Rates, network_of
 from gateway.federation.identity.tokens import Claims, TokenRefused, TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
-from gateway.federation.sharing import Turns
+from gateway.federation.sharing import Shares, Turns
 from gateway.federation.telemetry import REQUEST_SECONDS, REQUESTS
 
+BODY_BYTES_MAX = 64 * 1024
+"""Of a request; a route that takes more says so beside itself."""
+LARGE_UNDER_WAY_MAX = 2
+"""Requests to routes that take more, of each caller from outside. It sends one at a time, and again after a timeout."""
+ADMITTED = "concordat.admitted"
+"""Where a request's scope says that a layer around the application has counted it as one of its caller's."""
 BURST_SECONDS = 20
 """How many seconds' worth of its rate somebody may use up at once."""
 
@@ -82,6 +89,8 @@ class Authentication(ASGIMiddleware):
     """Puts the access token's claims into `request.auth` and its subject into `request.user`.
 
     Routes with `opt={"public": True}` need no token; raw ASGI routes with `opt={"raw": True}` verify it themselves.
+    Of what comes from outside, each caller has a rate, and of what may be large a share; routes with
+    `opt={"shared": True}` give each its share themselves.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -92,9 +101,11 @@ class Authentication(ASGIMiddleware):
         self._turns = Turns()
         self._strangers = Rates(limits.address_requests_per_s, burst=limits.address_requests_per_s * BURST_SECONDS)
         self.clients = Rates(limits.client_requests_per_s, burst=limits.client_requests_per_s * BURST_SECONDS)
+        self.shares = Shares(LARGE_UNDER_WAY_MAX, ServiceReason.TOO_MANY_REQUESTS, "large requests")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        opt = scope["route_handler"].opt
+        handler: Any = scope["route_handler"]
+        opt = handler.opt
         # Which methods a path has is published, so who asks is nobody in particular.
         if opt.get("public") or scope.get("method") == "OPTIONS":
             if not opt.get("quiet"):
@@ -109,13 +120,24 @@ class Authentication(ASGIMiddleware):
                 self._count_stranger(scope)
                 raise
             scope["auth"], scope["user"] = claims, claims.sub
-            if not self._verifier.is_own(claims):
+            if not (self._verifier.is_own(claims) or ADMITTED in scope):
                 refuse_too_many(self.clients.take(claims.sub))
+                if not opt.get("shared") and _takes_large_bodies(handler):
+                    with self.shares.share_of(claims.sub):
+                        await next_app(scope, receive, send)
+                    return
         await next_app(scope, receive, send)
 
     def _count_stranger(self, scope: Scope) -> None:
         # Only who isn't known yet is counted by address: behind an ingress, all members come from one.
         refuse_too_many(self._strangers.take(network_of(client_address(scope))))
+
+
+def _takes_large_bodies(handler: Any) -> bool:
+    return (
+        isinstance(handler, HTTPRouteHandler)
+        and (handler.resolve_request_max_body_size() or BODY_BYTES_MAX) > BODY_BYTES_MAX
+    )
 
 
 def refuse_too_many(retry_after_s: int | None) -> None:

@@ -12,26 +12,23 @@ import msgspec
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
-from litestar.exceptions import ClientException, ValidationException
+from litestar.exceptions import ClientException, InternalServerException, ValidationException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, LifespanHook
 
 from gateway.federation.http.asked import Asked, has_body, operations_of, require_json
-from gateway.federation.http.edge import Admission, Authentication, Edge
+from gateway.federation.http.edge import BODY_BYTES_MAX, Admission, Authentication, Edge
 from gateway.federation.http.health import Readiness, Ready, live, private_app, public_readiness, startup
 from gateway.federation.http.methods import Methods
 from gateway.federation.http.openapi import Exposed, Links, Operations, openapi_config
 from gateway.federation.http.paging import PageResponse, provide_page, provide_part
 from gateway.federation.http.problem_documents import EXCEPTION_HANDLERS, PARSED_BODY
-from gateway.federation.http.rates import Rates
 from gateway.federation.identity.tokens import TokenVerifier
 from gateway.federation.problems import Refusal, ServiceReason
 from gateway.federation.settings import EdgeLimits
 from gateway.federation.sharing import beside_if_large
 from gateway.federation.strict_json import read_strictly
 
-BODY_BYTES_MAX = 64 * 1024
-"""Of a request; a route that takes more says so beside itself."""
 _SAYS_NOTHING = (b"", b"{}")
 OUTCOME = "concordat.outcome"
 """Where a request's scope has the error that a layer around the application ended in, for it to tell."""
@@ -73,7 +70,7 @@ def create_app(
     dependencies: Mapping[str, Provide] | None = None,
     limits: EdgeLimits | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
-    shorten: Callable[[ASGIApp, Litestar, Rates], ASGIApp] | None = None,
+    shorten: Callable[[ASGIApp, Litestar, Authentication], ASGIApp] | None = None,
     traffic: Collection[str] = (),
     links: Links | None = None,
 ) -> Litestar:
@@ -84,7 +81,7 @@ def create_app(
     names what the node depends on and each one's state, and raises if it can't serve; `app.state.private` is the
     application that tells it, beside the metrics, on the private port. `wrap` puts one more layer around everything,
     `shorten` one within what every request passes: it answers some requests in the application's place, and counts them
-    with the rates of callers.
+    as the authentication does.
     `traffic` names the operations that are no changes to keep a security record of. `links` says in which answers the
     values of path parameters are, for the published description. While the server drains, the event
     `app.state.stopping` is set: whoever waits for news should then answer.
@@ -125,7 +122,7 @@ def create_app(
     app.state.readiness = readiness
     within: ASGIApp = Methods(app)
     if shorten is not None:
-        within = shorten(within, app, authentication.clients)
+        within = shorten(within, app, authentication)
     handler: ASGIApp = Edge(within, traffic=traffic)
     app.asgi_handler = handler if wrap is None else wrap(handler)
     return app
@@ -133,6 +130,13 @@ def create_app(
 
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body names no member twice."""
+
+    async def body(self) -> bytes:
+        """Return the body. Raises Refusal if the client goes away before all of it has come."""
+        try:
+            return await super().body()
+        except InternalServerException as error:
+            raise Refusal(ServiceReason.BAD_REQUEST, "the client went away before its request was whole") from error
 
     async def json(self) -> Any:
         """Parse the body; raises ClientException (400)."""

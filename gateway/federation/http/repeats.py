@@ -4,8 +4,8 @@ A client that sends many requests sends one head, over and over. What it means i
 parser read it and the application looked at it; after that reading it again costs more than most requests are worth.
 So an application may say of a request that it took: of another one with this head, give me the body. The head is
 compared byte by byte, and nothing but the digits behind Content-Length may differ. A request that comes in other
-pieces than one, or two that are its head and its body, is read by the parser like any other, and so is whatever the
-application doesn't take.
+pieces than one, or two that are its head and its body, is read by the parser like any other, and so is a large one,
+whose size is judged with the rest, and whatever the application doesn't take.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Take = Callable[[bytes, Answer], bool]
 """Takes a body, to be answered later; False if it has to go the way of all others."""
 
 PIECE_BYTES_MAX = 16 * 1024
-"""Of what comes in one piece. More than that isn't kept to learn a head from: reading one is little beside its body."""
+"""Of a request that comes in one piece. Reading the head of a larger one is little beside its body."""
 _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS_MAX = 6
 # Headers that say more of a request, or of what becomes of its connection, than what this is made for.
@@ -115,7 +115,8 @@ class RepeatingProtocol(BoundedProtocol):
         if begun:
             data, self._head, self._arriving_since = begun + data, b"", None
         repeat = self._repeat
-        if repeat is not None and self._rests() and (body := repeat.body_of(data)) is not None:
+        is_small = len(data) <= PIECE_BYTES_MAX
+        if is_small and repeat is not None and self._rests() and (body := repeat.body_of(data)) is not None:
             self._unset_keepalive_if_required()
             if not body and not begun:
                 self._head, self._arriving_since = data, self.loop.time()
@@ -124,7 +125,7 @@ class RepeatingProtocol(BoundedProtocol):
             if self._answering:
                 return
         self._arriving_since = since
-        self._came = b"" if self._message_bytes or len(data) > PIECE_BYTES_MAX else data
+        self._came = data if is_small and not self._message_bytes else b""
         super().data_received(data)
 
     def on_headers_complete(self) -> None:

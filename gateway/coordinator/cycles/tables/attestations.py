@@ -130,6 +130,12 @@ async def handed_in(conn: AsyncConnection, cycle: str, digests: Iterable[str]) -
     return {(row[0], row[1]) for row in rows}
 
 
+async def heard(conn: AsyncConnection, cycle: str, banks: Collection[str]) -> set[str]:
+    """Return of which of some banks an attestation is kept."""
+    query = text("SELECT DISTINCT participant FROM attestations WHERE cycle = :cycle AND participant = ANY (:banks)")
+    return set((await conn.execute(query, {"cycle": cycle, "banks": list(banks)})).scalars())
+
+
 async def find(conn: AsyncConnection, cycle: str, bank: str, sha256: str) -> Stored | None:
     """Return one attestation of a bank."""
     kept = await _find(conn, "cycle = :cycle AND participant = :bank AND sha256 = :sha256", cycle, bank, sha256)

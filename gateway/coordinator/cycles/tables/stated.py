@@ -268,16 +268,17 @@ async def _proven(conn: AsyncConnection, cycle: str, pairs: Sequence[tuple[str, 
 
 def _under_attestations(
     cycle: str,
-    pairs: Iterable[tuple[str, str, str]],
+    pairs: Collection[tuple[str, str, str]],
     positions: Mapping[str, Position],
     signed: Iterable[_Attestation],
 ) -> list[SettledStatement]:
+    digests = {bytes.fromhex(sha256) for _, _, sha256 in pairs}
     places: dict[tuple[str, bytes], tuple[Proofs, int]] = {}
     for attestation in signed:
         leaves = attestation.leaves
         proofs = Proofs(attestation.envelope, leaves)
         for index, digest in enumerate(leaves):
-            if index not in attestation.refused:
+            if digest in digests and index not in attestation.refused:
                 places.setdefault((attestation.participant, digest), (proofs, index))
     settled: list[SettledStatement] = []
     for *banks, sha256 in pairs:
