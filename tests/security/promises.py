@@ -395,7 +395,6 @@ PROMISES: dict[str, Promises] = {
         "test_who_ordered_a_payment_has_no_word_on_it integration/test_holds.py::test_two_who_differ_need_a_third",
     },
     "docs/concepts/trust.md": TRUST_MODEL,
-    "docs/operating/scaling.md": {"for nothing but the digest that two operators signed": TRUST},
     "docs/concepts/netting.md": {
         "side by side before two operators decide": "integration/test_default.py::test_what_is_refused",
     },
