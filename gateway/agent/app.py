@@ -252,6 +252,7 @@ class Agent:
     status_code=200,
     tags=["settlement"],
     operation_id="settle",
+    opt={"shared": True},  # the one coordinator's, whose orders for several cycles may come at once
 )
 async def post_settlement(
     request: AgentRequest,

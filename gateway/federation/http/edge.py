@@ -90,7 +90,7 @@ class Authentication(ASGIMiddleware):
 
     Routes with `opt={"public": True}` need no token; raw ASGI routes with `opt={"raw": True}` verify it themselves.
     Of what comes from outside, each caller has a rate, and of what may be large a share; routes with
-    `opt={"shared": True}` give each its share themselves.
+    `opt={"shared": True}` give each its share themselves, or have one caller.
     """
 
     scopes = (ScopeType.HTTP,)
