@@ -97,4 +97,4 @@ def test_a_file_that_cannot_be_used_is_refused_before_anything_starts(tmp_path: 
     damaged.write_bytes(b"\x1f\x8bnot gzip")
     done = subprocess.run(command("--payments", str(damaged)), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "damaged" in done.stdout
+    assert "damaged" in done.stderr

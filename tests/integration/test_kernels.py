@@ -19,6 +19,7 @@ from gateway.coordinator.cycles.books import Books
 from gateway.coordinator.cycles.kernels import Kernels, may_be_needed
 from gateway.coordinator.cycles.steps import Steps
 from gateway.coordinator.cycles.tables import cycles
+from gateway.federation.settings import ORDER_BYTES_MAX
 from gateway.federation.storage.database import transaction
 from netting.liquidity.branch import INTERPRETED_MAX
 
@@ -113,6 +114,7 @@ def steps(house: House, kernels: Kernels) -> Steps:
         now=house.clock,
         kernels=kernels,
         books=Books(),
+        order_bytes_max=ORDER_BYTES_MAX,
     )
 
 
