@@ -41,11 +41,13 @@ def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path: Path) -> None
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
+        before = []
         for line in process.stdout:
+            before.append(line)
             if "cycle.matched" in line:
                 break
         begun = psutil.Process(process.pid).children(recursive=True)
-        assert len(begun) >= 3  # coordinator, agent, and who watches them
+        assert len(begun) >= 3, "".join(before)  # coordinator, agent, and who watches them
         os.killpg(process.pid, signal.SIGINT)
         said = process.stdout.read()
         assert process.wait(timeout=60) == 130
