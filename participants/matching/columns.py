@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -47,7 +47,19 @@ class Columns:
 
 def typed(name: str, columns: Columns, side: Side, *, separator: str) -> Table:
     """Return the table that columns of text are. Raises TableRefused with the first line that is wrong."""
-    return _Typing(name, columns, side, separator).table()
+    return _Typing(name, filled(columns), side, separator).table()
+
+
+def filled(columns: Columns) -> Columns:
+    """Return the columns without spaces around what stands in them, and without the rows in which nothing does."""
+    frame, lines = columns.frame, columns.lines
+    if columns.may_have_spaces:
+        frame = frame.with_columns(pl.all().str.strip_chars().replace("", None))
+    # A row of nothing has no amount either, and nearly every file has one in each row.
+    if frame[str(columns.members["amount"])].null_count():
+        kept = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+        frame, lines = frame.filter(kept), lines.filter(kept)
+    return replace(columns, frame=frame, lines=lines)
 
 
 class _Typing:
@@ -57,8 +69,6 @@ class _Typing:
         self._side = side
         self._separator = separator
         self._frame = columns.frame
-        if columns.may_have_spaces:
-            self._frame = self._frame.with_columns(pl.all().str.strip_chars().replace("", None))
 
     def table(self) -> Table:
         currency = self._currency()
