@@ -5,9 +5,9 @@ Both ways end in columns of text and the line of each row, so that what a file m
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from participants.matching.refusals import TableReason, TableRefused
 from participants.matching.rules import Rules, Side
 from participants.matching.table import NEEDED, Table
 from participants.text_files.columns import SEPARATORS, column_key, columns_of
-from participants.text_files.records import FileRefused, RecordFault, RecordRefusedError, csv_records
+from participants.text_files.records import FileRefused, RecordFault, RecordRefusedError, csv_records_of, text_of
 
 HEADER_BYTES_MAX = 65_536
 PREAMBLE_LINES_MAX = 20
@@ -33,11 +33,11 @@ class _Header:
     members: Mapping[str, int]
 
 
-def read_csv(path: Path, name: str, content: bytes, rules: Rules, side: Side) -> Table:
+def read_csv(name: str, content: bytes, rules: Rules, side: Side) -> Table:
     """Return the table that a CSV file is; `content` is all of it, uncompressed. Raises TableRefused."""
     content = content.removeprefix(_BOM)
     header = _find_header(name, content, rules, side)
-    columns = _plain(header, content) or _records(path, name, header)
+    columns = _plain(header, content) or _records(name, header, content)
     return typed(name, columns, side, separator=header.separator)
 
 
@@ -153,13 +153,13 @@ def _plain(header: _Header, content: bytes) -> Columns | None:
     return Columns(header.members, header.names, frame, numbers, may_have_spaces, has_quotes)
 
 
-def _records(path: Path, name: str, header: _Header) -> Columns:
+def _records(name: str, header: _Header, content: bytes) -> Columns:
     """Read a file record by record, as RFC 4180 has them. Raises TableRefused."""
     lines: list[int] = []
     rows: list[Sequence[str]] = []
     width = len(header.names)
     try:
-        records = csv_records(path, header.separator)
+        records = csv_records_of(text_of(io.BytesIO(content)), header.separator, name)
         next(records)
         for record in records:
             if isinstance(record.content, RecordRefusedError):
@@ -172,7 +172,7 @@ def _records(path: Path, name: str, header: _Header) -> Columns:
             rows.append(record.content)
     except FileRefused as error:
         raise TableRefused(
-            TableReason(error.reason.value), name, detail=str(error).removeprefix(f"{path}: ")
+            TableReason(error.reason.value), name, detail=str(error).removeprefix(f"{name}: ")
         ) from error
     frame = pl.DataFrame(rows, schema=_fields(header), orient="row").with_columns(pl.all().replace("", None))
     return Columns(header.members, header.names, frame, pl.Series("line", lines, pl.Int64))

@@ -49,7 +49,7 @@ def _read(path: Path, rules: Rules, side: Side) -> Table:
         return read_payment_messages(name, content) if is_payment_message(content) else read_statements(name, content)
     if looks_like_statement(content) and not looks_like_csv(content, rules, side):
         return read_statements(name, content)
-    return read_csv(path, name, content, rules, side)
+    return read_csv(name, content, rules, side)
 
 
 def _content(path: Path, name: str) -> bytes:

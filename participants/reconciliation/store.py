@@ -19,7 +19,7 @@ CLAIM_SECONDS = 330
 """Longer than one takes at most."""
 ATTEMPTS_MAX = 5
 
-_COLUMNS = "number, id::text, counterparty, currency, cycle, asked_by, asked_at, state, ended_at, reason, report"
+_COLUMNS = "number, id::text, counterparty, currency, cycle, asked_by, asked_at, state, ended_at, reason"
 ADD = """
 INSERT INTO reconciliation (id, counterparty, currency, cycle, asked_by) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (cycle, counterparty, currency) WHERE cycle IS NOT NULL DO NOTHING
@@ -50,10 +50,10 @@ UPDATE reconciliation SET state = 'asked', reason = $2, claimed_until = now() + 
 WHERE number = $1
 """
 LISTED = f"""
-SELECT {_COLUMNS} FROM reconciliation
+SELECT {_COLUMNS}, NULL FROM reconciliation
 WHERE ($1::bigint IS NULL OR number < $1) AND ($2::text IS NULL OR counterparty = $2) ORDER BY number DESC LIMIT $3
 """  # noqa: S608 - text of ours
-BY_ID = f"SELECT {_COLUMNS} FROM reconciliation WHERE id = $1"  # noqa: S608 - text of ours
+BY_ID = f"SELECT {_COLUMNS}, report FROM reconciliation WHERE id = $1"  # noqa: S608 - text of ours
 
 
 class State(StrEnum):
@@ -143,8 +143,7 @@ async def listed(
 ) -> tuple[list[Reconciliation], int | None]:
     """Return the newest first, without their reports; and the number of the last one, if there may be more."""
     rows = await connection.fetch(LISTED, before, counterparty, limit)
-    made = [msgspec.structs.replace(_read(row), report=None) for row in rows]
-    return made, rows[-1][0] if len(rows) == limit else None
+    return [_read(row) for row in rows], rows[-1][0] if len(rows) == limit else None
 
 
 async def read(connection: asyncpg.Connection, reconciliation: str) -> Reconciliation | None:

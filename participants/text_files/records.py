@@ -85,7 +85,7 @@ def content_of(path: Path) -> BinaryIO:
 
 def line_records(path: Path) -> Iterator[Record]:
     """Yield every line that holds something, as text."""
-    with _text(path) as stream:
+    with text_of(content_of(path)) as stream:
         number = 0
         while line := stream.readline(RECORD_CHARACTERS_MAX + 1):
             number += 1
@@ -98,7 +98,7 @@ def line_records(path: Path) -> Iterator[Record]:
 
 def csv_records(path: Path, separator: str) -> Iterator[Record]:
     """Yield every record of a file in UTF-8 that holds something. Raises FileRefused for quoting that is none."""
-    with _text(path) as stream:
+    with text_of(content_of(path)) as stream:
         yield from csv_records_of(stream, separator, str(path))
 
 
@@ -132,8 +132,9 @@ def csv_records_of(stream: io.TextIOBase, separator: str, name: str) -> Iterator
             yield Record(first, number, _decoded(text) or fields)
 
 
-def _text(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(content_of(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
+def text_of(content: BinaryIO) -> io.TextIOWrapper:
+    """Return content as the text whose records are read: bytes that aren't UTF-8 are refused record by record."""
+    return io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _skip_line(stream: io.TextIOBase, line: str) -> bool:

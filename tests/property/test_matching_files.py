@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -27,30 +23,23 @@ BODIES = st.lists(ROWS, max_size=5)
 ENDS = st.sampled_from(["\n", "\r\n", "\n\n"])
 
 
-@pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory) / "file.csv"
-
-
 @settings(max_examples=800, deadline=None)
 @given(body=BODIES, end=ENDS, last=st.booleans())
 @example(body=[',,,""'], end="\n", last=False)
-def test_both_ways_of_reading_mean_the_same(path: Path, body: list[str], end: str, last: bool) -> None:
+def test_both_ways_of_reading_mean_the_same(body: list[str], end: str, last: bool) -> None:
     content = (end.join([HEADER, *body]) + (end if last else "")).encode()
-    path.write_bytes(content)
     header = csv_file._find_header("file", content, RULES, RULES.a)
     by_columns = csv_file._plain(header, content)
     if by_columns is None:
         return
-    by_columns, by_records = filled(by_columns), filled(csv_file._records(path, "file", header))
+    by_columns, by_records = filled(by_columns), filled(csv_file._records("file", header, content))
     assert by_columns.frame.rows() == by_records.frame.rows()
     assert by_columns.lines.to_list() == by_records.lines.to_list()
 
 
-def test_a_row_of_nothing_is_passed_over_and_lines_are_counted(path: Path) -> None:
+def test_a_row_of_nothing_is_passed_over_and_lines_are_counted() -> None:
     content = f'{HEADER}\nR1,1.00,EUR,2026-11-02\n,,,\n , ,"",\nR2,2.00,EUR,2026-11-02\n,,,\n'.encode()
-    table = csv_file.read_csv(path, "file", content, RULES, RULES.a)
+    table = csv_file.read_csv("file", content, RULES, RULES.a)
     assert table.rows.select("line", "reference", "amount").rows() == [(2, "R1", 100), (5, "R2", 200)]
 
 
@@ -59,10 +48,10 @@ CODES = st.sampled_from(["EUR", "JPY", "KWD", "UYW"])
 
 @settings(max_examples=150, deadline=None)
 @given(amounts=st.lists(st.tuples(st.integers(-(10**14), 10**14), CODES), min_size=1, max_size=8))
-def test_amounts_are_exact(path: Path, amounts: list[tuple[int, str]]) -> None:
+def test_amounts_are_exact(amounts: list[tuple[int, str]]) -> None:
     rows = "".join(f"R,{units(amount, code)},{code},2026-11-02\n" for amount, code in amounts)
     content = f"{HEADER}\n{rows}".encode()
-    table = csv_file.read_csv(path, "file", content, RULES, RULES.a)
+    table = csv_file.read_csv("file", content, RULES, RULES.a)
     assert table.rows["amount"].to_list() == [amount for amount, _ in amounts]
     for amount, code in amounts:
         assert Decimal(units(amount, code)) == Decimal(amount).scaleb(-EXPONENTS[code])
@@ -70,12 +59,11 @@ def test_amounts_are_exact(path: Path, amounts: list[tuple[int, str]]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("0123456789.,-+e '", max_size=12), code=CODES)
-def test_what_is_no_amount_is_refused_and_never_something_else(path: Path, text: str, code: str) -> None:
+def test_what_is_no_amount_is_refused_and_never_something_else(text: str, code: str) -> None:
     content = f'{HEADER}\nR,"{text}",{code},2026-11-02\n'.encode()
-    path.write_bytes(content)
     refused: TableRefused | None = None
     try:
-        read = csv_file.read_csv(path, "file", content, RULES, RULES.a).rows["amount"].to_list()
+        read = csv_file.read_csv("file", content, RULES, RULES.a).rows["amount"].to_list()
     except TableRefused as error:
         refused = error
     if refused is not None:
