@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compliance.terminal import shown
+from gateway.federation.commands.progress import Progress
 
 if TYPE_CHECKING:
     from participants.matching.outcome import Outcome
@@ -72,22 +72,9 @@ def _outcome(a: Path, b: Path, rules_file: Path | None) -> Outcome:
     from participants.matching.rules import load_rules
 
     rules = load_rules(rules_file)
-    with _progress() as progress:
-        progress(f"reading {a} and {b}")
-        return matched(*read_tables(a, b, rules), rules, progress=progress)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Keep a line of what goes on at standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(escape(shown(text)))
+    with Progress() as progress:
+        progress.show("reading both files")
+        return matched(*read_tables(a, b, rules), rules, progress=progress.show)
 
 
 def _html(outcome: Outcome) -> Iterator[bytes]:

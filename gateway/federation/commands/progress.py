@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from compliance.terminal import shown
+
 _TICK_S = 1.0
 
 
@@ -31,7 +33,7 @@ class Progress:
 
     def __call__(self, records: int) -> None:
         """Show how many records were read."""
-        self._show(f"{records:,} records …")
+        self.show(f"{records:,} records …")
 
     @contextmanager
     def ticking(self, activity: str) -> Iterator[None]:
@@ -43,7 +45,7 @@ class Progress:
 
         def tick() -> None:
             while not is_done.wait(_TICK_S):
-                self._show(f"{activity}: {time.monotonic() - started_at:.0f} s …")
+                self.show(f"{activity}: {time.monotonic() - started_at:.0f} s …")
 
         thread = threading.Thread(target=tick, daemon=True)
         thread.start()
@@ -53,8 +55,9 @@ class Progress:
             is_done.set()
             thread.join()
 
-    def _show(self, text: str) -> None:
+    def show(self, text: str) -> None:
+        """Show what is going on, in place of what was shown; nothing in it is obeyed by a terminal."""
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{text}")
+            sys.stderr.write(f"\r\x1b[K{shown(text)}")
             sys.stderr.flush()
             self._shown = True
